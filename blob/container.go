@@ -1,0 +1,118 @@
+package blob
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// Container is what a file puts around a TPM_KEY structure.
+type Container int
+
+// The containers that Parse reads and Marshal writes.
+const (
+	// PEM is the block "TSS KEY BLOB" around an OctetString: the file of
+	// create_tpm_key and of OpenSSL's TPM engine.
+	PEM Container = iota
+	// OctetString is a DER OCTET STRING around the structure.
+	OctetString
+	// TssBlob is the DER SEQUENCE that Tspi_EncodeDER_TssBlob writes: version,
+	// type and length as INTEGERs, the structure as OCTET STRING.
+	TssBlob
+	// Raw is the bare structure.
+	Raw
+	// SimpleTPMPK11 is the text of simple-tpm-pk11's stpm-keygen: lines "exp",
+	// "mod" and "blob" in hexadecimal.
+	SimpleTPMPK11
+)
+
+// String names the container for people.
+func (c Container) String() string {
+	switch c {
+	case PEM:
+		return "PEM TSS KEY BLOB"
+	case OctetString:
+		return "DER OCTET STRING"
+	case TssBlob:
+		return "DER TssBlob"
+	case Raw:
+		return "bare TPM_KEY"
+	case SimpleTPMPK11:
+		return "simple-tpm-pk11 text"
+	}
+	return fmt.Sprintf("unknown container %d", int(c))
+}
+
+// byteOrderMark begins text files of some editors.
+var byteOrderMark = []byte("\ufeff")
+
+// Parse reads the bytes of a key file, whatever its container. The Key keeps
+// no part of data.
+//
+// Text around a PEM block and CRLF line ends are fine; anything else left over
+// is an error. An error is a [*NotKeyError] when the file is something else,
+// and wraps [ErrTruncated] or [ErrDamaged] when it is a key file that cannot be
+// read.
+func Parse(data []byte) (*Key, error) {
+	k, err := parse(data)
+	if err != nil {
+		return nil, advise(err)
+	}
+	return k, nil
+}
+
+func parse(data []byte) (*Key, error) {
+	if len(data) >= 2 && startsLikeKey(data) {
+		return contain(Raw)(parseStructure(data))
+	}
+	text := bytes.TrimPrefix(data, byteOrderMark)
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return nil, &NotKeyError{What: "an empty file", Do: "find a copy that has its contents, or make a new key with keygen"}
+	case hasPEM(text):
+		return parsePEM(text)
+	case isSimpleTPMPK11(text):
+		return contain(SimpleTPMPK11)(parseSimpleTPMPK11(text))
+	case isOctetString(data):
+		return contain(OctetString)(parseOctetString(data))
+	case isTssBlob(data):
+		return contain(TssBlob)(parseTssBlob(data))
+	}
+	return nil, describeDER(data)
+}
+
+// contain notes the container of a key just read.
+func contain(c Container) func(*Key, error) (*Key, error) {
+	return func(k *Key, err error) (*Key, error) {
+		if err != nil {
+			return nil, err
+		}
+		k.Container = c
+		return k, nil
+	}
+}
+
+// Marshal returns k as a file in container c, in the form in which the original
+// program writes it: comments, text around and unusual line ends of a file that
+// Parse read are not kept. The error says why k cannot be a key file (it is a
+// template, for example), or that there is no such container.
+func (k *Key) Marshal(c Container) ([]byte, error) {
+	if k.isTemplate() {
+		return nil, fmt.Errorf("write %v: the key is a template without contents; let a TPM create it first", c)
+	}
+	if err := k.check(); err != nil {
+		return nil, fmt.Errorf("write %v: %w", c, err)
+	}
+	switch c {
+	case PEM:
+		return k.marshalPEM(), nil
+	case OctetString:
+		return k.marshalOctetString(), nil
+	case TssBlob:
+		return k.marshalTssBlob(), nil
+	case Raw:
+		return k.Bytes(), nil
+	case SimpleTPMPK11:
+		return k.marshalSimpleTPMPK11(), nil
+	}
+	return nil, fmt.Errorf("write key: %v; use one of blob's constants", c)
+}

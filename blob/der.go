@@ -1,0 +1,170 @@
+package blob
+
+import (
+	"bytes"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Types of a TssBlob that hold a key. Either stands in files for either
+// structure.
+//
+// TSS 1.2, tss_defines.h (TSS_BLOB_TYPE_KEY, TSS_BLOB_TYPE_KEY_1_2)
+const (
+	tssBlobKey   = 0x01
+	tssBlobKey12 = 0x0b
+)
+
+// tssBlobStart is how a TssBlob's contents begin: version 1, then an INTEGER.
+// No other DER file begins so: where a private key has version 1, what follows
+// is an OCTET STRING, a SEQUENCE or, in a multi-prime RSA key, a long INTEGER.
+var tssBlobStart = []byte{0x02, 1, 1, 0x02}
+
+// derHeader reads the tag and length at the start of b. The length may reach
+// past b's end. ok is false when the header itself is cut off, or not DER.
+func derHeader(b []byte) (tag asn1.Tag, size int, length uint32, ok bool) {
+	s := cryptobyte.String(b)
+	var t, l uint8
+	if !s.ReadUint8(&t) || !s.ReadUint8(&l) {
+		return 0, 0, 0, false
+	}
+	if l < 0x80 {
+		return asn1.Tag(t), 2, uint32(l), true
+	}
+	n := int(l &^ 0x80)
+	var digits []byte
+	if n < 1 || n > 4 || !s.ReadBytes(&digits, n) {
+		return 0, 0, 0, false
+	}
+	for _, d := range digits {
+		length = length<<8 | uint32(d)
+	}
+	return asn1.Tag(t), 2 + n, length, true
+}
+
+// derBody returns the contents of the element with this tag that fills b.
+func derBody(b []byte, tag asn1.Tag, name string) (cryptobyte.String, error) {
+	s := cryptobyte.String(b)
+	var body cryptobyte.String
+	if s.ReadASN1(&body, tag) {
+		if len(s) > 0 {
+			return nil, damaged("%d bytes too many after %s", len(s), name)
+		}
+		return body, nil
+	}
+	got, size, length, ok := derHeader(b)
+	if ok && got == tag && uint64(length) > uint64(len(b)-size) {
+		return nil, shortError(ErrTruncated, name, uint64(length), len(b)-size, size)
+	}
+	if !ok && len(b) < 6 {
+		return nil, truncated("%s ends in its header, after %d bytes", name, len(b))
+	}
+	return nil, damaged("%s has no valid DER header", name)
+}
+
+// isOctetString reports whether b begins as an OCTET STRING around a key.
+func isOctetString(b []byte) bool {
+	if len(b) < 2 || asn1.Tag(b[0]) != asn1.OCTET_STRING {
+		return false
+	}
+	_, size, _, ok := derHeader(b)
+	return !ok && len(b) < 6 || ok && startsLikeKey(b[size:])
+}
+
+func parseOctetString(b []byte) (*Key, error) {
+	body, err := derBody(b, asn1.OCTET_STRING, "OCTET STRING")
+	if err != nil {
+		return nil, err
+	}
+	return parseStructure(body)
+}
+
+func (k *Key) marshalOctetString() []byte {
+	return derElement(asn1.OCTET_STRING, k.Bytes())
+}
+
+// isTssBlob reports whether b begins as a TssBlob, as far as it goes.
+func isTssBlob(b []byte) bool {
+	tag, size, length, ok := derHeader(b)
+	if !ok || tag != asn1.SEQUENCE || length == 0 {
+		return false
+	}
+	body := b[size:]
+	if len(body) > 4 && body[4] > 4 { // an INTEGER too long for a type
+		return false
+	}
+	return bytes.HasPrefix(tssBlobStart, body[:min(len(body), 4)])
+}
+
+// parseTssBlob reads SEQUENCE { version, type, length INTEGER, key OCTET STRING }.
+//
+// TSS 1.2, Tspi_EncodeDER_TssBlob
+func parseTssBlob(b []byte) (*Key, error) {
+	body, err := derBody(b, asn1.SEQUENCE, "TssBlob")
+	if err != nil {
+		return nil, err
+	}
+	var version, kind, length uint32
+	if !readLooseInteger(&body, &version) || !readLooseInteger(&body, &kind) || !readLooseInteger(&body, &length) {
+		return nil, damaged("TssBlob does not begin with three INTEGERs: version, type and length")
+	}
+	if version != 1 {
+		return nil, damaged("TssBlob has version %d, and the only known one is 1", version)
+	}
+	if kind != tssBlobKey && kind != tssBlobKey12 {
+		return nil, &NotKeyError{What: "a TssBlob of a type that is no key", Do: "use the file that Tspi_EncodeDER_TssBlob wrote of the key itself"}
+	}
+	inner, err := derBody(body, asn1.OCTET_STRING, "OCTET STRING in TssBlob")
+	if err != nil {
+		return nil, err
+	}
+	if uint64(length) != uint64(len(inner)) {
+		return nil, damaged("TssBlob says that its key has %d bytes, and it has %d", length, len(inner))
+	}
+	k, err := parseStructure(inner)
+	if err != nil {
+		return nil, err
+	}
+	k.tssType = kind
+	return k, nil
+}
+
+// readLooseInteger reads an INTEGER of 1 to 4 bytes as unsigned, minimally
+// encoded or not: trousers writes the length as 02 04 00 00 02 2f.
+func readLooseInteger(s *cryptobyte.String, v *uint32) bool {
+	var digits cryptobyte.String
+	if !s.ReadASN1(&digits, asn1.INTEGER) || len(digits) < 1 || len(digits) > 4 {
+		return false
+	}
+	*v = 0
+	for _, d := range digits {
+		*v = *v<<8 | uint32(d)
+	}
+	return true
+}
+
+func (k *Key) marshalTssBlob() []byte {
+	kind := k.tssType
+	if kind == 0 {
+		kind = tssBlobKey
+		if k.Key12 {
+			kind = tssBlobKey12
+		}
+	}
+	key := k.Bytes()
+	n := len(key)
+	body := []byte{
+		0x02, 1, 1,
+		0x02, 1, byte(kind),
+		0x02, 4, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n),
+	}
+	return derElement(asn1.SEQUENCE, append(body, derElement(asn1.OCTET_STRING, key)...))
+}
+
+// derElement wraps contents shorter than 64 KiB, as those of all keys are.
+func derElement(tag asn1.Tag, contents []byte) []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(contents) })
+	return b.BytesOrPanic()
+}

@@ -1,0 +1,58 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrTruncated is wrapped by errors about a key file that ends too early. Their
+// texts say which field ended where.
+var ErrTruncated = errors.New("truncated")
+
+// ErrDamaged is wrapped by errors about a key file, or a [Key], that
+// contradicts the specification or itself. Their texts name the field.
+var ErrDamaged = errors.New("damaged")
+
+// NotKeyError says that a file holds no TPM 1.2 key, and what it is instead.
+type NotKeyError struct {
+	What string // with its article, "a certificate"; empty when unknown
+	Do   string // what to do instead
+
+	// PrivateKey says that the file is a software key that [Wrap] takes once it
+	// is read, and decrypted where it needs that.
+	PrivateKey bool
+}
+
+// Error gives What and Do in one sentence.
+func (e *NotKeyError) Error() string {
+	if e.What == "" {
+		return "not a TPM key file: " + e.Do
+	}
+	return e.What + ", not a TPM 1.2 key: " + e.Do
+}
+
+// advise ends an error of Parse with what its reader can do about it.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, ErrTruncated):
+		return fmt.Errorf("%w; get a whole copy of the file", err)
+	case errors.Is(err, ErrDamaged):
+		return fmt.Errorf("%w; get a good copy of the file", err)
+	}
+	return err
+}
+
+// truncated makes an error that wraps ErrTruncated.
+func truncated(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrTruncated}, args...)...)
+}
+
+// damaged makes an error that wraps ErrDamaged.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
+}
+
+// shortError says which field ended where.
+func shortError(kind error, field string, need uint64, left, offset int) error {
+	return fmt.Errorf("%w: %s needs %d bytes, %d left at offset %d", kind, field, need, left, offset)
+}

@@ -1,0 +1,196 @@
+package blob
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// What to do with files of other kinds.
+const (
+	doWrap    = "wrap it with keygen -w"
+	doRSA     = "TPM 1.2 has RSA keys only; make a new key with keygen"
+	doOpenSSH = "if it is an RSA key, convert a copy with ssh-keygen -p -m PEM and wrap that with keygen -w"
+	doPublic  = "give the key file that belongs to it"
+	doTPM2    = "TPM 2.0 keys are not supported, and a TPM 1.2 cannot load them"
+	doExpect  = "expected PEM TSS KEY BLOB, its DER, a TssBlob, a bare TPM_KEY, or the text of simple-tpm-pk11"
+)
+
+func errUnknown() error { return &NotKeyError{Do: doExpect} }
+
+func errPrivateKey(format string) error {
+	return &NotKeyError{What: "a private key (" + format + ")", Do: doWrap, PrivateKey: true}
+}
+
+func errNotRSA(kind string) error {
+	return &NotKeyError{What: "a private key (" + kind + ")", Do: doRSA}
+}
+
+func errTPM2(kind string) error {
+	return &NotKeyError{What: "a TPM 2.0 key file (" + kind + ")", Do: doTPM2}
+}
+
+func errPublic(what string) error { return &NotKeyError{What: what, Do: doPublic} }
+
+// describePEM says what a PEM block of another type is.
+func describePEM(p pemBlock) error {
+	label := string(p.label[:min(len(p.label), 40)])
+	switch label {
+	case "TSS2 PRIVATE KEY", "TSS2 KEY BLOB":
+		return errTPM2(label)
+	case "RSA PRIVATE KEY":
+		if bytes.Contains(p.body, []byte("ENCRYPTED")) {
+			return errPrivateKey("PKCS #1, encrypted")
+		}
+		return errPrivateKey("PKCS #1")
+	case "ENCRYPTED PRIVATE KEY":
+		return errPrivateKey("PKCS #8, encrypted")
+	case "PRIVATE KEY":
+		return describePKCS8(p)
+	case "EC PRIVATE KEY", "EC PARAMETERS":
+		return errNotRSA("EC")
+	case "DSA PRIVATE KEY":
+		return errNotRSA("DSA")
+	case "OPENSSH PRIVATE KEY":
+		return &NotKeyError{What: "a private key (OpenSSH)", Do: doOpenSSH}
+	case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
+		return errPublic("a certificate")
+	case "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST":
+		return errPublic("a certificate request")
+	case "PUBLIC KEY", "RSA PUBLIC KEY":
+		return errPublic("a public key")
+	}
+	if strings.HasSuffix(label, "PRIVATE KEY") {
+		return errNotRSA(fmt.Sprintf("%q", label))
+	}
+	return &NotKeyError{What: fmt.Sprintf("a PEM file of type %q", label), Do: doExpect}
+}
+
+// describePKCS8 looks into a PKCS #8 block for the algorithm.
+func describePKCS8(p pemBlock) error {
+	if der, err := p.decode(); err == nil {
+		if err := describeDER(der).(*NotKeyError); err.What != "" {
+			return err
+		}
+	}
+	return errPrivateKey("PKCS #8")
+}
+
+// Object identifiers in DER, without tag and length.
+var (
+	oidRSA  = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01} // 1.2.840.113549.1.1.1
+	oidPSS  = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a} // 1.2.840.113549.1.1.10
+	oidEC   = []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}             // 1.2.840.10045.2.1
+	oidTSS2 = []byte{0x67, 0x81, 0x05, 0x0a, 0x01}                         // 2.23.133.10.1, a prefix
+	oidTSS0 = []byte{0x67, 0x81, 0x05, 0x0a, 0x02}                         // 2.23.133.10.2
+)
+
+// describeDER says what a file is that is no text: by the first elements of its
+// SEQUENCE, so that a file cut off later is recognised too. It always returns a
+// *NotKeyError.
+func describeDER(b []byte) error {
+	tag, size, _, ok := derHeader(b)
+	if !ok || tag != asn1.SEQUENCE {
+		return errUnknown()
+	}
+	s := cryptobyte.String(b[size:])
+	first, body, whole := nextElement(&s)
+	second, inner, _ := nextElement(&s)
+	third, _, _ := nextElement(&s)
+	switch first {
+	case asn1.OBJECT_IDENTIFIER:
+		if bytes.HasPrefix(body, oidTSS2) || bytes.Equal(body, oidTSS0) {
+			return errTPM2("TSS2, DER")
+		}
+	case asn1.INTEGER:
+		return describeInteger(body, second, inner, third)
+	case asn1.SEQUENCE:
+		return describeSequence(body, second, whole)
+	}
+	return errUnknown()
+}
+
+// nextElement reads an element; what is cut off counts as whole contents, with
+// ok false. At the end of s the tag is 0.
+func nextElement(s *cryptobyte.String) (tag asn1.Tag, body cryptobyte.String, ok bool) {
+	tag, size, length, ok := derHeader(*s)
+	if !ok {
+		*s = nil
+		return 0, nil, false
+	}
+	body = (*s)[size:]
+	if uint64(length) > uint64(len(body)) {
+		*s = nil
+		return tag, body, false
+	}
+	*s = body[length:]
+	return tag, body[:length], true
+}
+
+// describeInteger tells DER files apart that begin with an INTEGER: a version,
+// or the modulus of a public key.
+func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.String, third asn1.Tag) error {
+	switch {
+	case len(value) > 1 && second == asn1.INTEGER && third == 0:
+		return errPublic("a public key")
+	case len(value) != 1:
+		return errUnknown()
+	case value[0] == 3 && second == asn1.SEQUENCE:
+		return &NotKeyError{What: "a PKCS #12 file", Do: "if it has an RSA key, take that out with openssl pkcs12 -nocerts and wrap it with keygen -w"}
+	case value[0] > 1:
+		return errUnknown()
+	case second == asn1.INTEGER && len(inner) > 4:
+		return errPrivateKey("PKCS #1, DER")
+	case second == asn1.SEQUENCE:
+		tag, oid, ok := nextElement(&inner)
+		if tag != asn1.OBJECT_IDENTIFIER || !ok {
+			return errUnknown()
+		}
+		return describeAlgorithm(oid)
+	case second == asn1.OCTET_STRING && value[0] == 1:
+		return errNotRSA("EC, DER")
+	}
+	return errUnknown()
+}
+
+// describeAlgorithm says what PKCS #8 private key one with this algorithm is.
+func describeAlgorithm(oid []byte) error {
+	switch {
+	case bytes.Equal(oid, oidRSA):
+		return errPrivateKey("PKCS #8")
+	case bytes.Equal(oid, oidPSS):
+		return &NotKeyError{What: "a private key (PKCS #8, RSA for PSS only)", Do: "TPM 1.2 cannot make PSS signatures; make a new key with keygen"}
+	case bytes.Equal(oid, oidEC):
+		return errNotRSA("PKCS #8, EC")
+	}
+	return errNotRSA("PKCS #8, not RSA")
+}
+
+// describeSequence tells DER files apart that begin with a SEQUENCE, whose
+// contents are body; second is the tag of what follows it, if it is whole.
+func describeSequence(body cryptobyte.String, second asn1.Tag, whole bool) error {
+	first, _, _ := nextElement(&body)
+	switch {
+	case first == asn1.OBJECT_IDENTIFIER && second == asn1.OCTET_STRING:
+		return errPrivateKey("PKCS #8, encrypted")
+	case first == asn1.OBJECT_IDENTIFIER && second == asn1.BIT_STRING:
+		return errPublic("a public key")
+	case first == asn1.Tag(0).ContextSpecific().Constructed():
+		return errPublic("a certificate")
+	case first != asn1.INTEGER || whole && second != asn1.SEQUENCE:
+		return errUnknown()
+	}
+	// INTEGER, SEQUENCE: serial number and signature algorithm of an X.509 v1
+	// certificate, or version and subject of a request.
+	tag, inner, _ := nextElement(&body)
+	if tag != asn1.SEQUENCE {
+		return errUnknown()
+	}
+	if tag, _, _ := nextElement(&inner); tag == asn1.OBJECT_IDENTIFIER {
+		return errPublic("a certificate")
+	}
+	return errPublic("a certificate request")
+}

@@ -1,0 +1,72 @@
+package blob
+
+// tagPCRInfoLong is TPM_TAG_PCR_INFO_LONG.
+//
+// TPM Main Part 2, section 3.1 (TPM_STRUCTURE_TAG)
+const tagPCRInfoLong = 0x0006
+
+// maxPCRSelect bounds a TPM_PCR_SELECTION, in bytes of eight PCRs. TPMs have 16
+// or 24 PCRs.
+const maxPCRSelect = 32
+
+const digestSize = 20 // of a TPM_COMPOSITE_HASH, SHA-1
+
+// PCRs returns the indices, in ascending order, of the platform configuration
+// registers whose values a key needs to be used; none when it is not bound to
+// any. Parse has checked a key read from a file, so the error, which wraps
+// [ErrDamaged], is for others.
+func (k *Key) PCRs() ([]int, error) {
+	selection, err := k.pcrSelection()
+	if err != nil {
+		return nil, err
+	}
+	var indices []int
+	for i := range 8 * len(selection) {
+		if selection[i/8]>>(i%8)&1 != 0 {
+			indices = append(indices, i)
+		}
+	}
+	return indices, nil
+}
+
+// pcrSelection returns the bit map of the PCRs needed for use, lowest index in
+// the lowest bit of the first byte.
+//
+//	TPM_PCR_INFO                       TPM_PCR_INFO_LONG
+//	pcrSelection      uint16 size, map tag                   uint16 0006
+//	digestAtRelease   20 bytes         localityAtCreation    uint8
+//	digestAtCreation  20 bytes         localityAtRelease     uint8
+//	                                   creationPCRSelection  uint16 size, map
+//	                                   releasePCRSelection   uint16 size, map
+//	                                   digestAtCreation      20 bytes
+//	                                   digestAtRelease       20 bytes
+//
+// TPM Main Part 2, sections 8.1 (TPM_PCR_SELECTION), 8.3 (TPM_PCR_INFO) and 8.4
+// (TPM_PCR_INFO_LONG)
+func (k *Key) pcrSelection() ([]byte, error) {
+	if len(k.PCRInfo) == 0 {
+		return nil, nil
+	}
+	r := &reader{s: k.PCRInfo, size: len(k.PCRInfo), short: ErrDamaged}
+	if k.Key12 {
+		if tag := r.uint16("PCRInfo tag"); r.err == nil && tag != tagPCRInfoLong {
+			return nil, damaged("PCRInfo of a TPM_KEY12 has tag 0x%04x, not 0x%04x", tag, tagPCRInfoLong)
+		}
+		r.uint8("localityAtCreation")
+		r.uint8("localityAtRelease")
+		r.selection("creationPCRSelection")
+	}
+	selection := r.selection("PCR selection")
+	r.bytes("PCR digest", digestSize)
+	r.bytes("PCR digest", digestSize)
+	return selection, r.end("PCRInfo")
+}
+
+// selection reads the bit map of a TPM_PCR_SELECTION.
+func (r *reader) selection(field string) []byte {
+	n := r.uint16(field)
+	if r.err == nil && n > maxPCRSelect {
+		r.err = damaged("%s has %d bytes, more PCRs than any TPM has", field, n)
+	}
+	return r.bytes(field, int(n))
+}

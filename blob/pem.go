@@ -1,0 +1,152 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/pem"
+)
+
+// pemType is the type of the PEM block around a key.
+const pemType = "TSS KEY BLOB"
+
+// pemBlock is a block as it stands in a file; its slices are parts of that.
+type pemBlock struct {
+	label  []byte // nil when there is no block
+	body   []byte // the lines between BEGIN and END
+	closed bool   // by its END line
+}
+
+var (
+	pemBegin = []byte("-----BEGIN ")
+	pemEnd   = []byte("-----END ")
+	pemTail  = []byte("-----")
+)
+
+// hasPEM reports whether a line of b begins a PEM block.
+func hasPEM(b []byte) bool {
+	block, _, _ := nextPEM(b)
+	return block.label != nil
+}
+
+// nextPEM finds the first PEM block of b and returns what stands before and
+// after it; before is all of b when there is none. It goes over each byte a
+// bounded number of times and allocates nothing, whatever b is.
+func nextPEM(b []byte) (block pemBlock, before, after []byte) {
+	for from := 0; ; {
+		i := bytes.Index(b[from:], pemBegin)
+		if i < 0 {
+			return pemBlock{}, b, nil
+		}
+		i += from
+		from = i + len(pemBegin)
+		if i > 0 && b[i-1] != '\n' {
+			continue
+		}
+		line, rest, _ := bytes.Cut(b[from:], []byte("\n"))
+		if label, ok := bytes.CutSuffix(trimLine(line), pemTail); ok {
+			block.label = label
+			block.body, block.closed, after = cutPEMBody(rest, label)
+			return block, b[:i], after
+		}
+	}
+}
+
+// cutPEMBody splits the lines after BEGIN at the first that begins with dashes,
+// which should be the END line.
+func cutPEMBody(b, label []byte) (body []byte, closed bool, after []byte) {
+	i := 0
+	if !bytes.HasPrefix(b, pemTail) {
+		if i = bytes.Index(b, []byte("\n-----")); i < 0 {
+			return b, false, nil
+		}
+		i++
+	}
+	line, rest, _ := bytes.Cut(b[i:], []byte("\n"))
+	line, ok := bytes.CutPrefix(trimLine(line), pemEnd)
+	if ok && len(line) == len(label)+len(pemTail) && bytes.HasPrefix(line, label) && bytes.HasSuffix(line, pemTail) {
+		return b[:i], true, rest
+	}
+	if len(rest) == 0 && !ok || ok && len(rest) == 0 && len(line) < len(label)+len(pemTail) {
+		return b[:i], false, nil // the END line is cut off
+	}
+	return b[:i], false, b[i:]
+}
+
+func trimLine(line []byte) []byte { return bytes.TrimRight(line, " \t\r") }
+
+// decode returns the bytes that the block's base64 stands for.
+func (p *pemBlock) decode() ([]byte, error) {
+	if bytes.IndexByte(p.body, ':') >= 0 {
+		return nil, damaged("PEM block %s has header lines, as an encrypted one has, and TPM keys have none", pemType)
+	}
+	body := make([]byte, 0, len(p.body))
+	for _, c := range p.body {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			body = append(body, c)
+		}
+	}
+	der := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+	n, err := base64.StdEncoding.Decode(der, body)
+	if err != nil {
+		return nil, damaged("PEM block %s has bad base64 after %d good bytes", pemType, n)
+	}
+	return der[:n], nil
+}
+
+// parsePEM reads the only TSS KEY BLOB among the PEM blocks of a text. Other
+// blocks beside it, such as its certificate, do not matter.
+func parsePEM(text []byte) (*Key, error) {
+	var found, private, first pemBlock
+	binary := false
+	for rest := text; ; {
+		block, before, after := nextPEM(rest)
+		binary = binary || bytes.IndexByte(before, 0) >= 0
+		switch {
+		case block.label == nil:
+			return parseFoundPEM(found, private, first, binary)
+		case string(block.label) == pemType && found.label != nil:
+			return nil, damaged("two PEM blocks %s in one file, and it is not clear which is meant", pemType)
+		case string(block.label) == pemType && !block.closed:
+			return nil, unclosedPEM(after)
+		case string(block.label) == pemType:
+			found = block
+		case private.label == nil && bytes.HasSuffix(block.label, []byte("PRIVATE KEY")):
+			private = block
+		case first.label == nil:
+			first = block
+		}
+		rest = after
+	}
+}
+
+// parseFoundPEM reads the key's block, or tells what the others are.
+func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
+	switch {
+	case found.label != nil && binary:
+		return nil, damaged("binary data beside the PEM block %s", pemType)
+	case found.label != nil:
+		der, err := found.decode()
+		if err != nil {
+			return nil, err
+		}
+		return contain(PEM)(parseOctetString(der))
+	case binary:
+		return nil, errUnknown()
+	case private.label != nil:
+		return nil, describePEM(private)
+	}
+	return nil, describePEM(first)
+}
+
+// unclosedPEM says what is wrong with a key's block that has no END line.
+func unclosedPEM(after []byte) error {
+	if len(after) == 0 {
+		return truncated("the line -----END %s----- is missing", pemType)
+	}
+	return damaged("the line -----END %s----- is missing, or stands in the wrong place", pemType)
+}
+
+// marshalPEM writes base64 in lines of 64, as OpenSSL does.
+func (k *Key) marshalPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: k.marshalOctetString()})
+}

@@ -1,0 +1,131 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/hex"
+)
+
+// simpleTPMPK11 gathers the lines of an stpm-keygen file.
+type simpleTPMPK11 struct {
+	exp, mod, blob []byte
+}
+
+// isSimpleTPMPK11 reports whether the first line of b that is neither empty nor
+// a comment begins with one of the format's words.
+func isSimpleTPMPK11(b []byte) bool {
+	for rest := b; len(rest) > 0; {
+		var word []byte
+		word, _, rest = nextEntry(rest)
+		switch string(word) {
+		case "":
+		case "exp", "mod", "blob":
+			return true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// nextEntry splits the first line of b into its word and value. The word of an
+// empty line and of a comment is empty.
+func nextEntry(b []byte) (word, value, rest []byte) {
+	line, rest, _ := bytes.Cut(b, []byte("\n"))
+	line = trimLine(line)
+	if bytes.HasPrefix(line, []byte("#")) {
+		return nil, nil, rest
+	}
+	word, value, _ = bytes.Cut(line, []byte(" "))
+	return word, value, rest
+}
+
+// parseSimpleTPMPK11 reads one each of the lines exp, mod and blob, and checks
+// that the first two agree with the third.
+func parseSimpleTPMPK11(b []byte) (*Key, error) {
+	var f simpleTPMPK11
+	number := 0
+	for rest := b; len(rest) > 0; {
+		var word, value []byte
+		word, value, rest = nextEntry(rest)
+		number++
+		if err := f.set(string(word), value, number); err != nil {
+			return nil, err
+		}
+	}
+	for _, line := range []struct {
+		name  string
+		value []byte
+	}{{"exp", f.exp}, {"mod", f.mod}, {"blob", f.blob}} {
+		if line.value == nil {
+			return nil, truncated("no line %q up to the end, line %d", line.name, number)
+		}
+	}
+	k, err := parseStructure(f.blob)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(trimZeros(f.exp), trimZeros(k.explicitExponent())) {
+		return nil, damaged("the line \"exp\" is not the public exponent in the line \"blob\"")
+	}
+	if !bytes.Equal(trimZeros(f.mod), k.Modulus) {
+		return nil, damaged("the line \"mod\" is not the modulus in the line \"blob\"")
+	}
+	return k, nil
+}
+
+// set takes in one line.
+func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
+	var field *[]byte
+	switch word {
+	case "":
+		return nil
+	case "exp":
+		field = &f.exp
+	case "mod":
+		field = &f.mod
+	case "blob":
+		field = &f.blob
+	default:
+		return damaged("line %d is neither a comment nor one of \"exp\", \"mod\" and \"blob\"", number)
+	}
+	if *field != nil {
+		return damaged("line %d is a second line %q", number, word)
+	}
+	*field = make([]byte, len(value)/2)
+	n, err := hex.Decode(*field, value)
+	switch {
+	case err == hex.ErrLength:
+		return truncated("line %d, %q, ends in the middle of a byte", number, word)
+	case err != nil:
+		return damaged("line %d, %q, is not hexadecimal after %d bytes", number, word, n)
+	}
+	return nil
+}
+
+func trimZeros(b []byte) []byte { return bytes.TrimLeft(b, "\x00") }
+
+// explicitExponent returns the public exponent, the default one included.
+func (k *Key) explicitExponent() []byte {
+	if len(k.Exponent) == 0 {
+		return []byte{1, 0, 1}
+	}
+	return k.Exponent
+}
+
+// marshalSimpleTPMPK11 writes what stpm-keygen writes. It wraps keys made in
+// software as migratable, and no others.
+func (k *Key) marshalSimpleTPMPK11() []byte {
+	origin := "hardware"
+	if k.Migratable() {
+		origin = "software"
+	}
+	key := k.Bytes()
+	b := make([]byte, 0, 128+2*(len(k.Exponent)+len(k.Modulus)+len(key)))
+	b = append(b, "# Some sort of key.\n# Key was generated in "+origin+".\nexp "...)
+	b = hex.AppendEncode(b, k.explicitExponent())
+	b = append(b, "\nmod "...)
+	b = hex.AppendEncode(b, k.Modulus)
+	b = append(b, "\nblob "...)
+	b = hex.AppendEncode(b, key)
+	return append(b, '\n')
+}

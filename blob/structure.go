@@ -1,0 +1,210 @@
+package blob
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"encoding/binary"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// What TPM_KEY and TPM_KEY12 begin with: the version 1.1.0.0, and the tag
+// TPM_TAG_KEY12 with a fill of zero.
+//
+// TPM Main Part 2, sections 5.1 (TPM_STRUCT_VER) and 10.3 (TPM_KEY12)
+var (
+	keyStart   = []byte{1, 1, 0, 0}
+	key12Start = []byte{0, 0x28, 0, 0}
+)
+
+// algRSA is TPM_ALG_RSA.
+//
+// TPM Main Part 2, section 4.8 (TPM_ALGORITHM_ID)
+const algRSA = 1
+
+// startsLikeKey reports whether b begins as TPM_KEY or TPM_KEY12 do, as far as
+// it goes.
+func startsLikeKey(b []byte) bool {
+	b = b[:min(len(b), len(keyStart))]
+	return bytes.HasPrefix(keyStart, b) || bytes.HasPrefix(key12Start, b)
+}
+
+// parseStructure reads a TPM_KEY or TPM_KEY12 that fills b; the Key owns its
+// slices.
+//
+//	TPM_KEY                          TPM_KEY12
+//	version        4 bytes 01010000  tag, fill     2, 2 bytes 0028 0000
+//	keyUsage       uint16
+//	keyFlags       uint32
+//	authDataUsage  uint8
+//	algorithmParms TPM_KEY_PARMS
+//	PCRInfo        uint32 size, TPM_PCR_INFO or TPM_PCR_INFO_LONG
+//	pubKey         uint32 size, modulus
+//	encData        uint32 size, TPM_STORE_ASYMKEY encrypted
+func parseStructure(b []byte) (*Key, error) {
+	r := &reader{s: b, size: len(b), short: ErrTruncated}
+	start := r.bytes("version", len(keyStart))
+	k := &Key{
+		Key12:         bytes.Equal(start, key12Start),
+		Usage:         KeyUsage(r.uint16("keyUsage")),
+		Flags:         KeyFlags(r.uint32("keyFlags")),
+		AuthDataUsage: AuthDataUsage(r.uint8("authDataUsage")),
+	}
+	if r.err == nil && !k.Key12 && !bytes.Equal(start, keyStart) {
+		return nil, damaged("it begins neither as TPM_KEY nor as TPM_KEY12")
+	}
+	r.keyParms(k)
+	k.PCRInfo = r.sized("PCRInfo")
+	k.Modulus = r.sized("modulus")
+	k.EncData = r.sized("encData")
+	if err := r.end("TPM_KEY"); err != nil {
+		return nil, err
+	}
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// ParsePubKey reads a TPM_PUBKEY as TPM_GetPubKey and TPM_OwnerReadInternalPub
+// return it: RSA parameters and modulus, nothing behind them.
+//
+// TPM Main Part 2, section 10.5 (TPM_PUBKEY)
+func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
+	r := &reader{s: b, size: len(b), short: ErrTruncated}
+	var k Key
+	r.keyParms(&k)
+	k.Modulus = r.sized("modulus")
+	if err := r.end("TPM_PUBKEY"); err != nil {
+		return nil, err
+	}
+	e, err := exponentInt(k.Exponent)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkModulus(k.Modulus, k.KeyLength); err != nil {
+		return nil, err
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(k.Modulus), E: e}, nil
+}
+
+// Bytes returns the bare TPM_KEY or TPM_KEY12 structure, for TPM_LoadKey2. Of a
+// template it is the keyInfo of TPM_CreateWrapKey.
+func (k *Key) Bytes() []byte {
+	return appendSized(k.publicBytes(), k.EncData)
+}
+
+// publicBytes returns the structure without encDataSize and encData: what the
+// digest in the private part covers.
+func (k *Key) publicBytes() []byte {
+	b := make([]byte, 0, 64+len(k.Exponent)+len(k.PCRInfo)+len(k.Modulus)+len(k.EncData))
+	if k.Key12 {
+		b = append(b, key12Start...)
+	} else {
+		b = append(b, keyStart...)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(k.Usage))
+	b = binary.BigEndian.AppendUint32(b, uint32(k.Flags))
+	b = append(b, byte(k.AuthDataUsage))
+	b = binary.BigEndian.AppendUint32(b, algRSA)
+	b = binary.BigEndian.AppendUint16(b, uint16(k.EncScheme))
+	b = binary.BigEndian.AppendUint16(b, uint16(k.SigScheme))
+	b = binary.BigEndian.AppendUint32(b, uint32(12+len(k.Exponent)))
+	b = binary.BigEndian.AppendUint32(b, k.KeyLength)
+	b = binary.BigEndian.AppendUint32(b, k.NumPrimes)
+	b = appendSized(b, k.Exponent)
+	b = appendSized(b, k.PCRInfo)
+	return appendSized(b, k.Modulus)
+}
+
+func appendSized(b, field []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(field)))
+	return append(b, field...)
+}
+
+// reader reads fields and remembers the first that did not fit; after it, every
+// field is zero.
+type reader struct {
+	s     cryptobyte.String
+	size  int   // of s at the start, to tell offsets
+	short error // what a field that does not fit means
+	err   error
+}
+
+// fits reports whether n more bytes are there, and records it if not.
+func (r *reader) fits(field string, n uint64) bool {
+	if r.err == nil && uint64(len(r.s)) < n {
+		r.err = shortError(r.short, field, n, len(r.s), r.size-len(r.s))
+	}
+	return r.err == nil
+}
+
+// bytes returns a copy of n bytes.
+func (r *reader) bytes(field string, n int) []byte {
+	var b []byte
+	if r.fits(field, uint64(n)) {
+		r.s.ReadBytes(&b, n)
+	}
+	return bytes.Clone(b)
+}
+
+func (r *reader) uint8(field string) (v uint8) {
+	if r.fits(field, 1) {
+		r.s.ReadUint8(&v)
+	}
+	return v
+}
+
+func (r *reader) uint16(field string) (v uint16) {
+	if r.fits(field, 2) {
+		r.s.ReadUint16(&v)
+	}
+	return v
+}
+
+func (r *reader) uint32(field string) (v uint32) {
+	if r.fits(field, 4) {
+		r.s.ReadUint32(&v)
+	}
+	return v
+}
+
+// sized returns a copy of a field that has its size, a uint32, in front; nil if
+// it is empty.
+func (r *reader) sized(field string) []byte {
+	n := r.uint32(field + "Size")
+	if n == 0 || !r.fits(field, uint64(n)) {
+		return nil
+	}
+	return r.bytes(field, int(n))
+}
+
+// keyParms reads the parameters of an RSA key into k.
+//
+// TPM Main Part 2, sections 10.1 (TPM_KEY_PARMS) and 10.1.1 (TPM_RSA_KEY_PARMS)
+func (r *reader) keyParms(k *Key) {
+	alg := r.uint32("algorithmID")
+	if r.err == nil && alg != algRSA {
+		r.err = damaged("algorithmID is 0x%08x, and private keys of TPM 1.2 are RSA (0x%08x)", alg, algRSA)
+	}
+	k.EncScheme = EncScheme(r.uint16("encScheme"))
+	k.SigScheme = SigScheme(r.uint16("sigScheme"))
+	parms := r.sized("parms")
+	if r.err != nil {
+		return
+	}
+	in := &reader{s: parms, size: len(parms), short: ErrDamaged}
+	k.KeyLength = in.uint32("keyLength")
+	k.NumPrimes = in.uint32("numPrimes")
+	k.Exponent = in.sized("exponent")
+	r.err = in.end("parms")
+}
+
+// end returns the first error, and one about bytes left over.
+func (r *reader) end(structure string) error {
+	if r.err == nil && len(r.s) > 0 {
+		r.err = damaged("%d bytes too many at the end of %s", len(r.s), structure)
+	}
+	return r.err
+}

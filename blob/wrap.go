@@ -1,0 +1,125 @@
+package blob
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+)
+
+// payloadAsym is TPM_PT_ASYM, the payload of a private key.
+//
+// TPM Main Part 2, section 4.2 (TPM_PAYLOAD_TYPE)
+const payloadAsym = 0x01
+
+// oaepLabel is the OAEP label of everything a TPM 1.2 decrypts.
+//
+// TPM Main Part 1, section 31.1.1 (TPM_ES_RSAESOAEP_SHA1_MGF1)
+const oaepLabel = "TCPA"
+
+// Wrap makes a key file of an RSA key that exists in software: the private part
+// is encrypted under parent, the public key of the SRK of the TPM that is to
+// use it, from [ParsePubKey]. The key is migratable, as the specification has
+// it for keys whose private part others know.
+//
+// priv has two primes of half the modulus' size each; 512, 1024 and 2048 bits
+// are possible. random nil means [rand.Reader]. Errors say what of priv, parent
+// or tmpl does not fit, never a value of priv.
+//
+// TPM Main Part 2, sections 10.6 (TPM_STORE_ASYMKEY) and 10.7
+// (TPM_STORE_PRIVKEY)
+func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Template) (*Key, error) {
+	if err := checkPrivate(priv); err != nil {
+		return nil, fmt.Errorf("wrap key: %w", err)
+	}
+	if parent == nil || parent.N == nil || parent.N.BitLen() < 2048 {
+		return nil, errors.New("wrap key: the parent is no RSA key of 2048 bits or more, as a TPM's SRK is; give the SRK's public key")
+	}
+	if tmpl.Bits != 0 && tmpl.Bits != priv.N.BitLen() {
+		return nil, fmt.Errorf("wrap key: it has %d bits, and %d were asked for; leave the size out", priv.N.BitLen(), tmpl.Bits)
+	}
+	if !tmpl.NeedSecret && tmpl.UsageAuth != [20]byte{} {
+		return nil, errors.New("wrap key: a secret is given for a key that needs none; set NeedSecret or leave UsageAuth out")
+	}
+	tmpl.Bits = priv.N.BitLen()
+	k, err := NewTemplate(tmpl)
+	if err != nil {
+		return nil, fmt.Errorf("wrap key: %w", err)
+	}
+	k.Flags |= Migratable
+	k.Modulus = priv.N.FillBytes(make([]byte, tmpl.Bits/8))
+	if priv.E != defaultExponent {
+		k.Exponent = big.NewInt(int64(priv.E)).Bytes()
+	}
+	if random == nil {
+		random = rand.Reader
+	}
+	private := k.storeAsymkey(priv.Primes[0], tmpl)
+	defer clear(private)
+	k.EncData, err = rsa.EncryptOAEP(sha1.New(), random, parent, private, []byte(oaepLabel))
+	if err != nil {
+		return nil, fmt.Errorf("wrap key: encrypt its private part for the parent: %w", err)
+	}
+	return k, nil
+}
+
+// storeAsymkey builds the private part of k in clear.
+//
+//	payload        uint8, 01
+//	usageAuth      20 bytes
+//	migrationAuth  20 bytes
+//	pubDataDigest  20 bytes, SHA-1 of TPM_KEY without encDataSize and encData
+//	privKey        uint32 size, one prime
+//
+// TPM Main Part 2, section 10.6 (TPM_STORE_ASYMKEY)
+func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
+	size := int(k.KeyLength) / 16
+	digest := sha1.Sum(k.publicBytes())
+	b := make([]byte, 0, 1+3*sha1.Size+4+size)
+	b = append(b, payloadAsym)
+	b = append(b, t.UsageAuth[:]...)
+	b = append(b, t.MigrationAuth[:]...)
+	b = append(b, digest[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	b = b[:len(b)+size]
+	prime.FillBytes(b[len(b)-size:])
+	return b
+}
+
+// checkPrivate tells whether a TPM can hold priv. rsa.PrivateKey.Validate would
+// refuse small keys, which TPMs have.
+func checkPrivate(priv *rsa.PrivateKey) error {
+	if priv == nil || priv.N == nil || priv.D == nil {
+		return errors.New("it is no complete RSA private key")
+	}
+	n := priv.N.BitLen()
+	switch {
+	case n != 512 && n != 1024 && n != 2048:
+		return fmt.Errorf("it has %d bits, and TPM 1.2 takes 512, 1024 or 2048; make a new key with keygen", n)
+	case len(priv.Primes) != 2:
+		return fmt.Errorf("it has %d primes, and TPM 1.2 takes 2; make a new key with keygen", len(priv.Primes))
+	case priv.E < 3 || priv.E&1 == 0:
+		return errors.New("its public exponent is not an odd number from 3 on, so it is damaged")
+	}
+	e, one := big.NewInt(int64(priv.E)), big.NewInt(1)
+	for _, p := range priv.Primes {
+		if p == nil || p.Sign() <= 0 || p.BitLen() != n/2 || !p.ProbablyPrime(20) {
+			return fmt.Errorf("it is not made of two primes of %d bits, so it is damaged or unusual", n/2)
+		}
+		// d is the inverse of e modulo p-1 exactly if d·e leaves 1.
+		order := new(big.Int).Sub(p, one)
+		de := new(big.Int).Mul(e, priv.D)
+		if de.Mod(de, order).Cmp(one) != 0 {
+			return errors.New("its private and public exponents do not belong together, so it is damaged")
+		}
+	}
+	product := new(big.Int).Mul(priv.Primes[0], priv.Primes[1])
+	if product.Cmp(priv.N) != 0 {
+		return errors.New("its modulus is not the product of its primes, so it is damaged")
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// popupPrograms ask for a secret in a window: the prompt is their argument, the
+// answer their first line. Distributions put them in different places.
+var popupPrograms = []string{
+	"ssh-askpass",
+	"ksshaskpass",
+	"x11-ssh-askpass",
+	"/usr/lib/ssh/ssh-askpass",
+	"/usr/lib/openssh/gnome-ssh-askpass",
+	"/usr/libexec/openssh/ssh-askpass",
+	"/usr/lib/ssh/ssh-askpass-gnome",
+	"zenity",
+}
+
+// askpass is what the environment says about asking with a program.
+type askpass struct {
+	program []string // nil where there is none
+	allowed bool     // where there is no terminal
+	first   bool     // before the terminal is tried
+}
+
+// askpassFromEnv reads SSH_ASKPASS, SSH_ASKPASS_REQUIRE and the display's
+// variables, with the meaning that ssh(1) gives them.
+func askpassFromEnv() askpass {
+	display := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
+	a := askpass{allowed: display}
+	switch strings.ToLower(os.Getenv("SSH_ASKPASS_REQUIRE")) {
+	case "force":
+		a.allowed, a.first = true, true
+	case "prefer":
+		a.first = display
+	case "never":
+		a.allowed = false
+	}
+	if a.allowed {
+		a.program = findAskpass()
+	}
+	return a
+}
+
+// findAskpass returns the command line of $SSH_ASKPASS, else of a common
+// program, nil where there is none.
+func findAskpass() []string {
+	if program := os.Getenv("SSH_ASKPASS"); program != "" {
+		return []string{program}
+	}
+	for _, name := range popupPrograms {
+		path, err := exec.LookPath(name)
+		switch {
+		case err != nil:
+		case name == "zenity":
+			return []string{path, "--password", "--title"}
+		default:
+			return []string{path}
+		}
+	}
+	return nil
+}
+
+// askPopup asks in a window, terminal or not.
+func (e *Env) askPopup(prompt string) ([]byte, error) {
+	return e.askProgram(findAskpass(), printable(prompt))
+}
+
+// askProgram runs an askpass program with the prompt as its last argument.
+func (e *Env) askProgram(program []string, prompt string) ([]byte, error) {
+	if program == nil {
+		return nil, WithHint(errors.New("no program to ask for it in a window"),
+			"install one (Debian: ssh-askpass, ssh-askpass-gnome or zenity), or name it in SSH_ASKPASS")
+	}
+	cmd := exec.Command(program[0], append(program[1:len(program):len(program)], prompt)...)
+	cmd.Stderr = e.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", program[0], withoutExec(err))
+	}
+	answer, err := readSecretLine(stdout)
+	_, _ = io.Copy(io.Discard, stdout)
+	if failed := cmd.Wait(); failed != nil {
+		clear(answer)
+		return nil, fmt.Errorf("%w (%s: %w)", errCancelled, filepath.Base(program[0]), failed)
+	}
+	if errors.Is(err, io.EOF) { // an empty answer is a line, too; this is none
+		return nil, fmt.Errorf("%w (%s printed nothing)", errCancelled, filepath.Base(program[0]))
+	}
+	return answer, err
+}
+
+// withoutExec takes the program's name off an error of package exec.
+func withoutExec(err error) error {
+	var named *exec.Error
+	if errors.As(err, &named) {
+		return named.Err
+	}
+	return withoutPath(err)
+}

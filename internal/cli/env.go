@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"golang.org/x/term"
+)
+
+// An Env is what one run of a command has around it.
+type Env struct {
+	Name           string // the command, in messages
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+
+	screen screen
+}
+
+// NewEnv returns the surroundings of the command name.
+func NewEnv(name string, stdin io.Reader, stdout, stderr io.Writer) *Env {
+	return &Env{Name: name, Stdin: stdin, Stdout: stdout, Stderr: stderr}
+}
+
+// Notef prints "name: note: …" on standard error.
+func (e *Env) Notef(format string, args ...any) {
+	e.screen.mu.Lock()
+	defer e.screen.mu.Unlock()
+	e.screen.clear(e.Stderr)
+	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable(fmt.Sprintf(format, args...)))
+}
+
+// IsTerminal reports whether a stream is a terminal.
+func IsTerminal(stream any) bool {
+	fd, ok := terminalFd(stream)
+	return ok && term.IsTerminal(fd)
+}
+
+func terminalFd(stream any) (int, bool) {
+	file, ok := stream.(interface{ Fd() uintptr })
+	if !ok {
+		return 0, false
+	}
+	return int(file.Fd()), true
+}

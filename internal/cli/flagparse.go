@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+)
+
+// Parse reads the arguments and returns the operands, one for each of Args,
+// empty where an optional one is missing. Its error is a [UsageError], or
+// [Help] for -h; nothing was read or asked yet.
+func (fs *FlagSet) Parse(args []string) ([]string, error) {
+	operands, err := fs.scan(args)
+	if err == nil {
+		operands, err = fs.checkOperands(operands)
+	}
+	if err == nil {
+		err = fs.secrets.checkStdin(fs.inputs)
+	}
+	if err == nil {
+		err = fs.secrets.claim()
+	}
+	var usage *UsageError
+	if errors.As(err, &usage) && usage.Advice == "" {
+		usage.Advice = fs.Name + " -h lists the flags"
+	}
+	if err != nil {
+		return nil, err
+	}
+	return operands, nil
+}
+
+// scan sets flags and returns the operands between and behind them.
+func (fs *FlagSet) scan(args []string) (operands []string, err error) {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		switch {
+		case arg == "--":
+			return append(operands, args...), nil
+		case len(arg) < 2 || arg[0] != '-':
+			operands = append(operands, arg)
+		default:
+			if args, err = fs.scanFlag(arg, args); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return operands, nil
+}
+
+// scanFlag sets the flag in arg, whose value may be the first of rest, and
+// returns what is left of rest.
+func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
+	name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+	e := fs.lookup(name)
+	if e == nil {
+		if name == "h" || name == "help" {
+			return nil, &Help{Text: fs.UsageText()}
+		}
+		// Cut at a colon: behind it may be a secret that lost its space.
+		name, _, _ = strings.Cut(name, ":")
+		return nil, Usagef("unknown flag -%s", name)
+	}
+	switch {
+	case hasValue:
+	case isBool(e):
+		value = "true"
+	case len(rest) == 0:
+		return nil, Usagef("flag -%s needs a value", name)
+	default:
+		value, rest = rest[0], rest[1:]
+	}
+	fs.sets++
+	e.set = fs.sets
+	if err := e.value.Set(value); err != nil {
+		return nil, valueError(e, name, value, err)
+	}
+	return rest, nil
+}
+
+// valueError says what is wrong with a value, without repeating a secret.
+func valueError(e *entry, name, value string, err error) error {
+	var usage *UsageError
+	if !errors.As(err, &usage) {
+		usage = &UsageError{Text: err.Error()}
+	}
+	subject := "flag -" + name
+	if _, secret := e.value.(*SecretFlag); !secret && !isBool(e) {
+		subject += " " + value
+	}
+	return &UsageError{Text: subject + ": " + usage.Text, Advice: usage.Advice}
+}
+
+// checkOperands fits the operands to Args.
+func (fs *FlagSet) checkOperands(operands []string) ([]string, error) {
+	if len(operands) > len(fs.Args) {
+		extra := operands[len(fs.Args):]
+		word := "argument"
+		if len(extra) > 1 {
+			word = "arguments"
+		}
+		return nil, Usagef("unexpected %s: %s", word, strings.Join(extra, " "))
+	}
+	fitted := make([]string, len(fs.Args))
+	copy(fitted, operands)
+	for i, arg := range fs.Args {
+		switch {
+		case i >= len(operands) && !strings.HasPrefix(arg, "["):
+			return nil, Usagef("%s is missing", arg)
+		case i < len(operands) && operands[i] == "":
+			return nil, Usagef("%s is an empty text", strings.Trim(arg, "[]"))
+		}
+	}
+	return fitted, nil
+}
+
+func isBool(e *entry) bool {
+	b, ok := e.value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// newSecretTries is how often a new secret may be typed in two different ways.
+const newSecretTries = 3
+
+// errCancelled: the user closed the prompt without an answer.
+var errCancelled = errors.New("cancelled at the prompt")
+
+// errTwoSecrets: a new secret was typed in two ways too often.
+var errTwoSecrets = fmt.Errorf("the two texts differed %d times", newSecretTries)
+
+// askSecret asks for the secret of a flag by way of ask; a new one twice.
+func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte, error)) ([]byte, error) {
+	e.screen.mu.Lock()
+	defer e.screen.mu.Unlock()
+	e.screen.clear(e.Stderr)
+	var text []byte
+	var err error
+	if isNew {
+		text, err = askTwice(label, ask)
+	} else {
+		text, err = ask(label + ": ")
+	}
+	if err == nil {
+		return text, nil
+	}
+	err = fmt.Errorf("secret of -%s: %w", flag, err)
+	if errors.Is(err, errNoPrompt) {
+		return nil, WithHint(err, "give it with -"+flag+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force")
+	}
+	return nil, err
+}
+
+// askTwice asks for a new secret and for its repetition.
+func askTwice(label string, ask func(string) ([]byte, error)) ([]byte, error) {
+	prompt := label + ": "
+	for range newSecretTries {
+		first, err := ask(prompt)
+		if err != nil {
+			return nil, err
+		}
+		second, err := ask(label + ", once more: ")
+		if err != nil {
+			clear(first)
+			return nil, err
+		}
+		same := bytes.Equal(first, second)
+		clear(second)
+		if same {
+			return first, nil
+		}
+		clear(first)
+		prompt = "The two differ, try again. " + label + ": "
+	}
+	return nil, errTwoSecrets
+}
+
+// ask asks on the terminal, or with a program where the environment wants that
+// or there is no terminal; the rules are those of OpenSSH.
+func (e *Env) ask(prompt string) ([]byte, error) {
+	prompt = printable(prompt)
+	policy := askpassFromEnv()
+	if policy.first {
+		return e.askProgram(policy.program, prompt)
+	}
+	tty, err := openTTY()
+	if err == nil {
+		defer tty.Close()
+		return askTTY(tty, prompt)
+	}
+	if policy.allowed && policy.program != nil {
+		return e.askProgram(policy.program, prompt)
+	}
+	return nil, errNoPrompt
+}
+
+var errNoPrompt = errors.New("there is no terminal to ask for it")
+
+func askTTY(tty *os.File, prompt string) ([]byte, error) {
+	text, err := readHidden(tty, prompt)
+	if errors.Is(err, io.EOF) {
+		return nil, errCancelled
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask on the terminal: %w", withoutPath(err))
+	}
+	return text, nil
+}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"maclef/tpmkey"
+)
+
+// maxSecret bounds the text of a secret, in bytes.
+const maxSecret = 4096
+
+// SecretOptions says what a secret flag is for.
+type SecretOptions struct {
+	Default string // a SECRET: "wellknown" or "prompt"
+	Label   string // prompt without colon: "Secret of the storage root key (SRK)"
+	New     bool   // set, not used: a prompt asks twice
+	// Text: the secret is a passphrase for something other than a TPM; read it
+	// with [SecretFlag.Text]. utf16:, sha1: and wellknown are refused.
+	Text bool
+}
+
+// A SecretFlag is a flag with a SECRET. What the command line says is checked
+// by Parse; the secret itself is read or asked for when it is first needed.
+type SecretFlag struct {
+	Label string // the prompt; a command may name the key file in it
+
+	fs      *FlagSet
+	entry   *entry
+	options SecretOptions
+	spec    secretSpec
+	line    *takenLine // read ahead of its turn, for flags that share a source
+
+	once  sync.Once
+	value tpmkey.Secret
+	err   error
+}
+
+// Secret defines a flag that takes a SECRET.
+func (fs *FlagSet) Secret(names string, options SecretOptions, usage string) *SecretFlag {
+	s := &SecretFlag{Label: options.Label, fs: fs, options: options}
+	if err := s.Set(options.Default); err != nil {
+		panic("cli: default of -" + names + ": " + err.Error())
+	}
+	fs.Var(s, names, usage)
+	s.entry = fs.entries[len(fs.entries)-1]
+	fs.secrets.flags = append(fs.secrets.flags, s)
+	return s
+}
+
+// Set parses a SECRET; its error does not repeat it.
+func (s *SecretFlag) Set(text string) error {
+	spec, err := parseSecretSpec(text)
+	if err != nil {
+		return err
+	}
+	if s.options.Text && (spec.utf16 || spec.form == formWellKnown || spec.form == formSHA1) {
+		return Usagef("this is a passphrase: it takes prompt, pass:TEXT, env:VAR, file:PATH, fd:N or stdin")
+	}
+	s.spec = spec
+	return nil
+}
+
+// String names the form, never the secret.
+func (s *SecretFlag) String() string {
+	switch s.spec.form {
+	case formWellKnown:
+		return "wellknown"
+	case formPrompt, formPopup:
+		return "prompt"
+	}
+	return "(hidden)"
+}
+
+// Given reports whether the flag stood on the command line.
+func (s *SecretFlag) Given() bool { return s.entry.set > 0 }
+
+// UsePopup asks for the secret in a window, and hashes it as UTF-16LE, as the
+// pop-up windows of a TSS do. It fails where the flag was given, too.
+func (s *SecretFlag) UsePopup() error {
+	if s.Given() {
+		return Usagef("a secret is given with -%s and asked for in a window, too: leave one out", s.name())
+	}
+	s.spec = secretSpec{form: formPopup, utf16: true}
+	return nil
+}
+
+// Secret returns the secret for package tpmkey, which asks for it when a TPM
+// command needs it. However often it is used, it is read once.
+func (s *SecretFlag) Secret() tpmkey.Secret {
+	switch s.spec.form {
+	case formWellKnown:
+		return tpmkey.WellKnown()
+	case formSHA1:
+		return tpmkey.SHA1Secret(s.spec.digest)
+	}
+	return tpmkey.AskSecret(s.Resolve)
+}
+
+// Resolve reads or asks for the secret now, for commands that know that they
+// will need it, and returns it ready for use.
+func (s *SecretFlag) Resolve() (tpmkey.Secret, error) {
+	if s.spec.form == formWellKnown || s.spec.form == formSHA1 {
+		return s.Secret(), nil
+	}
+	s.once.Do(func() { s.value, s.err = s.resolve() })
+	return s.value, s.err
+}
+
+func (s *SecretFlag) resolve() (tpmkey.Secret, error) {
+	text, err := s.read()
+	if err != nil {
+		return tpmkey.Secret{}, err
+	}
+	defer clear(text)
+	if !s.spec.utf16 {
+		return tpmkey.Password(text), nil
+	}
+	secret, err := tpmkey.PasswordUTF16(text)
+	if err != nil {
+		return tpmkey.Secret{}, fmt.Errorf("secret of -%s: %w", s.name(), err)
+	}
+	return secret, nil
+}
+
+// Text reads or asks for a passphrase. The caller owns the bytes, clears them,
+// and calls Text only once.
+func (s *SecretFlag) Text() ([]byte, error) {
+	if !s.options.Text {
+		return nil, errors.New("the secret of a TPM is not given out as text")
+	}
+	return s.read()
+}
+
+// read returns the bytes of the secret as the user gave them.
+func (s *SecretFlag) read() ([]byte, error) {
+	env := s.fs.env
+	switch s.spec.form {
+	case formPass:
+		return []byte(s.spec.arg), nil
+	case formEnv:
+		return s.readEnv()
+	case formPrompt:
+		return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
+	case formPopup:
+		return env.askSecret(s.name(), s.Label, s.options.New, env.askPopup)
+	case formStdin:
+		if IsTerminal(env.Stdin) { // typed by a person: without echo
+			return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
+		}
+	}
+	return s.fs.secrets.readLine(s)
+}
+
+func (s *SecretFlag) readEnv() ([]byte, error) {
+	value, ok := os.LookupEnv(s.spec.arg)
+	switch {
+	case !ok:
+		return nil, WithHint(
+			fmt.Errorf("secret of -%s: environment variable %s is not set", s.name(), s.spec.arg),
+			"export it; if the password is empty, set it to nothing")
+	case len(value) > maxSecret:
+		return nil, fmt.Errorf("secret of -%s: environment variable %s is longer than %d bytes", s.name(), s.spec.arg, maxSecret)
+	}
+	return []byte(value), nil
+}
+
+// name is the flag's longest name.
+func (s *SecretFlag) name() string {
+	longest := ""
+	for _, n := range s.entry.names {
+		if len(n) > len(longest) {
+			longest = n
+		}
+	}
+	return longest
+}

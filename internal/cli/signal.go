@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// cleanupTime is how long a command may clean up before a signal ends it.
+const cleanupTime = 2 * time.Second
+
+// OnSignal has cleanup called when SIGINT, SIGTERM or SIGHUP arrives, and then
+// lets the signal do what it would have done: end the process, unless the
+// command watches for it elsewhere. The returned function, which may be called
+// several times, takes this back; it waits for a cleanup that has begun.
+//
+// Several may be in force at once; each does its part. cleanup runs beside
+// whatever the command is doing. After two seconds it is waited for no longer.
+func OnSignal(cleanup func()) (stop func()) {
+	incoming := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // nohup, a shell's background job
+			signal.Notify(incoming, sig)
+		}
+	}
+	stopped := make(chan struct{})
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		select {
+		case <-stopped:
+			signal.Stop(incoming)
+		case sig := <-incoming:
+			within(cleanupTime, cleanup)
+			signal.Stop(incoming)
+			raise(sig)
+		}
+	}()
+	var once sync.Once
+	return func() {
+		once.Do(func() { close(stopped) })
+		<-finished
+	}
+}
+
+// within runs f and gives up waiting for it after limit.
+func within(limit time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+	}
+}

@@ -1,0 +1,200 @@
+package tpm12
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Capability areas. TPM Main Part 2, section 21.1 (TPM_CAPABILITY_AREA).
+const (
+	capFlag       = 0x04
+	capProperty   = 0x05
+	capKeyHandle  = 0x07
+	capDALogic    = 0x19
+	capVersionVal = 0x1a
+)
+
+// Subcaps of capFlag and capProperty. TPM Main Part 2, section 21.2.
+const (
+	flagPermanent   = 0x108
+	flagVolatile    = 0x109
+	propOwner       = 0x111
+	propFreeKeys    = 0x104
+	propMaxKeys     = 0x110
+	propManufact    = 0x103
+	entitySRK       = 0x0004 // TPM_ET_SRK
+	tagDAInfo       = 0x0037 // TPM_TAG_DA_INFO
+	tagDALimited    = 0x0038 // TPM_TAG_DA_INFO_LIMITED
+	tagVersionInfo  = 0x0030 // TPM_TAG_CAP_VERSION_INFO
+	tagPermFlags    = 0x001f // TPM_TAG_PERMANENT_FLAGS
+	tagSTClearFlags = 0x0020 // TPM_TAG_STCLEAR_FLAGS
+)
+
+// getCapability returns what the TPM says of area and subCap. TPM Main Part 3,
+// section 7.1 (TPM_GetCapability).
+func (c *Conn) getCapability(area uint32, subCap []byte) (*command, []byte, error) {
+	cmd := &command{ordinal: ordGetCapability, params: append(u32(area), sized(subCap)...)}
+	_, out, err := c.run(cmd)
+	if err != nil {
+		return cmd, nil, err
+	}
+	data, err := cmd.unsized(out)
+	return cmd, data, err
+}
+
+// VersionInfo is TPM Main Part 2, section 21.6 (TPM_CAP_VERSION_INFO).
+type VersionInfo struct {
+	RevMajor, RevMinor uint8 // firmware revision
+	SpecLevel          uint16
+	ErrataRev          uint8
+	VendorID           [4]byte // ASCII, such as "IFX\x00"
+}
+
+// Version returns which TPM this is.
+func (c *Conn) Version() (*VersionInfo, error) {
+	cmd, data, err := c.getCapability(capVersionVal, nil)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		v            VersionInfo
+		tag, vendor  uint16
+		major, minor uint8
+	)
+	s := cryptobyte.String(data)
+	if !s.ReadUint16(&tag) || tag != tagVersionInfo ||
+		!s.ReadUint8(&major) || !s.ReadUint8(&minor) || !s.ReadUint8(&v.RevMajor) || !s.ReadUint8(&v.RevMinor) ||
+		!s.ReadUint16(&v.SpecLevel) || !s.ReadUint8(&v.ErrataRev) || !s.CopyBytes(v.VendorID[:]) ||
+		!s.ReadUint16(&vendor) || len(s) != int(vendor) {
+		return nil, cmd.malformed("%d bytes are no TPM_CAP_VERSION_INFO", len(data))
+	}
+	return &v, nil
+}
+
+// Flags are the bits of TPM_PERMANENT_FLAGS and TPM_STCLEAR_FLAGS that decide
+// what a TPM can do now. TPM Main Part 2, sections 7.1 and 7.2.
+type Flags struct {
+	Disabled        bool // permanent: disable
+	Deactivated     bool // permanent: what the next start takes over
+	NowDeactivated  bool // since the last start
+	OwnerInstall    bool // ownership: an owner can be installed
+	PresenceLocked  bool // physicalPresenceLifetimeLock
+	CommandPresence bool // physicalPresenceCMDEnable
+	ReadSRKPub      bool // the SRK's public key can be read with its secret
+}
+
+// Flags returns the TPM's flags; two commands.
+func (c *Conn) Flags() (*Flags, error) {
+	cmd, perm, err := c.getCapability(capFlag, u32(flagPermanent))
+	if err != nil {
+		return nil, err
+	}
+	// readSRKPub, the last one used here, is the 17th flag; early 1.2 chips
+	// end before it.
+	if len(perm) < 2+9 || binary.BigEndian.Uint16(perm) != tagPermFlags {
+		return nil, cmd.malformed("%d bytes are no TPM_PERMANENT_FLAGS", len(perm))
+	}
+	set := func(i int) bool { return 2+i < len(perm) && perm[2+i] != 0 }
+	cmd, volatile, err := c.getCapability(capFlag, u32(flagVolatile))
+	if err != nil {
+		return nil, err
+	}
+	if len(volatile) < 3 || binary.BigEndian.Uint16(volatile) != tagSTClearFlags {
+		return nil, cmd.malformed("%d bytes are no TPM_STCLEAR_FLAGS", len(volatile))
+	}
+	return &Flags{
+		Disabled: set(0), OwnerInstall: set(1), Deactivated: set(2), PresenceLocked: set(6),
+		CommandPresence: set(8), ReadSRKPub: set(16), NowDeactivated: volatile[2] != 0,
+	}, nil
+}
+
+// Owned reports whether the TPM has an owner.
+func (c *Conn) Owned() (bool, error) {
+	cmd, data, err := c.getCapability(capProperty, u32(propOwner))
+	if err != nil {
+		return false, err
+	}
+	if len(data) != 1 {
+		return false, cmd.malformed("%d bytes are no BOOL", len(data))
+	}
+	return data[0] != 0, nil
+}
+
+// KeySlots returns for how many more keys of 2048 bits there is room, and for
+// how many in all.
+func (c *Conn) KeySlots() (free, total uint32, err error) {
+	if free, err = c.property(propFreeKeys); err != nil {
+		return 0, 0, err
+	}
+	total, err = c.property(propMaxKeys)
+	return free, total, err
+}
+
+// property returns a property of one 32-bit number.
+func (c *Conn) property(prop uint32) (uint32, error) {
+	cmd, data, err := c.getCapability(capProperty, u32(prop))
+	if err != nil {
+		return 0, err
+	}
+	if len(data) != 4 {
+		return 0, cmd.malformed("%d bytes are no UINT32", len(data))
+	}
+	return binary.BigEndian.Uint32(data), nil
+}
+
+// LoadedKeys returns the handles of the keys that are loaded now, whoever
+// loaded them.
+func (c *Conn) LoadedKeys() ([]Handle, error) {
+	cmd, data, err := c.getCapability(capKeyHandle, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) < 2 || len(data) != 2+4*int(binary.BigEndian.Uint16(data)) {
+		return nil, cmd.malformed("%d bytes are no TPM_KEY_HANDLE_LIST", len(data))
+	}
+	var handles []Handle
+	for rest := data[2:]; len(rest) > 0; rest = rest[4:] {
+		handles = append(handles, Handle(binary.BigEndian.Uint32(rest)))
+	}
+	return handles, nil
+}
+
+// DAInfo is the state of the dictionary-attack defence. TPM Main Part 2,
+// sections 21.7 (TPM_DA_INFO) and 21.8 (TPM_DA_INFO_LIMITED).
+type DAInfo struct {
+	Locked    bool
+	Known     bool   // whether the numbers below are: some TPMs tell only Locked
+	Count     uint16 // wrong secrets so far
+	Threshold uint16 // at more than these, the TPM locks
+	Seconds   uint32 // how long the lock lasts
+}
+
+// DictionaryAttack returns that state for the SRK; it costs no try. A TPM
+// without this capability answers TPM_BAD_MODE or TPM_BAD_PARAMETER.
+func (c *Conn) DictionaryAttack() (*DAInfo, error) {
+	cmd, data, err := c.getCapability(capDALogic, []byte{0, entitySRK})
+	if err != nil {
+		return nil, err
+	}
+	var (
+		d                     DAInfo
+		tag, actionTag        uint16
+		state                 uint8
+		actions, seconds, len uint32
+	)
+	s := cryptobyte.String(data)
+	if !s.ReadUint16(&tag) || !s.ReadUint8(&state) {
+		return nil, cmd.malformed("no TPM_DA_INFO")
+	}
+	d.Locked = state != 0
+	if tag == tagDALimited {
+		return &d, nil
+	}
+	if tag != tagDAInfo || !s.ReadUint16(&d.Count) || !s.ReadUint16(&d.Threshold) ||
+		!s.ReadUint16(&actionTag) || !s.ReadUint32(&actions) || !s.ReadUint32(&seconds) || !s.ReadUint32(&len) {
+		return nil, cmd.malformed("no TPM_DA_INFO")
+	}
+	d.Known, d.Seconds = true, seconds
+	return &d, nil
+}

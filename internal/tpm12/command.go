@@ -1,0 +1,183 @@
+package tpm12
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// An Ordinal names a command. TPM Main Part 2, section 17.
+type Ordinal uint32
+
+// The ordinals that this package sends.
+const (
+	ordOIAP                     Ordinal = 0x0a
+	ordOSAP                     Ordinal = 0x0b
+	ordTakeOwnership            Ordinal = 0x0d
+	ordUnBind                   Ordinal = 0x1e
+	ordCreateWrapKey            Ordinal = 0x1f
+	ordGetPubKey                Ordinal = 0x21
+	ordSign                     Ordinal = 0x3c
+	ordLoadKey2                 Ordinal = 0x41
+	ordGetRandom                Ordinal = 0x46
+	ordContinueSelfTest         Ordinal = 0x53
+	ordGetCapability            Ordinal = 0x65
+	ordPhysicalEnable           Ordinal = 0x6f
+	ordPhysicalSetDeactivated   Ordinal = 0x72
+	ordCreateEndorsementKeyPair Ordinal = 0x78
+	ordReadPubek                Ordinal = 0x7c
+	ordOwnerReadInternalPub     Ordinal = 0x81
+	ordFlushSpecific            Ordinal = 0xba
+	ordPhysicalPresence         Ordinal = 0x4000000a
+)
+
+var ordinalNames = map[Ordinal]string{
+	ordOIAP:                     "TPM_OIAP",
+	ordOSAP:                     "TPM_OSAP",
+	ordTakeOwnership:            "TPM_TakeOwnership",
+	ordUnBind:                   "TPM_UnBind",
+	ordCreateWrapKey:            "TPM_CreateWrapKey",
+	ordGetPubKey:                "TPM_GetPubKey",
+	ordSign:                     "TPM_Sign",
+	ordLoadKey2:                 "TPM_LoadKey2",
+	ordGetRandom:                "TPM_GetRandom",
+	ordContinueSelfTest:         "TPM_ContinueSelfTest",
+	ordGetCapability:            "TPM_GetCapability",
+	ordPhysicalEnable:           "TPM_PhysicalEnable",
+	ordPhysicalSetDeactivated:   "TPM_PhysicalSetDeactivated",
+	ordCreateEndorsementKeyPair: "TPM_CreateEndorsementKeyPair",
+	ordReadPubek:                "TPM_ReadPubek",
+	ordOwnerReadInternalPub:     "TPM_OwnerReadInternalPub",
+	ordFlushSpecific:            "TPM_FlushSpecific",
+	ordPhysicalPresence:         "TSC_PhysicalPresence",
+}
+
+// String gives the command's name in the specification.
+func (o Ordinal) String() string {
+	if name, ok := ordinalNames[o]; ok {
+		return name
+	}
+	return fmt.Sprintf("TPM command %#x", uint32(o))
+}
+
+// Tags of commands and responses. TPM Main Part 2, section 6.
+const (
+	tagRequest      = 0x00c1 // TPM_TAG_RQU_COMMAND
+	tagRequestAuth1 = 0x00c2 // TPM_TAG_RQU_AUTH1_COMMAND
+	tagReply        = 0x00c4 // TPM_TAG_RSP_COMMAND
+	tagReplyAuth1   = 0x00c5 // TPM_TAG_RSP_AUTH1_COMMAND
+)
+
+const (
+	headerSize   = 10   // tag, size, ordinal or result code
+	maxReplySize = 4096 // what the Linux driver and swtpm carry at most
+)
+
+// A command is one exchange with the TPM.
+//
+//	tag(2) size(4) ordinal(4) handles params [authHandle(4) nonceOdd(20) continue(1) inAuth(20)]
+type command struct {
+	ordinal Ordinal
+	handles []byte // input handles, which an authorization does not cover
+	params  []byte // the other input parameters
+	auth    *authorization
+	// outHandles is how many bytes of handles lead the reply's parameters; an
+	// authorization does not cover them either.
+	outHandles int
+}
+
+// An Error is a command that the TPM refused.
+type Error struct {
+	Ordinal Ordinal
+	Code    ResultCode
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code) }
+
+// Unwrap lets errors.Is find the result code.
+func (e *Error) Unwrap() error { return e.Code }
+
+// run sends cmd and returns the reply's handles and parameters. A reply to an
+// authorized command is returned only if its HMAC is right.
+func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
+	reply, err := c.tpm.Send(cmd.marshal())
+	if err != nil {
+		return nil, nil, fmt.Errorf("%v: %w", cmd.ordinal, err)
+	}
+	body, err := cmd.checkHeader(reply)
+	if err != nil {
+		return nil, nil, err
+	}
+	trailer := 0
+	if cmd.auth != nil {
+		trailer = authReplySize
+	}
+	if len(body) < cmd.outHandles+trailer {
+		return nil, nil, cmd.malformed("%d bytes are too few", len(reply))
+	}
+	end := len(body) - trailer
+	handles, params = body[:cmd.outHandles], body[cmd.outHandles:end]
+	if cmd.auth != nil {
+		if err := cmd.auth.verify(cmd.ordinal, params, body[end:]); err != nil {
+			return nil, nil, cmd.malformed("%w", err)
+		}
+	}
+	return handles, params, nil
+}
+
+func (cmd *command) marshal() []byte {
+	size := headerSize + len(cmd.handles) + len(cmd.params)
+	tag := uint16(tagRequest)
+	if cmd.auth != nil {
+		tag = tagRequestAuth1
+		size += authRequestSize
+	}
+	b := make([]byte, 0, size)
+	b = binary.BigEndian.AppendUint16(b, tag)
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	b = binary.BigEndian.AppendUint32(b, uint32(cmd.ordinal))
+	b = append(b, cmd.handles...)
+	b = append(b, cmd.params...)
+	if cmd.auth != nil {
+		b = cmd.auth.appendTo(b, cmd.ordinal, cmd.params)
+	}
+	return b
+}
+
+// checkHeader returns what follows the header of a successful reply, or the
+// TPM's refusal as an *Error.
+func (cmd *command) checkHeader(reply []byte) ([]byte, error) {
+	if len(reply) < headerSize || len(reply) > maxReplySize {
+		return nil, cmd.malformed("a reply has 10 to %d bytes, this one %d", maxReplySize, len(reply))
+	}
+	tag := binary.BigEndian.Uint16(reply)
+	size := binary.BigEndian.Uint32(reply[2:])
+	code := ResultCode(binary.BigEndian.Uint32(reply[6:]))
+	if size != uint32(len(reply)) {
+		return nil, cmd.malformed("its header says %d bytes, it has %d", size, len(reply))
+	}
+	if tag != tagReply && tag != tagReplyAuth1 {
+		return nil, cmd.malformed("unknown tag %#04x", tag)
+	}
+	if code != 0 {
+		if tag != tagReply || size != headerSize {
+			return nil, cmd.malformed("an error reply of %d bytes with tag %#04x", size, tag)
+		}
+		return nil, &Error{Ordinal: cmd.ordinal, Code: code}
+	}
+	// A success without the HMAC that was asked for is nobody's success.
+	if (cmd.auth != nil) != (tag == tagReplyAuth1) {
+		return nil, cmd.malformed("tag %#04x does not fit the command's authorization", tag)
+	}
+	return reply[headerSize:], nil
+}
+
+// malformed says that the reply to cmd is not one a TPM 1.2 gives.
+func (cmd *command) malformed(format string, args ...any) error {
+	return fmt.Errorf("%v: malformed reply: %w", cmd.ordinal, fmt.Errorf(format, args...))
+}
+
+// u32 is a handle or a number as four bytes, most significant first.
+func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+
+// sized is data behind its length as four bytes.
+func sized(data []byte) []byte { return append(u32(uint32(len(data))), data...) }

@@ -1,0 +1,116 @@
+package tpm12
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// LoadKey2 loads key, a TPM_KEY or TPM_KEY12 structure, under parent, which
+// secret authorizes, and returns its handle; FlushSpecific frees it. TPM Main
+// Part 3, section 10.5 (TPM_LoadKey2).
+func (c *Conn) LoadKey2(parent Handle, key []byte, secret *Secret) (Handle, error) {
+	cmd := &command{ordinal: ordLoadKey2, handles: u32(uint32(parent)), params: key, outHandles: 4}
+	handle, rest, err := c.runAuthorized(cmd, secret)
+	if err != nil {
+		return 0, err
+	}
+	if len(rest) != 0 {
+		return 0, cmd.malformed("%d bytes after the handle", len(rest))
+	}
+	return Handle(binary.BigEndian.Uint32(handle)), nil
+}
+
+// FlushSpecific frees a loaded key. TPM Main Part 3, section 22.1
+// (TPM_FlushSpecific).
+func (c *Conn) FlushSpecific(key Handle) error {
+	_, _, err := c.run(&command{ordinal: ordFlushSpecific, handles: u32(uint32(key)), params: u32(resourceKey)})
+	return err
+}
+
+// resourceKey is TPM_RT_KEY, TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
+const resourceKey = 1
+
+// Sign signs area, 1 to k-11 bytes for a key of k bytes with the DER scheme,
+// exactly 20 for one with the SHA1 scheme, and returns the k bytes of the
+// PKCS#1 v1.5 signature. TPM Main Part 3, section 13.5 (TPM_Sign).
+func (c *Conn) Sign(key Handle, area []byte, secret *Secret) ([]byte, error) {
+	return c.transform(ordSign, key, area, secret)
+}
+
+// UnBind decrypts data, k bytes for a key of k bytes, and returns the
+// plaintext. TPM Main Part 3, section 10.3 (TPM_UnBind).
+func (c *Conn) UnBind(key Handle, data []byte, secret *Secret) ([]byte, error) {
+	return c.transform(ordUnBind, key, data, secret)
+}
+
+// transform sends sized data to a key and returns the sized data it answers.
+func (c *Conn) transform(ord Ordinal, key Handle, data []byte, secret *Secret) ([]byte, error) {
+	cmd := &command{ordinal: ord, handles: u32(uint32(key)), params: sized(data)}
+	_, out, err := c.runAuthorized(cmd, secret)
+	if err != nil {
+		return nil, err
+	}
+	return cmd.unsized(out)
+}
+
+// unsized returns the data of a length and as many bytes, and nothing else.
+func (cmd *command) unsized(b []byte) ([]byte, error) {
+	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) != uint64(len(b)-4) {
+		return nil, cmd.malformed("its length field does not fit its %d bytes of parameters", len(b))
+	}
+	return b[4:], nil
+}
+
+// CreateWrapKey makes the key that template, a TPM_KEY without modulus and
+// encData, describes, and returns it wrapped by parent as a TPM_KEY. usage and
+// migration are the new key's secrets (zero where it has none). TPM Main Part
+// 3, section 10.4 (TPM_CreateWrapKey).
+func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byte, usage, migration *Secret) ([]byte, error) {
+	s, shared, err := c.osap(entityKeyHandle, uint32(parent), parentSecret)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(shared[:])
+	firstEven := s.nonceEven
+	auth, err := newAuthorization(s, shared)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(auth.key[:])
+	params := adip(usage, shared, &firstEven)
+	params = append(params, adip(migration, shared, &auth.nonceOdd)...)
+	params = append(params, template...)
+	_, key, err := c.run(&command{
+		ordinal: ordCreateWrapKey, handles: u32(uint32(parent)), params: params, auth: auth,
+	})
+	return key, err
+}
+
+// entityKeyHandle is TPM_ET_KEYHANDLE, TPM Main Part 2, section 4.3
+// (TPM_ENTITY_TYPE); in its high byte, 0 is TPM_ET_XOR: ADIP by XOR.
+const entityKeyHandle = 0x0001
+
+// GetPubKey returns the TPM_PUBKEY of a loaded key. TPM Main Part 3, section
+// 10.6 (TPM_GetPubKey).
+func (c *Conn) GetPubKey(key Handle, secret *Secret) ([]byte, error) {
+	_, pub, err := c.runAuthorized(&command{ordinal: ordGetPubKey, handles: u32(uint32(key))}, secret)
+	return pub, err
+}
+
+// GetRandom returns 1 to n random bytes, as many as the TPM gives at once. TPM
+// Main Part 3, section 13.6 (TPM_GetRandom).
+func (c *Conn) GetRandom(n int) ([]byte, error) {
+	cmd := &command{ordinal: ordGetRandom, params: u32(uint32(n))}
+	_, out, err := c.run(cmd)
+	if err != nil {
+		return nil, err
+	}
+	data, err := cmd.unsized(out)
+	if err == nil && (len(data) == 0 || len(data) > n) {
+		return nil, cmd.malformed("%d random bytes where %d were asked for", len(data), n)
+	}
+	return data, err
+}
+
+// String writes a handle as the specification does.
+func (h Handle) String() string { return fmt.Sprintf("%#08x", uint32(h)) }

@@ -1,0 +1,118 @@
+package tpm12
+
+import (
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/subtle"
+	"encoding/binary"
+)
+
+// ReadPubek returns the TPM_PUBKEY of the endorsement key of a TPM without an
+// owner. TPM Main Part 3, section 14.4 (TPM_ReadPubek).
+func (c *Conn) ReadPubek() ([]byte, error) {
+	return c.endorsementKey(ordReadPubek, nil)
+}
+
+// CreateEndorsementKeyPair makes the endorsement key, once in a TPM's life, and
+// returns its TPM_PUBKEY. TPM Main Part 3, section 14.1
+// (TPM_CreateEndorsementKeyPair).
+func (c *Conn) CreateEndorsementKeyPair() ([]byte, error) {
+	return c.endorsementKey(ordCreateEndorsementKeyPair, endorsementParms)
+}
+
+// endorsementParms is the only TPM_KEY_PARMS that an endorsement key may have.
+//
+//	algorithmID(4)=RSA encScheme(2)=OAEP sigScheme(2)=none
+//	parmSize(4) keyLength(4)=2048 numPrimes(4)=2 exponentSize(4)=0
+var endorsementParms = []byte{
+	0, 0, 0, 1, 0, 3, 0, 1,
+	0, 0, 0, 12, 0, 0, 8, 0, 0, 0, 0, 2, 0, 0, 0, 0,
+}
+
+// endorsementKey sends a nonce and checks that the answer is digested with it.
+func (c *Conn) endorsementKey(ord Ordinal, parms []byte) ([]byte, error) {
+	var antiReplay nonce
+	if _, err := rand.Read(antiReplay[:]); err != nil {
+		return nil, err
+	}
+	cmd := &command{ordinal: ord, params: append(antiReplay[:], parms...)}
+	_, out, err := c.run(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if len(out) < sha1.Size {
+		return nil, cmd.malformed("%d bytes are too few for a checksum", len(out))
+	}
+	pub, checksum := out[:len(out)-sha1.Size], out[len(out)-sha1.Size:]
+	h := sha1.New()
+	h.Write(pub)
+	h.Write(antiReplay[:])
+	if subtle.ConstantTimeCompare(h.Sum(nil), checksum) != 1 {
+		return nil, cmd.malformed("its checksum is wrong")
+	}
+	return pub, nil
+}
+
+// TakeOwnership makes owner the owner's secret and creates the SRK that srk, a
+// TPM_KEY without modulus and encData, describes. encOwner and encSRK are the
+// secrets encrypted to the endorsement key: RSA OAEP, SHA-1, label "TCPA". TPM
+// Main Part 3, section 6.1 (TPM_TakeOwnership).
+func (c *Conn) TakeOwnership(owner *Secret, encOwner, encSRK, srk []byte) error {
+	params := binary.BigEndian.AppendUint16(nil, protocolOwner)
+	params = append(params, sized(encOwner)...)
+	params = append(params, sized(encSRK)...)
+	params = append(params, srk...)
+	_, _, err := c.runAuthorized(&command{ordinal: ordTakeOwnership, params: params}, owner)
+	return err
+}
+
+// protocolOwner is TPM_PID_OWNER, TPM Main Part 2, section 4.7 (TPM_PROTOCOL_ID).
+const protocolOwner = 0x0005
+
+// OwnerReadInternalPub returns the TPM_PUBKEY of the SRK for the owner's
+// secret. TPM Main Part 3, section 14.5 (TPM_OwnerReadInternalPub).
+func (c *Conn) OwnerReadInternalPub(key Handle, owner *Secret) ([]byte, error) {
+	_, pub, err := c.runAuthorized(&command{ordinal: ordOwnerReadInternalPub, params: u32(uint32(key))}, owner)
+	return pub, err
+}
+
+// ContinueSelfTest finishes the self-test that commands wait for. TPM Main Part
+// 3, section 4.2 (TPM_ContinueSelfTest).
+func (c *Conn) ContinueSelfTest() error {
+	_, _, err := c.run(&command{ordinal: ordContinueSelfTest})
+	return err
+}
+
+// Values of TSC_PhysicalPresence. TPM Main Part 2, section 4.9
+// (TPM_PHYSICAL_PRESENCE).
+const (
+	PresenceCMDEnable uint16 = 0x0020 // let software assert physical presence
+	PresencePresent   uint16 = 0x0008 // assert it
+)
+
+// PhysicalPresence asserts or configures physical presence; firmware locks it
+// on real machines. TPM Main Part 3, section 6.6 (TSC_PhysicalPresence).
+func (c *Conn) PhysicalPresence(presence uint16) error {
+	params := binary.BigEndian.AppendUint16(nil, presence)
+	_, _, err := c.run(&command{ordinal: ordPhysicalPresence, params: params})
+	return err
+}
+
+// PhysicalEnable enables the TPM; it needs physical presence. TPM Main Part 3,
+// section 5.3 (TPM_PhysicalEnable).
+func (c *Conn) PhysicalEnable() error {
+	_, _, err := c.run(&command{ordinal: ordPhysicalEnable})
+	return err
+}
+
+// PhysicalSetDeactivated activates or deactivates the TPM from its next start
+// on; it needs physical presence. TPM Main Part 3, section 5.5
+// (TPM_PhysicalSetDeactivated).
+func (c *Conn) PhysicalSetDeactivated(deactivated bool) error {
+	params := []byte{0}
+	if deactivated {
+		params[0] = 1
+	}
+	_, _, err := c.run(&command{ordinal: ordPhysicalSetDeactivated, params: params})
+	return err
+}

@@ -1,0 +1,174 @@
+package tpmtest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// State is what a software TPM starts with.
+type State struct {
+	file     string // recorded state under testdata, empty for a new TPM
+	tpm2     bool
+	commands [][]byte // sent once to a new TPM
+}
+
+// The states there are. Owner and SRK secrets are in testdata's README.
+var (
+	// Tutorial owns the keys of tpm12-tutorial.
+	Tutorial = State{file: "tpm12-tutorial/tpm-00.permall"}
+	// WellKnown owns the keys of tpm12-wellknown.
+	WellKnown = State{file: "tpm12-wellknown/tpm-00.permall"}
+	// Fresh is a new TPM 1.2: enabled and active, as libtpms makes it, without
+	// endorsement key and owner.
+	Fresh = State{}
+	// Disabled is a new TPM 1.2 after TPM_PhysicalDisable.
+	Disabled = State{commands: [][]byte{cmdEnablePresence, presence, physicalDisable}}
+	// Deactivated is a new TPM 1.2 after TPM_PhysicalSetDeactivated(TRUE) and a restart.
+	Deactivated = State{commands: [][]byte{cmdEnablePresence, presence, setDeactivated}}
+	// TPM20 is a new TPM 2.0.
+	TPM20 = State{tpm2: true}
+)
+
+// SWTPM is a running software TPM of one test.
+type SWTPM struct {
+	// Dir holds the state; nobody else uses it.
+	Dir string
+	// Socket is the name to open it by: "unix:PATH" of its data channel.
+	Socket string
+	// Control is the path of its control channel.
+	Control string
+
+	t     testing.TB
+	state State
+	cmd   *exec.Cmd
+	log   *bytes.Buffer
+	ended chan struct{} // closed when the program has been waited for
+}
+
+// Start starts a software TPM over a private copy of a state. It ends with the
+// test. Without swtpm on this machine the test fails.
+func Start(t testing.TB, state State) *SWTPM {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "t") // short: a socket's path has 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &SWTPM{
+		Dir:     dir,
+		Socket:  "unix:" + filepath.Join(dir, "sock"),
+		Control: filepath.Join(dir, "ctrl"),
+		t:       t,
+		state:   state,
+	}
+	t.Cleanup(func() {
+		s.Kill()
+		os.RemoveAll(dir)
+	})
+	if state.file != "" {
+		if err := os.WriteFile(filepath.Join(dir, "tpm-00.permall"), Fixture(t, state.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run()
+	if len(state.commands) > 0 {
+		s.Send(state.commands...)
+		s.Restart()
+	}
+	return s
+}
+
+// Kill ends it with SIGKILL, as a crash would; its state stays.
+func (s *SWTPM) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	s.cmd.Process.Kill()
+	<-s.ended
+	s.cmd = nil
+}
+
+// Restart kills it and starts it again over its state: loaded keys are lost.
+func (s *SWTPM) Restart() {
+	s.t.Helper()
+	s.Kill()
+	s.run()
+}
+
+// Send opens a connection of its own, sends prebuilt commands, and fails the
+// test unless all of them succeed. Nobody else may be connected.
+func (s *SWTPM) Send(commands ...[]byte) {
+	s.t.Helper()
+	conn, err := net.Dial("unix", s.path())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, cmd := range commands {
+		if _, err := conn.Write(cmd); err != nil {
+			s.t.Fatal(err)
+		}
+		rsp := make([]byte, 4096)
+		n, err := conn.Read(rsp)
+		if err != nil || n < 10 || !bytes.Equal(rsp[6:10], []byte{0, 0, 0, 0}) {
+			s.t.Fatalf("swtpm answered %x to %x: %v", rsp[:n], cmd, err)
+		}
+	}
+}
+
+// path is that of the data channel.
+func (s *SWTPM) path() string { return filepath.Join(s.Dir, "sock") }
+
+// run starts the program and waits until it listens.
+func (s *SWTPM) run() {
+	s.t.Helper()
+	args := []string{"socket", "--tpmstate", "dir=.", "--server", "type=unixio,path=sock",
+		"--ctrl", "type=unixio,path=ctrl", "--flags", "not-need-init,startup-clear"}
+	if s.state.tpm2 {
+		args = append(args, "--tpm2")
+	}
+	program, err := exec.LookPath("swtpm")
+	if err != nil {
+		s.t.Fatalf("tests need the program swtpm: run make test, which installs it (%v)", err)
+	}
+	s.log = new(bytes.Buffer)
+	s.cmd = exec.Command(program, args...)
+	s.cmd.Dir = s.Dir
+	s.cmd.Stderr = s.log
+	s.cmd.SysProcAttr = lifetime()
+	os.Remove(s.path()) // left by one that was killed
+	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
+		s.t.Fatal(err)
+	}
+	cmd, ended := s.cmd, make(chan struct{})
+	s.ended = ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	s.await()
+}
+
+// await returns when swtpm takes connections on the channel that it opens last.
+func (s *SWTPM) await() {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if conn, err := net.Dial("unix", s.path()); err == nil {
+			conn.Close()
+			return
+		}
+		select {
+		case <-s.ended:
+			deadline = time.Now()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	s.Kill()
+	s.t.Fatalf("swtpm did not start in %s: %s", s.Dir, s.log)
+}

@@ -1,0 +1,43 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors a caller decides on, found with errors.Is. The error that wraps one
+// says which TPM was meant, why, and what to do next.
+var (
+	// ErrNoTPM: there is no TPM under this name, or what is there is none.
+	ErrNoTPM = errors.New("no TPM")
+	// ErrPermission: the TPM is there, this user may not open it.
+	ErrPermission = errors.New("no permission")
+	// ErrBusy: another program is using the TPM and does not let go of it.
+	ErrBusy = errors.New("TPM is busy")
+	// ErrGone: the connection was lost or fell out of step in mid-command. What
+	// was loaded may be lost and the last command may or may not have been
+	// carried out; this Device answers nothing else from then on.
+	ErrGone = errors.New("connection to the TPM lost")
+	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed.
+	ErrNoSWTPM = errors.New("swtpm is not installed")
+)
+
+// failure says that what was done to the TPM name failed, of which kind, why,
+// and what to do about it.
+func failure(doing, name string, kind error, format string, args ...any) error {
+	return &opError{doing: strings.TrimSpace(doing + " " + name), kind: kind, why: fmt.Errorf(format, args...)}
+}
+
+// opError has one sentinel and keeps the cause's chain.
+type opError struct {
+	doing string
+	kind  error
+	why   error
+}
+
+func (e *opError) Error() string {
+	return e.doing + ": " + e.kind.Error() + ": " + e.why.Error()
+}
+
+func (e *opError) Unwrap() []error { return []error{e.kind, e.why} }

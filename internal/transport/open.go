@@ -1,0 +1,97 @@
+package transport
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// EnvName is the environment variable that names the TPM for Open("").
+const EnvName = "TPMKEY_TPM"
+
+// waits are the times after which something is given up.
+type waits struct {
+	probe   time.Duration // a living TPM answers a trifle within this
+	command time.Duration // the slowest command: key generation on a chip
+	turn    time.Duration // others that use the emulator
+	start   time.Duration // swtpm to start, or an old one to end
+}
+
+func defaultWaits() waits {
+	return waits{
+		probe:   3 * time.Second,
+		command: 5 * time.Minute,
+		turn:    time.Minute,
+		start:   20 * time.Second,
+	}
+}
+
+// nameForms is what Open takes, for messages.
+const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT or emulator[:DIR]"
+
+// Open opens a TPM by name: the path of a device ("/dev/tpm0"), "unix:PATH" or
+// "tcp:HOST:PORT" (data channel of swtpm), "emulator" or "emulator:DIR" (a
+// software TPM 1.2 that Open starts over a state directory, by default
+// $XDG_STATE_HOME/maclef/tpm12). The empty name means $TPMKEY_TPM, else the
+// first TPM device of this machine, never the emulator.
+//
+// Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
+func Open(name string) (*Device, error) {
+	return opener{waits: defaultWaits(), devices: "/dev"}.open(name)
+}
+
+// opener is Open with what tests change.
+type opener struct {
+	waits   waits
+	devices string // directory of the device nodes
+}
+
+func (o opener) open(name string) (*Device, error) {
+	if name != "" {
+		return o.openNamed(name, "open TPM")
+	}
+	if name = os.Getenv(EnvName); name != "" {
+		return o.openNamed(name, "open TPM ($"+EnvName+")")
+	}
+	name, err := o.firstDevice()
+	if err != nil {
+		return nil, err
+	}
+	return o.openNamed(name, "open TPM")
+}
+
+// openNamed tells the forms of a name apart; doing is the beginning of errors.
+func (o opener) openNamed(name, doing string) (*Device, error) {
+	form, rest, colon := strings.Cut(name, ":")
+	switch {
+	case colon && (form == "unix" || form == "tcp"):
+		return o.openSocket(doing, form, rest)
+	case form == "emulator" && (!colon || rest != ""):
+		return o.openEmulator(doing, rest)
+	case strings.ContainsAny(form, `/\`):
+		return o.openNode(doing, name)
+	}
+	return nil, &nameError{doing: doing, name: name}
+}
+
+// nameError is for a name that has none of the forms.
+type nameError struct{ doing, name string }
+
+func (e *nameError) Error() string {
+	return e.doing + ": unknown name \"" + e.name + "\": give " + nameForms
+}
+
+// firstDevice finds the node to use when no name is given: the resource
+// manager's, which is there on TPM 2.0, before the bare ones.
+func (o opener) firstDevice() (string, error) {
+	for _, pattern := range []string{"tpmrm0", "tpm[0-9]*"} {
+		found, err := filepath.Glob(filepath.Join(o.devices, pattern))
+		if err == nil && len(found) > 0 {
+			return found[0], nil
+		}
+	}
+	return "", failure("open TPM", "", ErrNoTPM, "this machine has no %s/tpm0: switch the TPM on in the firmware's "+
+		"settings and see that its driver is loaded (dmesg | grep -i tpm), or name another one: %s; "+
+		"emulator is for trying out and protects nothing", o.devices, nameForms)
+}

@@ -1,0 +1,79 @@
+package tpmkey
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+
+	"maclef/blob"
+	"maclef/internal/tpm12"
+	"maclef/internal/transport"
+)
+
+// authData is a resolved Secret; nil where none is needed.
+type authData = *[sha1.Size]byte
+
+// A chip is one generation of TPM, as the rest of the package sees it. Its
+// methods run inside a turn.
+type chip interface {
+	// load loads a key under the SRK.
+	load(k *blob.Key, srk authData) (loadedKey, error)
+	// create makes a key under the SRK; key is nil for one without a secret.
+	create(t *blob.Key, srk, key authData) (*blob.Key, error)
+	// parent returns the SRK's public key, for the owner's secret where owner
+	// is not nil, else for the SRK's.
+	parent(srk, owner authData) (*rsa.PublicKey, error)
+	// srkReadable reports whether the SRK's secret is enough for parent.
+	srkReadable() (bool, error)
+	owned() (bool, error)
+	takeOwnership(owner, srk authData) error
+	// random returns 1 to n random bytes.
+	random(n int) ([]byte, error)
+	status() (*Status, error)
+	// flushAll frees every loaded key, whoever loaded it.
+	flushAll() (int, error)
+}
+
+// A loadedKey is a key inside a chip.
+type loadedKey interface {
+	// checkSign turns what crypto.Signer is asked for into what the chip is
+	// asked for, or refuses it. It runs outside a turn and sends nothing.
+	checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error)
+	// checkDecrypt refuses options that the key cannot honour. It runs outside
+	// a turn and sends nothing.
+	checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error
+	// sign and decrypt are one operation of the chip, in a turn. A ciphertext
+	// that the chip cannot open is errDecryption.
+	sign(area []byte, key authData) ([]byte, error)
+	decrypt(ciphertext []byte, key authData) ([]byte, error)
+	// flush frees the key's place in the chip, in a turn.
+	flush() error
+}
+
+// A signing is one signature to be made.
+type signing struct {
+	area   []byte                       // what the chip is given
+	verify func(signature []byte) error // checks what it gives back
+}
+
+// errDecryption is a ciphertext that is not one of this key. It does not say
+// why, so that nobody learns about the padding.
+var errDecryption = errors.New("decryption error: this is no ciphertext for this key")
+
+// newChip finds out which generation dev is.
+func newChip(dev *transport.Device) (chip, error) {
+	c := &chip12{conn: tpm12.New(dev)}
+	if err := setUpEmulator(dev, c); err != nil {
+		return nil, fmt.Errorf("set up the software TPM: %w", err)
+	}
+	err := c.readLockout()
+	switch {
+	case errors.Is(err, tpm12.BadTag):
+		return chip20{}, nil // what a TPM 2.0 answers to any command of TPM 1.2
+	case err != nil:
+		return nil, c.explain(err, nil)
+	}
+	return c, nil
+}

@@ -1,0 +1,192 @@
+package tpmkey
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+
+	"maclef/blob"
+	"maclef/internal/tpm12"
+)
+
+// A chip12 is a TPM 1.2.
+type chip12 struct {
+	conn *tpm12.Conn
+	// lockout is what the TPM said of wrong secrets when it was last asked, nil
+	// where it does not tell. lockoutFresh is false once a secret was used
+	// since then.
+	lockout      *tpm12.DAInfo
+	lockoutFresh bool
+}
+
+// readLockout asks for the count of wrong secrets. It costs no try. A TPM that
+// has no such capability is no error.
+func (c *chip12) readLockout() error {
+	info, err := c.conn.DictionaryAttack()
+	var refused *tpm12.Error
+	if errors.As(err, &refused) && refused.Code != tpm12.BadTag {
+		info, err = nil, nil
+	}
+	c.lockout, c.lockoutFresh = info, err == nil
+	return err
+}
+
+// useSecret makes sure that lockout is what the TPM says now, before a secret
+// is tried.
+func (c *chip12) useSecret() error {
+	if !c.lockoutFresh {
+		if err := c.readLockout(); err != nil {
+			return err
+		}
+	}
+	c.lockoutFresh = false
+	return nil
+}
+
+func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
+	if err := checkUsable(k); err != nil {
+		return nil, err
+	}
+	if err := c.useSecret(); err != nil {
+		return nil, c.explain(err, nil)
+	}
+	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), (*tpm12.Secret)(srk))
+	if err != nil {
+		return nil, c.explainLoad(err)
+	}
+	return &loadedKey12{chip: c, handle: handle, file: k, public: k.PublicKey()}, nil
+}
+
+// checkUsable refuses keys that can neither sign nor decrypt.
+func checkUsable(k *blob.Key) error {
+	if !k.CanSign() && !k.CanDecrypt() {
+		return fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
+			ErrNotSupported, k.Usage, k.EncScheme, k.SigScheme)
+	}
+	return nil
+}
+
+func (c *chip12) create(t *blob.Key, srk, key authData) (*blob.Key, error) {
+	if err := c.useSecret(); err != nil {
+		return nil, c.explain(err, nil)
+	}
+	// A key without a secret has 20 zero bytes; the TPM replaces the migration
+	// secret of a key that cannot migrate.
+	usage, migration := new(tpm12.Secret), new(tpm12.Secret)
+	if key != nil {
+		usage = (*tpm12.Secret)(key)
+	}
+	made, err := c.conn.CreateWrapKey(tpm12.SRK, (*tpm12.Secret)(srk), t.Bytes(), usage, migration)
+	if err != nil {
+		return nil, c.explain(err, ErrWrongSRKSecret)
+	}
+	k, err := blob.Parse(made)
+	if err != nil {
+		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)
+	}
+	if k.Usage != t.Usage || k.EncScheme != t.EncScheme || k.SigScheme != t.SigScheme ||
+		k.AuthDataUsage != t.AuthDataUsage || k.KeyLength != t.KeyLength || k.Flags != t.Flags {
+		return nil, errors.New("the TPM made another key than it was asked for")
+	}
+	k.Container = blob.PEM
+	return k, nil
+}
+
+func (c *chip12) parent(srk, owner authData) (*rsa.PublicKey, error) {
+	if err := c.useSecret(); err != nil {
+		return nil, c.explain(err, nil)
+	}
+	var (
+		pub  []byte
+		err  error
+		kind = ErrWrongSRKSecret
+	)
+	if owner != nil {
+		kind = ErrWrongOwnerSecret
+		pub, err = c.conn.OwnerReadInternalPub(tpm12.SRK, (*tpm12.Secret)(owner))
+	} else {
+		pub, err = c.conn.GetPubKey(tpm12.SRK, (*tpm12.Secret)(srk))
+	}
+	if err != nil {
+		return nil, c.explain(err, kind)
+	}
+	return blob.ParsePubKey(pub)
+}
+
+func (c *chip12) srkReadable() (bool, error) {
+	flags, err := c.conn.Flags()
+	if err != nil {
+		return false, c.explain(err, nil)
+	}
+	return flags.ReadSRKPub, nil
+}
+
+func (c *chip12) owned() (bool, error) {
+	owned, err := c.conn.Owned()
+	return owned, c.explain(err, nil)
+}
+
+func (c *chip12) takeOwnership(owner, srk authData) error {
+	ek, err := c.endorsementKey()
+	if err != nil {
+		return c.explain(err, nil)
+	}
+	encOwner, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, ek, owner[:], []byte(oaepLabel))
+	if err != nil {
+		return err
+	}
+	encSRK, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, ek, srk[:], []byte(oaepLabel))
+	if err != nil {
+		return err
+	}
+	err = c.conn.TakeOwnership((*tpm12.Secret)(owner), encOwner, encSRK, srkTemplate().Bytes())
+	c.lockoutFresh = false
+	return c.explain(err, nil)
+}
+
+// endorsementKey returns the public endorsement key, and makes the key where
+// the TPM came without one.
+func (c *chip12) endorsementKey() (*rsa.PublicKey, error) {
+	pub, err := c.conn.ReadPubek()
+	if errors.Is(err, tpm12.NoEndorsement) {
+		pub, err = c.conn.CreateEndorsementKeyPair()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return blob.ParsePubKey(pub)
+}
+
+// srkTemplate is the only kind of storage root key that TakeOwnership makes.
+func srkTemplate() *blob.Key {
+	return &blob.Key{
+		Usage: blob.KeyStorage, AuthDataUsage: blob.AuthAlways,
+		EncScheme: blob.ESRSAESOAEPSHA1MGF1, SigScheme: blob.SSNone,
+		KeyLength: 2048, NumPrimes: 2,
+	}
+}
+
+func (c *chip12) random(n int) ([]byte, error) {
+	b, err := c.conn.GetRandom(n)
+	return b, c.explain(err, nil)
+}
+
+func (c *chip12) flushAll() (int, error) {
+	handles, err := c.conn.LoadedKeys()
+	if err != nil {
+		return 0, c.explain(err, nil)
+	}
+	n := 0
+	for _, h := range handles {
+		if h == tpm12.SRK {
+			continue
+		}
+		if err := c.conn.FlushSpecific(h); err != nil {
+			return n, c.explain(err, nil)
+		}
+		n++
+	}
+	return n, nil
+}

@@ -1,0 +1,49 @@
+package tpmkey
+
+import (
+	"errors"
+
+	"maclef/internal/transport"
+)
+
+// Errors that a caller may want to decide on, found with errors.Is. The text of
+// the error that wraps them says what to do.
+var (
+	// ErrNoTPM: there is no TPM at that name, or none at all.
+	ErrNoTPM = transport.ErrNoTPM
+	// ErrPermission: this user may not use the TPM.
+	ErrPermission = transport.ErrPermission
+	// ErrBusy: another process holds the TPM.
+	ErrBusy = transport.ErrBusy
+	// ErrGone: the TPM's connection was lost in the middle of a command.
+	ErrGone = transport.ErrGone
+	// ErrNoSWTPM: the emulator needs the program swtpm, and it is not installed.
+	ErrNoSWTPM = transport.ErrNoSWTPM
+
+	// ErrNotOwned: the TPM has no owner, so it has no SRK to load keys under.
+	ErrNotOwned = errors.New("the TPM has no owner")
+	// ErrDisabled: the TPM is disabled or deactivated.
+	ErrDisabled = errors.New("the TPM is disabled or deactivated")
+	// ErrLockedOut: the TPM refuses every secret for a while, right or wrong,
+	// because too many were wrong.
+	ErrLockedOut = errors.New("the TPM is locked out after too many wrong secrets")
+
+	// ErrWrongSRKSecret: the secret of the storage root key was wrong, and a try
+	// was spent.
+	ErrWrongSRKSecret = errors.New("wrong SRK secret")
+	// ErrWrongKeySecret: the secret of the key was wrong, and a try was spent. A
+	// Key that has met it refuses further operations without asking the TPM.
+	ErrWrongKeySecret = errors.New("wrong key secret")
+	// ErrWrongOwnerSecret: the owner's secret was wrong, and a try was spent.
+	ErrWrongOwnerSecret = errors.New("wrong owner secret")
+	// ErrSecretNeeded: a secret is needed and none was given.
+	ErrSecretNeeded = errors.New("a secret is needed")
+
+	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
+	// cleared, or is damaged.
+	ErrWrongTPM = errors.New("not a key of this TPM")
+	// ErrNotSupported: this key, or this TPM, cannot do what was asked.
+	ErrNotSupported = errors.New("not supported")
+	// ErrClosed: the TPM or the key was closed.
+	ErrClosed = errors.New("already closed")
+)

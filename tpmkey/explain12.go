@@ -1,0 +1,98 @@
+package tpmkey
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"maclef/internal/tpm12"
+)
+
+// A refusal is a TPM's result code in words: what kind it is, for errors.Is,
+// and what to do.
+type refusal struct {
+	kind   error // a sentinel of this package
+	detail string
+	cause  error
+}
+
+func (r *refusal) Error() string   { return fmt.Sprintf("%v (%s)", r.kind, r.detail) }
+func (r *refusal) Unwrap() []error { return []error{r.kind, r.cause} }
+
+// explain puts a refusal of the TPM in words. wrong is what TPM_AUTHFAIL means
+// for the command: one of the ErrWrong… sentinels.
+func (c *chip12) explain(err, wrong error) error {
+	var refused *tpm12.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Code {
+	case tpm12.AuthFail:
+		if wrong != nil {
+			return &refusal{wrong, "TPM_AUTHFAIL" + c.triesUsed(), err}
+		}
+	case tpm12.DefendLockRunning:
+		return &refusal{ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING" + c.lockTime(), err}
+	case tpm12.Disabled, tpm12.Deactivated:
+		return &refusal{ErrDisabled, refused.Code.Error() + "; enable and activate it in the firmware's (BIOS) menu", err}
+	case tpm12.NoSRK:
+		return &refusal{ErrNotOwned, "TPM_NOSRK; take ownership first: tpmctl own", err}
+	case tpm12.OwnerSet:
+		return fmt.Errorf("the TPM has an owner already: %w", err)
+	}
+	if advice, ok := advice12[refused.Code]; ok {
+		return fmt.Errorf("%s: %w", advice, err)
+	}
+	return err
+}
+
+var advice12 = map[tpm12.ResultCode]string{
+	tpm12.NoSpace:          "no room in the TPM for another key; close programs that use it, or free it with tpmctl flush",
+	tpm12.Resources:        "the TPM is out of room; close programs that use it, or free it with tpmctl flush",
+	tpm12.WrongPCRValue:    "the key is bound to a state of this machine (PCRs) that is not today's",
+	tpm12.InvalidKeyHandle: "the TPM does not have the key any more; it was restarted or flushed: load the key again",
+	tpm12.InvalidPostInit:  "the TPM was not started; restart the machine, or swtpm with --flags not-need-init,startup-clear",
+	tpm12.Fail:             "the TPM is in failure mode; switch the machine off and on again",
+}
+
+// explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
+// TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets
+// tells them apart.
+func (c *chip12) explainLoad(err error) error {
+	switch {
+	case errors.Is(err, tpm12.DecryptError):
+		return &refusal{ErrWrongTPM, "TPM_DECRYPT_ERROR; it was made by another TPM, or by this one before it was cleared, or the file is damaged", err}
+	case errors.Is(err, tpm12.AuthFail):
+		before := c.lockout
+		if c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count == before.Count {
+			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, but the SRK secret is right; the file is damaged", err}
+		}
+	case errors.Is(err, tpm12.InvalidKeyHandle):
+		// libtpms says this, not TPM_NOSRK, where there is no owner.
+		if owned, ownedErr := c.conn.Owned(); ownedErr == nil && !owned {
+			return &refusal{ErrNotOwned, "take ownership first: tpmctl own", err}
+		}
+	case errors.Is(err, tpm12.InvalidKeyUsage), errors.Is(err, tpm12.BadKeyProperty), errors.Is(err, tpm12.BadScheme):
+		return &refusal{ErrNotSupported, "the TPM refuses this kind of key, or the file is damaged", err}
+	}
+	return c.explain(err, ErrWrongSRKSecret)
+}
+
+func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }
+
+// triesUsed says, after a wrong secret, how many the TPM has counted.
+func (c *chip12) triesUsed() string {
+	if c.readLockout() != nil || !known(c.lockout) {
+		return ""
+	}
+	return fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
+}
+
+// lockTime says how long the TPM stays locked, where it tells.
+func (c *chip12) lockTime() string {
+	if c.readLockout() != nil || !known(c.lockout) || c.lockout.Seconds == 0 {
+		return "; wait, or reset the lock with the owner's secret"
+	}
+	return fmt.Sprintf("; wait %v from the last try, or reset the lock with the owner's secret",
+		time.Duration(c.lockout.Seconds)*time.Second)
+}

@@ -1,0 +1,123 @@
+package tpmkey
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+
+	"maclef/blob"
+	"maclef/internal/tpm12"
+)
+
+// A loadedKey12 is a key in a TPM 1.2.
+type loadedKey12 struct {
+	chip   *chip12
+	handle tpm12.Handle
+	file   *blob.Key
+	public *rsa.PublicKey
+}
+
+// checkSign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of
+// the DER scheme, with SHA-1 for those of the SHA1 scheme.
+func (k *loadedKey12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error) {
+	if !k.file.CanSign() {
+		return nil, fmt.Errorf("%w: a %v key with signature scheme %v cannot sign", ErrNotSupported, k.file.Usage, k.file.SigScheme)
+	}
+	hash, err := pkcs1v15Hash(opts)
+	if err != nil {
+		return nil, err
+	}
+	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 && hash != crypto.SHA1 {
+		return nil, fmt.Errorf("%w: a key of the SHA1 signature scheme signs SHA-1 digests only, not %s; make a DER key for others", ErrNotSupported, hashName(hash))
+	}
+	info, err := digestInfo(hash, digest)
+	if err != nil {
+		return nil, err
+	}
+	if room := k.public.Size() - 11; len(info) > room {
+		return nil, fmt.Errorf("%w: a %d-bit key has room for %d bytes, and %s needs %d", ErrNotSupported, k.public.N.BitLen(), room, hashName(hash), len(info))
+	}
+	if len(info) == 0 {
+		return nil, errors.New("nothing to sign: a TPM does not sign zero bytes")
+	}
+	area := info
+	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
+		area = digest // the TPM puts the DigestInfo in front itself
+	}
+	verify := func(sig []byte) error { return verifyPKCS1v15(k.public, info, sig) }
+	return &signing{area: area, verify: verify}, nil
+}
+
+func (k *loadedKey12) sign(area []byte, key authData) ([]byte, error) {
+	k.chip.spend(key)
+	sig, err := k.chip.conn.Sign(k.handle, area, (*tpm12.Secret)(key))
+	return sig, k.chip.explain(err, ErrWrongKeySecret)
+}
+
+// checkDecrypt allows what TPM_UnBind can do: the key's own scheme, and for
+// OAEP only SHA-1 with the label "TCPA".
+func (k *loadedKey12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error {
+	if !k.file.CanDecrypt() {
+		return fmt.Errorf("%w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, k.file.Usage, k.file.EncScheme)
+	}
+	if len(ciphertext) != k.public.Size() {
+		return fmt.Errorf("%w (it has %d bytes, the key's have %d)", errDecryption, len(ciphertext), k.public.Size())
+	}
+	isOAEP := k.file.EncScheme == blob.ESRSAESOAEPSHA1MGF1
+	switch o := opts.(type) {
+	case nil:
+		return nil
+	case *rsa.PKCS1v15DecryptOptions:
+		if isOAEP {
+			return fmt.Errorf("%w: this key decrypts OAEP only, not PKCS#1 v1.5", ErrNotSupported)
+		}
+		if o != nil && o.SessionKeyLen < 0 {
+			return fmt.Errorf("%w: a session key of %d bytes", ErrNotSupported, o.SessionKeyLen)
+		}
+		return nil
+	case *rsa.OAEPOptions:
+		if !isOAEP {
+			return fmt.Errorf("%w: this key decrypts PKCS#1 v1.5 only, not OAEP", ErrNotSupported)
+		}
+		if o != nil && (o.Hash != crypto.SHA1 || o.MGFHash != 0 && o.MGFHash != crypto.SHA1 || string(o.Label) != oaepLabel) {
+			return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only; leave the options nil, or set these", ErrNotSupported, oaepLabel)
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: decryption options of type %T", ErrNotSupported, opts)
+}
+
+func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
+	k.chip.spend(key)
+	plain, err := k.chip.conn.UnBind(k.handle, ciphertext, (*tpm12.Secret)(key))
+	if errors.Is(err, tpm12.DecryptError) || errors.Is(err, tpm12.BadVersion) {
+		return nil, errDecryption
+	}
+	return plain, k.chip.explain(err, ErrWrongKeySecret)
+}
+
+// spend notes that a secret is tried: the count that was read before it is no
+// longer today's.
+func (c *chip12) spend(key authData) {
+	if key != nil {
+		c.lockoutFresh = false
+	}
+}
+
+func (k *loadedKey12) flush() error {
+	return k.chip.explain(k.chip.conn.FlushSpecific(k.handle), nil)
+}
+
+// pkcs1v15Hash returns the hash that opts ask for, 0 for raw bytes.
+func pkcs1v15Hash(opts crypto.SignerOpts) (crypto.Hash, error) {
+	switch o := opts.(type) {
+	case nil:
+		return 0, fmt.Errorf("%w: signing needs options: the hash, such as crypto.SHA256, or crypto.Hash(0) for raw bytes", ErrNotSupported)
+	case crypto.Hash:
+		return o, nil
+	case *rsa.PSSOptions:
+		return 0, fmt.Errorf("%w: a TPM 1.2 has no RSA-PSS; use PKCS#1 v1.5 (in TLS: version 1.2 and a certificate limited to PKCS#1, as TLSConfig gives)", ErrNotSupported)
+	}
+	return 0, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash", ErrNotSupported, opts)
+}

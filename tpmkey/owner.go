@@ -1,0 +1,86 @@
+package tpmkey
+
+import (
+	"errors"
+	"fmt"
+
+	"maclef/internal/transport"
+)
+
+// TakeOwnership sets the secrets of the owner and of the storage root key
+// (SRK), and creates the SRK; it makes the endorsement key too where the TPM
+// came without one. It can take minutes on a chip. The zero value of either
+// secret stands for the well-known secret.
+//
+// A TPM that has an owner refuses: an error, and nothing changes. Errors:
+// ErrDisabled. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
+func (t *TPM) TakeOwnership(owner, srk Secret) error {
+	if err := t.takeOwnership(owner, srk); err != nil {
+		return fmt.Errorf("take ownership: %w", err)
+	}
+	return nil
+}
+
+// errOwned is what TakeOwnership says of a TPM that has an owner.
+var errOwned = errors.New("the TPM has an owner already, and its keys work on; to start anew, clear it in the firmware's (BIOS) menu, which makes every key file of it useless")
+
+func (t *TPM) takeOwnership(owner, srk Secret) error {
+	// Before anybody is asked for secrets.
+	err := t.turn(func() error {
+		owned, err := t.chip.owned()
+		if err == nil && owned {
+			err = errOwned
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ownerAuth, err := owner.orWellKnown().resolve("the new owner's secret")
+	if err != nil {
+		return err
+	}
+	defer clear(ownerAuth[:])
+	srkAuth, err := srk.orWellKnown().resolve("the new SRK's secret")
+	if err != nil {
+		return err
+	}
+	defer clear(srkAuth[:])
+	return t.turn(func() error { return t.chip.takeOwnership(&ownerAuth, &srkAuth) })
+}
+
+// FlushAll frees every key that is loaded in the TPM, whoever loaded it, and
+// returns how many. Programs that use them have to load them again.
+func (t *TPM) FlushAll() (int, error) {
+	var n int
+	err := t.turn(func() (err error) {
+		n, err = t.chip.flushAll()
+		return err
+	})
+	if err != nil {
+		return n, fmt.Errorf("flush the TPM's keys: %w", err)
+	}
+	return n, nil
+}
+
+// setUpEmulator makes the software TPM of a new state directory one that can be
+// used at once: enabled, active, owned with well-known secrets. A program that
+// was killed on the way may have left any part of it done.
+func setUpEmulator(dev *transport.Device, c *chip12) error {
+	if !dev.SetupNeeded() {
+		return nil
+	}
+	if err := dev.Activate(); err != nil {
+		return err
+	}
+	owned, err := c.conn.Owned()
+	if err != nil {
+		return err
+	}
+	if !owned {
+		if err := c.takeOwnership(new([20]byte), new([20]byte)); err != nil {
+			return err
+		}
+	}
+	return dev.SetupDone()
+}

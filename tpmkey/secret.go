@@ -1,0 +1,118 @@
+package tpmkey
+
+import (
+	"crypto/sha1"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// A Secret is the authorization data of the SRK, of a key or of the owner: 20
+// bytes, nearly always the SHA-1 of a password. TPM Main Part 2, section 5.6
+// (TPM_SECRET).
+//
+// How a password becomes bytes was the choice of the program that set it, and
+// each wrong guess costs a try of the TPM's dictionary-attack defence. So the
+// encoding is always named by the caller, never guessed.
+//
+// The zero value means "not given". Where a default exists (the SRK), it stands
+// for the well-known secret; a key that needs a secret refuses it.
+type Secret struct {
+	given  bool
+	digest [sha1.Size]byte
+	ask    func() (Secret, error)
+}
+
+// WellKnown returns TCG's well-known secret: 20 zero bytes, not hashed. It is
+// what tpm-tools set with -z.
+func WellKnown() Secret { return Secret{given: true} }
+
+// Password returns the secret of a password taken as the bytes it is: what
+// create_tpm_key, the OpenSSL engine and tpm-tools without -u set. An empty
+// password is a secret of its own, SHA1(""), not the well-known one.
+//
+// Password does not keep the slice; the caller may clear it.
+func Password(password []byte) Secret {
+	return Secret{given: true, digest: sha1.Sum(password)}
+}
+
+// PasswordUTF16 returns the secret of a UTF-8 password hashed as UTF-16LE
+// without a terminator: what tpm-tools set with -u, and what the pop-up windows
+// of a TSS do. It fails where the password is not valid UTF-8.
+//
+// PasswordUTF16 does not keep the slice; the caller may clear it.
+func PasswordUTF16(password []byte) (Secret, error) {
+	if !utf8.Valid(password) {
+		return Secret{}, errors.New("password is not valid UTF-8, so it has no UTF-16 form")
+	}
+	wide := make([]byte, 0, 4*len(password))
+	for rest := password; len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		rest = rest[n:]
+		if hi, lo := utf16.EncodeRune(r); hi != utf8.RuneError {
+			wide = binary.LittleEndian.AppendUint16(wide, uint16(hi))
+			wide = binary.LittleEndian.AppendUint16(wide, uint16(lo))
+			continue
+		}
+		wide = binary.LittleEndian.AppendUint16(wide, uint16(r))
+	}
+	defer clear(wide)
+	return Password(wide), nil
+}
+
+// SHA1Secret returns the secret whose 20 bytes are given directly, as with the
+// engine's SECRET_MODE 2.
+func SHA1Secret(digest [sha1.Size]byte) Secret {
+	return Secret{given: true, digest: digest}
+}
+
+// AskSecret returns a secret that ask is called for when, and only when, a TPM
+// command needs it. ask returns one of the other kinds. An error that it
+// returns is returned, wrapped, by the operation that needed the secret.
+//
+// ask may be called from any goroutine that uses the key, once per key or
+// operation; it must not use the TPM.
+func AskSecret(ask func() (Secret, error)) Secret {
+	return Secret{given: true, ask: ask}
+}
+
+// IsZero reports whether no secret was given.
+func (s Secret) IsZero() bool { return !s.given }
+
+// String hides the secret from format verbs.
+func (s Secret) String() string { return "[secret]" }
+
+// GoString hides the secret from %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// Format hides the secret from every verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
+
+// resolve gives the 20 bytes, asking where they are to be asked for. what names
+// the secret in errors.
+func (s Secret) resolve(what string) ([sha1.Size]byte, error) {
+	if !s.given {
+		return [sha1.Size]byte{}, fmt.Errorf("%w: %s", ErrSecretNeeded, what)
+	}
+	if s.ask == nil {
+		return s.digest, nil
+	}
+	answer, err := s.ask()
+	if err != nil {
+		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: %w", what, err)
+	}
+	if !answer.given || answer.ask != nil {
+		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: the callback gave no secret", what)
+	}
+	return answer.digest, nil
+}
+
+// orWellKnown returns s, or the well-known secret where none was given.
+func (s Secret) orWellKnown() Secret {
+	if !s.given {
+		return WellKnown()
+	}
+	return s
+}

@@ -61,11 +61,12 @@ func Parse(data []byte) (*Key, error) {
 }
 
 func parse(data []byte) (*Key, error) {
-	if len(data) >= 2 && startsLikeKey(data) {
-		return contain(Raw)(parseStructure(data))
-	}
 	text := bytes.TrimPrefix(data, byteOrderMark)
 	switch {
+	case isTrousersStore(data):
+		return nil, errTrousersStore()
+	case len(data) >= 2 && startsLikeKey(data):
+		return contain(Raw)(parseStructure(data))
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, &NotKeyError{What: "an empty file", Do: "find a copy that has its contents, or make a new key with keygen"}
 	case hasPEM(text):

@@ -105,12 +105,9 @@ func parseTssBlob(b []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	var version, kind, length uint32
+	var version, kind, length uint32 // the version is 1, or it would be no TssBlob
 	if !readLooseInteger(&body, &version) || !readLooseInteger(&body, &kind) || !readLooseInteger(&body, &length) {
 		return nil, damaged("TssBlob does not begin with three INTEGERs: version, type and length")
-	}
-	if version != 1 {
-		return nil, damaged("TssBlob has version %d, and the only known one is 1", version)
 	}
 	if kind != tssBlobKey && kind != tssBlobKey12 {
 		return nil, &NotKeyError{What: "a TssBlob of a type that is no key", Do: "use the file that Tspi_EncodeDER_TssBlob wrote of the key itself"}
@@ -162,7 +159,7 @@ func (k *Key) marshalTssBlob() []byte {
 	return derElement(asn1.SEQUENCE, append(body, derElement(asn1.OCTET_STRING, key)...))
 }
 
-// derElement wraps contents shorter than 64 KiB, as those of all keys are.
+// derElement puts tag and length before contents.
 func derElement(tag asn1.Tag, contents []byte) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(contents) })

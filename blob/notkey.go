@@ -33,7 +33,19 @@ func errTPM2(kind string) error {
 	return &NotKeyError{What: "a TPM 2.0 key file (" + kind + ")", Do: doTPM2}
 }
 
+func errTrousersStore() error {
+	return &NotKeyError{What: "a key store of trousers (system.data)", Do: "give a key file that create_tpm_key or keygen wrote"}
+}
+
 func errPublic(what string) error { return &NotKeyError{What: what, Do: doPublic} }
+
+// isTrousersStore reports whether b begins as the file in which trousers keeps
+// registered keys: a version, the number of keys in host byte order, the SRK's
+// UUID. Of one key, the beginning is also that of a TPM_KEY.
+func isTrousersStore(b []byte) bool {
+	return len(b) > 20 && b[0] == 1 && bytes.Equal(b[2:5], make([]byte, 3)) &&
+		bytes.Equal(b[5:20], make([]byte, 15)) && b[20] == 1
+}
 
 // describePEM says what a PEM block of another type is.
 func describePEM(p pemBlock) error {
@@ -134,7 +146,7 @@ func nextElement(s *cryptobyte.String) (tag asn1.Tag, body cryptobyte.String, ok
 // or the modulus of a public key.
 func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.String, third asn1.Tag) error {
 	switch {
-	case len(value) > 1 && second == asn1.INTEGER && third == 0:
+	case len(value) >= minKeyLength/8 && second == asn1.INTEGER && third == 0:
 		return errPublic("a public key")
 	case len(value) != 1:
 		return errUnknown()

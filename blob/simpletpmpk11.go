@@ -48,6 +48,9 @@ func parseSimpleTPMPK11(b []byte) (*Key, error) {
 		var word, value []byte
 		word, value, rest = nextEntry(rest)
 		number++
+		if len(rest) == 0 && cutWord(word) {
+			return nil, truncated("line %d ends in its first word", number)
+		}
 		if err := f.set(string(word), value, number); err != nil {
 			return nil, err
 		}
@@ -71,6 +74,15 @@ func parseSimpleTPMPK11(b []byte) (*Key, error) {
 		return nil, damaged("the line \"mod\" is not the modulus in the line \"blob\"")
 	}
 	return k, nil
+}
+
+// cutWord reports whether word is only the beginning of one of the format's.
+func cutWord(word []byte) bool {
+	switch string(word) {
+	case "e", "ex", "m", "mo", "b", "bl", "blo":
+		return true
+	}
+	return false
 }
 
 // set takes in one line.

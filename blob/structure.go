@@ -23,6 +23,11 @@ var (
 // TPM Main Part 2, section 4.8 (TPM_ALGORITHM_ID)
 const algRSA = 1
 
+// maxField bounds each field that has its size in front, in bytes: a size above
+// is damage, not a sign that the rest is missing. A TPM takes commands of about
+// 4 KiB.
+const maxField = 0xffff
+
 // startsLikeKey reports whether b begins as TPM_KEY or TPM_KEY12 do, as far as
 // it goes.
 func startsLikeKey(b []byte) bool {
@@ -174,6 +179,9 @@ func (r *reader) uint32(field string) (v uint32) {
 // it is empty.
 func (r *reader) sized(field string) []byte {
 	n := r.uint32(field + "Size")
+	if r.err == nil && n > maxField {
+		r.err = damaged("%s of %d bytes is larger than any", field, n)
+	}
 	if n == 0 || !r.fits(field, uint64(n)) {
 		return nil
 	}

@@ -50,12 +50,12 @@ func (e *Env) Progress(what string) (done func()) {
 	begin := time.Now()
 	stop := make(chan struct{})
 	finished := make(chan struct{})
-	wipe := func() {
-		e.screen.mu.Lock()
-		defer e.screen.mu.Unlock()
-		e.screen.clear(e.Stderr)
-	}
-	unwatch := OnSignal(wipe)
+	unwatch := OnSignal(func() {
+		if e.screen.mu.TryLock() { // else a prompt has the line, and nothing is shown
+			defer e.screen.mu.Unlock()
+			e.screen.clear(e.Stderr)
+		}
+	})
 	go func() {
 		defer close(finished)
 		wait := time.NewTimer(progressDelay)
@@ -75,8 +75,10 @@ func (e *Env) Progress(what string) (done func()) {
 		once.Do(func() {
 			close(stop)
 			<-finished
-			wipe()
 			unwatch()
+			e.screen.mu.Lock()
+			defer e.screen.mu.Unlock()
+			e.screen.clear(e.Stderr)
 		})
 	}
 }
@@ -96,4 +98,3 @@ func (e *Env) tick(what string, begin time.Time) {
 	seconds := int(time.Since(begin) / time.Second)
 	e.screen.show(e.Stderr, fmt.Sprintf("%s: %s… %d s", e.Name, printable(what), seconds), width)
 }
-

@@ -176,4 +176,3 @@ func readSecretLine(r io.Reader) ([]byte, error) {
 	}
 	return append(make([]byte, 0, n), buf[:n]...), nil
 }
-

@@ -79,7 +79,7 @@ func checkNode(doing, name string, info fs.FileInfo) error {
 	case mode&fs.ModeCharDevice == 0 || !ok:
 		return failure(doing, name, ErrNoTPM, "this is %s, not the device of a TPM; give %s", kindOf(mode), nameForms)
 	}
-	switch class := deviceClass(stat.Rdev); class {
+	switch class := deviceClass(uint64(stat.Rdev)); class {
 	case "", "tpm", "tpmrm", "cuse":
 		return nil
 	default:

@@ -1,0 +1,349 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestPEMText checks what may stand around a PEM block and what may not.
+func TestPEMText(t *testing.T) {
+	key := string(readFile(t, tutorial+"/maclef"))
+	crt := string(readFile(t, tutorial+"/maclef.crt"))
+	lines := strings.Split(key, "\n")
+	crlf := strings.ReplaceAll(key, "\n", "\r\n")
+	cutEnd := strings.TrimSuffix(key, "-----\n")
+	for _, c := range []struct {
+		name, text string
+		want       string // "" when it is a key, else part of the error
+		is         error
+	}{
+		{"as written", key, "", nil},
+		{"text before", "my key, made 2012\n0x00\n" + key, "", nil},
+		{"latin-1 before", "cl\xe9\n" + key, "", nil},
+		{"0 before", "0\n" + key, "", nil},
+		{"byte order mark", "\ufeff" + key, "", nil},
+		{"CRLF", crlf, "", nil},
+		{"CRLF with text", "text\r\n" + crlf + "\r\n\r\n", "", nil},
+		{"no final newline", strings.TrimSuffix(key, "\n"), "", nil},
+		{"spaces at line ends", strings.ReplaceAll(key, "\n", "  \n"), "", nil},
+		{"empty line inside", strings.Replace(key, "\n", "\n\n", 2), "", nil},
+		{"lines joined", lines[0] + "\n" + strings.Join(lines[1:len(lines)-2], "") + "\n" + lines[len(lines)-2], "", nil},
+		{"text after", key + "end of key\n", "", nil},
+		{"certificate after", key + crt, "", nil},
+		{"certificate before", crt + key, "", nil},
+		{"software key beside", string(readFile(t, tutorial+"/wrapped.pem")) + key, "", nil},
+		{"END line missing", strings.Split(key, "-----END")[0], "the line -----END TSS KEY BLOB----- is missing", ErrTruncated},
+		{"END line cut", cutEnd, "the line -----END TSS KEY BLOB----- is missing", ErrTruncated},
+		{"END line of another", strings.Replace(key, "END TSS", "END TXX", 1), "the line -----END TSS KEY BLOB----- is missing", ErrDamaged},
+		{"BEGIN alone", lines[0], "the line -----END TSS KEY BLOB----- is missing", ErrTruncated},
+		{"a line lost", strings.Join(slices.Delete(slices.Clone(lines), 5, 6), "\n"), "OCTET STRING needs 559 bytes, 511 left at offset 4", ErrTruncated},
+		{"bad character", strings.Replace(key, "AAAA", "AA*A", 1), "bad base64 after", ErrDamaged},
+		{"header line", strings.Replace(key, "BLOB-----\n", "BLOB-----\nProc-Type: 4,ENCRYPTED\n\n", 1), "header lines", ErrDamaged},
+		{"two keys", key + key, "two PEM blocks", ErrDamaged},
+		{"binary after", key + "\x00\x01", "binary data", ErrDamaged},
+		{"binary before", "\x00\n" + key, "binary data", ErrDamaged},
+		{"BEGIN not at the start of a line", "x" + key, "not a TPM key file", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k, err := Parse([]byte(c.text))
+			if c.want == "" {
+				if err != nil || k.Container != PEM || !bytes.Equal(k.Bytes(), readFile(t, tutorial+"/maclef.raw")) {
+					t.Errorf("error %v, or another key", err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("error %v, want one with %q that is %v", err, c.want, c.is)
+			}
+		})
+	}
+}
+
+// edit returns raw with the bytes at offset replaced.
+func edit(raw []byte, offset int, with ...byte) []byte {
+	b := bytes.Clone(raw)
+	copy(b[offset:], with)
+	return b
+}
+
+// Offsets in a TPM_KEY without exponent and PCRInfo.
+const (
+	atUsage     = 4
+	atFlags     = 6
+	atAuth      = 10
+	atAlgorithm = 11
+	atEnc       = 15
+	atSig       = 17
+	atParms     = 19
+	atKeyLength = 23
+	atNumPrimes = 27
+	atExponent  = 31
+	atPCRInfo   = 35
+	atModulus   = 39
+)
+
+func TestDamagedStructure(t *testing.T) {
+	raw := readFile(t, tutorial+"/maclef.raw")
+	atEncData := atModulus + 4 + 256
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+		is   error
+	}{
+		{"usage", edit(raw, atUsage, 0, 0x17), "keyUsage is 0x0017", ErrDamaged},
+		{"no usage", edit(raw, atUsage, 0, 0), "keyUsage is 0x0000", ErrDamaged},
+		{"flags", edit(raw, atFlags, 0, 0, 1, 4), "keyFlags is 0x00000104", ErrDamaged},
+		{"authDataUsage", edit(raw, atAuth, 2), "authDataUsage is 0x02", ErrDamaged},
+		{"algorithm", edit(raw, atAlgorithm, 0, 0, 0, 6), "algorithmID is 0x00000006", ErrDamaged},
+		{"encScheme", edit(raw, atEnc, 0, 4), "encScheme is 0x0004", ErrDamaged},
+		{"sigScheme", edit(raw, atSig, 0, 5), "sigScheme is 0x0005", ErrDamaged},
+		{"parms too long", edit(raw, atParms, 0, 0, 0, 13), "1 bytes too many at the end of parms", ErrDamaged},
+		{"parms too short", edit(raw, atParms, 0, 0, 0, 11), "exponentSize needs 4 bytes, 3 left at offset 8", ErrDamaged},
+		{"parms huge", edit(raw, atParms, 0xff, 0xff, 0xff, 0xff), "parms of 4294967295 bytes is larger than any", ErrDamaged},
+		{"parms long", edit(raw, atParms, 0, 0, 0xff, 0xff), "parms needs 65535 bytes, 536 left at offset 23", ErrTruncated},
+		{"keyLength", edit(raw, atKeyLength, 0, 0, 4, 0), "modulus has 256 bytes, and keyLength says 128", ErrDamaged},
+		{"keyLength odd", edit(raw, atKeyLength, 0, 0, 8, 1), "keyLength is 2049 bits", ErrDamaged},
+		{"keyLength huge", edit(raw, atKeyLength, 0xff, 0xff, 0xff, 0xf8), "keyLength is 4294967288 bits", ErrDamaged},
+		{"primes", edit(raw, atNumPrimes, 0, 0, 0, 3), "numPrimes is 3", ErrDamaged},
+		{"exponent outside parms", edit(raw, atExponent, 0, 0, 0, 1), "exponent needs 1 bytes, 0 left at offset 12", ErrDamaged},
+		{"PCRInfo", edit(raw, atPCRInfo, 0, 0, 0, 1), "modulus of 65733 bytes is larger than any", ErrDamaged},
+		{"modulus empty", edit(raw, atModulus, 0, 0, 0, 0), "encData of 3318034963 bytes is larger than any", ErrDamaged},
+		{"modulus short", edit(raw, atModulus+4, 0), "begins with a zero byte", ErrDamaged},
+		{"modulus even", edit(raw, atEncData-1, 2), "even number", ErrDamaged},
+		{"encData empty", edit(raw, atEncData, 0, 0, 0, 0)[:atEncData+4], "encData has 0 bytes", ErrDamaged},
+		{"encData short", edit(raw, atEncData, 0, 0, 0, 255)[:atEncData+4+255], "encData has 255 bytes", ErrDamaged},
+		{"encData leaves bytes", edit(raw, atEncData, 0, 0, 0, 255), "1 bytes too many at the end of TPM_KEY", ErrDamaged},
+		{"trailing newline", append(bytes.Clone(raw), '\n'), "1 bytes too many at the end of TPM_KEY", ErrDamaged},
+		{"cut in the modulus", raw[:atModulus+4+100], "truncated: modulus needs 256 bytes, 100 left at offset 43", ErrTruncated},
+		{"cut in the version", raw[:3], "truncated: version needs 4 bytes, 3 left at offset 0", ErrTruncated},
+		{"other version", edit(raw, 0, 1, 2), "not a TPM key file", nil},
+		{"KEY12 with a fill", edit(raw, 0, 0, 0x28, 0, 1), "not a TPM key file", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Parse(c.data)
+			if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("error %v, want one with %q that is %v", err, c.want, c.is)
+			}
+		})
+	}
+}
+
+func TestDamagedContainer(t *testing.T) {
+	tss := readFile(t, tutorial+"/maclef.tssblob.der")
+	k := mustParse(t, tutorial+"/maclef")
+	octet := k.marshalOctetString()
+	text := string(readFile(t, wellknown+"/stpm.key"))
+	lines := strings.SplitAfter(text, "\n") // two comments, exp, mod, blob
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+		is   error
+	}{
+		{"TssBlob version", edit(tss, 6, 2), "not a TPM key file", nil},
+		{"TssBlob of a public key", edit(tss, 9, 2), "a TssBlob of a type that is no key", nil},
+		{"TssBlob length", edit(tss, 15, 0x2e), "says that its key has 558 bytes, and it has 559", ErrDamaged},
+		{"TssBlob with a byte more", append(bytes.Clone(tss), 0), "1 bytes too many after TssBlob", ErrDamaged},
+		{"TssBlob cut", tss[:300], "truncated: TssBlob needs 575 bytes, 296 left at offset 4", ErrTruncated},
+		{"octet string with a byte more", append(bytes.Clone(octet), 0), "1 bytes too many after OCTET STRING", ErrDamaged},
+		{"octet string cut", octet[:100], "truncated: OCTET STRING needs 559 bytes, 96 left at offset 4", ErrTruncated},
+		{"octet string cut in its header", octet[:3], "truncated: OCTET STRING ends in its header", ErrTruncated},
+		{"octet string with a long length", slices.Concat([]byte{4, 0x83, 0}, octet[2:]), "no valid DER header", ErrDamaged},
+		{"octet string around something else", []byte{4, 5, 'h', 'e', 'l', 'l', 'o'}, "not a TPM key file", nil},
+		{"text without exp", []byte(strings.Replace(text, "exp 010001\n", "", 1)), `no line "exp"`, ErrTruncated},
+		{"text cut before blob", []byte(strings.Join(lines[:4], "")), `no line "blob" up to the end, line 4`, ErrTruncated},
+		{"text cut in blob", []byte(text[:len(text)-101]), "truncated: encData needs 256 bytes, 206 left at offset 303", ErrTruncated},
+		{"text cut in a byte", []byte(text[:len(text)-102]), `line 5, "blob", ends in the middle of a byte`, ErrTruncated},
+		{"text with another exp", []byte(strings.Replace(text, "exp 010001", "exp 03", 1)), `"exp" is not the public exponent`, ErrDamaged},
+		{"text with another mod", []byte(strings.Replace(text, "mod d", "mod e", 1)), `"mod" is not the modulus`, ErrDamaged},
+		{"text with exp twice", []byte(text + "exp 010001\n"), `line 6 is a second line "exp"`, ErrDamaged},
+		{"text with a strange line", []byte(text + "secret hunter2\n"), "line 6 is neither", ErrDamaged},
+		{"text with bad hex", []byte(strings.Replace(text, "mod dc", "mod dx", 1)), `line 4, "mod", is not hexadecimal after 0 bytes`, ErrDamaged},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Parse(c.data)
+			if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("error %v, want one with %q that is %v", err, c.want, c.is)
+			}
+		})
+	}
+}
+
+// TestEveryPrefix cuts each fixture after every byte: from a header on, the
+// error says that the file is truncated.
+func TestEveryPrefix(t *testing.T) {
+	for _, f := range fixtures {
+		data := readFile(t, f.path)
+		from := map[Container]int{PEM: len("-----BEGIN TSS KEY BLOB-----"), Raw: 2, TssBlob: 4, SimpleTPMPK11: strings.Index(string(data), "exp ") + 4}[f.container]
+		for n := range len(data) - 1 {
+			k, err := Parse(data[:n])
+			if complete := n == len(bytes.TrimSpace(data)) && f.container != Raw && f.container != TssBlob; complete {
+				continue
+			}
+			if err == nil {
+				t.Fatalf("%s: %d of %d bytes are a key of %d bits", f.path, n, len(data), k.KeyLength)
+			}
+			if n >= from && !errors.Is(err, ErrTruncated) {
+				t.Errorf("%s: after %d bytes: %v", f.path, n, err)
+			}
+		}
+	}
+}
+
+func TestTextVariants(t *testing.T) {
+	text := string(readFile(t, wellknown+"/stpm.key"))
+	want := mustParse(t, wellknown+"/stpm.key").Bytes()
+	for name, variant := range map[string]string{
+		"CRLF":             strings.ReplaceAll(text, "\n", "\r\n"),
+		"no final newline": strings.TrimSuffix(text, "\n"),
+		"no comments":      text[strings.Index(text, "exp"):],
+		"other comments":   "# mine\n\n#\n" + text + "# end",
+		"upper case":       strings.Replace(strings.ToUpper(text), "EXP", "exp", 1),
+		"leading zeros":    strings.Replace(text, "exp 01", "exp 0001", 1),
+		"other order":      reverseLines(text),
+	} {
+		if name == "upper case" {
+			variant = strings.NewReplacer("MOD ", "mod ", "BLOB ", "blob ").Replace(variant)
+		}
+		k, err := Parse([]byte(variant))
+		if err != nil || k.Container != SimpleTPMPK11 || !bytes.Equal(k.Bytes(), want) {
+			t.Errorf("%s: error %v, or another key", name, err)
+		}
+	}
+}
+
+func reverseLines(s string) string {
+	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+	slices.Reverse(lines)
+	return strings.Join(lines, "\n")
+}
+
+func TestExponent(t *testing.T) {
+	for _, c := range []struct {
+		exponent []byte
+		want     int // 0: an error
+	}{
+		{nil, 65537},
+		{[]byte{3}, 3},
+		{[]byte{17}, 17},
+		{[]byte{1, 0, 1}, 65537},
+		{[]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1}, 65537},
+		{[]byte{0x7f, 0xff, 0xff, 0xff}, math.MaxInt32},
+		{[]byte{0}, 0},
+		{[]byte{1}, 0},
+		{[]byte{2}, 0},
+		{[]byte{1, 0, 0}, 0},
+		{[]byte{0x80, 0, 0, 0, 0, 0, 0, 1}, 0},
+		{bytes.Repeat([]byte{0xff}, 256), 0},
+	} {
+		k := mustParse(t, tutorial+"/maclef")
+		k.Exponent = c.exponent
+		got, err := Parse(k.Bytes())
+		if c.want == 0 {
+			if err == nil || !strings.Contains(err.Error(), "public exponent") || k.PublicKey() != nil {
+				t.Errorf("exponent %x: error %v, public key %v", c.exponent, err, k.PublicKey() != nil)
+			}
+			continue
+		}
+		if err != nil || got.PublicKey().E != c.want || !bytes.Equal(got.Bytes(), k.Bytes()) {
+			t.Errorf("exponent %x: error %v, or not %d, or written back differently", c.exponent, err, c.want)
+		}
+	}
+}
+
+// pcrSelection writes a TPM_PCR_SELECTION.
+func pcrSelection(bitmap ...byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(bitmap))), bitmap...)
+}
+
+func TestPCRs(t *testing.T) {
+	digests := make([]byte, 40)
+	long := slices.Concat([]byte{0, 6, 1, 0x1f}, pcrSelection(0xff, 0, 0), pcrSelection(0x80, 0, 0x80), digests)
+	for _, c := range []struct {
+		name  string
+		key12 bool
+		info  []byte
+		want  []int
+		err   string
+	}{
+		{"none", false, nil, nil, ""},
+		{"none in KEY12", true, nil, nil, ""},
+		{"two bytes", false, slices.Concat(pcrSelection(0x11, 0x80), digests), []int{0, 4, 15}, ""},
+		{"three bytes", false, slices.Concat(pcrSelection(0, 0, 0x81), digests), []int{16, 23}, ""},
+		{"nothing selected", false, slices.Concat(pcrSelection(0, 0, 0), digests), nil, ""},
+		{"long", true, long, []int{7, 23}, ""},
+		{"long with another tag", true, edit(long, 1, 7), nil, "PCRInfo of a TPM_KEY12 has tag 0x0007"},
+		{"short in KEY12", true, slices.Concat(pcrSelection(1, 0, 0), digests), nil, "PCRInfo of a TPM_KEY12 has tag 0x0003"},
+		{"digest cut", false, slices.Concat(pcrSelection(1, 0, 0), digests[1:]), nil, "PCR digest needs 20 bytes, 19 left"},
+		{"byte too many", false, slices.Concat(pcrSelection(1, 0, 0), digests, []byte{0}), nil, "1 bytes too many at the end of PCRInfo"},
+		{"selection too large", false, slices.Concat(pcrSelection(make([]byte, 33)...), digests), nil, "more PCRs than any TPM has"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := mustParse(t, tutorial+"/maclef")
+			k.Key12, k.PCRInfo = c.key12, c.info
+			got, err := k.PCRs()
+			if fmt.Sprint(got) != fmt.Sprint(c.want) || (err == nil) != (c.err == "") {
+				t.Errorf("got %v, %v", got, err)
+			}
+			p, err := Parse(k.Bytes())
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("Parse: %v", err)
+				}
+				return
+			}
+			if err != nil || p.Key12 != c.key12 || !bytes.Equal(p.PCRInfo, c.info) {
+				t.Errorf("Parse: %v, or other fields", err)
+			}
+		})
+	}
+}
+
+// TestKey12 takes a TPM_KEY12 through every container.
+func TestKey12(t *testing.T) {
+	k := mustParse(t, tutorial+"/maclef")
+	k.Key12 = true
+	for _, c := range []Container{PEM, OctetString, TssBlob, Raw, SimpleTPMPK11} {
+		data, err := k.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(data)
+		if err != nil || got.Container != c || !got.Key12 || !bytes.Equal(got.Bytes(), k.Bytes()) {
+			t.Errorf("%v: error %v, or another key", c, err)
+		}
+	}
+	// Programs that know only the older type of TssBlob are read, and kept.
+	data, _ := k.Marshal(TssBlob)
+	old := edit(data, 9, tssBlobKey)
+	if got, err := Parse(old); err != nil {
+		t.Error(err)
+	} else if again, _ := got.Marshal(TssBlob); !bytes.Equal(again, old) {
+		t.Error("the type of a TssBlob is not kept")
+	}
+}
+
+func TestMarshalRefuses(t *testing.T) {
+	k := mustParse(t, tutorial+"/maclef")
+	if _, err := k.Marshal(Container(9)); err == nil || !strings.Contains(err.Error(), "unknown container 9") {
+		t.Errorf("container 9: %v", err)
+	}
+	k.EncData = k.EncData[:255]
+	if _, err := k.Marshal(PEM); !errors.Is(err, ErrDamaged) {
+		t.Errorf("short encData: %v", err)
+	}
+	tmpl, err := NewTemplate(Template{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tmpl.Marshal(Raw); err == nil || !strings.Contains(err.Error(), "template") {
+		t.Errorf("template: %v", err)
+	}
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"errors"
+	"strings"
+
+	"maclef/tpmkey"
+)
+
+// hintFor advises on err, "" where it knows nothing better than the error's own
+// text. args tell which flags the user has tried. Advice that an error brings
+// along (Hint() string) comes first.
+func hintFor(err error, args []string) string {
+	var own interface{ Hint() string }
+	if errors.As(err, &own) && own.Hint() != "" {
+		return own.Hint()
+	}
+	given := func(flag string) bool { return hasFlag(args, flag) }
+	switch {
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
+		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
+		return "the SRK has another secret than -srk-pass says" + orUTF16
+	case errors.Is(err, tpmkey.ErrWrongKeySecret):
+		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
+	case errors.Is(err, tpmkey.ErrWrongOwnerSecret) && !given("owner-pass"):
+		return "the owner's secret is not the well-known one; try -owner-pass prompt, or -owner-pass pass: for an empty password"
+	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
+		return "the owner has another secret than -owner-pass says" + orUTF16
+	case errors.Is(err, tpmkey.ErrLockedOut):
+		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try"
+	case errors.Is(err, tpmkey.ErrWrongTPM):
+		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
+	case errors.Is(err, tpmkey.ErrSecretNeeded):
+		return "give the key's secret with -key-pass, the SRK's with -srk-pass"
+	case errors.Is(err, tpmkey.ErrNotOwned):
+		return "take ownership first: tpmctl own"
+	case errors.Is(err, tpmkey.ErrDisabled):
+		return "enable and activate the TPM in the firmware's setup (Security, TPM or Trusted Computing), then switch off and on"
+	}
+	return ""
+}
+
+// orUTF16 ends the advice on a wrong secret that the user did give.
+const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front (each wrong try brings the lockout nearer)"
+
+func ifGiven(given bool, text string) string {
+	if given {
+		return text
+	}
+	return ""
+}
+
+// hasFlag reports whether a flag stands in args, with one dash or two.
+func hasFlag(args []string, name string) bool {
+	for _, arg := range args {
+		if arg == "--" {
+			return false
+		}
+		flag, _, _ := strings.Cut(arg, "=")
+		if flag == "-"+name || flag == "--"+name {
+			return true
+		}
+	}
+	return false
+}

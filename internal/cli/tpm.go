@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"strings"
+
+	"maclef/tpmkey"
+)
+
+// TPM defines -tpm, for [Env.OpenTPM].
+func (fs *FlagSet) TPM() *string {
+	return fs.String("tpm", "", "the TPM's `NAME`: a device, unix:PATH, tcp:HOST:PORT or\n"+
+		strings.Repeat(" ", usageColumn)+"emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
+}
+
+// SRKPass defines -srk-pass, the secret that opens the storage root key.
+func (fs *FlagSet) SRKPass() *SecretFlag {
+	return fs.Secret("srk-pass", SecretOptions{Default: "wellknown", Label: "Secret of the storage root key (SRK)"},
+		"`SECRET` of the storage root key (SRK)")
+}
+
+// KeyPass defines -key-pass, the secret of a key that exists. By default it is
+// asked for, if the key needs one.
+func (fs *FlagSet) KeyPass() *SecretFlag {
+	return fs.Secret("key-pass", SecretOptions{Default: "prompt", Label: "Secret of the key"},
+		"`SECRET` of the key, if it needs one")
+}
+
+// OwnerPass defines -owner-pass, the secret of the TPM's owner.
+func (fs *FlagSet) OwnerPass() *SecretFlag {
+	return fs.Secret("owner-pass", SecretOptions{Default: "wellknown", Label: "Secret of the TPM's owner"},
+		"`SECRET` of the TPM's owner")
+}
+
+// LoadOptions are the secrets of two flags, as package tpmkey takes them; key
+// may be nil.
+func LoadOptions(srk, key *SecretFlag) *tpmkey.LoadOptions {
+	options := &tpmkey.LoadOptions{SRK: srk.Secret()}
+	if key != nil {
+		options.Key = key.Secret()
+	}
+	return options
+}
+
+// OpenTPM opens the TPM that -tpm names, and says so where it is a software TPM
+// that protects nothing.
+func (e *Env) OpenTPM(name string) (*tpmkey.TPM, error) {
+	tpm, err := tpmkey.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if tpm.Emulator() {
+		e.Notef("software TPM in %s: for trying out only, it protects nothing", strings.TrimPrefix(tpm.Name(), "emulator:"))
+	}
+	return tpm, nil
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// wrap makes a key file of an existing private key.
+func wrap(env *cli.Env, o *options) error {
+	pem, err := env.ReadInput(*o.wrap, cli.KeyFileLimit, "private key file")
+	if err != nil {
+		return err
+	}
+	defer clear(pem)
+	private, err := tpmkey.ParsePrivateKey(pem, o.inPwd.Text)
+	if err != nil {
+		return err
+	}
+	out, err := env.OpenOutput(o.out, cli.KeyMode, *o.force)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	tpm, err := env.OpenTPM(*o.tpm)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	opts := &tpmkey.WrapOptions{CreateOptions: o.createOptions(), Owner: o.owner.Secret()}
+	if o.migration.Given() {
+		opts.Migration = o.migration.Secret()
+	}
+	key, err := tpm.Wrap(private, opts)
+	if err != nil {
+		return err
+	}
+	if err := save(env, out, key); err != nil {
+		return err
+	}
+	env.Notef("destroy %s and its copies once the key file works: they are the key, too", nameOf(*o.wrap))
+	return nil
+}
+
+// nameOf names an input in a message.
+func nameOf(path string) string {
+	if path == "-" {
+		return "the private key"
+	}
+	return path
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"io/fs"
+
+	"maclef/blob"
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// keyUse is what subcommands that use a key in the TPM have in common.
+type keyUse struct {
+	tpm, key, in *string
+	srk, keyPass *cli.SecretFlag
+	out          *output
+}
+
+func keyUseFlags(flags *cli.FlagSet) *keyUse {
+	return &keyUse{
+		tpm:     flags.TPM(),
+		key:     flags.Input("key", "maclef", "key `FILE`"),
+		in:      flags.Input("in", "-", "input `FILE`, - for standard input"),
+		out:     outputFlags(flags),
+		srk:     flags.SRKPass(),
+		keyPass: flags.KeyPass(),
+	}
+}
+
+// run reads what prepare reads, has use make the output from it with the key,
+// and writes that. What can fail without the TPM fails first.
+func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
+	file, err := readKey(env, *u.key)
+	if err != nil {
+		return err
+	}
+	in, err := prepare(file)
+	if err != nil {
+		return err
+	}
+	out, err := u.out.open(env, mode)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	tpm, err := env.OpenTPM(*u.tpm)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	key, err := tpm.Load(file, cli.LoadOptions(u.srk, u.keyPass))
+	if err != nil {
+		return err
+	}
+	data, err := use(key, in)
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	return finish(out, data)
+}

@@ -1,0 +1,70 @@
+// Tpmctl looks after a TPM and uses the keys of key files, as tpm_version,
+// tpm_takeownership, openssl dgst and openssl pkeyutl did.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"maclef/internal/cli"
+)
+
+func main() { os.Exit(cli.Main("tpmctl", run)) }
+
+// A subcommand is one of tpmctl's.
+type subcommand struct {
+	name    string
+	purpose string
+	run     func(env *cli.Env, fs *cli.FlagSet, args []string) error
+}
+
+var subcommands = []subcommand{
+	{"status", "say whether there is a TPM, which one, and how it is", status},
+	{"own", "take ownership of a TPM, which keys need", own},
+	{"inspect", "say what is in a key file, without a TPM", inspect},
+	{"pub", "write the public key of a key file, without a TPM", pub},
+	{"sign", "sign a file, like openssl dgst -sign", sign},
+	{"encrypt", "encrypt a short file for a key, without a TPM", encrypt},
+	{"decrypt", "decrypt what was encrypted for a key", decrypt},
+	{"random", "write random bytes made by the TPM", random},
+	{"flush", "free all keys that are loaded in the TPM", flush},
+}
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	env := cli.NewEnv("tpmctl", stdin, stdout, stderr)
+	if len(args) == 0 {
+		return &cli.UsageError{Text: "a subcommand is missing", Advice: "one of " + names() + "; tpmctl -h says more"}
+	}
+	switch args[0] {
+	case "-h", "-help", "--help", "help":
+		return &cli.Help{Text: usage()}
+	}
+	for _, s := range subcommands {
+		if s.name == args[0] {
+			fs := env.Flags()
+			fs.Name, fs.Purpose = "tpmctl "+s.name, s.purpose
+			return s.run(env, fs, args[1:])
+		}
+	}
+	return &cli.UsageError{Text: fmt.Sprintf("unknown subcommand %q", args[0]), Advice: "one of " + names()}
+}
+
+func names() string {
+	var all []string
+	for _, s := range subcommands {
+		all = append(all, s.name)
+	}
+	return strings.Join(all, ", ")
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString("tpmctl: look after a TPM and use the keys of key files\n\nusage: tpmctl SUBCOMMAND [flags] …\n\n")
+	for _, s := range subcommands {
+		fmt.Fprintf(&b, "  %-8s %s\n", s.name, s.purpose)
+	}
+	b.WriteString("\ntpmctl SUBCOMMAND -h shows its flags.\n\nexample:\n  tpmctl status\n  tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\n")
+	return b.String()
+}

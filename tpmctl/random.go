@@ -1,0 +1,47 @@
+package main
+
+import (
+	"encoding/hex"
+	"io"
+	"strconv"
+
+	"maclef/internal/cli"
+)
+
+// maxRandom bounds N, in bytes: a chip gives a few kilobytes a second.
+const maxRandom = 1 << 20
+
+func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
+	flags.Args = []string{"N"}
+	flags.Example = "tpmctl random -hex 32\ntpmctl random -out seed 64"
+	name := flags.TPM()
+	asHex := flags.Bool("hex", "write hexadecimal digits and a line end")
+	output := outputFlags(flags)
+	operands, err := flags.Parse(args)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(operands[0])
+	if err != nil || n < 1 || n > maxRandom {
+		return cli.Usagef("N is a number of bytes from 1 to %d, not %q", maxRandom, operands[0])
+	}
+	out, err := output.open(env, cli.KeyMode)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	tpm, err := env.OpenTPM(*name)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	data := make([]byte, n)
+	defer clear(data)
+	if _, err := io.ReadFull(tpm.Random(), data); err != nil {
+		return err
+	}
+	if *asHex {
+		data = append(hex.AppendEncode(nil, data), '\n')
+	}
+	return finish(out, data)
+}

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"strings"
 
@@ -19,25 +20,25 @@ const (
 	doExpect  = "expected PEM TSS KEY BLOB, its DER, a TssBlob, a bare TPM_KEY, or the text of simple-tpm-pk11"
 )
 
-func errUnknown() error { return &NotKeyError{Do: doExpect} }
+func errUnknown() *NotKeyError { return &NotKeyError{Do: doExpect} }
 
-func errPrivateKey(format string) error {
+func errPrivateKey(format string) *NotKeyError {
 	return &NotKeyError{What: "a private key (" + format + ")", Do: doWrap, PrivateKey: true}
 }
 
-func errNotRSA(kind string) error {
+func errNotRSA(kind string) *NotKeyError {
 	return &NotKeyError{What: "a private key (" + kind + ")", Do: doRSA}
 }
 
-func errTPM2(kind string) error {
+func errTPM2(kind string) *NotKeyError {
 	return &NotKeyError{What: "a TPM 2.0 key file (" + kind + ")", Do: doTPM2}
 }
 
-func errTrousersStore() error {
+func errTrousersStore() *NotKeyError {
 	return &NotKeyError{What: "a key store of trousers (system.data)", Do: "give a key file that create_tpm_key or keygen wrote"}
 }
 
-func errPublic(what string) error { return &NotKeyError{What: what, Do: doPublic} }
+func errPublic(what string) *NotKeyError { return &NotKeyError{What: what, Do: doPublic} }
 
 // isTrousersStore reports whether b begins as the file in which trousers keeps
 // registered keys: a version, the number of keys in host byte order, the SRK's
@@ -48,7 +49,7 @@ func isTrousersStore(b []byte) bool {
 }
 
 // describePEM says what a PEM block of another type is.
-func describePEM(p pemBlock) error {
+func describePEM(p pemBlock) *NotKeyError {
 	label := string(p.label[:min(len(p.label), 40)])
 	switch label {
 	case "TSS2 PRIVATE KEY", "TSS2 KEY BLOB":
@@ -81,11 +82,17 @@ func describePEM(p pemBlock) error {
 	return &NotKeyError{What: fmt.Sprintf("a PEM file of type %q", label), Do: doExpect}
 }
 
-// describePKCS8 looks into a PKCS #8 block for the algorithm.
-func describePKCS8(p pemBlock) error {
-	if der, err := p.decode(); err == nil {
-		if err := describeDER(der).(*NotKeyError); err.What != "" {
-			return err
+// describePKCS8 looks into a PKCS #8 block for the algorithm, which stands in
+// the first 24 bytes. It decodes no more, as a private key follows.
+func describePKCS8(p pemBlock) *NotKeyError {
+	line, _, _ := bytes.Cut(p.body, []byte("\n"))
+	line = trimLine(line)
+	line = line[:min(len(line), 32)&^3]
+	der, err := base64.StdEncoding.AppendDecode(nil, line)
+	defer clear(der)
+	if err == nil {
+		if e := describeDER(der); e.What != "" {
+			return e
 		}
 	}
 	return errPrivateKey("PKCS #8")
@@ -101,9 +108,8 @@ var (
 )
 
 // describeDER says what a file is that is no text: by the first elements of its
-// SEQUENCE, so that a file cut off later is recognised too. It always returns a
-// *NotKeyError.
-func describeDER(b []byte) error {
+// SEQUENCE, so that a file cut off later is recognised too.
+func describeDER(b []byte) *NotKeyError {
 	tag, size, _, ok := derHeader(b)
 	if !ok || tag != asn1.SEQUENCE {
 		return errUnknown()
@@ -144,7 +150,7 @@ func nextElement(s *cryptobyte.String) (tag asn1.Tag, body cryptobyte.String, ok
 
 // describeInteger tells DER files apart that begin with an INTEGER: a version,
 // or the modulus of a public key.
-func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.String, third asn1.Tag) error {
+func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.String, third asn1.Tag) *NotKeyError {
 	switch {
 	case len(value) >= minKeyLength/8 && second == asn1.INTEGER && third == 0:
 		return errPublic("a public key")
@@ -169,7 +175,7 @@ func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.
 }
 
 // describeAlgorithm says what PKCS #8 private key one with this algorithm is.
-func describeAlgorithm(oid []byte) error {
+func describeAlgorithm(oid []byte) *NotKeyError {
 	switch {
 	case bytes.Equal(oid, oidRSA):
 		return errPrivateKey("PKCS #8")
@@ -183,7 +189,7 @@ func describeAlgorithm(oid []byte) error {
 
 // describeSequence tells DER files apart that begin with a SEQUENCE, whose
 // contents are body; second is the tag of what follows it, if it is whole.
-func describeSequence(body cryptobyte.String, second asn1.Tag, whole bool) error {
+func describeSequence(body cryptobyte.String, second asn1.Tag, whole bool) *NotKeyError {
 	first, _, _ := nextElement(&body)
 	switch {
 	case first == asn1.OBJECT_IDENTIFIER && second == asn1.OCTET_STRING:

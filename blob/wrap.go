@@ -34,21 +34,21 @@ const oaepLabel = "TCPA"
 // (TPM_STORE_PRIVKEY)
 func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Template) (*Key, error) {
 	if err := checkPrivate(priv); err != nil {
-		return nil, fmt.Errorf("wrap key: %w", err)
+		return nil, err
 	}
 	if parent == nil || parent.N == nil || parent.N.BitLen() < 2048 {
-		return nil, errors.New("wrap key: the parent is no RSA key of 2048 bits or more, as a TPM's SRK is; give the SRK's public key")
+		return nil, errors.New("the parent is no RSA key of 2048 bits or more, as a TPM's SRK is; give the SRK's public key")
 	}
 	if tmpl.Bits != 0 && tmpl.Bits != priv.N.BitLen() {
-		return nil, fmt.Errorf("wrap key: it has %d bits, and %d were asked for; leave the size out", priv.N.BitLen(), tmpl.Bits)
+		return nil, fmt.Errorf("the key to wrap has %d bits, and %d were asked for; leave the size out", priv.N.BitLen(), tmpl.Bits)
 	}
 	if !tmpl.NeedSecret && tmpl.UsageAuth != [20]byte{} {
-		return nil, errors.New("wrap key: a secret is given for a key that needs none; set NeedSecret or leave UsageAuth out")
+		return nil, errors.New("a secret is given for a key to wrap that needs none; set NeedSecret or leave UsageAuth out")
 	}
 	tmpl.Bits = priv.N.BitLen()
 	k, err := NewTemplate(tmpl)
 	if err != nil {
-		return nil, fmt.Errorf("wrap key: %w", err)
+		return nil, err
 	}
 	k.Flags |= Migratable
 	k.Modulus = priv.N.FillBytes(make([]byte, tmpl.Bits/8))
@@ -62,7 +62,7 @@ func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Te
 	defer clear(private)
 	k.EncData, err = rsa.EncryptOAEP(sha1.New(), random, parent, private, []byte(oaepLabel))
 	if err != nil {
-		return nil, fmt.Errorf("wrap key: encrypt its private part for the parent: %w", err)
+		return nil, fmt.Errorf("encrypt the private part of the key to wrap for its parent: %w", err)
 	}
 	return k, nil
 }
@@ -94,32 +94,32 @@ func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
 // refuse small keys, which TPMs have.
 func checkPrivate(priv *rsa.PrivateKey) error {
 	if priv == nil || priv.N == nil || priv.D == nil {
-		return errors.New("it is no complete RSA private key")
+		return errors.New("the key to wrap is no complete RSA private key")
 	}
 	n := priv.N.BitLen()
 	switch {
 	case n != 512 && n != 1024 && n != 2048:
-		return fmt.Errorf("it has %d bits, and TPM 1.2 takes 512, 1024 or 2048; make a new key with keygen", n)
+		return fmt.Errorf("the key to wrap has %d bits, and TPM 1.2 takes 512, 1024 or 2048; make a new key with keygen", n)
 	case len(priv.Primes) != 2:
-		return fmt.Errorf("it has %d primes, and TPM 1.2 takes 2; make a new key with keygen", len(priv.Primes))
+		return fmt.Errorf("the key to wrap has %d primes, and TPM 1.2 takes 2; make a new key with keygen", len(priv.Primes))
 	case priv.E < 3 || priv.E&1 == 0:
-		return errors.New("its public exponent is not an odd number from 3 on, so it is damaged")
+		return errors.New("the public exponent of the key to wrap is not an odd number from 3 on; take a good copy of the key")
 	}
 	e, one := big.NewInt(int64(priv.E)), big.NewInt(1)
 	for _, p := range priv.Primes {
 		if p == nil || p.Sign() <= 0 || p.BitLen() != n/2 || !p.ProbablyPrime(20) {
-			return fmt.Errorf("it is not made of two primes of %d bits, so it is damaged or unusual", n/2)
+			return fmt.Errorf("the key to wrap is not made of two primes of %d bits; take a good copy of it, or make a new key with keygen", n/2)
 		}
 		// d is the inverse of e modulo p-1 exactly if d·e leaves 1.
 		order := new(big.Int).Sub(p, one)
 		de := new(big.Int).Mul(e, priv.D)
 		if de.Mod(de, order).Cmp(one) != 0 {
-			return errors.New("its private and public exponents do not belong together, so it is damaged")
+			return errors.New("the private and public exponents of the key to wrap do not belong together; take a good copy of the key")
 		}
 	}
 	product := new(big.Int).Mul(priv.Primes[0], priv.Primes[1])
 	if product.Cmp(priv.N) != 0 {
-		return errors.New("its modulus is not the product of its primes, so it is damaged")
+		return errors.New("the modulus of the key to wrap is not the product of its primes; take a good copy of the key")
 	}
 	return nil
 }

@@ -27,7 +27,8 @@ type chip interface {
 	parent(srk, owner authData) (*rsa.PublicKey, error)
 	// srkReadable reports whether the SRK's secret is enough for parent.
 	srkReadable() (bool, error)
-	owned() (bool, error)
+	// ready is nil for a TPM with an SRK to use, else ErrDisabled or ErrNotOwned.
+	ready() error
 	takeOwnership(owner, srk authData) error
 	// random returns 1 to n random bytes.
 	random(n int) ([]byte, error)
@@ -70,8 +71,8 @@ func newChip(dev *transport.Device) (chip, error) {
 	}
 	err := c.readLockout()
 	switch {
-	case errors.Is(err, tpm12.BadTag):
-		return chip20{}, nil // what a TPM 2.0 answers to any command of TPM 1.2
+	case errors.Is(err, tpm12.ErrTPM20):
+		return chip20{}, nil
 	case err != nil:
 		return nil, c.explain(err, nil)
 	}

@@ -26,7 +26,7 @@ type chip12 struct {
 func (c *chip12) readLockout() error {
 	info, err := c.conn.DictionaryAttack()
 	var refused *tpm12.Error
-	if errors.As(err, &refused) && refused.Code != tpm12.BadTag {
+	if errors.As(err, &refused) {
 		info, err = nil, nil
 	}
 	c.lockout, c.lockoutFresh = info, err == nil
@@ -123,9 +123,23 @@ func (c *chip12) srkReadable() (bool, error) {
 	return flags.ReadSRKPub, nil
 }
 
-func (c *chip12) owned() (bool, error) {
+func (c *chip12) ready() error {
+	flags, err := c.conn.Flags()
+	if err != nil {
+		return c.explain(err, nil)
+	}
 	owned, err := c.conn.Owned()
-	return owned, c.explain(err, nil)
+	switch {
+	case err != nil:
+		return c.explain(err, nil)
+	case flags.Disabled:
+		return &refusal{ErrDisabled, "disabled" + firmwareCure, nil}
+	case flags.Deactivated || flags.NowDeactivated:
+		return &refusal{ErrDisabled, "deactivated" + firmwareCure, nil}
+	case !owned:
+		return &refusal{ErrNotOwned, ownCure, nil}
+	}
+	return nil
 }
 
 func (c *chip12) takeOwnership(owner, srk authData) error {

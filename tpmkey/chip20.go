@@ -17,7 +17,7 @@ func (chip20) load(*blob.Key, authData) (loadedKey, error)             { return 
 func (chip20) create(*blob.Key, authData, authData) (*blob.Key, error) { return nil, errTPM20 }
 func (chip20) parent(srk, owner authData) (*rsa.PublicKey, error)      { return nil, errTPM20 }
 func (chip20) srkReadable() (bool, error)                              { return false, errTPM20 }
-func (chip20) owned() (bool, error)                                    { return false, errTPM20 }
+func (chip20) ready() error                                            { return errTPM20 }
 func (chip20) takeOwnership(owner, srk authData) error                 { return errTPM20 }
 func (chip20) random(int) ([]byte, error)                              { return nil, errTPM20 }
 func (chip20) status() (*Status, error)                                { return &Status{Family: "2.0"}, nil }

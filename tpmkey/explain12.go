@@ -17,7 +17,13 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string   { return fmt.Sprintf("%v (%s)", r.kind, r.detail) }
-func (r *refusal) Unwrap() []error { return []error{r.kind, r.cause} }
+func (r *refusal) Unwrap() []error { return []error{r.kind, r.cause} } // errors.Is skips a nil cause
+
+// What to do about a TPM that cannot be used as it is.
+const (
+	firmwareCure = "; enable and activate it in the firmware's (BIOS) menu, then restart"
+	ownCure      = "take ownership first: tpmctl own"
+)
 
 // explain puts a refusal of the TPM in words. wrong is what TPM_AUTHFAIL means
 // for the command: one of the ErrWrong… sentinels.
@@ -34,9 +40,9 @@ func (c *chip12) explain(err, wrong error) error {
 	case tpm12.DefendLockRunning:
 		return &refusal{ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING" + c.lockTime(), err}
 	case tpm12.Disabled, tpm12.Deactivated:
-		return &refusal{ErrDisabled, refused.Code.Error() + "; enable and activate it in the firmware's (BIOS) menu", err}
+		return &refusal{ErrDisabled, refused.Code.Error() + firmwareCure, err}
 	case tpm12.NoSRK:
-		return &refusal{ErrNotOwned, "TPM_NOSRK; take ownership first: tpmctl own", err}
+		return c.explainNoSRK(err)
 	case tpm12.OwnerSet:
 		return fmt.Errorf("the TPM has an owner already: %w", err)
 	}
@@ -67,15 +73,28 @@ func (c *chip12) explainLoad(err error) error {
 		if c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count == before.Count {
 			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, but the SRK secret is right; the file is damaged", err}
 		}
-	case errors.Is(err, tpm12.InvalidKeyHandle):
-		// libtpms says this, not TPM_NOSRK, where there is no owner.
-		if owned, ownedErr := c.conn.Owned(); ownedErr == nil && !owned {
-			return &refusal{ErrNotOwned, "take ownership first: tpmctl own", err}
-		}
-	case errors.Is(err, tpm12.InvalidKeyUsage), errors.Is(err, tpm12.BadKeyProperty), errors.Is(err, tpm12.BadScheme):
-		return &refusal{ErrNotSupported, "the TPM refuses this kind of key, or the file is damaged", err}
+	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
+		return c.explainNoSRK(err)
+	}
+	var refused *tpm12.Error
+	if errors.As(err, &refused) && badKey12[refused.Code] {
+		return &refusal{ErrWrongTPM, refused.Code.Error() + "; the file is damaged, or of a kind that this TPM does not load", err}
 	}
 	return c.explain(err, ErrWrongSRKSecret)
+}
+
+// explainNoSRK says why there is no SRK to use.
+func (c *chip12) explainNoSRK(err error) error {
+	if notReady := c.ready(); notReady != nil {
+		return notReady
+	}
+	return err
+}
+
+// badKey12 are the refusals of a key structure that the TPM finds inconsistent.
+var badKey12 = map[tpm12.ResultCode]bool{
+	tpm12.BadParameter: true, tpm12.InvalidKeyUsage: true, tpm12.BadKeyProperty: true,
+	tpm12.BadScheme: true, tpm12.BadDataSize: true, tpm12.BadVersion: true,
 }
 
 func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }

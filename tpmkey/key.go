@@ -121,14 +121,7 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 // that has no SRK.
 func (t *TPM) srkSecret(s Secret) (authData, error) {
 	if s.ask != nil {
-		err := t.turn(func() error {
-			owned, err := t.chip.owned()
-			if err == nil && !owned {
-				err = fmt.Errorf("%w: take ownership first (tpmctl own)", ErrNotOwned)
-			}
-			return err
-		})
-		if err != nil {
+		if err := t.turn(func() error { return t.chip.ready() }); err != nil {
 			return nil, err
 		}
 	}

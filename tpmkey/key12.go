@@ -64,28 +64,39 @@ func (k *loadedKey12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts)
 	if len(ciphertext) != k.public.Size() {
 		return fmt.Errorf("%w (it has %d bytes, the key's have %d)", errDecryption, len(ciphertext), k.public.Size())
 	}
-	isOAEP := k.file.EncScheme == blob.ESRSAESOAEPSHA1MGF1
 	switch o := opts.(type) {
 	case nil:
 		return nil
 	case *rsa.PKCS1v15DecryptOptions:
-		if isOAEP {
-			return fmt.Errorf("%w: this key decrypts OAEP only, not PKCS#1 v1.5", ErrNotSupported)
-		}
-		if o != nil && o.SessionKeyLen < 0 {
-			return fmt.Errorf("%w: a session key of %d bytes", ErrNotSupported, o.SessionKeyLen)
-		}
-		return nil
+		return k.checkPKCS1v15(o)
 	case *rsa.OAEPOptions:
-		if !isOAEP {
-			return fmt.Errorf("%w: this key decrypts PKCS#1 v1.5 only, not OAEP", ErrNotSupported)
-		}
-		if o != nil && (o.Hash != crypto.SHA1 || o.MGFHash != 0 && o.MGFHash != crypto.SHA1 || string(o.Label) != oaepLabel) {
-			return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only; leave the options nil, or set these", ErrNotSupported, oaepLabel)
-		}
-		return nil
+		return k.checkOAEP(o)
 	}
 	return fmt.Errorf("%w: decryption options of type %T", ErrNotSupported, opts)
+}
+
+func (k *loadedKey12) checkPKCS1v15(o *rsa.PKCS1v15DecryptOptions) error {
+	switch {
+	case k.file.EncScheme != blob.ESRSAESPKCSv15:
+		return fmt.Errorf("%w: this key decrypts OAEP only, not PKCS#1 v1.5", ErrNotSupported)
+	case o == nil:
+		return fmt.Errorf("%w: the options are a nil pointer", ErrNotSupported)
+	case o.SessionKeyLen < 0 || o.SessionKeyLen > k.public.Size()-11:
+		return fmt.Errorf("%w: a session key of %d bytes with a %d-bit key", ErrNotSupported, o.SessionKeyLen, k.public.N.BitLen())
+	}
+	return nil
+}
+
+func (k *loadedKey12) checkOAEP(o *rsa.OAEPOptions) error {
+	switch {
+	case k.file.EncScheme != blob.ESRSAESOAEPSHA1MGF1:
+		return fmt.Errorf("%w: this key decrypts PKCS#1 v1.5 only, not OAEP", ErrNotSupported)
+	case o == nil:
+		return fmt.Errorf("%w: the options are a nil pointer", ErrNotSupported)
+	case o.Hash != crypto.SHA1 || o.MGFHash != 0 && o.MGFHash != crypto.SHA1 || string(o.Label) != oaepLabel:
+		return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only; leave the options nil, or set these", ErrNotSupported, oaepLabel)
+	}
+	return nil
 }
 
 func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
@@ -105,8 +116,14 @@ func (c *chip12) spend(key authData) {
 	}
 }
 
+// flush does not mind that the key is gone already: the TPM was restarted, or
+// somebody flushed it.
 func (k *loadedKey12) flush() error {
-	return k.chip.explain(k.chip.conn.FlushSpecific(k.handle), nil)
+	err := k.chip.conn.FlushSpecific(k.handle)
+	if errors.Is(err, tpm12.BadParameter) || errors.Is(err, tpm12.InvalidKeyHandle) {
+		return nil
+	}
+	return k.chip.explain(err, nil)
 }
 
 // pkcs1v15Hash returns the hash that opts ask for, 0 for raw bytes.

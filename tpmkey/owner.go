@@ -26,14 +26,11 @@ var errOwned = errors.New("the TPM has an owner already, and its keys work on; t
 
 func (t *TPM) takeOwnership(owner, srk Secret) error {
 	// Before anybody is asked for secrets.
-	err := t.turn(func() error {
-		owned, err := t.chip.owned()
-		if err == nil && owned {
-			err = errOwned
-		}
-		return err
-	})
-	if err != nil {
+	err := t.turn(func() error { return t.chip.ready() })
+	if err == nil {
+		return errOwned
+	}
+	if !errors.Is(err, ErrNotOwned) {
 		return err
 	}
 	ownerAuth, err := owner.orWellKnown().resolve("the new owner's secret")

@@ -78,8 +78,8 @@ func (c *chip12) status() (*Status, error) {
 		return nil, c.explain(err, nil)
 	}
 	s.Enabled, s.Active = !flags.Disabled, !flags.Deactivated && !flags.NowDeactivated
-	if s.Owned, err = c.owned(); err != nil {
-		return nil, err
+	if s.Owned, err = c.conn.Owned(); err != nil {
+		return nil, c.explain(err, nil)
 	}
 	if err := c.readLockout(); err != nil {
 		return nil, c.explain(err, nil)

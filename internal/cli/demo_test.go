@@ -26,82 +26,102 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
 }
 
-// demo is a command with one of everything.
-func demo(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	env := NewEnv("demo", stdin, stdout, stderr)
+// demoFlags are one of everything.
+type demoFlags struct {
+	scheme, in, out, need, tries, fail *string
+	auth, force, popup, flood          *bool
+	days, sleep                        *int
+	secrets                            map[string]*SecretFlag
+}
+
+func defineDemo(env *Env) (*FlagSet, *demoFlags) {
 	fs := env.Flags()
 	fs.Purpose = "demo shows what commands share."
 	fs.Args = []string{"[WORD]"}
 	fs.Example = "demo -a word"
-	scheme := fs.Choice("e|enc-scheme", "pkcs1v15", "encryption `SCHEME`", "pkcs1v15", "oaep")
-	auth := fs.Bool("a|auth", "a flag without a value")
-	days := fs.Int("days", 365, 1, 3650, "a `NUMBER`")
-	in := fs.Input("in", "", "`FILE` to read")
-	outName := fs.String("out", "", "`FILE` to write")
-	force := fs.Bool("force", "replace FILE")
-	popup := fs.Bool("p|popup", "ask for the new secret in a window")
-	need := fs.String("need", "", "secrets to read, comma-separated, in this order")
-	tries := fs.String("try", "", "passwords that the secrets may be, comma-separated")
-	fail := fs.String("fail", "", "way to fail")
-	sleep := fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress")
-	flood := fs.Bool("flood", "print without end")
+	f := &demoFlags{
+		scheme: fs.Choice("e|enc-scheme", "pkcs1v15", "encryption `SCHEME`", "pkcs1v15", "oaep"),
+		auth:   fs.Bool("a|auth", "a flag without a value"),
+		days:   fs.Int("days", 365, 1, 3650, "a `NUMBER`"),
+		in:     fs.Input("in", "", "`FILE` to read"),
+		out:    fs.String("out", "", "`FILE` to write"),
+		force:  fs.Bool("force", "replace FILE"),
+		popup:  fs.Bool("p|popup", "ask for the new secret in a window"),
+		need:   fs.String("need", "", "secrets to read, comma-separated, in this order"),
+		tries:  fs.String("try", "", "passwords that the secrets may be, comma-separated"),
+		fail:   fs.String("fail", "", "way to fail"),
+		sleep:  fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress"),
+		flood:  fs.Bool("flood", "print without end"),
+	}
 	fs.TPM()
-	secrets := map[string]*SecretFlag{
+	f.secrets = map[string]*SecretFlag{
 		"srk": fs.SRKPass(),
 		"key": fs.KeyPass(),
 		"new": fs.Secret("new-pass", SecretOptions{Default: "prompt", Label: "New secret", New: true}, "new `SECRET`"),
 		"pem": fs.Secret("pem-pass", SecretOptions{Default: "prompt", Label: "Passphrase", Text: true}, "`SECRET` of a PEM file"),
 	}
+	return fs, f
+}
+
+func demo(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	env := NewEnv("demo", stdin, stdout, stderr)
+	fs, f := defineDemo(env)
 	operands, err := fs.Parse(args)
 	if err != nil {
 		return err
 	}
-	if *popup {
-		if err := secrets["new"].UsePopup(); err != nil {
+	if *f.popup {
+		if err := f.secrets["new"].UsePopup(); err != nil {
 			return err
 		}
 	}
-	var out *Output
-	if *outName != "" {
-		if out, err = env.OpenOutput(*outName, KeyMode, *force); err != nil {
+	if *f.out == "" {
+		if err := f.work(env); err != nil {
 			return err
 		}
-		defer out.Abort()
+		_, err = fmt.Fprintf(stdout, "word=%s scheme=%s auth=%v days=%d\n", operands[0], *f.scheme, *f.auth, *f.days)
+		return err
 	}
-	if *sleep > 0 {
+	out, err := env.OpenOutput(*f.out, KeyMode, *f.force)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	if err := f.work(env); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(out, "product\n"); err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+// work does what stands between opening the output and writing it.
+func (f *demoFlags) work(env *Env) error {
+	if *f.sleep > 0 {
+		fmt.Fprintln(env.Stdout, "sleeping")
 		done := env.Progress("taking its time")
 		defer done()
-		fmt.Fprintln(stdout, "sleeping")
-		time.Sleep(time.Duration(*sleep) * time.Millisecond)
+		time.Sleep(time.Duration(*f.sleep) * time.Millisecond)
 	}
-	if *need != "" {
-		if err := readSecrets(stdout, secrets, *need, *tries); err != nil {
+	if *f.need != "" {
+		if err := readSecrets(env.Stdout, f.secrets, *f.need, *f.tries); err != nil {
 			return err
 		}
 	}
-	if *in != "" {
-		data, err := env.ReadInput(*in, 1024, "key file")
+	if *f.in != "" {
+		data, err := env.ReadInput(*f.in, 1024, "key file")
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "read %q\n", data)
+		fmt.Fprintf(env.Stdout, "read %q\n", data)
 	}
-	if err := failure(*fail); err != nil {
-		return err
-	}
-	for *flood {
-		if _, err := fmt.Fprintln(stdout, "flood"); err != nil {
+	for *f.flood {
+		if _, err := fmt.Fprintln(env.Stdout, "flood"); err != nil {
 			return err
 		}
 	}
-	if out != nil {
-		if _, err := io.WriteString(out, "product\n"); err != nil {
-			return err
-		}
-		return out.Commit()
-	}
-	fmt.Fprintf(stdout, "word=%s scheme=%s auth=%v days=%d\n", operands[0], *scheme, *auth, *days)
-	return nil
+	return failure(*f.fail)
 }
 
 // readSecrets says what each secret is, as far as it is one of tries.

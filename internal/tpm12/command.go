@@ -2,6 +2,7 @@ package tpm12
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -85,6 +86,13 @@ type command struct {
 	outHandles int
 }
 
+// tagTPM20 is TPM_ST_NO_SESSIONS of TPM 2.0. It or TPM_BADTAG is what a TPM 2.0
+// answers to a command of TPM 1.2.
+const tagTPM20 = 0x8001
+
+// ErrTPM20 is a reply that only a TPM 2.0 gives.
+var ErrTPM20 = errors.New("this is a TPM 2.0")
+
 // An Error is a command that the TPM refused.
 type Error struct {
 	Ordinal Ordinal
@@ -154,6 +162,9 @@ func (cmd *command) checkHeader(reply []byte) ([]byte, error) {
 	code := ResultCode(binary.BigEndian.Uint32(reply[6:]))
 	if size != uint32(len(reply)) {
 		return nil, cmd.malformed("its header says %d bytes, it has %d", size, len(reply))
+	}
+	if tag == tagTPM20 || code == BadTag {
+		return nil, fmt.Errorf("%v: %w", cmd.ordinal, ErrTPM20)
 	}
 	if tag != tagReply && tag != tagReplyAuth1 {
 		return nil, cmd.malformed("unknown tag %#04x", tag)

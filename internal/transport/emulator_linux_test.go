@@ -1,16 +1,238 @@
 package transport
 
 import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"maclef/internal/tpmtest"
 )
+
+// Prebuilt commands: TPM Main Part 3, sections 7.1 (permanent flags), 4.3
+// (TPM_PhysicalDisable), 18.1 (TPM_OIAP).
+var (
+	cmdFlags   = []byte{0, 0xC1, 0, 0, 0, 22, 0, 0, 0, 0x65, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 1, 8}
+	cmdDisable = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x70}
+	cmdOIAP    = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x0A}
+)
+
+// disabled reads the TPM's flag disable.
+func disabled(t *testing.T, d *Device) bool {
+	t.Helper()
+	rsp, err := d.Send(cmdFlags)
+	if err != nil || len(rsp) < 17 {
+		t.Fatalf("%x %v", rsp, err)
+	}
+	return rsp[16] != 0
+}
 
 func TestEmulatorFirstUse(t *testing.T) {
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
-	if err := alive(d); err != nil {
+	if d.Name() != "emulator:"+dir || !d.Emulator() || !d.SetupNeeded() {
+		t.Fatal(d.Name(), d.Emulator(), d.SetupNeeded())
+	}
+	if d.Restart() == nil {
+		t.Error("restarted without a turn")
+	}
+	release, err := d.Acquire()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(programs(dir))
-	d.Close()
+	for range 2 {
+		if err := d.Activate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.command("TPM_PhysicalDisable", cmdDisable); err == nil {
+		t.Error("physical presence outlived the restart")
+	}
+	if err := errors.Join(d.SetupDone(), d.SetupDone()); err != nil || d.SetupNeeded() || disabled(t, d) {
+		t.Error(err, d.SetupNeeded())
+	}
+	release()
+	release()
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Error(info.Mode(), err)
+	}
+	for _, secret := range []string{stateFile, dataSocket, controlSocket} {
+		if info, err := os.Stat(filepath.Join(dir, secret)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Error(secret, info.Mode(), err)
+		}
+	}
+	if err := errors.Join(alive(d), d.Close(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
 	emptied(t, dir)
+	if d = mustOpen(t, "emulator:"+dir); d.SetupNeeded() {
+		t.Error("set up twice")
+	}
+}
+
+func TestEmulatorStateSurvives(t *testing.T) {
+	dir := stateDir(t)
+	d := mustOpen(t, "emulator:"+dir)
+	if _, err := d.Acquire(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Activate(); err != nil {
+		t.Fatal(err)
+	}
+	presence := []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 8}
+	if err := errors.Join(d.command("presence", presence), d.command("disable", cmdDisable)); err != nil {
+		t.Fatal(err)
+	}
+	d.Close() // within the turn
+	if d = mustOpen(t, "emulator:"+dir); !disabled(t, d) {
+		t.Error("the state was lost by Close")
+	}
+	syscall.Kill(pidOf(t, dir, "swtpm"), syscall.SIGKILL)
+	if d = mustOpen(t, "emulator:"+dir); !disabled(t, d) {
+		t.Error("the state was lost by SIGKILL")
+	}
+}
+
+func TestEmulatorSetupInterrupted(t *testing.T) {
+	dir := stateDir(t)
+	p := startUser(t, "emulator:"+dir, nil)
+	p.want("open ok", p.answer())
+	p.want("done ok", p.ask("acquire"))
+	d := mustOpen(t, "emulator:"+dir)
+	p.signal(syscall.SIGKILL)
+	release, err := d.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := alive(d); err != nil || !d.SetupNeeded() {
+		t.Error("the unfinished set-up was forgotten", err)
+	}
+}
+
+func TestEmulatorForeignState(t *testing.T) {
+	dir := stateDir(t)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	state := tpmtest.Fixture(t, "tpm12-tutorial/tpm-00.permall")
+	if err := os.WriteFile(filepath.Join(dir, stateFile), state, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := mustOpen(t, "emulator:"+dir)
+	if err := alive(d); err != nil || d.SetupNeeded() {
+		t.Error("somebody's TPM would be set up", err)
+	}
+}
+
+// Sessions live from turn to turn, until the TPM restarts.
+func TestEmulatorKeepsSessions(t *testing.T) {
+	d := mustOpen(t, "emulator:"+stateDir(t))
+	open := func() []byte {
+		rsp, err := d.Send(cmdOIAP)
+		if err != nil || len(rsp) != 34 {
+			t.Fatalf("%x %v", rsp, err)
+		}
+		// TPM_FlushSpecific: TPM Main Part 3, section 22.1.
+		flush := []byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0xBA, 0, 0, 0, 0, 0, 0, 0, 2}
+		copy(flush[10:], rsp[10:14])
+		return flush
+	}
+	if err := d.command("TPM_FlushSpecific", open()); err != nil {
+		t.Error("between two turns:", err)
+	}
+	flush := open()
+	release, err := d.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := d.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if d.command("TPM_FlushSpecific", flush) == nil {
+		t.Error("a session outlived the restart")
+	}
+}
+
+func TestEmulatorLongDirectory(t *testing.T) {
+	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
+	t.Cleanup(func() { emptied(t, dir) })
+	d := mustOpen(t, "emulator:"+dir)
+	release, err := d.Acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := errors.Join(alive(d), d.Restart(), alive(d)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmulatorDefaultDirectory(t *testing.T) {
+	home := stateDir(t)
+	t.Setenv("HOME", home)
+	for state, want := range map[string]string{
+		"":                               filepath.Join(home, ".local/state/maclef/tpm12"),
+		"relative/is/ignored":            filepath.Join(home, ".local/state/maclef/tpm12"),
+		filepath.Join(home, "elsewhere"): filepath.Join(home, "elsewhere/maclef/tpm12"),
+	} {
+		t.Setenv("XDG_STATE_HOME", state)
+		d := mustOpen(t, "emulator")
+		if err := alive(d); err != nil || d.Name() != "emulator:"+want {
+			t.Error(d.Name(), want, err)
+		}
+		d.Close()
+		emptied(t, want)
+	}
+	t.Setenv("HOME", "")
+	t.Setenv("XDG_STATE_HOME", "")
+	if _, err := Open("emulator"); err == nil || !strings.Contains(err.Error(), "emulator:DIR") {
+		t.Error(err)
+	}
+}
+
+// Opening again and again in one process leaves nothing behind.
+func TestEmulatorLeavesNothing(t *testing.T) {
+	dir := stateDir(t)
+	var before [2]int
+	for i := range 12 {
+		d := mustOpen(t, "emulator:"+dir)
+		if err := errors.Join(alive(d), d.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 || i == 11 {
+			emptied(t, dir)
+			time.Sleep(50 * time.Millisecond) // cmd.Wait returns
+			fds, _ := os.ReadDir("/proc/self/fd")
+			now := [2]int{len(fds), runtime.NumGoroutine()}
+			if i == 11 && now != before {
+				t.Errorf("descriptors and goroutines: %v, now %v", before, now)
+			}
+			before = now
+		}
+	}
+	if _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
+		t.Errorf("a child is left: %v", err)
+	}
+}
+
+func TestEmulatorTrimsItsLog(t *testing.T) {
+	dir := stateDir(t)
+	d := mustOpen(t, "emulator:"+dir)
+	path := filepath.Join(dir, logFile)
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := sendMany(d, "4096"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
+		t.Error(info.Size(), err)
+	}
 }

@@ -20,14 +20,14 @@ import (
 // TestMain lets the test binary be another process that uses a TPM.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "user" {
-		user(os.Args[2])
+		beUser(os.Args[2])
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// user opens a TPM and obeys the lines of its standard input, answering each.
-func user(name string) {
+// beUser opens a TPM and obeys the lines of its standard input, answering each.
+func beUser(name string) {
 	d, err := Open(name)
 	fmt.Println("open", kind(err), err)
 	if err != nil {
@@ -91,7 +91,7 @@ type process struct {
 	out *bufio.Reader
 }
 
-// startUser runs user(name) in another process; change may alter it.
+// startUser runs beUser(name) in another process; change may alter it.
 func startUser(t *testing.T, name string, change func(*exec.Cmd)) *process {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "user", name)

@@ -1,0 +1,28 @@
+package blob_test
+
+import (
+	"fmt"
+	"os"
+
+	"maclef/blob"
+)
+
+func ExampleParse() {
+	data, err := os.ReadFile("../internal/tpmtest/testdata/tpm12-tutorial/auth")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	key, err := blob.Parse(data)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(key.Container, key.KeyLength, "bits")
+	fmt.Println(key.Usage, key.SigScheme, key.EncScheme)
+	fmt.Println("needs a secret:", key.NeedsSecret())
+	// Output:
+	// PEM TSS KEY BLOB 2048 bits
+	// TPM_KEY_LEGACY TPM_SS_RSASSAPKCS1v15_DER TPM_ES_RSAESPKCSv15
+	// needs a secret: true
+}

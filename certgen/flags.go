@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+
+	"maclef/internal/cli"
+)
+
+// maxDays is a hundred years.
+const maxDays = 36500
+
+// options is the command line.
+type options struct {
+	key, out, md, tpm *string
+	force, ca, csr    *bool
+	days              *int
+	subject           *subject
+	hosts             *hosts
+	srkPass, keyPass  *cli.SecretFlag
+}
+
+// parse reads the command line and fills in what depends on several flags.
+func parse(env *cli.Env, args []string) (*options, error) {
+	fs := env.Flags()
+	fs.Purpose = "make a self-signed certificate for a key in a TPM, or a certificate request"
+	fs.Notes = notes
+	fs.Example = "certgen -key maclef -out moncert\n" +
+		"certgen -subj \"/C=FR/O=Ma boutique/CN=www.example.org\" -host www.example.org,example.org\n" +
+		"certgen -csr -host www.example.org -out www.csr"
+	o := &options{subject: &subject{}, hosts: defaultHosts()}
+	o.key = fs.Input("key", "maclef", "key `FILE`")
+	o.out = fs.String("out", "moncert", "write `FILE`, PEM; with -csr the default is moncert.csr")
+	o.force = fs.Bool("force", "replace the output file if it exists")
+	fs.Var(o.subject, "subj", "subject `NAME`, as openssl writes it (default: the first host as CN)")
+	fs.Var(o.hosts, "host", "`NAMES` and addresses of the server, separated by commas")
+	o.days = fs.Int("days", 365, 1, maxDays, "valid for so many `DAYS`")
+	o.ca = fs.Bool("ca", "make a CA certificate: it signs others; needs -subj")
+	o.csr = fs.Bool("csr", "make a certificate request, for a CA to sign")
+	o.md = fs.Choice("md", "sha256", "sign a digest of this `HASH`: sha256, sha384, sha512 or sha1", "sha256", "sha384", "sha512", "sha1")
+	o.tpm = fs.TPM()
+	o.srkPass = fs.SRKPass()
+	o.keyPass = fs.KeyPass()
+	if _, err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if err := o.check(fs); err != nil {
+		return nil, err
+	}
+	if *o.key != "-" {
+		o.keyPass.Label = "Secret of the key " + *o.key
+	}
+	return o, o.complete(fs)
+}
+
+const notes = `The subject is /TYPE=VALUE/TYPE=VALUE, in the order of the certificate, UTF-8. A \
+goes before a / + or \ that belongs to a value; a + joins attributes into one
+element. An attribute without a value is left out. TYPE is an OpenSSL name (C, ST,
+L, O, OU, CN, emailAddress, ...) or a dotted object identifier.
+
+A host is an IP address or a DNS name, *.example.org for all names of a domain.
+-host may be repeated. A CA certificate has no hosts unless they are given.`
+
+// check refuses flags that contradict each other.
+func (o *options) check(fs *cli.FlagSet) error {
+	switch {
+	case *o.key == "":
+		return &cli.UsageError{Text: "the name of the key file is an empty text", Advice: "name it with -key, - for standard input"}
+	case *o.ca && *o.csr:
+		return &cli.UsageError{
+			Text:   "-ca and -csr contradict each other",
+			Advice: "-ca makes a certificate signed by itself; whether a request becomes a CA is up to whoever signs it",
+		}
+	case *o.csr && fs.Given("days"):
+		return &cli.UsageError{Text: "-days is for certificates", Advice: "how long a request's certificate is valid is up to whoever signs it"}
+	case *o.ca && !fs.Given("subj"):
+		return &cli.UsageError{Text: "-ca needs a subject", Advice: `name the CA, each one differently: -subj "/O=Example/CN=Example CA"`}
+	case fs.Given("subj") && len(o.subject.rdns) == 0 && !*o.csr:
+		return &cli.UsageError{ // RFC 5280, section 4.1.2.4
+			Text:   "-subj has no attribute with a value, and who issued a certificate must have a name",
+			Advice: `write at least a common name: -subj "/CN=www.example.org"`,
+		}
+	}
+	return nil
+}
+
+// complete fills in the defaults that depend on other flags.
+func (o *options) complete(fs *cli.FlagSet) error {
+	if *o.csr && !fs.Given("out") {
+		*o.out = "moncert.csr"
+	}
+	if *o.ca && !fs.Given("host") {
+		o.hosts = &hosts{}
+	}
+	if fs.Given("subj") {
+		return nil
+	}
+	cn, err := newAttribute("CN", o.hosts.first())
+	if err != nil {
+		return &cli.UsageError{
+			Text:   fmt.Sprintf("-host %s: as the subject: %v", o.hosts.first(), err),
+			Advice: "put a shorter host first, or give -subj",
+		}
+	}
+	o.subject.rdns = []rdn{{cn}}
+	return nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"maclef/internal/cli"
+)
+
+// hosts are the names and addresses of a server: the subject alternative names.
+// It is a flag.Value that may be set several times.
+type hosts struct {
+	names []string
+	addrs []netip.Addr
+	order []string // all of them, as given
+	isDef bool     // until the first Set
+}
+
+func defaultHosts() *hosts {
+	return &hosts{
+		names: []string{"localhost"},
+		addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()},
+		order: []string{"localhost", "127.0.0.1", "::1"},
+		isDef: true,
+	}
+}
+
+// String is the list in the form that Set reads.
+func (h *hosts) String() string { return strings.Join(h.order, ",") }
+
+// first is the host that a server is called by, "" without hosts.
+func (h *hosts) first() string {
+	if len(h.order) == 0 {
+		return ""
+	}
+	return h.order[0]
+}
+
+// netIPs are the addresses as crypto/x509 wants them.
+func (h *hosts) netIPs() []net.IP {
+	var ips []net.IP
+	for _, a := range h.addrs {
+		ips = append(ips, a.AsSlice())
+	}
+	return ips
+}
+
+// Set adds hosts separated by commas. One that is there already is left out.
+func (h *hosts) Set(text string) error {
+	if h.isDef {
+		*h = hosts{}
+	}
+	for _, host := range strings.Split(text, ",") {
+		if err := h.add(strings.Trim(host, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *hosts) add(host string) error {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if addr.Zone() != "" {
+			return fmt.Errorf("%s: a certificate has addresses without a zone (%%%s)", host, addr.Zone())
+		}
+		addr = addr.Unmap()
+		if !slices.Contains(h.addrs, addr) {
+			h.addrs = append(h.addrs, addr)
+			h.order = append(h.order, addr.String())
+		}
+		return nil
+	}
+	if err := checkName(host); err != nil {
+		var usage *cli.UsageError
+		if errors.As(err, &usage) {
+			return err
+		}
+		return fmt.Errorf("%q: %w", host, err)
+	}
+	same := func(name string) bool { return strings.EqualFold(name, host) }
+	if !slices.ContainsFunc(h.names, same) {
+		h.names = append(h.names, host)
+		h.order = append(h.order, host)
+	}
+	return nil
+}
+
+// checkName says why name is no DNS name of a certificate: RFC 5280, section
+// 4.2.1.6; underscores, which hosts have in practice, are let through. A wildcard
+// is the whole first label: RFC 9525, section 6.3.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("an empty name")
+	case strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }):
+		return &cli.UsageError{
+			Text:   fmt.Sprintf("%q: an internationalised name is written in punycode here", name),
+			Advice: "each part with other letters than a to z becomes xn--…, as idn2 or a browser's address bar shows it",
+		}
+	case strings.Contains(name, "/"):
+		return errors.New("write a name or address alone, not a URL or a network")
+	case strings.HasPrefix(name, "["):
+		return errors.New("write an IPv6 address without brackets and port")
+	case strings.Contains(name, ":"):
+		return errors.New("neither an IPv6 address nor a name; write a name without its port")
+	case strings.HasSuffix(name, "."):
+		return errors.New("write it without the dot at its end")
+	case len(name) > 253:
+		return fmt.Errorf("%d characters, and a DNS name has at most 253", len(name))
+	}
+	rest, wildcard := strings.CutPrefix(name, "*.")
+	labels := strings.Split(rest, ".")
+	if wildcard && len(labels) < 2 {
+		return errors.New("clients refuse a wildcard right above a top-level name; write it as in *.example.org")
+	}
+	for _, label := range labels {
+		if err := checkLabel(label); err != nil {
+			return err
+		}
+	}
+	if strings.Trim(labels[len(labels)-1], "0123456789") == "" {
+		return errors.New("neither an IPv4 address nor a name; a name does not end with a number")
+	}
+	return nil
+}
+
+// checkLabel checks a part of a name between dots.
+func checkLabel(label string) error {
+	switch {
+	case label == "":
+		return errors.New("an empty part between dots")
+	case len(label) > 63:
+		return fmt.Errorf("a part of %d characters, and the parts between dots have at most 63", len(label))
+	case strings.Contains(label, "*"):
+		return errors.New("a * stands for the whole first part only, as in *.example.org")
+	case label[0] == '-' || label[len(label)-1] == '-':
+		return errors.New("a part between dots begins or ends with -")
+	}
+	for _, r := range label {
+		if notLetter(r) && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return fmt.Errorf("a DNS name cannot have the character %q", r)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+// Certgen makes a certificate, or a certificate request, for a key in a TPM: what
+// openssl req -engine tpm did.
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"maclef/blob"
+	"maclef/internal/cli"
+)
+
+func main() { os.Exit(cli.Main("certgen", run)) }
+
+// run does first what needs no TPM: a bad command line, a key that will not do or
+// an output that cannot be written costs no command and no secret.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	env := cli.NewEnv("certgen", stdin, stdout, stderr)
+	o, err := parse(env, args)
+	if err != nil {
+		return err
+	}
+	for _, name := range o.subject.skipped {
+		env.Notef("no value for the subject attribute %s, left out", name)
+	}
+	file, err := readKey(env, o)
+	if err != nil {
+		return err
+	}
+	out, err := env.OpenOutput(*o.out, cli.CertMode, *o.force)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	p, err := make509(env, o, file)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(pem.EncodeToMemory(&pem.Block{Type: p.pemType, Bytes: p.der})); err != nil {
+		return err
+	}
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	env.Notef("%s: %s", nameOf(*o.out, "standard output"), p.what)
+	return nil
+}
+
+// A product is what goes into the output file.
+type product struct {
+	pemType string
+	der     []byte
+	what    string // for people
+}
+
+// make509 opens the TPM, loads the key and has it sign.
+func make509(env *cli.Env, o *options, file *blob.Key) (*product, error) {
+	tpm, err := env.OpenTPM(*o.tpm)
+	if err != nil {
+		return nil, err
+	}
+	// What is signed is good, whatever becomes of the key's place in the TPM.
+	defer tpm.Close()
+	name := nameOf(*o.key, "key")
+	key, err := tpm.Load(file, cli.LoadOptions(o.srkPass, o.keyPass))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	make := certificate
+	if *o.csr {
+		make = request
+	}
+	p, err := make(o, key, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// nameOf names a file in messages; std is what "-" stands for.
+func nameOf(path, std string) string {
+	if path == "-" {
+		return std
+	}
+	return path
+}
+
+// describe says what a certificate is, with the fingerprint that browsers show.
+func describe(kind string, o *options, template *x509.Certificate, der []byte) string {
+	const day = "2006-01-02"
+	hex := fmt.Sprintf("% X", sha256.Sum256(der))
+	return fmt.Sprintf("%s of %s, valid from %s to %s, SHA-256 fingerprint %s", kind, o.subject,
+		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
+}

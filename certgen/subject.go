@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/cli"
+)
+
+// A subject is a name as -subj of openssl req writes it: /C=FR/O=Org+OU=Unit. It
+// is a flag.Value. crypto/x509/pkix has no such type: it sorts attributes.
+type subject struct {
+	rdns    []rdn
+	skipped []string // types without a value
+}
+
+// An rdn is an element of a name (RelativeDistinguishedName): one attribute, or
+// several joined with +.
+type rdn []attribute
+
+// Set reads a name; its errors are cli.UsageErrors.
+func (s *subject) Set(text string) error {
+	*s = subject{}
+	rest, ok := strings.CutPrefix(text, "/")
+	if !ok {
+		return &cli.UsageError{Text: "a subject begins with /", Advice: "as in /C=FR/O=Org/CN=www.example.org"}
+	}
+	var current rdn
+	for rest != "" {
+		name, after, ok := strings.Cut(rest, "=")
+		if !ok {
+			return &cli.UsageError{Text: fmt.Sprintf("%q has no =", rest), Advice: `a / or + that belongs to a value is written \/ or \+`}
+		}
+		value, end, after, err := cutValue(after)
+		if err != nil {
+			return err
+		}
+		rest = after
+		if current, err = s.join(current, name, value); err != nil {
+			return err
+		}
+		if end != '+' {
+			s.end(current)
+			current = nil
+		}
+	}
+	s.end(current)
+	return nil
+}
+
+// cutValue reads a value with its escapes, up to the / or + that ends it, 0 for
+// the end of the text.
+func cutValue(text string) (value string, end byte, after string, err error) {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '/', '+':
+			return b.String(), c, text[i+1:], nil
+		case '\\':
+			if i++; i == len(text) {
+				return "", 0, "", &cli.UsageError{Text: `it ends with a single \`, Advice: `a \ that belongs to a value is written \\`}
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String(), 0, "", nil
+}
+
+// join adds an attribute to an element.
+func (s *subject) join(element rdn, name, value string) (rdn, error) {
+	if _, ok := findAttributeType(name); !ok {
+		return nil, &cli.UsageError{
+			Text:   fmt.Sprintf("unknown attribute %q", name),
+			Advice: "known are " + knownTypes() + `, and dotted object identifiers; a / or + that belongs to a value is written \/ or \+`,
+		}
+	}
+	if value == "" {
+		s.skipped = append(s.skipped, name)
+		return element, nil
+	}
+	a, err := newAttribute(name, value)
+	if err != nil {
+		return nil, cli.Usagef("%v", err)
+	}
+	return append(element, a), nil
+}
+
+func (s *subject) end(element rdn) {
+	if len(element) > 0 {
+		s.rdns = append(s.rdns, element)
+	}
+}
+
+// String is the name in the form that Set reads.
+func (s *subject) String() string {
+	var b strings.Builder
+	escape := strings.NewReplacer(`\`, `\\`, `/`, `\/`, `+`, `\+`)
+	for _, element := range s.rdns {
+		separator := "/"
+		for _, a := range element {
+			b.WriteString(separator + a.name + "=" + escape.Replace(a.value))
+			separator = "+"
+		}
+	}
+	return b.String()
+}
+
+// marshal returns the DER Name, in the order given; within an element DER orders.
+// RFC 5280, section 4.1.2.4; X.690, section 11.6 (SET OF).
+func (s *subject) marshal() []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, element := range s.rdns {
+			encoded := make([][]byte, len(element))
+			for i := range element {
+				var one cryptobyte.Builder
+				element[i].marshal(&one)
+				encoded[i] = one.BytesOrPanic()
+			}
+			slices.SortFunc(encoded, bytes.Compare)
+			b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) { b.AddBytes(bytes.Join(encoded, nil)) })
+		}
+	})
+	return b.BytesOrPanic()
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"maclef/blob"
+	"maclef/tpmkey"
+)
+
+// algorithms are those of -md.
+var algorithms = map[string]struct {
+	hash crypto.Hash
+	x509 x509.SignatureAlgorithm
+}{
+	"sha1":   {crypto.SHA1, x509.SHA1WithRSA},
+	"sha256": {crypto.SHA256, x509.SHA256WithRSA},
+	"sha384": {crypto.SHA384, x509.SHA384WithRSA},
+	"sha512": {crypto.SHA512, x509.SHA512WithRSA},
+}
+
+// clockSkew is how far a certificate's beginning lies back: clocks differ.
+const clockSkew = 5 * time.Minute
+
+// certificate makes a self-signed certificate. Its serial number is crypto/x509's:
+// 159 random bits.
+func certificate(o *options, key *tpmkey.Key, now time.Time) (*product, error) {
+	begin := now.UTC().Truncate(time.Second).Add(-clockSkew)
+	template := &x509.Certificate{
+		RawSubject:            o.subject.marshal(),
+		NotBefore:             begin,
+		NotAfter:              begin.Add(time.Duration(*o.days) * 24 * time.Hour),
+		DNSNames:              o.hosts.names,
+		IPAddresses:           o.hosts.netIPs(),
+		SignatureAlgorithm:    algorithms[*o.md].x509,
+		SubjectKeyId:          keyID(key.Public().(*rsa.PublicKey)),
+		BasicConstraintsValid: true,
+	}
+	kind := "certificate"
+	if *o.ca {
+		kind = "CA certificate"
+		template.IsCA = true
+		template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	} else {
+		template.KeyUsage = serverUsage(key.File())
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	return &product{"CERTIFICATE", der, describe(kind, o, template, der)}, nil
+}
+
+// request makes a certificate request (PKCS #10, RFC 2986).
+func request(o *options, key *tpmkey.Key, _ time.Time) (*product, error) {
+	template := &x509.CertificateRequest{
+		RawSubject:         o.subject.marshal(),
+		DNSNames:           o.hosts.names,
+		IPAddresses:        o.hosts.netIPs(),
+		SignatureAlgorithm: algorithms[*o.md].x509,
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	if err != nil {
+		return nil, err
+	}
+	what := fmt.Sprintf("certificate request of %s for %s", o.subject, strings.ReplaceAll(o.hosts.String(), ",", ", "))
+	return &product{"CERTIFICATE REQUEST", der, what}, nil
+}
+
+// serverUsage is what a TLS server does with the key: it signs, and where the key
+// decrypts PKCS#1 v1.5, it takes session keys as TLS 1.2 can send them.
+func serverUsage(file *blob.Key) x509.KeyUsage {
+	usage := x509.KeyUsageDigitalSignature
+	if file.CanDecrypt() && file.EncScheme == blob.ESRSAESPKCSv15 {
+		usage |= x509.KeyUsageKeyEncipherment
+	}
+	return usage
+}
+
+// keyID is the subject key identifier that other programs, too, derive from a
+// key: RFC 5280, section 4.2.1.2, method 1.
+func keyID(public *rsa.PublicKey) []byte {
+	id := sha1.Sum(x509.MarshalPKCS1PublicKey(public))
+	return id[:]
+}

@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	t.Fatalf("%s did not happen", what)
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func TestOutputOnSignal(t *testing.T) {
+	tests := []struct {
+		name     string
+		sig      syscall.Signal
+		wantLeft bool // a temporary file, never the output
+	}{
+		{name: "SIGINT", sig: syscall.SIGINT},
+		{name: "SIGTERM", sig: syscall.SIGTERM},
+		{name: "SIGHUP", sig: syscall.SIGHUP},
+		{name: "SIGKILL", sig: syscall.SIGKILL, wantLeft: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			cmd := demoCommand(t, "-out", "maclef", "-sleep", "20000")
+			cmd.Dir = dir
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "temporary file", func() bool { return len(names(t, dir)) == 1 })
+			time.Sleep(50 * time.Millisecond) // let it begin to watch for signals
+			cmd.Process.Signal(test.sig)
+			if sig, _ := waitSignal(t, cmd); sig != test.sig {
+				t.Errorf("died of %v", sig)
+			}
+			left := names(t, dir)
+			switch {
+			case test.wantLeft && (len(left) != 1 || !strings.HasPrefix(left[0], ".tmp-")):
+				t.Errorf("left %q", left)
+			case !test.wantLeft && len(left) > 0:
+				t.Errorf("left %q", left)
+			}
+		})
+	}
+}
+
+func TestOutputUnderNohup(t *testing.T) {
+	dir := t.TempDir()
+	demo := demoCommand(t)
+	cmd := exec.Command("bash", "-c", `trap "" HUP; exec -a demo "$0" -out maclef -sleep 600`, demo.Path)
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "temporary file", func() bool { return len(names(t, dir)) == 1 })
+	time.Sleep(50 * time.Millisecond)
+	cmd.Process.Signal(syscall.SIGHUP)
+	if sig, exit := waitSignal(t, cmd); sig != 0 || exit != 0 {
+		t.Errorf("ended with signal %v, status %d", sig, exit)
+	}
+	if left := names(t, dir); len(left) != 1 || left[0] != "maclef" {
+		t.Errorf("left %q", left)
+	}
+}
+
+// newOutput opens an output for a test.
+func newOutput(t *testing.T, path string, force bool) *Output {
+	t.Helper()
+	out, err := NewEnv("test", nil, io.Discard, io.Discard).OpenOutput(path, KeyMode, force)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(out.Abort)
+	return out
+}
+
+func TestConcurrentCommits(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "maclef")
+	outputs := make([]*Output, 16)
+	for i := range outputs {
+		outputs[i] = newOutput(t, path, false)
+		if _, err := outputs[i].Write(bytes.Repeat([]byte{byte('a' + i)}, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	errs := make([]error, len(outputs))
+	var all sync.WaitGroup
+	for i, out := range outputs {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			errs[i] = out.Commit()
+		}()
+	}
+	all.Wait()
+	winner := -1
+	for i, err := range errs {
+		if err == nil && winner >= 0 {
+			t.Error("two outputs were committed")
+		}
+		if err == nil {
+			winner = i
+		} else if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("output %d: %v", i, err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || winner < 0 || !bytes.Equal(data, bytes.Repeat([]byte{byte('a' + winner)}, 1000)) {
+		t.Errorf("winner %d, contents %.20q, %v", winner, data, err)
+	}
+	if left := names(t, dir); len(left) != 1 {
+		t.Errorf("left %q", left)
+	}
+}
+
+func TestForcedCommitIsAtomic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "maclef")
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := newOutput(t, path, true)
+	io.WriteString(out, "new")
+	if data, _ := os.ReadFile(path); string(data) != "old" {
+		t.Errorf("before Commit: %q", data)
+	}
+	if err := out.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	out.Abort()
+	if err := out.Commit(); err != nil {
+		t.Errorf("second Commit: %v", err)
+	}
+	data, _ := os.ReadFile(path)
+	info, err := os.Stat(path)
+	if err != nil || string(data) != "new" || info.Mode() != KeyMode {
+		t.Errorf("after Commit: %q, %v, %v", data, info.Mode(), err)
+	}
+}
+
+func TestCommitAfterFailedWrite(t *testing.T) {
+	dir := t.TempDir()
+	out := newOutput(t, filepath.Join(dir, "maclef"), false)
+	out.file.Close() // as if the disk had gone
+	if _, err := io.WriteString(out, "x"); err == nil {
+		t.Fatal("the write did not fail")
+	}
+	if err := out.Commit(); err == nil || !strings.Contains(err.Error(), "write "+filepath.Join(dir, "maclef")) {
+		t.Errorf("Commit: %v", err)
+	}
+	if left := names(t, dir); len(left) != 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// TestOutputAsNobody runs demo without root's powers in directories that it may
+// not use.
+func TestOutputAsNobody(t *testing.T) {
+	dir, err := os.MkdirTemp("", "cli")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	binary, err := os.ReadFile(demoCommand(t).Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "demo")
+	readOnly, shut := filepath.Join(dir, "readonly"), filepath.Join(dir, "shut")
+	for _, err := range []error{
+		os.WriteFile(exe, binary, 0o755), os.Chmod(dir, 0o755),
+		os.Mkdir(readOnly, 0o555), os.Mkdir(shut, 0o711),
+		os.WriteFile(filepath.Join(shut, "secret"), nil, 0),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"read-only directory", []string{"-out", "readonly/new"}, "write readonly/new: create a file in readonly/: permission denied\ndemo: hint: name a file in a directory that"},
+		{"unreadable input", []string{"-in", "shut/secret"}, "read shut/secret: permission denied"},
+		{"unreadable secret", []string{"-need", "key", "-key-pass", "file:shut/secret"}, "secret of -key-pass: file shut/secret: permission denied"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.Command(exe, test.args...)
+			cmd.Dir = dir
+			if os.Getuid() == 0 {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			}
+			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), test.want) {
+				t.Errorf("%v, %s; want %q", err, out, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"maclef/tpmkey"
+)
+
+func TestHintFor(t *testing.T) {
+	tests := []struct {
+		name string
+		err  error
+		args []string
+		want string
+	}{
+		{"SRK, default secret", tpmkey.ErrWrongSRKSecret, nil, "well-known secret; try -srk-pass prompt"},
+		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, []string{"-srk-pass", "prompt"}, "another secret than -srk-pass says"},
+		{"SRK, given with two dashes", tpmkey.ErrWrongSRKSecret, []string{"--srk-pass=prompt"}, "another secret than -srk-pass says"},
+		{"SRK, flag behind --", tpmkey.ErrWrongSRKSecret, []string{"--", "-srk-pass"}, "try -srk-pass prompt"},
+		{"key, prompted", tpmkey.ErrWrongKeySecret, nil, "the key has another secret; one set by tpm-tools -u"},
+		{"key, given", tpmkey.ErrWrongKeySecret, []string{"-key-pass=prompt"}, "than -key-pass says; one set"},
+		{"owner, default", tpmkey.ErrWrongOwnerSecret, nil, "try -owner-pass prompt"},
+		{"owner, given", tpmkey.ErrWrongOwnerSecret, []string{"-owner-pass", "pass:"}, "than -owner-pass says"},
+		{"locked out", tpmkey.ErrLockedOut, nil, "tpmctl status"},
+		{"other TPM", tpmkey.ErrWrongTPM, nil, "tpmctl inspect"},
+		{"secret needed", tpmkey.ErrSecretNeeded, nil, "-key-pass"},
+		{"not owned", tpmkey.ErrNotOwned, nil, "tpmctl own"},
+		{"disabled", tpmkey.ErrDisabled, nil, "firmware"},
+		{"unknown", errors.New("odd"), nil, ""},
+		{"own hint first", WithHint(tpmkey.ErrNotOwned, "mine"), nil, "mine"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := hintFor(fmt.Errorf("load maclef: %w", test.err), test.args)
+			if !strings.Contains(got, test.want) || test.want == "" && got != "" {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A broken pipe is quiet only where it is standard output that broke: a TPM's
+// socket can break, too.
+func TestReportBrokenPipe(t *testing.T) {
+	tests := []struct {
+		name  string
+		err   error
+		quiet bool
+	}{
+		{"standard output", fmt.Errorf("write: %w", &productError{err: syscall.EPIPE}), true},
+		{"TPM", fmt.Errorf("send: %w", syscall.EPIPE), false},
+		{"full disk", &productError{err: syscall.ENOSPC}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			if status := report("x", nil, test.err, &stderr); status != exitFailed || (stderr.Len() == 0) != test.quiet {
+				t.Errorf("status %d, %q", status, stderr.String())
+			}
+		})
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain été 鍵":   "plain été 鍵",
+		"a\x1b[2Jb\x07": `a\x1b[2Jb\a`,
+		"one\ntwo\n":    "one\n  two",
+		"bad \xff utf8": "bad \uFFFD utf8",
+		"\u202eright":   `\u202eright`,
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestWithoutPath(t *testing.T) {
+	for _, err := range []error{
+		&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT},
+		&os.LinkError{Op: "link", Old: "a", New: "b", Err: syscall.ENOENT},
+		&os.SyscallError{Syscall: "ioctl", Err: syscall.ENOENT},
+		syscall.ENOENT,
+	} {
+		if got := withoutPath(err); got != syscall.ENOENT {
+			t.Errorf("%T: %v", err, got)
+		}
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[int64]string{5: "5 bytes", 1000: "1000 bytes", 1 << 10: "1 KiB", 3 << 20: "3 MiB", 1<<20 + 1: "1048577 bytes"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+}

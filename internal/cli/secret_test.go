@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func TestReadSecretLine(t *testing.T) {
+	long := strings.Repeat("x", maxSecret)
+	tests := []struct {
+		name, input, want, left string
+		err                     string
+	}{
+		{name: "line", input: "a\nb\n", want: "a", left: "b\n"},
+		{name: "CR LF", input: "a\r\nb", want: "a", left: "b"},
+		{name: "CR inside", input: "a\rb\r\r\n", want: "a\rb\r"},
+		{name: "no line end", input: "a", want: "a"},
+		{name: "no line end but CR", input: "a\r", want: "a\r"},
+		{name: "empty line", input: "\nb", want: "", left: "b"},
+		{name: "empty CR LF line", input: "\r\nb", want: "", left: "b"},
+		{name: "spaces kept", input: " a \n", want: " a "},
+		{name: "zero bytes", input: "a\x00b\n", want: "a\x00b"},
+		{name: "longest", input: long + "\n", want: long},
+		{name: "longest CR LF", input: long + "\r\nb", want: long, left: "b"},
+		{name: "longest without end", input: long, want: long},
+		{name: "nothing", input: "", err: "EOF"},
+		{name: "too long", input: long + "x\n", err: "line is longer than 4096 bytes", left: ""},
+		{name: "endless", input: long + long, err: "line is longer than 4096 bytes", left: long[2:]},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := strings.NewReader(test.input)
+			got, err := readSecretLine(r)
+			if string(got) != test.want || (err == nil) != (test.err == "") || err != nil && err.Error() != test.err {
+				t.Errorf("got %.20q, %v; want %.20q, %s", got, err, test.want, test.err)
+			}
+			if left, _ := io.ReadAll(r); string(left) != test.left {
+				t.Errorf("left %.20q, want %.20q", left, test.left)
+			}
+		})
+	}
+}
+
+func TestReadSecretLineErrors(t *testing.T) {
+	broken := errors.New("broken")
+	if got, err := readSecretLine(iotest.ErrReader(broken)); got != nil || !errors.Is(err, broken) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	half := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(broken))
+	if got, err := readSecretLine(half); got != nil || !errors.Is(err, broken) {
+		t.Errorf("half a line: got %q, %v", got, err)
+	}
+	if got, err := readSecretLine(iotest.DataErrReader(bufio.NewReader(strings.NewReader("a\n")))); err != nil || string(got) != "a" {
+		t.Errorf("data with EOF: got %q, %v", got, err)
+	}
+}
+
+func FuzzParseSecretSpec(f *testing.F) {
+	for _, seed := range []string{
+		"wellknown", "prompt", "stdin", "pass:", "pass:a:b", "env:VAR", "file:/dev/fd/3", "fd:3", "fd:0", "fd:-1",
+		"fd:99999999999", "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709", "sha1:da39", "utf16:prompt", "utf16:pass:é",
+		"utf16:utf16:prompt", "utf16:wellknown", "utf16:sha1:", "hunter2", "", ":", "pass", "env:A=B",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		spec, err := parseSecretSpec(text)
+		if err != nil {
+			var usage *UsageError
+			if !errors.As(err, &usage) {
+				t.Errorf("%T is not a usage error", err)
+			}
+			if marked, err := parseSecretSpec("QZ7" + text); err == nil || marked != (secretSpec{}) || strings.Contains(err.Error(), "QZ7") {
+				t.Errorf("error repeats the text: %v", err)
+			}
+			return
+		}
+		wide := strings.HasPrefix(text, "utf16:")
+		rest := strings.TrimPrefix(text, "utf16:")
+		if spec.utf16 != wide || wide && (spec.form == formWellKnown || spec.form == formSHA1) {
+			t.Errorf("%q: utf16 %v, form %d", text, spec.utf16, spec.form)
+		}
+		if spec.form == formPass && "pass:"+spec.arg != rest {
+			t.Errorf("%q: the text became %q", text, spec.arg)
+		}
+		if spec.isLine() != (spec.source() != "") || spec.fd < 0 || spec.fd > maxFD || len(spec.arg) > len(text) {
+			t.Errorf("%q: %+v", text, spec)
+		}
+	})
+}
+
+// Secrets never show in what a flag prints of itself.
+func TestSecretFlagString(t *testing.T) {
+	fs := NewEnv("test", nil, io.Discard, io.Discard).Flags()
+	s := fs.KeyPass()
+	for text, want := range map[string]string{
+		"prompt": "prompt", "wellknown": "wellknown", "pass:hunter2": "(hidden)", "utf16:pass:hunter2": "(hidden)",
+		"sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709": "(hidden)",
+	} {
+		if err := s.Set(text); err != nil || s.String() != want {
+			t.Errorf("%s: %v, %q", text, err, s.String())
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"maclef/blob"
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// An identity is what the server proves to be: a key in a TPM and its
+// certificate. Nothing of it changes while it serves.
+type identity struct {
+	keyName string
+	keyText string // "RSA 2048"
+	config  *tls.Config
+	cert    tls.Certificate // with the key; config has none
+	status  *tpmkey.Status  // at start
+}
+
+// identify loads key and certificate, and signs once: a wrong secret of the key
+// costs its try here, and is asked for here.
+func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
+	key, err := loadKey(env, tpm, o)
+	if err != nil {
+		return nil, err
+	}
+	config, err := key.TLSConfig(certFile(*o.cert))
+	if err != nil {
+		return nil, cli.WithHint(err, "make a certificate for this key: certgen -key "+*o.key+" -out "+*o.cert)
+	}
+	digest := sha256.Sum256([]byte("tlsdemo"))
+	if _, err := key.Sign(nil, digest[:], crypto.SHA256); err != nil {
+		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
+	}
+	status, err := tpm.Status()
+	if err != nil {
+		return nil, err
+	}
+	id := &identity{keyName: *o.key, keyText: keyText(key.Public()), config: config, cert: config.Certificates[0], status: status}
+	config.Certificates = nil
+	if odd := validity(id.cert.Leaf, time.Now()).odd; odd != "" {
+		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
+	}
+	return id, nil
+}
+
+func loadKey(env *cli.Env, tpm *tpmkey.TPM, o *options) (*tpmkey.Key, error) {
+	secrets := cli.LoadOptions(o.srk, o.keyPass)
+	if *o.key != "-" {
+		return tpm.LoadFile(*o.key, secrets)
+	}
+	data, err := env.ReadInput("-", cli.KeyFileLimit, "key file")
+	if err != nil {
+		return nil, err
+	}
+	file, err := blob.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("load key: %w", err)
+	}
+	return tpm.Load(file, secrets)
+}
+
+// certFile is a name that opens standard input where that is meant.
+func certFile(name string) string {
+	if name == "-" {
+		return "/dev/stdin"
+	}
+	return name
+}
+
+// String names key and TPM in a few words.
+func (id *identity) String() string {
+	return fmt.Sprintf("%s (%s, %s)", printable(id.keyName, 200), id.keyText, id.chip())
+}
+
+// chip names the TPM: "TPM 1.2 IFX 3.17".
+func (id *identity) chip() string {
+	plain := *id.status
+	plain.Emulator = false // said in other words
+	if id.software() {
+		return plain.String() + ", software"
+	}
+	return plain.String()
+}
+
+// software reports whether the TPM is a program: the emulator, or whatever is
+// behind a socket.
+func (id *identity) software() bool {
+	name := id.status.Name
+	return id.status.Emulator || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "tcp:")
+}
+
+func keyText(public crypto.PublicKey) string {
+	switch k := public.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", k.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + k.Params().Name
+	}
+	return fmt.Sprintf("%T", public)
+}
+
+// lifetime is a certificate's validity in words.
+type lifetime struct {
+	odd  string // why clients refuse it, empty where they do not
+	left string // "364 days left"
+}
+
+func validity(leaf *x509.Certificate, now time.Time) lifetime {
+	const day = 24 * time.Hour
+	switch {
+	case now.Before(leaf.NotBefore):
+		odd := "is valid only from " + leaf.NotBefore.UTC().Format("2006-01-02 15:04 MST")
+		return lifetime{odd, odd}
+	case now.After(leaf.NotAfter):
+		odd := "expired on " + leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
+		return lifetime{odd, odd}
+	}
+	left := leaf.NotAfter.Sub(now)
+	if left < 2*day {
+		return lifetime{"", fmt.Sprintf("%d hours left", left/time.Hour)}
+	}
+	return lifetime{"", fmt.Sprintf("%d days left", left/day)}
+}

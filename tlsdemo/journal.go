@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"maclef/tpmkey"
+)
+
+// Troubles with clients may fill so many lines in so much time.
+const (
+	troubleLines  = 10
+	troublePeriod = 10 * time.Second
+)
+
+// A journal is the log on standard error. It is safe for concurrent use, and
+// an io.Writer for log.Logger.
+type journal struct {
+	mu  sync.Mutex
+	out io.Writer
+
+	window  time.Time // when the lines began to be counted
+	lines   int       // written since
+	dropped int       // not written since
+
+	keyTrouble string // why the key does not sign, empty while it does
+	keyFailed_ int    // handshakes that failed of it
+}
+
+func newJournal(out io.Writer) *journal { return &journal{out: out} }
+
+// line writes one line with the time.
+func (j *journal) line(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.write(format, args...)
+}
+
+// write is line under mu.
+func (j *journal) write(format string, args ...any) {
+	text := time.Now().Format("2006-01-02 15:04:05 ") + fmt.Sprintf(format, args...) + "\n"
+	io.WriteString(j.out, text) // where the log cannot be written, nobody can be told
+}
+
+// trouble writes a line that clients can bring about at will: only so many in
+// a while, and then how many there were.
+func (j *journal) trouble(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if now := time.Now(); now.Sub(j.window) >= troublePeriod {
+		j.tellDropped()
+		j.window, j.lines = now, 0
+		time.AfterFunc(troublePeriod, j.flush)
+	}
+	if j.lines == troubleLines {
+		j.dropped++
+		return
+	}
+	j.lines++
+	j.write(format, args...)
+}
+
+// flush tells of the lines that were not written.
+func (j *journal) flush() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tellDropped()
+}
+
+func (j *journal) tellDropped() {
+	if j.dropped > 0 {
+		j.write("… and %s like these", counted(j.dropped, "line"))
+		j.dropped = 0
+	}
+}
+
+// Write takes lines of the HTTP server's log.
+func (j *journal) Write(p []byte) (int, error) {
+	j.trouble("%s", printable(string(bytes.TrimSpace(p)), 500))
+	return len(p), nil
+}

@@ -1,0 +1,85 @@
+// Tlsdemo serves HTTPS with a key in a TPM, as openssl s_server did with
+// OpenSSL's TPM engine, and shows on a page what each connection used.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"maclef/internal/cli"
+)
+
+func main() { os.Exit(cli.Main("tlsdemo", run)) }
+
+// options is the command line.
+type options struct {
+	tpm, key, cert *string
+	accept         address
+	srk, keyPass   *cli.SecretFlag
+}
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	env := cli.NewEnv("tlsdemo", stdin, stdout, stderr)
+	o, err := parse(env, args)
+	if err != nil {
+		return err
+	}
+	return demo(env, o)
+}
+
+func parse(env *cli.Env, args []string) (*options, error) {
+	fs := env.Flags()
+	fs.Purpose = "serve HTTPS with a key in a TPM, and show what each connection used"
+	fs.Notes = "The page is HTML for browsers, text for curl, and JSON at /status. Requests are\n" +
+		"logged on standard error.\n\n" +
+		"At most 256 connections are open at a time; further ones wait. Handshakes that\n" +
+		"take over 10 seconds are ended, connections idle for a minute are closed."
+	fs.Example = "tlsdemo -accept 4433\n" +
+		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
+		"curl --cacert moncert https://localhost:4433/"
+	o := &options{accept: address{port: "4433"}}
+	o.key = fs.Input("key", "maclef", "key `FILE` (default maclef)")
+	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM, with its chain if it has one (default moncert)")
+	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces,\n"+
+		"                            0 any free port (default 4433)")
+	o.tpm, o.srk, o.keyPass = fs.TPM(), fs.SRKPass(), fs.KeyPass()
+	if _, err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if *o.key == "-" && *o.cert == "-" {
+		return nil, cli.Usagef("-key and -cert both read standard input")
+	}
+	o.keyPass.Label = "Secret of " + *o.key
+	return o, nil
+}
+
+// demo does everything that can fail before it listens, so that what is wrong
+// with the key is found at start and not by the first client.
+func demo(env *cli.Env, o *options) (err error) {
+	tpm, err := env.OpenTPM(*o.tpm)
+	if err != nil {
+		return err
+	}
+	// A key that stays loaded takes one of the few places of a chip.
+	unwatch := cli.OnSignal(func() { tpm.Close() })
+	defer func() {
+		unwatch()
+		if closing := tpm.Close(); closing != nil {
+			err = errors.Join(err, fmt.Errorf("free the key in the TPM: %w", closing))
+		}
+	}()
+	id, err := identify(env, tpm, o)
+	if err != nil {
+		return err
+	}
+	listener, err := o.accept.listen()
+	if err != nil {
+		return err
+	}
+	stop := watchSignals()
+	unwatch()
+	fmt.Fprintf(env.Stderr, "tlsdemo: serving %s with %s; Ctrl-C stops\n", o.accept.url(listener.Addr()), id)
+	return newServer(id, defaultLimits(), env.Stderr).serve(listener, stop)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// handshakeFailure says why a client's handshake failed, in words.
+func handshakeFailure(err error, limit time.Duration) string {
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the client hung up"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Sprintf("not done in %v", limit)
+	case errors.As(err, &record) && isHTTP(record):
+		return "the client speaks HTTP, not HTTPS"
+	}
+	text := printable(err.Error(), 300)
+	for alert, meaning := range map[string]string{
+		"unknown certificate":       "the client does not trust this certificate",
+		"bad certificate":           "the client does not trust this certificate",
+		"unsupported versions":      "the client insists on a newer TLS than this key can sign for",
+		"peer doesn't support any":  "the client does not take what this key can sign",
+		"certificate has expired":   "the client's clock and the certificate disagree",
+		"no cipher suite supported": "the client has no cipher in common with this key",
+	} {
+		if strings.Contains(text, alert) {
+			return text + " (" + meaning + ")"
+		}
+	}
+	return text
+}
+
+// isHTTP reports whether what should have been a TLS record begins an HTTP
+// request.
+func isHTTP(record tls.RecordHeaderError) bool {
+	switch string(record.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+		return true
+	}
+	return false
+}
+
+// printable makes foreign text fit for a line of the log: at most limit bytes,
+// what does not print as its escape.
+func printable(text string, limit int) string {
+	cut := ""
+	if len(text) > limit {
+		text, cut = strings.ToValidUTF8(text[:limit], ""), "…"
+	}
+	quoted := strconv.Quote(text)
+	return quoted[1:len(quoted)-1] + cut
+}
+
+// milliseconds writes a duration as "2.31 ms", with three digits that count.
+func milliseconds(d time.Duration) string {
+	ms := d.Seconds() * 1000
+	switch {
+	case ms < 10:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 100:
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
+// counted writes a number with its noun: "1 handshake", "2 handshakes".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}

@@ -1,0 +1,250 @@
+package tpmkey_test
+
+import (
+	"crypto"
+	"errors"
+	"strings"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// tries is how many wrong secrets the TPM has counted.
+func tries(t *testing.T, tpm *tpmkey.TPM) int {
+	t.Helper()
+	s, err := tpm.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Lockout == nil || !s.Lockout.Known {
+		t.Fatal("this TPM does not tell its count of wrong secrets")
+	}
+	return s.Lockout.Tries
+}
+
+func parseFixture(t *testing.T, name string) *blob.Key {
+	t.Helper()
+	k, err := blob.Parse(tpmtest.Fixture(t, "tpm12-tutorial/"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// wantError checks an error's kind and that its text tells all of words.
+func wantError(t *testing.T, err, kind error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Fatalf("error is %v, not %v", err, kind)
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q does not say %q", err, w)
+		}
+	}
+}
+
+func TestWrongSRKSecret(t *testing.T) {
+	tpm := openTutorial(t)
+	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
+	wantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
+	if n := tries(t, tpm); n != 1 {
+		t.Errorf("%d tries used, not 1", n)
+	}
+	loadFixture(t, tpm, "maclef")
+	_, err = tpm.Create(nil)
+	wantError(t, err, tpmkey.ErrWrongSRKSecret, "2 of 5 tries used")
+}
+
+func TestWrongKeySecretCostsOneTry(t *testing.T) {
+	tpm := openTutorial(t)
+	asked := 0
+	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{
+		SRK: tutorialSRK(),
+		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked++; return tpmkey.Password([]byte("faux")), nil }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asked != 0 {
+		t.Error("asked for the key's secret before it was needed")
+	}
+	for range 3 {
+		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
+		wantError(t, err, tpmkey.ErrWrongKeySecret, "1 of 5 tries used")
+	}
+	_, err = k.Decrypt(nil, tpmtest.Fixture(t, "tpm12-tutorial/auth.bound"), nil)
+	wantError(t, err, tpmkey.ErrWrongKeySecret)
+	if n := tries(t, tpm); n != 1 || asked != 1 {
+		t.Errorf("%d tries used, %d times asked; not 1 and 1", n, asked)
+	}
+	// The right secret works at once.
+	if _, err := loadFixture(t, tpm, "auth").Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMissingKeySecret(t *testing.T) {
+	tpm := openTutorial(t)
+	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
+	wantError(t, err, tpmkey.ErrSecretNeeded)
+	if n := tries(t, tpm); n != 0 {
+		t.Errorf("%d tries used", n)
+	}
+}
+
+func TestAskedSecrets(t *testing.T) {
+	tpm := openTutorial(t)
+	cancelled := errors.New("cancelled")
+	ask := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Secret{}, cancelled })
+	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: ask})
+	wantError(t, err, cancelled, "SRK's secret")
+	// A key without a secret never asks.
+	k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: ask})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockedOut(t *testing.T) {
+	tpm := openTutorial(t)
+	k := loadFixture(t, tpm, "auth")
+	for range 6 {
+		if _, err := tpm.Load(parseFixture(t, "maclef"), nil); err == nil {
+			t.Fatal("loaded with a wrong secret")
+		}
+	}
+	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	wantError(t, err, tpmkey.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING", "wait")
+	_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
+	wantError(t, err, tpmkey.ErrLockedOut)
+	if s, err := tpm.Status(); err != nil || !s.Lockout.Locked {
+		t.Errorf("status %+v, %v: not locked", s, err)
+	}
+}
+
+func TestKeyOfAnotherTPM(t *testing.T) {
+	tpm := openState(t, tpmtest.WellKnown)
+	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
+	wantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
+	if n := tries(t, tpm); n != 0 {
+		t.Errorf("%d tries used", n)
+	}
+}
+
+// A damaged public part can look like a wrong SRK secret to the TPM.
+func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
+	tpm := openTutorial(t)
+	for name, damage := range map[string]func(*blob.Key){
+		"flags":         func(k *blob.Key) { k.Flags ^= blob.Migratable },
+		"authDataUsage": func(k *blob.Key) { k.AuthDataUsage = blob.AuthAlways },
+		"usage":         func(k *blob.Key) { k.Usage = blob.KeySigning },
+		"sigScheme":     func(k *blob.Key) { k.SigScheme = blob.SSRSASSAPKCS1v15SHA1 },
+		"modulus":       func(k *blob.Key) { k.Modulus[10] ^= 1 },
+		"encData":       func(k *blob.Key) { k.EncData[10] ^= 1 },
+	} {
+		k := parseFixture(t, "maclef")
+		damage(k)
+		_, err := tpm.Load(k, &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		if err == nil || errors.Is(err, tpmkey.ErrWrongSRKSecret) {
+			t.Errorf("%s: %v", name, err)
+		} else if !errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, tpmkey.ErrNotSupported) {
+			t.Errorf("%s: error of no kind: %v", name, err)
+		}
+	}
+	if n := tries(t, tpm); n != 0 {
+		t.Errorf("%d tries used", n)
+	}
+}
+
+func TestStatesWithoutKeys(t *testing.T) {
+	for name, c := range map[string]struct {
+		state tpmtest.State
+		kind  error
+		word  string
+	}{
+		"not owned":   {tpmtest.Fresh, tpmkey.ErrNotOwned, "tpmctl own"},
+		"disabled":    {tpmtest.Disabled, tpmkey.ErrDisabled, "firmware"},
+		"deactivated": {tpmtest.Deactivated, tpmkey.ErrDisabled, "firmware"},
+		"2.0":         {tpmtest.TPM20, tpmkey.ErrNotSupported, "TPM 2.0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpm := openState(t, c.state)
+			asked := false
+			opts := &tpmkey.LoadOptions{SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked = true; return tpmkey.WellKnown(), nil })}
+			_, err := tpm.Load(parseFixture(t, "maclef"), opts)
+			if asked && c.kind == tpmkey.ErrNotOwned {
+				t.Error("asked for the secret of a TPM without SRK")
+			}
+			wantError(t, err, c.kind, c.word)
+			_, err = tpm.Load(parseFixture(t, "maclef"), nil)
+			wantError(t, err, c.kind, c.word)
+			_, err = tpm.Create(nil)
+			wantError(t, err, c.kind, c.word)
+			if _, err := tpm.Status(); err != nil {
+				t.Errorf("status: %v", err)
+			}
+		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	tpm := openTutorial(t)
+	k := loadFixture(t, tpm, "maclef")
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := k.Sign(nil, make([]byte, 32), crypto.SHA256)
+	wantError(t, err, tpmkey.ErrClosed)
+	left := loadFixture(t, tpm, "maclef")
+	if err := tpm.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = left.Sign(nil, make([]byte, 32), crypto.SHA256)
+	wantError(t, err, tpmkey.ErrClosed)
+	_, err = tpm.Status()
+	wantError(t, err, tpmkey.ErrClosed)
+}
+
+func TestCloseFreesSlots(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	for range 3 {
+		tpm, err := tpmkey.Open(sw.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := tpm.Status()
+		if err != nil || s.FreeKeys != s.MaxKeys {
+			t.Fatalf("%+v, %v: slots in use", s, err)
+		}
+		for _, name := range []string{"maclef", "oaep", "auth"} {
+			if _, err := tpm.Load(parseFixture(t, name), &tpmkey.LoadOptions{SRK: tutorialSRK()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tpm.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOutOfSlots(t *testing.T) {
+	tpm := openTutorial(t)
+	file := parseFixture(t, "maclef")
+	var err error
+	for n := 0; err == nil && n < 40; n++ {
+		_, err = tpm.Load(file, &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	}
+	if err == nil || !strings.Contains(err.Error(), "tpmctl flush") {
+		t.Errorf("error does not help: %v", err)
+	}
+}

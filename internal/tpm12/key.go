@@ -23,8 +23,7 @@ func (c *Conn) LoadKey2(parent Handle, key []byte, secret *Secret) (Handle, erro
 // FlushSpecific frees a loaded key. TPM Main Part 3, section 22.1
 // (TPM_FlushSpecific).
 func (c *Conn) FlushSpecific(key Handle) error {
-	_, _, err := c.run(&command{ordinal: ordFlushSpecific, handles: u32(uint32(key)), params: u32(resourceKey)})
-	return err
+	return c.runPlain(&command{ordinal: ordFlushSpecific, handles: u32(uint32(key)), params: u32(resourceKey)})
 }
 
 // resourceKey is TPM_RT_KEY, TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).

@@ -63,7 +63,7 @@ func (c *Conn) TakeOwnership(owner *Secret, encOwner, encSRK, srk []byte) error 
 	params = append(params, sized(encSRK)...)
 	params = append(params, srk...)
 	_, _, err := c.runAuthorized(&command{ordinal: ordTakeOwnership, params: params}, owner)
-	return err
+	return err // the reply repeats the SRK's public part
 }
 
 // protocolOwner is TPM_PID_OWNER, TPM Main Part 2, section 4.7 (TPM_PROTOCOL_ID).
@@ -79,8 +79,7 @@ func (c *Conn) OwnerReadInternalPub(key Handle, owner *Secret) ([]byte, error) {
 // ContinueSelfTest finishes the self-test that commands wait for. TPM Main Part
 // 3, section 4.2 (TPM_ContinueSelfTest).
 func (c *Conn) ContinueSelfTest() error {
-	_, _, err := c.run(&command{ordinal: ordContinueSelfTest})
-	return err
+	return c.runPlain(&command{ordinal: ordContinueSelfTest})
 }
 
 // Values of TSC_PhysicalPresence. TPM Main Part 2, section 4.9
@@ -94,15 +93,13 @@ const (
 // on real machines. TPM Main Part 3, section 6.6 (TSC_PhysicalPresence).
 func (c *Conn) PhysicalPresence(presence uint16) error {
 	params := binary.BigEndian.AppendUint16(nil, presence)
-	_, _, err := c.run(&command{ordinal: ordPhysicalPresence, params: params})
-	return err
+	return c.runPlain(&command{ordinal: ordPhysicalPresence, params: params})
 }
 
 // PhysicalEnable enables the TPM; it needs physical presence. TPM Main Part 3,
 // section 5.3 (TPM_PhysicalEnable).
 func (c *Conn) PhysicalEnable() error {
-	_, _, err := c.run(&command{ordinal: ordPhysicalEnable})
-	return err
+	return c.runPlain(&command{ordinal: ordPhysicalEnable})
 }
 
 // PhysicalSetDeactivated activates or deactivates the TPM from its next start
@@ -113,6 +110,5 @@ func (c *Conn) PhysicalSetDeactivated(deactivated bool) error {
 	if deactivated {
 		params[0] = 1
 	}
-	_, _, err := c.run(&command{ordinal: ordPhysicalSetDeactivated, params: params})
-	return err
+	return c.runPlain(&command{ordinal: ordPhysicalSetDeactivated, params: params})
 }

@@ -149,6 +149,15 @@ func (c *Conn) runAuthorized(cmd *command, secret *Secret) (handles, params []by
 	return c.run(cmd)
 }
 
+// runPlain runs a command without authorization and without reply parameters.
+func (c *Conn) runPlain(cmd *command) error {
+	_, out, err := c.run(cmd)
+	if err == nil && len(out) != 0 {
+		return cmd.malformed("%d bytes of parameters where none belong", len(out))
+	}
+	return err
+}
+
 // adip hides a new secret on its way to the TPM by the authorization data
 // insertion protocol: XOR with SHA-1 of the OSAP shared secret and a nonce.
 func adip(secret, shared *Secret, n *nonce) []byte {

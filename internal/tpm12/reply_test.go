@@ -1,0 +1,144 @@
+package tpm12_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+)
+
+// A canned is a TPM that gives one answer to everything.
+type canned []byte
+
+func (c canned) Send([]byte) ([]byte, error) { return c, nil }
+
+// calls are all commands that this package sends.
+var calls = map[string]func(*tpm12.Conn) error{
+	"LoadKey2":        func(c *tpm12.Conn) error { _, err := c.LoadKey2(tpm12.SRK, nil, wellKnown); return err },
+	"LoadKey2 noauth": func(c *tpm12.Conn) error { _, err := c.LoadKey2(tpm12.SRK, nil, nil); return err },
+	"Sign":            func(c *tpm12.Conn) error { _, err := c.Sign(1, []byte("x"), nil); return err },
+	"UnBind":          func(c *tpm12.Conn) error { _, err := c.UnBind(1, []byte("x"), wellKnown); return err },
+	"CreateWrapKey": func(c *tpm12.Conn) error {
+		_, err := c.CreateWrapKey(1, wellKnown, nil, wellKnown, wellKnown)
+		return err
+	},
+	"GetPubKey":     func(c *tpm12.Conn) error { _, err := c.GetPubKey(1, wellKnown); return err },
+	"FlushSpecific": func(c *tpm12.Conn) error { return c.FlushSpecific(1) },
+	"GetRandom":     func(c *tpm12.Conn) error { _, err := c.GetRandom(8); return err },
+	"ReadPubek":     func(c *tpm12.Conn) error { _, err := c.ReadPubek(); return err },
+	"CreateEndorsementKeyPair": func(c *tpm12.Conn) error {
+		_, err := c.CreateEndorsementKeyPair()
+		return err
+	},
+	"TakeOwnership":        func(c *tpm12.Conn) error { return c.TakeOwnership(wellKnown, nil, nil, nil) },
+	"OwnerReadInternalPub": func(c *tpm12.Conn) error { _, err := c.OwnerReadInternalPub(1, wellKnown); return err },
+	"Version":              func(c *tpm12.Conn) error { _, err := c.Version(); return err },
+	"Flags":                func(c *tpm12.Conn) error { _, err := c.Flags(); return err },
+	"Owned":                func(c *tpm12.Conn) error { _, err := c.Owned(); return err },
+	"KeySlots":             func(c *tpm12.Conn) error { _, _, err := c.KeySlots(); return err },
+	"LoadedKeys":           func(c *tpm12.Conn) error { _, err := c.LoadedKeys(); return err },
+	"DictionaryAttack":     func(c *tpm12.Conn) error { _, err := c.DictionaryAttack(); return err },
+}
+
+func reply(tag uint16, size int, code uint32, body ...byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, tag)
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	b = binary.BigEndian.AppendUint32(b, code)
+	return append(b, body...)
+}
+
+func TestMalformedReplies(t *testing.T) {
+	for name, r := range map[string][]byte{
+		"nothing":              nil,
+		"half a header":        {0, 0xc4, 0, 0},
+		"too large":            make([]byte, 5000),
+		"wrong size":           reply(0xc4, 11, 0),
+		"wrong tag":            reply(0xc9, 10, 0),
+		"command as reply":     reply(0xc1, 10, 0),
+		"long refusal":         reply(0xc4, 11, 1, 0),
+		"refusal with a tag":   reply(0xc5, 10, 1),
+		"success of two auths": reply(0xc6, 10, 0),
+		"sized too large":      reply(0xc4, 15, 0, 0xff, 0xff, 0xff, 0xff, 0),
+		"one byte":             reply(0xc4, 11, 0, 7),
+	} {
+		for call, f := range calls {
+			err := f(tpm12.New(canned(r)))
+			var refused *tpm12.Error
+			if err == nil || errors.As(err, &refused) {
+				t.Errorf("%s: %s: %v", name, call, err)
+			}
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for call, f := range calls {
+		err := f(tpm12.New(canned(reply(0xc4, 10, 0x803))))
+		if !errors.Is(err, tpm12.DefendLockRunning) {
+			t.Errorf("%s: %v", call, err)
+		}
+		for _, r := range [][]byte{reply(0xc4, 10, 0x1e), reply(0x8001, 10, 0x1e)} {
+			if err := f(tpm12.New(canned(r))); !errors.Is(err, tpm12.ErrTPM20) {
+				t.Errorf("%s: %v", call, err)
+			}
+		}
+	}
+}
+
+func TestResultCodeNames(t *testing.T) {
+	for code, want := range map[tpm12.ResultCode]string{
+		1: "TPM_AUTHFAIL (0x1)", 0x803: "TPM_DEFEND_LOCK_RUNNING (0x803)",
+		0x463: "vendor-specific TPM error 0x463", 0x263: "unknown TPM error 0x263",
+	} {
+		if got := code.Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// Every bit of an authorized reply is covered: parameters and authorization by
+// the HMAC, the rest by the checks of the header.
+func TestEveryFlippedBitIsNoticed(t *testing.T) {
+	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := tpmtest.NewTap(dev)
+	defer tap.Close()
+	conn := tpm12.New(tap)
+	bit, bits := -1, 0
+	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+		if bit >= 0 && binary.BigEndian.Uint16(rsp) == 0xc5 {
+			bits = 8 * len(rsp)
+			rsp[bit/8] ^= 1 << (bit % 8)
+		}
+		return rsp, err
+	}
+	for bit = 0; bit == 0 || bit < bits; bit += 7 {
+		if pub, err := conn.GetPubKey(tpm12.SRK, tutorialSRK()); err == nil {
+			t.Fatalf("bit %d of %d flipped, and accepted: %x", bit, bits, pub)
+		}
+	}
+	if bits < 8*300 {
+		t.Errorf("only %d bits flipped", bits)
+	}
+	bit = -1
+	if _, err := conn.GetPubKey(tpm12.SRK, tutorialSRK()); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzReply(f *testing.F) {
+	f.Add(reply(0xc4, 10, 0))
+	f.Add(reply(0xc5, 55, 0, make([]byte, 45)...))
+	f.Add(reply(0xc4, 18, 0, 0, 0, 0, 4, 0, 1, 2, 3))
+	f.Add(reply(0xc4, 10, 1))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, call := range calls {
+			call(tpm12.New(canned(data)))
+		}
+	})
+}

@@ -26,7 +26,7 @@ type attributeType struct {
 const anyMost = 32768
 
 // attributeTypes are those known by name. Strings and limits: RFC 5280, appendix
-// A.1; RFC 2985, appendix B.3 (emailAddress: RFC 5280).
+// A.1; X.520 and RFC 1274 (UID, mail) for those that it does not have.
 var attributeTypes = []attributeType{
 	{"C", "countryName", x520(6), cbasn1.PrintableString, 2, 2},
 	{"ST", "stateOrProvinceName", x520(8), cbasn1.UTF8String, 1, 128},

@@ -25,14 +25,14 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	fs.Purpose = "make a self-signed certificate for a key in a TPM, or a certificate request"
 	fs.Notes = notes
 	fs.Example = "certgen -key maclef -out moncert\n" +
-		"certgen -subj \"/C=FR/O=Ma boutique/CN=www.example.org\" -host www.example.org,example.org\n" +
+		"certgen -subj /C=FR/CN=www.example.org -host www.example.org,example.org\n" +
 		"certgen -csr -host www.example.org -out www.csr"
 	o := &options{subject: &subject{}, hosts: defaultHosts()}
 	o.key = fs.Input("key", "maclef", "key `FILE`")
 	o.out = fs.String("out", "moncert", "write `FILE`, PEM; with -csr the default is moncert.csr")
 	o.force = fs.Bool("force", "replace the output file if it exists")
 	fs.Var(o.subject, "subj", "subject `NAME`, as openssl writes it (default: the first host as CN)")
-	fs.Var(o.hosts, "host", "`NAMES` and addresses of the server, separated by commas")
+	fs.Var(o.hosts, "host", "`NAMES` and addresses, separated by commas")
 	o.days = fs.Int("days", 365, 1, maxDays, "valid for so many `DAYS`")
 	o.ca = fs.Bool("ca", "make a CA certificate: it signs others; needs -subj")
 	o.csr = fs.Bool("csr", "make a certificate request, for a CA to sign")

@@ -66,6 +66,9 @@ func checkKey(file *blob.Key, hash crypto.Hash) error {
 // checkOverwrite refuses to put the certificate in the key's place, which -force
 // would allow: nobody could use that key again.
 func checkOverwrite(o *options) error {
+	if *o.key == "-" || *o.out == "-" {
+		return nil
+	}
 	key, err := os.Stat(*o.key)
 	if err != nil {
 		return nil // there is a better place to say so

@@ -3,13 +3,10 @@
 package main
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"maclef/blob"
@@ -38,7 +35,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer out.Abort()
-	p, err := make509(env, o, file)
+	p, err := produce(env, o, file)
 	if err != nil {
 		return err
 	}
@@ -52,31 +49,24 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// A product is what goes into the output file.
-type product struct {
-	pemType string
-	der     []byte
-	what    string // for people
-}
-
-// make509 opens the TPM, loads the key and has it sign.
-func make509(env *cli.Env, o *options, file *blob.Key) (*product, error) {
+// produce opens the TPM, loads the key and has it sign.
+func produce(env *cli.Env, o *options, file *blob.Key) (*product, error) {
 	tpm, err := env.OpenTPM(*o.tpm)
 	if err != nil {
 		return nil, err
 	}
 	// What is signed is good, whatever becomes of the key's place in the TPM.
 	defer tpm.Close()
-	name := nameOf(*o.key, "key")
+	name := nameOf(*o.key, "standard input")
 	key, err := tpm.Load(file, cli.LoadOptions(o.srkPass, o.keyPass))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	make := certificate
+	sign := certificate
 	if *o.csr {
-		make = request
+		sign = request
 	}
-	p, err := make(o, key, time.Now())
+	p, err := sign(o, key, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -89,12 +79,4 @@ func nameOf(path, std string) string {
 		return std
 	}
 	return path
-}
-
-// describe says what a certificate is, with the fingerprint that browsers show.
-func describe(kind string, o *options, template *x509.Certificate, der []byte) string {
-	const day = "2006-01-02"
-	hex := fmt.Sprintf("% X", sha256.Sum256(der))
-	return fmt.Sprintf("%s of %s, valid from %s to %s, SHA-256 fingerprint %s", kind, o.subject,
-		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
 }

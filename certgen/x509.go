@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"strings"
@@ -27,6 +28,13 @@ var algorithms = map[string]struct {
 
 // clockSkew is how far a certificate's beginning lies back: clocks differ.
 const clockSkew = 5 * time.Minute
+
+// A product is what goes into the output file.
+type product struct {
+	pemType string
+	der     []byte
+	what    string // for people
+}
 
 // certificate makes a self-signed certificate. Its serial number is crypto/x509's:
 // 159 random bits.
@@ -70,8 +78,20 @@ func request(o *options, key *tpmkey.Key, _ time.Time) (*product, error) {
 	if err != nil {
 		return nil, err
 	}
-	what := fmt.Sprintf("certificate request of %s for %s", o.subject, strings.ReplaceAll(o.hosts.String(), ",", ", "))
+	of := "without a subject"
+	if len(o.subject.rdns) > 0 {
+		of = "of " + o.subject.String()
+	}
+	what := fmt.Sprintf("certificate request %s for %s", of, strings.ReplaceAll(o.hosts.String(), ",", ", "))
 	return &product{"CERTIFICATE REQUEST", der, what}, nil
+}
+
+// describe says what a certificate is, with the fingerprint that browsers show.
+func describe(kind string, o *options, template *x509.Certificate, der []byte) string {
+	const day = "2006-01-02"
+	hex := fmt.Sprintf("% X", sha256.Sum256(der))
+	return fmt.Sprintf("%s of %s, valid from %s to %s, SHA-256 fingerprint %s", kind, o.subject,
+		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
 }
 
 // serverUsage is what a TLS server does with the key: it signs, and where the key

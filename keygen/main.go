@@ -5,6 +5,8 @@ package main
 import (
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"maclef/blob"
 	"maclef/internal/cli"
@@ -54,13 +56,13 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		force: fs.Bool("force", "replace FILE if it exists"),
 		srk:   fs.SRKPass(),
 		key: fs.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the key", New: true},
-			"`SECRET` of the new key; implies -a (default: prompt)"),
+			"`SECRET` of the new key; implies -a"),
 		owner: fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"},
-			"`SECRET` of the TPM's owner, for -w where the SRK is not readable (default: prompt)"),
+			"`SECRET` of the TPM's owner, for -w where the SRK is not readable"),
 		migration: fs.Secret("migration-pass", cli.SecretOptions{Default: "prompt", Label: "New migration secret of the key", New: true},
 			"migration `SECRET` of a wrapped key (default: a random one that nobody knows)"),
 		inPwd: fs.Secret("wrap-pass", cli.SecretOptions{Default: "prompt", Label: "Password of the private key", Text: true},
-			"password of the private key file, a `SECRET` (default: prompt if it is encrypted)"),
+			"password of the private key file, if it is encrypted: a `SECRET`"),
 	}
 	operands, err := fs.Parse(args)
 	if err != nil {
@@ -135,6 +137,7 @@ func save(env *cli.Env, out *cli.Output, key *blob.Key) error {
 	if err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // a pipe that nobody reads is an error below
 	_, err = out.Write(data)
 	if err == nil {
 		err = out.Commit()

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -12,15 +14,15 @@ func wrap(env *cli.Env, o *options) error {
 		return err
 	}
 	defer clear(pem)
-	private, err := tpmkey.ParsePrivateKey(pem, o.inPwd.Text)
-	if err != nil {
-		return err
-	}
 	out, err := env.OpenOutput(o.out, cli.KeyMode, *o.force)
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
+	private, err := tpmkey.ParsePrivateKey(pem, o.inPwd.Text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", nameOf(*o.wrap), err)
+	}
 	tpm, err := env.OpenTPM(*o.tpm)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ type conn struct {
 }
 
 func (c *conn) Close() error {
-	c.once.Do(c.leave)
+	defer c.once.Do(c.leave)
 	return c.Conn.Close()
 }
 

@@ -30,6 +30,8 @@ type gate struct {
 	shut  chan struct{} // closed by Close
 	once  sync.Once
 
+	handshakes sync.WaitGroup
+
 	mu   sync.Mutex
 	idle map[*conn]struct{} // those without a request yet
 }
@@ -48,7 +50,7 @@ func newGate(listener net.Listener, s *server) *gate {
 	}
 }
 
-// Accept returns the next *tls.Conn, after its handshake. Open must run.
+// Accept returns the next *tls.Conn, after its handshake; open must run.
 func (g *gate) Accept() (net.Conn, error) {
 	select {
 	case c := <-g.ready:
@@ -60,7 +62,8 @@ func (g *gate) Accept() (net.Conn, error) {
 
 func (g *gate) Addr() net.Addr { return g.listener.Addr() }
 
-// Close ends Open, and the connections that no request came on.
+// Close ends open, and the connections that no request came on. What still
+// waits for the TPM then goes on until that answers: see wait.
 func (g *gate) Close() (err error) {
 	g.once.Do(func() {
 		close(g.shut)
@@ -75,6 +78,9 @@ func (g *gate) Close() (err error) {
 	return err
 }
 
+// wait returns when no handshake runs any more, after Close.
+func (g *gate) wait() { g.handshakes.Wait() }
+
 // open takes clients in until Close. Running out of descriptors or memory is no
 // reason to end: connections that go free them.
 func (g *gate) open() {
@@ -87,7 +93,9 @@ func (g *gate) open() {
 		raw, err := g.listener.Accept()
 		if err == nil {
 			pause = 0
-			go g.handshake(g.admit(raw))
+			if c := g.admit(raw); c != nil {
+				go g.handshake(c)
+			}
 			continue
 		}
 		<-g.slots
@@ -106,7 +114,8 @@ func (g *gate) open() {
 	}
 }
 
-// admit gives a connection its slot, until it is closed.
+// admit gives a connection its slot, until it is closed. It returns nil where
+// the gate was closed meanwhile.
 func (g *gate) admit(raw net.Conn) *conn {
 	c := &conn{Conn: raw}
 	c.leave = func() {
@@ -115,7 +124,12 @@ func (g *gate) admit(raw net.Conn) *conn {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.closing() {
+		raw.Close()
+		return nil
+	}
 	g.idle[c] = struct{}{}
+	g.handshakes.Add(1)
 	return c
 }
 
@@ -127,6 +141,7 @@ func (g *gate) engaged(c *conn) {
 }
 
 func (g *gate) handshake(c *conn) {
+	defer g.handshakes.Done()
 	secure := tls.Server(c, g.config)
 	c.SetDeadline(time.Now().Add(g.limit))
 	err := secure.Handshake()

@@ -19,11 +19,12 @@ import (
 // An identity is what the server proves to be: a key in a TPM and its
 // certificate. Nothing of it changes while it serves.
 type identity struct {
-	keyName string
-	keyText string // "RSA 2048"
-	config  *tls.Config
-	cert    tls.Certificate // with the key; config has none
-	status  *tpmkey.Status  // at start
+	keyName  string
+	keyText  string // "RSA 2048"
+	certName string
+	cert     tls.Certificate // with the key; config has none
+	config   *tls.Config
+	status   *tpmkey.Status // at start
 }
 
 // identify loads key and certificate, and signs once: a wrong secret of the key
@@ -45,8 +46,11 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id := &identity{keyName: *o.key, keyText: keyText(key.Public()), config: config, cert: config.Certificates[0], status: status}
-	config.Certificates = nil
+	id := &identity{
+		keyName: *o.key, keyText: keyText(key.Public()), certName: *o.cert,
+		cert: config.Certificates[0], config: config, status: status,
+	}
+	config.Certificates = nil // GetCertificate is always asked then
 	if odd := validity(id.cert.Leaf, time.Now()).odd; odd != "" {
 		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
 	}

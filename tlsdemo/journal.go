@@ -2,13 +2,10 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"time"
-
-	"maclef/tpmkey"
 )
 
 // Troubles with clients may fill so many lines in so much time.
@@ -27,8 +24,7 @@ type journal struct {
 	lines   int       // written since
 	dropped int       // not written since
 
-	keyTrouble string // why the key does not sign, empty while it does
-	keyFailed_ int    // handshakes that failed of it
+	ailment ailment
 }
 
 func newJournal(out io.Writer) *journal { return &journal{out: out} }

@@ -65,7 +65,7 @@ func (s *stats) snapshot() (tally, int, []sample) {
 }
 
 // spread is what the samples have in common; zero without any.
-type spread struct{ fastest, median, slowest time.Duration }
+type spread struct{ Fastest, Median, Slowest time.Duration }
 
 func spreadOf(samples []sample) spread {
 	if len(samples) == 0 {

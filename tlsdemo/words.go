@@ -24,19 +24,20 @@ func handshakeFailure(err error, limit time.Duration) string {
 		return "the client speaks HTTP, not HTTPS"
 	}
 	text := printable(err.Error(), 300)
-	for alert, meaning := range map[string]string{
-		"unknown certificate":       "the client does not trust this certificate",
-		"bad certificate":           "the client does not trust this certificate",
-		"unsupported versions":      "the client insists on a newer TLS than this key can sign for",
-		"peer doesn't support any":  "the client does not take what this key can sign",
-		"certificate has expired":   "the client's clock and the certificate disagree",
-		"no cipher suite supported": "the client has no cipher in common with this key",
-	} {
-		if strings.Contains(text, alert) {
-			return text + " (" + meaning + ")"
+	for _, m := range meanings {
+		if strings.Contains(text, m.part) {
+			return text + " (" + m.meaning + ")"
 		}
 	}
 	return text
+}
+
+// meanings explain what clients and crypto/tls say.
+var meanings = []struct{ part, meaning string }{
+	{"unknown certificate", "the client does not trust this certificate"},
+	{"bad certificate", "the client does not trust this certificate"},
+	{"unsupported versions", "the client insists on a TLS version that this key cannot sign for"},
+	{"doesn't support any of the certificate's", "the client takes no signature that this key can make"},
 }
 
 // isHTTP reports whether what should have been a TLS record begins an HTTP

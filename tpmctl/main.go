@@ -61,10 +61,10 @@ func names() string {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString("tpmctl: look after a TPM and use the keys of key files\n\nusage: tpmctl SUBCOMMAND [flags] …\n\n")
+	b.WriteString("look after a TPM and use the keys of key files\n\nUsage: tpmctl SUBCOMMAND [flags] …\n\nSubcommands:\n")
 	for _, s := range subcommands {
 		fmt.Fprintf(&b, "  %-8s %s\n", s.name, s.purpose)
 	}
-	b.WriteString("\ntpmctl SUBCOMMAND -h shows its flags.\n\nexample:\n  tpmctl status\n  tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\n")
+	b.WriteString("\ntpmctl SUBCOMMAND -h shows its flags.\n\nExample:\n  $ tpmctl status\n  $ tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\n")
 	return b.String()
 }

@@ -49,6 +49,10 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(env.Stdout, "%d loaded keys freed\n", n)
+	noun := "keys"
+	if n == 1 {
+		noun = "key"
+	}
+	_, err = fmt.Fprintf(env.Stdout, "%d loaded %s freed\n", n, noun)
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -23,7 +24,10 @@ func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	}
 	n, err := strconv.Atoi(operands[0])
 	if err != nil || n < 1 || n > maxRandom {
-		return cli.Usagef("N is a number of bytes from 1 to %d, not %q", maxRandom, operands[0])
+		return &cli.UsageError{
+			Text:   fmt.Sprintf("N is a number of bytes from 1 to %d, not %q", maxRandom, operands[0]),
+			Advice: "for 32 bytes: tpmctl random 32",
+		}
 	}
 	out, err := output.open(env, cli.KeyMode)
 	if err != nil {

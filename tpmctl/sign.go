@@ -7,9 +7,12 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha3"
 	_ "crypto/sha512"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
 
 	"maclef/blob"
 	"maclef/internal/cli"
@@ -33,12 +36,12 @@ var hashByName = map[string]crypto.Hash{
 const maxRaw = 256
 
 func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "The signature is PKCS#1 v1.5, binary: openssl dgst -sha256 -verify checks it against the\n" +
+	flags.Notes = "HASH is " + strings.Join(hashNames[:6], ", ") + ",\n" + strings.Join(hashNames[6:], ", ") + ".\n\n" +
+		"The signature is PKCS#1 v1.5, binary: openssl dgst -sha256 -verify checks it against the\n" +
 		"public key of tpmctl pub. With -hash none the input itself is signed, with no DigestInfo."
 	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig"
 	u := keyUseFlags(flags)
-	name := flags.Choice("hash", "sha256", "`HASH` of the input: sha256, sha384, sha512, sha224, sha512-224,\n"+
-		"sha512-256, sha3-224 … sha3-512, sha1, md5, or none", hashNames...)
+	name := flags.Choice("hash", "sha256", "`HASH` of the input, see below", hashNames...)
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -57,14 +60,26 @@ func digestInput(env *cli.Env, path string, hash crypto.Hash) ([]byte, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, err
+			return nil, readError(path, err)
 		}
 		defer f.Close()
 		in = f
 	}
 	h := hash.New()
 	if _, err := io.Copy(h, in); err != nil {
-		return nil, fmt.Errorf("read the input: %w", err)
+		return nil, readError(path, err)
 	}
 	return h.Sum(nil), nil
+}
+
+// readError says once what could not be read.
+func readError(path string, err error) error {
+	var inner *fs.PathError
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	if path == "-" {
+		path = "standard input"
+	}
+	return fmt.Errorf("read %s: %w", path, err)
 }

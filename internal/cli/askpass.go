@@ -34,18 +34,12 @@ type askpass struct {
 // variables, with the meaning that ssh(1) gives them.
 func askpassFromEnv() askpass {
 	display := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
-	a := askpass{allowed: display}
-	switch strings.ToLower(os.Getenv("SSH_ASKPASS_REQUIRE")) {
-	case "force":
-		a.allowed, a.first = true, true
-	case "prefer":
-		a.first = display
-	case "never":
-		a.allowed = false
-	}
+	require := strings.ToLower(os.Getenv("SSH_ASKPASS_REQUIRE"))
+	a := askpass{allowed: display && require != "never" || require == "force"}
 	if a.allowed {
 		a.program = findAskpass()
 	}
+	a.first = require == "force" || require == "prefer" && a.program != nil
 	return a
 }
 

@@ -75,14 +75,19 @@ func (o *Output) place() error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// No hard links here (FAT, some network file systems): reserve the name.
-	reserved, err := os.OpenFile(o.target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return placeReserved(temp, o.target)
+}
+
+// placeReserved is for where there are no hard links (FAT, some network file
+// systems): it reserves the name, then fills it.
+func placeReserved(temp, target string) error {
+	reserved, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	reserved.Close()
-	if err := os.Rename(temp, o.target); err != nil {
-		os.Remove(o.target)
+	if err := os.Rename(temp, target); err != nil {
+		os.Remove(target)
 		return err
 	}
 	return nil

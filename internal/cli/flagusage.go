@@ -4,10 +4,14 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
-// usageColumn is where the explanations of flags begin.
-const usageColumn = 28
+// Explanations of flags begin at usageColumn and end before usageWidth.
+const (
+	usageColumn = 28
+	usageWidth  = 80
+)
 
 // UsageText is what -h prints: purpose, synopsis, flags, notes, example.
 func (fs *FlagSet) UsageText() string {
@@ -39,7 +43,8 @@ func (fs *FlagSet) UsageText() string {
 	return b.String()
 }
 
-// writeFlag writes one line with all names of a flag.
+// writeFlag writes all names of a flag and what it is for. A usage that tells
+// its default itself, "(default …)", gets no other.
 func (fs *FlagSet) writeFlag(b *strings.Builder, e *entry) {
 	def := fs.std.Lookup(e.names[0])
 	placeholder, usage := flag.UnquoteUsage(def)
@@ -47,16 +52,33 @@ func (fs *FlagSet) writeFlag(b *strings.Builder, e *entry) {
 	if placeholder != "" {
 		left += " " + placeholder
 	}
-	if !isBool(e) && def.DefValue != "" {
+	if !isBool(e) && def.DefValue != "" && !strings.Contains(usage, "(default") {
 		usage += " (default " + def.DefValue + ")"
 	}
+	indent := strings.Repeat(" ", usageColumn)
 	if len(left) > usageColumn-2 {
-		left += "\n"
+		b.WriteString(left + "\n" + indent)
 	} else {
-		left += strings.Repeat(" ", usageColumn-len(left))
+		b.WriteString(left + indent[len(left):])
 	}
-	if strings.HasSuffix(left, "\n") {
-		left += strings.Repeat(" ", usageColumn)
+	b.WriteString(strings.Join(wrapWords(usage, usageWidth-usageColumn), "\n"+indent) + "\n")
+}
+
+// wrapWords breaks a text into lines of at most width columns, where its words
+// allow.
+func wrapWords(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
 	}
-	b.WriteString(left + usage + "\n")
+	return append(lines, line)
 }

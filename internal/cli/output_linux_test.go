@@ -105,6 +105,30 @@ func newOutput(t *testing.T, path string, force bool) *Output {
 	return out
 }
 
+func TestPlaceReserved(t *testing.T) {
+	dir := t.TempDir()
+	temp, target := filepath.Join(dir, "temp"), filepath.Join(dir, "target")
+	if err := placeReserved(temp, target); !errors.Is(err, fs.ErrNotExist) || len(names(t, dir)) != 0 {
+		t.Errorf("without a temporary file: %v, left %q", err, names(t, dir))
+	}
+	if err := os.WriteFile(temp, []byte("new"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := placeReserved(temp, target); err != nil {
+		t.Fatal(err)
+	}
+	data, _ := os.ReadFile(target)
+	if info, err := os.Stat(target); err != nil || string(data) != "new" || info.Mode() != 0o644 {
+		t.Errorf("got %q, %v, %v", data, info.Mode(), err)
+	}
+	if err := os.WriteFile(temp, []byte("newer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := placeReserved(temp, target); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over an existing file: %v", err)
+	}
+}
+
 func TestConcurrentCommits(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "maclef")

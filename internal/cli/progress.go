@@ -42,7 +42,8 @@ const progressDelay = 300 * time.Millisecond
 
 // Progress shows "name: what … 12 s" on standard error while something takes its
 // time, and takes it away when the returned function is called (as often as you
-// like). Where standard error is no terminal it shows nothing.
+// like). Prompts and notes may come in between; call it before anything else is
+// printed. Where standard error is no terminal it shows nothing.
 func (e *Env) Progress(what string) (done func()) {
 	if !IsTerminal(e.Stderr) {
 		return func() {}

@@ -22,7 +22,11 @@ func demoCommand(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &exec.Cmd{Path: exe, Args: append([]string{"demo"}, args...)}
+	return &exec.Cmd{
+		Path: exe,
+		Args: append([]string{"demo"}, args...),
+		Env:  append(os.Environ(), "GORACE=atexit_sleep_ms=0"),
+	}
 }
 
 // A pty is a terminal with a command on it.

@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
+
+	"maclef/tpmkey"
 )
 
 func TestReadSecretLine(t *testing.T) {
@@ -105,4 +109,38 @@ func TestSecretFlagString(t *testing.T) {
 			t.Errorf("%s: %v, %q", text, err, s.String())
 		}
 	}
+}
+
+// Whatever the order in which secrets are needed, each gets its own line, once.
+func TestSecretsConcurrently(t *testing.T) {
+	want := map[*SecretFlag]string{}
+	var input strings.Builder
+	env := NewEnv("test", nil, io.Discard, io.Discard)
+	fs := env.Flags()
+	var args []string
+	for i := range 8 {
+		text := strings.Repeat("x", i)
+		name := "pass" + text
+		want[fs.Secret(name, SecretOptions{Default: "prompt"}, "")] = text
+		args = append(args, "-"+name, "stdin")
+		input.WriteString(text + "\n")
+	}
+	env.Stdin = strings.NewReader(input.String())
+	if _, err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for flag, text := range want {
+		for range 4 {
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				got, err := flag.Resolve()
+				if err != nil || !reflect.DeepEqual(got, tpmkey.Password([]byte(text))) {
+					t.Errorf("%s: %v", text, err)
+				}
+			}()
+		}
+	}
+	all.Wait()
 }

@@ -40,7 +40,7 @@ const secretUsage = `SECRET is one of
   wellknown   the well-known secret, 20 zero bytes
   prompt      asked on the terminal, without echo
   pass:TEXT   TEXT itself (others may see it in the process list)
-  env:VAR     the value of an environment variable; an empty one is the empty password
+  env:VAR     the value of an environment variable, which may be empty
   file:PATH   the first line of a file, without its line end
   fd:N        the next line of an inherited file descriptor
   stdin       the next line of standard input

@@ -8,21 +8,20 @@ import (
 
 // TPM defines -tpm, for [Env.OpenTPM].
 func (fs *FlagSet) TPM() *string {
-	return fs.String("tpm", "", "the TPM's `NAME`: a device, unix:PATH, tcp:HOST:PORT or\n"+
-		strings.Repeat(" ", usageColumn)+"emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
+	return fs.String("tpm", "", "`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT or emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
 }
 
 // SRKPass defines -srk-pass, the secret that opens the storage root key.
 func (fs *FlagSet) SRKPass() *SecretFlag {
 	return fs.Secret("srk-pass", SecretOptions{Default: "wellknown", Label: "Secret of the storage root key (SRK)"},
-		"`SECRET` of the storage root key (SRK)")
+		"`SECRET` of the storage root key")
 }
 
 // KeyPass defines -key-pass, the secret of a key that exists. By default it is
 // asked for, if the key needs one.
 func (fs *FlagSet) KeyPass() *SecretFlag {
 	return fs.Secret("key-pass", SecretOptions{Default: "prompt", Label: "Secret of the key"},
-		"`SECRET` of the key, if it needs one")
+		"`SECRET` of the key (default prompt, if the key needs one)")
 }
 
 // OwnerPass defines -owner-pass, the secret of the TPM's owner.

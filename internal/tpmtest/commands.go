@@ -1,8 +1,9 @@
 package tpmtest
 
-// Prebuilt TPM 1.2 commands of physical presence.
-// TPM Main Part 3, sections 4.1 to 4.4.
+// Prebuilt TPM 1.2 commands: TPM Main Part 3, sections 7.1 (version) and 4.3 to
+// 4.5 (physical presence).
 var (
+	getVersion        = []byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0}
 	cmdEnablePresence = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x20}
 	presence          = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x08}
 	physicalDisable   = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x70}

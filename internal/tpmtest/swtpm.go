@@ -155,12 +155,12 @@ func (s *SWTPM) run() {
 	s.await()
 }
 
-// await returns when swtpm takes connections on the channel that it opens last.
+// await returns when swtpm answers. It takes connections before it has read its
+// state.
 func (s *SWTPM) await() {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if conn, err := net.Dial("unix", s.path()); err == nil {
-			conn.Close()
+		if s.answers() {
 			return
 		}
 		select {
@@ -171,4 +171,17 @@ func (s *SWTPM) await() {
 	}
 	s.Kill()
 	s.t.Fatalf("swtpm did not start in %s: %s", s.Dir, s.log)
+}
+
+// answers sends a command that a TPM 1.2 obeys and a TPM 2.0 refuses.
+func (s *SWTPM) answers() bool {
+	conn, err := net.Dial("unix", s.path())
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.Write(getVersion)
+	n, err := conn.Read(make([]byte, 4096))
+	return err == nil && n >= 10
 }

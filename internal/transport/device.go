@@ -32,6 +32,7 @@ type Device struct {
 	link  link
 	waits waits
 	turns chan struct{} // holds one token while a turn runs
+	done  chan struct{} // closed by Close
 
 	mu     sync.Mutex // guards what is below, and the link
 	inTurn bool
@@ -51,7 +52,7 @@ type link interface {
 var _ transport.TPMCloser = (*Device)(nil)
 
 func newDevice(name string, l link, w waits) *Device {
-	return &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
+	return &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // Wrap makes a Device of somebody else's transport, which it owns from then
@@ -81,6 +82,8 @@ func (d *Device) Acquire() (release func(), err error) {
 	defer timer.Stop()
 	select {
 	case d.turns <- struct{}{}:
+	case <-d.done:
+		return nil, d.usable()
 	case <-timer.C:
 		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended for %v", d.waits.command)
 	}
@@ -158,6 +161,7 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
+	close(d.done)
 	return d.link.close()
 }
 

@@ -127,7 +127,7 @@ func (e *emulator) incarnation() (incarnation, error) {
 }
 
 func (e *emulator) dial(base string) (net.Conn, error) {
-	return dialPatiently("unix", filepath.Join(e.path, base), e.limits.probe)
+	return dialPatiently("unix", filepath.Join(e.path, base), e.limits.start)
 }
 
 func (e *emulator) begin() error {
@@ -137,6 +137,9 @@ func (e *emulator) begin() error {
 	}
 	if err == nil {
 		err = e.connect()
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		return failure("use", "emulator:"+e.path, ErrBusy, "programs that take no turns are connected to its socket: stop them, and try again: %w", err)
 	}
 	if err != nil {
 		return failure("use", "emulator:"+e.path, ErrGone, "%w", err)

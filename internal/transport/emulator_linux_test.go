@@ -92,7 +92,7 @@ func TestEmulatorStateSurvives(t *testing.T) {
 	if d = mustOpen(t, "emulator:"+dir); !disabled(t, d) {
 		t.Error("the state was lost by Close")
 	}
-	syscall.Kill(pidOf(t, dir, "swtpm"), syscall.SIGKILL)
+	killProgram(t, dir, "swtpm")
 	if d = mustOpen(t, "emulator:"+dir); !disabled(t, d) {
 		t.Error("the state was lost by SIGKILL")
 	}

@@ -79,31 +79,66 @@ func (e *emulator) ensureRunning() error {
 	return e.await(ended)
 }
 
-// await waits until the swtpm that was launched takes connections.
+// await waits until the swtpm that was launched answers. It takes connections
+// before it has read its state, and may end then.
 func (e *emulator) await(ended <-chan struct{}) error {
-	deadline := time.NewTimer(e.limits.start)
-	defer deadline.Stop()
+	deadline := time.Now().Add(e.limits.start)
 	for {
-		err := e.listening()
+		err := e.answering(time.Until(deadline))
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ended:
 			// Perhaps another one was being started by a process that died.
-			if e.listening() == nil {
+			if e.answering(e.limits.probe) == nil {
 				return nil
 			}
-			tail := e.logTail()
-			if strings.Contains(tail, "lockfile") {
-				return fmt.Errorf("%w (swtpm: %s)", errOtherSWTPM, tail)
-			}
-			return fmt.Errorf("swtpm did not start: %s", tail)
-		case <-deadline.C:
-			return fmt.Errorf("swtpm did not start within %v: %w: %s", e.limits.start, err, e.logTail())
+			return e.startError(errors.New("it ended at once"))
 		case <-time.After(2 * time.Millisecond):
+			if time.Now().After(deadline) {
+				return e.startError(fmt.Errorf("no answer within %v: %w", e.limits.start, err))
+			}
 		}
 	}
+}
+
+// answering sends a trifle. Nobody else uses a swtpm that is being started.
+func (e *emulator) answering(limit time.Duration) error {
+	conn, err := dial("unix", filepath.Join(e.path, dataSocket), time.Now().Add(limit))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = exchange(conn, probeCommand[:], limit)
+	return err
+}
+
+// startError adds swtpm's own explanation to why.
+func (e *emulator) startError(why error) error {
+	tail := e.logTail()
+	if strings.Contains(tail, "lockfile") {
+		return fmt.Errorf("%w (swtpm: %s)", errOtherSWTPM, tail)
+	}
+	if err := e.tryWriting(); err != nil {
+		return fmt.Errorf("start swtpm: %w", err)
+	}
+	if tail == "" {
+		tail = "it left no message"
+	}
+	return fmt.Errorf("start swtpm: %w: %s", why, tail)
+}
+
+// tryWriting writes as much as a TPM's state: a disk without room has none for
+// swtpm's message either.
+func (e *emulator) tryWriting() error {
+	f, err := os.CreateTemp(e.path, "try-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, 8<<10))
+	return errors.Join(err, f.Close())
 }
 
 // listening reports whether swtpm takes connections. Its queue being full says
@@ -178,9 +213,5 @@ func (e *emulator) logTail() string {
 		return err.Error()
 	}
 	data = data[max(0, len(data)-most):]
-	tail := strings.Join(strings.FieldsFunc(strings.TrimSpace(string(data)), func(r rune) bool { return r == '\n' }), "; ")
-	if tail == "" {
-		return "it left no message"
-	}
-	return tail
+	return strings.ReplaceAll(strings.TrimSpace(string(data)), "\n", "; ")
 }

@@ -11,6 +11,10 @@ import (
 // user, and how to get rid of it.
 func whoHolds(name string) string {
 	pid, program := holder("/proc", name)
+	return holderText(name, pid, program)
+}
+
+func holderText(name, pid, program string) string {
 	switch {
 	case pid == "":
 		return "another program has it open: find it with \"sudo fuser -v " + name + "\", stop it and try again"

@@ -176,6 +176,19 @@ func pidOf(t *testing.T, dir, program string) int {
 	return 0
 }
 
+// killProgram kills a program at work in a directory, and waits for its end.
+func killProgram(t *testing.T, dir, program string) {
+	t.Helper()
+	pid := pidOf(t, dir, program)
+	syscall.Kill(pid, syscall.SIGKILL)
+	for {
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil {
+			return // gone, or waiting for its parent
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // emptied fails the test unless all programs leave a directory soon.
 func emptied(t *testing.T, dir string) {
 	t.Helper()
@@ -202,4 +215,31 @@ func mustOpen(t *testing.T, name string) *Device {
 	}
 	t.Cleanup(func() { d.Close() })
 	return d
+}
+
+// asNobody runs a user process without any rights, if this one can do that.
+func asNobody(c *exec.Cmd) {
+	if os.Getuid() == 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	c.Dir = "/"
+}
+
+// publicDir is a directory that everybody may enter; its parents, too.
+func publicDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can make a device and mount")
+	}
 }

@@ -123,7 +123,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(pidOf(t, dir, "swtpm"), syscall.SIGKILL)
+	killProgram(t, dir, "swtpm")
 	if err := alive(old); !errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
@@ -136,7 +136,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 		if err := alive(fresh); err != nil {
 			t.Error(err)
 		}
-		syscall.Kill(pidOf(t, dir, "swtpm"), syscall.SIGKILL)
+		killProgram(t, dir, "swtpm")
 	}
 	fresh := mustOpen(t, name)
 	// What it had loaded is not there; another's would be under its handles.
@@ -152,7 +152,7 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 	dir := stateDir(t)
 	for _, program := range []string{"sh", "flock"} {
 		d := mustOpen(t, "emulator:"+dir)
-		syscall.Kill(pidOf(t, dir, program), syscall.SIGKILL)
+		killProgram(t, dir, program)
 		again := mustOpen(t, "emulator:"+dir)
 		if err := alive(again); err != nil {
 			t.Log(program, err)

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxUnixPath is the longest path that fits into struct sockaddr_un.
@@ -13,19 +14,13 @@ const maxUnixPath = 107
 
 // dialUnix connects to a Unix socket, however long its path is.
 func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	var d net.Dialer
-	if len(path) <= maxUnixPath {
-		return d.DialContext(ctx, "unix", path)
+	if len(path) > maxUnixPath {
+		socket, err := os.OpenFile(path, unix.O_PATH, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer socket.Close()
+		path = fmt.Sprintf("/proc/self/fd/%d", socket.Fd())
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return d.DialContext(ctx, "unix", inDir(dir, filepath.Base(path)))
-}
-
-// inDir is a short path to a file in an open directory, wherever it has moved.
-func inDir(dir *os.File, base string) string {
-	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), base)
+	return new(net.Dialer).DialContext(ctx, "unix", path)
 }

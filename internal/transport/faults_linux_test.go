@@ -1,0 +1,123 @@
+package transport
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"maclef/internal/tpmtest"
+)
+
+// write makes a file, and the directories above it.
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEmulatorProgramsMissing(t *testing.T) {
+	dir := stateDir(t)
+	t.Setenv("PATH", "")
+	_, err := Open("emulator:" + dir)
+	wantError(t, err, ErrNoSWTPM, "apt-get install swtpm")
+	bin := t.TempDir()
+	write(t, bin+"/swtpm", "#!/bin/sh\n", 0o755)
+	write(t, bin+"/sh", "#!/bin/sh\n", 0o755)
+	t.Setenv("PATH", bin)
+	_, err = Open("emulator:" + dir)
+	wantError(t, err, ErrNoSWTPM, "program flock")
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("left a directory")
+	}
+}
+
+// A swtpm that fails, or hangs, is reported with its last words.
+func TestEmulatorDoesNotStart(t *testing.T) {
+	bin := t.TempDir()
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	o := impatient()
+	o.waits.start = time.Second
+	for script, want := range map[string]string{ // script: error
+		"echo no luck today >&2; exit 3": "start swtpm: it ended at once: no luck today",
+		"exit 3":                         "ended at once: it left no message",
+		"exec sleep 100":                 "start swtpm: no answer within 1s",
+	} {
+		write(t, bin+"/swtpm", "#!/bin/sh\n"+script+"\n", 0o755)
+		dir := stateDir(t)
+		_, err := o.open("emulator:" + dir)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", script, err)
+		}
+		emptied(t, dir)
+	}
+}
+
+func TestEmulatorBadDirectory(t *testing.T) {
+	dir := stateDir(t)
+	write(t, dir+"/file", "text", 0o600)
+	write(t, dir+"/20/tpm2-00.permall", "", 0o600)
+	write(t, dir+"/damaged/tpm-00.permall", "this is no state", 0o600)
+	for name, want := range map[string]string{
+		"file":    "must be a directory",
+		"file/in": "must be a directory",
+		"20":      "TPM 2.0",
+		"damaged": "start swtpm: it ended at once",
+	} {
+		path := filepath.Join(dir, name)
+		_, err := Open("emulator:" + path)
+		if kind(err) != "other" || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+		emptied(t, path)
+	}
+	if text, err := os.ReadFile(dir + "/damaged/tpm-00.permall"); string(text) != "this is no state" {
+		t.Error("the damaged state was replaced", err)
+	}
+}
+
+func TestEmulatorDirectoryInUse(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Tutorial)
+	if err := os.Rename(s.Dir+"/sock", s.Dir+"/moved"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open("emulator:" + s.Dir)
+	wantError(t, err, ErrBusy, "another swtpm")
+	if err := alive(mustOpen(t, "unix:"+s.Dir+"/moved")); err != nil {
+		t.Error("the one who was first:", err)
+	}
+}
+
+func TestEmulatorPermission(t *testing.T) {
+	dir := publicDir(t)
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, dir + "/new"} {
+		p := startUser(t, "emulator:"+name, asNobody)
+		p.want("open permission open TPM emulator:"+name+": no permission: use a directory of your own", p.answer())
+	}
+}
+
+// A file system without room.
+func TestEmulatorDiskFull(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	mount := exec.Command("mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", dir)
+	if out, err := mount.CombinedOutput(); err != nil {
+		t.Skipf("cannot mount here: %s", out)
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	write(t, dir+"/ballast", strings.Repeat("x", 16<<10), 0o600)
+	_, err := Open("emulator:" + dir)
+	if kind(err) != "other" || !strings.Contains(err.Error(), "no space left on device") {
+		t.Error(err)
+	}
+	emptied(t, dir)
+}

@@ -1,0 +1,202 @@
+package transport
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Nothing but a TPM's device is opened.
+func TestNodeIsNoTPM(t *testing.T) {
+	dir := t.TempDir()
+	for path, make := range map[string]func(string) error{
+		"file":   func(p string) error { return os.WriteFile(p, nil, 0o600) },
+		"pipe":   func(p string) error { return syscall.Mkfifo(p, 0o600) },
+		"socket": func(p string) error { _, err := net.Listen("unix", p); return err },
+	} {
+		if err := make(filepath.Join(dir, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, words := range map[string]string{
+		dir:              "emulator:" + dir,
+		dir + "/file":    "a file",
+		dir + "/pipe":    "a pipe",
+		dir + "/socket":  "unix:" + dir,
+		dir + "/none":    "no such device",
+		dir + "/file/in": "not a directory",
+		"/dev/null":      `"mem"`,
+		"/dev/tty":       `"tty"`,
+		"/dev/ptmx":      `"tty"`,
+		"./relative":     "no such device",
+	} {
+		_, err := Open(path)
+		wantError(t, err, ErrNoTPM, path, words)
+	}
+}
+
+// Without /sys every character device may be one, and what it answers decides.
+func TestNodeAnswersLikeNoTPM(t *testing.T) {
+	fd, err := syscall.Open("/dev/zero", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice("/dev/zero", &nodeLink{fd: fd}, defaultWaits())
+	defer d.Close()
+	wantError(t, alive(d), ErrGone, "/dev/zero")
+	wantError(t, alive(d), ErrGone)
+}
+
+// A descriptor of packets stands for the driver: one write, one read.
+func TestNodeExchange(t *testing.T) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDevice("/dev/tpm0", &nodeLink{fd: pair[0]}, defaultWaits())
+	answers := []string{good, good[:8]}
+	go func() {
+		buf := make([]byte, maxSize)
+		for _, answer := range answers {
+			n, _ := syscall.Read(pair[1], buf)
+			if n == len(probeCommand) {
+				syscall.Write(pair[1], []byte(answer))
+			}
+		}
+		syscall.Close(pair[1])
+	}()
+	if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
+		t.Fatal(rsp, err)
+	}
+	_, err = d.Send(probeCommand[:])
+	wantError(t, err, ErrGone, "8 bytes")
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// fakeInfo is a device's group and mode.
+type fakeInfo struct {
+	fs.FileInfo
+	mode fs.FileMode
+	stat syscall.Stat_t
+}
+
+func (f *fakeInfo) Mode() fs.FileMode { return f.mode }
+func (f *fakeInfo) Sys() any          { return &f.stat }
+
+func TestNodeErrors(t *testing.T) {
+	tty := &fakeInfo{mode: 0o660 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 5}}
+	closed := &fakeInfo{mode: 0o600 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 5}}
+	nameless := &fakeInfo{mode: 0o660 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 4242}}
+	for _, row := range []struct {
+		err   syscall.Errno
+		info  fs.FileInfo
+		kind  error
+		words string
+	}{
+		{syscall.ENOENT, nil, ErrNoTPM, "firmware"},
+		{syscall.ENXIO, tty, ErrNoTPM, "no TPM behind it"},
+		{syscall.ENODEV, tty, ErrNoTPM, "driver"},
+		{syscall.EACCES, tty, ErrPermission, "group tty (mode 0660): run this as root, or add yourself to the group with \"sudo usermod -aG tty $USER\""},
+		{syscall.EACCES, nameless, ErrPermission, "group 4242"},
+		{syscall.EPERM, closed, ErrPermission, "mode is 0600: run this as root"},
+		{syscall.EACCES, nil, ErrPermission, "run this as root"},
+		{syscall.EBUSY, tty, ErrBusy, "fuser -v /dev/tpm-none"},
+	} {
+		err := nodeError("open TPM", "/dev/tpm-none", row.info, &os.PathError{Op: "open", Path: "/dev/tpm-none", Err: row.err})
+		wantError(t, err, row.kind, "open TPM /dev/tpm-none: ", row.words)
+		if !errors.Is(err, row.err) {
+			t.Errorf("%v lost its cause", err)
+		}
+	}
+	if err := nodeError("open TPM", "/dev/tpm0", tty, syscall.EIO); kind(err) != "other" {
+		t.Error(err)
+	}
+}
+
+func TestNodeHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tpm0")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := path + "-link"
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if got := whoHolds(link); !strings.Contains(got, "transport.test (process ") {
+		t.Error(got)
+	}
+	f.Close()
+	if got := whoHolds(path); !strings.Contains(got, "fuser") {
+		t.Error(got)
+	}
+	proc := t.TempDir()
+	if err := os.MkdirAll(proc+"/77/fd", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Symlink(path, proc+"/77/fd/3"), os.WriteFile(proc+"/77/comm", []byte("tcsd\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if pid, program := holder(proc, path); pid != "77" || program != "tcsd" || !strings.Contains(holderText(path, pid, program), "systemctl stop trousers") {
+		t.Error(pid, program)
+	}
+}
+
+// A node without a driver, and without permission.
+func TestNodePermission(t *testing.T) {
+	needRoot(t)
+	path := filepath.Join(publicDir(t), "tpm0")
+	if err := syscall.Mknod(path, syscall.S_IFCHR|0o600, 10<<8|224); err != nil {
+		t.Fatal(err)
+	}
+	p := startUser(t, path, asNobody)
+	p.want("open permission open TPM "+path+": no permission: its mode is 0600: run this as root", p.answer())
+	if _, err := os.Stat("/sys/dev/char/10:224"); err != nil {
+		_, err := Open(path)
+		wantError(t, err, ErrNoTPM, "driver")
+	}
+}
+
+func TestOpenNames(t *testing.T) {
+	for _, name := range []string{"foo", "tpm0", "http:", "emulator2", "emulator2:/x", "emulator:", "simulator", "UNIX:/x", " ", ":"} {
+		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), nameForms) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := Open("http://localhost/tpm"); err == nil || !strings.Contains(err.Error(), nameForms) {
+		t.Error(err)
+	}
+}
+
+func TestOpenUnnamed(t *testing.T) {
+	o := opener{waits: defaultWaits(), devices: t.TempDir()}
+	t.Setenv(EnvName, "")
+	t.Setenv("HOME", t.TempDir()) // where an emulator would go
+	_, err := o.open("")
+	wantError(t, err, ErrNoTPM, "firmware", "emulator is for trying out")
+	for _, node := range []string{"tpm10", "tpm1", "tpm0", "tpmrm0"} { // better and better
+		path := filepath.Join(o.devices, node)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = o.open("")
+		wantError(t, err, ErrNoTPM, "open TPM "+path+":")
+	}
+	t.Setenv(EnvName, "/dev/null")
+	_, err = o.open("")
+	wantError(t, err, ErrNoTPM, "open TPM ($TPMKEY_TPM) /dev/null: ")
+	t.Setenv(EnvName, "nonsense")
+	if _, err = o.open(""); err == nil || !strings.Contains(err.Error(), EnvName) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,194 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"maclef/internal/tpmtest"
+)
+
+// impatient gives up soon.
+func impatient() opener {
+	w := defaultWaits()
+	w.probe, w.command = 300*time.Millisecond, 300*time.Millisecond
+	return opener{waits: w, devices: "/dev"}
+}
+
+// wantError checks an error's kind and words.
+func wantError(t *testing.T, err error, want error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, want) || kind(err) == "other" {
+		t.Errorf("got %v, want it to be: %v", err, want)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %q", err, word)
+		}
+	}
+}
+
+func TestSocket(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Tutorial)
+	for range 3 {
+		d := mustOpen(t, s.Socket)
+		release, err := d.Acquire()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(alive(d), alive(d)); err != nil || d.Name() != s.Socket || d.Emulator() {
+			t.Error(err, d.Name())
+		}
+		if d.SetupNeeded() || d.SetupDone() == nil || d.Restart() == nil || d.Activate() == nil {
+			t.Error("somebody's TPM can be set up like the emulator")
+		}
+		release()
+		d.Close()
+	}
+}
+
+func TestSocketTPM20(t *testing.T) {
+	d := mustOpen(t, tpmtest.Start(t, tpmtest.TPM20).Socket)
+	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
+	rsp, err := d.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8})
+	if err != nil || len(rsp) != 20 {
+		t.Errorf("%x %v", rsp, err)
+	}
+}
+
+func TestSocketTCP(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Fresh)
+	address := peer(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+		swtpm, err := net.Dial("unix", strings.TrimPrefix(s.Socket, "unix:"))
+		if err != nil {
+			return
+		}
+		defer swtpm.Close()
+		go io.Copy(swtpm, c)
+		io.Copy(c, swtpm)
+	})
+	if err := alive(mustOpen(t, "tcp:"+address)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSocketBusy(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Fresh)
+	d := mustOpen(t, s.Socket)
+	_, err := impatient().open(s.Socket)
+	wantError(t, err, ErrBusy, "another program", "300ms")
+	// Fill the queue, so that not even connecting works.
+	for range 8 {
+		if c, err := net.Dial("unix", strings.TrimPrefix(s.Socket, "unix:")); err == nil {
+			defer c.Close()
+		}
+	}
+	_, err = impatient().open(s.Socket)
+	wantError(t, err, ErrBusy, "waiting for it already")
+	if err := alive(d); err != nil {
+		t.Error("the one who was first:", err)
+	}
+}
+
+func TestSocketControlChannel(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Fresh)
+	_, err := impatient().open("unix:" + s.Control)
+	wantError(t, err, ErrNoTPM, "control channel")
+}
+
+func TestSocketNobodyThere(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"unix:" + dir + "/none", "unix:" + file, "unix:" + dir, "unix:", "unix:" + dir + "/" + strings.Repeat("l", 150),
+		"unix:" + file + "/in/" + strings.Repeat("l", 150),
+		"tcp:127.0.0.1:1", "tcp:127.0.0.1", "tcp:", "tcp:127.0.0.1:99999", "tcp:no.such.host.invalid:2321",
+	} {
+		_, err := impatient().open(name)
+		wantError(t, err, ErrNoTPM, name)
+	}
+}
+
+func TestSocketLongPath(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Fresh)
+	long := filepath.Join(s.Dir, strings.Repeat("l", 150))
+	if err := os.Rename(filepath.Join(s.Dir, "sock"), long); err != nil {
+		t.Fatal(err)
+	}
+	if err := alive(mustOpen(t, "unix:"+long)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSocketTPMKilled(t *testing.T) {
+	s := tpmtest.Start(t, tpmtest.Fresh)
+	d := mustOpen(t, s.Socket)
+	s.Kill()
+	wantError(t, alive(d), ErrGone, s.Socket)
+	_, err := impatient().open(s.Socket)
+	wantError(t, err, ErrNoTPM, "is swtpm running")
+	s.Restart()
+	wantError(t, alive(d), ErrGone)
+	if err := alive(mustOpen(t, s.Socket)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSendChecksCommands(t *testing.T) {
+	d := mustOpen(t, tpmtest.Start(t, tpmtest.Fresh).Socket)
+	for _, cmd := range [][]byte{nil, probeCommand[:9], probeCommand[:17], append(probeCommand[:], 0), make([]byte, maxSize+1)} {
+		if _, err := d.Send(cmd); kind(err) != "other" {
+			t.Errorf("%x: %v", cmd, err)
+		}
+	}
+	if err := errors.Join(alive(d), d.Close()); err != nil {
+		t.Error(err)
+	}
+	wantError(t, alive(d), ErrGone, "closed")
+}
+
+func TestSocketPermission(t *testing.T) {
+	path := filepath.Join(publicDir(t), "s")
+	peer(t, "unix", path, answering(good))
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	p := startUser(t, "unix:"+path, asNobody)
+	p.want("open permission open TPM unix:"+path+": no permission: become a user", p.answer())
+}
+
+// loopback is a foreign transport.
+type loopback struct{ answers [][]byte }
+
+func (l *loopback) Close() error { return nil }
+func (l *loopback) Send([]byte) ([]byte, error) {
+	answer := l.answers[0]
+	l.answers = l.answers[1:]
+	if answer == nil {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return answer, nil
+}
+
+func TestWrap(t *testing.T) {
+	d := Wrap(&loopback{[][]byte{[]byte(good), nil, {}, []byte(good)[:9], []byte(good + "x"), []byte(good)}}, "mine")
+	for i, want := range []string{"ok", "gone", "gone", "gone", "gone", "ok"} {
+		rsp, err := d.Send(probeCommand[:])
+		if kind(err) != want || err == nil && !bytes.Equal(rsp, []byte(good)) {
+			t.Errorf("answer %d: %q %v", i, rsp, err)
+		}
+	}
+	if d.Name() != "mine" || d.Emulator() || d.Close() != nil {
+		t.Error(d.Name())
+	}
+}

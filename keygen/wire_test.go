@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// A wire stands between commands and their TPM, and breaks when a certain TPM
+// command comes.
+type wire struct {
+	target  string // socket of the TPM
+	ordinal uint32 // that of the command
+	hangUp  bool   // else it leaves the command unanswered
+
+	once    sync.Once
+	arrived chan struct{} // closed when the command has come
+}
+
+// Ordinals of TPM 1.2. TPM Main Part 2, section 17.
+var ordinals = map[string]uint32{
+	"TakeOwnership": 0x0d, "UnBind": 0x1e, "CreateWrapKey": 0x1f, "Sign": 0x3c, "LoadKey2": 0x41, "GetRandom": 0x46,
+}
+
+// scriptWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
+// $TPMKEY_TPM leads through a wire that breaks at this TPM command. "wire await"
+// waits until it has come.
+func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
+	w, _ := ts.Value(keyWire).(**wire)
+	if !neg && len(args) == 1 && args[0] == "await" {
+		select {
+		case <-(*w).arrived:
+		case <-time.After(20 * time.Second):
+			ts.Fatalf("the command never came")
+		}
+		return
+	}
+	if neg || len(args) != 2 || ordinals[args[1]] == 0 {
+		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await")
+	}
+	*w = &wire{
+		target: ts.Getenv("SOCKET"), ordinal: ordinals[args[1]], hangUp: args[0] == "hangup",
+		arrived: make(chan struct{}),
+	}
+	path := filepath.Join(filepath.Dir((*w).target), args[0]+args[1])
+	os.Remove(path) // of the wire before
+	listener, err := net.Listen("unix", path)
+	ts.Check(err)
+	ts.Defer(func() { listener.Close() })
+	go (*w).serve(listener)
+	ts.Setenv("TPMKEY_TPM", "unix:"+path)
+}
+
+func (w *wire) serve(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go w.pass(client)
+	}
+}
+
+// pass carries commands and responses of one client.
+func (w *wire) pass(client net.Conn) {
+	defer client.Close()
+	tpm, err := net.Dial("unix", w.target)
+	if err != nil {
+		return
+	}
+	defer tpm.Close()
+	for {
+		cmd, err := readMessage(client)
+		if err != nil {
+			return
+		}
+		if binary.BigEndian.Uint32(cmd[6:]) == w.ordinal {
+			w.once.Do(func() { close(w.arrived) })
+			if !w.hangUp {
+				io.Copy(io.Discard, client) // until it gives up
+			}
+			return
+		}
+		if _, err := tpm.Write(cmd); err != nil {
+			return
+		}
+		rsp, err := readMessage(tpm)
+		if err != nil {
+			return
+		}
+		if _, err := client.Write(rsp); err != nil {
+			return
+		}
+	}
+}
+
+// readMessage reads a command or a response: tag, size, ordinal or result, rest.
+func readMessage(r io.Reader) ([]byte, error) {
+	head := make([]byte, 10)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return nil, err
+	}
+	rest := make([]byte, max(10, binary.BigEndian.Uint32(head[2:]))-10)
+	_, err := io.ReadFull(r, rest)
+	return append(head, rest...), err
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+
+	"maclef/tpmkey"
+)
+
+// An ailment is why the key does not sign. It stays the same while a TPM gives
+// the same kind of error, whatever numbers are in its text.
+type ailment struct {
+	kind     any // a sentinel of package tpmkey or a text; nil while the key signs
+	failures int // handshakes that failed of it
+}
+
+var kinds = []error{
+	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone,
+	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
+}
+
+func kindOf(err error) any {
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return kind
+		}
+	}
+	return err.Error()
+}
+
+// keyFailed tells why a handshake could not be signed: at the first one, and
+// whenever the reason is another.
+func (j *journal) keyFailed(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	kind := kindOf(err)
+	if kind != j.ailment.kind {
+		j.tellFailures("before")
+		text := printable(err.Error(), 500)
+		if kind == any(tpmkey.ErrGone) {
+			text += " (start tlsdemo again when the TPM is back)"
+		}
+		j.write("handshakes fail, the key does not sign: %s", text)
+		j.ailment = ailment{kind: kind}
+	}
+	j.ailment.failures++
+}
+
+// keyWorks tells that the key signs again, if c shows it.
+func (j *journal) keyWorks(c *conn) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if c.sample.number == 0 || j.ailment.kind == nil {
+		return
+	}
+	j.tellFailures("meanwhile")
+	j.write("the key signs again")
+	j.ailment = ailment{}
+}
+
+// tellFailures tells how many handshakes failed of one reason.
+func (j *journal) tellFailures(when string) {
+	if j.ailment.failures > 0 {
+		j.write("%s failed %s", counted(j.ailment.failures, "handshake"), when)
+		j.ailment.failures = 0
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// A chart is the signature times as bars, in units of its SVG.
+type chart struct {
+	Bars  []bar
+	Lines []line // at round times, from below
+	// The median, where there are bars.
+	MedianY  float64
+	From, To int  // numbers of the first and last signature
+	OwnShown bool // whether one of the bars is this connection's
+	Desc     string
+}
+
+type bar struct {
+	X, Y, Width, Height float64
+	Title               string
+	Own                 bool // of the connection that the page is for
+}
+
+type line struct {
+	Y     float64
+	Label string
+}
+
+// The drawing's size and its plot, which the template knows, too.
+const (
+	plotLeft, plotRight = 64.0, 712.0
+	plotTop, plotBottom = 16.0, 196.0
+)
+
+func newChart(rep *report) *chart {
+	samples := rep.samples
+	c := &chart{Desc: "No signature yet."}
+	if len(samples) == 0 {
+		return c
+	}
+	top, step := scale(inMS(rep.Spread.Slowest))
+	y := func(ms float64) float64 { return round(plotBottom - ms/top*(plotBottom-plotTop)) }
+	for i := 0; float64(i)*step <= top*1.001; i++ {
+		ms := float64(i) * step
+		c.Lines = append(c.Lines, line{y(ms), strconv.FormatFloat(round(ms), 'f', -1, 64) + " ms"})
+	}
+	slot := (plotRight - plotLeft) / float64(slots(len(samples)))
+	for i, s := range samples {
+		at := y(inMS(s.took))
+		c.Bars = append(c.Bars, bar{
+			X: round(plotLeft + slot*(float64(i)+0.14)), Y: at,
+			Width: round(slot * 0.72), Height: round(plotBottom - at),
+			Title: fmt.Sprintf("signature %d: %s", s.number, milliseconds(s.took)),
+			Own:   s.number == rep.Connection.Number,
+		})
+	}
+	c.OwnShown = slices.ContainsFunc(c.Bars, func(b bar) bool { return b.Own })
+	c.MedianY = y(inMS(rep.Spread.Median))
+	c.From, c.To = samples[0].number, samples[len(samples)-1].number
+	c.Desc = fmt.Sprintf("Bars for the last %s: median %s, fastest %s, slowest %s.", counted(len(samples), "signature"),
+		milliseconds(rep.Spread.Median), milliseconds(rep.Spread.Fastest), milliseconds(rep.Spread.Slowest))
+	return c
+}
+
+// slots is how many bars there is room for: few at first, so that they are not
+// lost in the width.
+func slots(n int) int {
+	for _, room := range []int{25, 50} {
+		if n <= room {
+			return room
+		}
+	}
+	return history
+}
+
+// scale returns the top of an axis for values up to highest, and the distance
+// of its lines, four at most: 1, 2 or 5 times a power of ten.
+func scale(highest float64) (top, step float64) {
+	highest = max(highest, 0.001)
+	for power := math.Pow(10, math.Floor(math.Log10(highest))-1); ; power *= 10 {
+		for _, factor := range []float64{1, 2, 5} {
+			step = power * factor
+			if lines := math.Ceil(highest / step); lines <= 4 {
+				return lines * step, step
+			}
+		}
+	}
+}
+
+func round(v float64) float64 { return math.Round(v*1000) / 1000 }

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A report is what the server tells of itself to one request: on the page, as
+// text, and as it stands as JSON.
+type report struct {
+	Connection  connection  `json:"connection"`
+	Certificate certificate `json:"certificate"`
+	Key         keyReport   `json:"key"`
+	TPM         tpmReport   `json:"tpm"`
+	Handshakes  handshakes  `json:"handshakes"`
+	Signatures  signatures  `json:"signatures"`
+	Started     time.Time   `json:"started"`
+
+	// For the page and the text only.
+	Own     time.Duration `json:"-"` // of this connection's signature
+	Spread  spread        `json:"-"`
+	samples []sample
+}
+
+type connection struct {
+	TLS       string  `json:"tls"`  // "TLS 1.2"
+	HTTP      string  `json:"http"` // "HTTP/2.0"
+	Cipher    string  `json:"cipher"`
+	Resumed   bool    `json:"resumed"`
+	Signature string  `json:"signature_algorithm,omitempty"` // absent where resumed
+	ChipMS    float64 `json:"chip_ms,omitempty"`
+	Number    int     `json:"signature_number,omitempty"`
+	Client    string  `json:"client"`
+}
+
+type certificate struct {
+	File      string    `json:"file"`
+	Subject   string    `json:"subject"`
+	Issuer    string    `json:"issuer"`
+	Names     []string  `json:"names"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	SHA256    string    `json:"sha256"` // as browsers show it
+	Key       string    `json:"key"`
+
+	selfSigned bool
+	lifetime   lifetime
+}
+
+type keyReport struct {
+	File string `json:"file"`
+	Kind string `json:"kind"`
+}
+
+type tpmReport struct {
+	Text     string `json:"text"` // "TPM 1.2 IFX 3.17"
+	Name     string `json:"name"`
+	Family   string `json:"family"`
+	Vendor   string `json:"vendor,omitempty"`
+	Firmware string `json:"firmware,omitempty"`
+	Software bool   `json:"software"` // protects nothing
+}
+
+type handshakes struct {
+	Complete int `json:"complete"`
+	Signed   int `json:"signed"`
+	Resumed  int `json:"resumed"`
+	Failed   int `json:"failed"`     // by the client
+	Unsigned int `json:"not_signed"` // because the key could not sign
+}
+
+// signatures are the times of the latest, in milliseconds, oldest first, with
+// the wait for other users of the TPM.
+type signatures struct {
+	Total    int       `json:"total"`
+	MedianMS float64   `json:"median_ms"`
+	FastMS   float64   `json:"fastest_ms"`
+	SlowMS   float64   `json:"slowest_ms"`
+	LatestMS []float64 `json:"latest_ms"`
+}
+
+func (s *server) report(r *http.Request) *report {
+	rep := &report{
+		Connection:  connectionOf(r),
+		Certificate: s.certificate(time.Now()),
+		Key:         keyReport{File: printable(s.keyName, 200), Kind: s.keyText},
+		TPM: tpmReport{
+			Text: s.chip(), Name: s.status.Name, Family: s.status.Family,
+			Vendor: s.status.Vendor, Firmware: s.status.Firmware, Software: s.software(),
+		},
+		Started: s.stats.started.UTC().Truncate(time.Second),
+		Own:     clientOfRequest(r).sample.took,
+	}
+	rep.countStats(s.stats)
+	return rep
+}
+
+func (rep *report) countStats(s *stats) {
+	t, total, samples := s.snapshot()
+	rep.samples, rep.Spread = samples, spreadOf(samples)
+	rep.Handshakes = handshakes{t.signed + t.resumed, t.signed, t.resumed, t.failed, t.unsigned}
+	rep.Signatures = signatures{
+		Total: total, MedianMS: inMS(rep.Spread.Median),
+		FastMS: inMS(rep.Spread.Fastest), SlowMS: inMS(rep.Spread.Slowest),
+		LatestMS: make([]float64, len(samples)),
+	}
+	for i, one := range samples {
+		rep.Signatures.LatestMS[i] = inMS(one.took)
+	}
+}
+
+func clientOfRequest(r *http.Request) *conn { return r.Context().Value(connKey{}).(*conn) }
+
+func connectionOf(r *http.Request) connection {
+	c := clientOfRequest(r)
+	return connection{
+		TLS:       tls.VersionName(r.TLS.Version),
+		HTTP:      r.Proto,
+		Cipher:    tls.CipherSuiteName(r.TLS.CipherSuite),
+		Resumed:   r.TLS.DidResume,
+		Signature: c.algorithm,
+		ChipMS:    inMS(c.sample.took),
+		Number:    c.sample.number,
+		Client:    r.RemoteAddr,
+	}
+}
+
+func (id *identity) certificate(now time.Time) certificate {
+	leaf := id.cert.Leaf
+	names := append([]string{}, leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return certificate{
+		File: printable(id.certName, 200), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: names,
+		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+		SHA256: fingerprint(leaf.Raw), Key: id.keyText,
+		selfSigned: leaf.CheckSignatureFrom(leaf) == nil || string(leaf.RawIssuer) == string(leaf.RawSubject),
+		lifetime:   validity(leaf, now),
+	}
+}
+
+// fingerprint is the SHA-256 of a certificate as browsers write it.
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return strings.ReplaceAll(fmt.Sprintf("% X", sum[:]), " ", ":")
+}
+
+// inMS is a duration in milliseconds, rounded to microseconds.
+func inMS(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"maclef/internal/cli"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// TestMain lets the test program be tlsdemo itself.
+func TestMain(m *testing.M) {
+	if os.Getenv("TLSDEMO_RUN") == "1" {
+		os.Exit(cli.Main("tlsdemo", run))
+	}
+	os.Exit(m.Run())
+}
+
+// A rig is a software TPM, a key of it, and a certificate of that.
+type rig struct {
+	t         *testing.T
+	swtpm     *tpmtest.SWTPM
+	key, cert string // paths
+	roots     *x509.CertPool
+}
+
+// capVersion is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
+// 7.1 (TPM_GetCapability).
+var capVersion = [18]byte{1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
+
+// newRig takes a recorded key whose SRK has the empty password; keySecret is
+// nil for a key without one.
+func newRig(t *testing.T, fixture string, keySecret []byte) *rig {
+	t.Helper()
+	r := &rig{t: t, swtpm: tpmtest.Start(t, tpmtest.Tutorial), key: tpmtest.FixturePath(t, "tpm12-tutorial/"+fixture)}
+	r.swtpm.Send(capVersion[:]) // its first answer can take seconds
+	tpm := r.open()
+	defer tpm.Close()
+	opts := &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)}
+	if keySecret != nil {
+		opts.Key = tpmkey.Password(keySecret)
+	}
+	key, err := tpm.LoadFile(r.key, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cert = filepath.Join(t.TempDir(), "moncert")
+	r.roots = writeCertificate(t, r.cert, key, x509.SHA256WithRSA)
+	return r
+}
+
+func (r *rig) open() *tpmkey.TPM {
+	r.t.Helper()
+	tpm, err := tpmkey.Open(r.swtpm.Socket)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return tpm
+}
+
+// writeCertificate makes a certificate for localhost, signed by key itself.
+func writeCertificate(t *testing.T, path string, key *tpmkey.Key, algorithm x509.SignatureAlgorithm) *x509.CertPool {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber:       big.NewInt(42),
+		Subject:            pkix.Name{CommonName: "localhost", Organization: []string{"Ma <b>clef</b> & Cie"}},
+		DNSNames:           []string{"localhost"},
+		IPAddresses:        []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		NotBefore:          time.Now().Add(-time.Hour),
+		NotAfter:           time.Now().Add(365 * 24 * time.Hour),
+		SignatureAlgorithm: algorithm,
+		ExtKeyUsage:        []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	return roots
+}
+
+// args is a command line that uses the rig, followed by more.
+func (r *rig) args(more ...string) []string {
+	return append([]string{"-tpm", r.swtpm.Socket, "-srk-pass", "pass:", "-key", r.key, "-cert", r.cert}, more...)
+}
+
+// fails runs the command, which must fail, and returns its error and what it
+// wrote on standard error.
+func (r *rig) fails(args ...string) (error, string) {
+	r.t.Helper()
+	var stdout, stderr bytes.Buffer
+	err := run(args, strings.NewReader(""), &stdout, &stderr)
+	if err == nil {
+		r.t.Fatalf("no error; it said %q", stderr.String())
+	}
+	if stdout.Len() > 0 {
+		r.t.Errorf("standard output: %q", stdout.String())
+	}
+	return err, stderr.String()
+}
+
+// A running server of this process.
+type running struct {
+	*rig
+	server *server
+	addr   string // host and port
+	log    *safeBuffer
+}
+
+// serve runs a server until the end of the test; change alters its limits.
+func (r *rig) serve(change func(*limits)) *running {
+	t := r.t
+	t.Helper()
+	log := new(safeBuffer)
+	env := cli.NewEnv("tlsdemo", strings.NewReader(""), io.Discard, log)
+	o, err := parse(env, r.args())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpm := r.open()
+	id, err := identify(env, tpm, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounds := defaultLimits()
+	if change != nil {
+		change(&bounds)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := &running{r, newServer(id, bounds, log), listener.Addr().String(), log}
+	stop, done := make(chan struct{}), make(chan error)
+	go func() { done <- run.server.serve(listener, stop) }()
+	t.Cleanup(func() {
+		close(stop)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		tpm.Close()
+	})
+	return run
+}
+
+// client is a new one that trusts the certificate and has no connection yet.
+func (r *rig) client() *http.Client {
+	transport := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: r.roots, ServerName: "localhost"},
+		ForceAttemptHTTP2: true,
+	}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+}
+
+// get fetches a page and returns the answer with its body read.
+func (r *running) get(c *http.Client, path, accept string) (*http.Response, string) {
+	r.t.Helper()
+	return r.do(c, http.MethodGet, path, accept)
+}
+
+func (r *running) do(c *http.Client, method, path, accept string) (*http.Response, string) {
+	r.t.Helper()
+	req, err := http.NewRequest(method, "https://"+r.addr+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	rsp, err := c.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	body, err := io.ReadAll(rsp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return rsp, string(body)
+}
+
+// safeBuffer is written by the server while a test reads it.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// await returns the log as soon as it has a text, which it must soon.
+func (s *safeBuffer) await(t *testing.T, text string) string {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if log := s.String(); strings.Contains(log, text) {
+			return log
+		}
+	}
+	t.Fatalf("%q does not come in\n%s", text, s)
+	return ""
+}

@@ -13,8 +13,9 @@ type chart struct {
 	Lines []line // at round times, from below
 	// The median, where there are bars.
 	MedianY  float64
-	From, To int  // numbers of the first and last signature
-	OwnShown bool // whether one of the bars is this connection's
+	From, To int     // numbers of the first and last signature
+	End      float64 // where the last bar ends
+	OwnShown bool    // whether one of the bars is this connection's
 	Desc     string
 }
 
@@ -22,6 +23,7 @@ type bar struct {
 	X, Y, Width, Height float64
 	Title               string
 	Own                 bool // of the connection that the page is for
+	Over                bool // higher than the chart
 }
 
 type line struct {
@@ -41,13 +43,14 @@ func newChart(rep *report) *chart {
 	if len(samples) == 0 {
 		return c
 	}
-	top, step := scale(inMS(rep.Spread.Slowest))
-	y := func(ms float64) float64 { return round(plotBottom - ms/top*(plotBottom-plotTop)) }
+	// One signature that had to wait must not press all the others flat.
+	top, step := scale(inMS(min(rep.Spread.Slowest, 5*rep.Spread.Median)))
+	y := func(ms float64) float64 { return round(plotBottom - min(ms/top, 1)*(plotBottom-plotTop)) }
 	for i := 0; float64(i)*step <= top*1.001; i++ {
 		ms := float64(i) * step
 		c.Lines = append(c.Lines, line{y(ms), strconv.FormatFloat(round(ms), 'f', -1, 64) + " ms"})
 	}
-	slot := (plotRight - plotLeft) / float64(slots(len(samples)))
+	slot := (plotRight - plotLeft) / float64(max(len(samples), 25))
 	for i, s := range samples {
 		at := y(inMS(s.took))
 		c.Bars = append(c.Bars, bar{
@@ -55,25 +58,16 @@ func newChart(rep *report) *chart {
 			Width: round(slot * 0.72), Height: round(plotBottom - at),
 			Title: fmt.Sprintf("signature %d: %s", s.number, milliseconds(s.took)),
 			Own:   s.number == rep.Connection.Number,
+			Over:  inMS(s.took) > top,
 		})
 	}
+	c.End = round(plotLeft + slot*float64(len(samples)))
 	c.OwnShown = slices.ContainsFunc(c.Bars, func(b bar) bool { return b.Own })
 	c.MedianY = y(inMS(rep.Spread.Median))
 	c.From, c.To = samples[0].number, samples[len(samples)-1].number
 	c.Desc = fmt.Sprintf("Bars for the last %s: median %s, fastest %s, slowest %s.", counted(len(samples), "signature"),
 		milliseconds(rep.Spread.Median), milliseconds(rep.Spread.Fastest), milliseconds(rep.Spread.Slowest))
 	return c
-}
-
-// slots is how many bars there is room for: few at first, so that they are not
-// lost in the width.
-func slots(n int) int {
-	for _, room := range []int{25, 50} {
-		if n <= room {
-			return room
-		}
-	}
-	return history
 }
 
 // scale returns the top of an axis for values up to highest, and the distance

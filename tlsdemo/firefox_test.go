@@ -49,7 +49,7 @@ func TestFirefox(t *testing.T) {
 	if picture == "" {
 		picture = filepath.Join(t.TempDir(), "page.png")
 	}
-	p.photograph(firefox, picture, firstRun)
+	p.photograph(firefox, picture, "1000,1420", firstRun)
 	log := p.log.await(t, "Firefox/")
 	line := regexp.MustCompile(`(?m)^.* GET / 200 TLS 1\.2 TLS_ECDHE_RSA_\S+ rsa_pkcs1_sha\d+ .* "Mozilla/5\.0 [^"]*Firefox/[^"]*"$`)
 	if !line.MatchString(log) {
@@ -58,8 +58,9 @@ func TestFirefox(t *testing.T) {
 	checkPicture(t, picture)
 }
 
-// photograph has Firefox write a picture of the page.
-func (p *process) photograph(firefox, picture, prefs string) {
+// photograph has Firefox write a picture of the page in a window of size
+// "WIDTH,HEIGHT".
+func (p *process) photograph(firefox, picture, size, prefs string) {
 	t := p.t
 	t.Helper()
 	os.Remove(picture)
@@ -67,7 +68,7 @@ func (p *process) photograph(firefox, picture, prefs string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, firefox, "--headless", "--no-remote", "--profile", profile,
-		"--window-size", "1000,1400", "--screenshot", picture, "https://"+p.addr+"/")
+		"--window-size", size, "--screenshot", picture, "https://"+p.addr+"/")
 	cmd.Env = append(os.Environ(), "HOME="+profile, "MOZ_CRASHREPORTER_DISABLE=1")
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {

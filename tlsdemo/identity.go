@@ -83,16 +83,17 @@ func certFile(name string) string {
 
 // String names key and TPM in a few words.
 func (id *identity) String() string {
-	return fmt.Sprintf("%s (%s, %s)", printable(id.keyName, 200), id.keyText, id.chip())
+	text := fmt.Sprintf("%s (%s, %s", printable(id.keyName, 200), id.keyText, id.model())
+	if id.software() {
+		text += ", software"
+	}
+	return text + ")"
 }
 
-// chip names the TPM: "TPM 1.2 IFX 3.17".
-func (id *identity) chip() string {
+// model names the TPM: "TPM 1.2 IFX 3.17".
+func (id *identity) model() string {
 	plain := *id.status
 	plain.Emulator = false // said in other words
-	if id.software() {
-		return plain.String() + ", software"
-	}
 	return plain.String()
 }
 

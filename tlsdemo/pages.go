@@ -31,7 +31,8 @@ type page struct {
 }
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"ms": milliseconds,
+	"ms":    milliseconds,
+	"split": strings.Split,
 }).Parse(pageHTML))
 
 // policy is the Content-Security-Policy: nothing but the page's own style.
@@ -82,11 +83,7 @@ func (s *server) answer(r *http.Request) answer {
 		}
 		return answer{http.StatusOK, plainText, []byte(s.report(r).text())}
 	case "/status":
-		body, err := json.MarshalIndent(s.report(r), "", "  ")
-		if err != nil {
-			return s.broken(err)
-		}
-		return answer{http.StatusOK, "application/json", append(body, '\n')}
+		return s.json(r)
 	case "/favicon.ico":
 		return answer{http.StatusOK, "image/svg+xml", icon}
 	}
@@ -100,6 +97,17 @@ func (s *server) html(r *http.Request) answer {
 		return s.broken(err)
 	}
 	return answer{http.StatusOK, "text/html; charset=utf-8", b.Bytes()}
+}
+
+func (s *server) json(r *http.Request) answer {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(s.report(r)); err != nil {
+		return s.broken(err)
+	}
+	return answer{http.StatusOK, "application/json", b.Bytes()}
 }
 
 func (s *server) broken(err error) answer {
@@ -129,7 +137,7 @@ func (s *server) logRequest(r *http.Request, status int) {
 	if !c.Resumed {
 		signature = c.Signature + " " + milliseconds(clientOfRequest(r).sample.took)
 	}
-	agent := `"` + printable(r.UserAgent(), 200) + `"`
+	agent := `"` + strings.ReplaceAll(printable(r.UserAgent(), 200), `"`, "'") + `"`
 	path := strings.ReplaceAll(printable(r.URL.EscapedPath(), 200), " ", "%20")
 	s.journal.line("%s %s %s %d %s %s %s %s", r.RemoteAddr,
 		printable(r.Method, 20), path, status, c.TLS, c.Cipher, signature, agent)

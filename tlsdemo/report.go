@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -88,9 +89,9 @@ func (s *server) report(r *http.Request) *report {
 	rep := &report{
 		Connection:  connectionOf(r),
 		Certificate: s.certificate(time.Now()),
-		Key:         keyReport{File: printable(s.keyName, 200), Kind: s.keyText},
+		Key:         keyReport{File: baseName(s.keyName), Kind: s.keyText},
 		TPM: tpmReport{
-			Text: s.chip(), Name: s.status.Name, Family: s.status.Family,
+			Text: s.model(), Name: s.status.Name, Family: s.status.Family,
 			Vendor: s.status.Vendor, Firmware: s.status.Firmware, Software: s.software(),
 		},
 		Started: s.stats.started.UTC().Truncate(time.Second),
@@ -137,13 +138,16 @@ func (id *identity) certificate(now time.Time) certificate {
 		names = append(names, ip.String())
 	}
 	return certificate{
-		File: printable(id.certName, 200), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: names,
+		File: baseName(id.certName), Subject: leaf.Subject.String(), Issuer: leaf.Issuer.String(), Names: names,
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 		SHA256: fingerprint(leaf.Raw), Key: id.keyText,
 		selfSigned: leaf.CheckSignatureFrom(leaf) == nil || string(leaf.RawIssuer) == string(leaf.RawSubject),
 		lifetime:   validity(leaf, now),
 	}
 }
+
+// baseName is all that clients learn of where a file is.
+func baseName(path string) string { return printable(filepath.Base(path), 200) }
 
 // fingerprint is the SHA-256 of a certificate as browsers write it.
 func fingerprint(der []byte) string {

@@ -23,7 +23,7 @@ func (rep *report) text() string {
 		"SHA-256", cert.SHA256,
 		"key", cert.Key)
 	section(&b, "TPM",
-		"", rep.TPM.Text,
+		"model", rep.TPM.Text,
 		"opened as", printable(rep.TPM.Name, 300),
 		"", rep.warning())
 	section(&b, "Since "+rep.Started.Format("2006-01-02 15:04 MST"),

@@ -50,15 +50,23 @@ func isHTTP(record tls.RecordHeaderError) bool {
 	return false
 }
 
-// printable makes foreign text fit for a line of the log: at most limit bytes,
-// what does not print as its escape.
+// printable makes foreign text fit for one line: at most limit bytes, what does
+// not print as its escape.
 func printable(text string, limit int) string {
 	cut := ""
 	if len(text) > limit {
 		text, cut = strings.ToValidUTF8(text[:limit], ""), "…"
 	}
-	quoted := strconv.Quote(text)
-	return quoted[1:len(quoted)-1] + cut
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String() + cut
 }
 
 // milliseconds writes a duration as "2.31 ms", with three digits that count.

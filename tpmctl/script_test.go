@@ -66,11 +66,6 @@ var states = map[string]tpmtest.State{
 	"disabled": tpmtest.Disabled, "deactivated": tpmtest.Deactivated, "tpm20": tpmtest.TPM20,
 }
 
-// getVersion is TPM_GetCapability for TPM_CAP_VERSION. The first command that a
-// software TPM gets waits for its self-test, on a loaded machine longer than
-// commands wait for a TPM that may be busy.
-var getVersion = []byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0}
-
 // scriptTPM is "tpm STATE": start a software TPM, which $TPMKEY_TPM names from
 // then on; $SOCKET is the path of its socket.
 func scriptTPM(ts *testscript.TestScript, neg bool, args []string) {
@@ -79,9 +74,6 @@ func scriptTPM(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tpm STATE")
 	}
 	s := tpmtest.Start(ts.Value(keyTB).(testing.TB), state)
-	if args[0] != "tpm20" {
-		s.Send(getVersion)
-	}
 	ts.Setenv("TPMKEY_TPM", s.Socket)
 	ts.Setenv("SOCKET", strings.TrimPrefix(s.Socket, "unix:"))
 }

@@ -12,15 +12,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A wire stands between commands and their TPM, and breaks when a certain TPM
+// A wire stands between commands and their TPM, and fails when a certain TPM
 // command comes.
 type wire struct {
 	target  string // socket of the TPM
 	ordinal uint32 // that of the command
-	hangUp  bool   // else it leaves the command unanswered
+	hangUp  bool   // else it holds the command back
 
-	once    sync.Once
-	arrived chan struct{} // closed when the command has come
+	once     sync.Once
+	arrived  chan struct{} // closed when the command has come
+	released chan struct{} // closed when it may go on
 }
 
 // Ordinals of TPM 1.2. TPM Main Part 2, section 17.
@@ -29,8 +30,8 @@ var ordinals = map[string]uint32{
 }
 
 // scriptWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
-// $TPMKEY_TPM leads through a wire that breaks at this TPM command. "wire await"
-// waits until it has come.
+// $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command.
+// "wire await" waits until it has come, "wire release" lets it go on.
 func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 	w, _ := ts.Value(keyWire).(**wire)
 	if !neg && len(args) == 1 && args[0] == "await" {
@@ -41,12 +42,16 @@ func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return
 	}
+	if !neg && len(args) == 1 && args[0] == "release" {
+		close((*w).released)
+		return
+	}
 	if neg || len(args) != 2 || ordinals[args[1]] == 0 {
-		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await")
+		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await, wire release")
 	}
 	*w = &wire{
 		target: ts.Getenv("SOCKET"), ordinal: ordinals[args[1]], hangUp: args[0] == "hangup",
-		arrived: make(chan struct{}),
+		arrived: make(chan struct{}), released: make(chan struct{}),
 	}
 	path := filepath.Join(filepath.Dir((*w).target), args[0]+args[1])
 	os.Remove(path) // of the wire before
@@ -82,10 +87,9 @@ func (w *wire) pass(client net.Conn) {
 		}
 		if binary.BigEndian.Uint32(cmd[6:]) == w.ordinal {
 			w.once.Do(func() { close(w.arrived) })
-			if !w.hangUp {
-				io.Copy(io.Discard, client) // until it gives up
+			if w.hangUp || !w.hold(client) {
+				return
 			}
-			return
 		}
 		if _, err := tpm.Write(cmd); err != nil {
 			return
@@ -98,6 +102,24 @@ func (w *wire) pass(client net.Conn) {
 			return
 		}
 	}
+}
+
+// hold waits for the release, and reports false where the client goes first.
+func (w *wire) hold(client net.Conn) bool {
+	gone := make(chan struct{})
+	go func() {
+		client.Read(make([]byte, 1))
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return false
+	case <-w.released:
+	}
+	client.SetReadDeadline(time.Now())
+	<-gone
+	client.SetReadDeadline(time.Time{})
+	return true
 }
 
 // readMessage reads a command or a response: tag, size, ordinal or result, rest.

@@ -1,9 +1,11 @@
 package tpmkey
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"errors"
 	"fmt"
 
 	"maclef/blob"
@@ -32,8 +34,8 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 		return nil, fmt.Errorf("encrypt: %d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
 	}
 	public := file.PublicKey()
-	if public.N.BitLen() < minGoBits {
-		return nil, fmt.Errorf("encrypt: %w", errSmallKey(public))
+	if err := checkGoAccepts(public); err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
 	}
 	var (
 		out []byte
@@ -64,12 +66,18 @@ func MaxMessage(file *blob.Key) int {
 	return file.PublicKey().Size() - 11
 }
 
-// minGoBits is the smallest RSA key that crypto/rsa, and with it crypto/x509
-// and crypto/tls, accepts.
-const minGoBits = 1024
-
-// errSmallKey refuses a key where Go does.
-func errSmallKey(public *rsa.PublicKey) error {
-	return fmt.Errorf("%w: Go refuses RSA keys below %d bits as insecure, and this one has %d; make a larger one (the key itself still signs and decrypts)",
-		ErrNotSupported, minGoBits, public.N.BitLen())
+// checkGoAccepts returns why crypto/rsa, and with it crypto/x509 and crypto/tls,
+// refuses a public key, nil where it does not. It asks Go itself, so that
+// GODEBUG=rsa1024min=0 is honoured: a signature of zeros is wrong, unless the
+// key is refused first.
+func checkGoAccepts(public *rsa.PublicKey) error {
+	err := rsa.VerifyPKCS1v15(public, crypto.SHA1, make([]byte, sha1.Size), make([]byte, public.Size()))
+	switch {
+	case errors.Is(err, rsa.ErrVerification):
+		return nil
+	case public.N.BitLen() < 1024:
+		return fmt.Errorf("%w: Go refuses RSA keys below 1024 bits as insecure, and this one has %d; make a larger one (the key itself still signs and decrypts)",
+			ErrNotSupported, public.N.BitLen())
+	}
+	return fmt.Errorf("%w: Go refuses this key: %w", ErrNotSupported, err)
 }

@@ -38,8 +38,8 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 	if !k.public.Equal(cert.Leaf.PublicKey) {
 		return cert, fmt.Errorf("%w; its subject is %q: make one with certgen", ErrWrongCertificate, cert.Leaf.Subject)
 	}
-	if k.public.N.BitLen() < minGoBits {
-		return cert, errSmallKey(k.public)
+	if err := checkGoAccepts(k.public); err != nil {
+		return cert, err
 	}
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
 		return cert, err

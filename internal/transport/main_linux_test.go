@@ -182,7 +182,8 @@ func killProgram(t *testing.T, dir, program string) {
 	pid := pidOf(t, dir, program)
 	syscall.Kill(pid, syscall.SIGKILL)
 	for {
-		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
 			return // gone, or waiting for its parent
 		}
 		time.Sleep(time.Millisecond)

@@ -1,0 +1,225 @@
+// Package maclef_test runs every command of the README, in its order, as a
+// newcomer would.
+package maclef_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A reader is somebody who types what the README says.
+type reader struct {
+	t    *testing.T
+	dir  string   // where they work
+	env  []string // HOME, PATH, the software TPM
+	port string   // instead of 4433, which may be in use
+}
+
+func newReader(t *testing.T) *reader {
+	t.Helper()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Beside each other: the reader's own module and the clone "../maclef".
+	top := t.TempDir()
+	dir, bin := filepath.Join(top, "work"), filepath.Join(top, "bin")
+	for _, d := range []string{dir, bin} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(root, filepath.Join(top, "maclef")); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", bin, "./keygen", "./certgen", "./tlsdemo", "./tpmctl")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return &reader{t: t, dir: dir, port: freePort(t), env: append(os.Environ(),
+		"HOME="+top, "XDG_STATE_HOME=", "PATH="+bin+":"+os.Getenv("PATH"),
+		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-mod=mod", "GOPROXY=off",
+		"TPMKEY_TPM=emulator", "CI=true", "no_proxy=*",
+	)}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// run runs commands in one shell; what they leave in the background ends with
+// them. It returns standard output.
+func (r *reader) run(commands ...string) string {
+	r.t.Helper()
+	script := "set -e\n" + strings.Join(commands, "\n") + "\n"
+	script = strings.ReplaceAll(script, "4433", r.port)
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir, cmd.Env = r.dir, r.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	timer := time.AfterFunc(2*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	state, err := cmd.Process.Wait() // not cmd.Wait: the background holds the pipes
+	timer.Stop()
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+	cmd.Wait()
+	if err != nil || !state.Success() {
+		r.t.Fatalf("%v, %v\n%s\nstdout:\n%s\nstderr:\n%s", state, err, script, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.String()
+}
+
+// blocks returns the fenced blocks of a language.
+func blocks(readme, language string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(readme, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// typed returns the commands of a console block.
+func typed(block string) []string {
+	var out []string
+	for _, line := range strings.Split(block, "\n") {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			out = append(out, command)
+		}
+	}
+	return out
+}
+
+func TestREADME(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(data)
+	r := newReader(t)
+	n := 0
+	for _, block := range blocks(readme, "console") {
+		commands := typed(block)
+		n += len(commands)
+		switch {
+		case strings.HasPrefix(commands[0], "make"):
+			r.make(commands)
+		case strings.HasPrefix(commands[0], "go mod"):
+			r.library(blocks(readme, "go")[0], commands)
+		default:
+			r.run(commands...)
+		}
+	}
+	n += r.table(readme)
+	if n < 35 {
+		t.Errorf("only %d commands found in the README", n)
+	}
+}
+
+// make checks that a target exists. What it does is run by .ci/run itself, and
+// the installation here, elsewhere.
+func (r *reader) make(commands []string) {
+	r.t.Helper()
+	for _, c := range commands {
+		if c == "make install" {
+			r.run("make --no-print-directory -C ../maclef install DESTDIR=" + r.dir + "/root")
+			if out := r.run("root/usr/local/bin/tpmctl status"); !strings.Contains(out, "TPM 1.2") {
+				r.t.Errorf("installed tpmctl says %q", out)
+			}
+			continue
+		}
+		r.run("make --no-print-directory -n -C ../maclef " + strings.TrimPrefix(c, "make"))
+	}
+}
+
+// table runs the new commands of the table of old ones.
+func (r *reader) table(readme string) int {
+	r.t.Helper()
+	_, table, ok := strings.Cut(readme, "| old | now |\n|---|---|\n")
+	if !ok {
+		r.t.Fatal("the table of old commands is gone")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	n := 0
+	for _, row := range strings.Split(table, "\n") {
+		cells := strings.Split(row, "|")
+		command := strings.Trim(cells[len(cells)-2], " `")
+		r.t.Run(command, func(t *testing.T) { r.row(t, command) })
+		n++
+	}
+	return n
+}
+
+// row runs one of them. Most of their outputs exist by now.
+func (r *reader) row(t *testing.T, command string) {
+	t.Helper()
+	here := *r
+	here.t = t
+	switch {
+	case strings.HasPrefix(command, "tpmctl own"):
+		// The emulator is owned: a person is told so, and loses nothing.
+		here.run("! "+command+" 2>err", "grep 'has an owner already' err")
+	case strings.HasPrefix(command, "tlsdemo"):
+		here.run(command+" &", "curl --silent --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/status")
+	case strings.HasPrefix(command, "keygen -a"):
+		here.run(command + " -key-pass pass:motdepasse -force")
+	case strings.HasPrefix(command, "keygen -w"):
+		here.run(command + " -owner-pass wellknown -force")
+	case strings.HasPrefix(command, "keygen"), strings.HasPrefix(command, "certgen"):
+		here.run(command + " -force")
+	case strings.HasPrefix(command, "tpmctl decrypt"):
+		here.run("rm -f letter.bin", "tpmctl encrypt -key maclef -in letter.txt -out letter.bin", command)
+	default:
+		here.run(command)
+	}
+}
+
+// library builds the README's program in a module of its own, and talks to it.
+func (r *reader) library(program string, commands []string) {
+	r.t.Helper()
+	sum, err := os.ReadFile("go.sum")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"main.go": strings.ReplaceAll(program, "4433", r.port), "go.sum": string(sum), "go.mod": "module example\n\ngo 1.24\n",
+	} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.run(append(commands, "go build -o server .")...)
+	out := r.run("rm -f maclef moncert", "keygen maclef", "certgen", "./server &",
+		fmt.Sprintf("curl --silent --retry 9 --retry-connrefused --cacert moncert -o page -w '%%{http_code} %%{ssl_verify_result}' https://localhost:%s/", r.port))
+	if out != "404 0" { // the program has no handler
+		r.t.Errorf("the library's example answers %q", out)
+	}
+}

@@ -1,0 +1,136 @@
+package tpmkey_test
+
+import (
+	"crypto"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// Ordinals of TPM 1.2, for counting.
+const (
+	ordOIAP     = 0x0a
+	ordUnBind   = 0x1e
+	ordSign     = 0x3c
+	ordLoadKey2 = 0x41
+	ordGetCap   = 0x65
+	ordFlush    = 0xba
+)
+
+// openTapped opens the tutorial's TPM through a tap, as a foreign transport.
+func openTapped(t *testing.T) (*tpmkey.TPM, *tpmtest.Tap) {
+	t.Helper()
+	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := tpmtest.NewTap(dev)
+	tpm, err := tpmkey.OpenTransport(tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tpm.Close() })
+	return tpm, tap
+}
+
+func ordinals(tap *tpmtest.Tap) []uint32 {
+	var out []uint32
+	for _, e := range tap.Exchanges() {
+		out = append(out, e.Ordinal)
+	}
+	return out
+}
+
+func TestCommandsOfASignature(t *testing.T) {
+	tpm, tap := openTapped(t)
+	k := loadFixture(t, tpm, "maclef")
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := []uint32{ordGetCap, ordOIAP, ordLoadKey2, ordSign, ordFlush}
+	if got := ordinals(tap); !slices.Equal(got, want) {
+		t.Errorf("commands %#x, want %#x", got, want)
+	}
+	k = loadFixture(t, tpm, "auth")
+	tap.Reset()
+	if _, err := k.Decrypt(nil, tpmtest.Fixture(t, "tpm12-tutorial/auth.bound"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := ordinals(tap), []uint32{ordOIAP, ordUnBind}; !slices.Equal(got, want) {
+		t.Errorf("commands %#x, want %#x", got, want)
+	}
+}
+
+// What is refused before the TPM sees it sends nothing.
+func TestRefusedWithoutTheTPM(t *testing.T) {
+	tpm, tap := openTapped(t)
+	k := loadFixture(t, tpm, "auth")
+	tap.Reset()
+	k.Sign(nil, make([]byte, 31), crypto.SHA256)
+	k.Sign(nil, make([]byte, 32), nil)
+	k.Decrypt(nil, make([]byte, 3), nil)
+	if n := tap.Count(); n != 0 {
+		t.Errorf("%d commands sent", n)
+	}
+}
+
+// A reply to a command without authorization is covered by no HMAC: only the
+// verification stands between a changed signature and the caller.
+func TestChangedSignatureIsNotReturned(t *testing.T) {
+	tpm, tap := openTapped(t)
+	k := loadFixture(t, tpm, "maclef")
+	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+		if cmd[9] == ordSign && len(rsp) > 100 {
+			rsp[100] ^= 4
+		}
+		return rsp, err
+	}
+	sig, err := k.Sign(nil, make([]byte, 32), crypto.SHA256)
+	if sig != nil || err == nil || !strings.Contains(err.Error(), "faulty") {
+		t.Errorf("%x, %v", sig, err)
+	}
+}
+
+func TestLostConnection(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	tpm, err := tpmkey.Open(sw.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw.Kill()
+	for range 2 {
+		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
+		wantError(t, err, tpmkey.ErrGone)
+	}
+	if err := tpm.Close(); err != nil && !errors.Is(err, tpmkey.ErrGone) {
+		t.Error(err)
+	}
+}
+
+// A failed Open closes what it was given.
+func TestOpenTransportCloses(t *testing.T) {
+	dev := new(deaf)
+	if _, err := tpmkey.OpenTransport(dev); err == nil || !dev.closed {
+		t.Errorf("%v, closed %v", err, dev.closed)
+	}
+	if _, err := tpmkey.OpenTransport(nil); err == nil {
+		t.Error("opened nothing")
+	}
+}
+
+type deaf struct{ closed bool }
+
+func (d *deaf) Send([]byte) ([]byte, error) { return nil, errors.New("deaf") }
+func (d *deaf) Close() error                { d.closed = true; return nil }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,33 +34,39 @@ var ordinals = map[string]uint32{
 // $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command.
 // "wire await" waits until it has come, "wire release" lets it go on.
 func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
-	w, _ := ts.Value(keyWire).(**wire)
-	if !neg && len(args) == 1 && args[0] == "await" {
+	current := ts.Value(keyWire).(**wire)
+	switch words := strings.Join(args, " "); {
+	case neg:
+		ts.Fatalf("unsupported: ! wire")
+	case words == "await" && *current != nil:
 		select {
-		case <-(*w).arrived:
+		case <-(*current).arrived:
 		case <-time.After(20 * time.Second):
 			ts.Fatalf("the command never came")
 		}
-		return
-	}
-	if !neg && len(args) == 1 && args[0] == "release" {
-		close((*w).released)
-		return
-	}
-	if neg || len(args) != 2 || ordinals[args[1]] == 0 {
+	case words == "release" && *current != nil:
+		close((*current).released)
+	case len(args) == 2 && ordinals[args[1]] != 0 && (args[0] == "hangup" || args[0] == "stall"):
+		*current = newWire(ts, args[0] == "hangup", ordinals[args[1]])
+	default:
 		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await, wire release")
 	}
-	*w = &wire{
-		target: ts.Getenv("SOCKET"), ordinal: ordinals[args[1]], hangUp: args[0] == "hangup",
+}
+
+func newWire(ts *testscript.TestScript, hangUp bool, ordinal uint32) *wire {
+	w := &wire{
+		target: ts.Getenv("SOCKET"), ordinal: ordinal, hangUp: hangUp,
 		arrived: make(chan struct{}), released: make(chan struct{}),
 	}
-	path := filepath.Join(filepath.Dir((*w).target), args[0]+args[1])
-	os.Remove(path) // of the wire before
+	path := filepath.Join(filepath.Dir(w.target), "wire")
+	os.Remove(path) // the one before keeps its clients
 	listener, err := net.Listen("unix", path)
 	ts.Check(err)
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	ts.Defer(func() { listener.Close() })
-	go (*w).serve(listener)
+	go w.serve(listener)
 	ts.Setenv("TPMKEY_TPM", "unix:"+path)
+	return w
 }
 
 func (w *wire) serve(listener net.Listener) {

@@ -3,14 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"maclef/blob"
+	"maclef/internal/scripttest"
 	"maclef/internal/tpmtest"
-	"maclef/tpmkey"
 )
 
 func TestMain(m *testing.M) {
@@ -22,21 +21,11 @@ func TestMain(m *testing.M) {
 // TPM, $TPMKEY_TPM names one that does not exist: what works before has touched
 // none.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:   "testdata/script",
-		Setup: setup,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"tpm":    cmdTPM,
-			"tries":  cmdTries,
-			"facts":  cmdFacts,
-			"differ": cmdDiffer,
-		},
-	})
+	scripttest.Run(t, nil, map[string]scripttest.Word{"facts": wordFacts, "differ": wordDiffer}, setup)
 }
 
 func setup(env *testscript.Env) error {
 	t := env.T().(testing.TB)
-	env.Values["t"] = t
 	for _, name := range []string{"maclef", "oaep", "sha1", "oaep-sha1", "rsa1024", "rsa512", "auth", "wrapped", "wrapped-auth", "wrapped.pem"} {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, name), tpmtest.Fixture(t, "tpm12-tutorial/"+name), 0o600); err != nil {
 			return err
@@ -49,7 +38,6 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	env.Vars = append(env.Vars, "GORACE=atexit_sleep_ms=0") // else a second for each command
 	env.Vars = append(env.Vars, "TPMKEY_TPM=unix:"+filepath.Join(env.WorkDir, "no-tpm"), "SRK=pass:", "KEY=pass:motdepasse")
 	return os.WriteFile(filepath.Join(env.WorkDir, "bind"), bind, 0o600)
 }
@@ -64,41 +52,9 @@ func bindKey(legacy []byte) ([]byte, error) {
 	return key.Marshal(blob.PEM)
 }
 
-var states = map[string]tpmtest.State{
-	"tutorial": tpmtest.Tutorial, "wellknown": tpmtest.WellKnown, "fresh": tpmtest.Fresh, "disabled": tpmtest.Disabled,
-}
-
-// cmdTPM is "tpm STATE": it starts a TPM and puts its name in $TPMKEY_TPM.
-func cmdTPM(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: tpm STATE")
-	}
-	state, ok := states[args[0]]
-	if !ok {
-		ts.Fatalf("no TPM state %s", args[0])
-	}
-	ts.Setenv("TPMKEY_TPM", tpmtest.Start(ts.Value("t").(testing.TB), state).Socket)
-}
-
-// cmdTries is "tries N": the TPM has counted N wrong secrets, and has all of its
-// room for keys.
-func cmdTries(ts *testscript.TestScript, neg bool, args []string) {
-	tpm, err := tpmkey.Open(ts.Getenv("TPMKEY_TPM"))
-	ts.Check(err)
-	defer tpm.Close()
-	status, err := tpm.Status()
-	ts.Check(err)
-	if neg || len(args) != 1 || strconv.Itoa(status.Lockout.Tries) != args[0] {
-		ts.Fatalf("the TPM has counted %d tries, want %v", status.Lockout.Tries, args)
-	}
-	if n, err := tpm.FlushAll(); n != 0 || err != nil {
-		ts.Fatalf("%d keys were left in the TPM, %v", n, err)
-	}
-}
-
-// cmdDiffer is "differ FILE FILE": the two are certificates whose serial
+// wordDiffer is "differ FILE FILE": the two are certificates whose serial
 // numbers differ.
-func cmdDiffer(ts *testscript.TestScript, neg bool, args []string) {
+func wordDiffer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: differ FILE FILE")
 	}
@@ -108,8 +64,8 @@ func cmdDiffer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdFacts is "facts CERTIFICATE KEY": what every certificate of ours has.
-func cmdFacts(ts *testscript.TestScript, neg bool, args []string) {
+// wordFacts is "facts CERTIFICATE KEY": what every certificate of ours has.
+func wordFacts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: facts CERTIFICATE KEY")
 	}

@@ -67,6 +67,14 @@ func (j *journal) flush() {
 	j.tellDropped()
 }
 
+// end tells what was not told yet.
+func (j *journal) end() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tellDropped()
+	j.tellFailures("since then")
+}
+
 func (j *journal) tellDropped() {
 	if j.dropped > 0 {
 		j.write("… and %s like these", counted(j.dropped, "line"))

@@ -90,7 +90,7 @@ func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
 		s.shutdown(h, g)
 	}
 	g.wait()
-	s.journal.flush()
+	s.journal.end()
 	return err
 }
 

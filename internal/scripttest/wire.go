@@ -1,4 +1,4 @@
-package main
+package scripttest
 
 import (
 	"encoding/binary"
@@ -30,10 +30,10 @@ var ordinals = map[string]uint32{
 	"TakeOwnership": 0x0d, "UnBind": 0x1e, "CreateWrapKey": 0x1f, "Sign": 0x3c, "LoadKey2": 0x41, "GetRandom": 0x46,
 }
 
-// scriptWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
+// wordWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
 // $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command.
 // "wire await" waits until it has come, "wire release" lets it go on.
-func scriptWire(ts *testscript.TestScript, neg bool, args []string) {
+func wordWire(ts *testscript.TestScript, neg bool, args []string) {
 	current := ts.Value(keyWire).(**wire)
 	switch words := strings.Join(args, " "); {
 	case neg:

@@ -80,7 +80,11 @@ func (p *process) photograph(firefox, picture, size, prefs string) {
 // itself writes it.
 func newProfile(t *testing.T, addr, certPath, prefs string) string {
 	t.Helper()
-	profile := t.TempDir()
+	profile, err := os.MkdirTemp("", "tlsdemo-firefox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(profile) }) // unlike t.TempDir, where a child of Firefox still writes
 	data, err := os.ReadFile(certPath)
 	if err != nil {
 		t.Fatal(err)

@@ -42,8 +42,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	o := &options{accept: address{port: "4433"}}
 	o.key = fs.Input("key", "maclef", "key `FILE` (default maclef)")
 	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM, with its chain if it has one (default moncert)")
-	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces,\n"+
-		"                            0 any free port (default 4433)")
+	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
 	o.tpm, o.srk, o.keyPass = fs.TPM(), fs.SRKPass(), fs.KeyPass()
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err

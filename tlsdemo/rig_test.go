@@ -104,19 +104,19 @@ func (r *rig) args(more ...string) []string {
 	return append([]string{"-tpm", r.swtpm.Socket, "-srk-pass", "pass:", "-key", r.key, "-cert", r.cert}, more...)
 }
 
-// fails runs the command, which must fail, and returns its error and what it
-// wrote on standard error.
-func (r *rig) fails(args ...string) (error, string) {
+// fails runs the command, which must fail, and returns what it wrote on
+// standard error, and its error.
+func (r *rig) fails(args ...string) (said string, err error) {
 	r.t.Helper()
 	var stdout, stderr bytes.Buffer
-	err := run(args, strings.NewReader(""), &stdout, &stderr)
+	err = run(args, strings.NewReader(""), &stdout, &stderr)
 	if err == nil {
 		r.t.Fatalf("no error; it said %q", stderr.String())
 	}
 	if stdout.Len() > 0 {
 		r.t.Errorf("standard output: %q", stdout.String())
 	}
-	return err, stderr.String()
+	return stderr.String(), err
 }
 
 // A running server of this process.

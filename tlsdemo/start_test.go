@@ -36,7 +36,7 @@ func TestCertificateOfAnotherKey(t *testing.T) {
 	r := newRig(t, "maclef", nil)
 	other := tpmtest.FixturePath(t, "tpm12-tutorial/oaep.crt")
 	free := r.freeKeys()
-	err, said := r.fails(append(r.args("-accept", "0"), "-cert", other)...)
+	said, err := r.fails(append(r.args("-accept", "0"), "-cert", other)...)
 	if !errors.Is(err, tpmkey.ErrWrongCertificate) {
 		t.Error(err)
 	}
@@ -66,7 +66,7 @@ func TestBadFiles(t *testing.T) {
 		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS KEY BLOB"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err, _ := r.fails(append(r.args(), row.args...)...)
+			_, err := r.fails(append(r.args(), row.args...)...)
 			mention(t, err.Error(), row.want...)
 		})
 	}
@@ -82,7 +82,7 @@ func TestSHA1KeyIsRefused(t *testing.T) {
 	}
 	writeCertificate(t, r.cert, key, x509.SHA1WithRSA)
 	tpm.Close()
-	err, _ = r.fails(r.args("-accept", "0")...)
+	_, err = r.fails(r.args("-accept", "0")...)
 	if !errors.Is(err, tpmkey.ErrNotSupported) {
 		t.Error(err)
 	}
@@ -97,7 +97,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer taken.Close()
 	free := r.freeKeys()
-	err, _ = r.fails(r.args("-accept", taken.Addr().String())...)
+	_, err = r.fails(r.args("-accept", taken.Addr().String())...)
 	mention(t, err.Error(), "listen on "+taken.Addr().String(), "the port is in use")
 	mention(t, hint(err), "-accept 0")
 	if now := r.freeKeys(); now != free {
@@ -108,7 +108,7 @@ func TestPortInUse(t *testing.T) {
 func TestWrongKeySecretCostsOneTry(t *testing.T) {
 	r := newRig(t, "auth", []byte("motdepasse"))
 	before := r.status().Lockout.Tries
-	err, _ := r.fails(r.args("-accept", "0", "-key-pass", "pass:faux")...)
+	_, err := r.fails(r.args("-accept", "0", "-key-pass", "pass:faux")...)
 	if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 		t.Error(err)
 	}
@@ -132,7 +132,7 @@ func TestSecretIsAskedForAtStart(t *testing.T) {
 	r := newRig(t, "auth", []byte("motdepasse"))
 	t.Setenv("LE_MOT", "motdepasse")
 	os.Unsetenv("LE_MOT")
-	err, said := r.fails(r.args("-accept", "0", "-key-pass", "env:LE_MOT")...)
+	said, err := r.fails(r.args("-accept", "0", "-key-pass", "env:LE_MOT")...)
 	mention(t, err.Error(), "LE_MOT is not set")
 	if strings.Contains(said, "serving") {
 		t.Error(said)
@@ -169,7 +169,7 @@ func TestUsage(t *testing.T) {
 		"an operand":     {[]string{"4433"}, "unexpected argument"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err, _ := r.fails(row.args...)
+			_, err := r.fails(row.args...)
 			var usage *cli.UsageError
 			if !errors.As(err, &usage) {
 				t.Errorf("%T %v", err, err)
@@ -177,7 +177,7 @@ func TestUsage(t *testing.T) {
 			mention(t, err.Error(), row.want)
 		})
 	}
-	err, _ := r.fails("-h")
+	_, err := r.fails("-h")
 	var help *cli.Help
 	if !errors.As(err, &help) {
 		t.Fatal(err)

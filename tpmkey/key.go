@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -37,6 +38,8 @@ var (
 // LoadOptions are the secrets for Load. The zero value, or a nil pointer, is
 // right for a TPM whose SRK has the well-known secret and a key without one.
 type LoadOptions struct {
+	// Name is what errors call the key; LoadFile sets it to the path.
+	Name string
 	// SRK is the secret of the storage root key; the zero value stands for the
 	// well-known secret.
 	SRK Secret
@@ -55,11 +58,11 @@ func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
-	k, err := t.load(file, opts)
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", path, err)
+	named := LoadOptions{Name: path}
+	if opts != nil {
+		named.SRK, named.Key = opts.SRK, opts.Key
 	}
-	return k, nil
+	return t.Load(file, &named)
 }
 
 func readKeyFile(path string) (*blob.Key, error) {
@@ -88,17 +91,17 @@ func readKeyFile(path string) (*blob.Key, error) {
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
 // decrypt, ErrGone.
 func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
+	if opts == nil {
+		opts = new(LoadOptions)
+	}
 	k, err := t.load(file, opts)
 	if err != nil {
-		return nil, fmt.Errorf("load key: %w", err)
+		return nil, fmt.Errorf("load %s: %w", cmp.Or(opts.Name, "key"), err)
 	}
 	return k, nil
 }
 
 func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
-	if opts == nil {
-		opts = new(LoadOptions)
-	}
 	k := &Key{tpm: t, file: file, public: file.PublicKey(), secret: opts.Key}
 	srk, err := t.srkSecret(opts.SRK)
 	if err != nil {

@@ -36,7 +36,7 @@ func (k *loadedKey12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing
 		return nil, err
 	}
 	if room := k.public.Size() - 11; len(info) > room {
-		return nil, fmt.Errorf("%w: a %d-bit key has room for %d bytes, and %s needs %d", ErrNotSupported, k.public.N.BitLen(), room, hashName(hash), len(info))
+		return nil, fmt.Errorf("%w: a %d-bit key has room for %d bytes, and signing %s takes %d", ErrNotSupported, k.public.N.BitLen(), room, hashName(hash), len(info))
 	}
 	if len(info) == 0 {
 		return nil, errors.New("nothing to sign: a TPM does not sign zero bytes")

@@ -61,14 +61,11 @@ func (t *TPM) FlushAll() (int, error) {
 }
 
 // setUpEmulator makes the software TPM of a new state directory one that can be
-// used at once: enabled, active, owned with well-known secrets. A program that
-// was killed on the way may have left any part of it done.
+// used at once: owned, with well-known secrets; swtpm makes it enabled and active.
+// A program that was killed on the way may have left any part of it done.
 func setUpEmulator(dev *transport.Device, c *chip12) error {
 	if !dev.SetupNeeded() {
 		return nil
-	}
-	if err := dev.Activate(); err != nil {
-		return err
 	}
 	owned, err := c.conn.Owned()
 	if err != nil {

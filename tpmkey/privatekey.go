@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/youmark/pkcs8"
 	"golang.org/x/crypto/cryptobyte"
@@ -16,7 +17,7 @@ import (
 
 // ErrWrongPassword: an encrypted private key does not open with this password.
 // No TPM is involved, and nothing counts the tries.
-var ErrWrongPassword = errors.New("wrong password for the private key")
+var ErrWrongPassword = errors.New("wrong password for the private key; nothing counts the tries, so try again")
 
 // ParsePrivateKey reads an RSA private key to Wrap, from PEM or DER: PKCS#1 (RFC
 // 8017, appendix A.1.2), PKCS#8 (RFC 5208), PKCS#8 encrypted by PBES2 (RFC 8018,
@@ -40,6 +41,7 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, errors.New("the file is empty")
 	}
+	other := ""
 	for rest := data; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -50,9 +52,16 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 			return parsePrivatePEM(block, password)
 		case "TSS KEY BLOB":
 			return nil, errors.New("this is a TPM key file already; it needs no wrapping")
-		case "EC PRIVATE KEY", "OPENSSH PRIVATE KEY":
-			return nil, fmt.Errorf("%w: a key of type %q; convert it to an RSA key in PKCS#8 (openssl pkey), a TPM 1.2 has RSA only", ErrNotSupported, block.Type)
+		case "EC PRIVATE KEY":
+			return nil, errNotRSA
+		case "OPENSSH PRIVATE KEY":
+			return nil, fmt.Errorf("%w: an OpenSSH private key; if it is RSA, convert a copy with ssh-keygen -p -m PEM -f COPY", ErrNotSupported)
+		case "CERTIFICATE", "CERTIFICATE REQUEST", "PUBLIC KEY":
+			other = block.Type
 		}
+	}
+	if other != "" {
+		return nil, fmt.Errorf("this is a %s, not a private key", strings.ToLower(other))
 	}
 	if bytes.Contains(data, []byte("-----BEGIN ")) {
 		return nil, errors.New("no complete private key (PEM) in it")
@@ -62,6 +71,9 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 	}
 	return parsePrivateDER(data)
 }
+
+// errNotRSA is a key of another algorithm.
+var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm; make a new key with keygen", ErrNotSupported)
 
 func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
 	switch {
@@ -108,7 +120,7 @@ func parsePrivateDER(der []byte) (*rsa.PrivateKey, error) {
 	}
 	key, ok := any.(*rsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("%w: a private key of type %T; a TPM 1.2 has RSA only", ErrNotSupported, any)
+		return nil, errNotRSA
 	}
 	return key, nil
 }
@@ -140,7 +152,7 @@ func decryptPKCS8(der []byte, password func() ([]byte, error)) (key *rsa.Private
 	}
 	key, ok := any.(*rsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("%w: a private key of type %T; a TPM 1.2 has RSA only", ErrNotSupported, any)
+		return nil, errNotRSA
 	}
 	return key, nil
 }

@@ -71,13 +71,11 @@ func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 		}
 		g.closeSpent(s)
 	}
-	line := s.line
-	text := line.text
-	line.text, line.err = nil, errors.Join(line.err, errLineUsed)
-	if text == nil {
-		return nil, line.err
+	text, err := s.line.text, s.line.err
+	if err == nil {
+		s.line.text, s.line.err = nil, errLineUsed
 	}
-	return text, nil
+	return text, err
 }
 
 var errLineUsed = errors.New("secret was read before")

@@ -20,15 +20,11 @@ const (
 	ordSign                     Ordinal = 0x3c
 	ordLoadKey2                 Ordinal = 0x41
 	ordGetRandom                Ordinal = 0x46
-	ordContinueSelfTest         Ordinal = 0x53
 	ordGetCapability            Ordinal = 0x65
-	ordPhysicalEnable           Ordinal = 0x6f
-	ordPhysicalSetDeactivated   Ordinal = 0x72
 	ordCreateEndorsementKeyPair Ordinal = 0x78
 	ordReadPubek                Ordinal = 0x7c
 	ordOwnerReadInternalPub     Ordinal = 0x81
 	ordFlushSpecific            Ordinal = 0xba
-	ordPhysicalPresence         Ordinal = 0x4000000a
 )
 
 var ordinalNames = map[Ordinal]string{
@@ -41,15 +37,11 @@ var ordinalNames = map[Ordinal]string{
 	ordSign:                     "TPM_Sign",
 	ordLoadKey2:                 "TPM_LoadKey2",
 	ordGetRandom:                "TPM_GetRandom",
-	ordContinueSelfTest:         "TPM_ContinueSelfTest",
 	ordGetCapability:            "TPM_GetCapability",
-	ordPhysicalEnable:           "TPM_PhysicalEnable",
-	ordPhysicalSetDeactivated:   "TPM_PhysicalSetDeactivated",
 	ordCreateEndorsementKeyPair: "TPM_CreateEndorsementKeyPair",
 	ordReadPubek:                "TPM_ReadPubek",
 	ordOwnerReadInternalPub:     "TPM_OwnerReadInternalPub",
 	ordFlushSpecific:            "TPM_FlushSpecific",
-	ordPhysicalPresence:         "TSC_PhysicalPresence",
 }
 
 // String gives the command's name in the specification.

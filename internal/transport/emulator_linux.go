@@ -1,16 +1,13 @@
 package transport
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // Files in the emulator's directory, besides the lock files and swtpm's own.
@@ -56,8 +53,8 @@ func (o opener) openEmulator(doing, dir string) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s emulator: %w", doing, err)
 	}
-	if err := needPrograms(); err != nil {
-		return nil, failure(doing, name, ErrNoSWTPM, "%w", err)
+	if err := needPrograms(doing, name); err != nil {
+		return nil, err
 	}
 	e := &emulator{path: dir, limits: o.waits}
 	if err := e.open(); err != nil {
@@ -222,28 +219,4 @@ func (e *emulator) setupDone() error {
 		return nil
 	}
 	return err
-}
-
-// restart sends CMD_INIT on swtpm's control channel (man swtpm_ioctls): a command
-// and its flags, answered by a result code.
-func (e *emulator) restart() error {
-	conn, err := e.dial(controlSocket)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(e.limits.start)); err != nil {
-		return err
-	}
-	if _, err := conn.Write([]byte{0, 0, 0, 2, 0, 0, 0, 0}); err != nil {
-		return err
-	}
-	var result [4]byte
-	if _, err := io.ReadFull(conn, result[:]); err != nil {
-		return err
-	}
-	if code := binary.BigEndian.Uint32(result[:]); code != 0 {
-		return fmt.Errorf("swtpm answered %#x to CMD_INIT", code)
-	}
-	return nil
 }

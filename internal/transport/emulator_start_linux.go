@@ -16,16 +16,14 @@ import (
 //go:embed watch.sh
 var watchScript string
 
-// needPrograms finds what the emulator is made of.
-func needPrograms() error {
-	for _, p := range []struct{ program, pkg string }{
-		{"swtpm", "swtpm"},
-		{"sh", "dash"},
-		{"flock", "util-linux"},
-		{"grep", "grep"},
-	} {
-		if _, err := exec.LookPath(p.program); err != nil {
-			return fmt.Errorf("the emulator needs the program %s: install it with \"apt-get install %s\": %w", p.program, p.pkg, err)
+// needPrograms finds what the emulator is made of, else explains.
+func needPrograms(doing, name string) error {
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		return failure(doing, name, ErrNoSWTPM, "install it with \"apt-get install swtpm\": %w", err)
+	}
+	for _, program := range []string{"sh", "flock", "grep"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s %s: the emulator needs the program %s of Debian's essential packages: %w", doing, name, program, err)
 		}
 	}
 	return nil

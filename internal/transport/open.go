@@ -20,7 +20,7 @@ type waits struct {
 
 func defaultWaits() waits {
 	return waits{
-		probe:   3 * time.Second,
+		probe:   8 * time.Second,
 		command: 5 * time.Minute,
 		turn:    time.Minute,
 		start:   20 * time.Second,

@@ -46,7 +46,7 @@ func TestSocket(t *testing.T) {
 		if err := errors.Join(alive(d), alive(d)); err != nil || d.Name() != s.Socket || d.Emulator() {
 			t.Error(err, d.Name())
 		}
-		if d.SetupNeeded() || d.SetupDone() == nil || d.Restart() == nil || d.Activate() == nil {
+		if d.SetupNeeded() || d.SetupDone() == nil {
 			t.Error("somebody's TPM can be set up like the emulator")
 		}
 		release()

@@ -57,10 +57,11 @@ func produce(env *cli.Env, o *options, file *blob.Key) (*product, error) {
 	}
 	// What is signed is good, whatever becomes of the key's place in the TPM.
 	defer tpm.Close()
+	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the TPM
 	name := nameOf(*o.key, "standard input")
-	key, err := tpm.Load(file, cli.LoadOptions(o.srkPass, o.keyPass))
+	key, err := cli.LoadKey(tpm, name, file, o.srkPass, o.keyPass)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
 	sign := certificate
 	if *o.csr {

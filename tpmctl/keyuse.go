@@ -47,7 +47,8 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 		return err
 	}
 	defer tpm.Close()
-	key, err := tpm.Load(file, cli.LoadOptions(u.srk, u.keyPass))
+	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
+	key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
 	if err != nil {
 		return err
 	}

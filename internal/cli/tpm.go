@@ -3,6 +3,7 @@ package cli
 import (
 	"strings"
 
+	"maclef/blob"
 	"maclef/tpmkey"
 )
 
@@ -30,14 +31,15 @@ func (fs *FlagSet) OwnerPass() *SecretFlag {
 		"`SECRET` of the TPM's owner")
 }
 
-// LoadOptions are the secrets of two flags, as package tpmkey takes them; key
-// may be nil.
+// LoadOptions are the secrets of two flags, as package tpmkey takes them.
 func LoadOptions(srk, key *SecretFlag) *tpmkey.LoadOptions {
-	options := &tpmkey.LoadOptions{SRK: srk.Secret()}
-	if key != nil {
-		options.Key = key.Secret()
-	}
-	return options
+	return &tpmkey.LoadOptions{SRK: srk.Secret(), Key: key.Secret()}
+}
+
+// LoadKey loads a key with the secrets of two flags. name is what its file is
+// called in errors.
+func LoadKey(tpm *tpmkey.TPM, name string, file *blob.Key, srk, key *SecretFlag) (*tpmkey.Key, error) {
+	return tpm.Load(file, &tpmkey.LoadOptions{Name: name, SRK: srk.Secret(), Key: key.Secret()})
 }
 
 // OpenTPM opens the TPM that -tpm names, and says so where it is a software TPM

@@ -10,7 +10,7 @@ PREFIX   ?= /usr/local
 COMMANDS := keygen certgen tlsdemo tpmctl
 
 # What runs the software TPM, and what the tests use besides.
-DEMO_PACKAGES := swtpm util-linux openssl curl
+DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) firefox-esr gcc libc6-dev
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

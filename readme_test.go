@@ -90,7 +90,7 @@ func (r *reader) run(commands ...string) string {
 	timer := time.AfterFunc(2*time.Minute, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	state, err := cmd.Process.Wait() // not cmd.Wait: the background holds the pipes
 	timer.Stop()
-	syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // a shell has its background ignore SIGINT
 	cmd.Wait()
 	if err != nil || !state.Success() {
 		r.t.Fatalf("%v, %v\n%s\nstdout:\n%s\nstderr:\n%s", state, err, script, stdout.Bytes(), stderr.Bytes())

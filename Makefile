@@ -11,7 +11,7 @@ COMMANDS := keygen certgen tlsdemo tpmctl
 
 # What runs the software TPM, and what the tests use besides.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
-TEST_PACKAGES := $(DEMO_PACKAGES) firefox-esr gcc libc6-dev
+TEST_PACKAGES := $(DEMO_PACKAGES) firefox-esr gcc libc6-dev git bsdutils
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -25,7 +25,8 @@ demo: demo-needs build
 
 test: test-needs build
 	$(GO) vet ./...
-	$(GO) test -race -timeout 20m ./...
+	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./...
+	@echo "what Firefox saw is in bin/firefox.png"
 
 check:
 	scripts/check $(STATICCHECK)

@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"maclef/blob"
@@ -18,20 +17,12 @@ func readKey(env *cli.Env, o *options) (*blob.Key, error) {
 	if err := checkOverwrite(o); err != nil {
 		return nil, err
 	}
-	data, err := env.ReadInput(*o.key, cli.KeyFileLimit, "key file")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.WithHint(err, "name the key file with -key, or make one: keygen "+*o.key)
-	}
+	file, err := env.ReadKey(*o.key)
 	if err != nil {
 		return nil, err
 	}
-	name := nameOf(*o.key, "standard input")
-	file, err := blob.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
 	if err := checkKey(file, algorithms[*o.md].hash); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
 	}
 	return file, nil
 }

@@ -58,8 +58,7 @@ func produce(env *cli.Env, o *options, file *blob.Key) (*product, error) {
 	// What is signed is good, whatever becomes of the key's place in the TPM.
 	defer tpm.Close()
 	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the TPM
-	name := nameOf(*o.key, "standard input")
-	key, err := cli.LoadKey(tpm, name, file, o.srkPass, o.keyPass)
+	key, err := cli.LoadKey(tpm, *o.key, file, o.srkPass, o.keyPass)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +68,7 @@ func produce(env *cli.Env, o *options, file *blob.Key) (*product, error) {
 	}
 	p, err := sign(o, key, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
 	}
 	return p, nil
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -30,7 +29,11 @@ type identity struct {
 // identify loads key and certificate, and signs once: a wrong secret of the key
 // costs its try here, and is asked for here.
 func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
-	key, err := loadKey(env, tpm, o)
+	file, err := env.ReadKey(*o.key)
+	if err != nil {
+		return nil, err
+	}
+	key, err := cli.LoadKey(tpm, *o.key, file, o.srk, o.keyPass)
 	if err != nil {
 		return nil, err
 	}
@@ -55,22 +58,6 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
 		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
 	}
 	return id, nil
-}
-
-func loadKey(env *cli.Env, tpm *tpmkey.TPM, o *options) (*tpmkey.Key, error) {
-	secrets := cli.LoadOptions(o.srk, o.keyPass)
-	if *o.key != "-" {
-		return tpm.LoadFile(*o.key, secrets)
-	}
-	data, err := env.ReadInput("-", cli.KeyFileLimit, "key file")
-	if err != nil {
-		return nil, err
-	}
-	file, err := blob.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("load key: %w", err)
-	}
-	return tpm.Load(file, secrets)
 }
 
 // certFile is a name that opens standard input where that is meant.

@@ -60,7 +60,7 @@ func TestBadFiles(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"no key":         {[]string{"-key", "/nonexistent"}, []string{"load key", "/nonexistent"}},
+		"no key":         {[]string{"-key", "/nonexistent"}, []string{"read /nonexistent"}},
 		"no certificate": {[]string{"-cert", "/nonexistent"}, []string{"read certificate", "/nonexistent"}},
 		"not one":        {[]string{"-cert", notCert}, []string{"certificate", notCert}},
 		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS KEY BLOB"}},

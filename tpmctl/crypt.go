@@ -20,7 +20,7 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	file, err := readKey(env, *key)
+	file, err := env.ReadKey(*key)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	k, err := readKey(env, operands[0])
+	k, err := env.ReadKey(operands[0])
 	if err != nil {
 		return err
 	}
@@ -27,19 +27,6 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return printRows(env.Stdout, rows)
-}
-
-// readKey reads a key file, without a TPM.
-func readKey(env *cli.Env, path string) (*blob.Key, error) {
-	data, err := env.ReadInput(path, cli.KeyFileLimit, "key file")
-	if err != nil {
-		return nil, err
-	}
-	k, err := blob.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
 }
 
 func keyRows(k *blob.Key) ([]row, error) {
@@ -116,7 +103,7 @@ func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	k, err := readKey(env, operands[0])
+	k, err := env.ReadKey(operands[0])
 	if err != nil {
 		return err
 	}

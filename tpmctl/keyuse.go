@@ -29,7 +29,7 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 // run reads what prepare reads, has use make the output from it with the key,
 // and writes that. What can fail without the TPM fails first.
 func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
-	file, err := readKey(env, *u.key)
+	file, err := env.ReadKey(*u.key)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ const (
 // most limit bytes; a longer input is an error that says "too large to be a"
 // what, a noun.
 func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
-	name, r := "standard input", e.Stdin
+	name, r := inputName(path), e.Stdin
 	if path != "-" && path != "" {
 		file, err := os.Open(path)
 		if err != nil {
@@ -26,7 +26,7 @@ func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
 		if info, err := file.Stat(); err == nil && info.IsDir() {
 			return nil, fmt.Errorf("read %s: is a directory, not a file", path)
 		}
-		name, r = path, file
+		r = file
 	}
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
@@ -36,6 +36,14 @@ func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: more than %s, too large to be a %s", name, bytesText(limit), what)
 	}
 	return data, nil
+}
+
+// inputName is what an input is called in messages.
+func inputName(path string) string {
+	if path == "-" || path == "" {
+		return "standard input"
+	}
+	return path
 }
 
 // bytesText writes a limit as a person would.

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"strings"
 
 	"maclef/blob"
@@ -31,15 +34,25 @@ func (fs *FlagSet) OwnerPass() *SecretFlag {
 		"`SECRET` of the TPM's owner")
 }
 
-// LoadOptions are the secrets of two flags, as package tpmkey takes them.
-func LoadOptions(srk, key *SecretFlag) *tpmkey.LoadOptions {
-	return &tpmkey.LoadOptions{SRK: srk.Secret(), Key: key.Secret()}
+// ReadKey reads a key file, "-" being standard input, without a TPM.
+func (e *Env) ReadKey(path string) (*blob.Key, error) {
+	data, err := e.ReadInput(path, KeyFileLimit, "key file")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, WithHint(err, "name the key file, or make one: keygen "+path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := blob.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", inputName(path), err)
+	}
+	return file, nil
 }
 
-// LoadKey loads a key with the secrets of two flags. name is what its file is
-// called in errors.
-func LoadKey(tpm *tpmkey.TPM, name string, file *blob.Key, srk, key *SecretFlag) (*tpmkey.Key, error) {
-	return tpm.Load(file, &tpmkey.LoadOptions{Name: name, SRK: srk.Secret(), Key: key.Secret()})
+// LoadKey loads a key that ReadKey read from path, with the secrets of two flags.
+func LoadKey(tpm *tpmkey.TPM, path string, file *blob.Key, srk, key *SecretFlag) (*tpmkey.Key, error) {
+	return tpm.Load(file, &tpmkey.LoadOptions{Name: inputName(path), SRK: srk.Secret(), Key: key.Secret()})
 }
 
 // OpenTPM opens the TPM that -tpm names, and says so where it is a software TPM

@@ -17,8 +17,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: build demo test check fuzz install clean demo-needs test-needs
 
+# No VCS stamp: git refuses to look at a clone that is another user's.
 build:
-	$(GO) build -o bin/ $(addprefix ./,$(COMMANDS))
+	$(GO) build -buildvcs=false -o bin/ $(addprefix ./,$(COMMANDS))
 
 demo: demo-needs build
 	@scripts/demo
@@ -34,7 +35,8 @@ check:
 fuzz:
 	scripts/fuzz $(FUZZTIME)
 
-install: build
+# sudo often has no Go: what was built before is installed as it is.
+install: $(if $(wildcard bin/tpmctl),,build)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(addprefix bin/,$(COMMANDS)) $(DESTDIR)$(PREFIX)/bin/
 

@@ -41,7 +41,7 @@ func newReader(t *testing.T) *reader {
 	if err := os.Symlink(root, filepath.Join(top, "maclef")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", bin, "./keygen", "./certgen", "./tlsdemo", "./tpmctl")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./keygen", "./certgen", "./tlsdemo", "./tpmctl")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

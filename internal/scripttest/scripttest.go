@@ -29,7 +29,7 @@ type Word = func(ts *testscript.TestScript, neg bool, args []string)
 func Run(t *testing.T, others []string, words map[string]Word, setup func(*testscript.Env) error) {
 	bin := t.TempDir()
 	for _, other := range others {
-		build := exec.Command("go", "build", "-o", bin, "maclef/"+other)
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "maclef/"+other)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v: %s", build, err, out)
 		}

@@ -41,7 +41,7 @@ func TestFirefox(t *testing.T) {
 		t.Fatalf("this test needs firefox-esr: run make test, which installs it (%v)", err)
 	}
 	r := newRig(t, "maclef", nil)
-	p := r.start()
+	p := r.start("-accept", tutorialAddress())
 	for range 12 { // something to draw
 		p.get()
 	}
@@ -56,6 +56,17 @@ func TestFirefox(t *testing.T) {
 		t.Errorf("Firefox did not get the page\n%s", log)
 	}
 	checkPicture(t, picture)
+}
+
+// tutorialAddress is port 4433, as in the README, unless somebody has it.
+func tutorialAddress() string {
+	const address = "localhost:4433"
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return "localhost:0"
+	}
+	ln.Close()
+	return address
 }
 
 // photograph has Firefox write a picture of the page in a window of size

@@ -117,15 +117,21 @@ func checkDecrypts(t *testing.T, k *tpmkey.Key, file string, want []byte) {
 	}
 }
 
-func TestSimpleTPMPK11Key(t *testing.T) {
+// stpm.key has no secret; stpm-pin.key has one, the empty password.
+func TestSimpleTPMPK11Keys(t *testing.T) {
 	tpm := openState(t, tpmtest.WellKnown)
-	k, err := tpm.LoadFile(tpmtest.FixturePath(t, "tpm12-wellknown/stpm.key"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := k.Sign(nil, tpmtest.Fixture(t, "tpm12-wellknown/fox.txt"), crypto.Hash(0))
-	want := tpmtest.Fixture(t, "tpm12-wellknown/stpm.sig")
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("got %x, %v; want %x", got, err, want)
+	fox := tpmtest.Fixture(t, "tpm12-wellknown/fox.txt")
+	for name, opts := range map[string]*tpmkey.LoadOptions{"stpm.key": nil, "stpm-pin.key": {Key: tpmkey.Password(nil)}} {
+		k, err := tpm.LoadFile(tpmtest.FixturePath(t, "tpm12-wellknown/"+name), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := k.Sign(nil, fox, crypto.Hash(0))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if want := tpmtest.Fixture(t, "tpm12-wellknown/stpm.sig"); name == "stpm.key" && !bytes.Equal(got, want) {
+			t.Errorf("%s: %x; want %x", name, got, want)
+		}
 	}
 }

@@ -197,6 +197,33 @@ func TestStatesWithoutKeys(t *testing.T) {
 	}
 }
 
+// A person takes a minute to type a secret; nobody else waits for that.
+func TestCloseWhileAsking(t *testing.T) {
+	tpm := openTutorial(t)
+	asked, answer := make(chan struct{}), make(chan struct{})
+	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{
+		SRK: tutorialSRK(),
+		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { close(asked); <-answer; return motdepasse(), nil }),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := make(chan error)
+	go func() {
+		_, err := k.Sign(nil, make([]byte, 32), crypto.SHA256)
+		signed <- err
+	}()
+	<-asked
+	if _, err := loadFixture(t, tpm, "maclef").Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+		t.Error(err)
+	}
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+	close(answer)
+	wantError(t, <-signed, tpmkey.ErrClosed)
+}
+
 func TestClosed(t *testing.T) {
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")

@@ -23,7 +23,9 @@ type Key struct {
 	public *rsa.PublicKey
 	loaded loadedKey
 
-	mu     sync.Mutex // guards what follows; held while the secret is asked for
+	asking sync.Mutex // held while the secret is asked for, which can take long
+
+	mu     sync.Mutex // guards what follows
 	secret Secret
 	auth   authData // secret, once it is known
 	wrong  error    // set once the TPM called the secret wrong
@@ -220,6 +222,9 @@ func (k *Key) operate(f func(authData) ([]byte, error)) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if auth != nil {
+		defer clear(auth[:])
+	}
 	var out []byte
 	err = k.tpm.turn(func() (err error) {
 		if err := k.usable(); err != nil {
@@ -240,20 +245,39 @@ func (k *Key) authorization() (authData, error) {
 	if !k.file.NeedsSecret() {
 		return nil, nil
 	}
+	k.asking.Lock()
+	defer k.asking.Unlock()
+	auth, secret, err := k.known()
+	if auth != nil || err != nil {
+		return auth, err
+	}
+	answer, err := secret.resolve("the key's own secret")
+	if err != nil {
+		return nil, err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.wrong != nil || k.closed {
-		return nil, k.state()
+	if err := k.state(); err != nil { // closed meanwhile
+		clear(answer[:])
+		return nil, err
+	}
+	kept := answer
+	k.auth = &kept
+	return &answer, nil
+}
+
+// known returns a copy of the key's secret, or else where to ask for it.
+func (k *Key) known() (authData, Secret, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.state(); err != nil {
+		return nil, Secret{}, err
 	}
 	if k.auth == nil {
-		auth, err := k.secret.resolve("the key's own secret")
-		if err != nil {
-			return nil, err
-		}
-		k.auth = &auth
+		return nil, k.secret, nil
 	}
 	auth := *k.auth
-	return &auth, nil
+	return &auth, Secret{}, nil
 }
 
 // usable is checked in the turn itself: another goroutine may have met a wrong

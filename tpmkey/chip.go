@@ -18,6 +18,9 @@ type authData = *[sha1.Size]byte
 // A chip is one generation of TPM, as the rest of the package sees it. Its
 // methods run inside a turn.
 type chip interface {
+	// checkUsable refuses a key that this chip has no use for. It runs outside a
+	// turn and sends nothing.
+	checkUsable(k *blob.Key) error
 	// load loads a key under the SRK.
 	load(k *blob.Key, srk authData) (loadedKey, error)
 	// create makes a key under the SRK; key is nil for one without a secret.
@@ -33,18 +36,24 @@ type chip interface {
 	// random returns 1 to n random bytes.
 	random(n int) ([]byte, error)
 	status() (*Status, error)
-	// flushAll frees every loaded key, whoever loaded it.
+	// flushAll frees every loaded key and open session, whoever they belong to,
+	// and returns how many keys they were.
 	flushAll() (int, error)
+}
+
+// abilities are what a chip can do with a key. Its methods run outside a turn
+// and send nothing.
+type abilities interface {
+	// checkSign turns what crypto.Signer is asked for into what the chip is
+	// asked for, or refuses it.
+	checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error)
+	// checkDecrypt refuses options that the key cannot honour.
+	checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error
 }
 
 // A loadedKey is a key inside a chip.
 type loadedKey interface {
-	// checkSign turns what crypto.Signer is asked for into what the chip is
-	// asked for, or refuses it. It runs outside a turn and sends nothing.
-	checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error)
-	// checkDecrypt refuses options that the key cannot honour. It runs outside
-	// a turn and sends nothing.
-	checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error
+	abilities
 	// sign and decrypt are one operation of the chip, in a turn. A ciphertext
 	// that the chip cannot open is errDecryption.
 	sign(area []byte, key authData) ([]byte, error)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"time"
 
 	"maclef/blob"
 	"maclef/internal/tpm12"
@@ -14,11 +15,10 @@ import (
 // A chip12 is a TPM 1.2.
 type chip12 struct {
 	conn *tpm12.Conn
-	// lockout is what the TPM said of wrong secrets when it was last asked, nil
-	// where it does not tell. lockoutFresh is false once a secret was used
-	// since then.
-	lockout      *tpm12.DAInfo
-	lockoutFresh bool
+	// lockout is what the TPM said of wrong secrets when it was asked last, nil
+	// where it does not tell.
+	lockout     *tpm12.DAInfo
+	lockoutRead time.Time
 }
 
 // readLockout asks for the count of wrong secrets. It costs no try. A TPM that
@@ -29,38 +29,32 @@ func (c *chip12) readLockout() error {
 	if errors.As(err, &refused) {
 		info, err = nil, nil
 	}
-	c.lockout, c.lockoutFresh = info, err == nil
+	c.lockout, c.lockoutRead = info, time.Now()
 	return err
 }
 
-// useSecret makes sure that lockout is what the TPM says now, before a secret
-// is tried.
-func (c *chip12) useSecret() error {
-	if !c.lockoutFresh {
-		if err := c.readLockout(); err != nil {
-			return err
-		}
-	}
-	c.lockoutFresh = false
-	return nil
-}
+// lockoutFresh is how long a count stands for the one before a secret is tried.
+// Opening a TPM and loading a key read it once, not twice. In the meantime
+// another process may add to it, which is harmless; chips take off from it only
+// after minutes.
+const lockoutFresh = time.Second
 
 func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
-	if err := checkUsable(k); err != nil {
-		return nil, err
+	if time.Since(c.lockoutRead) > lockoutFresh {
+		if err := c.readLockout(); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.useSecret(); err != nil {
-		return nil, c.explain(err, nil)
-	}
+	before := c.lockout
+	c.lockoutRead = time.Time{}
 	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), (*tpm12.Secret)(srk))
 	if err != nil {
-		return nil, c.explainLoad(err)
+		return nil, c.explainLoad(err, before)
 	}
-	return &loadedKey12{chip: c, handle: handle, file: k, public: k.PublicKey()}, nil
+	return &loadedKey12{abilities12: newAbilities12(k), chip: c, handle: handle}, nil
 }
 
-// checkUsable refuses keys that can neither sign nor decrypt.
-func checkUsable(k *blob.Key) error {
+func (c *chip12) checkUsable(k *blob.Key) error {
 	if !k.CanSign() && !k.CanDecrypt() {
 		return fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
 			ErrNotSupported, k.Usage, k.EncScheme, k.SigScheme)
@@ -69,9 +63,6 @@ func checkUsable(k *blob.Key) error {
 }
 
 func (c *chip12) create(t *blob.Key, srk, key authData) (*blob.Key, error) {
-	if err := c.useSecret(); err != nil {
-		return nil, c.explain(err, nil)
-	}
 	// A key without a secret has 20 zero bytes; the TPM replaces the migration
 	// secret of a key that cannot migrate.
 	usage, migration := new(tpm12.Secret), new(tpm12.Secret)
@@ -95,9 +86,6 @@ func (c *chip12) create(t *blob.Key, srk, key authData) (*blob.Key, error) {
 }
 
 func (c *chip12) parent(srk, owner authData) (*rsa.PublicKey, error) {
-	if err := c.useSecret(); err != nil {
-		return nil, c.explain(err, nil)
-	}
 	var (
 		pub  []byte
 		err  error
@@ -156,7 +144,6 @@ func (c *chip12) takeOwnership(owner, srk authData) error {
 		return err
 	}
 	err = c.conn.TakeOwnership((*tpm12.Secret)(owner), encOwner, encSRK, srkTemplate().Bytes())
-	c.lockoutFresh = false
 	return c.explain(err, nil)
 }
 
@@ -188,19 +175,27 @@ func (c *chip12) random(n int) ([]byte, error) {
 }
 
 func (c *chip12) flushAll() (int, error) {
-	handles, err := c.conn.LoadedKeys()
+	keys, err := c.conn.LoadedKeys()
 	if err != nil {
 		return 0, c.explain(err, nil)
 	}
-	n := 0
-	for _, h := range handles {
-		if h == tpm12.SRK {
-			continue
-		}
-		if err := c.conn.FlushSpecific(h); err != nil {
-			return n, c.explain(err, nil)
-		}
-		n++
+	sessions, err := c.conn.Sessions()
+	if err != nil {
+		return 0, c.explain(err, nil)
 	}
-	return n, nil
+	var errs []error
+	n := 0
+	for _, key := range keys {
+		switch err := c.conn.FlushSpecific(key); {
+		case err == nil:
+			n++
+		case errors.Is(err, tpm12.KeyOwnerControl): // the owner wants it to stay
+		default:
+			errs = append(errs, c.explain(err, nil))
+		}
+	}
+	for _, session := range sessions {
+		errs = append(errs, c.explain(c.conn.FlushSession(session), nil))
+	}
+	return n, errors.Join(errs...)
 }

@@ -13,6 +13,7 @@ type chip20 struct{}
 
 var errTPM20 = fmt.Errorf("%w: this is a TPM 2.0, and only TPM 1.2 key files can be used so far", ErrNotSupported)
 
+func (chip20) checkUsable(*blob.Key) error                             { return errTPM20 }
 func (chip20) load(*blob.Key, authData) (loadedKey, error)             { return nil, errTPM20 }
 func (chip20) create(*blob.Key, authData, authData) (*blob.Key, error) { return nil, errTPM20 }
 func (chip20) parent(srk, owner authData) (*rsa.PublicKey, error)      { return nil, errTPM20 }

@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"fmt"
 
 	"maclef/blob"
@@ -38,18 +39,9 @@ type WrapOptions struct {
 }
 
 // template is the TPM_KEY that o describes, a legacy key: it signs and decrypts.
+// blob has the defaults.
 func (o *CreateOptions) template() blob.Template {
-	t := blob.Template{Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme, NeedSecret: !o.Key.IsZero()}
-	if t.Bits == 0 {
-		t.Bits = 2048
-	}
-	if t.EncScheme == 0 {
-		t.EncScheme = blob.ESRSAESPKCSv15
-	}
-	if t.SigScheme == 0 {
-		t.SigScheme = blob.SSRSASSAPKCS1v15DER
-	}
-	return t
+	return blob.Template{Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme, NeedSecret: !o.Key.IsZero()}
 }
 
 // Create makes a key in the TPM, which takes from a second to a minute, and
@@ -119,6 +111,9 @@ func (t *TPM) Wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
 }
 
 func (t *TPM) wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
+	if key == nil || key.N == nil {
+		return nil, errors.New("there is no private key to wrap")
+	}
 	if opts == nil {
 		opts = new(WrapOptions)
 	}

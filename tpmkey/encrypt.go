@@ -58,7 +58,7 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 // cannot decrypt.
 func MaxMessage(file *blob.Key) int {
 	switch {
-	case !file.CanDecrypt():
+	case !file.CanDecrypt() || file.PublicKey() == nil:
 		return -1
 	case file.EncScheme == blob.ESRSAESOAEPSHA1MGF1:
 		return file.PublicKey().Size() - 2*sha1.Size - 2 - len(boundDataHeader)

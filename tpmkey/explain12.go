@@ -62,16 +62,15 @@ var advice12 = map[tpm12.ResultCode]string{
 }
 
 // explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
-// TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets
-// tells them apart.
-func (c *chip12) explainLoad(err error) error {
+// TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets, and
+// what it was before, tells them apart.
+func (c *chip12) explainLoad(err error, before *tpm12.DAInfo) error {
 	switch {
 	case errors.Is(err, tpm12.DecryptError):
 		return &refusal{ErrWrongTPM, "TPM_DECRYPT_ERROR; it was made by another TPM, or by this one before it was cleared, or the file is damaged", err}
 	case errors.Is(err, tpm12.AuthFail):
-		before := c.lockout
 		if c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count == before.Count {
-			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, but the SRK secret is right; the file is damaged", err}
+			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, which the TPM does not count as a wrong secret: the file is damaged", err}
 		}
 	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
 		return c.explainNoSRK(err)
@@ -103,6 +102,9 @@ func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }
 func (c *chip12) triesUsed() string {
 	if c.readLockout() != nil || !known(c.lockout) {
 		return ""
+	}
+	if c.lockout.Count > c.lockout.Threshold {
+		return fmt.Sprintf(", and all %d tries are used", c.lockout.Threshold)
 	}
 	return fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
 }

@@ -40,7 +40,7 @@ var (
 // LoadOptions are the secrets for Load. The zero value, or a nil pointer, is
 // right for a TPM whose SRK has the well-known secret and a key without one.
 type LoadOptions struct {
-	// Name is what errors call the key; LoadFile sets it to the path.
+	// Name is what errors call the key, for LoadFile by default its path.
 	Name string
 	// SRK is the secret of the storage root key; the zero value stands for the
 	// well-known secret.
@@ -60,10 +60,11 @@ func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
-	named := LoadOptions{Name: path}
+	var named LoadOptions
 	if opts != nil {
-		named.SRK, named.Key = opts.SRK, opts.Key
+		named = *opts
 	}
+	named.Name = cmp.Or(named.Name, path)
 	return t.Load(file, &named)
 }
 
@@ -104,6 +105,12 @@ func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 }
 
 func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
+	if file == nil || file.PublicKey() == nil {
+		return nil, errNoKey
+	}
+	if err := t.chip.checkUsable(file); err != nil {
+		return nil, err
+	}
 	k := &Key{tpm: t, file: file, public: file.PublicKey(), secret: opts.Key}
 	srk, err := t.srkSecret(opts.SRK)
 	if err != nil {
@@ -214,121 +221,4 @@ func chooseSessionKey(plain, fallback []byte, valid bool) []byte {
 	clear(padded)
 	clear(plain)
 	return fallback
-}
-
-// operate runs one operation of the chip with the key's secret.
-func (k *Key) operate(f func(authData) ([]byte, error)) ([]byte, error) {
-	auth, err := k.authorization()
-	if err != nil {
-		return nil, err
-	}
-	if auth != nil {
-		defer clear(auth[:])
-	}
-	var out []byte
-	err = k.tpm.turn(func() (err error) {
-		if err := k.usable(); err != nil {
-			return err
-		}
-		out, err = f(auth)
-		if errors.Is(err, ErrWrongKeySecret) {
-			k.refuse(err)
-		}
-		return err
-	})
-	return out, err
-}
-
-// authorization returns the key's secret, nil for a key without one. It asks
-// where that is needed, once.
-func (k *Key) authorization() (authData, error) {
-	if !k.file.NeedsSecret() {
-		return nil, nil
-	}
-	k.asking.Lock()
-	defer k.asking.Unlock()
-	auth, secret, err := k.known()
-	if auth != nil || err != nil {
-		return auth, err
-	}
-	answer, err := secret.resolve("the key's own secret")
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.state(); err != nil { // closed meanwhile
-		clear(answer[:])
-		return nil, err
-	}
-	kept := answer
-	k.auth = &kept
-	return &answer, nil
-}
-
-// known returns a copy of the key's secret, or else where to ask for it.
-func (k *Key) known() (authData, Secret, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.state(); err != nil {
-		return nil, Secret{}, err
-	}
-	if k.auth == nil {
-		return nil, k.secret, nil
-	}
-	auth := *k.auth
-	return &auth, Secret{}, nil
-}
-
-// usable is checked in the turn itself: another goroutine may have met a wrong
-// secret, or closed the key, while this one waited.
-func (k *Key) usable() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.state()
-}
-
-func (k *Key) state() error {
-	if k.closed {
-		return fmt.Errorf("key: %w", ErrClosed)
-	}
-	return k.wrong
-}
-
-// refuse remembers that the secret is wrong, so that it costs one try only.
-func (k *Key) refuse(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
-	k.forget()
-}
-
-func (k *Key) forget() {
-	if k.auth != nil {
-		clear(k.auth[:])
-	}
-	k.auth, k.secret = nil, Secret{}
-}
-
-// Close frees the key's place in the TPM and forgets its secret. Operations
-// under way finish first; later ones are ErrClosed.
-func (k *Key) Close() error {
-	err := k.tpm.turn(k.shut)
-	if errors.Is(err, ErrClosed) {
-		return nil // the TPM was closed, and freed the key
-	}
-	return err
-}
-
-// shut is Close in a turn.
-func (k *Key) shut() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
-		return nil
-	}
-	k.closed = true
-	k.forget()
-	delete(k.tpm.keys, k)
-	return k.loaded.flush()
 }

@@ -10,17 +10,26 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// A loadedKey12 is a key in a TPM 1.2.
-type loadedKey12 struct {
-	chip   *chip12
-	handle tpm12.Handle
+// abilities12 is what a TPM 1.2 can do with a key.
+type abilities12 struct {
 	file   *blob.Key
 	public *rsa.PublicKey
 }
 
+func newAbilities12(file *blob.Key) abilities12 {
+	return abilities12{file: file, public: file.PublicKey()}
+}
+
+// A loadedKey12 is a key in a TPM 1.2.
+type loadedKey12 struct {
+	abilities12
+	chip   *chip12
+	handle tpm12.Handle
+}
+
 // checkSign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of
 // the DER scheme, with SHA-1 for those of the SHA1 scheme.
-func (k *loadedKey12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error) {
+func (k abilities12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error) {
 	if !k.file.CanSign() {
 		return nil, fmt.Errorf("%w: a %v key with signature scheme %v cannot sign", ErrNotSupported, k.file.Usage, k.file.SigScheme)
 	}
@@ -50,14 +59,13 @@ func (k *loadedKey12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing
 }
 
 func (k *loadedKey12) sign(area []byte, key authData) ([]byte, error) {
-	k.chip.spend(key)
 	sig, err := k.chip.conn.Sign(k.handle, area, (*tpm12.Secret)(key))
 	return sig, k.chip.explain(err, ErrWrongKeySecret)
 }
 
 // checkDecrypt allows what TPM_UnBind can do: the key's own scheme, and for
 // OAEP only SHA-1 with the label "TCPA".
-func (k *loadedKey12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error {
+func (k abilities12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error {
 	if !k.file.CanDecrypt() {
 		return fmt.Errorf("%w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, k.file.Usage, k.file.EncScheme)
 	}
@@ -75,7 +83,7 @@ func (k *loadedKey12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts)
 	return fmt.Errorf("%w: decryption options of type %T", ErrNotSupported, opts)
 }
 
-func (k *loadedKey12) checkPKCS1v15(o *rsa.PKCS1v15DecryptOptions) error {
+func (k abilities12) checkPKCS1v15(o *rsa.PKCS1v15DecryptOptions) error {
 	switch {
 	case k.file.EncScheme != blob.ESRSAESPKCSv15:
 		return fmt.Errorf("%w: this key decrypts OAEP only, not PKCS#1 v1.5", ErrNotSupported)
@@ -87,7 +95,7 @@ func (k *loadedKey12) checkPKCS1v15(o *rsa.PKCS1v15DecryptOptions) error {
 	return nil
 }
 
-func (k *loadedKey12) checkOAEP(o *rsa.OAEPOptions) error {
+func (k abilities12) checkOAEP(o *rsa.OAEPOptions) error {
 	switch {
 	case k.file.EncScheme != blob.ESRSAESOAEPSHA1MGF1:
 		return fmt.Errorf("%w: this key decrypts PKCS#1 v1.5 only, not OAEP", ErrNotSupported)
@@ -100,20 +108,11 @@ func (k *loadedKey12) checkOAEP(o *rsa.OAEPOptions) error {
 }
 
 func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
-	k.chip.spend(key)
 	plain, err := k.chip.conn.UnBind(k.handle, ciphertext, (*tpm12.Secret)(key))
 	if errors.Is(err, tpm12.DecryptError) || errors.Is(err, tpm12.BadVersion) {
 		return nil, errDecryption
 	}
 	return plain, k.chip.explain(err, ErrWrongKeySecret)
-}
-
-// spend notes that a secret is tried: the count that was read before it is no
-// longer today's.
-func (c *chip12) spend(key authData) {
-	if key != nil {
-		c.lockoutFresh = false
-	}
 }
 
 // flush does not mind that the key is gone already: the TPM was restarted, or

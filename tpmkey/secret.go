@@ -81,14 +81,8 @@ func AskSecret(ask func() (Secret, error)) Secret {
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return !s.given }
 
-// String hides the secret from format verbs.
-func (s Secret) String() string { return "[secret]" }
-
-// GoString hides the secret from %#v.
-func (s Secret) GoString() string { return s.String() }
-
-// Format hides the secret from every verb.
-func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
+// Format hides the secret from every verb of package fmt.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }
 
 // resolve gives the 20 bytes, asking where they are to be asked for. what names
 // the secret in errors.

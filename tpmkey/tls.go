@@ -1,14 +1,14 @@
 package tpmkey
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
-
-	"maclef/blob"
+	"slices"
 )
 
 // ErrWrongCertificate: the certificate is that of another key.
@@ -78,12 +78,20 @@ func (k *Key) signatureSchemes() ([]tls.SignatureScheme, error) {
 	if !k.file.CanSign() {
 		return nil, fmt.Errorf("%w: a %v key cannot sign", ErrNotSupported, k.file.Usage)
 	}
-	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
-		return []tls.SignatureScheme{tls.PKCS1WithSHA1}, nil
+	var schemes []tls.SignatureScheme
+	for _, s := range []tls.SignatureScheme{tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1} {
+		hash := hashOfScheme[s]
+		if _, err := k.loaded.checkSign(make([]byte, hash.Size()), hash); err == nil {
+			schemes = append(schemes, s)
+		}
 	}
-	return []tls.SignatureScheme{
-		tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1,
-	}, nil
+	return schemes, nil
+}
+
+// hashOfScheme are the hashes of RFC 8446, section 4.2.3 (RSASSA-PKCS1-v1_5).
+var hashOfScheme = map[tls.SignatureScheme]crypto.Hash{
+	tls.PKCS1WithSHA256: crypto.SHA256, tls.PKCS1WithSHA384: crypto.SHA384,
+	tls.PKCS1WithSHA512: crypto.SHA512, tls.PKCS1WithSHA1: crypto.SHA1,
 }
 
 // TLSConfig returns a server's configuration for the key and the certificate
@@ -97,11 +105,20 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	cert, err := k.tlsCertificate(chain)
+	config, err := k.TLSConfigPEM(chain)
 	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", certFile, err)
+		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
-	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
+	return config, nil
+}
+
+// TLSConfigPEM is TLSConfig for a chain that was read already.
+func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
+	cert, err := k.TLSCertificate(chainPEM)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(cert.SupportedSignatureAlgorithms, tls.PKCS1WithSHA256) {
 		return nil, fmt.Errorf("serve TLS: %w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make a DER key", ErrNotSupported)
 	}
 	return &tls.Config{

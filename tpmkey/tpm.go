@@ -76,12 +76,15 @@ func (t *TPM) Close() error {
 	if t.closed {
 		return nil
 	}
-	var errs []error
-	if len(t.keys) > 0 {
-		errs = append(errs, t.acquired(t.flushKeys))
-	}
 	t.closed = true
-	return errors.Join(append(errs, t.dev.Close())...)
+	var err error
+	if len(t.keys) > 0 {
+		err = t.acquired(t.flushKeys)
+	}
+	for k := range t.keys { // those that no turn could be had for
+		k.forget()
+	}
+	return errors.Join(err, t.dev.Close())
 }
 
 // flushKeys closes every key that is still open.

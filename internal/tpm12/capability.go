@@ -10,7 +10,7 @@ import (
 const (
 	capFlag       = 0x04
 	capProperty   = 0x05
-	capKeyHandle  = 0x07
+	capHandle     = 0x14
 	capDALogic    = 0x19
 	capVersionVal = 0x1a
 )
@@ -75,13 +75,10 @@ func (c *Conn) Version() (*VersionInfo, error) {
 // Flags are the bits of TPM_PERMANENT_FLAGS and TPM_STCLEAR_FLAGS that decide
 // what a TPM can do now. TPM Main Part 2, sections 7.1 and 7.2.
 type Flags struct {
-	Disabled        bool // permanent: disable
-	Deactivated     bool // permanent: what the next start takes over
-	NowDeactivated  bool // since the last start
-	OwnerInstall    bool // ownership: an owner can be installed
-	PresenceLocked  bool // physicalPresenceLifetimeLock
-	CommandPresence bool // physicalPresenceCMDEnable
-	ReadSRKPub      bool // the SRK's public key can be read with its secret
+	Disabled       bool // permanent: disable
+	Deactivated    bool // permanent: what the next start takes over
+	NowDeactivated bool // since the last start
+	ReadSRKPub     bool // the SRK's public key can be read with its secret
 }
 
 // Flags returns the TPM's flags; two commands.
@@ -103,10 +100,7 @@ func (c *Conn) Flags() (*Flags, error) {
 	if len(volatile) < 3 || binary.BigEndian.Uint16(volatile) != tagSTClearFlags {
 		return nil, cmd.malformed("%d bytes are no TPM_STCLEAR_FLAGS", len(volatile))
 	}
-	return &Flags{
-		Disabled: set(0), OwnerInstall: set(1), Deactivated: set(2), PresenceLocked: set(6),
-		CommandPresence: set(8), ReadSRKPub: set(16), NowDeactivated: volatile[2] != 0,
-	}, nil
+	return &Flags{Disabled: set(0), Deactivated: set(2), ReadSRKPub: set(16), NowDeactivated: volatile[2] != 0}, nil
 }
 
 // Owned reports whether the TPM has an owner.
@@ -146,16 +140,30 @@ func (c *Conn) property(prop uint32) (uint32, error) {
 // LoadedKeys returns the handles of the keys that are loaded now, whoever
 // loaded them.
 func (c *Conn) LoadedKeys() ([]Handle, error) {
-	cmd, data, err := c.getCapability(capKeyHandle, nil)
+	loaded, err := c.loaded(resourceKey)
+	var keys []Handle
+	for _, h := range loaded {
+		keys = append(keys, Handle(h))
+	}
+	return keys, err
+}
+
+// Sessions returns the handles of the authorization sessions that are open now,
+// whoever opened them.
+func (c *Conn) Sessions() ([]uint32, error) { return c.loaded(resourceAuth) }
+
+// loaded returns a TPM_KEY_HANDLE_LIST.
+func (c *Conn) loaded(resource uint32) ([]uint32, error) {
+	cmd, data, err := c.getCapability(capHandle, u32(resource))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) < 2 || len(data) != 2+4*int(binary.BigEndian.Uint16(data)) {
 		return nil, cmd.malformed("%d bytes are no TPM_KEY_HANDLE_LIST", len(data))
 	}
-	var handles []Handle
+	var handles []uint32
 	for rest := data[2:]; len(rest) > 0; rest = rest[4:] {
-		handles = append(handles, Handle(binary.BigEndian.Uint32(rest)))
+		handles = append(handles, binary.BigEndian.Uint32(rest))
 	}
 	return handles, nil
 }
@@ -178,10 +186,10 @@ func (c *Conn) DictionaryAttack() (*DAInfo, error) {
 		return nil, err
 	}
 	var (
-		d                     DAInfo
-		tag, actionTag        uint16
-		state                 uint8
-		actions, seconds, len uint32
+		d                        DAInfo
+		tag, actionTag           uint16
+		state                    uint8
+		actions, seconds, vendor uint32
 	)
 	s := cryptobyte.String(data)
 	if !s.ReadUint16(&tag) || !s.ReadUint8(&state) {
@@ -192,7 +200,7 @@ func (c *Conn) DictionaryAttack() (*DAInfo, error) {
 		return &d, nil
 	}
 	if tag != tagDAInfo || !s.ReadUint16(&d.Count) || !s.ReadUint16(&d.Threshold) ||
-		!s.ReadUint16(&actionTag) || !s.ReadUint32(&actions) || !s.ReadUint32(&seconds) || !s.ReadUint32(&len) {
+		!s.ReadUint16(&actionTag) || !s.ReadUint32(&actions) || !s.ReadUint32(&seconds) || !s.ReadUint32(&vendor) {
 		return nil, cmd.malformed("no TPM_DA_INFO")
 	}
 	d.Known, d.Seconds = true, seconds

@@ -96,8 +96,9 @@ func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code)
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
-// run sends cmd and returns the reply's handles and parameters. A reply to an
-// authorized command is returned only if its HMAC is right.
+// run sends cmd and returns the reply's handles and parameters. With an error,
+// there are handles only where the reply's HMAC is wrong: something may have
+// been loaded.
 func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 	reply, err := c.tpm.Send(cmd.marshal())
 	if err != nil {
@@ -118,7 +119,7 @@ func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 	handles, params = body[:cmd.outHandles], body[cmd.outHandles:end]
 	if cmd.auth != nil {
 		if err := cmd.auth.verify(cmd.ordinal, params, body[end:]); err != nil {
-			return nil, nil, cmd.malformed("%w", err)
+			return handles, nil, cmd.malformed("%w", err)
 		}
 	}
 	return handles, params, nil

@@ -10,24 +10,37 @@ import (
 // Part 3, section 10.5 (TPM_LoadKey2).
 func (c *Conn) LoadKey2(parent Handle, key []byte, secret *Secret) (Handle, error) {
 	cmd := &command{ordinal: ordLoadKey2, handles: u32(uint32(parent)), params: key, outHandles: 4}
-	handle, rest, err := c.runAuthorized(cmd, secret)
-	if err != nil {
+	b, rest, err := c.runAuthorized(cmd, secret)
+	if len(b) == 0 {
 		return 0, err
 	}
-	if len(rest) != 0 {
-		return 0, cmd.malformed("%d bytes after the handle", len(rest))
+	handle := Handle(binary.BigEndian.Uint32(b))
+	if err == nil && len(rest) != 0 {
+		err = cmd.malformed("%d bytes after the handle", len(rest))
 	}
-	return Handle(binary.BigEndian.Uint32(handle)), nil
+	if err != nil {
+		c.FlushSpecific(handle) // a key of which nobody will know
+		return 0, err
+	}
+	return handle, nil
 }
 
 // FlushSpecific frees a loaded key. TPM Main Part 3, section 22.1
 // (TPM_FlushSpecific).
-func (c *Conn) FlushSpecific(key Handle) error {
-	return c.runPlain(&command{ordinal: ordFlushSpecific, handles: u32(uint32(key)), params: u32(resourceKey)})
+func (c *Conn) FlushSpecific(key Handle) error { return c.flush(uint32(key), resourceKey) }
+
+// FlushSession frees an authorization session.
+func (c *Conn) FlushSession(session uint32) error { return c.flush(session, resourceAuth) }
+
+func (c *Conn) flush(handle, resource uint32) error {
+	return c.runPlain(&command{ordinal: ordFlushSpecific, handles: u32(handle), params: u32(resource)})
 }
 
-// resourceKey is TPM_RT_KEY, TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
-const resourceKey = 1
+// Kinds of handles. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
+const (
+	resourceKey  = 1 // TPM_RT_KEY
+	resourceAuth = 2 // TPM_RT_AUTH
+)
 
 // Sign signs area, 1 to k-11 bytes for a key of k bytes with the DER scheme,
 // exactly 20 for one with the SHA1 scheme, and returns the k bytes of the
@@ -79,7 +92,7 @@ func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byt
 	params := adip(usage, shared, &firstEven)
 	params = append(params, adip(migration, shared, &auth.nonceOdd)...)
 	params = append(params, template...)
-	_, key, err := c.run(&command{
+	_, key, err := c.runInSession(&command{
 		ordinal: ordCreateWrapKey, handles: u32(uint32(parent)), params: params, auth: auth,
 	})
 	return key, err

@@ -76,9 +76,7 @@ func TestCapabilitiesAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if flags.Disabled != perm.Disable || flags.OwnerInstall != perm.Ownership || flags.Deactivated != perm.Deactivated ||
-		flags.PresenceLocked != perm.PhysicalPresenceLifetimeLock || flags.CommandPresence != perm.PhysicalPresenceCMDEnable ||
-		flags.ReadSRKPub != perm.ReadSRKPub {
+	if flags.Disabled != perm.Disable || flags.Deactivated != perm.Deactivated || flags.ReadSRKPub != perm.ReadSRKPub {
 		t.Errorf("flags %+v, want %+v", flags, perm)
 	}
 }

@@ -39,6 +39,7 @@ var calls = map[string]func(*tpm12.Conn) error{
 	"Flags":                func(c *tpm12.Conn) error { _, err := c.Flags(); return err },
 	"Owned":                func(c *tpm12.Conn) error { _, err := c.Owned(); return err },
 	"KeySlots":             func(c *tpm12.Conn) error { _, _, err := c.KeySlots(); return err },
+	"Sessions":             func(c *tpm12.Conn) error { _, err := c.Sessions(); return err },
 	"LoadedKeys":           func(c *tpm12.Conn) error { _, err := c.LoadedKeys(); return err },
 	"DictionaryAttack":     func(c *tpm12.Conn) error { _, err := c.DictionaryAttack(); return err },
 }

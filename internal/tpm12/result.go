@@ -12,30 +12,23 @@ const (
 	BadParameter      ResultCode = 0x03  // TPM_BAD_PARAMETER
 	Deactivated       ResultCode = 0x06  // TPM_DEACTIVATED
 	Disabled          ResultCode = 0x07  // TPM_DISABLED
-	DisabledCmd       ResultCode = 0x08  // TPM_DISABLED_CMD
 	Fail              ResultCode = 0x09  // TPM_FAIL
-	BadOrdinal        ResultCode = 0x0a  // TPM_BAD_ORDINAL
 	InvalidKeyHandle  ResultCode = 0x0c  // TPM_INVALID_KEYHANDLE
 	NoSpace           ResultCode = 0x11  // TPM_NOSPACE
 	NoSRK             ResultCode = 0x12  // TPM_NOSRK
 	OwnerSet          ResultCode = 0x14  // TPM_OWNER_SET
 	Resources         ResultCode = 0x15  // TPM_RESOURCES
+	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
 	WrongPCRValue     ResultCode = 0x18  // TPM_WRONGPCRVAL
 	BadTag            ResultCode = 0x1e  // TPM_BADTAG
 	DecryptError      ResultCode = 0x21  // TPM_DECRYPT_ERROR
-	InvalidAuthHandle ResultCode = 0x22  // TPM_INVALID_AUTHHANDLE
 	NoEndorsement     ResultCode = 0x23  // TPM_NO_ENDORSEMENT
 	InvalidKeyUsage   ResultCode = 0x24  // TPM_INVALID_KEYUSAGE
 	InvalidPostInit   ResultCode = 0x26  // TPM_INVALID_POSTINIT
 	BadKeyProperty    ResultCode = 0x28  // TPM_BAD_KEY_PROPERTY
-	BadMigration      ResultCode = 0x29  // TPM_BAD_MIGRATION
 	BadScheme         ResultCode = 0x2a  // TPM_BAD_SCHEME
 	BadDataSize       ResultCode = 0x2b  // TPM_BAD_DATASIZE
-	BadMode           ResultCode = 0x2c  // TPM_BAD_MODE
 	BadVersion        ResultCode = 0x2e  // TPM_BAD_VERSION
-	Retry             ResultCode = 0x800 // TPM_RETRY
-	NeedsSelfTest     ResultCode = 0x801 // TPM_NEEDS_SELFTEST
-	DoingSelfTest     ResultCode = 0x802 // TPM_DOING_SELFTEST
 	DefendLockRunning ResultCode = 0x803 // TPM_DEFEND_LOCK_RUNNING
 )
 

@@ -137,8 +137,7 @@ func (c *Conn) authorize(cmd *command, secret *Secret) error {
 	return err
 }
 
-// runAuthorized runs cmd, authorized by secret where there is one. The TPM ends
-// the session with the command, whether it succeeds or not.
+// runAuthorized runs cmd, authorized by secret where there is one.
 func (c *Conn) runAuthorized(cmd *command, secret *Secret) (handles, params []byte, err error) {
 	if err := c.authorize(cmd, secret); err != nil {
 		return nil, nil, err
@@ -146,7 +145,19 @@ func (c *Conn) runAuthorized(cmd *command, secret *Secret) (handles, params []by
 	if cmd.auth != nil {
 		defer clear(cmd.auth.key[:])
 	}
-	return c.run(cmd)
+	return c.runInSession(cmd)
+}
+
+// runInSession runs cmd. The TPM ends its session with it, except where it
+// refuses before it looks at the authorization (locked out, disabled, no SRK):
+// then the session would stay, and there are few.
+func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
+	handles, params, err = c.run(cmd)
+	var refused *Error
+	if cmd.auth != nil && errors.As(err, &refused) {
+		c.flush(cmd.auth.session.handle, resourceAuth) // an error: it was ended
+	}
+	return handles, params, err
 }
 
 // runPlain runs a command without authorization and without reply parameters.

@@ -50,7 +50,7 @@ func NewTemplate(t Template) (*Key, error) {
 	}
 	switch {
 	case t.Bits != 0 && t.Bits != 512 && t.Bits != 1024 && t.Bits != 2048:
-		return nil, fmt.Errorf("key size is %d bits, and TPM 1.2 has keys of 512, 1024 or 2048 bits; make a new key with keygen", t.Bits)
+		return nil, fmt.Errorf("key size is %d bits, and TPM 1.2 has keys of 512, 1024 or 2048 bits", t.Bits)
 	case k.EncScheme != ESRSAESPKCSv15 && k.EncScheme != ESRSAESOAEPSHA1MGF1:
 		return nil, fmt.Errorf("encryption scheme is %v, and a legacy key has %v or %v", k.EncScheme, ESRSAESPKCSv15, ESRSAESOAEPSHA1MGF1)
 	case k.SigScheme != SSRSASSAPKCS1v15DER && k.SigScheme != SSRSASSAPKCS1v15SHA1:

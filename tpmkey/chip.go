@@ -70,7 +70,12 @@ type signing struct {
 
 // errDecryption is a ciphertext that is not one of this key. It does not say
 // why, so that nobody learns about the padding.
-var errDecryption = errors.New("decryption error: this is no ciphertext for this key")
+var errDecryption = fmt.Errorf("%w: this is no ciphertext for this key", rsa.ErrDecryption)
+
+// A noAnswer is a command to which the chip gave no answer that can be trusted.
+type noAnswer struct{ error }
+
+func (e *noAnswer) Unwrap() error { return e.error }
 
 // newChip finds out which generation dev is.
 func newChip(dev *transport.Device) (chip, error) {

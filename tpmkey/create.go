@@ -45,7 +45,8 @@ func (o *CreateOptions) template() blob.Template {
 }
 
 // Create makes a key in the TPM, which takes from a second to a minute, and
-// returns what to write in its key file. opts may be nil.
+// returns what to write in its key file: the bytes of Marshal(blob.PEM), with
+// mode 0600. The TPM keeps no copy. opts may be nil.
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned,
 // ErrDisabled, ErrNotSupported for options that no key has. TPM Main Part 3,
@@ -64,7 +65,7 @@ func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
 	}
 	template, err := blob.NewTemplate(opts.template())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
 	srk, err := t.srkSecret(opts.SRK)
 	if err != nil {
@@ -120,7 +121,7 @@ func (t *TPM) wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
 	template := opts.template()
 	template.Bits = key.N.BitLen()
 	if _, err := blob.NewTemplate(template); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w; make a new key with keygen", ErrNotSupported, err)
 	}
 	parent, err := t.srkPublic(opts)
 	if err != nil {

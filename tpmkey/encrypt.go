@@ -15,7 +15,7 @@ import (
 // (TPM_ES_RSAESOAEP_SHA1_MGF1).
 const oaepLabel = "TCPA"
 
-// boundDataHeader leads what TPM_UnBind decrypts with an OAEP key: version
+// boundDataHeader leads what TPM_UnBind takes for a TPM_BOUND_DATA: version
 // 1.1.0.0 and payload TPM_PT_BIND. TPM Main Part 2, section 9.5
 // (TPM_BOUND_DATA).
 const boundDataHeader = "\x01\x01\x00\x00\x02"
@@ -24,14 +24,14 @@ const boundDataHeader = "\x01\x01\x00\x00\x02"
 // decrypts. It needs no TPM. The message has at most MaxMessage(file) bytes, the
 // ciphertext as many as the key.
 //
-// Errors: ErrNotSupported for a key that cannot decrypt, or that Go refuses
-// because it is too small.
+// Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt,
+// or that Go refuses because it is too small.
 func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 	if room := MaxMessage(file); len(message) > room {
 		if !file.CanDecrypt() {
 			return nil, fmt.Errorf("encrypt: %w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, file.Usage, file.EncScheme)
 		}
-		return nil, fmt.Errorf("encrypt: %d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
+		return nil, fmt.Errorf("encrypt: %w: %d bytes, and this key takes %d; encrypt a session key instead", rsa.ErrMessageTooLong, len(message), room)
 	}
 	public := file.PublicKey()
 	if err := checkGoAccepts(public); err != nil {
@@ -41,10 +41,10 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 		out []byte
 		err error
 	)
+	message = append(header(file), message...)
+	defer clear(message)
 	if file.EncScheme == blob.ESRSAESOAEPSHA1MGF1 {
-		bound := append([]byte(boundDataHeader), message...)
-		defer clear(bound)
-		out, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, public, bound, []byte(oaepLabel))
+		out, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, public, message, []byte(oaepLabel))
 	} else {
 		out, err = rsa.EncryptPKCS1v15(rand.Reader, public, message)
 	}
@@ -61,9 +61,18 @@ func MaxMessage(file *blob.Key) int {
 	case !file.CanDecrypt() || file.PublicKey() == nil:
 		return -1
 	case file.EncScheme == blob.ESRSAESOAEPSHA1MGF1:
-		return file.PublicKey().Size() - 2*sha1.Size - 2 - len(boundDataHeader)
+		return file.PublicKey().Size() - 2*sha1.Size - 2 - len(header(file))
 	}
-	return file.PublicKey().Size() - 11
+	return file.PublicKey().Size() - 11 - len(header(file))
+}
+
+// header is what TPM_UnBind wants in front of a message, and takes off: nothing
+// only for PKCS#1 v1.5 with a legacy key.
+func header(file *blob.Key) []byte {
+	if file.EncScheme == blob.ESRSAESPKCSv15 && file.Usage == blob.KeyLegacy {
+		return nil
+	}
+	return []byte(boundDataHeader)
 }
 
 // checkGoAccepts returns why crypto/rsa, and with it crypto/x509 and crypto/tls,

@@ -42,6 +42,9 @@ var (
 	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
 	// cleared, or is damaged.
 	ErrWrongTPM = errors.New("not a key of this TPM")
+	// ErrUnloaded: the TPM does not have the key any more, because it restarted or
+	// somebody flushed it. Load the key again.
+	ErrUnloaded = errors.New("the TPM has lost the key")
 	// ErrNotSupported: this key, or this TPM, cannot do what was asked.
 	ErrNotSupported = errors.New("not supported")
 	// ErrClosed: the TPM or the key was closed.

@@ -43,6 +43,8 @@ func (c *chip12) explain(err, wrong error) error {
 		return &refusal{ErrDisabled, refused.Code.Error() + firmwareCure, err}
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
+	case tpm12.InvalidKeyHandle:
+		return &refusal{ErrUnloaded, "it was restarted, or the key flushed; load the key again", err}
 	case tpm12.OwnerSet:
 		return fmt.Errorf("the TPM has an owner already: %w", err)
 	}
@@ -53,12 +55,11 @@ func (c *chip12) explain(err, wrong error) error {
 }
 
 var advice12 = map[tpm12.ResultCode]string{
-	tpm12.NoSpace:          "no room in the TPM for another key; close programs that use it, or free it with tpmctl flush",
-	tpm12.Resources:        "the TPM is out of room; close programs that use it, or free it with tpmctl flush",
-	tpm12.WrongPCRValue:    "the key is bound to a state of this machine (PCRs) that is not today's",
-	tpm12.InvalidKeyHandle: "the TPM does not have the key any more; it was restarted or flushed: load the key again",
-	tpm12.InvalidPostInit:  "the TPM was not started; restart the machine, or swtpm with --flags not-need-init,startup-clear",
-	tpm12.Fail:             "the TPM is in failure mode; switch the machine off and on again",
+	tpm12.NoSpace:         "no room in the TPM for another key; close programs that use it, or free what killed ones left with tpmctl flush",
+	tpm12.Resources:       "the TPM is out of room; close programs that use it, or free what killed ones left with tpmctl flush",
+	tpm12.WrongPCRValue:   "the key is bound to a state of this machine (PCRs) that is not today's",
+	tpm12.InvalidPostInit: "the TPM was not started; restart the machine, or swtpm with --flags not-need-init,startup-clear",
+	tpm12.Fail:            "the TPM is in failure mode; switch the machine off and on again",
 }
 
 // explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
@@ -112,8 +113,8 @@ func (c *chip12) triesUsed() string {
 // lockTime says how long the TPM stays locked, where it tells.
 func (c *chip12) lockTime() string {
 	if c.readLockout() != nil || !known(c.lockout) || c.lockout.Seconds == 0 {
-		return "; wait, or reset the lock with the owner's secret"
+		return "; wait, and try once with the right secret"
 	}
-	return fmt.Sprintf("; wait %v from the last try, or reset the lock with the owner's secret",
+	return fmt.Sprintf("; wait %v from the last try",
 		time.Duration(c.lockout.Seconds)*time.Second)
 }

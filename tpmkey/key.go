@@ -27,8 +27,9 @@ type Key struct {
 
 	mu     sync.Mutex // guards what follows
 	secret Secret
-	auth   authData // secret, once it is known
-	wrong  error    // set once the TPM called the secret wrong
+	auth   hidden // secret, once it is known
+	proved bool   // the TPM has accepted it
+	wrong  error  // set once the TPM called the secret wrong
 	closed bool
 }
 
@@ -141,6 +142,14 @@ func (t *TPM) srkSecret(s Secret) (authData, error) {
 	return &auth, err
 }
 
+// String names the key, for logs; it shows no secret.
+func (k *Key) String() string {
+	return fmt.Sprintf("TPM key (RSA %d)", k.public.N.BitLen())
+}
+
+// Format hides everything but String's text from package fmt.
+func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
 // Public returns the key's public half, an *rsa.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.public }
 
@@ -157,7 +166,8 @@ func (k *Key) File() *blob.Key { return k.file }
 // ErrNotSupported. Every signature was verified before it is returned.
 //
 // Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrGone, ErrClosed. TPM Main Part 3, section 13.5 (TPM_Sign).
+// ErrLockedOut, ErrUnloaded, ErrGone, ErrClosed; one of no kind for a digest of
+// the wrong length. TPM Main Part 3, section 13.5 (TPM_Sign).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s, err := k.loaded.checkSign(digest, opts)
 	if err != nil {
@@ -182,8 +192,9 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 //   - *rsa.OAEPOptions with Hash SHA-1 and Label "TCPA", which TPM 1.2 fixes.
 //     Encrypt makes such ciphertexts.
 //
-// Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrGone, ErrClosed. TPM Main Part 3, section 10.3 (TPM_UnBind).
+// Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret
+// (a try was spent), ErrLockedOut, ErrUnloaded, ErrGone, ErrClosed. TPM Main
+// Part 3, section 10.3 (TPM_UnBind).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	if err := k.loaded.checkDecrypt(ciphertext, opts); err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)

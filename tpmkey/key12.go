@@ -60,7 +60,16 @@ func (k abilities12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing,
 
 func (k *loadedKey12) sign(area []byte, key authData) ([]byte, error) {
 	sig, err := k.chip.conn.Sign(k.handle, area, (*tpm12.Secret)(key))
-	return sig, k.chip.explain(err, ErrWrongKeySecret)
+	return sig, k.explain(err)
+}
+
+// explain puts an error of a command for this key in words.
+func (k *loadedKey12) explain(err error) error {
+	var refused *tpm12.Error
+	if err != nil && !errors.As(err, &refused) {
+		return &noAnswer{err}
+	}
+	return k.chip.explain(err, ErrWrongKeySecret)
 }
 
 // checkDecrypt allows what TPM_UnBind can do: the key's own scheme, and for
@@ -109,10 +118,22 @@ func (k abilities12) checkOAEP(o *rsa.OAEPOptions) error {
 
 func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
 	plain, err := k.chip.conn.UnBind(k.handle, ciphertext, (*tpm12.Secret)(key))
-	if errors.Is(err, tpm12.DecryptError) || errors.Is(err, tpm12.BadVersion) {
+	var refused *tpm12.Error
+	if errors.As(err, &refused) && badCiphertext12[refused.Code] {
 		return nil, errDecryption
 	}
-	return plain, k.chip.explain(err, ErrWrongKeySecret)
+	if err == nil && len(plain) > k.public.Size()-11 {
+		return nil, errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
+	}
+	return plain, k.explain(err)
+}
+
+// badCiphertext12 are what TPM_UnBind says of padding, of the TPM_BOUND_DATA in
+// it, and of too little in it. Callers cannot tell them apart: who could learn
+// about the padding, could decrypt.
+var badCiphertext12 = map[tpm12.ResultCode]bool{
+	tpm12.DecryptError: true, tpm12.BadVersion: true, tpm12.BadParamSize: true,
+	tpm12.InvalidStructure: true, tpm12.BadDataSize: true,
 }
 
 // flush does not mind that the key is gone already: the TPM was restarted, or

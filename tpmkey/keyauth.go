@@ -20,8 +20,8 @@ func (k *Key) operate(f func(authData) ([]byte, error)) ([]byte, error) {
 			return err
 		}
 		out, err = f(auth)
-		if errors.Is(err, ErrWrongKeySecret) {
-			k.refuse(err)
+		if auth != nil {
+			k.settle(err)
 		}
 		return err
 	})
@@ -50,8 +50,7 @@ func (k *Key) authorization() (authData, error) {
 		clear(answer[:])
 		return nil, err
 	}
-	kept := answer
-	k.auth = &kept
+	k.auth, k.secret = hide(answer), Secret{}
 	return &answer, nil
 }
 
@@ -65,7 +64,7 @@ func (k *Key) known() (authData, Secret, error) {
 	if k.auth == nil {
 		return nil, k.secret, nil
 	}
-	auth := *k.auth
+	auth := *k.auth()
 	return &auth, Secret{}, nil
 }
 
@@ -84,17 +83,36 @@ func (k *Key) state() error {
 	return k.wrong
 }
 
-// refuse remembers that the secret is wrong, so that it costs one try only.
-func (k *Key) refuse(err error) {
+// settle remembers what an operation showed of the secret, so that a wrong one
+// costs one try only. Where the TPM gave no answer to the first use of it,
+// nobody knows whether it was wrong: then it is not tried again, either.
+func (k *Key) settle(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
-	k.forget()
+	var lost *noAnswer
+	switch {
+	case err == nil:
+		k.proved = true
+	case errors.Is(err, ErrWrongKeySecret):
+		k.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
+		k.forgetLocked()
+	case errors.As(err, &lost) && !k.proved:
+		k.wrong = fmt.Errorf("%w (whether the key's secret is right is not known, so it is not tried again: load the key anew)", err)
+		k.forgetLocked()
+	}
 }
 
+// forget clears the secret.
 func (k *Key) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	k.forgetLocked()
+}
+
+func (k *Key) forgetLocked() {
 	if k.auth != nil {
-		clear(k.auth[:])
+		clear(k.auth()[:])
 	}
 	k.auth, k.secret = nil, Secret{}
 }
@@ -117,7 +135,7 @@ func (k *Key) shut() error {
 		return nil
 	}
 	k.closed = true
-	k.forget()
+	k.forgetLocked()
 	delete(k.tpm.keys, k)
 	return k.loaded.flush()
 }

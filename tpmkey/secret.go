@@ -21,13 +21,21 @@ import (
 // for the well-known secret; a key that needs a secret refuses it.
 type Secret struct {
 	given  bool
-	digest [sha1.Size]byte
+	digest hidden
 	ask    func() (Secret, error)
 }
 
+// A hidden is 20 secret bytes behind a function: package fmt prints the fields of
+// a struct that it is given, whatever methods they have, but not what a function
+// returns.
+type hidden func() authData
+
+// hide keeps a copy of digest.
+func hide(digest [sha1.Size]byte) hidden { return func() authData { return &digest } }
+
 // WellKnown returns TCG's well-known secret: 20 zero bytes, not hashed. It is
 // what tpm-tools set with -z.
-func WellKnown() Secret { return Secret{given: true} }
+func WellKnown() Secret { return SHA1Secret([sha1.Size]byte{}) }
 
 // Password returns the secret of a password taken as the bytes it is: what
 // create_tpm_key, the OpenSSL engine and tpm-tools without -u set. An empty
@@ -35,7 +43,7 @@ func WellKnown() Secret { return Secret{given: true} }
 //
 // Password does not keep the slice; the caller may clear it.
 func Password(password []byte) Secret {
-	return Secret{given: true, digest: sha1.Sum(password)}
+	return SHA1Secret(sha1.Sum(password))
 }
 
 // PasswordUTF16 returns the secret of a UTF-8 password hashed as UTF-16LE
@@ -65,7 +73,7 @@ func PasswordUTF16(password []byte) (Secret, error) {
 // SHA1Secret returns the secret whose 20 bytes are given directly, as with the
 // engine's SECRET_MODE 2.
 func SHA1Secret(digest [sha1.Size]byte) Secret {
-	return Secret{given: true, digest: digest}
+	return Secret{given: true, digest: hide(digest)}
 }
 
 // AskSecret returns a secret that ask is called for when, and only when, a TPM
@@ -84,23 +92,26 @@ func (s Secret) IsZero() bool { return !s.given }
 // Format hides the secret from every verb of package fmt.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }
 
-// resolve gives the 20 bytes, asking where they are to be asked for. what names
-// the secret in errors.
+// resolve gives a copy of the 20 bytes, asking where they are to be asked for.
+// what names the secret in errors.
 func (s Secret) resolve(what string) ([sha1.Size]byte, error) {
 	if !s.given {
 		return [sha1.Size]byte{}, fmt.Errorf("%w: %s", ErrSecretNeeded, what)
 	}
+	if s.digest != nil {
+		return *s.digest(), nil
+	}
 	if s.ask == nil {
-		return s.digest, nil
+		return [sha1.Size]byte{}, fmt.Errorf("%w: %s: AskSecret was given no function", ErrSecretNeeded, what)
 	}
 	answer, err := s.ask()
 	if err != nil {
 		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: %w", what, err)
 	}
-	if !answer.given || answer.ask != nil {
+	if answer.digest == nil {
 		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: the callback gave no secret", what)
 	}
-	return answer.digest, nil
+	return *answer.digest(), nil
 }
 
 // orWellKnown returns s, or the well-known secret where none was given.

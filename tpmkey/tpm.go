@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	tpmtransport "github.com/google/go-tpm/tpm2/transport"
@@ -67,6 +68,12 @@ func (t *TPM) Name() string { return t.dev.Name() }
 // Emulator reports whether this is the software TPM of Open("emulator"), which
 // protects nothing.
 func (t *TPM) Emulator() bool { return t.dev.Emulator() }
+
+// String names the TPM, for logs.
+func (t *TPM) String() string { return "TPM " + t.Name() }
+
+// Format hides everything but String's text from package fmt: keys have secrets.
+func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
 // Close frees what was loaded into the TPM and closes it. Its keys cannot be
 // used afterwards.

@@ -20,6 +20,8 @@ const (
 	Resources         ResultCode = 0x15  // TPM_RESOURCES
 	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
 	WrongPCRValue     ResultCode = 0x18  // TPM_WRONGPCRVAL
+	BadParamSize      ResultCode = 0x19  // TPM_BAD_PARAM_SIZE
+	InvalidStructure  ResultCode = 0x43  // TPM_INVALID_STRUCTURE
 	BadTag            ResultCode = 0x1e  // TPM_BADTAG
 	DecryptError      ResultCode = 0x21  // TPM_DECRYPT_ERROR
 	NoEndorsement     ResultCode = 0x23  // TPM_NO_ENDORSEMENT

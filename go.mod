@@ -5,7 +5,6 @@ go 1.24.0
 require (
 	github.com/google/go-tpm v0.9.8
 	github.com/rogpeppe/go-internal v1.14.1
-	github.com/youmark/pkcs8 v0.0.0-20240726163527-a2c0da244d78
 	golang.org/x/crypto v0.48.0
 	golang.org/x/sys v0.41.0
 	golang.org/x/term v0.40.0

@@ -4,15 +4,10 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/youmark/pkcs8"
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // ErrWrongPassword: an encrypted private key does not open with this password.
@@ -40,6 +35,9 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		return nil, errors.New("the file is empty")
+	}
+	if len(data) > maxPrivateKeyFile {
+		return nil, fmt.Errorf("over %d bytes: too large for an RSA private key", maxPrivateKeyFile)
 	}
 	other := ""
 	for rest := data; ; {
@@ -71,6 +69,10 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 	}
 	return parsePrivateDER(data)
 }
+
+// maxPrivateKeyFile is more than any key has that a TPM takes, in bytes; reading
+// an RSA key takes longer than its size.
+const maxPrivateKeyFile = 64 << 10
 
 // errNotRSA is a key of another algorithm.
 var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm; make a new key with keygen", ErrNotSupported)
@@ -125,10 +127,10 @@ func parsePrivateDER(der []byte) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
-// decryptPKCS8 decrypts a key encrypted by PBES2. The file chooses the cost of
-// trying a password, so that is bounded first.
-func decryptPKCS8(der []byte, password func() ([]byte, error)) (key *rsa.PrivateKey, err error) {
-	if err := checkKDFCost(der); err != nil {
+// decryptPKCS8 reads a key that is encrypted by PBES2.
+func decryptPKCS8(der []byte, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+	e, err := parsePBES2(der)
+	if err != nil {
 		return nil, err
 	}
 	pass, err := password()
@@ -136,80 +138,14 @@ func decryptPKCS8(der []byte, password func() ([]byte, error)) (key *rsa.Private
 		return nil, err
 	}
 	defer clear(pass)
-	// The cipher packages panic on an initialization vector or a length that
-	// does not fit, and pkcs8 hands them what the file says.
-	defer func() {
-		if recover() != nil {
-			key, err = nil, errors.New("the encrypted private key is damaged")
-		}
-	}()
-	any, _, err := pkcs8.ParsePrivateKey(der, pass)
+	plain, err := e.decrypt(pass)
 	if err != nil {
-		if err.Error() == "pkcs8: incorrect password" {
-			return nil, ErrWrongPassword
-		}
 		return nil, err
 	}
-	key, ok := any.(*rsa.PrivateKey)
-	if !ok {
-		return nil, errNotRSA
+	defer clear(plain)
+	key, err := parsePrivateDER(plain)
+	if err != nil && !errors.Is(err, ErrNotSupported) {
+		return nil, ErrWrongPassword // its padding was right by chance
 	}
-	return key, nil
-}
-
-// What a password may cost: far above what programs write.
-const (
-	maxPBKDF2Rounds  = 10_000_000
-	maxScryptMemory  = 512 << 20 // bytes
-	maxScryptThreads = 64
-)
-
-var (
-	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
-	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}
-)
-
-// readKDF returns the key derivation function of an EncryptedPrivateKeyInfo and
-// its parameters after the salt.
-func readKDF(der []byte) (kdf asn1.ObjectIdentifier, params cryptobyte.String, ok bool) {
-	var (
-		info, alg, pbes2, fn cryptobyte.String
-		oid                  asn1.ObjectIdentifier
-	)
-	s := cryptobyte.String(der)
-	ok = s.ReadASN1(&info, cbasn1.SEQUENCE) && info.ReadASN1(&alg, cbasn1.SEQUENCE) &&
-		alg.ReadASN1ObjectIdentifier(&oid) && oid.Equal(oidPBES2) &&
-		alg.ReadASN1(&pbes2, cbasn1.SEQUENCE) && pbes2.ReadASN1(&fn, cbasn1.SEQUENCE) &&
-		fn.ReadASN1ObjectIdentifier(&kdf) && fn.ReadASN1(&params, cbasn1.SEQUENCE) &&
-		params.SkipASN1(cbasn1.OCTET_STRING)
-	return kdf, params, ok
-}
-
-func isEncryptedPKCS8(der []byte) bool {
-	_, _, ok := readKDF(der)
-	return ok
-}
-
-func checkKDFCost(der []byte) error {
-	kdf, params, ok := readKDF(der)
-	if !ok {
-		return fmt.Errorf("%w: the private key is encrypted in a way other than PBES2; convert it with openssl pkcs8 -topk8 -v2 aes256", ErrNotSupported)
-	}
-	switch {
-	case kdf.Equal(oidPBKDF2):
-		var rounds int
-		if !params.ReadASN1Integer(&rounds) || rounds < 1 || rounds > maxPBKDF2Rounds {
-			return fmt.Errorf("%w: the private key's PBKDF2 needs over %d rounds, or is damaged", ErrNotSupported, maxPBKDF2Rounds)
-		}
-	case kdf.Equal(oidScrypt):
-		var n, r, p int
-		if !params.ReadASN1Integer(&n) || !params.ReadASN1Integer(&r) || !params.ReadASN1Integer(&p) ||
-			n < 2 || r < 1 || p < 1 || p > maxScryptThreads || r > maxScryptMemory/128 || n > maxScryptMemory/128/r {
-			return fmt.Errorf("%w: the private key's scrypt needs over %d MiB, or is damaged", ErrNotSupported, maxScryptMemory>>20)
-		}
-	default:
-		return fmt.Errorf("%w: the private key's key derivation function %v", ErrNotSupported, kdf)
-	}
-	return nil
+	return key, err
 }

@@ -93,7 +93,7 @@ func (k *Key) check() error {
 		return damaged("keyUsage is 0x%04x, none that TPM 1.2 knows", uint16(k.Usage))
 	case k.Flags&^allFlags != 0:
 		return damaged("keyFlags is 0x%08x, with bits that TPM 1.2 does not know", uint32(k.Flags))
-	case k.AuthDataUsage != AuthNever && k.AuthDataUsage != AuthAlways && k.AuthDataUsage != AuthPrivUseOnly:
+	case k.AuthDataUsage != AuthNever && k.AuthDataUsage != AuthAlways && k.AuthDataUsage != NoReadPubkeyAuth:
 		return damaged("authDataUsage is 0x%02x, none that TPM 1.2 knows", uint8(k.AuthDataUsage))
 	case k.EncScheme < ESNone || k.EncScheme > ESRSAESOAEPSHA1MGF1:
 		return damaged("encScheme is 0x%04x, none that RSA keys of TPM 1.2 have", uint16(k.EncScheme))

@@ -71,7 +71,7 @@ type AuthDataUsage uint8
 const (
 	AuthNever       AuthDataUsage = 0x00 // used without authorization
 	AuthAlways      AuthDataUsage = 0x01 // each use needs the secret
-	AuthPrivUseOnly AuthDataUsage = 0x03 // reading the public key needs none, each other use does
+	NoReadPubkeyAuth AuthDataUsage = 0x03 // reading the public key needs none, each other use does
 )
 
 // String gives the specification's name of u.
@@ -154,8 +154,8 @@ func (u AuthDataUsage) String() string {
 		return "TPM_AUTH_NEVER"
 	case AuthAlways:
 		return "TPM_AUTH_ALWAYS"
-	case AuthPrivUseOnly:
-		return "TPM_AUTH_PRIV_USE_ONLY"
+	case NoReadPubkeyAuth:
+		return "TPM_NO_READ_PUBKEY_AUTH"
 	}
 	return fmt.Sprintf("unknown (0x%02x)", uint8(u))
 }

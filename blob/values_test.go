@@ -32,7 +32,7 @@ func TestNames(t *testing.T) {
 		{Migratable | IsVolatile | 0x20, "migratable|isVolatile|unknown (0x00000020)"},
 		{AuthNever, "TPM_AUTH_NEVER"},
 		{AuthAlways, "TPM_AUTH_ALWAYS"},
-		{AuthPrivUseOnly, "TPM_AUTH_PRIV_USE_ONLY"},
+		{NoReadPubkeyAuth, "TPM_NO_READ_PUBKEY_AUTH"},
 		{AuthDataUsage(2), "unknown (0x02)"},
 		{PEM, "PEM TSS KEY BLOB"},
 		{OctetString, "DER OCTET STRING"},

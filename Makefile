@@ -35,8 +35,8 @@ check:
 fuzz:
 	scripts/fuzz $(FUZZTIME)
 
-# sudo often has no Go: what was built before is installed as it is.
-install: $(if $(wildcard bin/tpmctl),,build)
+# sudo often has no Go: then what was built before is installed as it is.
+install: $(if $(and $(wildcard bin/tpmctl),$(if $(shell command -v $(GO)),,no)),,build)
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 0755 $(addprefix bin/,$(COMMANDS)) $(DESTDIR)$(PREFIX)/bin/
 

@@ -185,7 +185,7 @@ func (r *reader) row(t *testing.T, command string) {
 	here.t = t
 	switch {
 	case strings.HasPrefix(command, "tpmctl own"):
-		// The emulator is owned: a person is told so, and loses nothing.
+		// The emulator is owned: a person is told so, before any prompt.
 		here.run("! "+command+" 2>err", "grep 'has an owner already' err")
 	case strings.HasPrefix(command, "tlsdemo"):
 		here.run(command+" &", "curl --silent --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/status")

@@ -22,13 +22,19 @@ func (t *TPM) TakeOwnership(owner, srk Secret) error {
 }
 
 // errOwned is what TakeOwnership says of a TPM that has an owner.
-var errOwned = errors.New("the TPM has an owner already, and its keys work on; to start anew, clear it in the firmware's (BIOS) menu, which makes every key file of it useless")
+func (t *TPM) errOwned() error {
+	anew := "clear it in the firmware's (BIOS) menu"
+	if t.Emulator() {
+		anew = "remove its directory"
+	}
+	return fmt.Errorf("the TPM has an owner already, and its keys work on; to start anew, %s, which makes every key file of it useless", anew)
+}
 
 func (t *TPM) takeOwnership(owner, srk Secret) error {
 	// Before anybody is asked for secrets.
 	err := t.turn(func() error { return t.chip.ready() })
 	if err == nil {
-		return errOwned
+		return t.errOwned()
 	}
 	if !errors.Is(err, ErrNotOwned) {
 		return err

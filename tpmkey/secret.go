@@ -80,8 +80,8 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 // command needs it. ask returns one of the other kinds. An error that it
 // returns is returned, wrapped, by the operation that needed the secret.
 //
-// ask may be called from any goroutine that uses the key, once per key or
-// operation; it must not use the TPM.
+// ask may be called from any goroutine that uses the key, once for a Key and
+// once for each Load, Create, Wrap and TakeOwnership; it must not use the TPM.
 func AskSecret(ask func() (Secret, error)) Secret {
 	return Secret{given: true, ask: ask}
 }

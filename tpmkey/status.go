@@ -30,8 +30,8 @@ type Lockout struct {
 	Locked    bool
 	Known     bool          // whether the TPM tells the rest
 	Tries     int           // wrong secrets so far
-	Threshold int           // a TPM locks at the next one after these
-	Duration  time.Duration // of the lock
+	Threshold int           // with more than these, the TPM locks
+	Duration  time.Duration // of the whole lock, from the last wrong secret on
 }
 
 // String is the TPM in a few words, such as "TPM 1.2 IFX 3.17".

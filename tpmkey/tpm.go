@@ -30,7 +30,8 @@ type TPM struct {
 //	                 created on first use, and protects nothing
 //	(empty)          $TPMKEY_TPM, or else this machine's first TPM device
 //
-// Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM.
+// Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM; one of no kind for a name
+// of another form.
 func Open(name string) (*TPM, error) {
 	dev, err := transport.Open(name)
 	if err != nil {

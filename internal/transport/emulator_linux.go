@@ -27,7 +27,7 @@ type emulator struct {
 	path   string
 	limits waits
 	users  *os.File // holds the shared lock that keeps swtpm running
-	stile  *turnstile
+	turn   *turnLock
 	born   incarnation
 
 	mu     sync.Mutex
@@ -86,7 +86,7 @@ func (e *emulator) explain(doing, name string, err error) error {
 
 // open becomes a user of the directory and sees that swtpm runs.
 func (e *emulator) open() (err error) {
-	if err = makeStateDir(e.path); err != nil {
+	if e.path, err = makeStateDir(e.path); err != nil {
 		return err
 	}
 	if e.users, err = openLock(e.path, "users.lock"); err != nil {
@@ -96,7 +96,7 @@ func (e *emulator) open() (err error) {
 	if err = lock(e.users, syscall.LOCK_SH, e.limits.start); err != nil {
 		return err
 	}
-	if e.stile, err = newTurnstile(e.path); err != nil {
+	if e.turn, err = newTurnLock(e.path); err != nil {
 		return err
 	}
 	starter, err := openLock(e.path, "start.lock")
@@ -128,7 +128,7 @@ func (e *emulator) dial(base string) (net.Conn, error) {
 }
 
 func (e *emulator) begin() error {
-	err := e.stile.enter(e.limits.turn)
+	err := e.turn.take(e.limits.turn)
 	if errors.Is(err, errLocked) {
 		return failure("use", "emulator:"+e.path, ErrBusy, "another program has been using it for %v: stop it or wait, and try again", e.limits.turn)
 	}
@@ -153,12 +153,12 @@ func (e *emulator) connect() error {
 	}
 	conn, err := e.dial(dataSocket)
 	if err != nil {
-		e.stile.leave()
+		e.turn.release()
 		return fmt.Errorf("%w (%w)", errRestarted, err)
 	}
 	if now, err := e.incarnation(); err != nil || now != e.born {
 		conn.Close()
-		e.stile.leave()
+		e.turn.release()
 		return errRestarted
 	}
 	e.conn = conn
@@ -171,9 +171,13 @@ func (e *emulator) connect() error {
 
 // trimLog empties swtpm's log, in which it notes the end of every connection.
 func (e *emulator) trimLog() {
-	path := filepath.Join(e.path, logFile)
-	if info, err := os.Stat(path); err == nil && info.Size() > 1<<20 {
-		os.Truncate(path, 0)
+	log, err := openFile(filepath.Join(e.path, logFile), os.O_WRONLY)
+	if err != nil {
+		return
+	}
+	defer log.Close()
+	if info, err := log.Stat(); err == nil && info.Size() > 1<<20 {
+		log.Truncate(0)
 	}
 }
 
@@ -183,7 +187,7 @@ func (e *emulator) end() {
 	if e.conn != nil {
 		e.conn.Close()
 		e.conn = nil
-		e.stile.leave()
+		e.turn.release()
 	}
 }
 
@@ -199,8 +203,8 @@ func (e *emulator) close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	if e.stile != nil {
-		e.stile.close()
+	if e.turn != nil {
+		e.turn.close()
 	}
 	if e.users != nil {
 		return e.users.Close()

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed watch.sh
@@ -25,32 +28,6 @@ func needPrograms(doing, name string) error {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s %s: the emulator needs the program %s of Debian's essential packages: %w", doing, name, program, err)
 		}
-	}
-	return nil
-}
-
-// emulatorDir names the directory of the emulator, absolute. An empty dir means
-// the user's own: XDG Base Directory Specification, $XDG_STATE_HOME.
-func emulatorDir(dir string) (string, error) {
-	if dir == "" {
-		state := os.Getenv("XDG_STATE_HOME")
-		if home := os.Getenv("HOME"); !filepath.IsAbs(state) {
-			if home == "" {
-				return "", errors.New("where to keep its state? $HOME is not set: name a directory with emulator:DIR")
-			}
-			state = filepath.Join(home, ".local", "state")
-		}
-		dir = filepath.Join(state, "maclef", "tpm12")
-	}
-	return filepath.Abs(dir)
-}
-
-func makeStateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if _, err := os.Lstat(filepath.Join(dir, state20File)); err == nil {
-		return errors.New("the directory holds the state of a TPM 2.0, this is a TPM 1.2: name another one with emulator:DIR")
 	}
 	return nil
 }
@@ -127,18 +104,6 @@ func (e *emulator) startError(why error) error {
 	return fmt.Errorf("start swtpm: %w: %s", why, tail)
 }
 
-// tryWriting writes as much as a TPM's state: a disk without room has none for
-// swtpm's message either.
-func (e *emulator) tryWriting() error {
-	f, err := os.CreateTemp(e.path, "try-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(make([]byte, 8<<10))
-	return errors.Join(err, f.Close())
-}
-
 // listening reports whether swtpm takes connections. Its queue being full says
 // that it does.
 func (e *emulator) listening() error {
@@ -158,7 +123,7 @@ func (e *emulator) markFresh() error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	marker, err := os.OpenFile(filepath.Join(e.path, markerFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	marker, err := openFile(filepath.Join(e.path, markerFile), os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -168,11 +133,14 @@ func (e *emulator) markFresh() error {
 // launch starts the watcher, which starts swtpm, out of reach of this terminal's
 // signals. The pipe that it returns ends when swtpm has ended.
 func (e *emulator) launch() (alive *os.File, err error) {
-	log, err := os.OpenFile(filepath.Join(e.path, logFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	log, err := openFile(filepath.Join(e.path, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
+	if err := log.Truncate(0); err != nil {
+		return nil, err
+	}
 	alive, pipeEnd, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -182,7 +150,8 @@ func (e *emulator) launch() (alive *os.File, err error) {
 	cmd.Dir = e.path
 	cmd.Env = watcherEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = []*os.File{pipeEnd}
+	cmd.ExtraFiles = make([]*os.File, max(1, highestInheritable()-2)) // a nil one is closed
+	cmd.ExtraFiles[0] = pipeEnd
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		alive.Close()
@@ -190,6 +159,24 @@ func (e *emulator) launch() (alive *os.File, err error) {
 	}
 	go cmd.Wait() // leaves no zombie
 	return alive, nil
+}
+
+// highestInheritable is the greatest descriptor that a child of this process
+// would get. Those of Go are closed in it; others' may hold secrets, or keep a
+// pipe open for as long as swtpm lives.
+func highestInheritable() int {
+	highest := 2
+	open, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range open {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			highest = max(highest, fd)
+		}
+	}
+	return highest
 }
 
 // watcherEnv is what swtpm needs of the environment, which may hold secrets.
@@ -206,7 +193,12 @@ func watcherEnv() []string {
 // logTail is the end of swtpm's log, in one line.
 func (e *emulator) logTail() string {
 	const most = 500
-	data, err := os.ReadFile(filepath.Join(e.path, logFile))
+	log, err := openFile(filepath.Join(e.path, logFile), os.O_RDONLY)
+	if err != nil {
+		return err.Error()
+	}
+	defer log.Close()
+	data, err := io.ReadAll(log)
 	if err != nil {
 		return err.Error()
 	}

@@ -16,7 +16,7 @@ var errLocked = errors.New("locked by others")
 // file: two of them exclude each other within one process, too, and the kernel
 // drops them with the process, however it ends.
 func openLock(dir, base string) (*os.File, error) {
-	return os.OpenFile(filepath.Join(dir, base), os.O_RDWR|os.O_CREATE, 0o600)
+	return openFile(filepath.Join(dir, base), os.O_RDWR|os.O_CREATE)
 }
 
 // lock takes a lock (syscall.LOCK_SH or LOCK_EX) within a limit, else errLocked.
@@ -53,39 +53,4 @@ func flock(f *os.File, how int) error {
 		return err
 	}
 	return locked
-}
-
-// turnstile lets one process at a time use the TPM. Whoever waits stands in
-// queue.lock, so that one who leaves and wants in again comes after it.
-type turnstile struct {
-	queue, turn *os.File
-}
-
-func newTurnstile(dir string) (*turnstile, error) {
-	queue, err := openLock(dir, "queue.lock")
-	if err != nil {
-		return nil, err
-	}
-	turn, err := openLock(dir, "turn.lock")
-	if err != nil {
-		queue.Close()
-		return nil, err
-	}
-	return &turnstile{queue, turn}, nil
-}
-
-func (t *turnstile) enter(limit time.Duration) error {
-	deadline := time.Now().Add(limit)
-	if err := lock(t.queue, syscall.LOCK_EX, limit); err != nil {
-		return err
-	}
-	defer unlock(t.queue)
-	return lock(t.turn, syscall.LOCK_EX, time.Until(deadline))
-}
-
-func (t *turnstile) leave() { unlock(t.turn) }
-
-func (t *turnstile) close() {
-	t.queue.Close()
-	t.turn.Close()
 }

@@ -53,9 +53,12 @@ func checkResponse(rsp []byte) error {
 	return nil
 }
 
-// responseSize checks tag and size of a response header and gives the size.
+// responseSize checks a response header and gives the size in it. An error has
+// the tag of a response without sessions; with another one it was garbled on the
+// way, and its code means nothing.
 func responseSize(header []byte) (int, error) {
-	switch tag := binary.BigEndian.Uint16(header); tag {
+	tag, code := binary.BigEndian.Uint16(header), binary.BigEndian.Uint32(header[6:])
+	switch tag {
 	case tagRspCommand, tagRspAuth1Command, tagRspAuth2Command, tagNoSessions, tagSessions:
 	default:
 		return 0, fmt.Errorf("not an answer of a TPM: it begins with %q", header)
@@ -63,6 +66,9 @@ func responseSize(header []byte) (int, error) {
 	size := binary.BigEndian.Uint32(header[2:])
 	if size < headerSize || size > maxSize {
 		return 0, fmt.Errorf("the TPM's answer claims %d bytes: must be %d to %d", size, headerSize, maxSize)
+	}
+	if code != 0 && tag != tagRspCommand && tag != tagNoSessions {
+		return 0, fmt.Errorf("the TPM's answer has the error code %#x, and the tag %#04x of a success", code, tag)
 	}
 	return int(size), nil
 }

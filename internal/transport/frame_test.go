@@ -5,6 +5,22 @@ import (
 	"testing"
 )
 
+// An error has no sessions: with the tag of a success it is no refusal.
+func TestErrorTag(t *testing.T) {
+	for tag, want := range map[string]bool{"\x00\xC4": true, "\x80\x01": true, "\x00\xC5": false, "\x00\xC6": false, "\x80\x02": false} {
+		for _, code := range []string{"\x00\x00\x00\x01", "\x00\x00\x00\x1D", "\x00\x00\x09\x8E", "\x80\x00\x00\x00"} {
+			answer := []byte(tag + "\x00\x00\x00\x0A" + code)
+			_, err := readResponse(bytes.NewReader(answer))
+			if (err == nil) != want || (checkResponse(answer) == nil) != want {
+				t.Errorf("%x: %v, %v", answer, err, checkResponse(answer))
+			}
+		}
+		if err := checkResponse([]byte(tag + "\x00\x00\x00\x0A\x00\x00\x00\x00")); err != nil {
+			t.Errorf("a success with %x: %v", tag, err)
+		}
+	}
+}
+
 // FuzzReadResponse: whatever a peer sends, at most one well-formed response is
 // taken from it.
 func FuzzReadResponse(f *testing.F) {

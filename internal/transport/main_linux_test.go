@@ -237,10 +237,3 @@ func publicDir(t *testing.T) string {
 	}
 	return dir
 }
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can make a device and mount")
-	}
-}

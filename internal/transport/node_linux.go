@@ -91,10 +91,18 @@ func kindOf(mode fs.FileMode) string {
 	switch {
 	case mode.IsRegular():
 		return "a file"
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeSymlink != 0:
+		return "a symbolic link"
 	case mode&fs.ModeNamedPipe != 0:
 		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeCharDevice != 0:
+		return "a character device"
 	}
-	return "no character device"
+	return "a block device"
 }
 
 // deviceClass is what the kernel calls a kind of device ("tpm", "tty", "mem"),

@@ -32,9 +32,10 @@ const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT or emulat
 
 // Open opens a TPM by name: the path of a device ("/dev/tpm0"), "unix:PATH" or
 // "tcp:HOST:PORT" (data channel of swtpm), "emulator" or "emulator:DIR" (a
-// software TPM 1.2 that Open starts over a state directory, by default
-// $XDG_STATE_HOME/maclef/tpm12). The empty name means $TPMKEY_TPM, else the
-// first TPM device of this machine, never the emulator.
+// software TPM 1.2 that Open starts over a state directory, which must be the
+// user's and writable by nobody else, by default $XDG_STATE_HOME/maclef/tpm12).
+// The empty name means $TPMKEY_TPM, else the first TPM device of this machine,
+// never the emulator.
 //
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
 func Open(name string) (*Device, error) {

@@ -83,6 +83,7 @@ func TestSocketOutOfStep(t *testing.T) {
 		{"garbage", "garbage garbage"},
 		{"oversize", "\x00\xC4\x00\x00\x10\x01\x00\x00\x00\x00" + strings.Repeat("x", 5000)},
 		{"truncated", "\x00\xC4\x00\x00\x00\x0C\x00\x00\x00\x00\x00"},
+		{"a garbled refusal", "\x00\xC5\x00\x00\x00\x0A\x00\x00\x00\x01"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -70,7 +70,16 @@ type signing struct {
 
 // errDecryption is a ciphertext that is not one of this key. It does not say
 // why, so that nobody learns about the padding.
-var errDecryption = fmt.Errorf("%w: this is no ciphertext for this key", rsa.ErrDecryption)
+var errDecryption error = &worded{"decryption error: this is no ciphertext for this key", rsa.ErrDecryption}
+
+// A worded error has a text of its own and the kind of another package's.
+type worded struct {
+	text string
+	kind error
+}
+
+func (e *worded) Error() string { return e.text }
+func (e *worded) Unwrap() error { return e.kind }
 
 // A noAnswer is a command to which the chip gave no answer that can be trusted.
 type noAnswer struct{ error }

@@ -31,7 +31,8 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 		if !file.CanDecrypt() {
 			return nil, fmt.Errorf("encrypt: %w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, file.Usage, file.EncScheme)
 		}
-		return nil, fmt.Errorf("encrypt: %w: %d bytes, and this key takes %d; encrypt a session key instead", rsa.ErrMessageTooLong, len(message), room)
+		text := fmt.Sprintf("encrypt: %d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
+		return nil, &worded{text, rsa.ErrMessageTooLong}
 	}
 	public := file.PublicKey()
 	if err := checkGoAccepts(public); err != nil {

@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"crypto/sha1"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -88,6 +89,12 @@ func AskSecret(ask func() (Secret, error)) Secret {
 
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return !s.given }
+
+// Equal reports whether both are given and have the same 20 bytes; one that is to
+// be asked for equals none. The time it takes does not tell where they differ.
+func (s Secret) Equal(other Secret) bool {
+	return s.digest != nil && other.digest != nil && subtle.ConstantTimeCompare(s.digest()[:], other.digest()[:]) == 1
+}
 
 // Format hides the secret from every verb of package fmt.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }

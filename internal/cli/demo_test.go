@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -152,15 +151,15 @@ func readSecrets(stdout io.Writer, secrets map[string]*SecretFlag, need, tries s
 
 func whichSecret(secret tpmkey.Secret, tries []string) string {
 	for _, try := range tries {
-		if reflect.DeepEqual(secret, tpmkey.Password([]byte(try))) {
+		if secret.Equal(tpmkey.Password([]byte(try))) {
 			return fmt.Sprintf("password %q", try)
 		}
 		wide, err := tpmkey.PasswordUTF16([]byte(try))
-		if err == nil && reflect.DeepEqual(secret, wide) {
+		if err == nil && secret.Equal(wide) {
 			return fmt.Sprintf("utf16 %q", try)
 		}
 	}
-	if reflect.DeepEqual(secret, tpmkey.WellKnown()) {
+	if secret.Equal(tpmkey.WellKnown()) {
 		return "wellknown"
 	}
 	return "unknown"

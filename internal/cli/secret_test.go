@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"io"
-	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -136,7 +135,7 @@ func TestSecretsConcurrently(t *testing.T) {
 			go func() {
 				defer all.Done()
 				got, err := flag.Resolve()
-				if err != nil || !reflect.DeepEqual(got, tpmkey.Password([]byte(text))) {
+				if err != nil || !got.Equal(tpmkey.Password([]byte(text))) {
 					t.Errorf("%s: %v", text, err)
 				}
 			}()

@@ -69,8 +69,8 @@ type AuthDataUsage uint8
 
 // The values of AuthDataUsage.
 const (
-	AuthNever       AuthDataUsage = 0x00 // used without authorization
-	AuthAlways      AuthDataUsage = 0x01 // each use needs the secret
+	AuthNever        AuthDataUsage = 0x00 // used without authorization
+	AuthAlways       AuthDataUsage = 0x01 // each use needs the secret
 	NoReadPubkeyAuth AuthDataUsage = 0x03 // reading the public key needs none, each other use does
 )
 

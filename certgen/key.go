@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"os"
 
 	"maclef/blob"
 	"maclef/internal/cli"
@@ -14,9 +13,6 @@ import (
 // readKey reads the key file and refuses a key that cannot sign the certificate,
 // before any TPM is asked.
 func readKey(env *cli.Env, o *options) (*blob.Key, error) {
-	if err := checkOverwrite(o); err != nil {
-		return nil, err
-	}
 	file, err := env.ReadKey(*o.key)
 	if err != nil {
 		return nil, err
@@ -52,20 +48,4 @@ func checkKey(file *blob.Key, hash crypto.Hash) error {
 			"make a larger key with keygen")
 	}
 	return fmt.Errorf("this key makes no certificates: %w", err)
-}
-
-// checkOverwrite refuses to put the certificate in the key's place, which -force
-// would allow: nobody could use that key again.
-func checkOverwrite(o *options) error {
-	if *o.key == "-" || *o.out == "-" {
-		return nil
-	}
-	key, err := os.Stat(*o.key)
-	if err != nil {
-		return nil // there is a better place to say so
-	}
-	if out, err := os.Stat(*o.out); err == nil && key.Mode().IsRegular() && os.SameFile(key, out) {
-		return &cli.UsageError{Text: fmt.Sprintf("-out %s is the key file", *o.out), Advice: "name another output file"}
-	}
-	return nil
 }

@@ -5,8 +5,6 @@ package main
 import (
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"maclef/blob"
 	"maclef/internal/cli"
@@ -137,7 +135,6 @@ func save(env *cli.Env, out *cli.Output, key *blob.Key) error {
 	if err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGPIPE) // a pipe that nobody reads is an error below
 	_, err = out.Write(data)
 	if err == nil {
 		err = out.Commit()

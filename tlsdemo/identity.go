@@ -7,10 +7,13 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
+	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -26,20 +29,40 @@ type identity struct {
 	status   *tpmkey.Status // at start
 }
 
-// identify loads key and certificate, and signs once: a wrong secret of the key
-// costs its try here, and is asked for here.
-func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
-	file, err := env.ReadKey(*o.key)
+// files are what the server is made of, read before a TPM is opened.
+type files struct {
+	key   *blob.Key
+	chain []byte // PEM
+}
+
+func readFiles(env *cli.Env, o *options) (*files, error) {
+	key, err := env.ReadKey(*o.key)
 	if err != nil {
 		return nil, err
 	}
-	key, err := cli.LoadKey(tpm, *o.key, file, o.srk, o.keyPass)
-	if err != nil {
-		return nil, err
-	}
-	config, err := key.TLSConfig(certFile(*o.cert))
-	if err != nil {
+	chain, err := env.ReadInput(*o.cert, cli.CertFileLimit, "certificate")
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, cli.WithHint(err, "make a certificate for this key: certgen -key "+*o.key+" -out "+*o.cert)
+	}
+	return &files{key, chain}, err
+}
+
+// identify loads the key and signs once: a wrong secret of the key costs its try
+// here, and is asked for here.
+func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
+	key, err := cli.LoadKey(tpm, *o.key, f.key, o.srk, o.keyPass)
+	if err != nil {
+		return nil, err
+	}
+	config, err := key.TLSConfigPEM(f.chain)
+	switch {
+	case errors.Is(err, tpmkey.ErrWrongCertificate):
+		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err),
+			fmt.Sprintf("make one for this key: certgen -key %s -out %s.crt, then tlsdemo -cert %s.crt", *o.key, *o.key, *o.key))
+	case errors.Is(err, tpmkey.ErrNotSupported):
+		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.key, err), "make another key: keygen "+*o.key+"2")
+	case err != nil:
+		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err), "certgen makes a certificate")
 	}
 	digest := sha256.Sum256([]byte("tlsdemo"))
 	if _, err := key.Sign(nil, digest[:], crypto.SHA256); err != nil {
@@ -58,14 +81,6 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options) (*identity, error) {
 		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
 	}
 	return id, nil
-}
-
-// certFile is a name that opens standard input where that is meant.
-func certFile(name string) string {
-	if name == "-" {
-		return "/dev/stdin"
-	}
-	return name
 }
 
 // String names key and TPM in a few words.

@@ -57,6 +57,10 @@ func parse(env *cli.Env, args []string) (*options, error) {
 // demo does everything that can fail before it listens, so that what is wrong
 // with the key is found at start and not by the first client.
 func demo(env *cli.Env, o *options) (err error) {
+	files, err := readFiles(env, o)
+	if err != nil {
+		return err
+	}
 	tpm, err := env.OpenTPM(*o.tpm)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func demo(env *cli.Env, o *options) (err error) {
 			err = errors.Join(err, fmt.Errorf("free the key in the TPM: %w", closing))
 		}
 	}()
-	id, err := identify(env, tpm, o)
+	id, err := identify(env, tpm, o, files)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,11 @@ func (r *rig) serve(change func(*limits)) *running {
 		t.Fatal(err)
 	}
 	tpm := r.open()
-	id, err := identify(env, tpm, o)
+	files, err := readFiles(env, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := identify(env, tpm, o, files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func TestBadFiles(t *testing.T) {
 		want []string
 	}{
 		"no key":         {[]string{"-key", "/nonexistent"}, []string{"read /nonexistent"}},
-		"no certificate": {[]string{"-cert", "/nonexistent"}, []string{"read certificate", "/nonexistent"}},
+		"no certificate": {[]string{"-cert", "/nonexistent"}, []string{"read /nonexistent"}},
 		"not one":        {[]string{"-cert", notCert}, []string{"certificate", notCert}},
 		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS KEY BLOB"}},
 	} {

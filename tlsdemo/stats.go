@@ -9,7 +9,7 @@ import (
 // history is how many signatures the chart shows.
 const history = 100
 
-// A sample is one signature: the how-manieth since start, and how long it took.
+// A sample is one signature: its number since start, and how long it took.
 type sample struct {
 	number int
 	took   time.Duration

@@ -43,7 +43,13 @@ func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	prepare := func(*blob.Key) ([]byte, error) { return env.ReadInput(*u.in, maxCrypt, "ciphertext of one RSA key") }
+	prepare := func(k *blob.Key) ([]byte, error) {
+		ciphertext, err := env.ReadInput(*u.in, maxCrypt, "ciphertext of one RSA key")
+		if err != nil {
+			return nil, err
+		}
+		return ciphertext, tpmkey.CheckDecrypt(k, ciphertext, nil)
+	}
 	use := func(k *tpmkey.Key, ciphertext []byte) ([]byte, error) { return k.Decrypt(nil, ciphertext, nil) }
 	return u.run(env, cli.KeyMode, prepare, use)
 }

@@ -27,7 +27,8 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 }
 
 // run reads what prepare reads, has use make the output from it with the key,
-// and writes that. What can fail without the TPM fails first.
+// and writes that. What can fail without the TPM fails first. The key is freed
+// before the output is written, which can take long, or fail.
 func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
 	file, err := env.ReadKey(*u.key)
 	if err != nil {
@@ -42,20 +43,24 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 		return err
 	}
 	defer out.Abort()
-	tpm, err := env.OpenTPM(*u.tpm)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
-	key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
-	if err != nil {
-		return err
-	}
-	data, err := use(key, in)
+	data, err := u.operate(env, file, in, use)
 	if err != nil {
 		return err
 	}
 	defer clear(data)
 	return finish(out, data)
+}
+
+func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) ([]byte, error) {
+	tpm, err := env.OpenTPM(*u.tpm)
+	if err != nil {
+		return nil, err
+	}
+	defer tpm.Close()
+	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
+	key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
+	if err != nil {
+		return nil, err
+	}
+	return use(key, in)
 }

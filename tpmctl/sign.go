@@ -7,11 +7,6 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha3"
 	_ "crypto/sha512"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"strings"
 
 	"maclef/blob"
@@ -46,7 +41,13 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		return err
 	}
 	hash := hashByName[*name]
-	prepare := func(k *blob.Key) ([]byte, error) { return digestInput(env, *u.in, hash) }
+	prepare := func(k *blob.Key) ([]byte, error) {
+		digest, err := digestInput(env, *u.in, hash)
+		if err != nil {
+			return nil, err
+		}
+		return digest, tpmkey.CheckSign(k, digest, hash)
+	}
 	use := func(k *tpmkey.Key, digest []byte) ([]byte, error) { return k.Sign(nil, digest, hash) }
 	return u.run(env, cli.CertMode, prepare, use)
 }
@@ -56,30 +57,5 @@ func digestInput(env *cli.Env, path string, hash crypto.Hash) ([]byte, error) {
 	if hash == 0 {
 		return env.ReadInput(path, maxRaw, "message to sign without a hash")
 	}
-	in := env.Stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, readError(path, err)
-		}
-		defer f.Close()
-		in = f
-	}
-	h := hash.New()
-	if _, err := io.Copy(h, in); err != nil {
-		return nil, readError(path, err)
-	}
-	return h.Sum(nil), nil
-}
-
-// readError says once what could not be read.
-func readError(path string, err error) error {
-	var inner *fs.PathError
-	if errors.As(err, &inner) {
-		err = inner.Err
-	}
-	if path == "-" {
-		path = "standard input"
-	}
-	return fmt.Errorf("read %s: %w", path, err)
+	return env.HashInput(path, hash.New())
 }

@@ -31,18 +31,18 @@ func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 }
 
 func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
-	cert.Certificate, cert.Leaf, err = parseChain(chainPEM)
-	if err != nil {
-		return cert, err
-	}
-	if !k.public.Equal(cert.Leaf.PublicKey) {
-		return cert, fmt.Errorf("%w; its subject is %q: make one with certgen", ErrWrongCertificate, cert.Leaf.Subject)
-	}
 	if err := checkGoAccepts(k.public); err != nil {
 		return cert, err
 	}
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
 		return cert, err
+	}
+	cert.Certificate, cert.Leaf, err = parseChain(chainPEM)
+	if err != nil {
+		return cert, err
+	}
+	if !k.public.Equal(cert.Leaf.PublicKey) {
+		return cert, fmt.Errorf("%w; its subject is %q", ErrWrongCertificate, cert.Leaf.Subject)
 	}
 	cert.PrivateKey = k
 	return cert, nil
@@ -114,12 +114,16 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 
 // TLSConfigPEM is TLSConfig for a chain that was read already.
 func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
+	schemes, err := k.signatureSchemes()
+	if err != nil {
+		return nil, fmt.Errorf("serve TLS: %w", err)
+	}
+	if !slices.Contains(schemes, tls.PKCS1WithSHA256) {
+		return nil, fmt.Errorf("serve TLS: %w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make a DER key", ErrNotSupported)
+	}
 	cert, err := k.TLSCertificate(chainPEM)
 	if err != nil {
 		return nil, err
-	}
-	if !slices.Contains(cert.SupportedSignatureAlgorithms, tls.PKCS1WithSHA256) {
-		return nil, fmt.Errorf("serve TLS: %w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make a DER key", ErrNotSupported)
 	}
 	return &tls.Config{
 		Certificates: []tls.Certificate{cert},

@@ -13,7 +13,8 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	screen screen
+	screen         screen
+	read, replaced []usedFile
 }
 
 // NewEnv returns the surroundings of the command name.

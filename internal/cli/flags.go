@@ -19,7 +19,7 @@ type FlagSet struct {
 	Name    string   // command, "tpmctl sign" for a subcommand
 	Purpose string   // one sentence, first in the usage text
 	Args    []string // operands: "FILE", or "[FILE]" where it may be left out
-	Notes   string   // paragraphs after the flags; may be empty
+	Notes   string   // paragraphs after the flags, an empty line between two; may be empty
 	Example string   // command lines, without a prompt
 
 	env     *Env
@@ -35,7 +35,7 @@ type entry struct {
 	names []string
 	value flag.Value
 	isDef func() bool // input flags: is "" standard input here?
-	set   int         // the how-manieth flag on the command line; 0 if not given
+	set   int         // its place among the flags on the command line, from 1; 0 if not given
 }
 
 // Flags returns an empty command line; fill in its exported fields, define

@@ -32,7 +32,9 @@ func (fs *FlagSet) UsageText() string {
 		b.WriteString("\n" + secretUsage)
 	}
 	if fs.Notes != "" {
-		b.WriteString("\n" + strings.TrimRight(fs.Notes, "\n") + "\n")
+		for paragraph := range strings.SplitSeq(fs.Notes, "\n\n") {
+			b.WriteString("\n" + strings.Join(wrapWords(paragraph, usageWidth-1), "\n") + "\n")
+		}
 	}
 	if fs.Example != "" {
 		b.WriteString("\nExample:\n")

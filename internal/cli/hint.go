@@ -23,10 +23,8 @@ func hintFor(err error, args []string) string {
 		return "the SRK has another secret than -srk-pass says" + orUTF16
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
-	case errors.Is(err, tpmkey.ErrWrongOwnerSecret) && !given("owner-pass"):
-		return "the owner's secret is not the well-known one; try -owner-pass prompt, or -owner-pass pass: for an empty password"
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the owner has another secret than -owner-pass says" + orUTF16
+		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; one that was never set is -owner-pass wellknown" + orUTF16
 	case errors.Is(err, tpmkey.ErrLockedOut):
 		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try"
 	case errors.Is(err, tpmkey.ErrWrongTPM):

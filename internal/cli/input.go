@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"hash"
 	"io"
 	"os"
 )
@@ -12,30 +13,63 @@ const (
 	CertFileLimit = 1 << 20
 )
 
+// OpenInput opens the file path, or standard input for "-" and "". Close it
+// after use; that leaves standard input open.
+func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
+	if path == "-" || path == "" {
+		return io.NopCloser(e.Stdin), e.reads(inputName(path), e.Stdin)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, inputError(path, err)
+	}
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		file.Close()
+		return nil, fmt.Errorf("read %s: is a directory, not a file", path)
+	}
+	if err := e.reads(path, file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
 // ReadInput reads the file path, or standard input for "-" and "". It reads at
 // most limit bytes; a longer input is an error that says "too large to be a"
 // what, a noun.
 func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
-	name, r := inputName(path), e.Stdin
-	if path != "-" && path != "" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
-		}
-		defer file.Close()
-		if info, err := file.Stat(); err == nil && info.IsDir() {
-			return nil, fmt.Errorf("read %s: is a directory, not a file", path)
-		}
-		r = file
-	}
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	in, err := e.OpenInput(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, withoutPath(err))
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err != nil {
+		return nil, inputError(path, err)
 	}
 	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: more than %s, too large to be a %s", name, bytesText(limit), what)
+		return nil, fmt.Errorf("read %s: more than %s, too large to be a %s", inputName(path), bytesText(limit), what)
 	}
 	return data, nil
+}
+
+// HashInput hashes the file path, or standard input for "-" and "", whatever its
+// size.
+func (e *Env) HashInput(path string, h hash.Hash) ([]byte, error) {
+	in, err := e.OpenInput(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	if _, err := io.Copy(h, in); err != nil {
+		return nil, inputError(path, err)
+	}
+	return h.Sum(nil), nil
+}
+
+// inputError says once what could not be read.
+func inputError(path string, err error) error {
+	return fmt.Errorf("read %s: %w", inputName(path), withoutPath(err))
 }
 
 // inputName is what an input is called in messages.

@@ -28,6 +28,7 @@ type Run func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
 // An error writing standard output is an error even where run overlooked it; a
 // broken pipe there ends the command without a word, as it does other tools.
 func Main(name string, run Run) int {
+	surviveBrokenPipes()
 	product := &productWriter{file: os.Stdout}
 	err := run(os.Args[1:], os.Stdin, product, os.Stderr)
 	var help *Help

@@ -43,6 +43,9 @@ func (e *Env) OpenOutput(path string, mode fs.FileMode, force bool) (*Output, er
 	case path == "-" || path == "/dev/stdout":
 		return &Output{name: path, direct: e.Stdout}, nil
 	}
+	if err := e.replaces(path); err != nil && force {
+		return nil, err
+	}
 	out := &Output{name: path, force: force}
 	if err := out.open(mode); err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ func TestHintFor(t *testing.T) {
 		{"SRK, flag behind --", tpmkey.ErrWrongSRKSecret, []string{"--", "-srk-pass"}, "try -srk-pass prompt"},
 		{"key, prompted", tpmkey.ErrWrongKeySecret, nil, "the key has another secret; one set by tpm-tools -u"},
 		{"key, given", tpmkey.ErrWrongKeySecret, []string{"-key-pass=prompt"}, "than -key-pass says; one set"},
-		{"owner, default", tpmkey.ErrWrongOwnerSecret, nil, "try -owner-pass prompt"},
+		{"owner, default", tpmkey.ErrWrongOwnerSecret, nil, "-owner-pass wellknown"},
 		{"owner, given", tpmkey.ErrWrongOwnerSecret, []string{"-owner-pass", "pass:"}, "than -owner-pass says"},
 		{"locked out", tpmkey.ErrLockedOut, nil, "tpmctl status"},
 		{"other TPM", tpmkey.ErrWrongTPM, nil, "tpmctl inspect"},

@@ -4,14 +4,13 @@ import (
 	"os"
 	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 )
 
 // cleanupTime is how long a command may clean up before a signal ends it.
 const cleanupTime = 2 * time.Second
 
-// OnSignal has cleanup called when SIGINT, SIGTERM or SIGHUP arrives, and then
+// OnSignal has cleanup called when SIGINT, SIGTERM, SIGHUP or SIGQUIT arrives, and then
 // lets the signal do what it would have done: end the process, unless the
 // command watches for it elsewhere. The returned function, which may be called
 // several times, takes this back; it waits for a cleanup that has begun.
@@ -20,7 +19,7 @@ const cleanupTime = 2 * time.Second
 // whatever the command is doing. After two seconds it is waited for no longer.
 func OnSignal(cleanup func()) (stop func()) {
 	incoming := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, sig := range endingSignals {
 		if !signal.Ignored(sig) { // nohup, a shell's background job
 			signal.Notify(incoming, sig)
 		}

@@ -4,8 +4,17 @@ package cli
 
 import (
 	"os"
+	"os/signal"
 	"syscall"
 )
+
+// endingSignals are what a person or a system ends a command with.
+var endingSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
+
+// surviveBrokenPipes makes writing to a pipe that nobody reads an error, so that
+// what was loaded into a TPM is freed. SIGPIPE is taken, not ignored: children
+// would inherit that.
+func surviveBrokenPipes() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // raise sends the process a signal that OnSignal took away from it.
 func raise(sig os.Signal) {

@@ -28,12 +28,6 @@ func (fs *FlagSet) KeyPass() *SecretFlag {
 		"`SECRET` of the key (default prompt, if the key needs one)")
 }
 
-// OwnerPass defines -owner-pass, the secret of the TPM's owner.
-func (fs *FlagSet) OwnerPass() *SecretFlag {
-	return fs.Secret("owner-pass", SecretOptions{Default: "wellknown", Label: "Secret of the TPM's owner"},
-		"`SECRET` of the TPM's owner")
-}
-
 // ReadKey reads a key file, "-" being standard input, without a TPM.
 func (e *Env) ReadKey(path string) (*blob.Key, error) {
 	data, err := e.ReadInput(path, KeyFileLimit, "key file")

@@ -24,7 +24,7 @@ type journal struct {
 	lines   int       // written since
 	dropped int       // not written since
 
-	ailment ailment
+	outage outage
 }
 
 func newJournal(out io.Writer) *journal { return &journal{out: out} }

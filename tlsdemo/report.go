@@ -91,7 +91,7 @@ func (s *server) report(r *http.Request) *report {
 		Certificate: s.certificate(time.Now()),
 		Key:         keyReport{File: baseName(s.keyName), Kind: s.keyText},
 		TPM: tpmReport{
-			Text: s.model(), Name: s.status.Name, Family: s.status.Family,
+			Text: s.model(), Name: withoutDirectory(s.status.Name), Family: s.status.Family,
 			Vendor: s.status.Vendor, Firmware: s.status.Firmware, Software: s.software(),
 		},
 		Started: s.stats.started.UTC().Truncate(time.Second),
@@ -157,3 +157,16 @@ func fingerprint(der []byte) string {
 
 // inMS is a duration in milliseconds, rounded to microseconds.
 func inMS(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
+
+// withoutDirectory shortens a TPM's name for clients, who need not learn where
+// things are on this machine. Devices keep theirs.
+func withoutDirectory(name string) string {
+	kind, path, _ := strings.Cut(name, ":")
+	switch kind {
+	case "emulator":
+		return kind
+	case "unix":
+		return kind + ":" + filepath.Base(path)
+	}
+	return name
+}

@@ -18,7 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"maclef/internal/cli"
+	"maclef/internal/scripttest"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -28,8 +31,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TLSDEMO_RUN") == "1" {
 		os.Exit(cli.Main("tlsdemo", run))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"tlsdemo": main})
 }
+
+func TestScript(t *testing.T) { scripttest.Run(t, []string{"certgen", "tpmctl"}, nil, nil) }
 
 // A rig is a software TPM, a key of it, and a certificate of that.
 type rig struct {
@@ -39,16 +44,11 @@ type rig struct {
 	roots     *x509.CertPool
 }
 
-// capVersion is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
-// 7.1 (TPM_GetCapability).
-var capVersion = [18]byte{1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
-
 // newRig takes a recorded key whose SRK has the empty password; keySecret is
 // nil for a key without one.
 func newRig(t *testing.T, fixture string, keySecret []byte) *rig {
 	t.Helper()
 	r := &rig{t: t, swtpm: tpmtest.Start(t, tpmtest.Tutorial), key: tpmtest.FixturePath(t, "tpm12-tutorial/"+fixture)}
-	r.swtpm.Send(capVersion[:]) // its first answer can take seconds
 	tpm := r.open()
 	defer tpm.Close()
 	opts := &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)}

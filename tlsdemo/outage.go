@@ -6,9 +6,9 @@ import (
 	"maclef/tpmkey"
 )
 
-// An ailment is why the key does not sign. It stays the same while a TPM gives
+// An outage is why the key does not sign. It stays the same while a TPM gives
 // the same kind of error, whatever numbers are in its text.
-type ailment struct {
+type outage struct {
 	kind     any // a sentinel of package tpmkey or a text; nil while the key signs
 	failures int // handshakes that failed of it
 }
@@ -33,34 +33,34 @@ func (j *journal) keyFailed(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	kind := kindOf(err)
-	if kind != j.ailment.kind {
+	if kind != j.outage.kind {
 		j.tellFailures("before")
 		text := printable(err.Error(), 500)
 		if kind == any(tpmkey.ErrGone) {
 			text += " (start tlsdemo again when the TPM is back)"
 		}
 		j.write("handshakes fail, the key does not sign: %s", text)
-		j.ailment = ailment{kind: kind}
+		j.outage = outage{kind: kind}
 	}
-	j.ailment.failures++
+	j.outage.failures++
 }
 
 // keyWorks tells that the key signs again, if c shows it.
 func (j *journal) keyWorks(c *conn) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if c.sample.number == 0 || j.ailment.kind == nil {
+	if c.sample.number == 0 || j.outage.kind == nil {
 		return
 	}
 	j.tellFailures("meanwhile")
 	j.write("the key signs again")
-	j.ailment = ailment{}
+	j.outage = outage{}
 }
 
 // tellFailures tells how many handshakes failed of one reason.
 func (j *journal) tellFailures(when string) {
-	if j.ailment.failures > 0 {
-		j.write("%s failed %s", counted(j.ailment.failures, "handshake"), when)
-		j.ailment.failures = 0
+	if j.outage.failures > 0 {
+		j.write("%s failed %s", counted(j.outage.failures, "handshake"), when)
+		j.outage.failures = 0
 	}
 }

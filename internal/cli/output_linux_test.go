@@ -238,7 +238,7 @@ func TestOutputAsNobody(t *testing.T) {
 	}{
 		{"read-only directory", []string{"-out", "readonly/new"}, "write readonly/new: create a file in readonly/: permission denied\ndemo: hint: name a file in a directory that"},
 		{"unreadable input", []string{"-in", "shut/secret"}, "read shut/secret: permission denied"},
-		{"unreadable secret", []string{"-need", "key", "-key-pass", "file:shut/secret"}, "secret of -key-pass: file shut/secret: permission denied"},
+		{"unreadable secret", []string{"-need", "key", "-key-pass", "file:shut/secret"}, "-key-pass: file shut/secret: permission denied"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte
 	if err == nil {
 		return text, nil
 	}
-	err = fmt.Errorf("secret of -%s: %w", flag, err)
+	err = fmt.Errorf("-%s: %w", flag, err)
 	if errors.Is(err, errNoPrompt) {
 		return nil, WithHint(err, "give it with -"+flag+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force")
 	}

@@ -120,7 +120,7 @@ func (s *SecretFlag) resolve() (tpmkey.Secret, error) {
 	}
 	secret, err := tpmkey.PasswordUTF16(text)
 	if err != nil {
-		return tpmkey.Secret{}, fmt.Errorf("secret of -%s: %w", s.name(), err)
+		return tpmkey.Secret{}, fmt.Errorf("-%s: %w", s.name(), err)
 	}
 	return secret, nil
 }
@@ -159,10 +159,10 @@ func (s *SecretFlag) readEnv() ([]byte, error) {
 	switch {
 	case !ok:
 		return nil, WithHint(
-			fmt.Errorf("secret of -%s: environment variable %s is not set", s.name(), s.spec.arg),
+			fmt.Errorf("-%s: environment variable %s is not set", s.name(), s.spec.arg),
 			"export it; if the password is empty, set it to nothing")
 	case len(value) > maxSecret:
-		return nil, fmt.Errorf("secret of -%s: environment variable %s is longer than %d bytes", s.name(), s.spec.arg, maxSecret)
+		return nil, fmt.Errorf("-%s: environment variable %s is longer than %d bytes", s.name(), s.spec.arg, maxSecret)
 	}
 	return []byte(value), nil
 }

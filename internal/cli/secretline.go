@@ -109,7 +109,7 @@ func (g *secretGroup) take(s *SecretFlag) *takenLine {
 	} else {
 		err = fmt.Errorf("%s: %w", source, withoutPath(err))
 	}
-	return &takenLine{err: fmt.Errorf("secret of -%s: %w", s.name(), err)}
+	return &takenLine{err: fmt.Errorf("-%s: %w", s.name(), err)}
 }
 
 func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {

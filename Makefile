@@ -11,7 +11,7 @@ COMMANDS := keygen certgen tlsdemo tpmctl
 
 # What runs the software TPM, and what the tests use besides.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
-TEST_PACKAGES := $(DEMO_PACKAGES) firefox-esr gcc libc6-dev git bsdutils
+TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

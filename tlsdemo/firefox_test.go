@@ -36,9 +36,12 @@ user_pref("network.connectivity-service.enabled", false);
 // warning about a self-signed certificate. The picture of the page is kept
 // where $TLSDEMO_SCREENSHOT says.
 func TestFirefox(t *testing.T) {
-	firefox, err := exec.LookPath("firefox-esr")
+	firefox, err := exec.LookPath("firefox-esr") // Debian's
 	if err != nil {
-		t.Fatalf("this test needs firefox-esr: run make test, which installs it (%v)", err)
+		firefox, err = exec.LookPath("firefox") // Ubuntu's
+	}
+	if err != nil {
+		t.Fatalf("this test needs Firefox: run make test, which installs it (%v)", err)
 	}
 	r := newRig(t, "maclef", nil)
 	p := r.start("-accept", tutorialAddress())

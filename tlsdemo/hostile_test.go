@@ -146,10 +146,13 @@ func TestTPMGone(t *testing.T) {
 	}
 	p.cmd.Process.Signal(os.Interrupt)
 	p.end() // with an error: nobody can free the key
-	mention(t, p.log.String(), "5 handshakes failed")
+	// The client can know of a failure before the server has counted it.
+	if !regexp.MustCompile(`[2-5] handshakes failed since then`).MatchString(p.log.String()) {
+		t.Errorf("not counted\n%s", p.log)
+	}
 }
 
-func TestAilmentsAreToldOnce(t *testing.T) {
+func TestOutagesAreToldOnce(t *testing.T) {
 	out := new(bytes.Buffer)
 	j := newJournal(out)
 	locked := func(n int) error { return fmt.Errorf("sign: %w (%d s)", tpmkey.ErrLockedOut, n) }

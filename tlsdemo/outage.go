@@ -14,7 +14,7 @@ type outage struct {
 }
 
 var kinds = []error{
-	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone,
+	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone, tpmkey.ErrUnloaded,
 	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
 }
 
@@ -36,8 +36,11 @@ func (j *journal) keyFailed(err error) {
 	if kind != j.outage.kind {
 		j.tellFailures("before")
 		text := printable(err.Error(), 500)
-		if kind == any(tpmkey.ErrGone) {
+		switch kind {
+		case tpmkey.ErrGone:
 			text += " (start tlsdemo again when the TPM is back)"
+		case tpmkey.ErrUnloaded:
+			text += " (start tlsdemo again)"
 		}
 		j.write("handshakes fail, the key does not sign: %s", text)
 		j.outage = outage{kind: kind}

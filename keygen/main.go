@@ -97,19 +97,24 @@ func create(env *cli.Env, o *options) error {
 		return err
 	}
 	defer out.Abort()
-	tpm, err := env.OpenTPM(*o.tpm)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	opts := o.createOptions()
-	done := env.Progress("making a " + *o.size + "-bit key in the TPM; a chip can take a minute")
-	key, err := tpm.Create(&opts)
-	done()
+	key, err := createKey(env, o)
 	if err != nil {
 		return err
 	}
 	return save(env, out, key)
+}
+
+// createKey leaves the TPM to others before the key is written, which may take
+// long.
+func createKey(env *cli.Env, o *options) (*blob.Key, error) {
+	tpm, err := env.OpenTPM(*o.tpm)
+	if err != nil {
+		return nil, err
+	}
+	defer tpm.Close()
+	opts := o.createOptions()
+	defer env.Progress("making a " + *o.size + "-bit key in the TPM; a chip can take a minute")()
+	return tpm.Create(&opts)
 }
 
 func (o *options) createOptions() tpmkey.CreateOptions {

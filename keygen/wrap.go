@@ -1,15 +1,17 @@
 package main
 
 import (
+	"crypto/rsa"
 	"fmt"
 
+	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
 // wrap makes a key file of an existing private key.
 func wrap(env *cli.Env, o *options) error {
-	pem, err := env.ReadInput(*o.wrap, cli.KeyFileLimit, "private key file")
+	pem, err := env.ReadInput(*o.wrap, cli.PrivateKeyFileLimit, "private key file")
 	if err != nil {
 		return err
 	}
@@ -23,16 +25,7 @@ func wrap(env *cli.Env, o *options) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", nameOf(*o.wrap), err)
 	}
-	tpm, err := env.OpenTPM(*o.tpm)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	opts := &tpmkey.WrapOptions{CreateOptions: o.createOptions(), Owner: o.owner.Secret()}
-	if o.migration.Given() {
-		opts.Migration = o.migration.Secret()
-	}
-	key, err := tpm.Wrap(private, opts)
+	key, err := wrapKey(env, o, private)
 	if err != nil {
 		return err
 	}
@@ -41,6 +34,20 @@ func wrap(env *cli.Env, o *options) error {
 	}
 	env.Notef("destroy %s and its copies once the key file works: they are the key, too", nameOf(*o.wrap))
 	return nil
+}
+
+// wrapKey leaves the TPM to others before the key is written, as createKey does.
+func wrapKey(env *cli.Env, o *options, private *rsa.PrivateKey) (*blob.Key, error) {
+	tpm, err := env.OpenTPM(*o.tpm)
+	if err != nil {
+		return nil, err
+	}
+	defer tpm.Close()
+	opts := &tpmkey.WrapOptions{CreateOptions: o.createOptions(), Owner: o.owner.Secret()}
+	if o.migration.Given() {
+		opts.Migration = o.migration.Secret()
+	}
+	return tpm.Wrap(private, opts)
 }
 
 // nameOf names an input in a message.

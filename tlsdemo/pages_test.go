@@ -27,7 +27,7 @@ func TestPage(t *testing.T) {
 	mention(t, body, "A software TPM signed for you", "protects nothing", "rsa_pkcs1_sha256", "TLS 1.2, HTTP/2.0",
 		"127.0.0.1, ::1", "364 days left", "TPM 1.2 IBM", "RSA 2048", "<title>signature 2: ", "signature №&nbsp;2 ",
 		`role="img" aria-labelledby="chart-title chart-desc"`, "Ma \\&lt;b\\&gt;clef")
-	for _, bad := range []string{"<b>clef", "<script", "ZgotmplZ", " style=", "http://", "no value", r.key, r.cert} {
+	for _, bad := range []string{"<b>clef", "<script", "ZgotmplZ", " style=", "http://", "no value", r.key, r.cert, r.swtpm.Dir} {
 		if strings.Contains(body, bad) {
 			t.Errorf("%q is in the page", bad)
 		}
@@ -41,6 +41,26 @@ func TestPage(t *testing.T) {
 	}
 	if n := strings.Count(body, `<rect class="own"`); n != 1 {
 		t.Errorf("%d bars of this connection", n)
+	}
+}
+
+// Clients learn the kind of TPM, not where on the machine its files are.
+func TestWithoutDirectory(t *testing.T) {
+	for name, want := range map[string]string{
+		"emulator:/home/moi/.local/state/maclef/tpm12": "emulator",
+		"unix:/run/user/1000/sock":                     "unix:sock",
+		"tcp:localhost:2321":                           "tcp:localhost:2321",
+		"/dev/tpm0":                                    "/dev/tpm0",
+	} {
+		if got := withoutDirectory(name); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	r := newRig(t, "rsa1024", nil).serve(nil)
+	for _, path := range []string{"/", "/status"} {
+		if _, body := r.get(r.client(), path, "*/*"); strings.Contains(body, r.swtpm.Dir) || !strings.Contains(body, "unix:sock") {
+			t.Errorf("%s: %s", path, body)
+		}
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"syscall"
 	"time"
+
+	"maclef/internal/cli"
 )
 
 // limits keep slow and hostile clients from taking everything.
@@ -60,7 +61,7 @@ type connKey struct{}
 
 // serve answers clients until stop is closed, then ends within limits.stop.
 func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
-	g := newGate(listener, s)
+	l := newTLSListener(listener, s)
 	h := &http.Server{
 		Handler:           s.handler(),
 		TLSConfig:         s.config,
@@ -75,29 +76,29 @@ func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateActive {
-				g.engaged(clientOf(c))
+				l.engaged(clientOf(c))
 			}
 		},
 	}
-	go g.open()
+	go l.open()
 	ended := make(chan error, 1)
-	go func() { ended <- h.Serve(g) }()
+	go func() { ended <- h.Serve(l) }()
 	var err error
 	select {
 	case err = <-ended:
-		g.Close()
+		l.Close()
 	case <-stop:
-		s.shutdown(h, g)
+		s.shutdown(h, l)
 	}
-	g.wait()
+	l.wait()
 	s.journal.end()
 	return err
 }
 
-// clientOf is the connection under what the gate gave out.
+// clientOf is the connection under what a tlsListener gave out.
 func clientOf(c net.Conn) *conn { return c.(*tls.Conn).NetConn().(*conn) }
 
-func (s *server) shutdown(h *http.Server, g *gate) {
+func (s *server) shutdown(h *http.Server, l *tlsListener) {
 	t, _, _ := s.stats.snapshot()
 	s.journal.line("stopping after %s", counted(t.signed+t.resumed, "handshake"))
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.stop)
@@ -105,18 +106,14 @@ func (s *server) shutdown(h *http.Server, g *gate) {
 	if err := h.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
 		h.Close()
 	}
-	g.Close()
+	l.Close()
 }
 
 // watchSignals returns a channel that is closed when the user, or the system,
 // wants the program to end. A second signal ends it at once.
 func watchSignals() <-chan struct{} {
 	incoming := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(sig) { // nohup, a shell's background job
-			signal.Notify(incoming, sig)
-		}
-	}
+	cli.NotifyEnd(incoming)
 	stop := make(chan struct{})
 	go func() {
 		<-incoming

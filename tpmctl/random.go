@@ -34,18 +34,25 @@ func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		return err
 	}
 	defer out.Abort()
-	tpm, err := env.OpenTPM(*name)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
 	data := make([]byte, n)
 	defer clear(data)
-	if _, err := io.ReadFull(tpm.Random(), data); err != nil {
+	if err := fill(env, *name, data); err != nil {
 		return err
 	}
 	if *asHex {
 		data = append(hex.AppendEncode(nil, data), '\n')
 	}
 	return finish(out, data)
+}
+
+// fill leaves the TPM to others before the bytes are written, which may take
+// long.
+func fill(env *cli.Env, name string, data []byte) error {
+	tpm, err := env.OpenTPM(name)
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	_, err = io.ReadFull(tpm.Random(), data)
+	return err
 }

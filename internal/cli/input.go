@@ -9,8 +9,9 @@ import (
 
 // Limits of inputs, in bytes.
 const (
-	KeyFileLimit  = 1 << 20
-	CertFileLimit = 1 << 20
+	KeyFileLimit        = 1 << 20
+	CertFileLimit       = 1 << 20
+	PrivateKeyFileLimit = 64 << 10
 )
 
 // OpenInput opens the file path, or standard input for "-" and "". Close it

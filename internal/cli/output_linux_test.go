@@ -15,15 +15,24 @@ import (
 	"time"
 )
 
-// waitFor waits until something is so.
-func waitFor(t *testing.T, what string, so func() bool) {
+// startSleeping starts demo and returns when it has opened its output, watches
+// for signals, and begins to sleep.
+func startSleeping(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if so() {
-			return
-		}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%s did not happen", what)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	const word = "sleeping\n"
+	said := make([]byte, len(word))
+	if _, err := io.ReadFull(stdout, said); err != nil || string(said) != word {
+		t.Fatalf("demo said %q: %v", said, err)
+	}
 }
 
 func names(t *testing.T, dir string) []string {
@@ -44,10 +53,12 @@ func TestOutputOnSignal(t *testing.T) {
 		name     string
 		sig      syscall.Signal
 		wantLeft bool // a temporary file, never the output
+		wantExit int  // where it is not the signal itself that ends the process
 	}{
 		{name: "SIGINT", sig: syscall.SIGINT},
 		{name: "SIGTERM", sig: syscall.SIGTERM},
 		{name: "SIGHUP", sig: syscall.SIGHUP},
+		{name: "SIGQUIT", sig: syscall.SIGQUIT, wantExit: 2}, // of the Go runtime
 		{name: "SIGKILL", sig: syscall.SIGKILL, wantLeft: true},
 	}
 	for _, test := range tests {
@@ -55,14 +66,13 @@ func TestOutputOnSignal(t *testing.T) {
 			dir := t.TempDir()
 			cmd := demoCommand(t, "-out", "maclef", "-sleep", "20000")
 			cmd.Dir = dir
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+			startSleeping(t, cmd)
+			if left := names(t, dir); len(left) != 1 {
+				t.Errorf("before the signal: %q", left)
 			}
-			waitFor(t, "temporary file", func() bool { return len(names(t, dir)) == 1 })
-			time.Sleep(50 * time.Millisecond) // let it begin to watch for signals
 			cmd.Process.Signal(test.sig)
-			if sig, _ := waitSignal(t, cmd); sig != test.sig {
-				t.Errorf("died of %v", sig)
+			if sig, exit := waitSignal(t, cmd); sig != test.sig && (test.wantExit == 0 || exit != test.wantExit) {
+				t.Errorf("ended with signal %v, status %d", sig, exit)
 			}
 			left := names(t, dir)
 			switch {
@@ -80,11 +90,7 @@ func TestOutputUnderNohup(t *testing.T) {
 	demo := demoCommand(t)
 	cmd := exec.Command("bash", "-c", `trap "" HUP; exec -a demo "$0" -out maclef -sleep 600`, demo.Path)
 	cmd.Dir = dir
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "temporary file", func() bool { return len(names(t, dir)) == 1 })
-	time.Sleep(50 * time.Millisecond)
+	startSleeping(t, cmd)
 	cmd.Process.Signal(syscall.SIGHUP)
 	if sig, exit := waitSignal(t, cmd); sig != 0 || exit != 0 {
 		t.Errorf("ended with signal %v, status %d", sig, exit)

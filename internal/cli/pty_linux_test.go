@@ -147,6 +147,7 @@ func TestPromptHidesAndRestores(t *testing.T) {
 		{name: "Ctrl-C", end: func(p *pty) { p.send("hunt\x03") }, wantSignal: syscall.SIGINT, wantExit: -1},
 		{name: "Ctrl-D", end: func(p *pty) { p.send("\x04") }, wantExit: 1, wantText: "error: load key: -key-pass: cancelled at the prompt"},
 		{name: "SIGTERM", end: func(p *pty) { p.cmd.Process.Signal(syscall.SIGTERM) }, wantSignal: syscall.SIGTERM, wantExit: -1},
+		{name: "Ctrl-backslash", end: func(p *pty) { p.send("hunt\x1c") }, wantExit: 2, wantText: "SIGQUIT: quit"}, // as the Go runtime has it
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

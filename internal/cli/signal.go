@@ -10,20 +10,16 @@ import (
 // cleanupTime is how long a command may clean up before a signal ends it.
 const cleanupTime = 2 * time.Second
 
-// OnSignal has cleanup called when SIGINT, SIGTERM, SIGHUP or SIGQUIT arrives, and then
-// lets the signal do what it would have done: end the process, unless the
-// command watches for it elsewhere. The returned function, which may be called
+// OnSignal has cleanup called when SIGINT, SIGTERM, SIGHUP or SIGQUIT arrives,
+// and then lets the signal do what it would have done: end the process, unless
+// the command watches for it elsewhere. The returned function, which may be called
 // several times, takes this back; it waits for a cleanup that has begun.
 //
 // Several may be in force at once; each does its part. cleanup runs beside
 // whatever the command is doing. After two seconds it is waited for no longer.
 func OnSignal(cleanup func()) (stop func()) {
 	incoming := make(chan os.Signal, 1)
-	for _, sig := range endingSignals {
-		if !signal.Ignored(sig) { // nohup, a shell's background job
-			signal.Notify(incoming, sig)
-		}
-	}
+	NotifyEnd(incoming)
 	stopped := make(chan struct{})
 	finished := make(chan struct{})
 	go func() {
@@ -41,6 +37,17 @@ func OnSignal(cleanup func()) (stop func()) {
 	return func() {
 		once.Do(func() { close(stopped) })
 		<-finished
+	}
+}
+
+// NotifyEnd has the signals that end a command sent to incoming, as signal.Notify
+// does, but for those that whoever started it has ignored: nohup, a shell's
+// background job.
+func NotifyEnd(incoming chan<- os.Signal) {
+	for _, sig := range endingSignals {
+		if !signal.Ignored(sig) {
+			signal.Notify(incoming, sig)
+		}
 	}
 }
 

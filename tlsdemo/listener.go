@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// A gate is the listener of the HTTP server: it gives out TLS connections whose
-// handshake is done. net/http would do the handshakes, too, but tells of their
-// failures only in the words of its log.
+// A tlsListener is the listener of the HTTP server: it gives out TLS connections
+// whose handshake is done. net/http would do the handshakes, too, but tells of
+// their failures only in the words of its log.
 //
 // It holds as many connections as it has slots. Further clients wait in the
 // queue of the operating system until one has gone: handshakes are bounded by
 // limits.handshake, what follows by the HTTP server.
-type gate struct {
+type tlsListener struct {
 	listener net.Listener
 	config   *tls.Config
 	limit    time.Duration // for a handshake
@@ -36,8 +36,8 @@ type gate struct {
 	idle map[*conn]struct{} // those without a request yet
 }
 
-func newGate(listener net.Listener, s *server) *gate {
-	return &gate{
+func newTLSListener(listener net.Listener, s *server) *tlsListener {
+	return &tlsListener{
 		listener: listener,
 		config:   s.config,
 		limit:    s.limits.handshake,
@@ -51,26 +51,26 @@ func newGate(listener net.Listener, s *server) *gate {
 }
 
 // Accept returns the next *tls.Conn, after its handshake; open must run.
-func (g *gate) Accept() (net.Conn, error) {
+func (l *tlsListener) Accept() (net.Conn, error) {
 	select {
-	case c := <-g.ready:
+	case c := <-l.ready:
 		return c, nil
-	case <-g.shut:
+	case <-l.shut:
 		return nil, net.ErrClosed
 	}
 }
 
-func (g *gate) Addr() net.Addr { return g.listener.Addr() }
+func (l *tlsListener) Addr() net.Addr { return l.listener.Addr() }
 
 // Close ends open, and the connections that no request came on. What still
 // waits for the TPM then goes on until that answers: see wait.
-func (g *gate) Close() (err error) {
-	g.once.Do(func() {
-		close(g.shut)
-		err = g.listener.Close()
-		g.mu.Lock()
-		idle := slices.Collect(maps.Keys(g.idle))
-		g.mu.Unlock()
+func (l *tlsListener) Close() (err error) {
+	l.once.Do(func() {
+		close(l.shut)
+		err = l.listener.Close()
+		l.mu.Lock()
+		idle := slices.Collect(maps.Keys(l.idle))
+		l.mu.Unlock()
 		for _, c := range idle {
 			c.Close()
 		}
@@ -79,84 +79,84 @@ func (g *gate) Close() (err error) {
 }
 
 // wait returns when no handshake runs any more, after Close.
-func (g *gate) wait() { g.handshakes.Wait() }
+func (l *tlsListener) wait() { l.handshakes.Wait() }
 
 // open takes clients in until Close. Running out of descriptors or memory is no
 // reason to end: connections that go free them.
-func (g *gate) open() {
+func (l *tlsListener) open() {
 	for pause := time.Duration(0); ; {
 		select {
-		case g.slots <- struct{}{}:
-		case <-g.shut:
+		case l.slots <- struct{}{}:
+		case <-l.shut:
 			return
 		}
-		raw, err := g.listener.Accept()
+		raw, err := l.listener.Accept()
 		if err == nil {
 			pause = 0
-			if c := g.admit(raw); c != nil {
-				go g.handshake(c)
+			if c := l.admit(raw); c != nil {
+				go l.handshake(c)
 			}
 			continue
 		}
-		<-g.slots
+		<-l.slots
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if pause == 0 {
-			g.journal.trouble("cannot take a connection in: %v", err)
+			l.journal.trouble("cannot take a connection in: %v", err)
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		select {
 		case <-time.After(pause):
-		case <-g.shut:
+		case <-l.shut:
 			return
 		}
 	}
 }
 
 // admit gives a connection its slot, until it is closed. It returns nil where
-// the gate was closed meanwhile.
-func (g *gate) admit(raw net.Conn) *conn {
+// it was closed meanwhile.
+func (l *tlsListener) admit(raw net.Conn) *conn {
 	c := &conn{Conn: raw}
 	c.leave = func() {
-		g.engaged(c)
-		<-g.slots
+		l.engaged(c)
+		<-l.slots
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closing() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing() {
 		raw.Close()
 		return nil
 	}
-	g.idle[c] = struct{}{}
-	g.handshakes.Add(1)
+	l.idle[c] = struct{}{}
+	l.handshakes.Add(1)
 	return c
 }
 
 // engaged takes note that a request has come, or that the connection has gone.
-func (g *gate) engaged(c *conn) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.idle, c)
+func (l *tlsListener) engaged(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.idle, c)
 }
 
-func (g *gate) handshake(c *conn) {
-	defer g.handshakes.Done()
-	secure := tls.Server(c, g.config)
-	c.SetDeadline(time.Now().Add(g.limit))
+func (l *tlsListener) handshake(c *conn) {
+	defer l.handshakes.Done()
+	secure := tls.Server(c, l.config)
+	c.SetDeadline(time.Now().Add(l.limit))
 	err := secure.Handshake()
-	if g.closing() {
+	if l.closing() {
 		c.Close()
 		return
 	}
 	if err != nil {
-		g.failed(c, err)
+		l.failed(c, err)
 		c.Close()
 		return
 	}
-	g.journal.keyWorks(c)
+	l.journal.keyWorks(c)
 	resumed := secure.ConnectionState().DidResume
-	g.stats.count(func(t *tally) {
+	l.stats.count(func(t *tally) {
 		if resumed {
 			t.resumed++
 		} else {
@@ -165,15 +165,15 @@ func (g *gate) handshake(c *conn) {
 	})
 	c.SetDeadline(time.Time{})
 	select {
-	case g.ready <- secure:
-	case <-g.shut:
+	case l.ready <- secure:
+	case <-l.shut:
 		c.Close()
 	}
 }
 
-func (g *gate) closing() bool {
+func (l *tlsListener) closing() bool {
 	select {
-	case <-g.shut:
+	case <-l.shut:
 		return true
 	default:
 		return false
@@ -181,15 +181,15 @@ func (g *gate) closing() bool {
 }
 
 // failed counts and tells of a handshake that came to nothing.
-func (g *gate) failed(c *conn, err error) {
+func (l *tlsListener) failed(c *conn, err error) {
 	if c.signErr != nil {
-		g.stats.count(func(t *tally) { t.unsigned++ })
-		g.journal.keyFailed(c.signErr)
+		l.stats.count(func(t *tally) { t.unsigned++ })
+		l.journal.keyFailed(c.signErr)
 		return
 	}
-	g.journal.keyWorks(c)
-	g.stats.count(func(t *tally) { t.failed++ })
-	g.journal.trouble("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, g.limit))
+	l.journal.keyWorks(c)
+	l.stats.count(func(t *tally) { t.failed++ })
+	l.journal.trouble("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limit))
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) && record.Conn != nil && isHTTP(record) {
 		// The commonest mistake: http:// typed for https://.

@@ -47,9 +47,6 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err
 	}
-	if *o.key == "-" && *o.cert == "-" {
-		return nil, cli.Usagef("-key and -cert both read standard input")
-	}
 	o.keyPass.Label = "Secret of " + *o.key
 	return o, nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"sync"
 
 	"golang.org/x/term"
 )
@@ -13,7 +14,9 @@ type Env struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
-	screen         screen
+	screen screen
+
+	files          sync.Mutex // guards what follows: secrets are read by any goroutine
 	read, replaced []usedFile
 }
 

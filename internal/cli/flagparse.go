@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -12,6 +13,9 @@ func (fs *FlagSet) Parse(args []string) ([]string, error) {
 	operands, err := fs.scan(args)
 	if err == nil {
 		operands, err = fs.checkOperands(operands)
+	}
+	if err == nil {
+		err = fs.checkInputs()
 	}
 	if err == nil {
 		err = fs.secrets.checkStdin(fs.inputs)
@@ -117,4 +121,22 @@ func (fs *FlagSet) checkOperands(operands []string) ([]string, error) {
 func isBool(e *entry) bool {
 	b, ok := e.value.(interface{ IsBoolFlag() bool })
 	return ok && b.IsBoolFlag()
+}
+
+// checkInputs refuses to read two inputs from standard input: one would be empty.
+func (fs *FlagSet) checkInputs() error {
+	var first *entry
+	for _, in := range fs.inputs {
+		switch {
+		case !in.isDef():
+		case first == nil:
+			first = in
+		default:
+			return &UsageError{
+				Text:   fmt.Sprintf("-%s and -%s both read standard input", first.names[len(first.names)-1], in.names[len(in.names)-1]),
+				Advice: "give one of them a file",
+			}
+		}
+	}
+	return nil
 }

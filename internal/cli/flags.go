@@ -88,7 +88,7 @@ func (fs *FlagSet) Choice(names, def, usage string, choices ...string) *string {
 func (fs *FlagSet) Input(names, def, usage string) *string {
 	v := fs.String(names, def, usage)
 	in := fs.entries[len(fs.entries)-1]
-	in.isDef = func() bool { return *v == "-" || *v == "" && def == "-" }
+	in.isDef = func() bool { return *v == "-" || *v == "" && (def == "-" || in.set > 0) }
 	fs.inputs = append(fs.inputs, in)
 	return v
 }

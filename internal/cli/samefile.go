@@ -23,6 +23,8 @@ func (e *Env) reads(name string, r any) error {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil
 	}
+	e.files.Lock()
+	defer e.files.Unlock()
 	in := usedFile{name, info}
 	for _, out := range e.replaced {
 		if err := checkDistinct(in, out); err != nil {
@@ -39,6 +41,8 @@ func (e *Env) replaces(name string) error {
 	if err != nil || !info.Mode().IsRegular() {
 		return nil // there is a better place to say so
 	}
+	e.files.Lock()
+	defer e.files.Unlock()
 	out := usedFile{name, info}
 	for _, in := range e.read {
 		if err := checkDistinct(in, out); err != nil {

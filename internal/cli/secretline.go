@@ -125,7 +125,7 @@ func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
 		return nil, err
 	}
 	g.open[source] = file
-	return file, nil
+	return file, s.fs.env.reads(s.spec.arg, file)
 }
 
 // closeSpent closes a file: that all its flags have read.

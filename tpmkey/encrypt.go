@@ -27,6 +27,9 @@ const boundDataHeader = "\x01\x01\x00\x00\x02"
 // Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt,
 // or that Go refuses because it is too small.
 func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
+	if file == nil || file.PublicKey() == nil {
+		return nil, fmt.Errorf("encrypt: %w", errNoKey)
+	}
 	if room := MaxMessage(file); len(message) > room {
 		if !file.CanDecrypt() {
 			return nil, fmt.Errorf("encrypt: %w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, file.Usage, file.EncScheme)
@@ -59,7 +62,7 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 // cannot decrypt.
 func MaxMessage(file *blob.Key) int {
 	switch {
-	case !file.CanDecrypt() || file.PublicKey() == nil:
+	case file == nil || !file.CanDecrypt() || file.PublicKey() == nil:
 		return -1
 	case file.EncScheme == blob.ESRSAESOAEPSHA1MGF1:
 		return file.PublicKey().Size() - 2*sha1.Size - 2 - len(header(file))

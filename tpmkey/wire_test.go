@@ -2,11 +2,13 @@ package tpmkey_test
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
@@ -134,3 +136,49 @@ type deaf struct{ closed bool }
 
 func (d *deaf) Send([]byte) ([]byte, error) { return nil, errors.New("deaf") }
 func (d *deaf) Close() error                { d.closed = true; return nil }
+
+// Sessions that killed programs left are freed with their keys.
+func TestFlushAllFreesSessions(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	oiap := []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, ordOIAP}
+	for range 16 { // all that libtpms has
+		sw.Send(oiap)
+	}
+	tpm := openName(t, sw.Socket)
+	load := func() error {
+		k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		if err == nil {
+			err = k.Close()
+		}
+		return err
+	}
+	if err := load(); err == nil || !strings.Contains(err.Error(), "tpmctl flush") {
+		t.Errorf("with all sessions taken: %v", err)
+	}
+	if n, err := tpm.FlushAll(); n != 0 || err != nil {
+		t.Errorf("flushed %d, %v", n, err)
+	}
+	if err := load(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What no key is in is an error, not a panic.
+func TestNoKey(t *testing.T) {
+	tpm := openTutorial(t)
+	for _, file := range []*blob.Key{nil, {}, {Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}} {
+		_, loadErr := tpm.Load(file, nil)
+		_, encryptErr := tpmkey.Encrypt(file, []byte("x"))
+		for _, err := range []error{loadErr, encryptErr, tpmkey.CheckSign(file, nil, crypto.SHA1), tpmkey.CheckDecrypt(file, nil, nil)} {
+			if err == nil {
+				t.Errorf("%+v was used", file)
+			}
+		}
+	}
+	if _, err := tpm.Wrap(nil, nil); err == nil {
+		t.Error("wrapped nothing")
+	}
+	if _, err := tpm.Wrap(new(rsa.PrivateKey), nil); err == nil {
+		t.Error("wrapped an empty key")
+	}
+}

@@ -40,9 +40,9 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	fs := env.Flags()
 	fs.Purpose = "make an RSA key in a TPM 1.2 and write its key file (TSS KEY BLOB)"
 	fs.Args = []string{"FILE"}
-	fs.Notes = "The key signs and decrypts. What is in FILE is of no use without this TPM.\n" +
+	fs.Notes = "The key signs and decrypts. What is in FILE (- for standard output) is of no use without this TPM.\n" +
 		"With -wrap the key has existed outside the TPM, and whoever kept a copy has it."
-	fs.Example = "keygen maclef\nkeygen -a -e oaep maclef\nkeygen -w private.pem maclef"
+	fs.Example = "keygen maclef\nkeygen -a -e oaep secretkey\nkeygen -w private.pem wrapped"
 	o := &options{
 		tpm:   fs.TPM(),
 		enc:   fs.Choice("e|enc-scheme", "pkcs1v15", "encryption `SCHEME`: pkcs1v15 or oaep", "pkcs1v15", "oaep"),

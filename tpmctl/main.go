@@ -48,6 +48,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 			return s.run(env, fs, args[1:])
 		}
 	}
+	if strings.HasPrefix(args[0], "-") {
+		return &cli.UsageError{Text: "flags come after the subcommand", Advice: "tpmctl status " + args[0] + " …; the subcommands are " + names()}
+	}
 	return &cli.UsageError{Text: fmt.Sprintf("unknown subcommand %q", args[0]), Advice: "one of " + names()}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Files in the emulator's directory, besides the lock files and swtpm's own.
@@ -107,11 +108,17 @@ func (e *emulator) open() (err error) {
 	if err = lock(starter, syscall.LOCK_EX, e.limits.start); err != nil {
 		return err
 	}
-	if err = e.ensureRunning(); err != nil {
-		return err
+	// An swtpm that still takes connections may be about to end, if its watcher
+	// was killed; its socket goes with it.
+	for deadline := time.Now().Add(e.limits.start); ; {
+		if err = e.ensureRunning(); err != nil {
+			return err
+		}
+		e.born, err = e.incarnation()
+		if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+			return err
+		}
 	}
-	e.born, err = e.incarnation()
-	return err
 }
 
 func (e *emulator) incarnation() (incarnation, error) {

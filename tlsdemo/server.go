@@ -114,6 +114,7 @@ func (s *server) shutdown(h *http.Server, l *tlsListener) {
 func watchSignals() <-chan struct{} {
 	incoming := make(chan os.Signal, 1)
 	cli.NotifyEnd(incoming)
+	signal.Notify(incoming, os.Interrupt) // also where a script's shell had a background job ignore it
 	stop := make(chan struct{})
 	go func() {
 		<-incoming

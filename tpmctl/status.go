@@ -72,6 +72,8 @@ func lockoutText(l *tpmkey.Lockout) string {
 		return fmt.Sprintf("locked: %d wrong secrets; the lock lasts %v from the last one", l.Tries, l.Duration)
 	case l.Locked:
 		return "locked after too many wrong secrets"
+	case l.Known && l.Tries > l.Threshold:
+		return fmt.Sprintf("no (all %d tries are used: the next wrong secret can lock it)", l.Threshold)
 	case l.Known:
 		return fmt.Sprintf("no (%d of %d tries used)", l.Tries, l.Threshold)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/tpmkey"
 )
 
 func main() { os.Exit(cli.Main("certgen", run)) }
@@ -50,27 +51,23 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 // produce opens the TPM, loads the key and has it sign.
-func produce(env *cli.Env, o *options, file *blob.Key) (*product, error) {
-	tpm, err := env.OpenTPM(*o.tpm)
-	if err != nil {
-		return nil, err
-	}
-	// What is signed is good, whatever becomes of the key's place in the TPM.
-	defer tpm.Close()
-	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the TPM
-	key, err := cli.LoadKey(tpm, *o.key, file, o.srkPass, o.keyPass)
-	if err != nil {
-		return nil, err
-	}
+func produce(env *cli.Env, o *options, file *blob.Key) (p *product, err error) {
 	sign := certificate
 	if *o.csr {
 		sign = request
 	}
-	p, err := sign(o, key, time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
-	}
-	return p, nil
+	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) error {
+		defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the TPM
+		key, err := cli.LoadKey(tpm, *o.key, file, o.srkPass, o.keyPass)
+		if err != nil {
+			return err
+		}
+		if p, err = sign(o, key, time.Now()); err != nil {
+			return fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
+		}
+		return nil
+	})
+	return p, err
 }
 
 // nameOf names a file in messages; std is what "-" stands for.

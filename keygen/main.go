@@ -104,17 +104,14 @@ func create(env *cli.Env, o *options) error {
 	return save(env, out, key)
 }
 
-// createKey leaves the TPM to others before the key is written, which may take
-// long.
-func createKey(env *cli.Env, o *options) (*blob.Key, error) {
-	tpm, err := env.OpenTPM(*o.tpm)
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.Close()
-	opts := o.createOptions()
-	defer env.Progress("making a " + *o.size + "-bit key in the TPM; a chip can take a minute")()
-	return tpm.Create(&opts)
+func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
+	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) (err error) {
+		opts := o.createOptions()
+		defer env.Progress("making a " + *o.size + "-bit key in the TPM; a chip can take a minute")()
+		key, err = tpm.Create(&opts)
+		return err
+	})
+	return key, err
 }
 
 func (o *options) createOptions() tpmkey.CreateOptions {

@@ -36,18 +36,16 @@ func wrap(env *cli.Env, o *options) error {
 	return nil
 }
 
-// wrapKey leaves the TPM to others before the key is written, as createKey does.
-func wrapKey(env *cli.Env, o *options, private *rsa.PrivateKey) (*blob.Key, error) {
-	tpm, err := env.OpenTPM(*o.tpm)
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.Close()
+func wrapKey(env *cli.Env, o *options, private *rsa.PrivateKey) (key *blob.Key, err error) {
 	opts := &tpmkey.WrapOptions{CreateOptions: o.createOptions(), Owner: o.owner.Secret()}
 	if o.migration.Given() {
 		opts.Migration = o.migration.Secret()
 	}
-	return tpm.Wrap(private, opts)
+	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) (err error) {
+		key, err = tpm.Wrap(private, opts)
+		return err
+	})
+	return key, err
 }
 
 // nameOf names an input in a message.

@@ -51,16 +51,15 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 	return finish(out, data)
 }
 
-func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) ([]byte, error) {
-	tpm, err := env.OpenTPM(*u.tpm)
-	if err != nil {
-		return nil, err
-	}
-	defer tpm.Close()
-	defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
-	key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
-	if err != nil {
-		return nil, err
-	}
-	return use(key, in)
+func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
+	err = env.WithTPM(*u.tpm, func(tpm *tpmkey.TPM) error {
+		defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
+		key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
+		if err != nil {
+			return err
+		}
+		out, err = use(key, in)
+		return err
+	})
+	return out, err
 }

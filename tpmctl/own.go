@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"maclef/internal/cli"
+	"maclef/tpmkey"
 )
 
 func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
@@ -18,14 +19,10 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	tpm, err := env.OpenTPM(*name)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	done := env.Progress("taking ownership; a chip can take a minute or two")
-	err = tpm.TakeOwnership(owner.Secret(), srk.Secret())
-	done()
+	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		defer env.Progress("taking ownership; a chip can take a minute or two")()
+		return tpm.TakeOwnership(owner.Secret(), srk.Secret())
+	})
 	if err != nil {
 		return err
 	}
@@ -34,18 +31,18 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 }
 
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "Programs that use the keys have to load them again."
+	fs.Notes = "It frees authorization sessions, too. Programs that use the keys have to load them\n" +
+		"again."
 	fs.Example = "tpmctl flush"
 	name := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	tpm, err := env.OpenTPM(*name)
-	if err != nil {
+	n := 0
+	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) (err error) {
+		n, err = tpm.FlushAll()
 		return err
-	}
-	defer tpm.Close()
-	n, err := tpm.FlushAll()
+	})
 	if err != nil {
 		return err
 	}

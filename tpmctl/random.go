@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"maclef/internal/cli"
+	"maclef/tpmkey"
 )
 
 // maxRandom bounds N, in bytes: a chip gives a few kilobytes a second.
@@ -36,23 +37,15 @@ func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	defer out.Abort()
 	data := make([]byte, n)
 	defer clear(data)
-	if err := fill(env, *name, data); err != nil {
+	err = env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		_, err := io.ReadFull(tpm.Random(), data)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if *asHex {
 		data = append(hex.AppendEncode(nil, data), '\n')
 	}
 	return finish(out, data)
-}
-
-// fill leaves the TPM to others before the bytes are written, which may take
-// long.
-func fill(env *cli.Env, name string, data []byte) error {
-	tpm, err := env.OpenTPM(name)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	_, err = io.ReadFull(tpm.Random(), data)
-	return err
 }

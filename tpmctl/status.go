@@ -16,16 +16,13 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	tpm, err := env.OpenTPM(*name)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	s, err := tpm.Status()
-	if err != nil {
-		return err
-	}
-	return printRows(env.Stdout, statusRows(s))
+	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		s, err := tpm.Status()
+		if err != nil {
+			return err
+		}
+		return printRows(env.Stdout, statusRows(s))
+	})
 }
 
 // A row is a line of a table: what, and how it is.

@@ -61,3 +61,15 @@ func (e *Env) OpenTPM(name string) (*tpmkey.TPM, error) {
 	}
 	return tpm, nil
 }
+
+// WithTPM opens the TPM that -tpm names, uses it, and closes it: what a command
+// writes afterwards can take long, and others want the TPM.
+func (e *Env) WithTPM(name string, use func(*tpmkey.TPM) error) error {
+	tpm, err := e.OpenTPM(name)
+	if err != nil {
+		return err
+	}
+	// What use made is good, whatever becomes of a key's place in the TPM.
+	defer tpm.Close()
+	return use(tpm)
+}

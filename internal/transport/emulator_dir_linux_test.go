@@ -159,7 +159,7 @@ func TestOpenFile(t *testing.T) {
 // root is refused what ordinary users could have prepared for it.
 func TestEmulatorOfOtherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can give files to another user; TestEmulatorStrangersDirectory is for all")
+		cannot(t, "only root can give files to another user; TestEmulatorStrangersDirectory is for all")
 	}
 	for _, base := range append([]string{".", dataSocket}, plainFiles...) {
 		dir := planted(t, base, func(p string) error {

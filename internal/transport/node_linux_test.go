@@ -161,7 +161,7 @@ func TestNodeHolder(t *testing.T) {
 // A node without a driver, and without permission.
 func TestNodePermission(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can make a device; TestNodeErrors has the messages for all")
+		cannot(t, "only root can make a device; TestNodeErrors has the messages for all")
 	}
 	path := filepath.Join(publicDir(t), "tpm0")
 	if err := syscall.Mknod(path, syscall.S_IFCHR|0o600, 10<<8|224); err != nil {

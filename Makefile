@@ -1,5 +1,7 @@
 # make demo    the main job on a software TPM: a key, a certificate, HTTPS
 # make test    all tests (installs what they need)
+# make vm-test the same on a real kernel, with machines in QEMU
+# make docs    writes docs/ from what those machines print
 # make check   formatting, go vet, staticcheck, other systems
 # make install the commands, on the PATH
 #
@@ -12,10 +14,12 @@ COMMANDS := keygen certgen tlsdemo tpmctl
 # What runs the software TPM, and what the tests use besides.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils
+# What the machines of vm/ are made of, and have in them besides a kernel.
+VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test check fuzz install clean demo-needs test-needs
+.PHONY: build demo test vm-test docs check fuzz install clean demo-needs test-needs vm-needs
 
 # No VCS stamp: git refuses to look at a clone that is another user's.
 build:
@@ -28,6 +32,14 @@ test: test-needs build
 	$(GO) vet ./...
 	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./...
 	@echo "what Firefox saw is in bin/firefox.png"
+
+vm-test: vm-needs
+	@mkdir -p bin/vm
+	$(GO) run -buildvcs=false ./vm -docs docs -transcripts bin/vm vm/scenarios/*.sh
+	@echo "what the machines printed is in bin/vm"
+
+docs: vm-needs
+	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
 check:
 	scripts/check $(STATICCHECK)
@@ -48,3 +60,6 @@ demo-needs:
 
 test-needs:
 	@scripts/install-packages $(TEST_PACKAGES)
+
+vm-needs:
+	@scripts/install-packages $(VM_PACKAGES)

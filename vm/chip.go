@@ -1,0 +1,84 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// A chip is a software TPM for one life of a machine: swtpm over the directory
+// that is its memory. It ends with the machine.
+type chip struct {
+	control string // the socket that QEMU is given
+	cmd     *exec.Cmd
+	slow    *slowChip
+}
+
+// makeChip prepares the memory of a new chip: with an endorsement key, as chips
+// are delivered, and nothing else.
+func makeChip(dir, version string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	args := []string{"--tpmstate", dir, "--createek", "--overwrite"}
+	if version == "2.0" {
+		args = append(args, "--tpm2")
+	}
+	if out, err := exec.Command("swtpm_setup", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("swtpm_setup: %w\n%s", err, out)
+	}
+	return os.WriteFile(filepath.Join(dir, "version"), []byte(version), 0o600)
+}
+
+// startChip starts the chip whose memory is in dir, an absolute path. With a
+// delay every command takes that much longer once a key was loaded.
+func startChip(ctx context.Context, dir string, delay time.Duration) (*chip, error) {
+	version, err := os.ReadFile(filepath.Join(dir, "version"))
+	if err != nil {
+		return nil, err
+	}
+	c := &chip{control: filepath.Join(dir, "control")}
+	os.Remove(c.control)
+	args := []string{"socket", "--tpmstate", "dir=" + dir, "--ctrl", "type=unixio,path=" + c.control, "--terminate"}
+	if string(version) == "2.0" {
+		args = append(args, "--tpm2")
+	}
+	c.cmd = exec.CommandContext(ctx, "swtpm", args...)
+	c.cmd.Stderr = os.Stderr
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for range 200 {
+		if _, err := os.Stat(c.control); err == nil {
+			if delay > 0 {
+				err = c.slowDown(filepath.Join(dir, "slow"), delay)
+			}
+			return c, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.stop()
+	return nil, fmt.Errorf("swtpm does not start over %s", dir)
+}
+
+func (c *chip) slowDown(control string, delay time.Duration) (err error) {
+	c.slow, err = newSlowChip(control, c.control, delay)
+	c.control = control
+	return err
+}
+
+// stop waits for the chip to end by itself, as it does with the machine, so that
+// its memory is written.
+func (c *chip) stop() {
+	timer := time.AfterFunc(5*time.Second, func() { c.cmd.Process.Kill() })
+	c.cmd.Wait()
+	timer.Stop()
+	if c.slow != nil {
+		c.slow.close()
+	}
+}

@@ -1,0 +1,106 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// documentPath is where the scenario stands as a document, "" for one without a
+// title.
+func (s *scenario) documentPath(dir string) string {
+	if len(s.steps[0].chunks) == 0 || !strings.HasPrefix(s.steps[0].chunks[0].text, "# ") {
+		return ""
+	}
+	_, name, _ := strings.Cut(s.name, "-") // 1-tutorial
+	return filepath.Join(dir, name+".md")
+}
+
+// document is a scenario that ran, in Markdown: its words, the commands of the
+// old days, and those of today with what they printed.
+func document(s *scenario) string {
+	d := &documentWriter{}
+	for _, step := range s.steps {
+		for _, c := range step.chunks {
+			switch c.kind {
+			case words:
+				if c.text != "" {
+					d.block("")
+					d.WriteString("\n" + c.text + "\n")
+				}
+			case oldCommand:
+				d.block("Then:")
+				d.WriteString("# " + c.text + "\n")
+			case command:
+				label := "Now:"
+				if d.open != "Now:" && d.open != "Then:" {
+					label = plain
+				}
+				if d.open == plain || d.open == label {
+					label = d.open
+				}
+				d.block(label)
+				d.WriteString("# " + strings.ReplaceAll(c.text, "\n", "\n> ") + "\n" + c.output)
+			}
+		}
+		d.block("")
+	}
+	return fmt.Sprintf(documentHead, s.name) + d.String()
+}
+
+const documentHead = "<!-- Made from what vm/scenarios/%s.sh printed, by make docs. -->\n"
+
+// plain is the label of a block that replaces nothing.
+const plain = "plain"
+
+// A documentWriter puts commands into blocks.
+type documentWriter struct {
+	strings.Builder
+	open string // the label of the block that is open, "" outside
+}
+
+func (d *documentWriter) block(label string) {
+	if d.open == label {
+		return
+	}
+	if d.open != "" {
+		d.WriteString("```\n")
+	}
+	switch label {
+	case "":
+	case plain:
+		d.WriteString("\n```console\n")
+	default:
+		d.WriteString("\n" + label + "\n\n```console\n")
+	}
+	d.open = label
+}
+
+// changing matches what differs from run to run: numbers, times, fingerprints.
+var changing = regexp.MustCompile(`[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
+
+// checkDocument compares the document of a scenario that ran with the one that
+// is there.
+func checkDocument(path, now string) error {
+	then, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%w: make docs writes it", err)
+	}
+	was, is := strings.Split(mask(string(then)), "\n"), strings.Split(mask(now), "\n")
+	for i := range min(len(was), len(is)) {
+		if was[i] != is[i] {
+			return fmt.Errorf("%s:%d is not what the commands print any more; look at it, and make docs:\n- %s\n+ %s", path, i+1, was[i], is[i])
+		}
+	}
+	if len(was) != len(is) {
+		return fmt.Errorf("%s has %d lines, and the commands print %d; look at it, and make docs", path, len(was), len(is))
+	}
+	return nil
+}
+
+// mask makes documents comparable.
+func mask(document string) string { return changing.ReplaceAllString(document, "0") }

@@ -1,0 +1,95 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	_ "embed"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+//go:embed guest/init
+var guestInit string
+
+//go:embed guest/words
+var guestWords string
+
+// guestScript is what the machine of a step runs.
+func guestScript(s *step) string {
+	var b strings.Builder
+	b.WriteString("cd /root\n. /guest/words\n")
+	for i, c := range s.chunks {
+		switch c.kind {
+		case command:
+			result := "works"
+			if c.fails {
+				result = "fails"
+			}
+			fmt.Fprintf(&b, "begin %d\n{\n%s\n} >/tmp/.out 2>&1\nfinish %d $? %s %d\n", i, shellText(c), i, result, c.line)
+		case check:
+			fmt.Fprintf(&b, "LINE=%d\n%s\n", c.line, c.text)
+			if !ownCheck(c.text) {
+				fmt.Fprintf(&b, "RESULT=$?\n[ $RESULT = 0 ] || stop \"line %d: exit status $RESULT\"\n", c.line)
+			}
+		}
+	}
+	b.WriteString("echo all done >/dev/ttyS1\n")
+	return b.String()
+}
+
+// shellText is what the shell is given for a command.
+func shellText(c *chunk) string {
+	if c.typed == nil {
+		return c.text
+	}
+	text := "typing " + quote(c.text)
+	for _, answer := range c.typed {
+		text += " " + quote(answer)
+	}
+	return text
+}
+
+// quote makes text one word for a shell.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// ownCheck reports whether a check is one of those that end the machine
+// themselves.
+func ownCheck(text string) bool {
+	word, _, _ := strings.Cut(text, " ")
+	return word == "expect" || word == "reject" || word == "await"
+}
+
+// readConsole gives each command of a step its output, and tells show what
+// happens as it does. What stands before the first command, the firmware's
+// greetings, is dropped.
+func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
+	var now *chunk
+	running := false
+	lines := bufio.NewScanner(console)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		if _, mark, ok := strings.Cut(line, "\x1e"); ok {
+			verb, number, _ := strings.Cut(mark, " ")
+			i, err := strconv.Atoi(number)
+			if err != nil || i < 0 || i >= len(s.chunks) {
+				return fmt.Errorf("the machine wrote %q", line)
+			}
+			if now, running = s.chunks[i], verb == "begin"; running {
+				show(now, "")
+			}
+			continue
+		}
+		if now == nil || strings.HasSuffix(line, "reboot: Power down") {
+			continue
+		}
+		if running {
+			now.output += line + "\n"
+		}
+		show(now, line+"\n") // also what the kernel says in between
+	}
+	return lines.Err()
+}

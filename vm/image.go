@@ -1,0 +1,159 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// An image is the initial file system of the machines, a cpio archive ("newc",
+// Linux's Documentation/driver-api/early-userspace/buffer-format.rst).
+type image struct {
+	w     *bufio.Writer
+	seen  map[string]bool
+	inode int
+	size  int64
+	err   error
+}
+
+// users are those of the machines, besides root one without rights.
+const users = "root:x:0:0:root:/root:/bin/sh\nmarie:x:1000:1000:Marie:/home/marie:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+
+// writeImage writes the image with the programs of bin, the kernel's modules,
+// and the named programs of this computer with their libraries.
+func writeImage(w io.Writer, bin, kernel string, programs []string) error {
+	m := &image{w: bufio.NewWriter(w), seen: map[string]bool{}}
+	m.file("init", 0o755, []byte(guestInit))
+	m.file("guest/words", 0o644, []byte(guestWords))
+	m.file("etc/passwd", 0o644, []byte(users))
+	m.file("etc/group", 0o644, []byte("root:x:0:\nmarie:x:1000:\nnogroup:x:65534:\n"))
+	m.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n"))
+	m.file("etc/fuse.conf", 0o644, nil)
+	m.tree(bin, "usr/local/bin", 0o755)
+	m.tree(filepath.Join(kernel, "lib"), "lib", 0o644)
+	m.copy(filepath.Join(kernel, "busybox"), "bin/busybox")
+	for _, name := range programs {
+		m.program(name, "usr/bin/"+name)
+	}
+	m.header("TRAILER!!!", 0, 0)
+	if m.err != nil {
+		return m.err
+	}
+	return m.w.Flush()
+}
+
+// tree adds the files below dir on this computer as to.
+func (m *image) tree(dir, to string, mode fs.FileMode) {
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		m.file(filepath.Join(to, strings.TrimPrefix(path, dir)), mode, data)
+		return m.err
+	})
+	m.fail(err)
+}
+
+// libraries matches what ldd prints of each: where it is.
+var libraries = regexp.MustCompile(`(?m)(/\S+) \(0x`)
+
+// program adds a program of this computer as to, and its libraries where they
+// are here.
+func (m *image) program(name, to string) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		m.fail(err)
+		return
+	}
+	m.copy(path, to)
+	out, err := exec.Command("ldd", path).Output()
+	if err != nil {
+		return // a static program
+	}
+	for _, match := range libraries.FindAllStringSubmatch(string(out), -1) {
+		library := match[1]
+		m.copy(library, strings.TrimPrefix(library, "/"))
+		// The C library opens this one by itself when threads end.
+		if threads := filepath.Join(filepath.Dir(library), "libgcc_s.so.1"); filepath.Base(library) == "libc.so.6" {
+			m.copy(threads, strings.TrimPrefix(threads, "/"))
+		}
+	}
+}
+
+func (m *image) copy(path, to string) {
+	data, err := os.ReadFile(path)
+	m.fail(err)
+	m.file(to, 0o755, data)
+}
+
+// file adds a file, and the directories that lead to it, once.
+func (m *image) file(name string, mode fs.FileMode, data []byte) {
+	if m.seen[name] {
+		return
+	}
+	m.seen[name] = true
+	m.dir(filepath.Dir(name))
+	m.header(name, 0o100000|uint32(mode), len(data))
+	m.write(data)
+}
+
+func (m *image) dir(name string) {
+	if name == "." || m.seen[name] {
+		return
+	}
+	m.seen[name] = true
+	m.dir(filepath.Dir(name))
+	m.header(name, 0o040755, 0)
+}
+
+// header writes an entry's header: magic, then ino mode uid gid nlink mtime
+// filesize devmajor devminor rdevmajor rdevminor namesize check, then the name.
+func (m *image) header(name string, mode uint32, size int) {
+	m.inode++
+	fields := []int{m.inode, int(mode), 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0}
+	h := "070701"
+	for _, f := range fields {
+		h += fmt.Sprintf("%08X", f)
+	}
+	m.write([]byte(h + name + "\x00"))
+}
+
+// write writes and pads to a multiple of 4 bytes.
+func (m *image) write(data []byte) {
+	m.size += int64(len(data))
+	if m.err == nil {
+		_, m.err = m.w.Write(data)
+	}
+	for ; m.size%4 != 0; m.size++ {
+		m.fail(m.w.WriteByte(0))
+	}
+}
+
+func (m *image) fail(err error) {
+	if m.err == nil {
+		m.err = err
+	}
+}
+
+// writeScript writes an archive with the script of one machine.
+func writeScript(w io.Writer, script string) error {
+	m := &image{w: bufio.NewWriter(w), seen: map[string]bool{"guest": true}}
+	m.file("guest/run", 0o644, []byte(script))
+	m.header("TRAILER!!!", 0, 0)
+	if m.err != nil {
+		return m.err
+	}
+	return m.w.Flush()
+}

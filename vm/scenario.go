@@ -1,0 +1,210 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A scenario is a script for one or more machines, as its file has it.
+//
+//	# words for the reader, paragraphs between empty lines
+//	#< a command of the old days, which the next commands replace
+//	#@ boot key=value …       a machine starts; what follows runs in it
+//	#@ firmware key=value …   somebody goes to the firmware's menu
+//	#> text                   what somebody types when the next command asks
+//	command                   must succeed
+//	! command                 must fail
+//	expect REGEXP             must stand in the last command's output
+//	reject REGEXP             must not
+//	await SECONDS COMMAND     waits until the command succeeds
+//	quiet COMMAND             must succeed, and is not shown
+type scenario struct {
+	name  string
+	steps []*step
+}
+
+// A step is one life of a machine, from its start to its end.
+type step struct {
+	line     int
+	firmware bool
+	options  map[string]string
+	chunks   []*chunk
+}
+
+// A chunk is a piece of a step: a paragraph of words, an old command, or a
+// command to run in the machine.
+type chunk struct {
+	kind   chunkKind
+	line   int
+	text   string
+	fails  bool // a command that has to
+	typed  []string
+	output string // of a command, once it ran
+}
+
+type chunkKind int
+
+const (
+	words chunkKind = iota
+	oldCommand
+	command
+	check // a command that is not shown
+	menu  // a visit to the firmware's menu
+)
+
+func readScenario(path string) (*scenario, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimSuffix(filepath.Base(path), ".sh")
+	s, err := parseScenario(name, string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", path, err)
+	}
+	return s, nil
+}
+
+// parseScenario's errors begin with a line number.
+func parseScenario(name, text string) (*scenario, error) {
+	s := &scenario{name: name}
+	now := &step{} // what stands before the first machine
+	var preface []*chunk
+	var typed []string
+	lines := strings.Split(text, "\n")
+	for i := 0; i < len(lines); i++ {
+		line, number := lines[i], i+1
+		switch {
+		case strings.HasPrefix(line, "#@ "):
+			now.addWords(number, "")
+			next, err := parseStep(line[3:])
+			if err != nil {
+				return nil, fmt.Errorf("%d: %w", number, err)
+			}
+			if len(s.steps) == 0 {
+				preface = now.chunks
+			}
+			now, next.line = next, number
+			now.chunks, preface = preface, nil
+			if next.firmware {
+				now.chunks = append(now.chunks, &chunk{kind: menu, line: number, text: next.options["keys"]})
+			}
+			s.steps = append(s.steps, now)
+		case strings.HasPrefix(line, "#!"):
+		case strings.HasPrefix(line, "#< "):
+			now.chunks = append(now.chunks, &chunk{kind: oldCommand, line: number, text: line[3:]})
+		case strings.HasPrefix(line, "#> "):
+			typed = append(typed, line[3:])
+		case strings.HasPrefix(line, "#"):
+			now.addWords(number, strings.TrimPrefix(strings.TrimPrefix(line, "#"), " "))
+		case strings.TrimSpace(line) == "":
+			now.addWords(number, "")
+		case len(s.steps) == 0 || now.firmware:
+			return nil, fmt.Errorf("%d: a command, and no machine to run it in: #@ boot starts one", number)
+		default:
+			c, more, err := parseCommand(lines[i:])
+			if err != nil {
+				return nil, fmt.Errorf("%d: %w", number, err)
+			}
+			c.line, c.typed, typed = number, typed, nil
+			now.chunks = append(now.chunks, c)
+			i += more
+		}
+	}
+	if len(s.steps) == 0 {
+		return nil, fmt.Errorf("1: no machine is started: #@ boot starts one")
+	}
+	return s, nil
+}
+
+// addWords adds a line to the paragraph before it; an empty line ends one.
+func (s *step) addWords(line int, text string) {
+	last := len(s.chunks) - 1
+	if last >= 0 && s.chunks[last].kind == words && s.chunks[last].text != "" {
+		if text == "" {
+			s.chunks = append(s.chunks, &chunk{kind: words, line: line})
+			return
+		}
+		s.chunks[last].text += "\n" + text
+		return
+	}
+	if text != "" {
+		s.chunks = append(s.chunks, &chunk{kind: words, line: line, text: text})
+	}
+}
+
+// stepOptions are what #@ boot and #@ firmware take.
+var stepOptions = map[string]bool{
+	"chip": true, // which chip, "none" for no chip; "first" by default
+	"tpm":  true, // 1.2 or 2.0, of a chip that is new
+	"disk": true, // which disk; "first" by default
+	"slow": true, // what every command costs once a key was loaded, such as 1s
+	"keys": true, // firmware: what to press
+	"for":  true, // how long the machine may live, such as 5m
+}
+
+func parseStep(line string) (*step, error) {
+	fields := strings.Fields(line)
+	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2"}}
+	switch fields[0] {
+	case "boot":
+	case "firmware":
+		s.firmware = true
+	default:
+		return nil, fmt.Errorf("#@ %s: only #@ boot and #@ firmware are known", fields[0])
+	}
+	for _, field := range fields[1:] {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok || !stepOptions[key] {
+			return nil, fmt.Errorf("#@ %s: unknown option %q", fields[0], field)
+		}
+		s.options[key] = value
+	}
+	return s, nil
+}
+
+// parseCommand takes as many lines as make a complete command, and returns how
+// many more than one they are.
+func parseCommand(lines []string) (*chunk, int, error) {
+	c := &chunk{kind: command}
+	first := lines[0]
+	switch word, rest, _ := strings.Cut(first, " "); word {
+	case "!":
+		c.fails, first = true, rest
+	case "quiet":
+		c.kind, first = check, rest
+	case "expect", "reject", "await":
+		c.kind = check
+	}
+	c.text = first
+	var complaint error
+	for more := 0; ; more++ {
+		if complaint = complete(c.text); complaint == nil {
+			return c, more, nil
+		}
+		if more+1 >= len(lines) || strings.HasPrefix(lines[more+1], "#@ ") {
+			return nil, 0, complaint
+		}
+		c.text += "\n" + lines[more+1]
+	}
+}
+
+// complete asks the shell whether text is a command, and not the beginning of one.
+func complete(text string) error {
+	if strings.HasSuffix(text, "\\") {
+		return fmt.Errorf("the last line ends in a backslash")
+	}
+	cmd := exec.Command("sh", "-n")
+	cmd.Stdin = strings.NewReader("{\n" + text + "\n}\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("not a shell command: %s", bytes.TrimSpace(out))
+	}
+	return nil
+}

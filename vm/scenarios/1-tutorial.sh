@@ -1,0 +1,72 @@
+# # The tutorial of 2010, today
+#
+# A TPM keeps the private key of a web site; a key file, a certificate and a
+# server make HTTPS of it; and a directory opens with that key only. What was
+# typed then stands above what is typed now, with what that printed.
+#
+# ## Do we have a TPM, and which?
+#
+#< modprobe tpm_tis
+#< tcsd
+#< tpm_version
+#@ boot
+tpmctl status
+expect 'tpm0'
+expect 'driver: *tpm_tis'
+expect '1\.2'
+expect 'owned: *no'
+
+# ## Own it
+#
+# A TPM makes its storage root key (SRK) when somebody becomes its owner. The
+# tutorial gave the owner a password, and pressed Enter for the SRK's: so every
+# later command says `-srk-pass pass:`, which is the empty password.
+#
+#< tpm_takeownership
+#> le-proprietaire
+#> le-proprietaire
+tpmctl own -owner-pass prompt -srk-pass pass:
+expect 'has an owner now'
+
+# ## Make a key
+#
+# The private key is made inside the chip. The file is of no use without it.
+# With `-a` the key has a password of its own besides.
+#
+#< create_tpm_key -a maclef
+#> motdepasse
+#> motdepasse
+keygen -a -srk-pass pass: maclef
+head -n 1 maclef
+expect 'BEGIN TSS KEY BLOB'
+
+# ## Make a certificate
+#
+#< openssl req -keyform engine -engine tpm -key maclef -new -x509 -days 365 -out moncert
+#> motdepasse
+certgen -srk-pass pass: -key maclef -out moncert
+openssl x509 -in moncert -noout -subject -issuer
+expect 'CN ?= ?localhost'
+
+# ## Serve HTTPS
+#
+# A server has nobody to ask for passwords; here a file has the key's.
+#
+#< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
+(umask 077; echo motdepasse >motdepasse)
+tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
+await 30 grep serving tlsdemo.log
+curl --silent --cacert moncert https://localhost:4433/ | sed 8q
+expect 'TPM signed for this connection'
+kill %1
+
+# ## After a reboot
+#
+# The chip is the same, and so is the key file.
+#
+#@ boot
+tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
+await 30 grep serving tlsdemo.log
+curl --silent --cacert moncert https://localhost:4433/ | sed 8q
+expect 'TPM signed for this connection'
+kill %1

@@ -1,0 +1,47 @@
+# A key file is made.
+#@ boot
+tpmctl own
+keygen maclef
+certgen -key maclef -out moncert
+
+# The disk goes into a machine with another chip, which nobody owns.
+#@ boot chip=second
+! tlsdemo -accept 4433
+expect 'no owner'
+expect 'tpmctl own'
+
+# Owned or not, it has another storage root key.
+tpmctl own
+! tlsdemo -accept 4433
+expect 'maclef: not a key of this TPM'
+expect 'made by another TPM'
+! certgen -key maclef -out autre.crt
+! ls autre.crt
+
+# What needs no chip works on.
+tpmctl inspect maclef
+tpmctl pub maclef
+echo bonjour | tpmctl encrypt -key maclef -out secret.bin
+
+# A machine without a TPM.
+#@ boot chip=none
+! tpmctl status
+expect 'no TPM'
+expect 'firmware'
+! tlsdemo -accept 4433
+expect 'no TPM'
+tpmctl inspect maclef
+
+# Back in the first machine nothing is lost.
+#@ boot
+tpmctl decrypt -key maclef -in secret.bin
+expect 'bonjour'
+
+# A machine with a TPM 2.0: it is recognised, and its device with a resource
+# manager is taken.
+#@ boot chip=modern tpm=2.0
+tpmctl status
+expect '/dev/tpmrm0'
+expect 'TPM 2\.0'
+! tlsdemo -accept 4433
+expect '2\.0'

@@ -1,0 +1,55 @@
+# # A LUKS disk that opens with the TPM
+#
+# `cryptsetup` takes a disk's password from its standard input, so that `tpmctl
+# decrypt` can give it. The password is random, and lies beside the disk
+# encrypted for a key of the TPM. `--pbkdf pbkdf2` saves the work that protects
+# bad passwords: nobody guesses this one.
+#
+# Make a key, and a password that nobody has seen. `encrypt` needs no TPM.
+#@ boot
+quiet tpmctl own
+quiet modprobe -a loop dm-crypt
+keygen maclef
+tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
+
+# Make the disk, here in a file. A second password, kept on paper in a safe,
+# opens it when the TPM is broken.
+truncate -s 64M disque
+tpmctl decrypt -key maclef -in password.bin | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --key-file - disque
+(umask 077; echo un-mot-de-passe-sur-papier >papier)
+tpmctl decrypt -key maclef -in password.bin | cryptsetup luksAddKey --batch-mode --key-file - disque papier
+
+# Open it, and make a file system on it.
+tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
+mkfs.ext4 -q /dev/mapper/secret
+mkdir /mnt
+mount /dev/mapper/secret /mnt
+echo bonjour >/mnt/lettre.txt
+umount /mnt
+cryptsetup close secret
+
+# Nothing of it can be read in the file.
+! grep -a bonjour disque
+
+# After a reboot it opens again.
+#@ boot
+quiet modprobe -a loop dm-crypt
+tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
+mount /dev/mapper/secret /mnt
+cat /mnt/lettre.txt
+expect '^bonjour$'
+quiet umount /mnt
+quiet cryptsetup close secret
+
+# With another chip it opens with the password on paper only.
+#@ boot chip=second
+quiet modprobe -a loop dm-crypt
+quiet tpmctl own
+! tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
+expect 'not a key of this TPM'
+cryptsetup open --key-file papier disque secret
+mount /dev/mapper/secret /mnt
+cat /mnt/lettre.txt
+expect '^bonjour$'
+quiet umount /mnt
+quiet cryptsetup close secret

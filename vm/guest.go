@@ -71,7 +71,7 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
 	lines := bufio.NewScanner(console)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		line := strings.TrimRight(lines.Text(), "\r")
+		line, repainted := screenLine(lines.Text())
 		if _, mark, ok := strings.Cut(line, "\x1e"); ok {
 			verb, number, _ := strings.Cut(mark, " ")
 			i, err := strconv.Atoi(number)
@@ -83,7 +83,7 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
 			}
 			continue
 		}
-		if now == nil || strings.HasSuffix(line, "reboot: Power down") {
+		if now == nil || repainted && line == "" || strings.HasSuffix(line, "reboot: Power down") {
 			continue
 		}
 		if running {
@@ -92,4 +92,22 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
 		show(now, line+"\n") // also what the kernel says in between
 	}
 	return lines.Err()
+}
+
+// screenLine is what a line leaves on a screen, where carriage returns go back
+// to its beginning, and whether any do.
+func screenLine(line string) (left string, repainted bool) {
+	var screen []rune
+	parts := strings.Split(strings.TrimRight(line, "\r"), "\r")
+	for _, part := range parts {
+		over := []rune(part)
+		if len(over) > len(screen) {
+			screen = over
+		}
+		copy(screen, over)
+	}
+	if len(parts) > 1 {
+		return strings.TrimRight(string(screen), " "), true
+	}
+	return parts[0], false
 }

@@ -3,7 +3,7 @@
 // Vm runs scenarios on machines with a real kernel and a software TPM that the
 // kernel takes for a chip: QEMU, swtpm, Debian's stock kernel.
 //
-//	go run ./vm [-transcripts DIR] [-docs DIR [-write]] SCENARIO.sh …
+//	go run ./vm [-jobs N] [-transcripts DIR] [-docs DIR [-write]] SCENARIO.sh …
 //
 // It prints what a person at the machine would see, and ends with status 1 if
 // anything was not as the scenario expects. A scenario is a shell script; see
@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,6 +44,8 @@ type session struct {
 	write       bool // documents instead of checking them
 	kernel      string
 	image       string
+	jobs        int
+	mu          sync.Mutex // of out
 }
 
 func run(args []string, out io.Writer) error {
@@ -50,6 +54,7 @@ func run(args []string, out io.Writer) error {
 	flags.StringVar(&s.transcripts, "transcripts", "", "write what was seen in each scenario into `DIR`")
 	flags.StringVar(&s.docs, "docs", "", "check that the documents in `DIR` say what scenarios with a title print")
 	flags.BoolVar(&s.write, "write", false, "write those documents")
+	flags.IntVar(&s.jobs, "jobs", 1, "run `N` scenarios at a time")
 	bin := flags.String("bin", "", "take the commands from `DIR` (default: build them)")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -116,25 +121,56 @@ func build(dir string) error {
 	return nil
 }
 
+// runAll runs the scenarios, so many at a time as there are jobs. What each shows
+// is printed in one piece where it could mix with another's.
 func (s *session) runAll(scenarios []*scenario) error {
+	results := make([]error, len(scenarios))
+	var group sync.WaitGroup
+	places := make(chan struct{}, s.jobs)
+	for i, scenario := range scenarios {
+		group.Add(1)
+		places <- struct{}{}
+		go func() {
+			defer group.Done()
+			results[i] = s.runOne(scenario)
+			<-places
+		}()
+	}
+	group.Wait()
 	var failed []string
-	for _, scenario := range scenarios {
-		began := time.Now()
-		err := s.runScenario(scenario)
-		if path := scenario.documentPath(s.docs); err == nil && s.docs != "" && path != "" {
-			err = s.document(path, document(scenario))
+	for i, scenario := range scenarios {
+		if results[i] != nil {
+			failed = append(failed, fmt.Sprintf("%s: %v", scenario.name, results[i]))
 		}
-		result := "ok"
-		if err != nil {
-			result = "FAILED: " + err.Error()
-			failed = append(failed, scenario.name)
-		}
-		fmt.Fprintf(s.out, "\n==== %s: %s (%.0f s)\n\n", scenario.name, result, time.Since(began).Seconds())
 	}
 	if failed != nil {
-		return fmt.Errorf("failed: %s", strings.Join(failed, ", "))
+		return fmt.Errorf("failed:\n%s", strings.Join(failed, "\n"))
 	}
 	return nil
+}
+
+func (s *session) runOne(scenario *scenario) error {
+	out := s.out
+	if s.jobs > 1 {
+		var buffer bytes.Buffer
+		out = &buffer
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			buffer.WriteTo(s.out)
+		}()
+	}
+	began := time.Now()
+	err := s.runScenario(scenario, out)
+	if path := scenario.documentPath(s.docs); err == nil && s.docs != "" && path != "" {
+		err = s.document(path, document(scenario))
+	}
+	result := "ok"
+	if err != nil {
+		result = "FAILED: " + err.Error()
+	}
+	fmt.Fprintf(out, "\n==== %s: %s (%.0f s)\n\n", scenario.name, result, time.Since(began).Seconds())
+	return err
 }
 
 func (s *session) document(path, text string) error {
@@ -146,12 +182,11 @@ func (s *session) document(path, text string) error {
 
 // runScenario runs the steps of a scenario one after the other, with chips and
 // disks of their own.
-func (s *session) runScenario(scenario *scenario) error {
+func (s *session) runScenario(scenario *scenario, out io.Writer) error {
 	dir, err := os.MkdirTemp(s.dir, scenario.name+"-")
 	if err != nil {
 		return err
 	}
-	out := s.out
 	if s.transcripts != "" {
 		f, err := os.Create(filepath.Join(s.transcripts, scenario.name+".txt"))
 		if err != nil {
@@ -161,6 +196,7 @@ func (s *session) runScenario(scenario *scenario) error {
 		out = io.MultiWriter(out, f)
 	}
 	t := &transcript{w: out}
+	defer t.end()
 	l := &lab{dir: dir, kernel: s.kernel, image: s.image}
 	for _, step := range scenario.steps {
 		t.step(step)

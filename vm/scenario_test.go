@@ -146,3 +146,13 @@ func TestDocument(t *testing.T) {
 		t.Errorf("masked, they differ:\n%s\n%s", a, b)
 	}
 }
+
+func TestScreenLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\r": "a", "": "", "long… 1 s\r          \rdone": "done", "abc\rx": "xbc", "working… \r         \r": "", "é\re ": "e",
+	} {
+		if got, _ := screenLine(in); got != want {
+			t.Errorf("%q leaves %q, want %q", in, got, want)
+		}
+	}
+}

@@ -72,37 +72,6 @@ func (c *Conn) Version() (*VersionInfo, error) {
 	return &v, nil
 }
 
-// Flags are the bits of TPM_PERMANENT_FLAGS and TPM_STCLEAR_FLAGS that decide
-// what a TPM can do now. TPM Main Part 2, sections 7.1 and 7.2.
-type Flags struct {
-	Disabled       bool // permanent: disable
-	Deactivated    bool // permanent: what the next start takes over
-	NowDeactivated bool // since the last start
-	ReadSRKPub     bool // the SRK's public key can be read with its secret
-}
-
-// Flags returns the TPM's flags; two commands.
-func (c *Conn) Flags() (*Flags, error) {
-	cmd, perm, err := c.getCapability(capFlag, u32(flagPermanent))
-	if err != nil {
-		return nil, err
-	}
-	// readSRKPub, the last one used here, is the 17th flag; early 1.2 chips
-	// end before it.
-	if len(perm) < 2+9 || binary.BigEndian.Uint16(perm) != tagPermFlags {
-		return nil, cmd.malformed("%d bytes are no TPM_PERMANENT_FLAGS", len(perm))
-	}
-	set := func(i int) bool { return 2+i < len(perm) && perm[2+i] != 0 }
-	cmd, volatile, err := c.getCapability(capFlag, u32(flagVolatile))
-	if err != nil {
-		return nil, err
-	}
-	if len(volatile) < 3 || binary.BigEndian.Uint16(volatile) != tagSTClearFlags {
-		return nil, cmd.malformed("%d bytes are no TPM_STCLEAR_FLAGS", len(volatile))
-	}
-	return &Flags{Disabled: set(0), Deactivated: set(2), ReadSRKPub: set(16), NowDeactivated: volatile[2] != 0}, nil
-}
-
 // Owned reports whether the TPM has an owner.
 func (c *Conn) Owned() (bool, error) {
 	cmd, data, err := c.getCapability(capProperty, u32(propOwner))

@@ -18,13 +18,22 @@ const (
 	ordCreateWrapKey            Ordinal = 0x1f
 	ordGetPubKey                Ordinal = 0x21
 	ordSign                     Ordinal = 0x3c
+	ordResetLockValue           Ordinal = 0x40
 	ordLoadKey2                 Ordinal = 0x41
 	ordGetRandom                Ordinal = 0x46
+	ordOwnerClear               Ordinal = 0x5b
+	ordForceClear               Ordinal = 0x5d
 	ordGetCapability            Ordinal = 0x65
+	ordOwnerSetDisable          Ordinal = 0x6e
+	ordPhysicalEnable           Ordinal = 0x6f
+	ordPhysicalDisable          Ordinal = 0x70
+	ordSetOwnerInstall          Ordinal = 0x71
+	ordPhysicalSetDeactivated   Ordinal = 0x72
 	ordCreateEndorsementKeyPair Ordinal = 0x78
 	ordReadPubek                Ordinal = 0x7c
 	ordOwnerReadInternalPub     Ordinal = 0x81
 	ordFlushSpecific            Ordinal = 0xba
+	ordPhysicalPresence         Ordinal = 0x4000000a
 )
 
 var ordinalNames = map[Ordinal]string{
@@ -35,13 +44,22 @@ var ordinalNames = map[Ordinal]string{
 	ordCreateWrapKey:            "TPM_CreateWrapKey",
 	ordGetPubKey:                "TPM_GetPubKey",
 	ordSign:                     "TPM_Sign",
+	ordResetLockValue:           "TPM_ResetLockValue",
 	ordLoadKey2:                 "TPM_LoadKey2",
 	ordGetRandom:                "TPM_GetRandom",
+	ordOwnerClear:               "TPM_OwnerClear",
+	ordForceClear:               "TPM_ForceClear",
 	ordGetCapability:            "TPM_GetCapability",
+	ordOwnerSetDisable:          "TPM_OwnerSetDisable",
+	ordPhysicalEnable:           "TPM_PhysicalEnable",
+	ordPhysicalDisable:          "TPM_PhysicalDisable",
+	ordSetOwnerInstall:          "TPM_SetOwnerInstall",
+	ordPhysicalSetDeactivated:   "TPM_PhysicalSetDeactivated",
 	ordCreateEndorsementKeyPair: "TPM_CreateEndorsementKeyPair",
 	ordReadPubek:                "TPM_ReadPubek",
 	ordOwnerReadInternalPub:     "TPM_OwnerReadInternalPub",
 	ordFlushSpecific:            "TPM_FlushSpecific",
+	ordPhysicalPresence:         "TSC_PhysicalPresence",
 }
 
 // String gives the command's name in the specification.

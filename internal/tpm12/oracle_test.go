@@ -76,7 +76,10 @@ func TestCapabilitiesAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if flags.Disabled != perm.Disable || flags.Deactivated != perm.Deactivated || flags.ReadSRKPub != perm.ReadSRKPub {
+	if flags.Disabled != perm.Disable || flags.Deactivated != perm.Deactivated || flags.ReadSRKPub != perm.ReadSRKPub ||
+		flags.CanBeOwned != perm.Ownership || flags.DisableOwnerClear != perm.DisableOwnerClear ||
+		flags.PresenceFixed != perm.PhysicalPresenceLifetimeLock || flags.PresenceByPin != perm.PhysicalPresenceHWEnable ||
+		flags.PresenceByCommand != perm.PhysicalPresenceCMDEnable {
 		t.Errorf("flags %+v, want %+v", flags, perm)
 	}
 }

@@ -75,3 +75,30 @@ func (c *Conn) OwnerReadInternalPub(key Handle, owner *Secret) ([]byte, error) {
 	_, pub, err := c.runAuthorized(&command{ordinal: ordOwnerReadInternalPub, params: u32(uint32(key))}, owner)
 	return pub, err
 }
+
+// OwnerClear removes the owner, the SRK and all that hangs on them, loaded keys
+// and sessions included, and leaves the TPM disabled and, from its next start on,
+// deactivated. TPM Main Part 3, section 6.2 (TPM_OwnerClear).
+func (c *Conn) OwnerClear(owner *Secret) error { return c.runOwner(ordOwnerClear, nil, owner) }
+
+// OwnerSetDisable disables or enables the TPM, at once. TPM Main Part 3, section
+// 5.2 (TPM_OwnerSetDisable).
+func (c *Conn) OwnerSetDisable(disable bool, owner *Secret) error {
+	return c.runOwner(ordOwnerSetDisable, boolean(disable), owner)
+}
+
+// ResetLockValue forgets the wrong secrets that were counted, and ends a lock; it
+// works while the TPM is locked. A wrong owner's secret is TPM_AUTHFAIL, and so is
+// a right one from then on until the lock has run out. TPM Main Part 3, section
+// 9.3 (TPM_ResetLockValue).
+func (c *Conn) ResetLockValue(owner *Secret) error { return c.runOwner(ordResetLockValue, nil, owner) }
+
+// runOwner runs a command of the owner's that has no reply parameters.
+func (c *Conn) runOwner(ord Ordinal, params []byte, owner *Secret) error {
+	cmd := &command{ordinal: ord, params: params}
+	_, out, err := c.runAuthorized(cmd, owner)
+	if err == nil && len(out) != 0 {
+		return cmd.malformed("%d bytes of parameters where none belong", len(out))
+	}
+	return err
+}

@@ -41,6 +41,15 @@ var calls = map[string]func(*tpm12.Conn) error{
 	"KeySlots":             func(c *tpm12.Conn) error { _, _, err := c.KeySlots(); return err },
 	"Sessions":             func(c *tpm12.Conn) error { _, err := c.Sessions(); return err },
 	"LoadedKeys":           func(c *tpm12.Conn) error { _, err := c.LoadedKeys(); return err },
+	"PhysicalPresence":     func(c *tpm12.Conn) error { return c.PhysicalPresence(tpm12.PresencePresent) },
+	"PhysicalEnable":       func(c *tpm12.Conn) error { return c.PhysicalEnable() },
+	"PhysicalDisable":      func(c *tpm12.Conn) error { return c.PhysicalDisable() },
+	"SetDeactivated":       func(c *tpm12.Conn) error { return c.PhysicalSetDeactivated(true) },
+	"SetOwnerInstall":      func(c *tpm12.Conn) error { return c.SetOwnerInstall(true) },
+	"ForceClear":           func(c *tpm12.Conn) error { return c.ForceClear() },
+	"OwnerClear":           func(c *tpm12.Conn) error { return c.OwnerClear(wellKnown) },
+	"OwnerSetDisable":      func(c *tpm12.Conn) error { return c.OwnerSetDisable(true, wellKnown) },
+	"ResetLockValue":       func(c *tpm12.Conn) error { return c.ResetLockValue(wellKnown) },
 	"DictionaryAttack":     func(c *tpm12.Conn) error { _, err := c.DictionaryAttack(); return err },
 }
 

@@ -10,41 +10,70 @@ type ResultCode uint32
 const (
 	AuthFail          ResultCode = 0x01  // TPM_AUTHFAIL
 	BadParameter      ResultCode = 0x03  // TPM_BAD_PARAMETER
+	ClearDisabled     ResultCode = 0x05  // TPM_CLEAR_DISABLED
 	Deactivated       ResultCode = 0x06  // TPM_DEACTIVATED
 	Disabled          ResultCode = 0x07  // TPM_DISABLED
+	DisabledCmd       ResultCode = 0x08  // TPM_DISABLED_CMD
 	Fail              ResultCode = 0x09  // TPM_FAIL
+	BadOrdinal        ResultCode = 0x0a  // TPM_BAD_ORDINAL
+	InstallDisabled   ResultCode = 0x0b  // TPM_INSTALL_DISABLED
 	InvalidKeyHandle  ResultCode = 0x0c  // TPM_INVALID_KEYHANDLE
+	KeyNotFound       ResultCode = 0x0d  // TPM_KEYNOTFOUND
 	NoSpace           ResultCode = 0x11  // TPM_NOSPACE
 	NoSRK             ResultCode = 0x12  // TPM_NOSRK
 	OwnerSet          ResultCode = 0x14  // TPM_OWNER_SET
 	Resources         ResultCode = 0x15  // TPM_RESOURCES
-	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
+	Size              ResultCode = 0x17  // TPM_SIZE
 	WrongPCRValue     ResultCode = 0x18  // TPM_WRONGPCRVAL
 	BadParamSize      ResultCode = 0x19  // TPM_BAD_PARAM_SIZE
-	InvalidStructure  ResultCode = 0x43  // TPM_INVALID_STRUCTURE
+	FailedSelfTest    ResultCode = 0x1c  // TPM_FAILEDSELFTEST
+	Auth2Fail         ResultCode = 0x1d  // TPM_AUTH2FAIL
 	BadTag            ResultCode = 0x1e  // TPM_BADTAG
+	IOError           ResultCode = 0x1f  // TPM_IOERROR
 	DecryptError      ResultCode = 0x21  // TPM_DECRYPT_ERROR
+	InvalidAuthHandle ResultCode = 0x22  // TPM_INVALID_AUTHHANDLE
 	NoEndorsement     ResultCode = 0x23  // TPM_NO_ENDORSEMENT
 	InvalidKeyUsage   ResultCode = 0x24  // TPM_INVALID_KEYUSAGE
 	InvalidPostInit   ResultCode = 0x26  // TPM_INVALID_POSTINIT
+	InappropriateSig  ResultCode = 0x27  // TPM_INAPPROPRIATE_SIG
 	BadKeyProperty    ResultCode = 0x28  // TPM_BAD_KEY_PROPERTY
 	BadScheme         ResultCode = 0x2a  // TPM_BAD_SCHEME
 	BadDataSize       ResultCode = 0x2b  // TPM_BAD_DATASIZE
+	BadMode           ResultCode = 0x2c  // TPM_BAD_MODE
+	BadPresence       ResultCode = 0x2d  // TPM_BAD_PRESENCE
 	BadVersion        ResultCode = 0x2e  // TPM_BAD_VERSION
+	NotFIPS           ResultCode = 0x36  // TPM_NOTFIPS
+	KeyNotSupported   ResultCode = 0x3a  // TPM_KEY_NOTSUPPORTED
+	AuthConflict      ResultCode = 0x3b  // TPM_AUTH_CONFLICT
+	AreaLocked        ResultCode = 0x3c  // TPM_AREA_LOCKED
+	BadLocality       ResultCode = 0x3d  // TPM_BAD_LOCALITY
+	InvalidStructure  ResultCode = 0x43  // TPM_INVALID_STRUCTURE
+	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
+	MaxNVWrites       ResultCode = 0x48  // TPM_MAXNVWRITES
+	OwnerControl      ResultCode = 0x4f  // TPM_OWNER_CONTROL
+	Retry             ResultCode = 0x800 // TPM_RETRY
+	NeedsSelfTest     ResultCode = 0x801 // TPM_NEEDS_SELFTEST
+	DoingSelfTest     ResultCode = 0x802 // TPM_DOING_SELFTEST
 	DefendLockRunning ResultCode = 0x803 // TPM_DEFEND_LOCK_RUNNING
 )
 
+// Name is the code's name in the specification, empty where it has none.
+func (c ResultCode) Name() string { return resultNames[c] }
+
 // Error gives the code's name in the specification and its number.
 func (c ResultCode) Error() string {
-	name, ok := resultNames[c]
+	name := c.Name()
 	switch {
-	case ok:
+	case name != "":
 		return fmt.Sprintf("%s (%#x)", name, uint32(c))
-	case c&0x400 != 0:
+	case c&vendorCode != 0:
 		return fmt.Sprintf("vendor-specific TPM error %#x", uint32(c))
 	}
 	return fmt.Sprintf("unknown TPM error %#x", uint32(c))
 }
+
+// vendorCode is TPM_VENDOR_ERROR, the bit of codes that only the maker knows.
+const vendorCode = 0x400
 
 // resultNames are the names of TPM Main Part 2, section 16.
 var resultNames = map[ResultCode]string{
@@ -150,4 +179,13 @@ var resultNames = map[ResultCode]string{
 	0x801: "TPM_NEEDS_SELFTEST",
 	0x802: "TPM_DOING_SELFTEST",
 	0x803: "TPM_DEFEND_LOCK_RUNNING",
+}
+
+// ResultCodes returns all codes that have a name, in no order.
+func ResultCodes() []uint32 {
+	codes := make([]uint32, 0, len(resultNames))
+	for c := range resultNames {
+		codes = append(codes, uint32(c))
+	}
+	return codes
 }

@@ -33,12 +33,28 @@ type chip interface {
 	// ready is nil for a TPM with an SRK to use, else ErrDisabled or ErrNotOwned.
 	ready() error
 	takeOwnership(owner, srk authData) error
+	setup
 	// random returns 1 to n random bytes.
 	random(n int) ([]byte, error)
 	status() (*Status, error)
 	// flushAll frees every loaded key and open session, whoever they belong to,
 	// and returns how many keys they were.
 	flushAll() (int, error)
+}
+
+// setup is what changes a chip's state. A nil owner stands for physical presence.
+type setup interface {
+	setupState() (*setupState, error)
+	setEnabled(on bool, owner authData) error
+	// setActive takes effect at the next start.
+	setActive(on bool) error
+	allowOwner() error
+	clear(owner authData) error
+	// checkLockout is ErrLockedOut where a secret would not be looked at.
+	checkLockout() error
+	// lockoutClean reports that no wrong secret is counted.
+	lockoutClean() (bool, error)
+	resetLockout(owner authData) error
 }
 
 // abilities are what a chip can do with a key. Its methods run outside a turn
@@ -95,7 +111,7 @@ func newChip(dev *transport.Device) (chip, error) {
 	err := c.readLockout()
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):
-		return chip20{}, nil
+		return chip20{dev}, nil
 	case err != nil:
 		return nil, c.explain(err, nil)
 	}

@@ -112,19 +112,14 @@ func (c *chip12) srkReadable() (bool, error) {
 }
 
 func (c *chip12) ready() error {
-	flags, err := c.conn.Flags()
+	s, err := c.setupState()
 	if err != nil {
-		return c.explain(err, nil)
+		return err
 	}
-	owned, err := c.conn.Owned()
-	switch {
-	case err != nil:
-		return c.explain(err, nil)
-	case flags.Disabled:
-		return &refusal{ErrDisabled, "disabled" + firmwareCure, nil}
-	case flags.Deactivated || flags.NowDeactivated:
-		return &refusal{ErrDisabled, "deactivated" + firmwareCure, nil}
-	case !owned:
+	if err := s.ready(); err != nil {
+		return err
+	}
+	if !s.owned {
 		return &refusal{ErrNotOwned, ownCure, nil}
 	}
 	return nil

@@ -12,6 +12,9 @@
 //	cfg, err := key.TLSConfig("moncert")       // algorithms and version that this key can do
 //	err = (&http.Server{Addr: ":4433", TLSConfig: cfg}).ListenAndServeTLS("", "")
 //
+// A TPM that is not ready for keys is brought there with Enable, Activate and
+// TakeOwnership; Status tells how far it is, and Clear takes all back.
+//
 // Create makes a key, Wrap makes a key file of an RSA key that exists. Encrypt
 // needs the key file only, no TPM.
 //

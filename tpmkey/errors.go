@@ -24,6 +24,11 @@ var (
 	ErrNotOwned = errors.New("the TPM has no owner")
 	// ErrDisabled: the TPM is disabled or deactivated.
 	ErrDisabled = errors.New("the TPM is disabled or deactivated")
+	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
+	// program cannot stand in for them: the firmware's menu can.
+	ErrPhysicalPresence = errors.New("physical presence is needed")
+	// ErrRestartNeeded: the TPM has been told; it obeys when it starts anew.
+	ErrRestartNeeded = errors.New("a restart is needed")
 	// ErrLockedOut: the TPM refuses every secret for a while, right or wrong,
 	// because too many were wrong.
 	ErrLockedOut = errors.New("the TPM is locked out after too many wrong secrets")

@@ -21,7 +21,7 @@ func (r *refusal) Unwrap() []error { return []error{r.kind, r.cause} } // errors
 
 // What to do about a TPM that cannot be used as it is.
 const (
-	firmwareCure = "; enable and activate it in the firmware's (BIOS) menu, then restart"
+	switchOnCure = "; enable and activate it with tpmctl enable and tpmctl activate, or in the firmware's (BIOS) menu"
 	ownCure      = "take ownership first: tpmctl own"
 )
 
@@ -40,26 +40,16 @@ func (c *chip12) explain(err, wrong error) error {
 	case tpm12.DefendLockRunning:
 		return &refusal{ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING" + c.lockTime(), err}
 	case tpm12.Disabled, tpm12.Deactivated:
-		return &refusal{ErrDisabled, refused.Code.Error() + firmwareCure, err}
+		return &refusal{ErrDisabled, refused.Code.Error() + switchOnCure, err}
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
 	case tpm12.InvalidKeyHandle:
 		return &refusal{ErrUnloaded, "it was restarted, or the key flushed; load the key again", err}
-	case tpm12.OwnerSet:
-		return fmt.Errorf("the TPM has an owner already: %w", err)
 	}
-	if advice, ok := advice12[refused.Code]; ok {
+	if advice := adviceFor(refused.Code); advice != "" {
 		return fmt.Errorf("%s: %w", advice, err)
 	}
 	return err
-}
-
-var advice12 = map[tpm12.ResultCode]string{
-	tpm12.NoSpace:         "no room in the TPM for another key; close programs that use it, or free what killed ones left with tpmctl flush",
-	tpm12.Resources:       "the TPM is out of room; close programs that use it, or free what killed ones left with tpmctl flush",
-	tpm12.WrongPCRValue:   "the key is bound to a state of this machine (PCRs) that is not today's",
-	tpm12.InvalidPostInit: "the TPM was not started; restart the machine, or swtpm with --flags not-need-init,startup-clear",
-	tpm12.Fail:            "the TPM is in failure mode; switch the machine off and on again",
 }
 
 // explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer

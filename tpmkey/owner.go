@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"maclef/internal/tpm12"
 	"maclef/internal/transport"
 )
 
@@ -13,7 +14,7 @@ import (
 // secret stands for the well-known secret.
 //
 // A TPM that has an owner refuses: an error, and nothing changes. Errors:
-// ErrDisabled. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
+// ErrDisabled; see Enable, Activate and AllowOwner. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
 func (t *TPM) TakeOwnership(owner, srk Secret) error {
 	if err := t.takeOwnership(owner, srk); err != nil {
 		return fmt.Errorf("take ownership: %w", err)
@@ -21,22 +22,16 @@ func (t *TPM) TakeOwnership(owner, srk Secret) error {
 	return nil
 }
 
-// errOwned is what TakeOwnership says of a TPM that has an owner.
-func (t *TPM) errOwned() error {
-	anew := "clear it in the firmware's (BIOS) menu"
-	if t.Emulator() {
-		anew = "remove its directory"
-	}
-	return fmt.Errorf("the TPM has an owner already, and its keys work on; to start anew, %s, which makes every key file of it useless", anew)
-}
-
 func (t *TPM) takeOwnership(owner, srk Secret) error {
 	// Before anybody is asked for secrets.
-	err := t.turn(func() error { return t.chip.ready() })
-	if err == nil {
-		return t.errOwned()
-	}
-	if !errors.Is(err, ErrNotOwned) {
+	err := t.turn(func() error {
+		s, err := t.chip.setupState()
+		if err != nil {
+			return err
+		}
+		return s.canTakeOwnership()
+	})
+	if err != nil {
 		return err
 	}
 	ownerAuth, err := owner.orWellKnown().resolve("the new owner's secret")
@@ -50,6 +45,23 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 	}
 	defer clear(srkAuth[:])
 	return t.turn(func() error { return t.chip.takeOwnership(&ownerAuth, &srkAuth) })
+}
+
+// canTakeOwnership says why a TPM cannot get an owner in its state.
+func (s *setupState) canTakeOwnership() error {
+	notReady := s.ready()
+	switch {
+	case s.owned && notReady != nil:
+		return fmt.Errorf("the TPM has an owner already, and cannot be used: %w", notReady)
+	case s.owned:
+		return errors.New("the TPM has an owner already, and its keys work on; to start anew clear it (tpmctl clear), " +
+			"which makes every key file of it useless")
+	case notReady != nil:
+		return notReady
+	case !s.canBeOwned:
+		return fmt.Errorf("%s: %w", advice12[tpm12.InstallDisabled], tpm12.InstallDisabled)
+	}
+	return nil
 }
 
 // FlushAll frees every key that is loaded in the TPM, whoever loaded it, and

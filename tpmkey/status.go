@@ -9,20 +9,40 @@ import (
 type Status struct {
 	Name     string // as Open found it
 	Emulator bool   // the software TPM of Open("emulator")
-	Family   string // "1.2" or "2.0"; where it is "2.0", nothing below is known
+	Family   string // "1.2" or "2.0"
 
 	Vendor    string // four letters at most, such as "IFX"
+	Model     string // TPM 2.0: the vendor's own text, such as "SLB9670"
 	Firmware  string // such as "3.17"
-	SpecLevel int    // of the specification; 2 for all of 1.2
-	ErrataRev int
+	SpecLevel int    // of the specification; 2 for all of 1.2, 0 for all of 2.0
+	ErrataRev int    // TPM 1.2
+	Revision  string // TPM 2.0: of the specification, such as "1.38"
 
-	Enabled bool
-	Active  bool
-	Owned   bool
+	Enabled bool // TPM 2.0: the storage hierarchy is enabled
+	Active  bool // both since the last start and from the next one on
+	Owned   bool // TPM 2.0: the owner's hierarchy has a secret
+
+	// RestartNeeded: the TPM is deactivated and will be active when it starts
+	// anew. TPM 1.2, as all that follows up to Lockout.
+	RestartNeeded bool
+	CanBeOwned    bool  // TakeOwnership is allowed; see AllowOwner
+	EK            *bool // there is an endorsement key; nil where the TPM does not tell
+	Presence      Presence
+	OwnerClear    bool // Clear by the owner's secret is allowed
+	ForceClear    bool // Clear by physical presence is allowed
 
 	Lockout  *Lockout // nil where the TPM does not tell
-	FreeKeys int      // room for so many more keys of 2048 bits
-	MaxKeys  int
+	FreeKeys int      // room for so many more keys; for TPM 1.2, keys of 2048 bits
+	MaxKeys  int      // 0 where the TPM does not tell
+}
+
+// Presence says how physical presence can be had.
+type Presence struct {
+	Asserted  bool // by command, now
+	Locked    bool // not by command until the next start
+	ByCommand bool // by command, where it is not locked
+	BySwitch  bool // by a switch or jumper of the machine
+	Fixed     bool // ByCommand and BySwitch can never be changed
 }
 
 // A Lockout is the state of the defence against guessing secrets.
@@ -30,18 +50,17 @@ type Lockout struct {
 	Locked    bool
 	Known     bool          // whether the TPM tells the rest
 	Tries     int           // wrong secrets so far
-	Threshold int           // with more than these, the TPM locks
-	Duration  time.Duration // of the whole lock, from the last wrong secret on
+	Threshold int           // TPM 1.2: with more than these, the TPM locks; 2.0: with these
+	Duration  time.Duration // TPM 1.2: of the whole lock, from the last wrong secret on; 2.0: until one try is forgotten
 }
 
 // String is the TPM in a few words, such as "TPM 1.2 IFX 3.17".
 func (s *Status) String() string {
 	out := "TPM " + s.Family
-	if s.Vendor != "" {
-		out += " " + s.Vendor
-	}
-	if s.Firmware != "" {
-		out += " " + s.Firmware
+	for _, word := range []string{s.Vendor, s.Model, s.Firmware} {
+		if word != "" {
+			out += " " + word
+		}
 	}
 	if s.Emulator {
 		out += " (software, protects nothing)"
@@ -50,7 +69,7 @@ func (s *Status) String() string {
 }
 
 // Status asks the TPM which one it is and how it is. It needs no secret, and
-// works on a TPM without an owner, or disabled.
+// works on a TPM without an owner, or disabled, and on TPM 2.0.
 func (t *TPM) Status() (*Status, error) {
 	var s *Status
 	err := t.turn(func() (err error) {
@@ -64,41 +83,7 @@ func (t *TPM) Status() (*Status, error) {
 	return s, nil
 }
 
-func (c *chip12) status() (*Status, error) {
-	s := &Status{Family: "1.2"}
-	version, err := c.conn.Version()
-	if err != nil {
-		return nil, c.explain(err, nil)
-	}
-	s.Vendor = printable(version.VendorID[:])
-	s.Firmware = fmt.Sprintf("%d.%d", version.RevMajor, version.RevMinor)
-	s.SpecLevel, s.ErrataRev = int(version.SpecLevel), int(version.ErrataRev)
-	flags, err := c.conn.Flags()
-	if err != nil {
-		return nil, c.explain(err, nil)
-	}
-	s.Enabled, s.Active = !flags.Disabled, !flags.Deactivated && !flags.NowDeactivated
-	if s.Owned, err = c.conn.Owned(); err != nil {
-		return nil, c.explain(err, nil)
-	}
-	if err := c.readLockout(); err != nil {
-		return nil, c.explain(err, nil)
-	}
-	if l := c.lockout; l != nil {
-		s.Lockout = &Lockout{
-			Locked: l.Locked, Known: l.Known, Tries: int(l.Count), Threshold: int(l.Threshold),
-			Duration: time.Duration(l.Seconds) * time.Second,
-		}
-	}
-	free, total, err := c.conn.KeySlots()
-	if err != nil {
-		return nil, c.explain(err, nil)
-	}
-	s.FreeKeys, s.MaxKeys = int(free), int(total)
-	return s, nil
-}
-
-// printable drops what is not a letter or digit from a vendor's four bytes.
+// printable drops what is not a letter or digit from what a vendor wrote.
 func printable(id []byte) string {
 	var out []byte
 	for _, b := range id {

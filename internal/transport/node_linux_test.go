@@ -146,15 +146,17 @@ func TestNodeHolder(t *testing.T) {
 	if got := whoHolds(path); !strings.Contains(got, "fuser") {
 		t.Error(got)
 	}
-	proc := t.TempDir()
-	if err := os.MkdirAll(proc+"/77/fd", 0o700); err != nil {
+	k := Kernel{Root: t.TempDir()}
+	proc := k.Root + "/proc/77"
+	if err := os.MkdirAll(proc+"/fd", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Symlink(path, proc+"/77/fd/3"), os.WriteFile(proc+"/77/comm", []byte("tcsd\n"), 0o600)); err != nil {
+	if err := errors.Join(os.Symlink(path, proc+"/fd/3"), os.Symlink(path, proc+"/fd/4"), os.WriteFile(proc+"/comm", []byte("tcsd\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if pid, program := holder(proc, path); pid != "77" || program != "tcsd" || !strings.Contains(holderText(path, pid, program), "systemctl stop trousers") {
-		t.Error(pid, program)
+	got := k.Holders(path)
+	if len(got) != 1 || got[0] != (Process{77, "tcsd"}) || !strings.Contains(holderText(path, got), "systemctl stop trousers") {
+		t.Error(got)
 	}
 }
 

@@ -1,0 +1,160 @@
+package transport
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Kernel is where Linux tells of TPMs without opening them: /sys and /proc. The
+// zero value is this machine's; on other systems it tells nothing.
+type Kernel struct {
+	// Root stands before /sys, /proc and /dev: for tests, and for looking at
+	// another system's.
+	Root string
+}
+
+func (k Kernel) path(elements ...string) string {
+	return filepath.Join(append([]string{k.Root, "/"}, elements...)...)
+}
+
+// A Process is a program that runs.
+type Process struct {
+	PID  int    `json:"pid"`
+	Name string `json:"program"`
+}
+
+// A Node is a TPM as the kernel tells of it. What it does not tell is empty or nil.
+type Node struct {
+	Device      string `json:"device"`                     // "/dev/tpm0"
+	Manager     string `json:"resource_manager,omitempty"` // "/dev/tpmrm0", TPM 2.0 only
+	Family      string `json:"family,omitempty"`           // "1.2" or "2.0"
+	Driver      string `json:"driver,omitempty"`           // "tpm_tis"
+	ID          string `json:"id,omitempty"`               // of the firmware's tables: "IFX0102", "MSFT0101"
+	Description string `json:"description,omitempty"`      // of the firmware's tables
+
+	HeldBy []Process `json:"held_by,omitempty"` // as far as this user may see
+	PPI    *PPI      `json:"ppi,omitempty"`
+
+	dir string
+}
+
+// Nodes returns the machine's TPMs in the order of their numbers.
+func (k Kernel) Nodes() []*Node {
+	dirs, _ := filepath.Glob(k.path("sys/class/tpm/tpm[0-9]*"))
+	slices.SortFunc(dirs, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	var nodes []*Node
+	for _, dir := range dirs {
+		nodes = append(nodes, k.node(filepath.Base(dir)))
+	}
+	return nodes
+}
+
+// Node returns the TPM whose device a name of [Open] is, nil for a name of another
+// form and for what the kernel does not know.
+func (k Kernel) Node(name string) *Node {
+	if !strings.ContainsAny(name, "/") || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "emulator:") {
+		return nil
+	}
+	if real, err := filepath.EvalSymlinks(k.path(name)); err == nil {
+		name = real
+	}
+	base := filepath.Base(name)
+	if number, ok := strings.CutPrefix(base, "tpmrm"); ok {
+		base = "tpm" + number
+	}
+	if !strings.HasPrefix(base, "tpm") {
+		return nil
+	}
+	if _, err := os.Stat(k.path("sys/class/tpm", base)); err != nil {
+		return nil
+	}
+	return k.node(base)
+}
+
+func (k Kernel) node(base string) *Node {
+	dir := k.path("sys/class/tpm", base)
+	n := &Node{Device: "/dev/" + base, dir: dir}
+	if manager := "/dev/tpmrm" + strings.TrimPrefix(base, "tpm"); exists(k.path(manager)) {
+		n.Manager = manager
+	}
+	if link, err := os.Readlink(filepath.Join(dir, "device/driver")); err == nil {
+		n.Driver = filepath.Base(link)
+	}
+	n.Description = attribute(dir, "device/description", "device/firmware_node/description")
+	n.ID = attribute(dir, "device/firmware_node/hid", "device/id", "device/modalias")
+	n.Family = family(attribute(dir, "tpm_version_major"), n)
+	n.HeldBy = k.Holders(n.Device)
+	if n.Manager != "" {
+		n.HeldBy = append(n.HeldBy, k.Holders(n.Manager)...)
+	}
+	n.PPI = readPPI(filepath.Join(dir, "ppi"), filepath.Join(dir, "device/ppi"))
+	return n
+}
+
+// family tells which TPM it is; kernels before 5.6 do not say so, but have a
+// resource manager for TPM 2.0 only (4.12), and these attributes for 1.2 only.
+func family(major string, n *Node) string {
+	switch {
+	case major == "1", major == "" && (exists(filepath.Join(n.dir, "device/owned")) || exists(filepath.Join(n.dir, "owned"))):
+		return "1.2"
+	case major == "2", major == "" && n.Manager != "":
+		return "2.0"
+	}
+	return ""
+}
+
+// attribute returns the first of these files of /sys that can be read, without
+// what is around its text. Kernels have moved some.
+func attribute(dir string, names ...string) string {
+	for _, name := range names {
+		if text := readAttribute(filepath.Join(dir, name)); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// maxAttribute is the largest page that Linux has; no attribute exceeds one.
+const maxAttribute = 64 << 10
+
+func readAttribute(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxAttribute))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// WhyNone says where a TPM was looked for on a machine that seems to have none,
+// and what to do.
+func (k Kernel) WhyNone() string {
+	if nodes := k.Nodes(); len(nodes) > 0 {
+		return "the kernel has a TPM, but " + nodes[0].Device + " is missing: pass it to this container, or have udev make it"
+	}
+	for _, table := range []string{"TPM2", "TCPA"} {
+		if exists(k.path("sys/firmware/acpi/tables", table)) {
+			return "the firmware announces a TPM (ACPI table " + table + "), but no driver has taken it: " +
+				"modprobe tpm_tis, modprobe tpm_crb, and see dmesg | grep -i tpm"
+		}
+	}
+	return "looked for /dev/tpm*, /sys/class/tpm/tpm* and the firmware's tables TCPA and TPM2, and found none: this machine has no TPM, " +
+		"or it is switched off in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
+}

@@ -1,0 +1,202 @@
+package tpmkey
+
+import "fmt"
+
+// A setupState is how far a TPM is from being usable.
+type setupState struct {
+	enabled    bool
+	active     bool // since the last start
+	activeNext bool // from the next start on
+	owned      bool
+	canBeOwned bool
+}
+
+// Enable enables the TPM, at once, and reports whether it was disabled. What a
+// TPM needs besides is Activate and TakeOwnership.
+//
+// Errors: ErrPhysicalPresence; ErrNotOwned, ErrWrongOwnerSecret (a try was spent)
+// and ErrLockedOut with the owner's secret. TPM Main Part 3, sections 5.2
+// (TPM_OwnerSetDisable) and 5.3 (TPM_PhysicalEnable).
+func (t *TPM) Enable(by Authority) (changed bool, err error) {
+	return t.setEnabled("enable the TPM", true, by)
+}
+
+// Disable disables the TPM, at once: no key can be used until it is enabled. It
+// reports whether it was enabled. Errors are those of Enable. TPM Main Part 3,
+// sections 5.2 (TPM_OwnerSetDisable) and 5.4 (TPM_PhysicalDisable).
+func (t *TPM) Disable(by Authority) (changed bool, err error) {
+	return t.setEnabled("disable the TPM", false, by)
+}
+
+func (t *TPM) setEnabled(doing string, on bool, by Authority) (bool, error) {
+	return t.change(doing, by, &setting{
+		done: func(s *setupState) (bool, error) { return s.enabled == on, nil },
+		set:  func(owner authData) error { return t.chip.setEnabled(on, owner) },
+	})
+}
+
+// Activate has the TPM be active from its next start on, by physical presence:
+// TPM 1.2 knows no other right. It reports whether it changed that.
+//
+// Errors: ErrRestartNeeded where the TPM is deactivated until it starts anew,
+// which is no failure; ErrDisabled, because only an enabled TPM can be activated;
+// ErrPhysicalPresence. TPM Main Part 3, section 5.5 (TPM_PhysicalSetDeactivated).
+func (t *TPM) Activate() (changed bool, err error) {
+	const doing = "activate the TPM"
+	var was *setupState
+	changed, err = t.change(doing, PhysicalPresence(), &setting{
+		done: func(s *setupState) (bool, error) {
+			was = s
+			if !s.enabled {
+				return false, &refusal{ErrDisabled, "only an enabled TPM can be activated; enable it first, with tpmctl enable", nil}
+			}
+			return s.activeNext, nil
+		},
+		set: func(authData) error { return t.chip.setActive(true) },
+	})
+	if err == nil && !was.active {
+		err = fmt.Errorf("%s: %w", doing, &refusal{ErrRestartNeeded, "it is active only from its next start on", nil})
+	}
+	return changed, err
+}
+
+// Deactivate has the TPM be deactivated from its next start on, by physical
+// presence, and reports whether it changed that. Until then it works. Errors:
+// ErrDisabled, ErrPhysicalPresence. TPM Main Part 3, section 5.5
+// (TPM_PhysicalSetDeactivated).
+func (t *TPM) Deactivate() (changed bool, err error) {
+	return t.change("deactivate the TPM", PhysicalPresence(), &setting{
+		done: func(s *setupState) (bool, error) {
+			if s.activeNext && !s.enabled {
+				return false, &refusal{ErrDisabled, "only an enabled TPM can be deactivated", nil}
+			}
+			return !s.activeNext, nil
+		},
+		set: func(authData) error { return t.chip.setActive(false) },
+	})
+}
+
+// AllowOwner lets a TPM be owned where that was forbidden, by physical presence,
+// and reports whether it was. Errors: ErrDisabled, ErrPhysicalPresence. TPM Main
+// Part 3, section 5.1 (TPM_SetOwnerInstall).
+func (t *TPM) AllowOwner() (changed bool, err error) {
+	return t.change("allow an owner", PhysicalPresence(), &setting{
+		done: func(s *setupState) (bool, error) {
+			if s.owned || s.canBeOwned {
+				return true, nil
+			}
+			return false, s.ready()
+		},
+		set: func(authData) error { return t.chip.allowOwner() },
+	})
+}
+
+// Clear removes the owner and the storage root key, without remedy: every key
+// file of the TPM and all data sealed to it become useless, and keys that are
+// loaded, by this program or others, are lost. The TPM is disabled and deactivated
+// afterwards. Clear reports whether there was an owner; where not, it does nothing.
+//
+// Errors: ErrDisabled, because only an enabled, active TPM can be cleared; those
+// of Enable. TPM Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3
+// (TPM_ForceClear).
+func (t *TPM) Clear(by Authority) (changed bool, err error) {
+	return t.change("clear the TPM", by, &setting{
+		done: func(s *setupState) (bool, error) {
+			if !s.owned {
+				return true, nil
+			}
+			return false, s.ready()
+		},
+		set: func(owner authData) error { return t.chip.clear(owner) },
+	})
+}
+
+// ResetLockout forgets the wrong secrets that the TPM has counted, and ends a
+// lockout; it works during one. It reports whether there was anything to forget,
+// as far as the TPM tells.
+//
+// Errors: ErrWrongOwnerSecret, after which the TPM may refuse the right secret,
+// too, until the lockout is over; ErrNotOwned; ErrDisabled. TPM Main Part 3,
+// section 9.3 (TPM_ResetLockValue).
+func (t *TPM) ResetLockout(owner Secret) (changed bool, err error) {
+	const doing = "reset the lockout"
+	var nothing bool
+	err = t.turn(func() error {
+		s, err := t.chip.setupState()
+		if err == nil {
+			err = s.ready()
+		}
+		if err == nil && !s.owned {
+			err = &refusal{ErrNotOwned, "so nobody can reset it", nil}
+		}
+		if err == nil {
+			nothing, err = t.chip.lockoutClean()
+		}
+		return err
+	})
+	if err != nil || nothing {
+		return false, doingError(doing, err)
+	}
+	auth, err := owner.resolve("the owner's secret")
+	if err != nil {
+		return false, doingError(doing, err)
+	}
+	defer clear(auth[:])
+	err = t.turn(func() error { return t.chip.resetLockout(&auth) })
+	return err == nil, doingError(doing, err)
+}
+
+// A setting is a change of a TPM's state.
+type setting struct {
+	// done reports that nothing is left to do, or refuses.
+	done func(*setupState) (bool, error)
+	// set does it, for the owner's secret, or for physical presence where that
+	// is nil. It runs in a turn.
+	set func(owner authData) error
+}
+
+// change makes a setting and reports whether it had to be made. A secret is asked
+// for only then, and outside the TPM's turn.
+func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
+	done := false
+	err := t.turn(func() error {
+		s, err := t.chip.setupState()
+		if err != nil {
+			return err
+		}
+		if done, err = to.done(s); err != nil || done {
+			return err
+		}
+		return by.check(t.chip, s)
+	})
+	if err != nil || done {
+		return false, doingError(doing, err)
+	}
+	owner, err := by.resolve()
+	if err != nil {
+		return false, doingError(doing, err)
+	}
+	if owner != nil {
+		defer clear(owner[:])
+	}
+	err = t.turn(func() error { return to.set(owner) })
+	return err == nil, doingError(doing, err)
+}
+
+func doingError(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// ready is nil for a TPM that takes commands of every kind.
+func (s *setupState) ready() error {
+	switch {
+	case !s.enabled:
+		return &refusal{ErrDisabled, "disabled" + switchOnCure, nil}
+	case !s.active, !s.activeNext:
+		return &refusal{ErrDisabled, "deactivated" + switchOnCure, nil}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package tpmkey_test
+
+import (
+	"crypto"
+	"testing"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// tapState opens a TPM in a state through a tap, and beside the library.
+func tapState(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpm12.Conn, *tpmtest.Tap) {
+	t.Helper()
+	dev, err := transport.Open(tpmtest.Start(t, state).Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := tpmtest.NewTap(dev)
+	tpm, err := tpmkey.OpenTransport(tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tpm.Close() })
+	return tpm, tpm12.New(tap), tap
+}
+
+// never is a secret that nobody may ask for.
+func never(t *testing.T) tpmkey.Secret {
+	return tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+		t.Error("asked for a secret that is not needed")
+		return tpmkey.WellKnown(), nil
+	})
+}
+
+func TestSetupWithoutRight(t *testing.T) {
+	tpm, _, _ := tapState(t, tpmtest.WellKnown)
+	if _, err := tpm.Disable(tpmkey.Authority{}); err == nil {
+		t.Error("disabled by nobody's right")
+	}
+	if _, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.Secret{})); err == nil {
+		t.Error("disabled without a secret")
+	}
+	if s, err := tpm.Status(); err != nil || !s.Enabled {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// A secret is asked for only where something is to be done with it.
+func TestSetupAsksLate(t *testing.T) {
+	tpm, _, _ := tapState(t, tpmtest.WellKnown)
+	if changed, err := tpm.Enable(tpmkey.OwnerSecret(never(t))); err != nil || changed {
+		t.Error(changed, err)
+	}
+	if changed, err := tpm.ResetLockout(never(t)); err != nil || changed {
+		t.Error(changed, err)
+	}
+	if changed, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if changed, err := tpm.Clear(tpmkey.OwnerSecret(never(t))); err != nil || changed {
+		t.Error(changed, err)
+	}
+	_, err := tpm.Enable(tpmkey.OwnerSecret(never(t)))
+	wantError(t, err, tpmkey.ErrNotOwned)
+	_, err = tpm.ResetLockout(never(t))
+	wantError(t, err, tpmkey.ErrDisabled)
+}
+
+// While the TPM is locked, nobody is asked, and no try is spent.
+func TestSetupInALockout(t *testing.T) {
+	tpm, conn, _ := tapState(t, tpmtest.WellKnown)
+	wrong := tpmkey.Password([]byte("faux"))
+	for range 6 {
+		_, err := tpm.Disable(tpmkey.OwnerSecret(wrong))
+		wantError(t, err, tpmkey.ErrWrongOwnerSecret, "tries")
+	}
+	_, err := tpm.Disable(tpmkey.OwnerSecret(never(t)))
+	wantError(t, err, tpmkey.ErrLockedOut, "no secret was tried", "wait")
+	_, err = tpm.Clear(tpmkey.OwnerSecret(never(t)))
+	wantError(t, err, tpmkey.ErrLockedOut)
+	if changed, err := tpm.ResetLockout(tpmkey.WellKnown()); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if info, err := conn.DictionaryAttack(); err != nil || info.Count != 0 || info.Locked {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if changed, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+		t.Error(changed, err)
+	}
+}
+
+// Clearing takes the keys that are loaded with it.
+func TestClearLosesKeys(t *testing.T) {
+	tpm := openTutorial(t)
+	k := loadFixture(t, tpm, "maclef")
+	if changed, err := tpm.Clear(tpmkey.PhysicalPresence()); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil {
+		t.Error("signed with a key of a cleared TPM")
+	}
+	s, err := tpm.Status()
+	if err != nil || s.Owned || s.Enabled || s.Active || s.FreeKeys != s.MaxKeys {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, step := range []func() (bool, error){
+		func() (bool, error) { return tpm.Enable(tpmkey.PhysicalPresence()) },
+		tpm.Activate, // at once: the TPM has not started since
+	} {
+		if changed, err := step(); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+	}
+	if err := tpm.TakeOwnership(tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm.Load(parseFixture(t, "maclef"), nil)
+	wantError(t, err, tpmkey.ErrWrongTPM)
+}
+
+func TestRestartNeeded(t *testing.T) {
+	tpm, _, _ := tapState(t, tpmtest.Deactivated)
+	for _, want := range []bool{true, false} {
+		changed, err := tpm.Activate()
+		wantError(t, err, tpmkey.ErrRestartNeeded, "next start")
+		if changed != want {
+			t.Errorf("changed %v", changed)
+		}
+	}
+	if s, err := tpm.Status(); err != nil || s.Active || !s.RestartNeeded {
+		t.Errorf("%+v, %v", s, err)
+	}
+	_, err := tpm.AllowOwner()
+	if err != nil { // it is allowed already
+		t.Error(err)
+	}
+}
+
+// A chip that refuses everything is explained, not misread.
+func TestChipsInTrouble(t *testing.T) {
+	for code, words := range map[byte][]string{
+		0x1c: {"TPM_FAILEDSELFTEST", "off and on again"},
+		0x26: {"TPM_INVALID_POSTINIT", "restart the machine"},
+		0x09: {"TPM_FAIL", "failure mode"},
+	} {
+		tpm, _, tap := tapState(t, tpmtest.Fresh)
+		tap.After = func(int, []byte, []byte, error) ([]byte, error) {
+			return []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, code}, nil
+		}
+		_, err := tpm.Status()
+		wantError(t, err, tpm12.ResultCode(code), words...)
+		_, err = tpm.Enable(tpmkey.PhysicalPresence())
+		wantError(t, err, tpm12.ResultCode(code), words...)
+		err = tpm.TakeOwnership(never(t), never(t))
+		wantError(t, err, tpm12.ResultCode(code), words...)
+	}
+}
+
+func TestInstallDisabled(t *testing.T) {
+	tpm, conn, _ := tapState(t, tpmtest.Fresh)
+	for _, p := range []tpm12.Presence{tpm12.PresenceCMDEnable, tpm12.PresencePresent} {
+		if err := conn.PhysicalPresence(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := conn.SetOwnerInstall(false); err != nil {
+		t.Fatal(err)
+	}
+	err := tpm.TakeOwnership(never(t), never(t))
+	wantError(t, err, tpm12.InstallDisabled, "physical presence")
+	if changed, err := tpm.AllowOwner(); err != nil || !changed {
+		t.Error(changed, err)
+	}
+	if s, err := tpm.Status(); err != nil || !s.CanBeOwned {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestSetupOfTPM20(t *testing.T) {
+	tpm := openState(t, tpmtest.TPM20)
+	_, err := tpm.Enable(tpmkey.PhysicalPresence())
+	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0")
+	s, err := tpm.Status()
+	if err != nil || s.Family != "2.0" || s.Vendor != "IBM" || s.Model != "SW TPM" || s.Revision == "" ||
+		!s.Enabled || s.Owned || s.Lockout.Locked || s.Lockout.Threshold == 0 || s.EK != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestEveryCodeHasAName(t *testing.T) {
+	codes := tpmkey.ResultCodes()
+	explained := 0
+	for _, code := range codes {
+		name, advice := tpmkey.ExplainCode(code)
+		if name == "" {
+			t.Errorf("%#x has no name", code)
+		}
+		if advice != "" {
+			explained++
+		}
+	}
+	if len(codes) != 102 || explained < 40 { // TPM Main Part 2, section 16
+		t.Errorf("%d codes, %d explained", len(codes), explained)
+	}
+	if name, advice := tpmkey.ExplainCode(0x463); name != "" || advice != "" {
+		t.Error(name, advice)
+	}
+}

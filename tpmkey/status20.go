@@ -1,0 +1,96 @@
+package tpmkey
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Bits of TPMA_PERMANENT and TPMA_STARTUP_CLEAR. TPM 2.0 Library Part 2, sections
+// 8.6 and 8.7.
+const (
+	ownerAuthSet = 1 << 0
+	inLockout    = 1 << 9
+	shEnable     = 1 << 1
+)
+
+func (c chip20) status() (*Status, error) {
+	fixed, err := c.properties(tpm2.TPMPTFamilyIndicator)
+	if err != nil {
+		return nil, err
+	}
+	now, err := c.properties(tpm2.TPMPTPermanent)
+	if err != nil {
+		return nil, err
+	}
+	permanent := now[tpm2.TPMPTPermanent]
+	s := &Status{
+		Family:    "2.0",
+		Vendor:    fixed.text(tpm2.TPMPTManufacturer),
+		Model:     fixed.text(tpm2.TPMPTVendorString1, tpm2.TPMPTVendorString2, tpm2.TPMPTVendorString3, tpm2.TPMPTVendorString4),
+		SpecLevel: int(fixed[tpm2.TPMPTLevel]),
+		Revision:  fmt.Sprintf("%d.%02d", fixed[tpm2.TPMPTRevision]/100, fixed[tpm2.TPMPTRevision]%100),
+		Enabled:   now[tpm2.TPMPTStartupClear]&shEnable != 0,
+		Owned:     permanent&ownerAuthSet != 0,
+		FreeKeys:  int(now[tpm2.TPMPTHRTransientAvail]),
+		Lockout: &Lockout{
+			Locked: permanent&inLockout != 0, Known: true,
+			Tries: int(now[tpm2.TPMPTLockoutCounter]), Threshold: int(now[tpm2.TPMPTMaxAuthFail]),
+			Duration: time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
+		},
+	}
+	s.Active = s.Enabled // a TPM 2.0 knows no difference
+	// Four numbers, as their makers write them.
+	first, second := fixed[tpm2.TPMPTFirmwareVersion1], fixed[tpm2.TPMPTFirmwareVersion2]
+	s.Firmware = fmt.Sprintf("%d.%d.%d.%d", first>>16, first&0xffff, second>>16, second&0xffff)
+	return s, nil
+}
+
+// properties20 are 32-bit properties of a TPM 2.0.
+type properties20 map[tpm2.TPMPT]uint32
+
+// properties returns the group of properties that begins with first. TPM 2.0
+// Library Part 3, section 30.2 (TPM2_GetCapability).
+func (c chip20) properties(first tpm2.TPMPT) (properties20, error) {
+	const group = 0x100 // numbers in a group
+	all := make(properties20)
+	for next := first; next < first+group; {
+		rsp, err := tpm2.GetCapability{
+			Capability: tpm2.TPMCapTPMProperties, Property: uint32(next), PropertyCount: uint32(first + group - next),
+		}.Execute(c.tpm)
+		if err != nil {
+			return nil, fmt.Errorf("TPM2_GetCapability: %w", err)
+		}
+		list, err := rsp.CapabilityData.Data.TPMProperties()
+		if err != nil {
+			return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
+		}
+		for _, p := range list.TPMProperty {
+			if p.Property < next { // else it could go on for ever
+				return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: property %#x after %#x", p.Property, next)
+			}
+			all[p.Property] = p.Value
+			next = p.Property + 1
+		}
+		if !rsp.MoreData || len(list.TPMProperty) == 0 {
+			break
+		}
+	}
+	return all, nil
+}
+
+// text joins properties of four letters each, and what words there are in them.
+func (p properties20) text(names ...tpm2.TPMPT) string {
+	var b []byte
+	for _, name := range names {
+		b = binary.BigEndian.AppendUint32(b, p[name])
+	}
+	words := bytes.FieldsFunc(b, func(r rune) bool { return r <= ' ' })
+	for i, word := range words {
+		words[i] = []byte(printable(word))
+	}
+	return string(bytes.Join(words, []byte(" ")))
+}

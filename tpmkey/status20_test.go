@@ -1,0 +1,69 @@
+package tpmkey_test
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"maclef/tpmkey"
+)
+
+// A reciter is a TPM 2.0 that refuses the first command, as one of TPM 1.2, and
+// answers all others in the same way.
+type reciter struct {
+	answer []byte
+	asked  int
+}
+
+func (r *reciter) Close() error { return nil }
+
+func (r *reciter) Send([]byte) ([]byte, error) {
+	r.asked++
+	if r.asked == 1 {
+		return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1e}, nil
+	}
+	return r.answer, nil
+}
+
+// properties20 is a reply of TPM2_GetCapability: TPM 2.0 Library Part 3, section
+// 30.2.
+func properties20(more byte, pairs ...uint32) []byte {
+	body := []byte{more, 0, 0, 0, 6}
+	body = binary.BigEndian.AppendUint32(body, uint32(len(pairs)/2))
+	for _, n := range pairs {
+		body = binary.BigEndian.AppendUint32(body, n)
+	}
+	head := binary.BigEndian.AppendUint32([]byte{0x80, 0x01}, uint32(10+len(body)))
+	return append(append(head, 0, 0, 0, 0), body...)
+}
+
+// A TPM that goes on for ever, or backwards, is not believed.
+func TestStatus20Endless(t *testing.T) {
+	for name, answer := range map[string][]byte{
+		"the same again": properties20(1, 0x100, 0),
+		"backwards":      properties20(0, 0x102, 0, 0x101, 0),
+		"nothing more":   properties20(1),
+	} {
+		r := &reciter{answer: answer}
+		tpm, err := tpmkey.OpenTransport(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := tpm.Status()
+		if r.asked > 10 || (name != "nothing more" && err == nil) {
+			t.Errorf("%s: %d commands, %+v, %v", name, r.asked, s, err)
+		}
+	}
+}
+
+func FuzzStatus20(f *testing.F) {
+	f.Add(properties20(0, 0x105, 0x49465800, 0x106, 0x534c4239))
+	f.Add(properties20(1))
+	f.Add([]byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 1, 0})
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		tpm, err := tpmkey.OpenTransport(&reciter{answer: answer})
+		if err == nil {
+			_, _ = tpm.Status()
+			tpm.Close()
+		}
+	})
+}

@@ -1,5 +1,6 @@
 // Tpmctl looks after a TPM and uses the keys of key files, as tpm_version,
-// tpm_takeownership, openssl dgst and openssl pkeyutl did.
+// tpm_takeownership, tpm_clear, tpm_setenable, tpm_setactive, openssl dgst and
+// openssl pkeyutl did.
 package main
 
 import (
@@ -22,7 +23,13 @@ type subcommand struct {
 
 var subcommands = []subcommand{
 	{"status", "say whether there is a TPM, which one, and how it is", status},
-	{"own", "take ownership of a TPM, which keys need", own},
+	{"own", "get a TPM ready for keys: enable, activate, take ownership", own},
+	{"enable", "enable a TPM that is disabled", enable},
+	{"disable", "disable the TPM: its keys work no more until it is enabled", disable},
+	{"activate", "activate a TPM from its next start on", activate},
+	{"deactivate", "deactivate the TPM from its next start on", deactivate},
+	{"clear", "remove the TPM's owner and make all its keys useless, for good", clearTPM},
+	{"reset-lockout", "end a lockout after wrong secrets, with the owner's secret", resetLockout},
 	{"inspect", "say what is in a key file, without a TPM", inspect},
 	{"pub", "write the public key of a key file, without a TPM", pub},
 	{"sign", "sign a file, like openssl dgst -sign", sign},
@@ -30,6 +37,7 @@ var subcommands = []subcommand{
 	{"decrypt", "decrypt what was encrypted for a key", decrypt},
 	{"random", "write random bytes made by the TPM", random},
 	{"flush", "free all keys that are loaded in the TPM", flush},
+	{"explain", "say what an error code of a TPM 1.2 means, without a TPM", explain},
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -66,7 +74,7 @@ func usage() string {
 	var b strings.Builder
 	b.WriteString("look after a TPM and use the keys of key files\n\nUsage: tpmctl SUBCOMMAND [flags] …\n\nSubcommands:\n")
 	for _, s := range subcommands {
-		fmt.Fprintf(&b, "  %-8s %s\n", s.name, s.purpose)
+		fmt.Fprintf(&b, "  %-13s %s\n", s.name, s.purpose)
 	}
 	b.WriteString("\ntpmctl SUBCOMMAND -h shows its flags.\n\nExample:\n  $ tpmctl status\n  $ tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\n")
 	return b.String()

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"maclef/internal/cli"
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
 func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "The owner's secret is for administration; the SRK's secret is needed whenever a key\n" +
+	fs.Notes = "A TPM that is disabled or deactivated is switched on first, as far as the firmware lets a program do " +
+		"that; where a restart or the firmware is needed it says so, and goes on when it is run again.\n\n" +
+		"The owner's secret is for administration; the SRK's secret is needed whenever a key\n" +
 		"is loaded. The well-known secret (20 zero bytes) means that everybody may."
 	fs.Example = "tpmctl own\ntpmctl own -owner-pass prompt -srk-pass pass:"
 	name := fs.TPM()
@@ -20,6 +24,9 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		if err := switchOn(env, tpm); err != nil {
+			return err
+		}
 		defer env.Progress("taking ownership; a chip can take a minute or two")()
 		return tpm.TakeOwnership(owner.Secret(), srk.Secret())
 	})
@@ -30,26 +37,67 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return err
 }
 
-func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "It frees authorization sessions, too. Programs that use the keys have to load them\n" +
-		"again."
-	fs.Example = "tpmctl flush"
-	name := fs.TPM()
-	if _, err := fs.Parse(args); err != nil {
-		return err
-	}
-	n := 0
-	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) (err error) {
-		n, err = tpm.FlushAll()
-		return err
-	})
+// switchOn brings a TPM without an owner where it can get one. What it cannot do
+// now is an error that says what to do before the command is run again.
+func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
+	s, err := tpm.Status()
 	if err != nil {
 		return err
 	}
-	noun := "keys"
-	if n == 1 {
-		noun = "key"
+	if s.Family != "1.2" || s.Owned {
+		return nil // TakeOwnership has the words for it
 	}
-	_, err = fmt.Fprintf(env.Stdout, "%d loaded %s freed\n", n, noun)
-	return err
+	defer finishOnSignal(tpm)()
+	for _, step := range []struct {
+		missing bool
+		state   string
+		do      func() (bool, error)
+		done    string
+	}{
+		{!s.Enabled, "disabled", func() (bool, error) { return tpm.Enable(tpmkey.PhysicalPresence()) }, "enabled it"},
+		{!s.Active, "deactivated", tpm.Activate, "activated it"},
+		{!s.CanBeOwned, "set never to have an owner", tpm.AllowOwner, "allowed it"},
+	} {
+		if !step.missing {
+			continue
+		}
+		changed, err := step.do()
+		if changed {
+			env.Notef("the TPM was %s; %s", step.state, step.done)
+		}
+		if err != nil {
+			return notYet(tpm, fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err), s)
+		}
+	}
+	return nil
+}
+
+// notYet says what has to happen to a TPM before own can go on.
+func notYet(tpm *tpmkey.TPM, err error, s *tpmkey.Status) error {
+	if errors.Is(err, tpmkey.ErrRestartNeeded) {
+		return cli.WithHint(err, restartThen(tpm, "tpmctl own"))
+	}
+	return askFirmware(tpm, err, "tpmctl own", ownRequests(s)...)
+}
+
+// ownRequests are what the firmware can do for a TPM without an owner: all that is
+// missing, or else the first of it.
+func ownRequests(s *tpmkey.Status) []transport.Request {
+	all := transport.RequestEnableActivate
+	if !s.CanBeOwned {
+		all = transport.RequestEnableActivateAllowOwner
+	}
+	switch {
+	case !s.Enabled:
+		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestEnable}
+	case !s.Active:
+		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestActivate}
+	}
+	return []transport.Request{all, transport.RequestAllowOwner}
+}
+
+// finishOnSignal lets a signal end the program only when the TPM's command under
+// way is over, so that physical presence does not stay asserted.
+func finishOnSignal(tpm *tpmkey.TPM) (stop func()) {
+	return cli.OnSignal(func() { tpm.Close() })
 }

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,4 +18,73 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tpmctl": main})
 }
 
-func TestScript(t *testing.T) { scripttest.Run(t, nil, nil, nil) }
+func TestScript(t *testing.T) {
+	scripttest.Run(t, nil, map[string]scripttest.Word{"machine": wordMachine}, nil)
+}
+
+// What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections
+// 3.2 (TPM_Startup), 5.1 (TPM_SetOwnerInstall), 6.5 (TPM_DisableForceClear), 6.6
+// (TSC_PhysicalPresence).
+var (
+	startup         = []byte{0, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1}
+	enablePresence  = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x20}
+	assertPresence  = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x08}
+	lockPresence    = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x04}
+	fixPresence     = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x80}
+	forbidOwner     = []byte{0, 0xC1, 0, 0, 0, 11, 0, 0, 0, 0x71, 0}
+	forbidForce     = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x5E}
+	controlInit     = []byte{0, 0, 0, 2, 0, 0, 0, 0} // swtpm's CMD_INIT: reset the chip
+	machineCommands = map[string][][]byte{
+		"start":        {startup},
+		"locks":        {enablePresence, lockPresence},
+		"fixes":        {fixPresence},
+		"forbidsowner": {enablePresence, assertPresence, forbidOwner},
+		"forbidsclear": {enablePresence, assertPresence, forbidForce},
+	}
+)
+
+// wordMachine is "machine DEED": what the firmware does to the TPM that "tpm"
+// started. "resets" leaves it before TPM_Startup, "restarts" starts it anew,
+// "locks" locks physical presence until the next start, "fixes" fixes for the
+// chip's life whether it can be asserted by command.
+func wordMachine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: machine DEED")
+	}
+	socket := ts.Getenv("SOCKET")
+	deed := args[0]
+	if deed == "resets" || deed == "restarts" {
+		ts.Check(converse(filepath.Join(filepath.Dir(socket), "ctrl"), 4, controlInit))
+		if deed == "resets" {
+			return
+		}
+		deed = "start"
+	}
+	commands, ok := machineCommands[deed]
+	if !ok {
+		ts.Fatalf("no such deed: %s", deed)
+	}
+	ts.Check(converse(socket, 10, commands...))
+}
+
+// converse sends messages, each answered by size bytes that end in a success.
+func converse(path string, size int, messages ...[]byte) error {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, m := range messages {
+		if _, err := conn.Write(m); err != nil {
+			return err
+		}
+		answer := make([]byte, size)
+		if _, err := io.ReadFull(conn, answer); err != nil {
+			return err
+		}
+		if !bytes.HasSuffix(answer, []byte{0, 0, 0, 0}) {
+			return fmt.Errorf("the answer to %x is %x", m, answer)
+		}
+	}
+	return nil
+}

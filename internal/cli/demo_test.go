@@ -34,7 +34,7 @@ func TestScript(t *testing.T) {
 // demoFlags are one of everything.
 type demoFlags struct {
 	scheme, in, out, need, tries, fail *string
-	auth, force, popup, flood          *bool
+	auth, force, popup, flood, confirm *bool
 	days, sleep                        *int
 	secrets                            map[string]*SecretFlag
 }
@@ -45,18 +45,19 @@ func defineDemo(env *Env) (*FlagSet, *demoFlags) {
 	fs.Args = []string{"[WORD]"}
 	fs.Example = "demo -a word"
 	f := &demoFlags{
-		scheme: fs.Choice("e|enc-scheme", "pkcs1v15", "encryption `SCHEME`", "pkcs1v15", "oaep"),
-		auth:   fs.Bool("a|auth", "a flag without a value"),
-		days:   fs.Int("days", 365, 1, 3650, "a `NUMBER`"),
-		in:     fs.Input("in", "", "`FILE` to read"),
-		out:    fs.String("out", "", "`FILE` to write"),
-		force:  fs.Bool("force", "replace FILE"),
-		popup:  fs.Bool("p|popup", "ask for the new secret in a window"),
-		need:   fs.String("need", "", "secrets to read, comma-separated, in this order"),
-		tries:  fs.String("try", "", "passwords that the secrets may be, comma-separated"),
-		fail:   fs.String("fail", "", "way to fail"),
-		sleep:  fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress"),
-		flood:  fs.Bool("flood", "print without end"),
+		scheme:  fs.Choice("e|enc-scheme", "pkcs1v15", "encryption `SCHEME`", "pkcs1v15", "oaep"),
+		auth:    fs.Bool("a|auth", "a flag without a value"),
+		days:    fs.Int("days", 365, 1, 3650, "a `NUMBER`"),
+		in:      fs.Input("in", "", "`FILE` to read"),
+		out:     fs.String("out", "", "`FILE` to write"),
+		force:   fs.Bool("force", "replace FILE"),
+		popup:   fs.Bool("p|popup", "ask for the new secret in a window"),
+		need:    fs.String("need", "", "secrets to read, comma-separated, in this order"),
+		tries:   fs.String("try", "", "passwords that the secrets may be, comma-separated"),
+		fail:    fs.String("fail", "", "way to fail"),
+		sleep:   fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress"),
+		flood:   fs.Bool("flood", "print without end"),
+		confirm: fs.Bool("confirm", "ask first"),
 	}
 	fs.TPM()
 	f.secrets = map[string]*SecretFlag{
@@ -74,6 +75,11 @@ func demo(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	operands, err := fs.Parse(args)
 	if err != nil {
 		return err
+	}
+	if *f.confirm {
+		if err := env.Confirm("Do it?", "yes", "y"); err != nil {
+			return err
+		}
 	}
 	if *f.popup {
 		if err := f.secrets["new"].UsePopup(); err != nil {

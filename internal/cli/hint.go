@@ -26,7 +26,7 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; one that was never set is -owner-pass wellknown" + orUTF16
 	case errors.Is(err, tpmkey.ErrLockedOut):
-		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try"
+		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret"
 	case errors.Is(err, tpmkey.ErrWrongTPM):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
 	case errors.Is(err, tpmkey.ErrSecretNeeded):
@@ -34,7 +34,11 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, tpmkey.ErrDisabled):
-		return "enable and activate the TPM in the firmware's setup (Security, TPM or Trusted Computing), then switch off and on"
+		return "each of the two commands says what else it takes, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing"
+	case errors.Is(err, tpmkey.ErrPhysicalPresence):
+		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
+	case errors.Is(err, tpmkey.ErrRestartNeeded):
+		return "restart the machine, or the software TPM, then run this again"
 	}
 	return ""
 }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"maclef/internal/cli"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// askFirmware says what to do about err, and where it is a lack of physical
+// presence asks the firmware to do the first of requests that it takes. It always
+// returns an error: nothing is done before the next start. again is the command
+// to run then.
+func askFirmware(tpm *tpmkey.TPM, err error, again string, requests ...transport.Request) error {
+	if !errors.Is(err, tpmkey.ErrPhysicalPresence) {
+		return err
+	}
+	node := transport.Kernel{}.Node(tpm.Name())
+	if node == nil { // a software TPM, which nobody's firmware starts
+		return cli.WithHint(err, restartThen(tpm, again))
+	}
+	return askNode(node, err, again, requests...)
+}
+
+func askNode(node *transport.Node, err error, again string, requests ...transport.Request) error {
+	p := node.PPI
+	if p == nil {
+		return cli.WithHint(err, menuThen(requests[0], again))
+	}
+	restart := p.Restart() + ", confirm if the firmware asks, then run " + again + " again"
+	if slices.Contains(requests, p.Pending) {
+		return cli.WithHint(fmt.Errorf("%w; the firmware has been asked to %v already, at the next start", err, p.Pending), restart)
+	}
+	before := ""
+	if p.Refused() && slices.Contains(requests, p.Last) {
+		before = fmt.Sprintf(" (it was asked before the last start, and its answer was %q)", p.Answer)
+	}
+	asked, refused := p.Ask(requests...)
+	switch {
+	case refused == nil:
+		return cli.WithHint(fmt.Errorf("%w; asked the firmware to %v at the next start%s", err, asked, before), restart)
+	case errors.Is(refused, tpmkey.ErrPermission):
+		return cli.WithHint(fmt.Errorf("%w; %w", err, refused), "run this as root, then the firmware can be asked")
+	}
+	return cli.WithHint(fmt.Errorf("%w; %w", err, refused), menuThen(requests[0], again))
+}
+
+// menuThen is what a person at the machine has to do where no program can.
+func menuThen(deed transport.Request, again string) string {
+	return fmt.Sprintf("restart the machine, enter the firmware's (BIOS) setup (a key such as F1, F2, F10, Del or Esc at the start), look under "+
+		"Security for TPM, Security Chip or Trusted Computing, and %v there; save, then run %s again", deed, again)
+}
+
+// restartThen says how this TPM is restarted, and what to run then.
+func restartThen(tpm *tpmkey.TPM, again string) string {
+	return restartText(tpm.Name(), tpm.Emulator()) + ", then run " + again + " again"
+}
+
+func restartText(name string, emulator bool) string {
+	switch {
+	case emulator:
+		return "wait until no other program uses the software TPM, which restarts it"
+	case strings.HasPrefix(name, "unix:"), strings.HasPrefix(name, "tcp:"):
+		return "restart swtpm"
+	}
+	return "restart the machine"
+}

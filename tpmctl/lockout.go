@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
+	fs.Notes = "It works while the TPM is locked. Of the owner's secret there is one try: after a wrong one the TPM takes none, " +
+		"not even the right one, until the lock is over, which lasts longer then."
+	fs.Example = "tpmctl reset-lockout"
+	name := fs.TPM()
+	owner := ownerPass(fs, "`SECRET` of the owner")
+	if _, err := fs.Parse(args); err != nil {
+		return err
+	}
+	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		changed, err := tpm.ResetLockout(owner.Secret())
+		switch {
+		case errors.Is(err, tpmkey.ErrLockedOut):
+			return cli.WithHint(err, "wait until tpmctl status shows no lock, and try once with the right secret")
+		case err != nil:
+			return err
+		}
+		text := "no wrong secrets are counted any more"
+		if !changed {
+			text = "there is nothing to reset: no wrong secrets are counted"
+		}
+		_, err = fmt.Fprintln(env.Stdout, text)
+		return err
+	})
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"strings"
+
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// A report is what tpmctl status tells; its JSON is for other programs to read,
+// whose field names do not change. A field is left out where it is not known, or
+// means nothing for this TPM.
+type report struct {
+	Name     string `json:"name"`     // as -tpm takes it
+	Emulator bool   `json:"emulator"` // a software TPM of this project, which protects nothing
+	Family   string `json:"family,omitempty"`
+	Usable   bool   `json:"usable"`          // key files can be used with it now
+	Error    string `json:"error,omitempty"` // why only the kernel was asked
+
+	Vendor        string         `json:"vendor,omitempty"`      // "IFX"
+	VendorName    string         `json:"vendor_name,omitempty"` // "Infineon"
+	Model         string         `json:"model,omitempty"`       // TPM 2.0
+	Firmware      string         `json:"firmware,omitempty"`
+	Specification *specification `json:"specification,omitempty"`
+
+	Enabled        *bool `json:"enabled,omitempty"`
+	Active         *bool `json:"active,omitempty"`
+	RestartNeeded  bool  `json:"restart_needed,omitempty"`  // active only from the next start on
+	Owned          *bool `json:"owned,omitempty"`           // TPM 2.0: the owner's secret is set
+	CanBeOwned     *bool `json:"can_be_owned,omitempty"`    // TPM 1.2
+	EndorsementKey *bool `json:"endorsement_key,omitempty"` // TPM 1.2
+
+	Lockout  *lockout  `json:"lockout,omitempty"`
+	KeySlots *slots    `json:"key_slots,omitempty"`
+	Presence *presence `json:"physical_presence,omitempty"` // TPM 1.2
+
+	Kernel *transport.Node   `json:"kernel,omitempty"` // where it is a device
+	Others []*transport.Node `json:"others,omitempty"` // the machine's other TPMs
+}
+
+type specification struct {
+	Level    int    `json:"level"`
+	Errata   int    `json:"errata,omitempty"`   // TPM 1.2
+	Revision string `json:"revision,omitempty"` // TPM 2.0
+}
+
+type lockout struct {
+	Locked    bool `json:"locked"`
+	Tries     *int `json:"tries,omitempty"`     // wrong secrets so far
+	Threshold *int `json:"threshold,omitempty"` // see tpmkey.Lockout
+	Seconds   *int `json:"seconds,omitempty"`   // TPM 1.2: of the whole lock; 2.0: until one try is forgotten
+}
+
+type slots struct {
+	Free  int `json:"free"`
+	Total int `json:"total,omitempty"` // TPM 1.2
+}
+
+type presence struct {
+	Asserted  bool `json:"asserted"`
+	Locked    bool `json:"locked"` // until the next start
+	ByCommand bool `json:"by_command"`
+	BySwitch  bool `json:"by_switch"`
+	Fixed     bool `json:"fixed"` // the two before cannot be changed
+}
+
+// newReport puts together what the TPM told, which is nil with err, and the kernel,
+// which knows nothing of a software TPM.
+func newReport(s *tpmkey.Status, node *transport.Node, all []*transport.Node, err error) *report {
+	r := &report{Kernel: node}
+	for _, n := range all {
+		if node == nil || n.Device != node.Device {
+			r.Others = append(r.Others, n)
+		}
+	}
+	if s == nil {
+		r.Name, r.Family, r.Error = node.Device, node.Family, err.Error()
+		state := node.State()
+		r.Vendor, r.Firmware = state.Vendor, state.Firmware
+		r.Enabled, r.Active, r.Owned = state.Enabled, state.Active, state.Owned
+	} else {
+		r.fill(s)
+	}
+	r.VendorName = vendorNames[strings.ToUpper(r.Vendor)]
+	return r
+}
+
+func (r *report) fill(s *tpmkey.Status) {
+	r.Name, r.Emulator, r.Family = s.Name, s.Emulator, s.Family
+	r.Vendor, r.Model, r.Firmware = s.Vendor, s.Model, s.Firmware
+	r.Specification = &specification{Level: s.SpecLevel, Errata: s.ErrataRev, Revision: s.Revision}
+	r.Enabled, r.Active, r.Owned = &s.Enabled, &s.Active, &s.Owned
+	r.RestartNeeded = s.RestartNeeded
+	if l := s.Lockout; l != nil {
+		r.Lockout = &lockout{Locked: l.Locked}
+		if l.Known {
+			seconds := int(l.Duration.Seconds())
+			r.Lockout.Tries, r.Lockout.Threshold, r.Lockout.Seconds = &l.Tries, &l.Threshold, &seconds
+		}
+	}
+	r.KeySlots = &slots{Free: s.FreeKeys, Total: s.MaxKeys}
+	if s.Family != "1.2" {
+		return
+	}
+	r.Usable = s.Enabled && s.Active && s.Owned && (s.Lockout == nil || !s.Lockout.Locked)
+	r.CanBeOwned, r.EndorsementKey = &s.CanBeOwned, s.EK
+	r.Presence = &presence{
+		Asserted: s.Presence.Asserted, Locked: s.Presence.Locked, ByCommand: s.Presence.ByCommand,
+		BySwitch: s.Presence.BySwitch, Fixed: s.Presence.Fixed,
+	}
+}

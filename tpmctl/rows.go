@@ -1,0 +1,187 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"maclef/internal/transport"
+)
+
+// rows is the report as text.
+func (r *report) rows() []row {
+	rows := []row{{"device", r.Name}}
+	if r.Kernel != nil {
+		rows = append(rows, kernelRows(r.Kernel)...)
+	}
+	rows = append(rows, row{"family", orUnknown("TPM ", r.Family)})
+	if r.Vendor != "" {
+		rows = append(rows, row{"vendor", vendorText(r.Vendor)})
+	}
+	if r.Model != "" {
+		rows = append(rows, row{"model", r.Model})
+	}
+	if r.Firmware != "" {
+		rows = append(rows, row{"firmware", r.Firmware})
+	}
+	if r.Specification != nil {
+		rows = append(rows, row{"specification", r.specText()})
+	}
+	if r.Family == "2.0" {
+		rows = append(rows, r.rows20()...)
+	} else {
+		rows = append(rows, r.rows12()...)
+	}
+	for _, n := range r.Others {
+		rows = append(rows, row{"another TPM", otherText(n)})
+	}
+	return rows
+}
+
+func (r *report) specText() string {
+	if r.Family == "2.0" {
+		return fmt.Sprintf("2.0, level %d, revision %s", r.Specification.Level, r.Specification.Revision)
+	}
+	return fmt.Sprintf("1.2, level %d, errata %d", r.Specification.Level, r.Specification.Errata)
+}
+
+// rows12 says what a TPM 1.2 lacks for its keys to be used, and how to get there.
+func (r *report) rows12() []row {
+	var rows []row
+	add := func(what string, known bool, how string) {
+		if known {
+			rows = append(rows, row{what, how})
+		}
+	}
+	add("enabled", r.Enabled != nil, orCure(r.Enabled, "tpmctl enable, or the firmware's (BIOS) menu"))
+	activate := "tpmctl activate, or the firmware's (BIOS) menu, and restart"
+	if r.RestartNeeded {
+		activate = "from its next start on: " + restartText(r.Name, r.Emulator)
+	}
+	add("active", r.Active != nil, orCure(r.Active, activate))
+	ownership := "take ownership: tpmctl own"
+	if r.CanBeOwned != nil && !*r.CanBeOwned {
+		ownership = "and it was set never to be: tpmctl own changes that"
+	}
+	add("owned", r.Owned != nil, orCure(r.Owned, ownership))
+	add("endorsement key", r.EndorsementKey != nil, orCure(r.EndorsementKey, "tpmctl own makes one"))
+	add("lockout", r.Error == "", r.lockoutText())
+	if r.KeySlots != nil {
+		add("key slots", true, fmt.Sprintf("%d of %d free", r.KeySlots.Free, r.KeySlots.Total))
+	}
+	if r.Presence != nil {
+		add("physical presence", true, r.Presence.String())
+	}
+	return rows
+}
+
+func (r *report) rows20() []row {
+	rows := []row{{"usable", "no: only TPM 1.2 can be used so far"}}
+	if r.Owned == nil {
+		return rows
+	}
+	return append(rows,
+		row{"storage hierarchy", map[bool]string{true: "enabled", false: "disabled"}[*r.Enabled]},
+		row{"owner's secret", map[bool]string{true: "set", false: "not set"}[*r.Owned]},
+		row{"lockout", r.lockoutText()},
+		row{"key slots", fmt.Sprintf("%d free", r.KeySlots.Free)},
+	)
+}
+
+// orCure is yes, or no and what to do about it.
+func orCure(ok *bool, cure string) string {
+	switch {
+	case ok == nil:
+		return "unknown"
+	case *ok:
+		return "yes"
+	}
+	return "no: " + cure
+}
+
+func orUnknown(before, text string) string {
+	if text == "" {
+		return "unknown"
+	}
+	return before + text
+}
+
+func (r *report) lockoutText() string {
+	l := r.Lockout
+	if l == nil {
+		return "unknown: this TPM does not tell"
+	}
+	if l.Tries == nil {
+		return map[bool]string{true: "locked after too many wrong secrets", false: "no"}[l.Locked]
+	}
+	lasting := time.Duration(*l.Seconds) * time.Second
+	switch {
+	case r.Family == "2.0":
+		no := map[bool]string{true: "locked:", false: "no:"}[l.Locked]
+		return fmt.Sprintf("%s %d of %d tries used; one is forgotten every %v", no, *l.Tries, *l.Threshold, lasting)
+	case l.Locked:
+		return fmt.Sprintf("locked: %d wrong secrets; the lock lasts %v from the last one; tpmctl reset-lockout ends it", *l.Tries, lasting)
+	case *l.Tries > *l.Threshold:
+		return fmt.Sprintf("no (all %d tries are used: the next wrong secret can lock it)", *l.Threshold)
+	}
+	return fmt.Sprintf("no (%d of %d tries used)", *l.Tries, *l.Threshold)
+}
+
+// String says who can enable, activate and clear the TPM without its owner.
+func (p *presence) String() string {
+	switch {
+	case p.Asserted:
+		return "asserted: any program may enable, disable or clear this TPM"
+	case p.BySwitch:
+		return "by a switch or jumper of the machine"
+	case p.Locked:
+		return "locked since the last start: only the firmware (BIOS) can enable, activate or clear this TPM without its owner"
+	case p.ByCommand, !p.Fixed:
+		return "by command: tpmctl can enable, activate and clear this TPM without its owner"
+	}
+	return "never by command: only the firmware (BIOS) can enable, activate or clear this TPM without its owner"
+}
+
+func kernelRows(n *transport.Node) []row {
+	var rows []row
+	if n.Manager != "" {
+		rows = append(rows, row{"resource manager", n.Manager})
+	}
+	rows = append(rows, row{"driver", orUnknown("", joined(n.Driver, n.ID, n.Description))})
+	if p := n.PPI; p != nil && p.Pending != 0 {
+		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, at the next start", p.Pending)})
+	} else if p != nil && p.Last != 0 {
+		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, before the last start; it answered %q", p.Last, p.Answer)})
+	}
+	return append(rows, row{"held by", heldText(n.HeldBy)})
+}
+
+func heldText(holders []transport.Process) string {
+	switch {
+	case len(holders) > 0:
+		var all []string
+		for _, p := range holders {
+			all = append(all, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
+		}
+		return strings.Join(all, ", ")
+	case os.Geteuid() != 0:
+		return "nobody whom this user may see"
+	}
+	return "nobody"
+}
+
+func otherText(n *transport.Node) string {
+	return joined(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
+}
+
+// joined puts commas between what is known.
+func joined(words ...string) string {
+	var known []string
+	for _, w := range words {
+		if w != "" {
+			known = append(known, w)
+		}
+	}
+	return strings.Join(known, ", ")
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"maclef/internal/cli"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+const presenceNotes = "Without -owner-pass it needs physical presence: somebody at the machine, for whom most firmware lets no program " +
+	"stand in. Where the firmware can be asked to do it at the next start, it is asked; else its menu can do it."
+
+func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
+	fs.Notes = presenceNotes
+	fs.Example = "tpmctl enable\ntpmctl enable -owner-pass prompt"
+	name, by, err := authorityFlags(fs, args)
+	if err != nil {
+		return err
+	}
+	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
+		defer finishOnSignal(tpm)()
+		changed, err := tpm.Enable(by)
+		if err != nil {
+			return askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
+		}
+		s, err := tpm.Status()
+		if err != nil {
+			return err
+		}
+		return say(env, changed, "the TPM is enabled", missing(s, tpm))
+	})
+}
+
+// missing says what an enabled TPM still lacks.
+func missing(s *tpmkey.Status, tpm *tpmkey.TPM) string {
+	switch {
+	case s.RestartNeeded:
+		return "; it is active from its next start on: " + restartText(tpm.Name(), tpm.Emulator())
+	case !s.Active:
+		return "; it is deactivated: tpmctl activate"
+	case !s.Owned:
+		return "; it has no owner: tpmctl own"
+	}
+	return ""
+}
+
+func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
+	fs.Notes = presenceNotes
+	fs.Example = "tpmctl disable -owner-pass prompt"
+	name, by, err := authorityFlags(fs, args)
+	if err != nil {
+		return err
+	}
+	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
+		defer finishOnSignal(tpm)()
+		changed, err := tpm.Disable(by)
+		if err != nil {
+			return askFirmware(tpm, err, "tpmctl status", transport.RequestDisable)
+		}
+		return say(env, changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
+	})
+}
+
+func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
+	fs.Notes = "It needs physical presence, as tpmctl enable does, and takes effect when the TPM starts anew. A disabled TPM has to be enabled first."
+	fs.Example = "tpmctl activate"
+	name := fs.TPM()
+	if _, err := fs.Parse(args); err != nil {
+		return err
+	}
+	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		defer finishOnSignal(tpm)()
+		changed, err := tpm.Activate()
+		switch {
+		case errors.Is(err, tpmkey.ErrRestartNeeded):
+			return say(env, changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
+		case err != nil:
+			return askFirmware(tpm, err, "tpmctl activate", transport.RequestActivate, transport.RequestEnableActivate)
+		}
+		return say(env, changed, "the TPM is active", "")
+	})
+}
+
+func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
+	fs.Notes = "It needs physical presence, as tpmctl disable does without -owner-pass."
+	fs.Example = "tpmctl deactivate"
+	name := fs.TPM()
+	if _, err := fs.Parse(args); err != nil {
+		return err
+	}
+	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+		defer finishOnSignal(tpm)()
+		changed, err := tpm.Deactivate()
+		if err != nil {
+			return askFirmware(tpm, err, "tpmctl status", transport.RequestDeactivate)
+		}
+		return say(env, changed, "the TPM is deactivated", ", from its next start on")
+	})
+}
+
+// authorityFlags defines and parses the flags of what either the owner or somebody
+// at the machine may do.
+func authorityFlags(fs *cli.FlagSet, args []string) (name string, by tpmkey.Authority, err error) {
+	tpm := fs.TPM()
+	owner := ownerPass(fs, "`SECRET` of the owner (default physical presence)")
+	if _, err := fs.Parse(args); err != nil {
+		return "", by, err
+	}
+	if owner.Given() {
+		return *tpm, tpmkey.OwnerSecret(owner.Secret()), nil
+	}
+	return *tpm, tpmkey.PhysicalPresence(), nil
+}
+
+// ownerPass defines -owner-pass, the secret of an owner that exists.
+func ownerPass(fs *cli.FlagSet, usage string) *cli.SecretFlag {
+	return fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"}, usage)
+}
+
+// say prints what is so now, and whether it was so before.
+func say(env *cli.Env, changed bool, what, rest string) error {
+	if !changed {
+		what += " already"
+	}
+	_, err := fmt.Fprintln(env.Stdout, what+rest)
+	return err
+}

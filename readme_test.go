@@ -47,7 +47,7 @@ func newReader(t *testing.T) *reader {
 	}
 	return &reader{t: t, dir: dir, port: freePort(t), env: append(os.Environ(),
 		"HOME="+top, "XDG_STATE_HOME=", "PATH="+bin+":"+os.Getenv("PATH"),
-		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-mod=mod", "GOPROXY=off",
+		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-mod=mod",
 		"TPMKEY_TPM=emulator", "CI=true", "no_proxy=*",
 	)}
 }

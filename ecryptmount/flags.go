@@ -1,0 +1,53 @@
+package main
+
+import (
+	"strings"
+
+	"maclef/internal/cli"
+)
+
+// options is the command line.
+type options struct {
+	tpm, key     *string
+	srk, keyPass *cli.SecretFlag
+	mount        mountOptions
+	users        userList
+	dir, point   string // as the user wrote them; point is empty for dir itself
+}
+
+func parse(env *cli.Env, args []string) (*options, error) {
+	fs := env.Flags()
+	fs.Purpose = "mount an eCryptfs directory whose file keys are wrapped with a key in a TPM"
+	fs.Args = []string{"DIR", "[MOUNTPOINT]"}
+	fs.Notes = usageNotes
+	fs.Example = "ecryptmount -key maclef /secret\n" +
+		"ecryptmount -key maclef -fork -o nosuid,nodev -user marie /srv/secret.crypt /srv/secret\n" +
+		"umount /secret"
+	o := new(options)
+	o.key = fs.Input("key", "maclef", "key `FILE`")
+	fs.Var(&o.mount, "o", "mount `OPTIONS`, comma-separated: "+strings.Join(optionForms, ", "))
+	fs.Var(&o.users, "user", "`NAME[,NAME]` of the users who may open files, besides root (default the owner of DIR)")
+	fs.Bool("fork", "go to the background once DIR is mounted; messages go to syslog then")
+	o.tpm, o.srk, o.keyPass = fs.TPM(), fs.SRKPass(), fs.KeyPass()
+	operands, err := fs.Parse(args)
+	if err != nil {
+		return nil, err
+	}
+	o.dir, o.point = operands[0], operands[1]
+	o.keyPass.Label = "Secret of " + *o.key
+	return o, nil
+}
+
+const usageNotes = `DIR holds the encrypted files. It is mounted over itself, or on MOUNTPOINT. The
+command stays and answers the kernel until DIR is unmounted (umount) or the command
+is interrupted; then it unmounts DIR. If files are in use it says by whom and goes on
+until they are closed; a second interruption detaches DIR at once, and what is open
+can be finished, but nothing else opened.
+
+DIR.ecryptmount, beside DIR, is made by the first mount: the settings, and the
+passphrase for file names, which only the TPM's key opens. Keep a copy of it and of
+the key file. Without it the files can still be read, but their names are lost.
+
+The TPM is held while DIR is mounted, and one ecryptmount runs at a time. Each file
+that is opened, and not in the kernel's cache, costs one TPM command; a new file
+costs none.`

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestMountOptions(t *testing.T) {
+	var m mountOptions
+	for _, text := range []string{"ecryptfs_cipher=aes,ecryptfs_key_bytes=16", "nosuid,ro,noexec,ecryptfs_passthrough", "rw,defaults,exec,ecryptfs_enable_filename_crypto=n"} {
+		if err := m.Set(text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	if m.keyBytes != 16 || m.passthrough == nil || !*m.passthrough || m.names == nil || *m.names {
+		t.Errorf("%+v", m)
+	}
+	if len(m.generic) != 1 || !m.generic["nosuid"] {
+		t.Errorf("generic options %v", m.generic)
+	}
+	tests := map[string]string{
+		"":                                       `unknown mount option ""`,
+		"ecryptfs_sig=0123456789abcdef":          `unknown mount option "ecryptfs_sig=0123456789abcdef"`,
+		"ro,key=openssl:keyfile=maclef":          `unknown mount option "key=openssl:keyfile=maclef"`,
+		"ro=1":                                   "unknown",
+		"ecryptfs_cipher=twofish":                "only ecryptfs_cipher=aes",
+		"ecryptfs_cipher":                        "only ecryptfs_cipher=aes",
+		"ecryptfs_key_bytes=33":                  "16, 24 or 32 bytes",
+		"ecryptfs_key_bytes=":                    "16, 24 or 32 bytes",
+		"ecryptfs_passthrough=maybe":             "y or n",
+		"ecryptfs_enable_filename_crypto=":       "y or n",
+		"ecryptfs_enable_filename_crypto=y,blah": "blah",
+	}
+	for text, want := range tests {
+		if err := new(mountOptions).Set(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// goodRecord is one that a first mount makes.
+func goodRecord() *record {
+	return &record{
+		Version: 1, Key: strings.Repeat("0123456789abcdef", 4), Cipher: cipher, KeyBytes: 32,
+		FilenameCrypto: true, FilenamePassphrase: bytes.Repeat([]byte{1}, 256),
+	}
+}
+
+func TestParseRecord(t *testing.T) {
+	good, err := json.Marshal(goodRecord())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := parseRecord(append(good, '\n')); err != nil || r.KeyBytes != 32 || len(r.FilenamePassphrase) != 256 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	tests := []struct {
+		name   string
+		change func(*record)
+	}{
+		{"newer", func(r *record) { r.Version = 2 }},
+		{"no version", func(r *record) { r.Version = 0 }},
+		{"no key", func(r *record) { r.Key = "" }},
+		{"another cipher", func(r *record) { r.Cipher = "blowfish" }},
+		{"keys of no cipher", func(r *record) { r.KeyBytes = 33 }},
+		{"no passphrase", func(r *record) { r.FilenamePassphrase = nil }},
+		{"a passphrase for nothing", func(r *record) { r.FilenameCrypto = false }},
+		{"a passphrase of no key", func(r *record) { r.FilenamePassphrase = make([]byte, 513) }},
+	}
+	for _, test := range tests {
+		r := goodRecord()
+		test.change(r)
+		b, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := parseRecord(b); err == nil {
+			t.Errorf("%s: %+v", test.name, r)
+		}
+	}
+	for _, bad := range []string{"", "{", "[]", "null", string(good[:len(good)/2]), string(good) + "{}"} {
+		if r, err := parseRecord([]byte(bad)); err == nil {
+			t.Errorf("%q: %+v", bad, r)
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	good, err := json.Marshal(goodRecord())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"version":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := parseRecord(b)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseRecord(again); err != nil {
+			t.Errorf("%s became %s: %v", b, again, err)
+		}
+	})
+}
+
+func TestUserIDs(t *testing.T) {
+	tests := []struct {
+		list  string
+		owner int
+		want  []int
+	}{
+		{"", 0, []int{0}}, {"", 1000, []int{0, 1000}}, {"1001,root,1001", 1000, []int{0, 1001}}, {"0", 1000, []int{0}},
+	}
+	for _, test := range tests {
+		var u userList
+		if test.list != "" {
+			if err := u.Set(test.list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := u.ids(test.owner)
+		if err != nil || len(got) != len(test.want) {
+			t.Errorf("%q: %v, %v", test.list, got, err)
+			continue
+		}
+		for i := range got {
+			if got[i] != test.want[i] {
+				t.Errorf("%q: %v, want %v", test.list, got, test.want)
+			}
+		}
+	}
+	if err := new(userList).Set("root,,nobody"); err == nil {
+		t.Error("an empty name is taken")
+	}
+	if _, err := (userList{"no such user"}).ids(0); err == nil {
+		t.Error("a user who does not exist is taken")
+	}
+}

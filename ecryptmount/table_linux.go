@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"maclef/internal/ecryptfs"
+)
+
+const mountTable = "/proc/self/mountinfo"
+
+func readTable() ([]ecryptfs.Mount, error) {
+	text, err := os.ReadFile(mountTable)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := ecryptfs.ParseMounts(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", mountTable, err)
+	}
+	return mounts, nil
+}
+
+// watchTable sends a word whenever the mount table changes, until stop is closed.
+func watchTable(stop <-chan struct{}) <-chan struct{} {
+	changed := make(chan struct{}, 1)
+	go func() {
+		file, err := os.Open(mountTable)
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		wait := []unix.PollFd{{Fd: int32(file.Fd()), Events: unix.POLLPRI}}
+		for {
+			n, err := unix.Poll(wait, int(time.Second/time.Millisecond))
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err == nil && n == 0 || err == unix.EINTR {
+				continue
+			}
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changed
+}
+
+// usersOf names the processes that keep a mounted directory busy, at most a few.
+func usersOf(point string) string {
+	const most = 5
+	var names []string
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		if usesDir(process, point) {
+			names = append(names, processName(process))
+		}
+	}
+	if len(names) == 0 {
+		return "something that /proc does not show"
+	}
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
+	}
+	return strings.Join(names, ", ")
+}
+
+// usesDir reports whether a process has a file below point open, runs or maps one,
+// or stands there.
+func usesDir(process, point string) bool {
+	links := []string{process + "/cwd", process + "/root", process + "/exe"}
+	fds, _ := filepath.Glob(process + "/fd/*")
+	maps, _ := filepath.Glob(process + "/map_files/*")
+	return slices.ContainsFunc(slices.Concat(links, fds, maps), func(link string) bool {
+		target, err := os.Readlink(link)
+		return err == nil && (target == point || strings.HasPrefix(target, point+"/"))
+	})
+}
+
+// processName is "bash (process 123)".
+func processName(process string) string {
+	comm, _ := os.ReadFile(process + "/comm")
+	return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(process))
+}
+
+// deviceHolders names the other processes that have /dev/ecryptfs open.
+func deviceHolders() []string {
+	var names []string
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, process := range processes {
+		if filepath.Base(process) == strconv.Itoa(os.Getpid()) {
+			continue
+		}
+		fds, _ := filepath.Glob(process + "/fd/*")
+		if slices.ContainsFunc(fds, func(fd string) bool {
+			target, err := os.Readlink(fd)
+			return err == nil && target == ecryptfs.DevicePath
+		}) {
+			names = append(names, processName(process))
+		}
+	}
+	return names
+}
+
+// unmount unmounts what is mounted last on point.
+func unmount(point string, flags int) error {
+	for {
+		err := unix.Unmount(point, flags|unix.UMOUNT_NOFOLLOW)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

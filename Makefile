@@ -9,7 +9,7 @@
 
 GO       ?= go
 PREFIX   ?= /usr/local
-COMMANDS := keygen certgen tlsdemo tpmctl
+COMMANDS := keygen certgen tlsdemo tpmctl ecryptmount
 
 # What runs the software TPM, and what the tests use besides.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates

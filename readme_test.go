@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,7 +42,7 @@ func newReader(t *testing.T) *reader {
 	if err := os.Symlink(root, filepath.Join(top, "maclef")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./keygen", "./certgen", "./tlsdemo", "./tpmctl")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./keygen", "./certgen", "./tlsdemo", "./tpmctl", "./ecryptmount")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -107,11 +108,11 @@ func blocks(readme, language string) []string {
 	return out
 }
 
-// typed returns the commands of a console block.
-func typed(block string) []string {
+// typed returns the commands of a console block: those after a prompt.
+func typed(block, prompt string) []string {
 	var out []string
 	for _, line := range strings.Split(block, "\n") {
-		if command, ok := strings.CutPrefix(line, "$ "); ok {
+		if command, ok := strings.CutPrefix(line, prompt); ok {
 			out = append(out, command)
 		}
 	}
@@ -127,9 +128,11 @@ func TestREADME(t *testing.T) {
 	r := newReader(t)
 	n := 0
 	for _, block := range blocks(readme, "console") {
-		commands := typed(block)
+		commands := typed(block, "$ ")
 		n += len(commands)
 		switch {
+		case len(commands) == 0:
+			n += r.asRoot(typed(block, "# "))
 		case strings.HasPrefix(commands[0], "make"):
 			r.make(commands)
 		case strings.HasPrefix(commands[0], "go mod"):
@@ -142,6 +145,30 @@ func TestREADME(t *testing.T) {
 	if n < 35 {
 		t.Errorf("only %d commands found in the README", n)
 	}
+}
+
+// asRoot checks that commands of root's, which need a kernel, a chip or a mount,
+// are run by a scenario, which make vm-test does. It returns how many they are.
+func (r *reader) asRoot(commands []string) int {
+	r.t.Helper()
+	paths, err := filepath.Glob("vm/scenarios/*.sh")
+	if err != nil || len(paths) == 0 {
+		r.t.Fatalf("no scenarios: %v", err)
+	}
+	var lines []string
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(string(data), "\n")...)
+	}
+	for _, c := range commands {
+		if !slices.ContainsFunc(lines, func(line string) bool { return line == c || strings.HasPrefix(line, c+" >") }) {
+			r.t.Errorf("no scenario in vm/scenarios runs %q", c)
+		}
+	}
+	return len(commands)
 }
 
 // make checks that a target exists. What it does is run by .ci/run itself, and
@@ -187,6 +214,18 @@ func (r *reader) row(t *testing.T, command string) {
 	case strings.HasPrefix(command, "tpmctl own"):
 		// The emulator is owned: a person is told so, before any prompt.
 		here.run("! "+command+" 2>err", "grep 'has an owner already' err")
+	case strings.HasPrefix(command, "ecryptmount"):
+		here.asRoot([]string{command})
+	case strings.HasPrefix(command, "tpmctl clear"), strings.HasPrefix(command, "tpmctl disable"),
+		strings.HasPrefix(command, "tpmctl enable"), strings.Contains(command, "activate"), strings.HasPrefix(command, "tpmctl reset"):
+		// A TPM of its own, whose owner's secret was never set.
+		for _, adapt := range [][2]string{
+			{"prompt", "wellknown"}, {"clear", "clear -yes"}, {"clear -yes", "clear -yes -owner-pass wellknown"},
+			{"-owner-pass wellknown -force", "-force"}, {"reset-lockout", "reset-lockout -owner-pass wellknown"},
+		} {
+			command = strings.Replace(command, adapt[0], adapt[1], 1)
+		}
+		here.run("TPMKEY_TPM=emulator:" + t.TempDir() + "/tpm " + command)
 	case strings.HasPrefix(command, "tlsdemo"):
 		here.run(command+" &", "curl --silent --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/status")
 	case strings.HasPrefix(command, "keygen -a"):

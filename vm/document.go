@@ -80,8 +80,9 @@ func (d *documentWriter) block(label string) {
 	d.open = label
 }
 
-// changing matches what differs from run to run: numbers, times, fingerprints.
-var changing = regexp.MustCompile(`[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
+// changing matches what differs from run to run: numbers, times, fingerprints,
+// encrypted file names.
+var changing = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
 
 // checkDocument compares the document of a scenario that ran with the one that
 // is there.

@@ -110,7 +110,7 @@ func (s *session) prepare(bin string) error {
 // build builds the commands without cgo, so that they need no libraries.
 func build(dir string) error {
 	args := []string{"build", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir + "/"}
-	for _, name := range []string{"keygen", "certgen", "tlsdemo", "tpmctl"} {
+	for _, name := range []string{"keygen", "certgen", "tlsdemo", "tpmctl", "ecryptmount"} {
 		args = append(args, "./"+name)
 	}
 	cmd := exec.Command("go", args...)

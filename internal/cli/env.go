@@ -15,6 +15,7 @@ type Env struct {
 	Stdout, Stderr io.Writer
 
 	screen screen
+	warned sync.Once // that the TPM is a software TPM
 
 	files          sync.Mutex // guards what follows: secrets are read by any goroutine
 	read, replaced []usedFile

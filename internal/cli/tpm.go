@@ -49,15 +49,17 @@ func LoadKey(tpm *tpmkey.TPM, path string, file *blob.Key, srk, key *SecretFlag)
 	return tpm.Load(file, &tpmkey.LoadOptions{Name: inputName(path), SRK: srk.Secret(), Key: key.Secret()})
 }
 
-// OpenTPM opens the TPM that -tpm names, and says so where it is a software TPM
-// that protects nothing.
+// OpenTPM opens the TPM that -tpm names, and says so, once, where it is a software
+// TPM that protects nothing.
 func (e *Env) OpenTPM(name string) (*tpmkey.TPM, error) {
 	tpm, err := tpmkey.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	if tpm.Emulator() {
-		e.Notef("software TPM in %s: for trying out only, it protects nothing", strings.TrimPrefix(tpm.Name(), "emulator:"))
+		e.warned.Do(func() {
+			e.Notef("software TPM in %s: for trying out only, it protects nothing", strings.TrimPrefix(tpm.Name(), "emulator:"))
+		})
 	}
 	return tpm, nil
 }

@@ -70,3 +70,28 @@ await 30 grep serving tlsdemo.log
 curl --silent --cacert moncert https://localhost:4433/ | sed 8q
 expect 'TPM signed for this connection'
 kill %1
+
+# ## A directory that opens with the TPM
+#
+# The tutorial ended with a directory of eCryptfs, encrypted for the key. From the
+# key file itself that never worked: the key module of eCryptfs could not read it.
+#
+#< modprobe ecryptfs
+#< ecryptfsd
+#< mount -t ecryptfs -o key=openssl:keyfile=maclef,ecryptfs_cipher=aes,ecryptfs_key_bytes=32 /secret /secret
+mkdir /secret
+ecryptmount -srk-pass pass: -key-pass file:motdepasse -o ecryptfs_cipher=aes,ecryptfs_key_bytes=32 -fork /secret
+echo bonjour >/secret/lettre.txt
+umount /secret
+
+# Without the TPM there is nothing to read, not even a name.
+ls /secret
+reject lettre
+! grep -r bonjour /secret
+
+# With it there is.
+await 20 sh -c '! pidof ecryptmount'
+ecryptmount -srk-pass pass: -key-pass file:motdepasse -fork /secret
+cat /secret/lettre.txt
+expect '^bonjour$'
+umount /secret

@@ -1,0 +1,105 @@
+# Keys of all kinds, and all ways in which a mount begins and ends.
+
+#@ boot for=5m
+quiet tpmctl own
+quiet keygen -e oaep oaep
+quiet keygen -a -key-pass pass:motdepasse secrete
+quiet keygen -e oaep -a -key-pass pass:motdepasse -s 1024 petite
+quiet mkdir /a /b /c
+round() { # directory, mount point, arguments
+	dir=$1 point=$2
+	shift 2
+	ecryptmount -fork "$@" $dir $point || return
+	echo bonjour > ${point:-$dir}/un || return
+	umount ${point:-$dir}
+	while pidof ecryptmount > /dev/null; do sleep 1; done
+	echo 3 > /proc/sys/vm/drop_caches
+	ecryptmount -fork "$@" $dir $point && cat ${point:-$dir}/un && umount ${point:-$dir}
+	while pidof ecryptmount > /dev/null; do sleep 1; done
+}
+quiet mkdir -p /mnt/b
+# An OAEP key; one with a secret, and another directory to mount it on; a small one
+# with both, and shorter file keys.
+round /a '' -key oaep
+expect '^bonjour$'
+round /b /mnt/b -key secrete -key-pass pass:motdepasse
+expect '/mnt/b is mounted'
+expect '^bonjour$'
+round /c '' -key petite -key-pass pass:motdepasse -o ecryptfs_key_bytes=16
+expect '^bonjour$'
+! ecryptmount -key secrete -key-pass pass:faux -fork /b /mnt/b
+expect 'wrong key secret'
+! grep ' /mnt/b ' /proc/mounts
+# The secret is asked for before the command goes to the background.
+typing 'ecryptmount -key secrete -fork /b /mnt/b' motdepasse
+expect 'Secret of secrete'
+expect '/mnt/b is mounted'
+cat /mnt/b/un
+expect '^bonjour$'
+umount /mnt/b
+await 10 sh -c '! pidof ecryptmount'
+
+# Names are encrypted, and so have less room: 143 bytes.
+quiet ecryptmount -key oaep -fork /a
+name() { printf "%0$1d" 0; }
+touch /a/$(name 143)
+! touch /a/$(name 144)
+expect 'File ?name too long'
+umount /a
+await 10 sh -c '! pidof ecryptmount'
+
+# Interrupted while files are open: it says by whom, and waits for them.
+ecryptmount -key oaep /a > /tmp/log 2>&1 &
+await 20 grep -q 'is mounted' /tmp/log
+sleep 1000 < /a/un &
+kill -INT $(pidof ecryptmount)
+await 5 grep -q 'in use' /tmp/log
+cat /tmp/log
+expect '/a is in use by sleep \(process [0-9]+\): it will be unmounted when they are done'
+cat /a/un
+expect '^bonjour$'
+quiet kill $(pidof sleep)
+await 10 sh -c '! pidof ecryptmount'
+! grep ' /a ' /proc/mounts
+cat /tmp/log
+expect '0 file keys wrapped, 1 file key unwrapped by the TPM'
+
+# A second signal does not wait.
+ecryptmount -key oaep /a > /tmp/log 2>&1 &
+await 20 grep -q 'is mounted' /tmp/log
+sleep 1000 < /a/un &
+kill -TERM $(pidof ecryptmount)
+await 5 grep -q 'in use' /tmp/log
+kill -TERM $(pidof ecryptmount)
+await 5 sh -c '! pidof ecryptmount'
+cat /tmp/log
+expect '/a was detached while it was in use by sleep'
+! grep ' /a ' /proc/mounts
+quiet kill $(pidof sleep)
+
+# Detached by somebody else while it is in use, or mounted elsewhere, too: it is
+# answered for until that ends.
+quiet mkdir /e
+ecryptmount -key secrete -key-pass pass:motdepasse /b /mnt/b > /tmp/log 2>&1 &
+await 20 grep -q 'is mounted' /tmp/log
+mount --bind /mnt/b /e
+umount /mnt/b
+quiet sleep 2
+echo deux > /e/deux
+(cd /e; sleep 1000) &
+quiet sleep 1
+umount -l /e
+await 10 grep -q 'but something has it still' /tmp/log
+quiet kill $(pidof sleep)
+await 10 sh -c '! pidof ecryptmount'
+cat /tmp/log
+expect '1 file key wrapped'
+
+# A kernel without eCryptfs.
+quiet rmmod ecryptfs
+quiet sh -c 'mkdir /tmp/none; mount --bind /tmp/none /lib/modules'
+! ecryptmount -key oaep /a
+expect 'this kernel \(6.*\) has no eCryptfs'
+expect 'hint: use a kernel with the module ecryptfs'
+tpmctl status
+expect 'key slots: +20 of 20 free'

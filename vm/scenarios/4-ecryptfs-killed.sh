@@ -1,0 +1,64 @@
+# The process that answers for the directory is killed while files are written:
+# nothing that was synced is lost, and everything opens afterwards.
+
+#@ boot
+quiet tpmctl own
+quiet keygen maclef
+quiet mkdir /secret
+ecryptmount -key maclef -fork /secret
+writer() {
+	i=0
+	while [ $i -lt 200 ]; do
+		i=$((i + 1))
+		echo "file $i: $(head -c 3000 /dev/urandom | md5sum)" > /secret/$i || continue
+		sync /secret/$i && echo $i >> /root/synced && cp /secret/$i /root/copy-$i
+	done
+}
+writer 2> /tmp/writer.log &
+quiet sh -c 'until [ $(wc -l < /root/synced) -ge 60 ]; do sleep 0.1; done 2>/dev/null'
+kill -9 $(pidof ecryptmount)
+wait
+# Without it, no new file can be made: the kernel says that it has nobody to ask.
+tail -n 1 /tmp/writer.log
+expect 'Transport endpoint is not connected|Input/output error|Socket not connected|not connected'
+
+# The next run finds the mount that nobody answers for.
+ecryptmount -key maclef -fork /secret
+expect 'was still mounted by an ecryptmount that was killed; it is unmounted now'
+expect 'freed 1 key that it had left loaded in the TPM'
+check() {
+	for i in $(cat /root/synced); do cmp /secret/$i /root/copy-$i || return 1; done
+	cat /secret/* > /dev/null
+}
+wc -l < /root/synced
+quiet sh -c 'echo 3 > /proc/sys/vm/drop_caches'
+check
+echo more > /secret/more
+cat /secret/more
+expect '^more$'
+
+# Killed while files are open: they stay open, and the mount is answered for
+# again as it is.
+exec 5< /secret/1
+kill -9 $(pidof ecryptmount)
+await 5 sh -c '! pidof ecryptmount'
+ecryptmount -key maclef -fork /secret
+expect 'is in use by .*: it stays mounted as it is, and is answered for again'
+echo again > /secret/again
+quiet sh -c 'echo 3 > /proc/sys/vm/drop_caches'
+check
+exec 5<&-
+umount /secret
+await 10 sh -c '! pidof ecryptmount'
+tpmctl status
+expect 'key slots: +20 of 20 free'
+
+#@ boot
+ecryptmount -key maclef -fork /secret
+quiet cat /secret/again /secret/more
+cat /secret/* | wc -c
+check() {
+	for i in $(cat /root/synced); do cmp /secret/$i /root/copy-$i || return 1; done
+}
+check
+umount /secret

@@ -1,6 +1,6 @@
 # make demo    the main job on a software TPM: a key, a certificate, HTTPS
 # make test    all tests (installs what they need)
-# make vm-test the same on a real kernel, with machines in QEMU
+# make vm-test what people do, on a real kernel: machines in QEMU (Debian, amd64)
 # make docs    writes docs/ from what those machines print
 # make check   formatting, go vet, staticcheck, other systems
 # make install the commands, on the PATH
@@ -15,7 +15,7 @@ COMMANDS := keygen certgen tlsdemo tpmctl ecryptmount
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils
 # What the machines of vm/ are made of, and have in them besides a kernel.
-VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin
+VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -33,6 +33,7 @@ test: test-needs build
 	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./...
 	@echo "what Firefox saw is in bin/firefox.png"
 
+vm-test: export VM_KERNEL := $(VM_KERNEL)
 vm-test: vm-needs
 	@mkdir -p bin/vm
 	$(GO) run -buildvcs=false ./vm -docs docs -transcripts bin/vm vm/scenarios/*.sh

@@ -142,6 +142,11 @@ func TestREADME(t *testing.T) {
 		}
 	}
 	n += r.table(readme)
+	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(readme, -1) {
+		if _, err := os.Stat(link[1]); err != nil {
+			t.Errorf("a link leads nowhere: %v", err)
+		}
+	}
 	if n < 35 {
 		t.Errorf("only %d commands found in the README", n)
 	}

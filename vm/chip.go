@@ -48,20 +48,26 @@ func startChip(ctx context.Context, dir string, delay time.Duration) (*chip, err
 	if string(version) == "2.0" {
 		args = append(args, "--tpm2")
 	}
-	c.cmd = exec.CommandContext(ctx, "swtpm", args...)
+	c.cmd = childCommand(ctx, "swtpm", args...)
 	c.cmd.Stderr = os.Stderr
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
 	for range 200 {
 		if _, err := os.Stat(c.control); err == nil {
-			if delay > 0 {
-				err = c.slowDown(filepath.Join(dir, "slow"), delay)
+			if delay == 0 {
+				return c, nil
 			}
-			return c, err
+			if err := c.slowDown(filepath.Join(dir, "slow"), delay); err != nil {
+				c.cmd.Process.Kill()
+				c.stop()
+				return nil, err
+			}
+			return c, nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+	c.cmd.Process.Kill()
 	c.stop()
 	return nil, fmt.Errorf("swtpm does not start over %s", dir)
 }

@@ -36,14 +36,12 @@ func document(s *scenario) string {
 				d.block("Then:")
 				d.WriteString("# " + c.text + "\n")
 			case command:
-				label := "Now:"
-				if d.open != "Now:" && d.open != "Then:" {
-					label = plain
+				switch d.open {
+				case "":
+					d.block(plain)
+				case "Then:":
+					d.block("Now:")
 				}
-				if d.open == plain || d.open == label {
-					label = d.open
-				}
-				d.block(label)
 				d.WriteString("# " + strings.ReplaceAll(c.text, "\n", "\n> ") + "\n" + c.output)
 			}
 		}

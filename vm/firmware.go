@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"strings"
 	"time"
 )
@@ -23,7 +22,7 @@ const (
 // visitFirmware goes to the TPM's menu of the firmware, presses the step's keys
 // there and leaves with ESC. The firmware restarts the machine, which ends it.
 func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk, string)) error {
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	cmd := childCommand(ctx, "qemu-system-x86_64", args...)
 	keyboard, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -37,8 +36,6 @@ func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk
 	}
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
-	timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
 
 	const escape = "\x1b"
 	prompts, keys := []string{bootPrompt, bootMenu}, escape+"t"+s.options["keys"]+escape
@@ -50,7 +47,7 @@ func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk
 		}
 		text, err := readUntil(screen, prompt)
 		if errors.Is(err, io.EOF) && i > len(prompts) {
-			return nil // it restarts after some of the keys
+			return ctx.Err() // it restarts after some of the keys
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: the firmware does not show %q: %w\n%s", s.line, prompt, err, text)
@@ -64,7 +61,9 @@ func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk
 			return err
 		}
 	}
-	_, err = io.Copy(io.Discard, screen)
+	if _, err = io.Copy(io.Discard, screen); err == nil {
+		err = ctx.Err() // which ends the machine, too
+	}
 	return err
 }
 

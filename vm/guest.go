@@ -30,9 +30,10 @@ func guestScript(s *step) string {
 			}
 			fmt.Fprintf(&b, "begin %d\n{\n%s\n} >/tmp/.out 2>&1\nfinish %d $? %s %d\n", i, shellText(c), i, result, c.line)
 		case check:
-			fmt.Fprintf(&b, "LINE=%d\n%s\n", c.line, c.text)
-			if !ownCheck(c.text) {
-				fmt.Fprintf(&b, "RESULT=$?\n[ $RESULT = 0 ] || stop \"line %d: exit status $RESULT\"\n", c.line)
+			if ownCheck(c.text) {
+				fmt.Fprintf(&b, "LINE=%d\n%s\n", c.line, c.text)
+			} else {
+				fmt.Fprintf(&b, "{\n%s\n} >/tmp/.quiet 2>&1\nquietly $? %d\n", c.text, c.line)
 			}
 		}
 	}
@@ -64,9 +65,14 @@ func ownCheck(text string) bool {
 
 // readConsole gives each command of a step its output, and tells show what
 // happens as it does. What stands before the first command, the firmware's
-// greetings, is dropped.
-func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
+// greetings, is not shown, but returned if there is no command at all.
+func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before string, err error) {
 	var now *chunk
+	defer func() {
+		if now != nil {
+			before = ""
+		}
+	}()
 	running := false
 	lines := bufio.NewScanner(console)
 	lines.Buffer(nil, 1<<20)
@@ -76,14 +82,18 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
 			verb, number, _ := strings.Cut(mark, " ")
 			i, err := strconv.Atoi(number)
 			if err != nil || i < 0 || i >= len(s.chunks) {
-				return fmt.Errorf("the machine wrote %q", line)
+				return before, fmt.Errorf("the machine wrote %q", line)
 			}
 			if now, running = s.chunks[i], verb == "begin"; running {
 				show(now, "")
 			}
 			continue
 		}
-		if now == nil || repainted && line == "" || strings.HasSuffix(line, "reboot: Power down") {
+		if now == nil {
+			before += "\n" + line
+			continue
+		}
+		if repainted && line == "" || strings.HasSuffix(line, "reboot: Power down") {
 			continue
 		}
 		if running {
@@ -91,7 +101,7 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) error {
 		}
 		show(now, line+"\n") // also what the kernel says in between
 	}
-	return lines.Err()
+	return before, lines.Err()
 }
 
 // screenLine is what a line leaves on a screen, where carriage returns go back

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -20,13 +21,15 @@ type lab struct {
 	dir    string
 	kernel string // what fetch-kernel prints
 	image  string // the initial file system, without the script
+	// complaints are printed here.
+	complaints io.Writer
 }
 
 // machineLife is how long a machine may live where its step does not say.
 const machineLife = 3 * time.Minute
 
 // run runs a step; show is called with what its commands print, as they do.
-func (l *lab) run(s *step, show func(*chunk, string)) error {
+func (l *lab) run(ctx context.Context, s *step, show func(*chunk, string)) error {
 	life := machineLife
 	if text, ok := s.options["for"]; ok {
 		var err error
@@ -34,9 +37,14 @@ func (l *lab) run(s *step, show func(*chunk, string)) error {
 			return fmt.Errorf("line %d: for=%s: %w", s.line, text, err)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), life, fmt.Errorf("not done after %v", life))
+	ctx, cancel := context.WithTimeoutCause(ctx, life, fmt.Errorf("not done after %v", life))
 	defer cancel()
 	err := l.live(ctx, s, show)
+	if born := (*stillbirth)(nil); errors.As(err, &born) {
+		// Seen once in some hundred starts under emulation.
+		fmt.Fprintf(l.complaints, "---- %v\n---- trying once more\n", err)
+		err = l.live(ctx, s, show)
+	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("line %d: %w", s.line, context.Cause(ctx))
 	}
@@ -75,8 +83,18 @@ func (l *lab) live(ctx context.Context, s *step, show func(*chunk, string)) erro
 	return boot(ctx, args, verdict, s, show)
 }
 
+// A stillbirth is a machine that ended before its script began.
+type stillbirth struct {
+	line   int
+	before string // what it wrote
+}
+
+func (s *stillbirth) Error() string {
+	return fmt.Sprintf("line %d: the machine ended before its script began; it wrote%s", s.line, s.before)
+}
+
 func boot(ctx context.Context, args []string, verdict string, s *step, show func(*chunk, string)) error {
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
+	cmd := childCommand(ctx, "qemu-system-x86_64", args...)
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	console, err := cmd.StdoutPipe()
@@ -86,12 +104,14 @@ func boot(ctx context.Context, args []string, verdict string, s *step, show func
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	readErr := readConsole(console, s, show)
+	before, err := readConsole(console, s, show)
+	if err != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+		return err
+	}
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("qemu: %w\n%s", err, complaints.String())
-	}
-	if readErr != nil {
-		return readErr
 	}
 	said, err := os.ReadFile(verdict)
 	if err != nil {
@@ -101,6 +121,9 @@ func boot(ctx context.Context, args []string, verdict string, s *step, show func
 	case "all done":
 		return nil
 	case "":
+		if before != "" {
+			return &stillbirth{s.line, before}
+		}
 		return fmt.Errorf("line %d: the machine ended before its script did", s.line)
 	default:
 		return errors.New(text)
@@ -162,4 +185,11 @@ func (l *lab) withScript(s *step) (string, error) {
 		return "", err
 	}
 	return path, out.Close()
+}
+
+// childCommand is a command that does not outlive this program, however that ends.
+func childCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }

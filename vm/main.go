@@ -12,15 +12,18 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -29,11 +32,18 @@ import (
 var hostPrograms = []string{"cryptsetup", "curl", "openssl", "gocryptfs", "mkfs.ext4", "fusermount3", "mountpoint", "script"}
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		stop()
 		fmt.Fprintln(os.Stderr, "vm: error:", err)
 		os.Exit(1)
 	}
 }
+
+// socketRoom is how long the session's directory may be: the path of a socket has
+// 107 bytes.
+const socketRoom = 50
 
 // A session is one call of this program.
 type session struct {
@@ -48,7 +58,7 @@ type session struct {
 	mu          sync.Mutex // of out
 }
 
-func run(args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
 	s := &session{out: out}
 	flags.StringVar(&s.transcripts, "transcripts", "", "write what was seen in each scenario into `DIR`")
@@ -62,6 +72,11 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	var scenarios []*scenario
+	if s.jobs < 1 || flags.NArg() == 0 {
+		return errors.New("usage: vm [flags] SCENARIO.sh …, with -jobs 1 or more")
+	}
+	// What an ordinary user's PATH leaves out has mke2fs.
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	for _, path := range flags.Args() {
 		scenario, err := readScenario(path)
 		if err != nil {
@@ -74,10 +89,13 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
+	if len(s.dir) > socketRoom {
+		return fmt.Errorf("%s is too long for the sockets in it: set TMPDIR to something shorter", s.dir)
+	}
 	if err := s.prepare(*bin); err != nil {
 		return err
 	}
-	return s.runAll(scenarios)
+	return s.runAll(ctx, scenarios)
 }
 
 // prepare fetches the kernel, builds the commands and packs the image.
@@ -123,7 +141,7 @@ func build(dir string) error {
 
 // runAll runs the scenarios, so many at a time as there are jobs. What each shows
 // is printed in one piece where it could mix with another's.
-func (s *session) runAll(scenarios []*scenario) error {
+func (s *session) runAll(ctx context.Context, scenarios []*scenario) error {
 	results := make([]error, len(scenarios))
 	var group sync.WaitGroup
 	places := make(chan struct{}, s.jobs)
@@ -132,7 +150,7 @@ func (s *session) runAll(scenarios []*scenario) error {
 		places <- struct{}{}
 		go func() {
 			defer group.Done()
-			results[i] = s.runOne(scenario)
+			results[i] = s.runOne(ctx, scenario)
 			<-places
 		}()
 	}
@@ -149,7 +167,7 @@ func (s *session) runAll(scenarios []*scenario) error {
 	return nil
 }
 
-func (s *session) runOne(scenario *scenario) error {
+func (s *session) runOne(ctx context.Context, scenario *scenario) error {
 	out := s.out
 	if s.jobs > 1 {
 		var buffer bytes.Buffer
@@ -161,7 +179,7 @@ func (s *session) runOne(scenario *scenario) error {
 		}()
 	}
 	began := time.Now()
-	err := s.runScenario(scenario, out)
+	err := s.runScenario(ctx, scenario, out)
 	if path := scenario.documentPath(s.docs); err == nil && s.docs != "" && path != "" {
 		err = s.document(path, document(scenario))
 	}
@@ -175,6 +193,9 @@ func (s *session) runOne(scenario *scenario) error {
 
 func (s *session) document(path, text string) error {
 	if s.write {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		return os.WriteFile(path, []byte(text), 0o644)
 	}
 	return checkDocument(path, text)
@@ -182,11 +203,12 @@ func (s *session) document(path, text string) error {
 
 // runScenario runs the steps of a scenario one after the other, with chips and
 // disks of their own.
-func (s *session) runScenario(scenario *scenario, out io.Writer) error {
+func (s *session) runScenario(ctx context.Context, scenario *scenario, out io.Writer) error {
 	dir, err := os.MkdirTemp(s.dir, scenario.name+"-")
 	if err != nil {
 		return err
 	}
+	defer os.RemoveAll(dir)
 	if s.transcripts != "" {
 		f, err := os.Create(filepath.Join(s.transcripts, scenario.name+".txt"))
 		if err != nil {
@@ -197,10 +219,10 @@ func (s *session) runScenario(scenario *scenario, out io.Writer) error {
 	}
 	t := &transcript{w: out}
 	defer t.end()
-	l := &lab{dir: dir, kernel: s.kernel, image: s.image}
+	l := &lab{dir: dir, kernel: s.kernel, image: s.image, complaints: out}
 	for _, step := range scenario.steps {
 		t.step(step)
-		if err := l.run(step, t.show); err != nil {
+		if err := l.run(ctx, step, t.show); err != nil {
 			return err
 		}
 	}

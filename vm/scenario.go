@@ -19,11 +19,11 @@ import (
 //	#@ firmware key=value …   somebody goes to the firmware's menu
 //	#> text                   what somebody types when the next command asks
 //	command                   must succeed
-//	! command                 must fail
+//	! command                 must fail, and not with 2, the status of a wrong command line
 //	expect REGEXP             must stand in the last command's output
 //	reject REGEXP             must not
 //	await SECONDS COMMAND     waits until the command succeeds
-//	quiet COMMAND             must succeed, and is not shown
+//	quiet COMMAND             must succeed, and is not shown unless it does not
 type scenario struct {
 	name  string
 	steps []*step
@@ -81,9 +81,9 @@ func parseScenario(name, text string) (*scenario, error) {
 	for i := 0; i < len(lines); i++ {
 		line, number := lines[i], i+1
 		switch {
-		case strings.HasPrefix(line, "#@ "):
+		case strings.HasPrefix(line, "#@"):
 			now.addWords(number, "")
-			next, err := parseStep(line[3:])
+			next, err := parseStep(line[2:])
 			if err != nil {
 				return nil, fmt.Errorf("%d: %w", number, err)
 			}
@@ -111,6 +111,9 @@ func parseScenario(name, text string) (*scenario, error) {
 			c, more, err := parseCommand(lines[i:])
 			if err != nil {
 				return nil, fmt.Errorf("%d: %w", number, err)
+			}
+			if typed != nil && c.kind != command {
+				return nil, fmt.Errorf("%d: nobody can type the answers above to this", number)
 			}
 			c.line, c.typed, typed = number, typed, nil
 			now.chunks = append(now.chunks, c)
@@ -150,7 +153,7 @@ var stepOptions = map[string]bool{
 }
 
 func parseStep(line string) (*step, error) {
-	fields := strings.Fields(line)
+	fields := append(strings.Fields(line), "") // the last one stands for nothing
 	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2"}}
 	switch fields[0] {
 	case "boot":
@@ -159,12 +162,15 @@ func parseStep(line string) (*step, error) {
 	default:
 		return nil, fmt.Errorf("#@ %s: only #@ boot and #@ firmware are known", fields[0])
 	}
-	for _, field := range fields[1:] {
+	for _, field := range fields[1 : len(fields)-1] {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok || !stepOptions[key] {
 			return nil, fmt.Errorf("#@ %s: unknown option %q", fields[0], field)
 		}
 		s.options[key] = value
+	}
+	if v := s.options["tpm"]; v != "1.2" && v != "2.0" {
+		return nil, fmt.Errorf("#@ %s: tpm=%s is neither 1.2 nor 2.0", fields[0], v)
 	}
 	return s, nil
 }
@@ -188,7 +194,7 @@ func parseCommand(lines []string) (*chunk, int, error) {
 		if complaint = complete(c.text); complaint == nil {
 			return c, more, nil
 		}
-		if more+1 >= len(lines) || strings.HasPrefix(lines[more+1], "#@ ") {
+		if more+1 >= len(lines) || strings.HasPrefix(lines[more+1], "#@") {
 			return nil, 0, complaint
 		}
 		c.text += "\n" + lines[more+1]

@@ -74,6 +74,10 @@ func TestParseScenarioErrors(t *testing.T) {
 		{"command without machine", "ls\n", "1: a command"},
 		{"command in the firmware", "#@ firmware keys=e\nls\n", "2: a command"},
 		{"unknown step", "#@ sleep\n", "1: #@ sleep"},
+		{"no step", "#@ \n", "1: #@ "},
+		{"no blank", "#@boot\nls\n#@\n", "3: #@ "},
+		{"unknown TPM", "#@ boot tpm=3\n", "neither 1.2 nor 2.0"},
+		{"answers to a check", "#@ boot\n#> a\nexpect b\n", "3: nobody can type"},
 		{"unknown option", "#@ boot color=red\n", `1: #@ boot: unknown option "color=red"`},
 		{"half a command", "#@ boot\nif true; then\n", "2: not a shell command"},
 		{"trailing backslash", "#@ boot\nls \\", "2: "},
@@ -110,9 +114,15 @@ func TestReadConsole(t *testing.T) {
 	}
 	console := "SeaBIOS\r\n\x1ebegin 0\r\na\r\nb\r\n\x1eend 0\r\n[ 1.0] oops\r\n\x1ebegin 1\r\n/root\r\n\x1eend 1\r\n"
 	var shown strings.Builder
-	err = readConsole(strings.NewReader(console), s.steps[0], func(_ *chunk, text string) { shown.WriteString(text) })
+	before, err := readConsole(strings.NewReader(console), s.steps[0], func(_ *chunk, text string) { shown.WriteString(text) })
 	if err != nil {
 		t.Fatal(err)
+	}
+	if before != "" {
+		t.Errorf("before: %q", before)
+	}
+	if before, err := readConsole(strings.NewReader("SeaBIOS\r\nKernel panic\r\n"), s.steps[0], nil); err != nil || before != "\nSeaBIOS\nKernel panic" {
+		t.Errorf("without a command: %q, %v", before, err)
 	}
 	if got := s.steps[0].chunks[0].output; got != "a\nb\n" {
 		t.Errorf("ls printed %q", got)

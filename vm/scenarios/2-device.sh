@@ -8,7 +8,7 @@ certgen -key ancienne -out ancien.crt
 ! su marie -c 'keygen /home/marie/maclef'
 expect 'open TPM /dev/tpm0: no permission'
 expect 'run this as root'
-su marie -c 'tpmctl status' || true
+! su marie -c 'tpmctl status'
 expect 'tpm_tis'
 expect 'no permission'
 
@@ -24,6 +24,18 @@ expect 'tlsdemo'
 kill %1
 wait
 keygen autre
+
+# The owner can switch it off and on.
+tpmctl disable -owner-pass pass:chef
+tpmctl status -json
+expect '"enabled": false'
+expect '"driver": "tpm_tis"'
+! keygen troisieme
+expect 'disabled'
+tpmctl enable -owner-pass pass:chef
+quiet keygen troisieme
+! tpmctl deactivate
+expect 'deactivate the TPM: physical presence is needed'
 
 # Ownership is taken once.
 ! tpmctl own
@@ -42,12 +54,13 @@ expect '0 of 5 tries'
 
 # Physical presence is what the firmware has locked before Linux started.
 ! tpmctl clear -yes -force
-expect 'firmware'
+expect 'physical presence is needed'
+expect "hint: restart the machine, enter the firmware's \(BIOS\) setup"
 
 # The owner may clear the chip. It is disabled and deactivated then, also after
 # a reboot: only the firmware's menu brings it back.
 tpmctl clear -yes -owner-pass pass:chef
-expect 'ancien|key file'
+expect 'the TPM is cleared: it has no owner, and is disabled and deactivated'
 ! keygen nouvelle
 expect 'disabled'
 
@@ -56,7 +69,8 @@ tpmctl status
 expect 'enabled: *no'
 expect 'active: *no'
 ! tpmctl own
-expect 'firmware'
+expect 'take ownership: the TPM is disabled: .*physical presence is needed'
+expect "hint: restart the machine, enter the firmware's \(BIOS\) setup.*then run tpmctl own again"
 ! tlsdemo -key ancienne -cert ancien.crt -accept 4433
 expect 'disabled'
 
@@ -67,7 +81,7 @@ tpmctl status
 expect 'enabled: *yes'
 expect 'active: *no'
 ! tpmctl own
-expect 'deactivated'
+expect 'take ownership: the TPM is deactivated: .*physical presence is needed'
 
 # And activates it. Now own goes on.
 #@ firmware keys=a

@@ -16,7 +16,7 @@ tpmctl own
 expect 'maclef: not a key of this TPM'
 expect 'made by another TPM'
 ! certgen -key maclef -out autre.crt
-! ls autre.crt
+quiet test ! -e autre.crt
 
 # What needs no chip works on.
 tpmctl inspect maclef
@@ -27,7 +27,7 @@ echo bonjour | tpmctl encrypt -key maclef -out secret.bin
 #@ boot chip=none
 ! tpmctl status
 expect 'no TPM'
-expect 'firmware'
+expect "no TPM.*switch the TPM on in the firmware's settings"
 ! tlsdemo -accept 4433
 expect 'no TPM'
 tpmctl inspect maclef
@@ -41,7 +41,7 @@ expect 'bonjour'
 # manager is taken.
 #@ boot chip=modern tpm=2.0
 tpmctl status
-expect '/dev/tpmrm0'
+expect '^device: +/dev/tpmrm0$'
 expect 'TPM 2\.0'
 ! tlsdemo -accept 4433
-expect '2\.0'
+expect 'this is a TPM 2\.0, and only TPM 1\.2 key files can be used so far'

@@ -29,63 +29,65 @@ func clearTPM(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	by := tpmkey.OwnerSecret(owner.Secret())
+	c := clearing{by: tpmkey.OwnerSecret(owner.Secret()), force: *force, yes: *yes}
 	if *force {
 		if owner.Given() {
-			return cli.Usagef("-force is for a TPM whose owner's secret is lost: leave out -owner-pass or -force")
+			return &cli.UsageError{
+				Text:   "-force is for a TPM whose owner's secret is lost: leave out -owner-pass or -force",
+				Advice: "tpmctl clear -h says more",
+			}
 		}
-		by = tpmkey.PhysicalPresence()
+		c.by = tpmkey.PhysicalPresence()
 	}
-	owned, err := confirmClear(env, *name, *yes)
+	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error { return c.run(env, tpm) })
+}
+
+// clearing is what was asked for.
+type clearing struct {
+	by         tpmkey.Authority
+	force, yes bool
+}
+
+// run clears the TPM that was confirmed: it stays open meanwhile. Others may use a
+// software TPM of this project in between.
+func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
+	s, err := tpm.Status()
 	if err != nil {
 		return err
 	}
-	if !owned {
+	if s.Family == "1.2" && !s.Owned {
 		_, err := fmt.Fprintln(env.Stdout, "the TPM has no owner: there is nothing to clear")
 		return err
 	}
-	if err := env.WithTPM(*name, func(tpm *tpmkey.TPM) error { return clearBy(tpm, by, *force) }); err != nil {
+	if err := tpm.CheckClear(c.by); err != nil && !c.forFirmware(err, s) {
+		return err
+	}
+	env.Notef(lossText, s, s.Name)
+	if !c.yes {
+		if err := env.Confirm(fmt.Sprintf("Clear %v (%s)?", s, s.Name), "yes", "yes"); err != nil {
+			return err
+		}
+	}
+	if err := c.clear(tpm, s); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(env.Stdout, "the TPM is cleared: it has no owner, and is disabled and deactivated; to use it again: tpmctl own")
 	return err
 }
 
-// confirmClear reports whether there is anything to clear, and has the user
-// confirm that. Others may use the TPM meanwhile.
-func confirmClear(env *cli.Env, name string, yes bool) (owned bool, err error) {
-	var s *tpmkey.Status
-	err = env.WithTPM(name, func(tpm *tpmkey.TPM) (err error) {
-		s, err = tpm.Status()
-		return err
-	})
-	switch {
-	case err != nil:
-		return false, err
-	case s.Family == "1.2" && !s.Owned:
-		return false, nil
-	case s.Family != "1.2": // Clear has the words for it
-		return true, nil
-	}
-	env.Notef(lossText, s, s.Name)
-	if yes {
-		return true, nil
-	}
-	return true, env.Confirm(fmt.Sprintf("Clear %v (%s)?", s, s.Name), "yes", "yes")
-}
-
-func clearBy(tpm *tpmkey.TPM, by tpmkey.Authority, force bool) error {
-	defer finishOnSignal(tpm)()
-	_, err := tpm.Clear(by)
-	if err == nil || !force {
+func (c *clearing) clear(tpm *tpmkey.TPM, s *tpmkey.Status) error {
+	_, err := tpm.Clear(c.by)
+	if err == nil || !c.force {
 		return err
 	}
-	if errors.Is(err, tpmkey.ErrDisabled) {
-		// The firmware can enable it, clear it, and enable it again, at one go.
-		s, status := tpm.Status()
-		if status == nil && s.Presence.Locked {
-			err = fmt.Errorf("%w: %w", tpmkey.ErrPhysicalPresence, err)
-		}
+	if c.forFirmware(err, s) {
+		err = fmt.Errorf("%w: %w", tpmkey.ErrPhysicalPresence, err)
 	}
 	return askFirmware(tpm, err, "tpmctl own", transport.RequestEnableClearEnable, transport.RequestClearEnableActivate, transport.RequestClear)
+}
+
+// forFirmware reports a refusal for which the firmware is left: it can enable the
+// TPM, clear it, and enable it again, at one go.
+func (c *clearing) forFirmware(err error, s *tpmkey.Status) bool {
+	return c.force && s.Presence.Locked && errors.Is(err, tpmkey.ErrDisabled)
 }

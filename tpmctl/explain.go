@@ -12,7 +12,7 @@ import (
 
 func explain(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Args = []string{"CODE"}
-	fs.Notes = "CODE is a number, decimal or 0x…, or a name."
+	fs.Notes = "CODE is a number, decimal or 0x…, or a name, also in trousers' spelling (TPM_E_…)."
 	fs.Example = "tpmctl explain 0x803\ntpmctl explain TPM_NOSRK"
 	operands, err := fs.Parse(args)
 	if err != nil {
@@ -30,12 +30,18 @@ func explain(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return printRows(env.Stdout, []row{{"code", fmt.Sprintf("%#x (%d)", code, code)}, {"name", name}, {"meaning", advice}})
 }
 
-// parseCode reads a number or a name, whose TPM_ may be missing.
+// parseCode reads a number or a name, whose TPM_ may be missing, or be TPM_E_ as
+// in trousers.
 func parseCode(text string) (uint32, bool) {
-	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
+	upper := strings.ToUpper(text)
+	digits, base := upper, 10
+	if hex, ok := strings.CutPrefix(upper, "0X"); ok {
+		digits, base = hex, 16
+	}
+	if n, err := strconv.ParseUint(digits, base, 32); err == nil {
 		return uint32(n), true
 	}
-	want := "TPM_" + strings.TrimPrefix(strings.ToUpper(text), "TPM_")
+	want := "TPM_" + strings.TrimPrefix(strings.TrimPrefix(upper, "TPM_"), "E_")
 	codes := tpmkey.ResultCodes()
 	i := slices.IndexFunc(codes, func(code uint32) bool {
 		name, _ := tpmkey.ExplainCode(code)

@@ -31,18 +31,27 @@ func askNode(node *transport.Node, err error, again string, requests ...transpor
 	if p == nil {
 		return cli.WithHint(err, menuThen(requests[0], again))
 	}
-	restart := p.Restart() + ", confirm if the firmware asks, then run " + again + " again"
+	restart := func(asked transport.Request) string {
+		hint := p.Restart() + ", confirm if the firmware asks, then run " + again + " again"
+		if asked.Clears() {
+			hint += "; before that, this withdraws it: " + p.Withdrawal()
+		}
+		return hint
+	}
 	if slices.Contains(requests, p.Pending) {
-		return cli.WithHint(fmt.Errorf("%w; the firmware has been asked to %v already, at the next start", err, p.Pending), restart)
+		return cli.WithHint(fmt.Errorf("%w; the firmware has been asked to %v already, at the next start", err, p.Pending), restart(p.Pending))
 	}
 	before := ""
 	if p.Refused() && slices.Contains(requests, p.Last) {
 		before = fmt.Sprintf(" (it was asked before the last start, and its answer was %q)", p.Answer)
 	}
+	if p.Pending != 0 {
+		before += fmt.Sprintf(", in place of what it had been asked already, to %v", p.Pending)
+	}
 	asked, refused := p.Ask(requests...)
 	switch {
 	case refused == nil:
-		return cli.WithHint(fmt.Errorf("%w; asked the firmware to %v at the next start%s", err, asked, before), restart)
+		return cli.WithHint(fmt.Errorf("%w; asked the firmware to %v at the next start%s", err, asked, before), restart(asked))
 	case errors.Is(refused, tpmkey.ErrPermission):
 		return cli.WithHint(fmt.Errorf("%w; %w", err, refused), "run this as root, then the firmware can be asked")
 	}

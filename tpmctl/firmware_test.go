@@ -82,6 +82,28 @@ func TestAskFirmware(t *testing.T) {
 	}
 }
 
+// Keys are lost by it, so how to take it back is said, and what it takes the place
+// of.
+func TestAskFirmwareToClear(t *testing.T) {
+	k := fakeMachine(t, map[string]string{"ppi/request": "6\n"})
+	request := filepath.Join(k.Root, "sys/class/tpm/tpm0/ppi/request")
+	ask := func() error {
+		return askNode(k.Nodes()[0], errLocked, "tpmctl own", transport.RequestEnableClearEnable, transport.RequestClear)
+	}
+	err := ask()
+	if want := "; asked the firmware to clear the TPM, then enable and activate it at the next start, in place of what it had been asked already, to enable and activate the TPM"; err == nil ||
+		!strings.HasSuffix(err.Error(), want) {
+		t.Error(err)
+	}
+	withdraw := "; before that, this withdraws it: echo 0 > " + request
+	if !strings.HasSuffix(hint(err), withdraw) {
+		t.Error(hint(err))
+	}
+	if err := ask(); err == nil || !strings.Contains(err.Error(), "asked to clear the TPM, then enable and activate it already") || !strings.HasSuffix(hint(err), withdraw) {
+		t.Errorf("%v\n%s", err, hint(err))
+	}
+}
+
 // Firmware that refuses every request leaves its menu.
 func TestAskFirmwareInVain(t *testing.T) {
 	k := fakeMachine(t, map[string]string{"ppi/version": "1.0"})
@@ -133,9 +155,9 @@ func TestStatusOfABusyDevice(t *testing.T) {
 	if err := printRows(&text, r.rows()); err != nil {
 		t.Fatal(err)
 	}
-	const want = `device:             /dev/tpm0
+	want := `device:             /dev/tpm0
 driver:             IFX0102
-asked of firmware:  enable and activate the TPM, at the next start
+asked of firmware:  enable and activate the TPM, at the next start; to withdraw it: echo 0 > ` + k.Root + `/sys/class/tpm/tpm0/ppi/request
 held by:            tcsd (process 77)
 family:             TPM 1.2
 vendor:             IFX, Infineon

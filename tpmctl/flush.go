@@ -15,18 +15,29 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	n := 0
+	var keys, sessions int
 	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) (err error) {
-		n, err = tpm.FlushAll()
+		if sessions, err = tpm.FlushSessions(); err != nil {
+			return err
+		}
+		keys, err = tpm.FlushAll()
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	noun := "keys"
-	if n == 1 {
-		noun = "key"
+	what := counted(keys, "loaded key")
+	if sessions > 0 {
+		what += " and " + counted(sessions, "session")
 	}
-	_, err = fmt.Fprintf(env.Stdout, "%d loaded %s freed\n", n, noun)
+	_, err = fmt.Fprintln(env.Stdout, what+" freed")
 	return err
+}
+
+// counted is a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

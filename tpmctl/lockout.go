@@ -20,6 +20,9 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.ResetLockout(owner.Secret())
 		switch {
+		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
+			return cli.WithHint(err, "the TPM looks at the next try only after the lock for wrong secrets has ended: wait until tpmctl status shows none, "+
+				"and try once with the right secret; one that was never set is -owner-pass wellknown")
 		case errors.Is(err, tpmkey.ErrLockedOut):
 			return cli.WithHint(err, "wait until tpmctl status shows no lock, and try once with the right secret")
 		case err != nil:

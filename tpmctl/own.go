@@ -28,7 +28,8 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 			return err
 		}
 		defer env.Progress("taking ownership; a chip can take a minute or two")()
-		return tpm.TakeOwnership(owner.Secret(), srk.Secret())
+		defer abandonOnSignal(env, tpm)()
+		return unsure(tpm.TakeOwnership(owner.Secret(), srk.Secret()))
 	})
 	if err != nil {
 		return err
@@ -47,7 +48,8 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 	if s.Family != "1.2" || s.Owned {
 		return nil // TakeOwnership has the words for it
 	}
-	defer finishOnSignal(tpm)()
+	notePresence(env, s)
+	defer finishOnSignal(env, tpm)()
 	for _, step := range []struct {
 		missing bool
 		state   string
@@ -56,6 +58,7 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 	}{
 		{!s.Enabled, "disabled", func() (bool, error) { return tpm.Enable(tpmkey.PhysicalPresence()) }, "enabled it"},
 		{!s.Active, "deactivated", tpm.Activate, "activated it"},
+		{s.UntilRestart, "active until its next start only", tpm.Activate, "activated it"},
 		{!s.CanBeOwned, "set never to have an owner", tpm.AllowOwner, "allowed it"},
 	} {
 		if !step.missing {
@@ -66,7 +69,7 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 			env.Notef("the TPM was %s; %s", step.state, step.done)
 		}
 		if err != nil {
-			return notYet(tpm, fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err), s)
+			return unsure(notYet(tpm, fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err), s))
 		}
 	}
 	return nil
@@ -90,14 +93,8 @@ func ownRequests(s *tpmkey.Status) []transport.Request {
 	switch {
 	case !s.Enabled:
 		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestEnable}
-	case !s.Active:
+	case !s.Active, s.UntilRestart:
 		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestActivate}
 	}
 	return []transport.Request{all, transport.RequestAllowOwner}
-}
-
-// finishOnSignal lets a signal end the program only when the TPM's command under
-// way is over, so that physical presence does not stay asserted.
-func finishOnSignal(tpm *tpmkey.TPM) (stop func()) {
-	return cli.OnSignal(func() { tpm.Close() })
 }

@@ -26,6 +26,7 @@ type report struct {
 	Enabled        *bool `json:"enabled,omitempty"`
 	Active         *bool `json:"active,omitempty"`
 	RestartNeeded  bool  `json:"restart_needed,omitempty"`  // active only from the next start on
+	UntilRestart   bool  `json:"until_restart,omitempty"`   // active only until the next start
 	Owned          *bool `json:"owned,omitempty"`           // TPM 2.0: the owner's secret is set
 	CanBeOwned     *bool `json:"can_be_owned,omitempty"`    // TPM 1.2
 	EndorsementKey *bool `json:"endorsement_key,omitempty"` // TPM 1.2
@@ -78,6 +79,7 @@ func newReport(s *tpmkey.Status, node *transport.Node, all []*transport.Node, er
 		state := node.State()
 		r.Vendor, r.Firmware = state.Vendor, state.Firmware
 		r.Enabled, r.Active, r.Owned = state.Enabled, state.Active, state.Owned
+		r.RestartNeeded, r.UntilRestart = state.RestartNeeded, state.UntilRestart
 	} else {
 		r.fill(s)
 	}
@@ -90,7 +92,7 @@ func (r *report) fill(s *tpmkey.Status) {
 	r.Vendor, r.Model, r.Firmware = s.Vendor, s.Model, s.Firmware
 	r.Specification = &specification{Level: s.SpecLevel, Errata: s.ErrataRev, Revision: s.Revision}
 	r.Enabled, r.Active, r.Owned = &s.Enabled, &s.Active, &s.Owned
-	r.RestartNeeded = s.RestartNeeded
+	r.RestartNeeded, r.UntilRestart = s.RestartNeeded, s.UntilRestart
 	if l := s.Lockout; l != nil {
 		r.Lockout = &lockout{Locked: l.Locked}
 		if l.Known {

@@ -59,7 +59,11 @@ func (r *report) rows12() []row {
 	if r.RestartNeeded {
 		activate = "from its next start on: " + restartText(r.Name, r.Emulator)
 	}
-	add("active", r.Active != nil, orCure(r.Active, activate))
+	active := orCure(r.Active, activate)
+	if r.UntilRestart {
+		active = "yes, until the next start; tpmctl activate keeps it"
+	}
+	add("active", r.Active != nil, active)
 	ownership := "take ownership: tpmctl own"
 	if r.CanBeOwned != nil && !*r.CanBeOwned {
 		ownership = "and it was set never to be: tpmctl own changes that"
@@ -71,7 +75,7 @@ func (r *report) rows12() []row {
 		add("key slots", true, fmt.Sprintf("%d of %d free", r.KeySlots.Free, r.KeySlots.Total))
 	}
 	if r.Presence != nil {
-		add("physical presence", true, r.Presence.String())
+		add("physical presence", true, r.presenceText())
 	}
 	return rows
 }
@@ -128,11 +132,11 @@ func (r *report) lockoutText() string {
 	return fmt.Sprintf("no (%d of %d tries used)", *l.Tries, *l.Threshold)
 }
 
-// String says who can enable, activate and clear the TPM without its owner.
-func (p *presence) String() string {
-	switch {
+// presenceText says who can enable, activate and clear the TPM without its owner.
+func (r *report) presenceText() string {
+	switch p := r.Presence; {
 	case p.Asserted:
-		return "asserted: any program may enable, disable or clear this TPM"
+		return "asserted: any program may enable, disable or clear this TPM; a restart ends it: " + restartText(r.Name, r.Emulator)
 	case p.BySwitch:
 		return "by a switch or jumper of the machine"
 	case p.Locked:
@@ -150,7 +154,7 @@ func kernelRows(n *transport.Node) []row {
 	}
 	rows = append(rows, row{"driver", orUnknown("", joined(n.Driver, n.ID, n.Description))})
 	if p := n.PPI; p != nil && p.Pending != 0 {
-		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, at the next start", p.Pending)})
+		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, at the next start; to withdraw it: %s", p.Pending, p.Withdrawal())})
 	} else if p != nil && p.Last != 0 {
 		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, before the last start; it answered %q", p.Last, p.Answer)})
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf16"
 
 	"maclef/internal/cli"
 	"maclef/internal/transport"
@@ -42,18 +44,20 @@ func readReport(env *cli.Env, kernel transport.Kernel, name string) (*report, er
 	if device == "" {
 		device = os.Getenv(transport.EnvName)
 	}
-	named := device != ""
-	if !named && len(nodes) > 0 {
-		device = nodes[0].Device
-	}
 	node := kernel.Node(device)
+	if device == "" && len(nodes) > 0 {
+		node = nodes[0]
+	}
 	var s *tpmkey.Status
 	err := env.WithTPM(name, func(tpm *tpmkey.TPM) (err error) {
 		s, err = tpm.Status()
 		return err
 	})
-	if errors.Is(err, tpmkey.ErrNoTPM) && !named {
+	switch {
+	case errors.Is(err, transport.ErrNoDevice):
 		err = cli.WithHint(err, kernel.WhyNone())
+	case err == nil && device == "":
+		node = nodeOf(nodes, kernel.Node(s.Name))
 	}
 	switch {
 	case err != nil && node == nil:
@@ -64,20 +68,51 @@ func readReport(env *cli.Env, kernel transport.Kernel, name string) (*report, er
 	return newReport(s, node, nodes, nil), nil
 }
 
-func printJSON(w io.Writer, r *report) error {
-	out := json.NewEncoder(w)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "  ")
-	return out.Encode(r)
+// nodeOf returns the one of nodes that was read before, which tells who held it.
+func nodeOf(nodes []*transport.Node, now *transport.Node) *transport.Node {
+	for _, n := range nodes {
+		if now != nil && n.Device == now.Device {
+			return n
+		}
+	}
+	return now
 }
 
-// A row is a line of a table: what, and how it is.
+func printJSON(w io.Writer, r *report) error {
+	var text strings.Builder
+	out := json.NewEncoder(&text)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	if err := out.Encode(r); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, harmlessJSON(text.String()))
+	return err
+}
+
+// harmlessJSON writes what a terminal would obey, and JSON allows in a string, as
+// JSON's escapes: the same to a program.
+func harmlessJSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&b, "\\u%04x", unit)
+		}
+	}
+	return b.String()
+}
+
+// A row is a line of a table: what, and how it is, which may be foreign text.
 type row struct{ what, how string }
 
 func printRows(w io.Writer, rows []row) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s:\t%s\n", r.what, strings.Join(strings.Fields(r.how), " "))
+		fmt.Fprintf(t, "%s:\t%s\n", r.what, cli.Printable(strings.Join(strings.Fields(r.how), " ")))
 	}
 	return t.Flush()
 }

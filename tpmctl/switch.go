@@ -19,11 +19,11 @@ func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
-		defer finishOnSignal(tpm)()
+	return changeTPM(env, name, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Enable(by)
 		if err != nil {
-			return askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
+			err = askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
+			return orOwner(tpm, err, "tpmctl enable")
 		}
 		s, err := tpm.Status()
 		if err != nil {
@@ -40,6 +40,8 @@ func missing(s *tpmkey.Status, tpm *tpmkey.TPM) string {
 		return "; it is active from its next start on: " + restartText(tpm.Name(), tpm.Emulator())
 	case !s.Active:
 		return "; it is deactivated: tpmctl activate"
+	case s.UntilRestart:
+		return "; it is active until its next start only: tpmctl activate keeps it"
 	case !s.Owned:
 		return "; it has no owner: tpmctl own"
 	}
@@ -53,11 +55,13 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
-		defer finishOnSignal(tpm)()
+	return changeTPM(env, name, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Disable(by)
-		if err != nil {
-			return askFirmware(tpm, err, "tpmctl status", transport.RequestDisable)
+		switch {
+		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
+			return cli.WithHint(err, "the owner's secret does it now: tpmctl disable -owner-pass prompt; without it the firmware's (BIOS) menu can")
+		case err != nil:
+			return withoutOwner(askFirmware(tpm, err, "tpmctl status", transport.RequestDisable), "tpmctl disable")
 		}
 		return say(env, changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
 	})
@@ -70,10 +74,11 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
-		defer finishOnSignal(tpm)()
+	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Activate()
 		switch {
+		case errors.Is(err, tpmkey.ErrDisabled):
+			return cli.WithHint(err, "run tpmctl enable, then tpmctl activate")
 		case errors.Is(err, tpmkey.ErrRestartNeeded):
 			return say(env, changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
 		case err != nil:
@@ -90,14 +95,40 @@ func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
-		defer finishOnSignal(tpm)()
+	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Deactivate()
-		if err != nil {
+		switch {
+		case errors.Is(err, tpmkey.ErrDisabled):
+			return cli.WithHint(err, "no key works while the TPM is disabled; to have it deactivated, too, run tpmctl enable, then tpmctl deactivate")
+		case err != nil:
 			return askFirmware(tpm, err, "tpmctl status", transport.RequestDeactivate)
 		}
 		return say(env, changed, "the TPM is deactivated", ", from its next start on")
 	})
+}
+
+// owned reports whether a TPM has an owner, as far as it tells.
+func owned(tpm *tpmkey.TPM) bool {
+	s, err := tpm.Status()
+	return err == nil && s.Owned
+}
+
+// orOwner adds to the advice on err, where it is a lack of physical presence, that
+// the owner can do without.
+func orOwner(tpm *tpmkey.TPM, err error, command string) error {
+	var hinted interface{ Hint() string }
+	if errors.Is(err, tpmkey.ErrPhysicalPresence) && errors.As(err, &hinted) && owned(tpm) {
+		return cli.WithHint(err, hinted.Hint()+"; the owner's secret does it now: "+command+" -owner-pass prompt")
+	}
+	return withoutOwner(err, command)
+}
+
+// withoutOwner advises on a secret that was given of an owner that there is not.
+func withoutOwner(err error, command string) error {
+	if errors.Is(err, tpmkey.ErrNotOwned) {
+		return cli.WithHint(err, "leave out -owner-pass: "+command)
+	}
+	return err
 }
 
 // authorityFlags defines and parses the flags of what either the owner or somebody

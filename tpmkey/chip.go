@@ -40,6 +40,8 @@ type chip interface {
 	// flushAll frees every loaded key and open session, whoever they belong to,
 	// and returns how many keys they were.
 	flushAll() (int, error)
+	// flushSessions frees every open session alone, and returns how many.
+	flushSessions() (int, error)
 }
 
 // setup is what changes a chip's state. A nil owner stands for physical presence.
@@ -112,6 +114,7 @@ func newChip(dev *transport.Device) (chip, error) {
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):
 		return chip20{dev}, nil
+	case transient(err): // whoever needs the answer asks again
 	case err != nil:
 		return nil, c.explain(err, nil)
 	}

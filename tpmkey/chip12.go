@@ -22,15 +22,30 @@ type chip12 struct {
 }
 
 // readLockout asks for the count of wrong secrets. It costs no try. A TPM that
-// has no such capability is no error.
+// has no such capability is no error; one that does not answer for the moment is:
+// no secret may be tried on a guess.
 func (c *chip12) readLockout() error {
 	info, err := c.conn.DictionaryAttack()
 	var refused *tpm12.Error
-	if errors.As(err, &refused) {
+	switch {
+	case errors.Is(err, tpm12.DefendLockRunning):
+		info, err = &tpm12.DAInfo{Locked: true}, nil
+	case transient(err):
+	case errors.As(err, &refused):
 		info, err = nil, nil
 	}
+	if err != nil {
+		c.lockoutRead = time.Time{}
+		return err
+	}
 	c.lockout, c.lockoutRead = info, time.Now()
-	return err
+	return nil
+}
+
+// transient reports a refusal that says nothing about the TPM but that it is not
+// ready yet.
+func transient(err error) bool {
+	return errors.Is(err, tpm12.Retry) || errors.Is(err, tpm12.NeedsSelfTest) || errors.Is(err, tpm12.DoingSelfTest)
 }
 
 // lockoutFresh is how long a count stands for the one before a secret is tried.
@@ -42,7 +57,7 @@ const lockoutFresh = time.Second
 func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if time.Since(c.lockoutRead) > lockoutFresh {
 		if err := c.readLockout(); err != nil {
-			return nil, err
+			return nil, c.explain(err, nil)
 		}
 	}
 	before := c.lockout
@@ -169,12 +184,25 @@ func (c *chip12) random(n int) ([]byte, error) {
 	return b, c.explain(err, nil)
 }
 
-func (c *chip12) flushAll() (int, error) {
-	keys, err := c.conn.LoadedKeys()
+func (c *chip12) flushSessions() (int, error) {
+	sessions, err := c.conn.Sessions()
 	if err != nil {
 		return 0, c.explain(err, nil)
 	}
-	sessions, err := c.conn.Sessions()
+	var errs []error
+	n := 0
+	for _, session := range sessions {
+		err := c.conn.FlushSession(session)
+		if err == nil {
+			n++
+		}
+		errs = append(errs, c.explain(err, nil))
+	}
+	return n, errors.Join(errs...)
+}
+
+func (c *chip12) flushAll() (int, error) {
+	keys, err := c.conn.LoadedKeys()
 	if err != nil {
 		return 0, c.explain(err, nil)
 	}
@@ -189,8 +217,6 @@ func (c *chip12) flushAll() (int, error) {
 			errs = append(errs, c.explain(err, nil))
 		}
 	}
-	for _, session := range sessions {
-		errs = append(errs, c.explain(c.conn.FlushSession(session), nil))
-	}
-	return n, errors.Join(errs...)
+	_, err = c.flushSessions()
+	return n, errors.Join(append(errs, err)...)
 }

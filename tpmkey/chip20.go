@@ -27,6 +27,7 @@ func (chip20) ready() error                                            { return 
 func (chip20) takeOwnership(owner, srk authData) error                 { return errTPM20 }
 func (chip20) random(int) ([]byte, error)                              { return nil, errTPM20 }
 func (chip20) flushAll() (int, error)                                  { return 0, errTPM20 }
+func (chip20) flushSessions() (int, error)                             { return 0, errTPM20 }
 
 func (chip20) setupState() (*setupState, error) { return nil, errSetup20 }
 func (chip20) setEnabled(bool, authData) error  { return errSetup20 }

@@ -39,7 +39,7 @@ func TestPresenceIsTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tpm.Disable(tpmkey.PhysicalPresence())
-	wantError(t, err, tpm12.Fail, "disable the TPM", "switch the machine off and on")
+	wantError(t, err, tpm12.Fail, "disable the TPM", "the operation failed")
 	if after, err := conn.Flags(); err != nil || after.Present || after.PresenceByCommand {
 		t.Errorf("%+v, %v", after, err)
 	}

@@ -68,7 +68,7 @@ func (t *TPM) Deactivate() (changed bool, err error) {
 	return t.change("deactivate the TPM", PhysicalPresence(), &setting{
 		done: func(s *setupState) (bool, error) {
 			if s.activeNext && !s.enabled {
-				return false, &refusal{ErrDisabled, "only an enabled TPM can be deactivated", nil}
+				return false, &refusal{ErrDisabled, "only an enabled TPM can be deactivated; enable it first, with tpmctl enable", nil}
 			}
 			return !s.activeNext, nil
 		},
@@ -93,14 +93,27 @@ func (t *TPM) AllowOwner() (changed bool, err error) {
 
 // Clear removes the owner and the storage root key, without remedy: every key
 // file of the TPM and all data sealed to it become useless, and keys that are
-// loaded, by this program or others, are lost. The TPM is disabled and deactivated
-// afterwards. Clear reports whether there was an owner; where not, it does nothing.
+// loaded, by this program or others, are lost. The TPM is disabled afterwards and,
+// from its next start on, deactivated. Clear reports whether there was an owner; where not, it does nothing.
 //
 // Errors: ErrDisabled, because only an enabled, active TPM can be cleared; those
 // of Enable. TPM Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3
 // (TPM_ForceClear).
 func (t *TPM) Clear(by Authority) (changed bool, err error) {
-	return t.change("clear the TPM", by, &setting{
+	return t.change(doingClear, by, t.clearing())
+}
+
+// CheckClear refuses what Clear would refuse without asking for a secret or trying
+// one, for programs that have somebody confirm it in between.
+func (t *TPM) CheckClear(by Authority) error {
+	_, err := t.checkChange(by, t.clearing())
+	return doingError(doingClear, err)
+}
+
+const doingClear = "clear the TPM"
+
+func (t *TPM) clearing() *setting {
+	return &setting{
 		done: func(s *setupState) (bool, error) {
 			if !s.owned {
 				return true, nil
@@ -108,7 +121,7 @@ func (t *TPM) Clear(by Authority) (changed bool, err error) {
 			return false, s.ready()
 		},
 		set: func(owner authData) error { return t.chip.clear(owner) },
-	})
+	}
 }
 
 // ResetLockout forgets the wrong secrets that the TPM has counted, and ends a
@@ -158,17 +171,7 @@ type setting struct {
 // change makes a setting and reports whether it had to be made. A secret is asked
 // for only then, and outside the TPM's turn.
 func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
-	done := false
-	err := t.turn(func() error {
-		s, err := t.chip.setupState()
-		if err != nil {
-			return err
-		}
-		if done, err = to.done(s); err != nil || done {
-			return err
-		}
-		return by.check(t.chip, s)
-	})
+	done, err := t.checkChange(by, to)
 	if err != nil || done {
 		return false, doingError(doing, err)
 	}
@@ -183,6 +186,21 @@ func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
 	return err == nil, doingError(doing, err)
 }
 
+// checkChange reports whether nothing is left to do, or refuses, without a secret.
+func (t *TPM) checkChange(by Authority, to *setting) (done bool, err error) {
+	err = t.turn(func() error {
+		s, err := t.chip.setupState()
+		if err != nil {
+			return err
+		}
+		if done, err = to.done(s); err != nil || done {
+			return err
+		}
+		return by.check(t.chip, s)
+	})
+	return done, err
+}
+
 func doingError(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -195,7 +213,7 @@ func (s *setupState) ready() error {
 	switch {
 	case !s.enabled:
 		return &refusal{ErrDisabled, "disabled" + switchOnCure, nil}
-	case !s.active, !s.activeNext:
+	case !s.active:
 		return &refusal{ErrDisabled, "deactivated" + switchOnCure, nil}
 	}
 	return nil

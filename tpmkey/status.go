@@ -19,17 +19,19 @@ type Status struct {
 	Revision  string // TPM 2.0: of the specification, such as "1.38"
 
 	Enabled bool // TPM 2.0: the storage hierarchy is enabled
-	Active  bool // both since the last start and from the next one on
+	Active  bool // since the last start
 	Owned   bool // TPM 2.0: the owner's hierarchy has a secret
 
 	// RestartNeeded: the TPM is deactivated and will be active when it starts
 	// anew. TPM 1.2, as all that follows up to Lockout.
 	RestartNeeded bool
-	CanBeOwned    bool  // TakeOwnership is allowed; see AllowOwner
-	EK            *bool // there is an endorsement key; nil where the TPM does not tell
-	Presence      Presence
-	OwnerClear    bool // Clear by the owner's secret is allowed
-	ForceClear    bool // Clear by physical presence is allowed
+	// UntilRestart: the TPM is active, and will be deactivated when it starts anew.
+	UntilRestart bool
+	CanBeOwned   bool  // TakeOwnership is allowed; see AllowOwner
+	EK           *bool // there is an endorsement key; nil where the TPM does not tell
+	Presence     Presence
+	OwnerClear   bool // Clear by the owner's secret is allowed
+	ForceClear   bool // Clear by physical presence is allowed
 
 	Lockout  *Lockout // nil where the TPM does not tell
 	FreeKeys int      // room for so many more keys; for TPM 1.2, keys of 2048 bits

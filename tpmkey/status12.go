@@ -34,8 +34,9 @@ func (c *chip12) readFlags(s *Status) error {
 	if err != nil {
 		return err
 	}
-	s.Enabled, s.Active = !flags.Disabled, !flags.Deactivated && !flags.NowDeactivated
-	s.RestartNeeded = !flags.Deactivated && flags.NowDeactivated
+	s.Enabled, s.Active = !flags.Disabled, !flags.NowDeactivated
+	s.RestartNeeded = flags.NowDeactivated && !flags.Deactivated
+	s.UntilRestart = !flags.NowDeactivated && flags.Deactivated
 	s.CanBeOwned = flags.CanBeOwned
 	s.OwnerClear, s.ForceClear = !flags.DisableOwnerClear, !flags.DisableForceClear
 	s.Presence = Presence{

@@ -55,9 +55,13 @@ type properties20 map[tpm2.TPMPT]uint32
 // properties returns the group of properties that begins with first. TPM 2.0
 // Library Part 3, section 30.2 (TPM2_GetCapability).
 func (c chip20) properties(first tpm2.TPMPT) (properties20, error) {
-	const group = 0x100 // numbers in a group
+	const (
+		group  = 0x100 // numbers in a group
+		rounds = 16    // a TPM tells some hundred properties at once
+	)
 	all := make(properties20)
-	for next := first; next < first+group; {
+	next := first
+	for range rounds {
 		rsp, err := tpm2.GetCapability{
 			Capability: tpm2.TPMCapTPMProperties, Property: uint32(next), PropertyCount: uint32(first + group - next),
 		}.Execute(c.tpm)
@@ -69,17 +73,20 @@ func (c chip20) properties(first tpm2.TPMPT) (properties20, error) {
 			return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
 		}
 		for _, p := range list.TPMProperty {
-			if p.Property < next { // else it could go on for ever
+			switch {
+			case p.Property < next:
 				return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: property %#x after %#x", p.Property, next)
+			case p.Property >= first+group: // of the next group
+				return all, nil
 			}
 			all[p.Property] = p.Value
 			next = p.Property + 1
 		}
-		if !rsp.MoreData || len(list.TPMProperty) == 0 {
-			break
+		if !rsp.MoreData || len(list.TPMProperty) == 0 || next == first+group {
+			return all, nil
 		}
 	}
-	return all, nil
+	return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %d replies, and there is no end", rounds)
 }
 
 // text joins properties of four letters each, and what words there are in them.

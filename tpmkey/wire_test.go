@@ -155,6 +155,9 @@ func TestFlushAllFreesSessions(t *testing.T) {
 	if err := load(); err == nil || !strings.Contains(err.Error(), "tpmctl flush") {
 		t.Errorf("with all sessions taken: %v", err)
 	}
+	if n, err := tpm.FlushSessions(); n != 16 || err != nil {
+		t.Errorf("flushed %d sessions, %v", n, err)
+	}
 	if n, err := tpm.FlushAll(); n != 0 || err != nil {
 		t.Errorf("flushed %d, %v", n, err)
 	}

@@ -9,8 +9,8 @@ import (
 // errNotConfirmed: the user did not type the word.
 var errNotConfirmed = errors.New("not confirmed, nothing was done")
 
-// Confirm has the user agree, on the terminal, by typing a word in full; nil is
-// yes. Where there is no terminal to ask on, the error says which flag stands for
+// Confirm has the user agree, on the terminal, by typing a word in full and Enter;
+// nil is yes. Where there is no terminal to ask on, the error says which flag stands for
 // the answer.
 func (e *Env) Confirm(question, word, flag string) error {
 	e.screen.mu.Lock()
@@ -26,13 +26,13 @@ func (e *Env) Confirm(question, word, flag string) error {
 	if _, err := io.WriteString(tty, question); err != nil {
 		_, _ = io.WriteString(e.Stderr, question) // a console that is for reading only
 	}
-	answer, err := readSecretLine(tty)
+	answer, ended, err := readLine(tty)
 	switch {
 	case errors.Is(err, io.EOF):
 		return errNotConfirmed
 	case err != nil:
 		return fmt.Errorf("ask on the terminal: %w", withoutPath(err))
-	case string(answer) != word:
+	case string(answer) != word || !ended: // Ctrl-D is no Enter
 		return errNotConfirmed
 	}
 	return nil

@@ -35,6 +35,7 @@ func TestScript(t *testing.T) {
 type demoFlags struct {
 	scheme, in, out, need, tries, fail *string
 	auth, force, popup, flood, confirm *bool
+	finish                             *int
 	days, sleep                        *int
 	secrets                            map[string]*SecretFlag
 }
@@ -58,6 +59,7 @@ func defineDemo(env *Env) (*FlagSet, *demoFlags) {
 		sleep:   fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress"),
 		flood:   fs.Bool("flood", "print without end"),
 		confirm: fs.Bool("confirm", "ask first"),
+		finish:  fs.Int("finish", 0, 0, 60000, "milliseconds that nothing cuts short"),
 	}
 	fs.TPM()
 	f.secrets = map[string]*SecretFlag{
@@ -114,6 +116,14 @@ func (f *demoFlags) work(env *Env) error {
 		done := env.Progress("taking its time")
 		defer done()
 		time.Sleep(time.Duration(*f.sleep) * time.Millisecond)
+	}
+	if *f.finish > 0 {
+		over := make(chan struct{})
+		defer env.FinishOnSignal(func() { <-over }, "finishing", "not finished")()
+		fmt.Fprintln(env.Stdout, "busy")
+		time.Sleep(time.Duration(*f.finish) * time.Millisecond)
+		close(over)
+		fmt.Fprintln(env.Stdout, "finished")
 	}
 	if *f.need != "" {
 		if err := readSecrets(env.Stdout, f.secrets, *f.need, *f.tries); err != nil {

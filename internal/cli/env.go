@@ -30,8 +30,22 @@ func NewEnv(name string, stdin io.Reader, stdout, stderr io.Writer) *Env {
 func (e *Env) Notef(format string, args ...any) {
 	e.screen.mu.Lock()
 	defer e.screen.mu.Unlock()
+	e.note(fmt.Sprintf(format, args...))
+}
+
+// NoteNow is Notef for when a signal has come, which may be in the middle of a
+// prompt: then it says nothing.
+func (e *Env) NoteNow(text string) {
+	if e.screen.mu.TryLock() {
+		defer e.screen.mu.Unlock()
+		e.note(text)
+	}
+}
+
+// note prints a note. The caller holds the screen.
+func (e *Env) note(text string) {
 	e.screen.clear(e.Stderr)
-	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable(text))
 }
 
 // IsTerminal reports whether a stream is a terminal.

@@ -34,7 +34,7 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, tpmkey.ErrDisabled):
-		return "each of the two commands says what else it takes, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing"
+		return "tpmctl enable and tpmctl activate say what else they take, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
 	case errors.Is(err, tpmkey.ErrRestartNeeded):

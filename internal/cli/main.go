@@ -111,20 +111,35 @@ func withoutPath(err error) error {
 	return err
 }
 
+// Printable makes foreign text safe for one line of a terminal: control characters,
+// line ends and what changes the direction of writing become their escapes.
+func Printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		writePrintable(&b, r)
+	}
+	return b.String()
+}
+
+func writePrintable(b *strings.Builder, r rune) {
+	if unicode.IsPrint(r) {
+		b.WriteRune(r)
+		return
+	}
+	quoted := fmt.Sprintf("%+q", r)
+	b.WriteString(quoted[1 : len(quoted)-1])
+}
+
 // printable makes foreign text (file names, what a TPM said) safe for a
 // terminal: control characters become their escapes, further lines are indented.
 func printable(text string) string {
 	var b strings.Builder
 	for _, r := range strings.TrimRight(text, "\n") {
-		switch {
-		case r == '\n':
+		if r == '\n' {
 			b.WriteString("\n  ")
-		case unicode.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			quoted := fmt.Sprintf("%+q", r)
-			b.WriteString(quoted[1 : len(quoted)-1])
+			continue
 		}
+		writePrintable(&b, r)
 	}
 	return b.String()
 }

@@ -33,7 +33,8 @@ func TestHintFor(t *testing.T) {
 		{"other TPM", tpmkey.ErrWrongTPM, nil, "tpmctl inspect"},
 		{"secret needed", tpmkey.ErrSecretNeeded, nil, "-key-pass"},
 		{"not owned", tpmkey.ErrNotOwned, nil, "tpmctl own"},
-		{"disabled", tpmkey.ErrDisabled, nil, "firmware"},
+		{"disabled", tpmkey.ErrDisabled, nil, "tpmctl enable and tpmctl activate say"},
+		{"lost", tpmkey.ErrGone, nil, ""},
 		{"unknown", errors.New("odd"), nil, ""},
 		{"own hint first", WithHint(tpmkey.ErrNotOwned, "mine"), nil, "mine"},
 	}
@@ -80,6 +81,12 @@ func TestPrintable(t *testing.T) {
 		if got := printable(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
+	}
+}
+
+func TestPrintableLine(t *testing.T) {
+	if got := Printable("é\x1b[2J\u202e\u009b\n\xff"); got != `é\x1b[2J\u202e\u009b\n`+"\uFFFD" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -147,30 +147,36 @@ func (g *secretGroup) closeSpent(s *SecretFlag) {
 // reads byte by byte: what follows belongs to the next reader. io.EOF means that
 // there is no line at all, an empty one not being one.
 func readSecretLine(r io.Reader) ([]byte, error) {
+	text, _, err := readLine(r)
+	return text, err
+}
+
+// readLine is readSecretLine, and reports whether the line had a line end.
+func readLine(r io.Reader) (text []byte, ended bool, err error) {
 	buf := make([]byte, maxSecret+2)
 	defer clear(buf)
 	n := 0
 	for {
 		if n == len(buf) {
-			return nil, fmt.Errorf("line is longer than %d bytes", maxSecret)
+			return nil, false, fmt.Errorf("line is longer than %d bytes", maxSecret)
 		}
 		_, err := io.ReadFull(r, buf[n:n+1])
 		if errors.Is(err, io.EOF) && n == 0 {
-			return nil, io.EOF
+			return nil, false, io.EOF
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+			return nil, false, err
 		}
-		if err != nil || buf[n] == '\n' {
+		if ended = err == nil && buf[n] == '\n'; ended || err != nil {
 			break
 		}
 		n++
 	}
-	if n > 0 && buf[n] == '\n' && buf[n-1] == '\r' {
+	if n > 0 && ended && buf[n-1] == '\r' {
 		n--
 	}
 	if n > maxSecret {
-		return nil, fmt.Errorf("line is longer than %d bytes", maxSecret)
+		return nil, false, fmt.Errorf("line is longer than %d bytes", maxSecret)
 	}
-	return append(make([]byte, 0, n), buf[:n]...), nil
+	return append(make([]byte, 0, n), buf[:n]...), ended, nil
 }

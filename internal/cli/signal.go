@@ -18,6 +18,40 @@ const cleanupTime = 2 * time.Second
 // Several may be in force at once; each does its part. cleanup runs beside
 // whatever the command is doing. After two seconds it is waited for no longer.
 func OnSignal(cleanup func()) (stop func()) {
+	return onSignal(func(<-chan os.Signal) { within(cleanupTime, cleanup) })
+}
+
+// noteDelay spares the user a note about what is over at once.
+const noteDelay = 100 * time.Millisecond
+
+// FinishOnSignal is OnSignal for what must not be cut short: cleanup is waited for
+// however long it takes. Then first is noted; a second signal ends the process
+// all the same, after the note second. One that OnSignal passes on counts as such
+// while cleanup lasts.
+func (e *Env) FinishOnSignal(cleanup func(), first, second string) (stop func()) {
+	return onSignal(func(incoming <-chan os.Signal) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			cleanup()
+		}()
+		select {
+		case <-done:
+			return
+		case <-time.After(noteDelay):
+			e.NoteNow(first)
+		}
+		select {
+		case <-done:
+		case <-incoming:
+			e.NoteNow(second)
+		}
+	})
+}
+
+// onSignal has act called at the first signal, with the channel on which further
+// ones come, and lets the signal have its way when act returns.
+func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 	incoming := make(chan os.Signal, 1)
 	NotifyEnd(incoming)
 	stopped := make(chan struct{})
@@ -28,7 +62,7 @@ func OnSignal(cleanup func()) (stop func()) {
 		case <-stopped:
 			signal.Stop(incoming)
 		case sig := <-incoming:
-			within(cleanupTime, cleanup)
+			act(incoming)
 			signal.Stop(incoming)
 			raise(sig)
 		}

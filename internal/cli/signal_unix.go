@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // endingSignals are what a person or a system ends a command with.
@@ -20,9 +21,14 @@ func surviveBrokenPipes() {
 	}
 }
 
-// raise sends the process a signal that OnSignal took away from it.
+// raise sends the process a signal that OnSignal took away from it, and gives it
+// time to end the process: another thread may be the one that receives it.
 func raise(sig os.Signal) {
-	if s, ok := sig.(syscall.Signal); ok {
-		_ = syscall.Kill(os.Getpid(), s)
+	if s, ok := sig.(syscall.Signal); ok && syscall.Kill(os.Getpid(), s) == nil {
+		time.Sleep(raiseTime)
 	}
 }
+
+// raiseTime is also how long a command that watches for the signal elsewhere is
+// held up.
+const raiseTime = 100 * time.Millisecond

@@ -28,6 +28,7 @@ type wire struct {
 // Ordinals of TPM 1.2. TPM Main Part 2, section 17.
 var ordinals = map[string]uint32{
 	"TakeOwnership": 0x0d, "UnBind": 0x1e, "CreateWrapKey": 0x1f, "Sign": 0x3c, "LoadKey2": 0x41, "GetRandom": 0x46,
+	"OwnerClear": 0x5b, "ForceClear": 0x5d, "PhysicalDisable": 0x70,
 }
 
 // wordWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on

@@ -26,6 +26,7 @@ const (
 	entitySRK       = 0x0004 // TPM_ET_SRK
 	tagDAInfo       = 0x0037 // TPM_TAG_DA_INFO
 	tagDALimited    = 0x0038 // TPM_TAG_DA_INFO_LIMITED
+	actionSize      = 6      // TPM_DA_ACTION_TYPE: tag and actions
 	tagVersionInfo  = 0x0030 // TPM_TAG_CAP_VERSION_INFO
 	tagPermFlags    = 0x001f // TPM_TAG_PERMANENT_FLAGS
 	tagSTClearFlags = 0x0020 // TPM_TAG_STCLEAR_FLAGS
@@ -149,29 +150,33 @@ type DAInfo struct {
 
 // DictionaryAttack returns that state for the SRK; it costs no try. A TPM
 // without this capability answers TPM_BAD_MODE or TPM_BAD_PARAMETER.
+//
+//	tag(2) state(1) [currentCount(2) thresholdCount(2)] actionAtThreshold(6)
+//	[actionDependValue(4)] vendorDataSize(4) vendorData
 func (c *Conn) DictionaryAttack() (*DAInfo, error) {
 	cmd, data, err := c.getCapability(capDALogic, []byte{0, entitySRK})
 	if err != nil {
 		return nil, err
 	}
 	var (
-		d                        DAInfo
-		tag, actionTag           uint16
-		state                    uint8
-		actions, seconds, vendor uint32
+		d      DAInfo
+		tag    uint16
+		state  uint8
+		vendor uint32
 	)
 	s := cryptobyte.String(data)
-	if !s.ReadUint16(&tag) || !s.ReadUint8(&state) {
-		return nil, cmd.malformed("no TPM_DA_INFO")
+	ok := s.ReadUint16(&tag) && s.ReadUint8(&state)
+	d.Locked, d.Known = state != 0, tag == tagDAInfo
+	switch tag {
+	case tagDAInfo:
+		ok = ok && s.ReadUint16(&d.Count) && s.ReadUint16(&d.Threshold) && s.Skip(actionSize) && s.ReadUint32(&d.Seconds)
+	case tagDALimited:
+		ok = ok && s.Skip(actionSize)
+	default:
+		ok = false
 	}
-	d.Locked = state != 0
-	if tag == tagDALimited {
-		return &d, nil
+	if !ok || !s.ReadUint32(&vendor) || uint64(len(s)) != uint64(vendor) {
+		return nil, cmd.malformed("%d bytes are no TPM_DA_INFO", len(data))
 	}
-	if tag != tagDAInfo || !s.ReadUint16(&d.Count) || !s.ReadUint16(&d.Threshold) ||
-		!s.ReadUint16(&actionTag) || !s.ReadUint32(&actions) || !s.ReadUint32(&seconds) || !s.ReadUint32(&vendor) {
-		return nil, cmd.malformed("no TPM_DA_INFO")
-	}
-	d.Known, d.Seconds = true, seconds
 	return &d, nil
 }

@@ -98,6 +98,35 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TPM Main Part 2, sections 21.7 (TPM_DA_INFO) and 21.8 (TPM_DA_INFO_LIMITED).
+func TestDictionaryAttackReplies(t *testing.T) {
+	full := []byte{0, 0x37, 1, 0, 3, 0, 5, 0, 0x39, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0, 0, 2, 7, 7}
+	limited := []byte{0, 0x38, 1, 0, 0x39, 0, 0, 0, 1, 0, 0, 0, 0}
+	read := func(info []byte) (*tpm12.DAInfo, error) {
+		size := len(info)
+		return tpm12.New(canned(reply(0xc4, 14+size, 0, append([]byte{0, 0, 0, byte(size)}, info...)...))).DictionaryAttack()
+	}
+	if d, err := read(full); err != nil || *d != (tpm12.DAInfo{Locked: true, Known: true, Count: 3, Threshold: 5, Seconds: 60}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d, err := read(limited); err != nil || *d != (tpm12.DAInfo{Locked: true}) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	for _, whole := range [][]byte{full, limited} {
+		for n := range whole {
+			if d, err := read(whole[:n]); err == nil {
+				t.Errorf("%d of %d bytes: %+v", n, len(whole), d)
+			}
+		}
+		if d, err := read(append(whole[:len(whole):len(whole)], 0)); err == nil {
+			t.Errorf("trailing byte: %+v", d)
+		}
+	}
+	if d, err := read(append([]byte{0, 0x39}, full[2:]...)); err == nil {
+		t.Errorf("another tag: %+v", d)
+	}
+}
+
 func TestResultCodeNames(t *testing.T) {
 	for code, want := range map[tpm12.ResultCode]string{
 		1: "TPM_AUTHFAIL (0x1)", 0x803: "TPM_DEFEND_LOCK_RUNNING (0x803)",

@@ -8,6 +8,7 @@ type ResultCode uint32
 
 // Result codes that callers decide on.
 const (
+	Success           ResultCode = 0x00  // TPM_SUCCESS, which is no error
 	AuthFail          ResultCode = 0x01  // TPM_AUTHFAIL
 	BadParameter      ResultCode = 0x03  // TPM_BAD_PARAMETER
 	ClearDisabled     ResultCode = 0x05  // TPM_CLEAR_DISABLED
@@ -77,6 +78,7 @@ const vendorCode = 0x400
 
 // resultNames are the names of TPM Main Part 2, section 16.
 var resultNames = map[ResultCode]string{
+	0x000: "TPM_SUCCESS",
 	0x001: "TPM_AUTHFAIL",
 	0x002: "TPM_BADINDEX",
 	0x003: "TPM_BAD_PARAMETER",

@@ -11,6 +11,9 @@ import (
 var (
 	// ErrNoTPM: there is no TPM under this name, or what is there is none.
 	ErrNoTPM = errors.New("no TPM")
+	// ErrNoDevice: no TPM was named, and this machine has no device of one. It is
+	// an ErrNoTPM.
+	ErrNoDevice = fmt.Errorf("%w", ErrNoTPM)
 	// ErrPermission: the TPM is there, this user may not open it.
 	ErrPermission = errors.New("no permission")
 	// ErrBusy: another program is using the TPM and does not let go of it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // whoHolds says which process has a device open, as far as /proc tells this
@@ -25,7 +26,7 @@ func holderText(name string, holders []Process) string {
 }
 
 // Holders returns the processes that have a device open, as far as this user may
-// see, by the links under /proc.
+// see, by the links under /proc. Their names have no control characters.
 func (k Kernel) Holders(name string) []Process {
 	if real, err := filepath.EvalSymlinks(k.path(name)); err == nil {
 		name = strings.TrimPrefix(real, filepath.Clean(k.Root))
@@ -48,7 +49,22 @@ func (k Kernel) Holders(name string) []Process {
 			continue
 		}
 		comm, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		holders = append(holders, Process{PID: pid, Name: strings.TrimSpace(string(comm))})
+		holders = append(holders, Process{PID: pid, Name: harmless(strings.TrimSpace(string(comm)))})
 	}
 	return holders
+}
+
+// harmless is a name that a program gave itself, for messages: what a terminal
+// would obey becomes its escape.
+func harmless(name string) string {
+	var b strings.Builder
+	for _, r := range name {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }

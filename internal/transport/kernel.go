@@ -58,20 +58,52 @@ func (k Kernel) Nodes() []*Node {
 }
 
 // Node returns the TPM whose device a name of [Open] is, nil for a name of another
-// form and for what the kernel does not know.
+// form and for what the kernel does not know. Which TPM it is its number tells,
+// wherever the device lies; under a Root, where devices are files, its name.
 func (k Kernel) Node(name string) *Node {
 	if !strings.ContainsAny(name, "/") || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "emulator:") {
 		return nil
 	}
+	if k.Root == "" {
+		return k.numbered(deviceNumber(name))
+	}
+	return k.named(name)
+}
+
+// numbered returns the TPM whose device, or whose resource manager's, has this
+// number, "10:224".
+func (k Kernel) numbered(number string) *Node {
+	if number == "" {
+		return nil
+	}
+	for _, pattern := range []string{"sys/class/tpm/tpm[0-9]*/dev", "sys/class/tpmrm/tpmrm[0-9]*/dev"} {
+		paths, _ := filepath.Glob(k.path(pattern))
+		for _, path := range paths {
+			if readAttribute(path) != number {
+				continue
+			}
+			return k.known(filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return nil
+}
+
+// named returns the TPM whose device is called as this path's file.
+func (k Kernel) named(name string) *Node {
 	if real, err := filepath.EvalSymlinks(k.path(name)); err == nil {
 		name = real
 	}
 	base := filepath.Base(name)
-	if number, ok := strings.CutPrefix(base, "tpmrm"); ok {
-		base = "tpm" + number
-	}
 	if !strings.HasPrefix(base, "tpm") {
 		return nil
+	}
+	return k.known(base)
+}
+
+// known returns the TPM of a device, "tpm0", or of its resource manager, "tpmrm0".
+func (k Kernel) known(base string) *Node {
+	if number, ok := strings.CutPrefix(base, "tpmrm"); ok {
+		base = "tpm" + number
 	}
 	if _, err := os.Stat(k.path("sys/class/tpm", base)); err != nil {
 		return nil

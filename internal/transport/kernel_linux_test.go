@@ -115,6 +115,55 @@ func TestKernelNode(t *testing.T) {
 	}
 }
 
+// A device is known by its number, not by what its path ends in.
+func TestKernelNodeByNumber(t *testing.T) {
+	k := fakeKernel(t, map[string]string{
+		"sys/class/tpm/tpm0/dev": "10:224\n", "sys/class/tpm/tpm1/dev": "251:1\n",
+		"sys/class/tpmrm/tpmrm1/dev": "253:65537\n",
+	})
+	for number, want := range map[string]string{"10:224": "/dev/tpm0", "251:1": "/dev/tpm1", "253:65537": "/dev/tpm1", "10:22": "", "": ""} {
+		got := ""
+		if n := k.numbered(number); n != nil {
+			got = n.Device
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", number, got, want)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "tpm0")
+	if err := os.Symlink("/dev/null", link); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/dev/null": "1:3", link: "1:3", "/dev/tty": "5:0", k.Root: "", "/nowhere": ""} {
+		if got := deviceNumber(path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	if n := (Kernel{}).Node(link); n != nil {
+		t.Errorf("%s is %s", link, n.Device)
+	}
+}
+
+// What programs and chips write does not reach a terminal.
+func TestKernelNamesAreHarmless(t *testing.T) {
+	k := fakeKernel(t, map[string]string{
+		"sys/class/tpm/tpm0/device/caps": "Manufacturer: 0x491b5d58\n",
+		"dev/tpm0":                       "",
+		"proc/77/comm":                   "\x1b[2Jé\n\u202e\n",
+		"proc/77/fd/3":                   "->/dev/tpm0",
+	})
+	n := k.Nodes()[0]
+	if got := n.HeldBy[0].Name; got != `\x1b[2Jé\n\u202e` {
+		t.Errorf("%q", got)
+	}
+	if got := n.State().Vendor; got != "I]X" {
+		t.Errorf("%q", got)
+	}
+	if got := holderText("/dev/tpm0", n.HeldBy); strings.ContainsRune(got, '\x1b') {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWhyNone(t *testing.T) {
 	for want, files := range map[string]map[string]string{
 		"/dev/tpm0 is missing":      {"sys/class/tpm/tpm0/dev": "10:224"},
@@ -147,6 +196,12 @@ func TestPPI(t *testing.T) {
 	}
 	if asked, err := p.Ask(RequestClear); err == nil || asked != 0 || !strings.Contains(err.Error(), "the firmware takes no request for it (") {
 		t.Errorf("%v, %v", asked, err)
+	}
+	if got := p.Withdrawal(); got != "echo 0 > "+filepath.Join(k.Root, "sys/class/tpm/tpm0/ppi/request") {
+		t.Error(got)
+	}
+	if !RequestEnableClearEnable.Clears() || RequestEnable.Clears() {
+		t.Error("which requests clear?")
 	}
 	if k.Nodes()[2].PPI.Pending != 0 { // of an old kernel, and unreadable
 		t.Error("a request where none can be read")

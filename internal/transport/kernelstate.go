@@ -12,8 +12,11 @@ type NodeState struct {
 	Vendor   string // "IFX"
 	Firmware string // "3.17"
 	Enabled  *bool
-	Active   *bool
+	Active   *bool // since the last start, where the kernel tells the difference
 	Owned    *bool
+
+	RestartNeeded bool // active only from the next start on
+	UntilRestart  bool // active only until the next start
 }
 
 // State has the driver ask the TPM, which it does also while a program holds the
@@ -24,8 +27,10 @@ func (n *Node) State() *NodeState {
 		Active:  truth(attribute(n.dir, "device/active", "active")),
 		Owned:   truth(attribute(n.dir, "device/owned", "owned")),
 	}
-	if now := truth(attribute(n.dir, "device/temp_deactivated", "temp_deactivated")); now != nil && *now && s.Active != nil {
-		*s.Active = false
+	if off := truth(attribute(n.dir, "device/temp_deactivated", "temp_deactivated")); off != nil && s.Active != nil {
+		next, now := *s.Active, !*off
+		s.RestartNeeded, s.UntilRestart = next && !now, now && !next
+		s.Active = &now
 	}
 	s.readCaps(attribute(n.dir, "device/caps", "caps"))
 	return s
@@ -60,11 +65,17 @@ func (s *NodeState) readCaps(text string) {
 	}
 }
 
-// fourLetters reads a vendor's number as its letters.
+// fourLetters reads a vendor's number as its letters, without what is none.
 func fourLetters(number string) string {
 	raw, err := hex.DecodeString(strings.TrimPrefix(number, "0x"))
 	if err != nil {
 		return ""
 	}
-	return strings.TrimFunc(string(raw), func(r rune) bool { return r <= ' ' || r > '~' })
+	var letters []byte
+	for _, b := range raw {
+		if b > ' ' && b <= '~' {
+			letters = append(letters, b)
+		}
+	}
+	return string(letters)
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // nodeLink is an open character device of the kernel's TPM driver: one write
@@ -79,7 +81,7 @@ func checkNode(doing, name string, info fs.FileInfo) error {
 	case mode&fs.ModeCharDevice == 0 || !ok:
 		return failure(doing, name, ErrNoTPM, "this is %s, not the device of a TPM; give %s", kindOf(mode), nameForms)
 	}
-	switch class := deviceClass(uint64(stat.Rdev)); class {
+	switch class := deviceClass(numberOf(stat)); class {
 	case "", "tpm", "tpmrm", "cuse":
 		return nil
 	default:
@@ -107,14 +109,31 @@ func kindOf(mode fs.FileMode) string {
 
 // deviceClass is what the kernel calls a kind of device ("tpm", "tty", "mem"),
 // empty where /sys does not know it.
-func deviceClass(rdev uint64) string {
-	major := rdev>>8&0xFFF | rdev>>32&^0xFFF
-	minor := rdev&0xFF | rdev>>12&^0xFF
-	link, err := os.Readlink(fmt.Sprintf("/sys/dev/char/%d:%d/subsystem", major, uint32(minor)))
+func deviceClass(number string) string {
+	link, err := os.Readlink("/sys/dev/char/" + number + "/subsystem")
 	if err != nil {
 		return ""
 	}
 	return filepath.Base(link)
+}
+
+// numberOf is a device's number as the kernel writes it: "10:224".
+func numberOf(stat *syscall.Stat_t) string {
+	rdev := uint64(stat.Rdev)
+	return fmt.Sprintf("%d:%d", unix.Major(rdev), unix.Minor(rdev))
+}
+
+// deviceNumber is numberOf a character device, empty for anything else.
+func deviceNumber(path string) string {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode()&fs.ModeCharDevice == 0 {
+		return ""
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return numberOf(stat)
 }
 
 // nodeError explains why a device cannot be opened; info is nil when there is

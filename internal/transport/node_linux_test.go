@@ -210,3 +210,18 @@ func TestOpenUnnamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Only a machine without any device has none: one that is unusable says why itself.
+func TestNoDevice(t *testing.T) {
+	t.Setenv(EnvName, "")
+	o := opener{waits: defaultWaits(), devices: t.TempDir()}
+	if _, err := o.open(""); !errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(o.devices, "tpm0"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.open(""); errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
+		t.Error(err)
+	}
+}

@@ -92,7 +92,7 @@ func (o opener) firstDevice() (string, error) {
 			return found[0], nil
 		}
 	}
-	return "", failure("open TPM", "", ErrNoTPM, "this machine has no %s/tpm0: switch the TPM on in the firmware's "+
+	return "", failure("open TPM", "", ErrNoDevice, "this machine has no %s/tpm0: switch the TPM on in the firmware's "+
 		"settings and see that its driver is loaded (dmesg | grep -i tpm), or name another one: %s; "+
 		"emulator is for trying out and protects nothing", o.devices, nameForms)
 }

@@ -42,6 +42,11 @@ var requestTexts = map[Request]string{
 	RequestEnableClearEnable:        "clear the TPM, then enable and activate it",
 }
 
+// Clears reports whether keys are lost with it.
+func (r Request) Clears() bool {
+	return r == RequestClear || r == RequestClearEnableActivate || r == RequestEnableClearEnable
+}
+
 // String says what is requested.
 func (r Request) String() string {
 	if text, ok := requestTexts[r]; ok {
@@ -69,7 +74,8 @@ func readPPI(dirs ...string) *PPI {
 			continue
 		}
 		p := &PPI{dir: dir, Version: attribute(dir, "version")}
-		if n, err := strconv.Atoi(attribute(dir, "request")); err == nil {
+		pending, _, _ := strings.Cut(attribute(dir, "request"), " ") // a parameter may follow
+		if n, err := strconv.Atoi(pending); err == nil {
 			p.Pending = Request(n)
 		}
 		last, answer, _ := strings.Cut(attribute(dir, "response"), " ")
@@ -94,7 +100,12 @@ func (p *PPI) Restart() string {
 	return "restart the machine"
 }
 
-// Ask files the first of these requests that the firmware takes, and returns it.
+// Withdrawal says how to take back a request before the next start: operation 0 is
+// none. Linux, Documentation/ABI/testing/sysfs-driver-ppi.
+func (p *PPI) Withdrawal() string { return "echo 0 > " + filepath.Join(p.dir, "request") }
+
+// Ask files the first of these requests that the firmware takes, in place of the
+// one that is Pending, and returns it.
 // Without any, its error is the last refusal; ErrPermission says that this user
 // may not ask.
 func (p *PPI) Ask(requests ...Request) (Request, error) {

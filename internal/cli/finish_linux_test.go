@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Ctrl-D sends what was typed, and is no Enter.
+func TestConfirmEndsWithEnter(t *testing.T) {
+	for keys, want := range map[string]int{"yes\n": 0, "yes\x04\x04": 1, "\x04": 1} {
+		p := startOnPTY(t, demoCommand(t, "-confirm", "word"))
+		p.expect("Type yes to go on: $")
+		p.send(keys)
+		if signal, exit := waitSignal(t, p.cmd); signal != 0 || exit != want {
+			t.Errorf("%q: signal %v, exit status %d: %q", keys, signal, exit, p.text())
+		}
+	}
+}
+
+// What must not be cut short is waited for, and a second signal does not wait.
+func TestFinishOnSignal(t *testing.T) {
+	p := startOnPTY(t, demoCommand(t, "-finish", "3000", "word"))
+	p.expect("busy")
+	p.send("\x03")
+	p.expect("demo: note: finishing")
+	if signal, _ := waitSignal(t, p.cmd); signal != syscall.SIGINT || !strings.Contains(p.text(), "finished") {
+		t.Errorf("ended with signal %v: %q", signal, p.text())
+	}
+	p = startOnPTY(t, demoCommand(t, "-finish", "60000", "word"))
+	p.expect("busy")
+	p.send("\x03")
+	p.expect("demo: note: finishing")
+	p.send("\x03")
+	p.expect("demo: note: not finished")
+	if signal, _ := waitSignal(t, p.cmd); signal != syscall.SIGINT {
+		t.Errorf("ended with signal %v: %q", signal, p.text())
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// changeTPM opens a TPM and changes its state, which a signal does not cut short:
+// physical presence would stay asserted.
+func changeTPM(env *cli.Env, name string, change func(*tpmkey.TPM) error) error {
+	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
+		defer finishOnSignal(env, tpm)()
+		if s, err := tpm.Status(); err == nil { // else change says why
+			notePresence(env, s)
+		}
+		return unsure(change(tpm))
+	})
+}
+
+// notePresence warns of physical presence that somebody, or a program that was
+// killed, left asserted. It is not this program's to take back.
+func notePresence(env *cli.Env, s *tpmkey.Status) {
+	if s.Presence.Asserted && !s.Presence.Locked {
+		env.Notef("physical presence is asserted, so any program may enable, disable or clear this TPM; a restart ends it: %s", restartText(s.Name, s.Emulator))
+	}
+}
+
+// unsureText is for a command whose answer never came.
+const unsureText = "it may have been carried out all the same: look with tpmctl status"
+
+// unsure says of a lost connection what it means for a command that changes the
+// TPM's state.
+func unsure(err error) error {
+	if errors.Is(err, tpmkey.ErrGone) {
+		return cli.WithHint(err, unsureText)
+	}
+	return err
+}
+
+// finishOnSignal lets a signal end the program only when the TPM's command under
+// way is over, so that physical presence does not stay asserted.
+func finishOnSignal(env *cli.Env, tpm *tpmkey.TPM) (stop func()) {
+	return env.FinishOnSignal(func() { tpm.Close() },
+		"finishing what the TPM is doing; "+unsureText+"; a second signal ends this at once",
+		"ended before the TPM was done: physical presence may stay asserted until its next start; "+unsureText)
+}
+
+// abandonOnSignal lets a signal end the program at once, and says so where a
+// command of the TPM's is under way.
+func abandonOnSignal(env *cli.Env, tpm *tpmkey.TPM) (stop func()) {
+	const soon = 100 * time.Millisecond
+	return cli.OnSignal(func() {
+		idle := make(chan struct{})
+		go func() {
+			defer close(idle)
+			tpm.Close()
+		}()
+		select {
+		case <-idle:
+		case <-time.After(soon):
+			env.NoteNow("ended before the TPM was done: " + unsureText)
+		}
+	})
+}

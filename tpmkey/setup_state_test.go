@@ -1,0 +1,101 @@
+package tpmkey_test
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// A TPM that will be deactivated works until it starts anew.
+func TestUntilRestart(t *testing.T) {
+	tpm, _, _ := tapState(t, tpmtest.Fresh)
+	if changed, err := tpm.Deactivate(); err != nil || !changed {
+		t.Fatal(changed, err)
+	}
+	if s, err := tpm.Status(); err != nil || !s.Active || !s.UntilRestart || s.RestartNeeded {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := tpm.TakeOwnership(tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+		t.Error(changed, err)
+	}
+}
+
+// What Clear refuses without a secret, CheckClear refuses, too, and clears nothing.
+func TestCheckClear(t *testing.T) {
+	tpm, _, _ := tapState(t, tpmtest.WellKnown)
+	owner := tpmkey.OwnerSecret(never(t))
+	for _, by := range []tpmkey.Authority{owner, tpmkey.PhysicalPresence()} {
+		if err := tpm.CheckClear(by); err != nil {
+			t.Error(err)
+		}
+	}
+	if s, err := tpm.Status(); err != nil || !s.Owned {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if _, err := tpm.Disable(tpmkey.PhysicalPresence()); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, tpm.CheckClear(owner), tpmkey.ErrDisabled, "clear the TPM")
+}
+
+// A TPM that does not tell for the moment whether it is locked is tried no secret
+// on; one that never tells is.
+func TestLockoutUnknown(t *testing.T) {
+	const getCapability, areaAt, capDALogic = 0x65, 13, 0x19
+	for code, tried := range map[tpm12.ResultCode]bool{
+		tpm12.Retry: false, tpm12.NeedsSelfTest: false, tpm12.DoingSelfTest: false, tpm12.DefendLockRunning: false,
+		tpm12.BadMode: true, tpm12.BadParameter: true,
+	} {
+		tpm, _, tap := tapState(t, tpmtest.WellKnown)
+		tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+			if cmd[9] == getCapability && cmd[areaAt] == capDALogic {
+				return binary.BigEndian.AppendUint32([]byte{0, 0xc4, 0, 0, 0, 10}, uint32(code)), nil
+			}
+			return rsp, err
+		}
+		asked := false
+		_, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+			asked = true
+			return tpmkey.WellKnown(), nil
+		})))
+		if asked != tried || tried != (err == nil) {
+			t.Errorf("%v: asked %v, %v", code, asked, err)
+		}
+		if code == tpm12.DefendLockRunning {
+			wantError(t, err, tpmkey.ErrLockedOut)
+		}
+	}
+}
+
+func TestOpenDuringSelfTest(t *testing.T) {
+	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Fresh).Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap := tpmtest.NewTap(dev)
+	busy := true
+	tap.After = func(_ int, _, rsp []byte, err error) ([]byte, error) {
+		if busy {
+			return []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 8, 2}, nil
+		}
+		return rsp, err
+	}
+	tpm, err := tpmkey.OpenTransport(tap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tpm.Close()
+	_, err = tpm.Status()
+	wantError(t, err, tpm12.DoingSelfTest, "testing itself")
+	busy = false
+	if s, err := tpm.Status(); err != nil || s.Lockout == nil || !s.Lockout.Known {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -17,6 +17,9 @@ TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsduti
 # What the machines of vm/ are made of, and have in them besides a kernel.
 VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
+# So many machines at a time.
+VM_JOBS ?= 2
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: build demo test vm-test docs check fuzz install clean demo-needs test-needs vm-needs
@@ -36,7 +39,7 @@ test: test-needs build
 vm-test: export VM_KERNEL := $(VM_KERNEL)
 vm-test: vm-needs
 	@mkdir -p bin/vm
-	$(GO) run -buildvcs=false ./vm -docs docs -transcripts bin/vm vm/scenarios/*.sh
+	$(GO) run -buildvcs=false ./vm -jobs $(VM_JOBS) -docs docs -transcripts bin/vm vm/scenarios/*.sh
 	@echo "what the machines printed is in bin/vm"
 
 docs: vm-needs

@@ -19,7 +19,7 @@ func explain(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	code, ok := parseCode(operands[0])
-	name, advice := tpmkey.ExplainCode(code)
+	name, advice := tpmkey.ExplainTPM12(code)
 	if !ok || name == "" {
 		return cli.WithHint(fmt.Errorf("%q is no error code of a TPM 1.2 that has a name", operands[0]),
 			"codes with the bit 0x400 are the maker's own; others come from the kernel or a library, not from the TPM")
@@ -42,9 +42,9 @@ func parseCode(text string) (uint32, bool) {
 		return uint32(n), true
 	}
 	want := "TPM_" + strings.TrimPrefix(strings.TrimPrefix(upper, "TPM_"), "E_")
-	codes := tpmkey.ResultCodes()
+	codes := tpmkey.TPM12ResultCodes()
 	i := slices.IndexFunc(codes, func(code uint32) bool {
-		name, _ := tpmkey.ExplainCode(code)
+		name, _ := tpmkey.ExplainTPM12(code)
 		return name == want
 	})
 	if i < 0 {

@@ -18,7 +18,7 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
-		changed, err := tpm.ResetLockout(owner.Secret())
+		changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(owner.Secret()))
 		switch {
 		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 			return cli.WithHint(err, "the TPM looks at the next try only after the lock for wrong secrets has ended: wait until tpmctl status shows none, "+

@@ -2,17 +2,17 @@ package tpmkey
 
 import "maclef/internal/tpm12"
 
-// ExplainCode says what a TPM 1.2's result code is called and, for those that
+// ExplainTPM12 says what a TPM 1.2's result code is called and, for those that
 // people meet, what it comes from and what to do. Both are empty for what is no
 // code of TPM Main Part 2, section 16 (Return codes); codes with bit 0x400 are
 // each maker's own.
-func ExplainCode(code uint32) (name, advice string) {
+func ExplainTPM12(code uint32) (name, advice string) {
 	c := tpm12.ResultCode(code)
 	return c.Name(), adviceFor(c)
 }
 
-// ResultCodes returns the codes that ExplainCode knows a name for, in no order.
-func ResultCodes() []uint32 { return tpm12.ResultCodes() }
+// TPM12ResultCodes returns the codes that ExplainTPM12 knows a name for, in no order.
+func TPM12ResultCodes() []uint32 { return tpm12.ResultCodes() }
 
 // adviceFor returns cause and cure of a result code, "" where there is nothing to
 // say that its name does not.

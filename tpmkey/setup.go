@@ -129,10 +129,14 @@ func (t *TPM) clearing() *setting {
 // as far as the TPM tells.
 //
 // Errors: ErrWrongOwnerSecret, after which the TPM may refuse the right secret,
-// too, until the lockout is over; ErrNotOwned; ErrDisabled. TPM Main Part 3,
+// too, until the lockout is over; ErrNotOwned; ErrDisabled; ErrNotSupported for
+// physical presence, which a TPM 1.2 does not take for it. TPM Main Part 3,
 // section 9.3 (TPM_ResetLockValue).
-func (t *TPM) ResetLockout(owner Secret) (changed bool, err error) {
+func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	const doing = "reset the lockout"
+	if by.presence {
+		return false, fmt.Errorf("%s: %w: it takes the owner's secret", doing, ErrNotSupported)
+	}
 	var nothing bool
 	err = t.turn(func() error {
 		s, err := t.chip.setupState()
@@ -150,12 +154,12 @@ func (t *TPM) ResetLockout(owner Secret) (changed bool, err error) {
 	if err != nil || nothing {
 		return false, doingError(doing, err)
 	}
-	auth, err := owner.resolve("the owner's secret")
+	auth, err := by.resolve()
 	if err != nil {
 		return false, doingError(doing, err)
 	}
 	defer clear(auth[:])
-	err = t.turn(func() error { return t.chip.resetLockout(&auth) })
+	err = t.turn(func() error { return t.chip.resetLockout(auth) })
 	return err == nil, doingError(doing, err)
 }
 

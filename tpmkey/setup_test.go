@@ -53,7 +53,7 @@ func TestSetupAsksLate(t *testing.T) {
 	if changed, err := tpm.Enable(tpmkey.OwnerSecret(never(t))); err != nil || changed {
 		t.Error(changed, err)
 	}
-	if changed, err := tpm.ResetLockout(never(t)); err != nil || changed {
+	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(never(t))); err != nil || changed {
 		t.Error(changed, err)
 	}
 	if changed, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
@@ -64,7 +64,7 @@ func TestSetupAsksLate(t *testing.T) {
 	}
 	_, err := tpm.Enable(tpmkey.OwnerSecret(never(t)))
 	wantError(t, err, tpmkey.ErrNotOwned)
-	_, err = tpm.ResetLockout(never(t))
+	_, err = tpm.ResetLockout(tpmkey.OwnerSecret(never(t)))
 	wantError(t, err, tpmkey.ErrDisabled)
 }
 
@@ -80,7 +80,7 @@ func TestSetupInALockout(t *testing.T) {
 	wantError(t, err, tpmkey.ErrLockedOut, "no secret was tried", "wait")
 	_, err = tpm.Clear(tpmkey.OwnerSecret(never(t)))
 	wantError(t, err, tpmkey.ErrLockedOut)
-	if changed, err := tpm.ResetLockout(tpmkey.WellKnown()); err != nil || !changed {
+	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
 	if info, err := conn.DictionaryAttack(); err != nil || info.Count != 0 || info.Locked {
@@ -190,10 +190,10 @@ func TestSetupOfTPM20(t *testing.T) {
 }
 
 func TestEveryCodeHasAName(t *testing.T) {
-	codes := tpmkey.ResultCodes()
+	codes := tpmkey.TPM12ResultCodes()
 	explained := 0
 	for _, code := range codes {
-		name, advice := tpmkey.ExplainCode(code)
+		name, advice := tpmkey.ExplainTPM12(code)
 		if name == "" {
 			t.Errorf("%#x has no name", code)
 		}
@@ -204,7 +204,7 @@ func TestEveryCodeHasAName(t *testing.T) {
 	if len(codes) != 103 || explained < 40 { // TPM Main Part 2, section 16
 		t.Errorf("%d codes, %d explained", len(codes), explained)
 	}
-	if name, advice := tpmkey.ExplainCode(0x463); name != "" || advice != "" {
+	if name, advice := tpmkey.ExplainTPM12(0x463); name != "" || advice != "" {
 		t.Error(name, advice)
 	}
 }

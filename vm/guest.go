@@ -24,11 +24,7 @@ func guestScript(s *step) string {
 	for i, c := range s.chunks {
 		switch c.kind {
 		case command:
-			result := "works"
-			if c.fails {
-				result = "fails"
-			}
-			fmt.Fprintf(&b, "begin %d\n{\n%s\n} >/tmp/.out 2>&1\nfinish %d $? %s %d\n", i, shellText(c), i, result, c.line)
+			fmt.Fprintf(&b, "begin %d\n{\n%s\n} >/tmp/.out 2>&1\nfinish %d $? %s %d\n", i, shellText(c), i, c.result, c.line)
 		case check:
 			if ownCheck(c.text) {
 				fmt.Fprintf(&b, "LINE=%d\n%s\n", c.line, c.text)

@@ -20,6 +20,7 @@ import (
 //	#> text                   what somebody types when the next command asks
 //	command                   must succeed
 //	! command                 must fail, and not with 2, the status of a wrong command line
+//	!2 command                must fail with 2
 //	expect REGEXP             must stand in the last command's output
 //	reject REGEXP             must not
 //	await SECONDS COMMAND     waits until the command succeeds
@@ -43,7 +44,7 @@ type chunk struct {
 	kind   chunkKind
 	line   int
 	text   string
-	fails  bool // a command that has to
+	result string // of a command: "works", "fails" or "misused"
 	typed  []string
 	output string // of a command, once it ran
 }
@@ -178,11 +179,13 @@ func parseStep(line string) (*step, error) {
 // parseCommand takes as many lines as make a complete command, and returns how
 // many more than one they are.
 func parseCommand(lines []string) (*chunk, int, error) {
-	c := &chunk{kind: command}
+	c := &chunk{kind: command, result: "works"}
 	first := lines[0]
 	switch word, rest, _ := strings.Cut(first, " "); word {
 	case "!":
-		c.fails, first = true, rest
+		c.result, first = "fails", rest
+	case "!2":
+		c.result, first = "misused", rest
 	case "quiet":
 		c.kind, first = check, rest
 	case "expect", "reject", "await":

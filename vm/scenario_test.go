@@ -63,7 +63,7 @@ func TestParseScenario(t *testing.T) {
 			t.Errorf("chunk %d: kind %d, line %d, %q; want %+v", i, c.kind, c.line, c.text, w)
 		}
 	}
-	if !got[2].fails || got[1].fails || len(got[7].typed) != 1 {
+	if got[2].result != "fails" || got[1].result != "works" || len(got[7].typed) != 1 {
 		t.Errorf("fails and typed: %+v", got)
 	}
 }

@@ -91,7 +91,6 @@ reject lettre
 ! grep -r bonjour /secret
 
 # With it there is.
-await 20 sh -c '! pidof ecryptmount'
 ecryptmount -srk-pass pass: -key-pass file:motdepasse -fork /secret
 cat /secret/lettre.txt
 expect '^bonjour$'

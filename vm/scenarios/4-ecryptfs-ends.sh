@@ -33,6 +33,12 @@ expect '^bonjour$'
 ! ecryptmount -key secrete -key-pass pass:faux -fork /b /mnt/b
 expect 'wrong key secret'
 ! grep ' /mnt/b ' /proc/mounts
+# In the background a secret of the command line is not to be seen.
+quiet ecryptmount -key secrete -key-pass pass:motdepasse -fork /b /mnt/b
+tr '\0' ' ' </proc/$(pidof ecryptmount)/cmdline
+expect '^ecryptmount -key secrete'
+reject motdepasse
+umount /mnt/b
 # The secret is asked for before the command goes to the background.
 typing 'ecryptmount -key secrete -fork /b /mnt/b' motdepasse
 expect 'Secret of secrete'

@@ -53,6 +53,44 @@ await 10 sh -c '! pidof ecryptmount'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 
+# Mounted in other places, too: it goes from all of them.
+quiet mkdir /b
+quiet ecryptmount -key maclef -fork /secret
+mount --bind /secret /b
+kill -9 $(pidof ecryptmount)
+await 5 sh -c '! pidof ecryptmount'
+ecryptmount -key maclef -fork /secret
+expect '/b, /secret was still mounted by an ecryptmount that was killed; it is unmounted now'
+! grep ' /b ' /proc/mounts
+
+# Detached while a file was open, then killed: nothing new is mounted over it.
+exec 5< /secret/1
+umount -l /secret
+kill -9 $(pidof ecryptmount)
+await 5 sh -c '! pidof ecryptmount'
+! ecryptmount -key maclef -fork /secret
+expect 'in use although it is not mounted here'
+exec 5<&-
+ecryptmount -key maclef -fork /secret
+quiet cat /secret/again /secret/more
+umount /secret
+
+# Mounted on another directory.
+quiet mkdir /m1 /m2
+quiet ecryptmount -key maclef -fork /secret /m1
+exec 5< /m1/1
+kill -9 $(pidof ecryptmount)
+await 5 sh -c '! pidof ecryptmount'
+! ecryptmount -key maclef -fork /secret /m2
+expect '/secret is mounted on /m1 by an ecryptmount that was killed, and in use by'
+expect 'hint: have it answered for there: ecryptmount with the same flags and /secret /m1'
+exec 5<&-
+ecryptmount -key maclef -fork /secret /m2
+expect '/m1 was still mounted'
+quiet cat /m2/again
+umount /m2
+await 10 sh -c '! pidof ecryptmount'
+
 #@ boot
 ecryptmount -key maclef -fork /secret
 quiet cat /secret/again /secret/more

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"testing"
+
+	"maclef/internal/cli"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// What a file costs the TPM: nothing when it is new, and one command when it is
+// opened; two with a key that has a secret, for the session that proves it.
+func TestCost(t *testing.T) {
+	const files = 5
+	for key, each := range map[string]int{"maclef": 1, "oaep": 1, "auth": 2} {
+		t.Run(key, func(t *testing.T) {
+			swtpm := tpmtest.Start(t, tpmtest.Tutorial)
+			c := newTestChip(t, swtpm, key)
+			dev, err := transport.Open(swtpm.Socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tap := tpmtest.NewTap(dev)
+			if c.tpm, err = tpmkey.OpenTransport(tap); err != nil {
+				t.Fatal(err)
+			}
+			if c.key, err = cli.LoadKey(c.tpm, key, c.file, c.o.srk, c.o.keyPass); err != nil {
+				t.Fatal(err)
+			}
+			tap.Reset()
+			wrapped, err := c.wrap([]byte("35 bytes, as the key of a file has."))
+			if n := len(tap.Exchanges()); err != nil || n != 0 {
+				t.Fatalf("wrapping: %d commands, %v", n, err)
+			}
+			for range files {
+				if _, err := c.unwrap(wrapped); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := len(tap.Exchanges()); n != files*each {
+				t.Errorf("unwrapping %d times: %d commands, want %d", files, n, files*each)
+			}
+		})
+	}
+}

@@ -14,17 +14,19 @@ import (
 // An ending is what is known of a directory that is to be unmounted.
 type ending struct {
 	*session
-	device  string // names the file system in the mount table, also where it is mounted elsewhere
-	asked   bool   // by a signal
-	waiting int    // how often it was looked for in vain since it was last seen mounted
+	devices map[string]bool // name the file systems in the mount table, also where they are mounted elsewhere
+	asked   bool            // by a signal
+	waiting int             // how often they were looked for in vain since they were last seen mounted
 }
 
 // await returns when the directory is unmounted, or nobody answers for it any
 // more.
 func (s *session) await(signals <-chan os.Signal, served <-chan struct{}) {
-	e := &ending{session: s}
-	if m := s.mounted(); m != nil {
-		e.device = m.Device
+	e := &ending{session: s, devices: make(map[string]bool)}
+	if all, err := s.leftovers(); err == nil {
+		for _, m := range all {
+			e.devices[m.Device] = true
+		}
 	}
 	stop := make(chan struct{})
 	defer close(stop)
@@ -55,7 +57,7 @@ func (s *session) await(signals <-chan os.Signal, served <-chan struct{}) {
 	}
 }
 
-// mounts are where the file system is mounted, the last one first, and the table
+// mounts are where the file systems are mounted, the last one first, and the table
 // that says so; known is false where that cannot be read.
 func (e *ending) mounts() (here, table []ecryptfs.Mount, known bool) {
 	table, err := readTable()
@@ -63,20 +65,20 @@ func (e *ending) mounts() (here, table []ecryptfs.Mount, known bool) {
 		return nil, nil, false
 	}
 	for _, m := range slices.Backward(table) {
-		if m.FSType == ecryptfs.FSType && m.Device == e.device {
+		if m.FSType == ecryptfs.FSType && e.devices[m.Device] {
 			here = append(here, m)
 		}
 	}
 	return here, table, true
 }
 
-// unmountAll unmounts the file system wherever it is mounted, and returns what the
+// unmountAll unmounts the file systems wherever it is mounted, and returns what the
 // last failure was.
 func (e *ending) unmountAll(flags int) (failed error) {
 	here, table, _ := e.mounts()
 	for _, m := range here {
 		var err error = unix.EBUSY // something else is mounted over it
-		if ecryptfs.MountAt(table, m.Point).Device == e.device {
+		if ecryptfs.MountAt(table, m.Point).Device == m.Device {
 			err = unmount(m.Point, flags)
 		}
 		if err != nil {
@@ -131,8 +133,8 @@ func (e *ending) over() bool {
 
 // unseen is how many users the kernel's module has that neither the mount table
 // nor processes with its device account for.
-func (e *ending) unseen(table []ecryptfs.Mount) int {
-	n := moduleUsers() - len(e.devices)
+func (s *session) unseen(table []ecryptfs.Mount) int {
+	n := moduleUsers() - len(s.devices)
 	if n > 0 {
 		n -= len(deviceHolders())
 	}

@@ -20,20 +20,26 @@ import (
 const readyVariable = "ECRYPTMOUNT_READY"
 
 // wantsFork reports whether -fork stands in args, and this is not the background
-// process yet.
+// process yet. It looks before the flags are parsed, which takes hold of the
+// descriptors of secrets (fd:3) that the background process is to have.
 func wantsFork(args []string) bool {
 	if os.Getenv(readyVariable) != "" {
 		return false
 	}
+	wants := false
 	for _, arg := range args {
-		switch arg {
-		case "--":
-			return false
-		case "-fork", "--fork", "-fork=true", "--fork=true":
-			return true
+		if arg == "--" {
+			break
+		}
+		name, value, given := strings.Cut(arg, "=")
+		if name == "-fork" || name == "--fork" {
+			wants = true
+			if given {
+				wants, _ = strconv.ParseBool(value) // what is no boolean is refused when it is parsed
+			}
 		}
 	}
-	return false
+	return wants
 }
 
 // startBackground runs the command again and returns when that has mounted the
@@ -51,9 +57,10 @@ func startBackground(args []string) (status int, err error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 		return 0, fmt.Errorf("start in the background: %w", err)
 	}
+	args, secrets := hideSecrets(args)
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), readyVariable+"="+strconv.Itoa(fd))
+	cmd.Env = append(append(os.Environ(), secrets...), readyVariable+"="+strconv.Itoa(fd))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("start in the background: %w", err)
@@ -71,15 +78,46 @@ func startBackground(args []string) (status int, err error) {
 	return status, nil
 }
 
+// secretVariable, and a number, are the environment variables of secrets that were
+// given as pass:TEXT.
+const secretVariable = "ECRYPTMOUNT_SECRET_"
+
+// hideSecrets moves secrets from the command line, which every user of the machine
+// can read for as long as the process lives, to the environment, which only root
+// can.
+func hideSecrets(args []string) (hidden, env []string) {
+	const form = "pass:"
+	for i, arg := range args {
+		before, value := "", arg
+		if name, v, ok := strings.Cut(arg, "="); ok && strings.HasSuffix(name, "-pass") {
+			before, value = name+"=", v
+		} else if i == 0 || !strings.HasSuffix(args[i-1], "-pass") {
+			hidden = append(hidden, arg)
+			continue
+		}
+		encoding := ""
+		if text, ok := strings.CutPrefix(value, "utf16:"); ok {
+			encoding, value = "utf16:", text
+		}
+		if text, ok := strings.CutPrefix(value, form); ok {
+			name := secretVariable + strconv.Itoa(len(env))
+			env = append(env, name+"="+text)
+			value = "env:" + name
+		}
+		hidden = append(hidden, before+encoding+value)
+	}
+	return hidden, env
+}
+
 // forward has the signals that end this process end the other one.
 func forward(to *os.Process) (stop func()) {
 	incoming := make(chan os.Signal, 4)
 	signal.Notify(incoming, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for sig := range incoming {
-			if sig != syscall.SIGINT { // the terminal sends that to both
-				_ = to.Signal(sig)
-			}
+			// A terminal sends SIGINT to both; then it arrives twice, which before
+			// the directory is mounted is once.
+			_ = to.Signal(sig)
 		}
 	}()
 	return func() {

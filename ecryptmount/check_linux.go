@@ -14,6 +14,7 @@ import (
 // check gets hold of kernel and TPM, and proves that what is in the directory can
 // be opened.
 func (s *session) check() (err error) {
+	s.guardPassthrough()
 	if s.module, err = loadModule(); err != nil {
 		return err
 	}
@@ -38,6 +39,22 @@ func (s *session) check() (err error) {
 	}
 	done()
 	return s.checkWait()
+}
+
+// guardPassthrough has a directory with passthrough mounted read-only, unless rw was
+// said. With passthrough the kernel gives the bytes of the lower file not only
+// where that is not encrypted, but wherever it has no key: a program would write
+// plain text into the middle of a file that is encrypted.
+func (s *session) guardPassthrough() {
+	if !s.settings.passthrough || s.o.mount.generic["ro"] {
+		return
+	}
+	if s.o.mount.writable {
+		s.env.Notef("with ecryptfs_passthrough, whoever writes to a file whose key the kernel does not get (another user; no ecryptmount) destroys it")
+		return
+	}
+	s.o.mount.setGeneric("ro")
+	s.env.Notef("%s is mounted read-only because of ecryptfs_passthrough; -o rw permits writing, see the help", s.point)
 }
 
 // openNames unwraps the passphrase for file names, or makes a new one; without
@@ -149,7 +166,7 @@ func (s *session) checkWait() error {
 		s.closeDevices()
 		err := s.module.reload()
 		if opened := s.openDevices(); opened != nil {
-			return opened
+			return errors.Join(opened, err)
 		}
 		if err == nil && !s.module.tooSlow(each) {
 			s.env.Notef("the TPM takes %.1f s to unwrap the key of a file; the module ecryptfs was loaded anew to wait for up to %v", each.Seconds(), s.module.wait)

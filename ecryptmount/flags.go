@@ -21,7 +21,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	fs.Args = []string{"DIR", "[MOUNTPOINT]"}
 	fs.Notes = usageNotes
 	fs.Example = "ecryptmount -key maclef /secret\n" +
-		"ecryptmount -key maclef -fork -o nosuid,nodev -user marie /srv/secret.crypt /srv/secret\n" +
+		"ecryptmount -key maclef -fork -user marie /srv/secret.crypt /srv/secret\n" +
 		"umount /secret"
 	o := new(options)
 	o.key = fs.Input("key", "maclef", "key `FILE`")
@@ -47,6 +47,14 @@ can be finished, but nothing else opened.
 DIR.ecryptmount, beside DIR, is made by the first mount: the settings, and the
 passphrase for file names, which only the TPM's key opens. Keep a copy of it and of
 the key file. Without it the files can still be read, but their names are lost.
+
+Files in DIR that are not encrypted are refused, or shown with -o
+ecryptfs_passthrough; then DIR is mounted read-only, unless -o rw is given, too: the
+kernel would let through the bytes of encrypted files as well whenever it does not
+get their keys, and what is written to those destroys them.
+
+A DIR that is not root's is mounted nosuid and nodev, unless -o suid or -o dev is
+given. What the file system below denies stays denied.
 
 The TPM is held while DIR is mounted, and one ecryptmount runs at a time. Each file
 that is opened, and not in the kernel's cache, costs one TPM command; a new file

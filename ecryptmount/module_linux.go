@@ -29,7 +29,7 @@ const defaultWait = 3 * time.Second
 // A module is the kernel's eCryptfs.
 type module struct {
 	wait  time.Duration // how long it waits for an answer
-	known bool          // whether that is more than its default
+	known bool          // whether somebody told it that, this program or the system's configuration
 }
 
 // loadModule sees to it that the kernel has eCryptfs.

@@ -21,12 +21,16 @@ type session struct {
 	o   *options
 
 	lower, point string // absolute, without symbolic links
-	users        []int  // whose requests are answered
-	file         *blob.Key
-	token        *ecryptfs.Token
-	settings     *settings
-	nameToken    *ecryptfs.Token // nil where names are not encrypted
-	newRecord    bool            // the record was made by this mount
+
+	lowerDir, pointDir *directory // the two, held until they are mounted; may be the same
+	beside             *directory // where the record is
+
+	users     []int // whose requests are answered
+	file      *blob.Key
+	token     *ecryptfs.Token
+	settings  *settings
+	nameToken *ecryptfs.Token // nil where names are not encrypted
+	newRecord bool            // the record was made by this mount
 
 	module  *module
 	devices []*ecryptfs.Device
@@ -45,10 +49,12 @@ func mount(env *cli.Env, o *options, back *background) (err error) {
 			s.say("error: %v", err)
 		}
 	}()
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // secrets and file keys belong in no core dump
 	closeInherited()
 	if os.Geteuid() != 0 {
 		return cli.WithHint(errors.New("only root may mount eCryptfs directories"), "run it with sudo, or as root")
 	}
+	defer s.release()
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -67,17 +73,13 @@ func mount(env *cli.Env, o *options, back *background) (err error) {
 	return s.serve(signals)
 }
 
-// say prints a line on standard error, or wherever messages go.
-func (s *session) say(format string, args ...any) {
-	fmt.Fprintf(s.env.Stderr, "ecryptmount: "+format+"\n", args...)
-}
-
 // prepare finds out what is wanted, as far as neither kernel nor TPM are needed.
 func (s *session) prepare() (err error) {
 	if err := s.resolvePaths(); err != nil {
 		return err
 	}
-	if s.users, err = s.o.users.ids(ownerOf(s.lower)); err != nil {
+	owner := int(s.lowerDir.stat.Uid)
+	if s.users, err = s.o.users.ids(owner); err != nil {
 		return err
 	}
 	if s.file, err = s.env.ReadKey(*s.o.key); err != nil {
@@ -90,62 +92,78 @@ func (s *session) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	if s.settings, err = settle(s.env, s.o, s.lower, *s.o.key, fingerprint); err != nil {
+	r, err := readRecord(s.beside, filepath.Base(s.lower)+recordSuffix, owner)
+	if err != nil {
+		return err
+	}
+	if s.settings, err = settle(s.env, s.o, s.lower, r, *s.o.key, fingerprint); err != nil {
 		return err
 	}
 	return checkKey(s.file, *s.o.key, s.settings)
 }
 
+// resolvePaths finds the directories, and holds on to them.
 func (s *session) resolvePaths() (err error) {
-	if s.lower, err = resolveDir(s.o.dir); err != nil {
+	if s.lowerDir, err = findDir(s.o.dir); err != nil {
 		return err
 	}
-	s.point = s.lower
+	s.pointDir = s.lowerDir
 	if s.o.point != "" {
-		if s.point, err = resolveDir(s.o.point); err != nil {
+		if s.pointDir, err = findDir(s.o.point); err != nil {
 			return err
 		}
 	}
-	if s.lower == "/" || s.point == "/" {
+	s.lower, s.point = s.lowerDir.path, s.pointDir.path
+	switch {
+	case s.lower == "/" || s.point == "/":
 		return errors.New("mount: / cannot be an eCryptfs directory; name another one")
-	}
-	if s.point != s.lower && strings.HasPrefix(s.point, s.lower+"/") {
+	case strings.HasPrefix(s.point, s.lower+"/"):
 		return fmt.Errorf("mount: %s is inside %s, which it would show", s.point, s.lower)
+	case strings.HasPrefix(s.lower, s.point+"/"):
+		return cli.WithHint(fmt.Errorf("mount: %s is inside %s, and nobody could get at it while that is mounted over", s.lower, s.point),
+			"put one beside the other, or mount DIR over itself")
+	}
+	if s.beside, err = openDir(filepath.Dir(s.lower)); err != nil {
+		return fmt.Errorf("mount %s: open the directory that it is in: %w", s.lower, err)
+	}
+	return s.releaseMounted()
+}
+
+// releaseMounted lets go of what a killed ecryptmount left mounted: it could not be
+// unmounted otherwise.
+func (s *session) releaseMounted() error {
+	for _, d := range []*directory{s.lowerDir, s.pointDir} {
+		if d.fd < 0 {
+			continue
+		}
+		st, err := d.statfs()
+		if err != nil {
+			return err
+		}
+		if st.Type == unix.ECRYPTFS_SUPER_MAGIC {
+			d.release()
+		}
 	}
 	return nil
 }
 
-// resolveDir is the path of a directory, as mount tables have it.
-func resolveDir(name string) (string, error) {
-	path, err := filepath.Abs(name)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
+// hold makes sure that the directories are where they were found.
+func (s *session) hold() error {
+	owner := s.lowerDir.stat.Uid
+	for _, d := range []*directory{s.lowerDir, s.pointDir, s.beside} {
+		if err := d.hold(); err != nil {
+			return fmt.Errorf("mount %s: %w", s.point, err)
+		}
 	}
-	if err != nil {
-		return "", cli.WithHint(fmt.Errorf("mount %s: %w", name, withoutPath(err)), "make the directory first: mkdir "+name)
+	if s.lowerDir.stat.Uid != owner { // who decided on the users whose requests are answered
+		return fmt.Errorf("mount %s: %s got another owner while the TPM was asked", s.point, s.lower)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("mount %s: %w", name, withoutPath(err))
-	}
-	if !info.IsDir() {
-		return "", fmt.Errorf("mount %s: it is not a directory", name)
-	}
-	return path, nil
+	return nil
 }
 
-func withoutPath(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err
+// release lets go of the directories.
+func (s *session) release() {
+	for _, d := range []*directory{s.lowerDir, s.pointDir, s.beside} {
+		d.release()
 	}
-	return err
-}
-
-func ownerOf(dir string) int {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return 0
-	}
-	return int(st.Uid)
 }

@@ -27,6 +27,7 @@ func prepareIn(t *testing.T, dir string, args ...string) (*session, error) {
 		t.Fatal(err)
 	}
 	s := &session{env: env, o: o, back: new(background)}
+	t.Cleanup(s.release)
 	return s, s.prepare()
 }
 
@@ -52,6 +53,7 @@ func TestPrepareRefused(t *testing.T) {
 		{"maclef", "mount maclef: it is not a directory", ""},
 		{"/", "/ cannot be an eCryptfs directory", ""},
 		{"secret secret/inside", "secret/inside is inside", ""},
+		{"secret/inside secret", "secret/inside is inside", "put one beside the other"},
 		{"-key nokey secret", "read nokey: no such file", "keygen nokey"},
 		{"-user nobody-at-all secret", "-user nobody-at-all: there is no such user", ""},
 		{"-key rsa512 secret", "rsa512 is too small a key: it encrypts 53 bytes, and the passphrase for file names has 64", "keygen rsa5122"},
@@ -129,36 +131,33 @@ func TestMountData(t *testing.T) {
 	if got := s.mountData(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := s.mountFlags(); got != 3 { // MS_RDONLY, MS_NOSUID
-		t.Errorf("flags %#x", got)
-	}
 }
 
-// A record is written once, and taken back where nothing was mounted with it.
-func TestRecordFile(t *testing.T) {
-	env := cli.NewEnv("ecryptmount", strings.NewReader(""), io.Discard, io.Discard)
-	path := filepath.Join(t.TempDir(), "secret.ecryptmount")
-	if r, err := readRecord(env, path); r != nil || err != nil {
-		t.Errorf("%+v, %v", r, err)
+func TestMountFlags(t *testing.T) {
+	const ro, nosuid, nodev, noexec = 1, 2, 4, 8
+	tests := []struct {
+		options string
+		below   uintptr
+		owner   uint32
+		want    uintptr
+	}{
+		{"defaults", 0, 0, 0},
+		{"ro,nosuid", 0, 0, ro | nosuid},
+		{"defaults", nosuid | nodev | noexec | 0x1020, 0, nosuid | nodev | noexec}, // with ST_VALID and ST_RELATIME
+		{"rw", ro, 0, ro},
+		{"suid,dev,exec", nosuid | noexec, 1000, nosuid | noexec},
+		{"defaults", 0, 1000, nosuid | nodev},
+		{"dev", 0, 1000, nosuid},
+		{"suid,noexec,dev,nosuid", 0, 1000, noexec | nosuid},
 	}
-	r := goodRecord()
-	if err := r.write(env, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.write(env, path); err == nil {
-		t.Error("a record was replaced")
-	}
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	env = cli.NewEnv("ecryptmount", strings.NewReader(""), io.Discard, io.Discard)
-	if got, err := readRecord(env, path); err != nil || got.Key != r.Key {
-		t.Errorf("%+v, %v", got, err)
-	}
-	r.remove(path)
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the record is still there")
+	for _, test := range tests {
+		s := &session{o: new(options)}
+		if err := s.o.mount.Set(test.options); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.mountFlags(test.below, test.owner); got != test.want {
+			t.Errorf("-o %s over %#x of user %d: %#x, want %#x", test.options, test.below, test.owner, got, test.want)
+		}
 	}
 }
 

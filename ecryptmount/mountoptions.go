@@ -12,7 +12,7 @@ import (
 // genericOptions.
 var optionForms = []string{
 	"ecryptfs_cipher=aes", "ecryptfs_key_bytes=16|24|32", "ecryptfs_passthrough[=y|n]",
-	"ecryptfs_enable_filename_crypto=y|n", "ro", "nosuid", "nodev", "noexec", "noatime",
+	"ecryptfs_enable_filename_crypto=y|n", "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "noatime",
 }
 
 // genericOptions are those of every file system.
@@ -33,6 +33,7 @@ type mountOptions struct {
 	passthrough *bool           // nil where it was not given
 	names       *bool           // encrypt file names; nil where it was not given
 	generic     map[string]bool // of genericOptions
+	writable    bool            // rw was given
 	text        []string
 }
 
@@ -71,14 +72,12 @@ func (m *mountOptions) set(option string) error {
 	}
 	switch {
 	case slices.Contains(genericOptions, option):
-		if m.generic == nil {
-			m.generic = make(map[string]bool)
-		}
-		m.generic[option] = true
+		m.setGeneric(option)
 	case slices.Contains(defaultOptions, option):
 		delete(m.generic, "no"+option)
 		if option == "rw" {
 			delete(m.generic, "ro")
+			m.writable = true
 		}
 	default:
 		return &cli.UsageError{
@@ -87,6 +86,13 @@ func (m *mountOptions) set(option string) error {
 		}
 	}
 	return nil
+}
+
+func (m *mountOptions) setGeneric(option string) {
+	if m.generic == nil {
+		m.generic = make(map[string]bool)
+	}
+	m.generic[option] = true
 }
 
 // setYesNo reads y or n, which stands for y where it is left out.

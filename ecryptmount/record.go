@@ -5,10 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-
-	"maclef/internal/cli"
 )
 
 // recordSuffix makes the name of a record of that of its directory.
@@ -33,12 +29,16 @@ type record struct {
 	Passthrough        bool   `json:"passthrough,omitempty"`
 }
 
-// parseRecord reads a record and checks that it makes sense.
+// parseRecord reads a record and checks that it makes sense. Its errors have
+// nothing of the contents, which may be those of another file.
 func parseRecord(data []byte) (*record, error) {
+	if len(data) > recordLimit {
+		return nil, errors.New("this is no record of ecryptmount: it is too large")
+	}
 	r := new(record)
 	in := json.NewDecoder(bytes.NewReader(data))
 	if err := in.Decode(r); err != nil {
-		return nil, fmt.Errorf("this is no record of ecryptmount, or a damaged one: %w", err)
+		return nil, errors.New("this is no record of ecryptmount, or a damaged one")
 	}
 	switch {
 	case in.More():
@@ -50,7 +50,7 @@ func parseRecord(data []byte) (*record, error) {
 	case len(r.Key) != 64:
 		return nil, errors.New("a record without the fingerprint of a key")
 	case r.Cipher != cipher:
-		return nil, fmt.Errorf("a record with the cipher %q, which is not supported", r.Cipher)
+		return nil, errors.New("a record with another cipher than " + cipher + ", which is not supported")
 	case r.KeyBytes != 16 && r.KeyBytes != 24 && r.KeyBytes != 32:
 		return nil, fmt.Errorf("a record with keys of %d bytes, which AES has not", r.KeyBytes)
 	case r.FilenameCrypto != (len(r.FilenamePassphrase) > 0) || len(r.FilenamePassphrase) > 512:
@@ -58,39 +58,3 @@ func parseRecord(data []byte) (*record, error) {
 	}
 	return r, nil
 }
-
-// readRecord returns nil where there is none yet.
-func readRecord(env *cli.Env, path string) (*record, error) {
-	data, err := env.ReadInput(path, recordLimit, "record of ecryptmount")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	r, err := parseRecord(data)
-	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("read %s: %w", path, err), "put a copy of it back; without it, the names of the files are lost")
-	}
-	return r, nil
-}
-
-// write keeps a new record, whole or not at all.
-func (r *record) write(env *cli.Env, path string) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	out, err := env.OpenOutput(path, cli.KeyMode, false)
-	if err != nil {
-		return err
-	}
-	defer out.Abort()
-	if _, err := out.Write(append(data, '\n')); err != nil {
-		return err
-	}
-	return out.Commit()
-}
-
-// remove takes back a record that nothing was mounted with.
-func (r *record) remove(path string) { _ = os.Remove(path) }

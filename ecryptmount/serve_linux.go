@@ -4,16 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/cli"
 	"maclef/internal/ecryptfs"
 )
 
 // serve mounts the directory and answers for it until it is unmounted.
 func (s *session) serve(signals <-chan os.Signal) (err error) {
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // file keys belong in no core dump
 	s.server = ecryptfs.NewServer(s.token.Signature, s.chip.wrap, s.chip.unwrap, func(err error) { s.say("error: %v", err) })
 	stop, served := make(chan struct{}), make(chan struct{})
 	var failed error
@@ -32,6 +32,7 @@ func (s *session) serve(signals <-chan os.Signal) (err error) {
 	if !s.adopted {
 		err = s.mountNow()
 	}
+	s.release() // or they would keep busy what the directories are in
 	if s.nameToken != nil {
 		s.nameToken.Clear()
 	}
@@ -47,8 +48,20 @@ func (s *session) serve(signals <-chan os.Signal) (err error) {
 
 // mountNow keeps the record and mounts.
 func (s *session) mountNow() error {
+	if err := s.hold(); err != nil {
+		return err
+	}
+	below, err := s.lowerDir.statfs()
+	if err != nil {
+		return err
+	}
+	flags := s.mountFlags(uintptr(below.Flags), s.lowerDir.stat.Uid)
+	if flags&unix.MS_RDONLY != 0 && s.nameToken == nil {
+		s.newRecord = false // looking at what is there decides nothing for later
+	}
+	name := filepath.Base(s.settings.recordPath)
 	if s.newRecord {
-		if err := s.settings.record.write(s.env, s.settings.recordPath); err != nil {
+		if err := writeRecord(s.beside, name, s.settings.record); err != nil {
 			return err
 		}
 	}
@@ -56,31 +69,18 @@ func (s *session) mountNow() error {
 	if s.nameToken != nil {
 		tokens = append(tokens, s.nameToken)
 	}
-	err := ecryptfs.WithTokens(tokens, func() error {
-		return unix.Mount(s.lower, s.point, ecryptfs.FSType, s.mountFlags(), s.mountData())
-	})
-	if err != nil {
-		if s.newRecord {
-			s.settings.record.remove(s.settings.recordPath)
-		}
-		return mountError(s.point, err)
-	}
-	return nil
-}
-
-func mountError(point string, err error) error {
-	err = fmt.Errorf("mount %s: %w", point, err)
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return cli.WithHint(err, "mounting takes the capability CAP_SYS_ADMIN, which root in a container often has not")
-	case errors.Is(err, unix.EINVAL):
-		return cli.WithHint(err, "the kernel says more: dmesg | tail")
+	err = ecryptfs.WithTokens(tokens, func() error { return s.attach(flags) })
+	if err != nil && s.newRecord { // nothing was mounted with it
+		_ = unix.Unlinkat(s.beside.fd, name, 0)
 	}
 	return err
 }
 
-// mountFlags are the options that every file system has.
-func (s *session) mountFlags() uintptr {
+// mountFlags are the options that every file system has. What the file system
+// below denies stays denied: below is its mount flags. And who owns the directory
+// can write to the files in it from below, so that only root's have rights and
+// devices in them, unless -o says so.
+func (s *session) mountFlags(below uintptr, owner uint32) uintptr {
 	bits := map[string]uintptr{
 		"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV,
 		"noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME,
@@ -88,6 +88,15 @@ func (s *session) mountFlags() uintptr {
 	var flags uintptr
 	for option := range s.o.mount.generic {
 		flags |= bits[option]
+	}
+	// Here the numbers of statfs(2) are those of mount(2).
+	flags |= below & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if owner != 0 {
+		for _, option := range []string{"suid", "dev"} {
+			if !slices.Contains(s.o.mount.text, option) {
+				flags |= bits["no"+option]
+			}
+		}
 	}
 	return flags
 }

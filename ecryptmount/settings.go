@@ -19,15 +19,12 @@ type settings struct {
 	passthrough bool
 }
 
-// settle reads the directory's record and refuses options that contradict it.
-func settle(env *cli.Env, o *options, lower, keyName, fingerprint string) (*settings, error) {
-	s := &settings{recordPath: lower + recordSuffix, keyBytes: defaultKeyBytes, names: true}
-	var err error
-	if s.record, err = readRecord(env, s.recordPath); err != nil {
-		return nil, err
-	}
-	if r := s.record; r != nil {
-		if err := s.agree(r, o, lower, keyName, fingerprint); err != nil {
+// settle decides on the settings of a directory with a record, nil where there is
+// none yet, and refuses options that contradict it.
+func settle(env *cli.Env, o *options, lower string, r *record, keyName, fingerprint string) (*settings, error) {
+	s := &settings{recordPath: lower + recordSuffix, record: r, keyBytes: defaultKeyBytes, names: true}
+	if r != nil {
+		if err := s.agree(env, r, o, lower, keyName, fingerprint); err != nil {
 			return nil, err
 		}
 		s.keyBytes, s.names, s.passthrough = r.KeyBytes, r.FilenameCrypto, r.Passthrough
@@ -44,7 +41,7 @@ func settle(env *cli.Env, o *options, lower, keyName, fingerprint string) (*sett
 	return s, nil
 }
 
-func (s *settings) agree(r *record, o *options, lower, keyName, fingerprint string) error {
+func (s *settings) agree(env *cli.Env, r *record, o *options, lower, keyName, fingerprint string) error {
 	if r.Key != fingerprint {
 		return cli.WithHint(
 			fmt.Errorf("%s was set up with another key than %s (%s, by %s; this one is %s)", lower, keyName, short(r.Key), s.recordPath, short(fingerprint)),
@@ -56,6 +53,9 @@ func (s *settings) agree(r *record, o *options, lower, keyName, fingerprint stri
 	}
 	if names := o.mount.names; names != nil && *names != r.FilenameCrypto {
 		return cli.WithHint(fmt.Errorf("%s was set up with ecryptfs_enable_filename_crypto=%s (by %s)", lower, yesNo(r.FilenameCrypto), s.recordPath), advice)
+	}
+	if on := o.mount.passthrough; on != nil && *on != r.Passthrough {
+		env.Notef("%s was set up with ecryptfs_passthrough=%s (by %s); this time it is %s", lower, yesNo(r.Passthrough), s.recordPath, yesNo(*on))
 	}
 	return nil
 }

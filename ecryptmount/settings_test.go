@@ -115,7 +115,7 @@ func TestUserIDs(t *testing.T) {
 		owner int
 		want  []int
 	}{
-		{"", 0, []int{0}}, {"", 1000, []int{0, 1000}}, {"1001,root,1001", 1000, []int{0, 1001}}, {"0", 1000, []int{0}},
+		{"", 0, []int{0}}, {"3000000000", 0, []int{0, 3000000000}}, {"", 1000, []int{0, 1000}}, {"1001,root,1001", 1000, []int{0, 1001}}, {"0", 1000, []int{0}},
 	}
 	for _, test := range tests {
 		var u userList
@@ -138,7 +138,9 @@ func TestUserIDs(t *testing.T) {
 	if err := new(userList).Set("root,,nobody"); err == nil {
 		t.Error("an empty name is taken")
 	}
-	if _, err := (userList{"no such user"}).ids(0); err == nil {
-		t.Error("a user who does not exist is taken")
+	for _, name := range []string{"no such user", "4294967295", "-1"} {
+		if _, err := (userList{name}).ids(0); err == nil {
+			t.Errorf("%s: a user who does not exist is taken", name)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type survey struct {
 	sampleOf   string
 	damaged    int    // files whose header is damaged
 	damagedOne string // one of them
+	foreignOne error  // the first file of another key, where its name was encrypted here
 	partial    bool   // a limit was reached
 
 	device   uint64 // of lower; what is mounted below it is not seen through eCryptfs
@@ -57,8 +59,10 @@ func (s *survey) run() error {
 	s.device, s.deadline = st.Dev, time.Now().Add(surveyTime)
 	err := filepath.WalkDir(s.lower, s.visit)
 	if errors.Is(err, errEnough) {
-		s.partial = true
-		return nil
+		s.partial, err = true, nil
+	}
+	if err == nil && s.sample == nil {
+		err = s.foreignOne
 	}
 	return err
 }
@@ -129,16 +133,29 @@ func (s *survey) checkFile(path string) error {
 		if s.passthrough {
 			return nil
 		}
+		// What has an encrypted name was made here, and what is all zero lost its
+		// contents with the power.
+		if s.name != "" || len(bytes.Trim(b, "\x00")) == 0 {
+			s.spoilt(path)
+			return nil
+		}
 		return cli.WithHint(fmt.Errorf("%s is not encrypted, and could not be opened once %s is mounted", path, s.lower),
-			"move such files away, mount, and copy them back: that encrypts them; or have them as they are with -o ecryptfs_passthrough")
+			"move such files away, mount, and copy them back: that encrypts them; or look at them, read-only, with -o ecryptfs_passthrough")
 	}
 	if err != nil {
 		s.spoilt(path)
 		return nil
 	}
 	wrapped := h.For(s.key)
-	if wrapped == nil {
+	switch {
+	case wrapped == nil && s.name == "":
 		return s.foreign(path, h)
+	case wrapped == nil: // damaged, if others are of this key
+		if s.foreignOne == nil {
+			s.foreignOne = s.foreign(path, h)
+		}
+		s.spoilt(path)
+		return nil
 	}
 	if s.sample == nil {
 		s.sample, s.sampleOf = wrapped, path

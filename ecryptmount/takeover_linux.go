@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +17,7 @@ import (
 // each, so this is also what keeps a second ecryptmount out.
 func (s *session) openDevices() error {
 	for _, uid := range s.users {
-		d, err := ecryptfs.OpenDevice(uid)
+		d, err := s.openDevice(uid)
 		if errors.Is(err, ecryptfs.ErrServed) {
 			s.closeDevices()
 			return s.served(uid)
@@ -27,6 +29,22 @@ func (s *session) openDevices() error {
 		s.devices = append(s.devices, d)
 	}
 	return nil
+}
+
+// openDevice waits for an ecryptmount that is about to end, since what it had
+// mounted is not any more.
+func (s *session) openDevice(uid int) (*ecryptfs.Device, error) {
+	const patience = 10 * time.Second
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		d, err := ecryptfs.OpenDevice(uid)
+		if !errors.Is(err, ecryptfs.ErrServed) || time.Now().After(end) {
+			return d, err
+		}
+		table, tableErr := readTable()
+		if tableErr != nil || slices.ContainsFunc(table, func(m ecryptfs.Mount) bool { return m.FSType == ecryptfs.FSType }) {
+			return d, err
+		}
+	}
 }
 
 func (s *session) closeDevices() {
@@ -74,37 +92,97 @@ func (s *session) mounted() *ecryptfs.Mount {
 	return m
 }
 
-// ours reports whether a mount is one of this key over this directory.
-func (s *session) ours(m *ecryptfs.Mount) bool {
-	return m != nil && m.Option("ecryptfs_sig") == string(s.token.Signature) && m.Source == s.lower
+// leftovers are the mounts of the directory, wherever they are, the last one first.
+// That nobody answers for them is certain once this process is the daemon.
+func (s *session) leftovers() ([]ecryptfs.Mount, error) {
+	table, err := readTable()
+	if err != nil {
+		return nil, err
+	}
+	var left []ecryptfs.Mount
+	for _, m := range slices.Backward(table) {
+		switch {
+		case m.FSType != ecryptfs.FSType || m.Source != s.lower && m.Point != s.point:
+			continue
+		case m.Source != s.lower || m.Option("ecryptfs_sig") != string(s.token.Signature):
+			return nil, cli.WithHint(fmt.Errorf("%s is mounted already: the eCryptfs directory %s with another key (%s)", m.Point, m.Source, m.Option("ecryptfs_sig")),
+				"unmount it first: umount "+m.Point)
+		}
+		left = append(left, m)
+	}
+	return left, nil
 }
 
-// takeOver finds what a killed ecryptmount left: a mount that nobody answers for.
-// That nobody does is certain, since this process is the daemon now. It is
-// unmounted, or, while it is in use, answered for again as it is.
+// takeOver finds what a killed ecryptmount left: mounts that nobody answers for.
+// They are unmounted, or, while they are in use, answered for again as they are:
+// a second file system over the same directory would lose what is written through
+// the first.
 func (s *session) takeOver() error {
-	for left := 0; ; left++ {
-		m := s.mounted()
-		if m == nil {
-			if left > 0 {
-				s.env.Notef("%s was still mounted by an ecryptmount that was killed; it is unmounted now", s.point)
-				return s.chip.freeLeftovers()
-			}
-			return s.checkFileSystem()
+	left, err := s.leftovers()
+	if err != nil {
+		return err
+	}
+	for _, m := range left {
+		if err := unmount(m.Point, 0); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("unmount %s, which a killed ecryptmount left: %w", m.Point, err)
 		}
-		if !s.ours(m) {
-			return cli.WithHint(fmt.Errorf("%s is mounted already: the eCryptfs directory %s with another key (%s)", s.point, m.Source, m.Option("ecryptfs_sig")),
-				"unmount it first: umount "+s.point)
-		}
-		err := unmount(s.point, 0)
-		if errors.Is(err, unix.EBUSY) {
-			s.adopted = true
-			s.env.Notef("%s was still mounted by an ecryptmount that was killed, and is in use by %s: it stays mounted as it is, and is answered for again",
-				s.point, usersOf(s.point))
-			return s.chip.freeLeftovers()
-		}
+	}
+	busy, err := s.leftovers()
+	switch {
+	case err != nil:
+		return err
+	case len(busy) > 0:
+		return s.adopt(busy)
+	}
+	if err := s.checkUnseen(); err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		s.env.Notef("%s was still mounted by an ecryptmount that was killed; it is unmounted now", points(left))
+		return s.chip.freeLeftovers()
+	}
+	return s.checkFileSystem()
+}
+
+// adopt has this process answer for mounts that are in use.
+func (s *session) adopt(busy []ecryptfs.Mount) error {
+	if !slices.ContainsFunc(busy, func(m ecryptfs.Mount) bool { return m.Point == s.point }) {
+		return cli.WithHint(fmt.Errorf("%s is mounted on %s by an ecryptmount that was killed, and in use by %s", s.lower, points(busy), usersOf(busy[0].Point)),
+			fmt.Sprintf("have it answered for there: ecryptmount with the same flags and %s %s; or end its use, and try again", s.lower, busy[len(busy)-1].Point))
+	}
+	s.adopted = true
+	s.env.Notef("%s was still mounted by an ecryptmount that was killed, and is in use by %s: it stays mounted as it is, and is answered for again",
+		points(busy), usersOf(s.point))
+	if len(s.o.mount.text) > 0 {
+		s.env.Notef("-o %s is of no effect on what is mounted already", s.o.mount.String())
+	}
+	return s.chip.freeLeftovers()
+}
+
+// points lists where mounts are.
+func points(mounts []ecryptfs.Mount) string {
+	var names []string
+	for _, m := range mounts {
+		names = append(names, m.Point)
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkUnseen refuses to mount while an eCryptfs is in use that no mount table
+// shows: it may be one of this directory.
+func (s *session) checkUnseen() error {
+	const patience = 3 * time.Second // an unmounted file system takes a moment to end
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		table, err := readTable()
 		if err != nil {
-			return fmt.Errorf("unmount %s, which a killed ecryptmount left: %w", s.point, err)
+			return err
+		}
+		if s.unseen(table) <= 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return cli.WithHint(errors.New("an eCryptfs directory is in use although it is not mounted here: it was detached (umount -l) while files were open, or is mounted in a container. "+
+				"If it is this one, what is written to it would be lost"), "end the processes that use it, or the container, and try again")
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os/user"
 	"slices"
 	"strconv"
@@ -42,14 +43,15 @@ func (u userList) ids(owner int) ([]int, error) {
 	return slices.Compact(ids), nil
 }
 
-// userID finds a user by name, or takes a number as it is.
+// userID finds a user by name, or takes a number as it is. The last number of 32
+// bits stands for no user.
 func userID(name string) (int, error) {
 	text := name
 	if found, err := user.Lookup(name); err == nil {
 		text = found.Uid
 	}
-	id, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
+	id, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || id == math.MaxUint32 || id > math.MaxInt {
 		return 0, fmt.Errorf("-user %s: there is no such user", name)
 	}
 	return int(id), nil

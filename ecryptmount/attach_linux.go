@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"maclef/internal/cli"
+	"maclef/internal/ecryptfs"
+)
+
+// attach mounts lower on point. The file system is made apart from the directory
+// tree, where nobody sees it, from the lower directory's path, which the mount
+// table is to show; only when it turned out to be of the directory that is held
+// does it go to the mount point that is held.
+func (s *session) attach(flags uintptr) error {
+	fd, err := makeFileSystem(s.lower, flags, s.mountData())
+	if errors.Is(err, unix.ENOSYS) {
+		return s.attachByPath(flags)
+	}
+	if err != nil {
+		return mountError(s.point, err)
+	}
+	defer unix.Close(fd)
+	if err := s.checkLower(fd); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(fd, "", s.pointDir.fd, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+		return mountError(s.point, err)
+	}
+	if err := s.checkPoint(fd); err != nil {
+		_ = unmountHeld(fd)
+		return err
+	}
+	return nil
+}
+
+// makeFileSystem returns a descriptor of the new file system's root. The
+// file system ends with it unless it was mounted.
+func makeFileSystem(source string, flags uintptr, data string) (int, error) {
+	fs, err := unix.Fsopen(ecryptfs.FSType, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetString(fs, "source", source); err != nil {
+		return -1, err
+	}
+	options := strings.Split(data, ",")
+	if flags&unix.MS_RDONLY != 0 {
+		options = append(options, "ro")
+	}
+	for _, option := range options {
+		name, value, hasValue := strings.Cut(option, "=")
+		if hasValue {
+			err = unix.FsconfigSetString(fs, name, value)
+		} else {
+			err = unix.FsconfigSetFlag(fs, name)
+		}
+		if err != nil {
+			return -1, fmt.Errorf("option %s: %w", name, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	attributes := 0
+	for flag, attribute := range map[uintptr]int{
+		unix.MS_RDONLY: unix.MOUNT_ATTR_RDONLY, unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID, unix.MS_NODEV: unix.MOUNT_ATTR_NODEV,
+		unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC, unix.MS_NOATIME: unix.MOUNT_ATTR_NOATIME,
+	} {
+		if flags&flag != 0 {
+			attributes |= attribute
+		}
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
+}
+
+// checkLower proves that a file system shows the directory that is held: eCryptfs
+// has the number of its root, and what describes its file system, from below.
+func (s *session) checkLower(fd int) error {
+	if s.lowerDir.guarded { // nobody could have changed what the path means
+		return nil
+	}
+	var root unix.Stat_t
+	var upper unix.Statfs_t
+	lower, err := s.lowerDir.statfs()
+	if err == nil {
+		err = errors.Join(unix.Fstat(fd, &root), unix.Fstatfs(fd, &upper))
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s: look at what was mounted: %w", s.point, err)
+	}
+	if root.Ino != s.lowerDir.stat.Ino || root.Uid != s.lowerDir.stat.Uid || upper.Fsid != lower.Fsid {
+		return fmt.Errorf("mount %s: something else was put in the place of %s meanwhile", s.point, s.lower)
+	}
+	return nil
+}
+
+// checkPoint proves that the file system is mounted where it was to be: the
+// directory may have been moved meanwhile.
+func (s *session) checkPoint(fd int) error {
+	var root unix.Stat_t
+	if err := unix.Fstat(fd, &root); err != nil {
+		return fmt.Errorf("mount %s: %w", s.point, err)
+	}
+	table, err := readTable()
+	if err != nil {
+		return err
+	}
+	m := ecryptfs.MountAt(table, s.point)
+	if m == nil || m.Device != fmt.Sprintf("%d:%d", unix.Major(root.Dev), unix.Minor(root.Dev)) {
+		return fmt.Errorf("mount %s: the directory was moved, or something else was mounted on it, meanwhile", s.point)
+	}
+	return nil
+}
+
+// unmountHeld unmounts a file system by a descriptor of its root, which keeps it
+// busy.
+func unmountHeld(fd int) error { return unix.Unmount(descriptorPath(fd), unix.MNT_DETACH) }
+
+// attachByPath is for kernels before Linux 5.2. Those look for both directories by
+// their paths.
+func (s *session) attachByPath(flags uintptr) error {
+	for _, d := range []*directory{s.lowerDir, s.pointDir} {
+		if !d.guarded {
+			return cli.WithHint(fmt.Errorf("mount %s: others than root could put something else in the place of %s meanwhile, which this kernel (before Linux 5.2) would mount", s.point, d.path),
+				"use a directory whose path only root can change, such as one in /srv")
+		}
+	}
+	if err := unix.Mount(s.lower, s.point, ecryptfs.FSType, flags, s.mountData()); err != nil {
+		return mountError(s.point, err)
+	}
+	return nil
+}
+
+func mountError(point string, err error) error {
+	err = fmt.Errorf("mount %s: %w", point, err)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return cli.WithHint(err, "mounting takes the capability CAP_SYS_ADMIN, which root in a container often has not")
+	case errors.Is(err, unix.EINVAL):
+		return cli.WithHint(err, "the kernel says more: dmesg | tail")
+	}
+	return err
+}

@@ -1,0 +1,130 @@
+# An eCryptfs directory among people who mean harm: a directory, and what stands
+# beside it, may be somebody's who would like to be root.
+
+#@ boot slow=1s for=4m
+quiet tpmctl own
+quiet keygen maclef
+away() { await 20 sh -c '! pidof ecryptmount'; }
+
+# A record that somebody put there is not trusted, whatever it is.
+mkdir /tmp/secret
+planted() { su marie -c "$1"; ! ecryptmount -key maclef -fork /tmp/secret; }
+planted 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount'
+expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it belongs to marie'
+expect 'hint: look at it'
+planted 'rm /tmp/secret.ecryptmount; mkfifo /tmp/secret.ecryptmount'
+expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it is not a file'
+planted 'rm /tmp/secret.ecryptmount; ln -s /root/planted /tmp/secret.ecryptmount'
+expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it is a symbolic link'
+su marie -c 'rm /tmp/secret.ecryptmount'
+cp maclef /tmp/secret.ecryptmount
+chmod 666 /tmp/secret.ecryptmount
+! ecryptmount -key maclef /tmp/secret
+expect 'others than its owner can write to it \(mode 0666\)'
+# Nor is the file shown that it is instead.
+quiet sh -c 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount; chmod 600 /tmp/secret.ecryptmount'
+! ecryptmount -key maclef /tmp/secret
+expect 'this is no record of ecryptmount'
+reject motdepasse
+rm /tmp/secret.ecryptmount
+
+# The chip takes a while to answer. A link that appears meanwhile, where the record
+# is to be, is neither followed nor replaced.
+mkdir /home/marie/new
+quiet chown marie /home/marie/new
+quiet sh -c 'head -c 65536 /dev/zero > /root/disk; modprobe loop; losetup /dev/loop0 /root/disk'
+su marie -c 'cd /home/marie; (sleep 2; ln -s /dev/loop0 new.ecryptmount) >/dev/null 2>&1 &'
+! ecryptmount -key maclef -fork /home/marie/new
+expect 'write /home/marie/new.ecryptmount: something of that name appeared meanwhile'
+cmp /dev/loop0 /root/disk
+ls -A /home/marie
+reject tmp
+! grep ecryptfs /proc/mounts
+quiet losetup -d /dev/loop0
+rm /home/marie/new.ecryptmount
+
+# A mount point that leads elsewhere meanwhile, or did before.
+mkdir /home/marie/crypt /home/marie/clear
+quiet chown marie /home/marie/crypt /home/marie/clear
+ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+su marie -c 'echo root::0:0::/root:/bin/sh > /home/marie/clear/passwd'
+umount /home/marie/clear
+quiet away
+su marie -c 'cd /home/marie; (sleep 2; mv clear clear.old; ln -s /etc clear) >/dev/null 2>&1 &'
+! ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+expect 'something else was put in the place of /home/marie/clear'
+! grep ecryptfs /proc/mounts
+! ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+expect 'a symbolic link of marie leads to /etc, which belongs to root'
+expect 'hint: .*name the directory itself: /etc'
+su marie -c 'cd /home/marie; rm clear; mv clear.old clear'
+# The directory below.
+su marie -c 'cd /home/marie; (sleep 2; mv crypt crypt.old; ln -s /root crypt) >/dev/null 2>&1 &'
+! ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+expect 'something else was put in the place of /home/marie/crypt'
+su marie -c 'cd /home/marie; rm crypt; mv crypt.old crypt'
+
+# Somebody else's directory is mounted without rights and devices in it, unless
+# that is wanted.
+ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+grep ecryptfs /proc/mounts
+expect '^/home/marie/crypt /home/marie/clear ecryptfs rw,nosuid,nodev,relatime'
+cat /home/marie/clear/passwd
+umount /home/marie/clear
+quiet away
+ecryptmount -key maclef -fork -o suid,dev /home/marie/crypt
+grep ecryptfs /proc/mounts
+expect '^/home/marie/crypt /home/marie/crypt ecryptfs rw,relatime'
+umount /home/marie/crypt
+quiet away
+# What the file system below denies stays denied.
+mkdir /mnt
+mount -t tmpfs -o nosuid,nodev,noexec tmpfs /mnt
+mkdir /mnt/secret
+ecryptmount -key maclef -fork -o suid,dev,exec /mnt/secret
+grep ecryptfs /proc/mounts
+expect '^/mnt/secret /mnt/secret ecryptfs rw,nosuid,nodev,noexec,relatime'
+umount /mnt/secret
+quiet away
+# Nothing that was held keeps it busy.
+umount /mnt
+
+# A mount point that would hide the directory.
+mkdir -p /srv/secret
+! ecryptmount -key maclef /srv/secret /srv
+expect '/srv/secret is inside /srv, and nobody could get at it'
+
+# A read-only look at a directory whose record is lost decides nothing for later.
+mkdir /plain
+ecryptmount -key maclef -fork -o ro,ecryptfs_enable_filename_crypto=n /plain
+reject 'is new'
+! ls /plain.ecryptmount
+umount /plain
+quiet away
+
+# Names in messages do nothing to a terminal or a log.
+evil=$(printf '/srv/\033[31mrouge')
+mkdir "$evil"
+ecryptmount -key maclef -fork "$evil"
+expect '^ecryptmount: /srv/\\x1b\[31mrouge is mounted, for root'
+umount "$evil"
+quiet away
+
+# An ecryptmount that was killed: the directories are held only once what it left
+# is unmounted.
+ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+quiet sh -c 'kill -9 $(pidof ecryptmount)'
+await 10 sh -c '! pidof ecryptmount'
+ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
+expect 'was still mounted by an ecryptmount that was killed; it is unmounted now'
+cat /home/marie/clear/passwd
+umount /home/marie/clear
+quiet away
+ecryptmount -key maclef -fork -user 3000000000 /srv/secret
+expect '/srv/secret is mounted, for root, 3000000000'
+kill -9 $(pidof ecryptmount)
+await 10 sh -c '! pidof ecryptmount'
+ecryptmount -key maclef -fork /srv/secret
+expect 'it is unmounted now'
+umount /srv/secret
+quiet away

@@ -58,7 +58,7 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongCertificate):
 		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err),
-			fmt.Sprintf("make one for this key: certgen -key %s -out %s.crt, then tlsdemo -cert %s.crt", *o.key, *o.key, *o.key))
+			fmt.Sprintf("make one for this key: certgen -key %s -out %s.crt, then tlsdemo -key %s -cert %s.crt", *o.key, *o.key, *o.key, *o.key))
 	case errors.Is(err, tpmkey.ErrNotSupported):
 		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.key, err), "make another key: keygen "+*o.key+"2")
 	case err != nil:

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
@@ -29,6 +31,9 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		return err
 	}
 	defer clear(message)
+	if len(message) == 0 {
+		return cli.WithHint(errors.New("there is nothing to encrypt: the input is empty"), "see whether the command that was to give it has failed")
+	}
 	ciphertext, err := tpmkey.Encrypt(file, message)
 	if err != nil {
 		return err

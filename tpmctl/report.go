@@ -59,8 +59,8 @@ type slots struct {
 
 type presence struct {
 	Asserted  bool `json:"asserted"`
-	Locked    bool `json:"locked"` // until the next start
-	ByCommand bool `json:"by_command"`
+	Locked    bool `json:"locked"`     // until the next start
+	ByCommand bool `json:"by_command"` // a command can assert it
 	BySwitch  bool `json:"by_switch"`
 	Fixed     bool `json:"fixed"` // the two before cannot be changed
 }
@@ -107,7 +107,8 @@ func (r *report) fill(s *tpmkey.Status) {
 	r.Usable = s.Enabled && s.Active && s.Owned && (s.Lockout == nil || !s.Lockout.Locked)
 	r.CanBeOwned, r.EndorsementKey = &s.CanBeOwned, s.EK
 	r.Presence = &presence{
-		Asserted: s.Presence.Asserted, Locked: s.Presence.Locked, ByCommand: s.Presence.ByCommand,
-		BySwitch: s.Presence.BySwitch, Fixed: s.Presence.Fixed,
+		Asserted: s.Presence.Asserted, Locked: s.Presence.Locked,
+		ByCommand: !s.Presence.Locked && (s.Presence.ByCommand || !s.Presence.Fixed),
+		BySwitch:  s.Presence.BySwitch, Fixed: s.Presence.Fixed,
 	}
 }

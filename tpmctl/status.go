@@ -18,7 +18,7 @@ import (
 
 func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "Where the TPM cannot be opened, because another program holds it or this user may not, it prints what the kernel " +
-		"tells of it all the same, and fails.\n\nThe fields of -json are those of the type report in tpmctl/report.go; what is not known is left out."
+		"tells of it all the same, and fails.\n\nThe names of -json's fields do not change; what is not known is left out."
 	fs.Example = "tpmctl status\ntpmctl status -json"
 	name := fs.TPM()
 	asJSON := fs.Bool("json", "as a JSON object, for programs")
@@ -27,7 +27,10 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	}
 	r, err := readReport(env, transport.Kernel{}, *name)
 	if r == nil {
-		return err
+		if !*asJSON {
+			return err
+		}
+		r = &report{Name: *name, Error: err.Error()}
 	}
 	if *asJSON {
 		return errors.Join(err, printJSON(env.Stdout, r))

@@ -80,7 +80,7 @@ func (d *documentWriter) block(label string) {
 
 // changing matches what differs from run to run: numbers, times, fingerprints,
 // encrypted file names.
-var changing = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
+var changing = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9a-f]{8}(-[0-9a-f]{8})+|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
 
 // checkDocument compares the document of a scenario that ran with the one that
 // is there.

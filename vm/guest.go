@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -100,10 +101,14 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before 
 	return before, lines.Err()
 }
 
+// colours matches what changes how text looks on a terminal.
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
 // screenLine is what a line leaves on a screen, where carriage returns go back
-// to its beginning, and whether any do.
+// to its beginning, and whether any do. It drops colours.
 func screenLine(line string) (left string, repainted bool) {
 	var screen []rune
+	line = colours.ReplaceAllString(line, "")
 	parts := strings.Split(strings.TrimRight(line, "\r"), "\r")
 	for _, part := range parts {
 		over := []rune(part)

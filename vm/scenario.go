@@ -17,7 +17,8 @@ import (
 //	#< a command of the old days, which the next commands replace
 //	#@ boot key=value …       a machine starts; what follows runs in it
 //	#@ firmware key=value …   somebody goes to the firmware's menu
-//	#> text                   what somebody types when the next command asks
+//	#> text                   what somebody types when the next command asks; "#>" for
+//	                          a terminal where nobody types
 //	command                   must succeed
 //	! command                 must fail, and not with 2, the status of a wrong command line
 //	!2 command                must fail with 2
@@ -100,6 +101,8 @@ func parseScenario(name, text string) (*scenario, error) {
 		case strings.HasPrefix(line, "#!"):
 		case strings.HasPrefix(line, "#< "):
 			now.chunks = append(now.chunks, &chunk{kind: oldCommand, line: number, text: line[3:]})
+		case line == "#>":
+			typed = []string{}
 		case strings.HasPrefix(line, "#> "):
 			typed = append(typed, line[3:])
 		case strings.HasPrefix(line, "#"):

@@ -159,7 +159,7 @@ func TestDocument(t *testing.T) {
 
 func TestScreenLine(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\r": "a", "": "", "long… 1 s\r          \rdone": "done", "abc\rx": "xbc", "working… \r         \r": "", "é\re ": "e",
+		"a\r": "a", "": "", "long… 1 s\r          \rdone": "done", "abc\rx": "xbc", "working… \r         \r": "", "é\re ": "e", "\x1b[2mdim\x1b[0m": "dim",
 	} {
 		if got, _ := screenLine(in); got != want {
 			t.Errorf("%q leaves %q, want %q", in, got, want)

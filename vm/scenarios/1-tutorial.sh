@@ -21,7 +21,9 @@ expect 'owned: *no'
 #
 # A TPM makes its storage root key (SRK) when somebody becomes its owner. The
 # tutorial gave the owner a password, and pressed Enter for the SRK's: so every
-# later command says `-srk-pass pass:`, which is the empty password.
+# later command says `-srk-pass pass:`, which is the empty password. A TPM that is
+# disabled or deactivated, as many are delivered, needs a visit to the firmware's
+# menu first; `own` says what to do there, and goes on when it is run again.
 #
 #< tpm_takeownership
 #> le-proprietaire
@@ -51,13 +53,15 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# A server has nobody to ask for passwords; here a file has the key's.
+# A server has nobody to ask for passwords; here a file has the key's, the one that
+# `keygen -a` was given. What the server says is in tlsdemo.log. It holds the TPM as
+# long as it runs: `tpmctl status` says so.
 #
 #< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
 (umask 077; echo motdepasse >motdepasse)
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 kill %1
 
@@ -68,7 +72,7 @@ kill %1
 #@ boot
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 kill %1
 

@@ -5,16 +5,27 @@
 # command, and `tpmctl decrypt` is one: the password is random, and lies beside
 # the directory encrypted for a key of the TPM.
 #
-# Make a key, and a password that nobody has seen. `encrypt` needs no TPM.
+# It is Debian's package gocryptfs, with fuse3. Own the TPM, if nobody does yet; where
+# its SRK has a password, all later commands want `-srk-pass`.
 #@ boot
-quiet tpmctl own
+#> le-proprietaire
+#> le-proprietaire
+tpmctl own -owner-pass prompt
+
+# Make a key, and a password that nobody has seen. `encrypt` needs no TPM.
 quiet modprobe fuse
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the directory, and mount it.
+# Make the directory. Write the master key on paper, and put that in a safe: it opens
+# the directory when the TPM is broken.
 mkdir secret clear
-gocryptfs -q -init -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
+#>
+gocryptfs -init -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
+expect 'master key is'
+quiet sh -c "grep -o -E '[0-9a-f-]{17,}' /tmp/.shown | tr -d '\\n' >papier"
+
+# Mount it.
 gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
 mountpoint clear
 echo bonjour >clear/lettre.txt
@@ -45,7 +56,13 @@ quiet tpmctl own
 expect 'not a key of this TPM'
 ! mountpoint clear
 
-# Nor without a chip.
+# There the master key from the paper does.
+gocryptfs -q -masterkey stdin secret clear <papier
+cat clear/lettre.txt
+expect '^bonjour$'
+quiet fusermount3 -u clear
+
+# Nor does it open without a chip.
 #@ boot chip=none
 quiet modprobe fuse
 ! gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear

@@ -5,19 +5,22 @@
 # encrypted for a key of the TPM. `--pbkdf pbkdf2` saves the work that protects
 # bad passwords: nobody guesses this one.
 #
-# Make a key, and a password that nobody has seen. `encrypt` needs no TPM.
+# Make a key in a TPM that has an owner (where the SRK has a password, all these
+# commands want `-srk-pass`), and a password that nobody has seen. `encrypt` needs
+# no TPM.
 #@ boot
 quiet tpmctl own
 quiet modprobe -a loop dm-crypt
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the disk, here in a file. A second password, kept on paper in a safe,
-# opens it when the TPM is broken.
+# Make the disk, here in a file. A second password opens it when the TPM is broken:
+# write it on paper, put that in a safe, and remove the file.
 truncate -s 64M disque
 tpmctl decrypt -key maclef -in password.bin | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --key-file - disque
-(umask 077; echo un-mot-de-passe-sur-papier >papier)
+(umask 077; printf %s un-mot-de-passe-sur-papier >papier)
 tpmctl decrypt -key maclef -in password.bin | cryptsetup luksAddKey --batch-mode --key-file - disque papier
+rm papier
 
 # Open it, and make a file system on it.
 tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
@@ -47,7 +50,8 @@ quiet modprobe -a loop dm-crypt
 quiet tpmctl own
 ! tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
 expect 'not a key of this TPM'
-cryptsetup open --key-file papier disque secret
+#> un-mot-de-passe-sur-papier
+cryptsetup open disque secret
 mount /dev/mapper/secret /mnt
 cat /mnt/lettre.txt
 expect '^bonjour$'

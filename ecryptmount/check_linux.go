@@ -127,14 +127,14 @@ func (s *session) survey() error {
 		return err
 	}
 	if look.partial {
-		s.env.Notef("%s is large: only %s in it were looked at before it is mounted", s.lower, counted(look.entries, "name"))
+		s.env.Notef("%s is large: only %s in it were looked at before it is mounted", s.lower, cli.Counted(look.entries, "name"))
 	}
 	if look.damaged > 0 {
-		s.env.Notef("%s cannot be opened any more, because what eCryptfs keeps in it is damaged: %s", counted(look.damaged, "file"), look.damagedOne)
+		s.env.Notef("%s cannot be opened any more, because what eCryptfs keeps in it is damaged: %s", cli.Counted(look.damaged, "file"), look.damagedOne)
 	}
 	switch {
 	case s.nameToken == nil && look.encrypted > 0:
-		s.env.Notef("%s has %s; without their passphrase they are shown as they are", s.lower, counted(look.encrypted, "encrypted file name"))
+		s.env.Notef("%s has %s; without their passphrase they are shown as they are", s.lower, cli.Counted(look.encrypted, "encrypted file name"))
 	case s.settings.record == nil:
 		s.settings.record, s.newRecord = s.makeRecord(nil), true
 	}

@@ -212,15 +212,7 @@ func (c *chip) freeLeftovers() error {
 	}
 	n, err := tpm.FlushAll()
 	if n > 0 {
-		c.env.Notef("freed %s that it had left loaded in the TPM", counted(n, "key"))
+		c.env.Notef("freed %s that it had left loaded in the TPM", cli.Counted(n, "key"))
 	}
 	return err
-}
-
-// counted is a number with its noun.
-func counted[N int | int64](n N, noun string) string {
-	if n == 1 {
-		return fmt.Sprintf("1 %s", noun)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

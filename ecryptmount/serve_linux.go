@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"maclef/internal/cli"
 	"maclef/internal/ecryptfs"
 )
 
@@ -42,7 +43,7 @@ func (s *session) serve(signals <-chan os.Signal) (err error) {
 	s.announce()
 	s.await(signals, served)
 	wrapped, unwrapped := s.server.Counts()
-	s.say("%s wrapped, %s unwrapped by the TPM", counted(wrapped, "file key"), counted(unwrapped, "file key"))
+	s.say("%s wrapped, %s unwrapped by the TPM", cli.Counted(wrapped, "file key"), cli.Counted(unwrapped, "file key"))
 	return nil
 }
 

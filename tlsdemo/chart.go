@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"maclef/internal/cli"
 )
 
 // A chart is the signature times as bars, in units of its SVG.
@@ -65,7 +67,7 @@ func newChart(rep *report) *chart {
 	c.OwnShown = slices.ContainsFunc(c.Bars, func(b bar) bool { return b.Own })
 	c.MedianY = y(inMS(rep.Spread.Median))
 	c.From, c.To = samples[0].number, samples[len(samples)-1].number
-	c.Desc = fmt.Sprintf("Bars for the last %s: median %s, fastest %s, slowest %s.", counted(len(samples), "signature"),
+	c.Desc = fmt.Sprintf("Bars for the last %s: median %s, fastest %s, slowest %s.", cli.Counted(len(samples), "signature"),
 		milliseconds(rep.Spread.Median), milliseconds(rep.Spread.Fastest), milliseconds(rep.Spread.Slowest))
 	return c
 }

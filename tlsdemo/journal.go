@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"maclef/internal/cli"
 )
 
 // Troubles with clients may fill so many lines in so much time.
@@ -77,7 +79,7 @@ func (j *journal) end() {
 
 func (j *journal) tellDropped() {
 	if j.dropped > 0 {
-		j.write("… and %s like these", counted(j.dropped, "line"))
+		j.write("… and %s like these", cli.Counted(j.dropped, "line"))
 		j.dropped = 0
 	}
 }

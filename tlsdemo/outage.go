@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
@@ -63,7 +64,7 @@ func (j *journal) keyWorks(c *conn) {
 // tellFailures tells how many handshakes failed of one reason.
 func (j *journal) tellFailures(when string) {
 	if j.outage.failures > 0 {
-		j.write("%s failed %s", counted(j.outage.failures, "handshake"), when)
+		j.write("%s failed %s", cli.Counted(j.outage.failures, "handshake"), when)
 		j.outage.failures = 0
 	}
 }

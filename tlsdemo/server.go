@@ -100,7 +100,7 @@ func clientOf(c net.Conn) *conn { return c.(*tls.Conn).NetConn().(*conn) }
 
 func (s *server) shutdown(h *http.Server, l *tlsListener) {
 	t, _, _ := s.stats.snapshot()
-	s.journal.line("stopping after %s", counted(t.signed+t.resumed, "handshake"))
+	s.journal.line("stopping after %s", cli.Counted(t.signed+t.resumed, "handshake"))
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.stop)
 	defer cancel()
 	if err := h.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {

@@ -80,11 +80,3 @@ func milliseconds(d time.Duration) string {
 	}
 	return fmt.Sprintf("%.0f ms", ms)
 }
-
-// counted writes a number with its noun: "1 handshake", "2 handshakes".
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.Itoa(n) + " " + noun + "s"
-}

@@ -26,18 +26,10 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	what := counted(keys, "loaded key")
+	what := cli.Counted(keys, "loaded key")
 	if sessions > 0 {
-		what += " and " + counted(sessions, "session")
+		what += " and " + cli.Counted(sessions, "session")
 	}
 	_, err = fmt.Fprintln(env.Stdout, what+" freed")
 	return err
-}
-
-// counted is a number with its noun.
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }

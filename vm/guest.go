@@ -75,8 +75,8 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before 
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line, repainted := screenLine(lines.Text())
-		if _, mark, ok := strings.Cut(line, "\x1e"); ok {
-			verb, number, _ := strings.Cut(mark, " ")
+		if _, mark, ok := strings.Cut(lines.Text(), "\x1e"); ok { // the firmware may have left a line half written
+			verb, number, _ := strings.Cut(strings.TrimRight(mark, "\r"), " ")
 			i, err := strconv.Atoi(number)
 			if err != nil || i < 0 || i >= len(s.chunks) {
 				return before, fmt.Errorf("the machine wrote %q", line)

@@ -112,7 +112,7 @@ func TestReadConsole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	console := "SeaBIOS\r\n\x1ebegin 0\r\na\r\nb\r\n\x1eend 0\r\n[ 1.0] oops\r\n\x1ebegin 1\r\n/root\r\n\x1eend 1\r\n"
+	console := "SeaBIOS\r\nBooting from ROM..\r\x1ebegin 0\r\na\r\nb\r\n\x1eend 0\r\n[ 1.0] oops\r\n\x1ebegin 1\r\n/root\r\n\x1eend 1\r\n"
 	var shown strings.Builder
 	before, err := readConsole(strings.NewReader(console), s.steps[0], func(_ *chunk, text string) { shown.WriteString(text) })
 	if err != nil {

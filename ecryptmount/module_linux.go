@@ -96,7 +96,9 @@ func runModprobe(args ...string) (string, error) {
 			break
 		}
 	}
-	out, err := exec.Command(program, args...).CombinedOutput()
+	cmd := exec.Command(program, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // not the secrets that this process may have there
+	out, err := cmd.CombinedOutput()
 	text := strings.TrimSpace(string(out))
 	if err != nil && text == "" {
 		text = err.Error()

@@ -41,7 +41,7 @@ func (l *lab) run(ctx context.Context, s *step, show func(*chunk, string)) error
 	defer cancel()
 	err := l.live(ctx, s, show)
 	if born := (*stillbirth)(nil); errors.As(err, &born) {
-		// Seen once in some hundred starts under emulation.
+		// Seen once, on a busy computer; why is not known.
 		fmt.Fprintf(l.complaints, "---- %v\n---- trying once more\n", err)
 		err = l.live(ctx, s, show)
 	}

@@ -71,7 +71,7 @@ umount /plain
 await 10 sh -c '! pidof ecryptmount'
 
 # A file whose key is damaged keeps nobody from the others.
-quiet sh -c 'f=$(ls /secret/ECRYPTFS*); cp "$f" /root/kept; printf XXXXXXXX | dd of="$f" bs=1 seek=100 conv=notrunc 2>/dev/null'
+quiet sh -c 'f=$(ls /secret/ECRYPTFS*); cp "$f" /root/kept; printf damaged! | dd of="$f" bs=1 seek=100 conv=notrunc 2>/dev/null'
 ecryptmount -key maclef -fork /secret
 expect '1 file cannot be opened any more, because what eCryptfs keeps in it is damaged: /secret/ECRYPTFS'
 ! cat /secret/lettre.txt

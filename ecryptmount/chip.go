@@ -198,19 +198,15 @@ func (c *chip) tryFile(path string, wrapped []byte) error {
 // errBadFileKey is a wrapped key with something else in it.
 var errBadFileKey = errors.New("the key in it is damaged")
 
-// freeLeftovers frees what a killed ecryptmount left loaded. The TPM's device and
-// a socket belong to one program at a time, so nothing else can be in use; on the
-// emulator, which is shared, nothing is done.
+// freeLeftovers frees what a killed ecryptmount left loaded. What living programs
+// say is theirs stays.
 func (c *chip) freeLeftovers() error {
 	tpm, err := c.env.OpenTPM(*c.o.tpm)
 	if err != nil {
 		return err
 	}
 	defer tpm.Close()
-	if tpm.Emulator() {
-		return nil
-	}
-	n, err := tpm.FlushAll()
+	n, _, err := tpm.FlushLeftovers()
 	if n > 0 {
 		c.env.Notef("freed %s that it had left loaded in the TPM", cli.Counted(n, "key"))
 	}

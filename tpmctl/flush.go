@@ -8,8 +8,9 @@ import (
 )
 
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "It frees authorization sessions, too. Programs that use the keys have to load them\n" +
-		"again."
+	fs.Notes = "It frees the keys and authorization sessions that no running program says are its\n" +
+		"own: those that killed programs left, and those of programs that do not tell, which\n" +
+		"are all but this project's. tpmctl status shows whose they are."
 	fs.Example = "tpmctl flush"
 	name := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
@@ -17,10 +18,7 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	}
 	var keys, sessions int
 	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) (err error) {
-		if sessions, err = tpm.FlushSessions(); err != nil {
-			return err
-		}
-		keys, err = tpm.FlushAll()
+		keys, sessions, err = tpm.FlushLeftovers()
 		return err
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"errors"
 	"fmt"
+	"time"
 
 	"maclef/blob"
 	"maclef/internal/tpm12"
@@ -21,8 +22,25 @@ type chip interface {
 	// checkUsable refuses a key that this chip has no use for. It runs outside a
 	// turn and sends nothing.
 	checkUsable(k *blob.Key) error
-	// load loads a key under the SRK.
+	// load loads a key under the SRK, restore from what loadedKey.save gave. A key
+	// that secret is true for may need a session of its own.
 	load(k *blob.Key, srk authData) (loadedKey, error)
+	restore(k *blob.Key, context []byte) (loadedKey, error)
+	// condition says what an error means for what is loaded.
+	condition(err error) condition
+	// checkTry is ErrLockedOut where a secret would not be looked at, read lately.
+	checkTry() error
+	// startUp starts a TPM whose condition is notStarted.
+	startUp() error
+	// holds reports whether sessions are open; endSessions ends them, as far as
+	// they belong to no key. forget takes note that the TPM was restarted.
+	holds() bool
+	endSessions()
+	forget()
+	// reclaim frees what was loaded without anybody knowing the handle: the answer
+	// was lost, or, for a key that is misplaced, garbled.
+	reclaim(claimed func(kind byte, handle uint32) bool) error
+	misplaced(k *blob.Key)
 	// create makes a key under the SRK; key is nil for one without a secret.
 	create(t *blob.Key, srk, key authData) (*blob.Key, error)
 	// parent returns the SRK's public key, for the owner's secret where owner
@@ -37,12 +55,29 @@ type chip interface {
 	// random returns 1 to n random bytes.
 	random(n int) ([]byte, error)
 	status() (*Status, error)
-	// flushAll frees every loaded key and open session, whoever they belong to,
-	// and returns how many keys they were.
-	flushAll() (int, error)
-	// flushSessions frees every open session alone, and returns how many.
-	flushSessions() (int, error)
+	// occupants are the handles of all loaded keys and open sessions.
+	occupants() (keys, sessions []uint32, err error)
+	flushKey(handle uint32) error
+	flushSession(handle uint32) error
 }
+
+// A condition is what an error means for what is loaded in a TPM, and so what may
+// be done about it.
+type condition int
+
+const (
+	fine             condition = iota
+	refused                    // for any other reason; nothing was changed
+	noRoomForKey               // all places for keys are taken
+	noRoomForSession           // all places for sessions are taken
+	keyGone                    // the handle is not known: somebody flushed it
+	sessionGone                // so is the session
+	sessionStale               // the secret was refused in a session in which it, or another, was right before
+	notStarted                 // somebody must start the TPM up
+	notSent                    // the command did not reach it
+	noReply                    // nobody knows whether the command was carried out
+	unavailable                // the TPM could not be had, or is closed
+)
 
 // setup is what changes a chip's state. A nil owner stands for physical presence.
 type setup interface {
@@ -71,13 +106,23 @@ type abilities interface {
 
 // A loadedKey is a key inside a chip.
 type loadedKey interface {
-	abilities
-	// sign and decrypt are one operation of the chip, in a turn. A ciphertext
-	// that the chip cannot open is errDecryption.
+	// sign and decrypt are one operation of the chip, in a turn, with the key's
+	// secret, or by the session of authorize. A ciphertext that the chip cannot
+	// open is errDecryption.
 	sign(area []byte, key authData) ([]byte, error)
 	decrypt(ciphertext []byte, key authData) ([]byte, error)
-	// flush frees the key's place in the chip, in a turn.
+	// authorize opens a session of the key's own, which needs the secret no more;
+	// authorized reports whether there is one.
+	authorize(key authData) error
+	authorized() bool
+	// save returns what restore takes; the key stays loaded.
+	save() ([]byte, error)
+	// flush frees the key's place in the chip, in a turn; abandon takes note that
+	// it is lost.
 	flush() error
+	abandon()
+	// number is the key's handle.
+	number() uint32
 }
 
 // A signing is one signature to be made.
@@ -99,18 +144,20 @@ type worded struct {
 func (e *worded) Error() string { return e.text }
 func (e *worded) Unwrap() error { return e.kind }
 
-// A noAnswer is a command to which the chip gave no answer that can be trusted.
-type noAnswer struct{ error }
-
-func (e *noAnswer) Unwrap() error { return e.error }
-
-// newChip finds out which generation dev is.
-func newChip(dev *transport.Device) (chip, error) {
-	c := &chip12{conn: tpm12.New(dev)}
+// newChip finds out which generation dev is, and waits as long for one that is busy
+// with itself.
+func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
+	c := newChip12(dev)
+	c.conn.Patience = patience
 	if err := setUpEmulator(dev, c); err != nil {
 		return nil, fmt.Errorf("set up the software TPM: %w", err)
 	}
 	err := c.readLockout()
+	if c.condition(err) == notStarted {
+		if err = c.startUp(); err == nil {
+			err = c.readLockout()
+		}
+	}
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):
 		return chip20{dev}, nil

@@ -10,6 +10,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/tpm12"
+	"maclef/internal/transport"
 )
 
 // A chip12 is a TPM 1.2.
@@ -19,6 +20,18 @@ type chip12 struct {
 	// where it does not tell.
 	lockout     *tpm12.DAInfo
 	lockoutRead time.Time
+
+	// before are the keys that were in the TPM when the first one with a secret was
+	// loaded; nil if none was. lost is one that may be in the TPM without anybody
+	// knowing its handle, with or without a session.
+	before map[tpm12.Handle]bool
+	lost   *blob.Key
+}
+
+func newChip12(dev *transport.Device) *chip12 {
+	c := &chip12{conn: tpm12.New(dev)}
+	c.conn.Claims = dev
+	return c
 }
 
 // readLockout asks for the count of wrong secrets. It costs no try. A TPM that
@@ -53,21 +66,6 @@ func transient(err error) bool {
 // another process may add to it, which is harmless; chips take off from it only
 // after minutes.
 const lockoutFresh = time.Second
-
-func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
-	if time.Since(c.lockoutRead) > lockoutFresh {
-		if err := c.readLockout(); err != nil {
-			return nil, c.explain(err, nil)
-		}
-	}
-	before := c.lockout
-	c.lockoutRead = time.Time{}
-	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), (*tpm12.Secret)(srk))
-	if err != nil {
-		return nil, c.explainLoad(err, before)
-	}
-	return &loadedKey12{abilities12: newAbilities12(k), chip: c, handle: handle}, nil
-}
 
 func (c *chip12) checkUsable(k *blob.Key) error {
 	if !k.CanSign() && !k.CanDecrypt() {
@@ -182,41 +180,4 @@ func srkTemplate() *blob.Key {
 func (c *chip12) random(n int) ([]byte, error) {
 	b, err := c.conn.GetRandom(n)
 	return b, c.explain(err, nil)
-}
-
-func (c *chip12) flushSessions() (int, error) {
-	sessions, err := c.conn.Sessions()
-	if err != nil {
-		return 0, c.explain(err, nil)
-	}
-	var errs []error
-	n := 0
-	for _, session := range sessions {
-		err := c.conn.FlushSession(session)
-		if err == nil {
-			n++
-		}
-		errs = append(errs, c.explain(err, nil))
-	}
-	return n, errors.Join(errs...)
-}
-
-func (c *chip12) flushAll() (int, error) {
-	keys, err := c.conn.LoadedKeys()
-	if err != nil {
-		return 0, c.explain(err, nil)
-	}
-	var errs []error
-	n := 0
-	for _, key := range keys {
-		switch err := c.conn.FlushSpecific(key); {
-		case err == nil:
-			n++
-		case errors.Is(err, tpm12.KeyOwnerControl): // the owner wants it to stay
-		default:
-			errs = append(errs, c.explain(err, nil))
-		}
-	}
-	_, err = c.flushSessions()
-	return n, errors.Join(append(errs, err)...)
 }

@@ -26,8 +26,24 @@ func (chip20) srkReadable() (bool, error)                              { return 
 func (chip20) ready() error                                            { return errTPM20 }
 func (chip20) takeOwnership(owner, srk authData) error                 { return errTPM20 }
 func (chip20) random(int) ([]byte, error)                              { return nil, errTPM20 }
-func (chip20) flushAll() (int, error)                                  { return 0, errTPM20 }
-func (chip20) flushSessions() (int, error)                             { return 0, errTPM20 }
+func (chip20) restore(*blob.Key, []byte) (loadedKey, error)            { return nil, errTPM20 }
+func (chip20) checkTry() error                                         { return errTPM20 }
+func (chip20) startUp() error                                          { return errTPM20 }
+func (chip20) holds() bool                                             { return false }
+func (chip20) endSessions()                                            {}
+func (chip20) forget()                                                 {}
+func (chip20) reclaim(func(byte, uint32) bool) error                   { return nil }
+func (chip20) misplaced(*blob.Key)                                     {}
+func (chip20) flushKey(uint32) error                                   { return errTPM20 }
+func (chip20) flushSession(uint32) error                               { return errTPM20 }
+func (chip20) occupants() (keys, sessions []uint32, err error)         { return nil, nil, errTPM20 }
+
+func (chip20) condition(err error) condition {
+	if err == nil {
+		return fine
+	}
+	return refused
+}
 
 func (chip20) setupState() (*setupState, error) { return nil, errSetup20 }
 func (chip20) setEnabled(bool, authData) error  { return errSetup20 }

@@ -198,18 +198,6 @@ func TestRandom(t *testing.T) {
 	}
 }
 
-func TestFlushAll(t *testing.T) {
-	tpm := openTutorial(t)
-	k := loadFixture(t, tpm, "maclef")
-	loadFixture(t, tpm, "oaep")
-	if n, err := tpm.FlushAll(); n != 2 || err != nil {
-		t.Fatalf("flushed %d, %v", n, err)
-	}
-	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil {
-		t.Error("signed with a flushed key")
-	}
-}
-
 func TestParsePrivateKey(t *testing.T) {
 	plain := tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem")
 	block, _ := pem.Decode(plain)

@@ -13,9 +13,10 @@ var (
 	ErrNoTPM = transport.ErrNoTPM
 	// ErrPermission: this user may not use the TPM.
 	ErrPermission = transport.ErrPermission
-	// ErrBusy: another process holds the TPM.
+	// ErrBusy: other processes used the TPM for longer than this one was to wait.
 	ErrBusy = transport.ErrBusy
-	// ErrGone: the TPM's connection was lost in the middle of a command.
+	// ErrGone: the connection to the TPM was lost, and repeating the command did not
+	// help or was not safe.
 	ErrGone = transport.ErrGone
 	// ErrNoSWTPM: the emulator needs the program swtpm, and it is not installed.
 	ErrNoSWTPM = transport.ErrNoSWTPM
@@ -38,6 +39,7 @@ var (
 	ErrWrongSRKSecret = errors.New("wrong SRK secret")
 	// ErrWrongKeySecret: the secret of the key was wrong, and a try was spent. A
 	// Key that has met it refuses further operations without asking the TPM.
+	// Load the key again for another try.
 	ErrWrongKeySecret = errors.New("wrong key secret")
 	// ErrWrongOwnerSecret: the owner's secret was wrong, and a try was spent.
 	ErrWrongOwnerSecret = errors.New("wrong owner secret")
@@ -47,8 +49,8 @@ var (
 	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
 	// cleared, or is damaged.
 	ErrWrongTPM = errors.New("not a key of this TPM")
-	// ErrUnloaded: the TPM does not have the key any more, because it restarted or
-	// somebody flushed it. Load the key again.
+	// ErrUnloaded: the TPM loses the key as often as it is loaded: it restarts, or
+	// somebody flushes it.
 	ErrUnloaded = errors.New("the TPM has lost the key")
 	// ErrNotSupported: this key, or this TPM, cannot do what was asked.
 	ErrNotSupported = errors.New("not supported")

@@ -263,15 +263,3 @@ func TestCloseFreesSlots(t *testing.T) {
 		}
 	}
 }
-
-func TestOutOfSlots(t *testing.T) {
-	tpm := openTutorial(t)
-	file := parseFixture(t, "maclef")
-	var err error
-	for n := 0; err == nil && n < 40; n++ {
-		_, err = tpm.Load(file, &tpmkey.LoadOptions{SRK: tutorialSRK()})
-	}
-	if err == nil || !strings.Contains(err.Error(), "tpmctl flush") {
-		t.Errorf("error does not help: %v", err)
-	}
-}

@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"cmp"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -17,19 +18,31 @@ import (
 
 // A Key is a private key in a TPM: a crypto.Signer and crypto.Decrypter. It is
 // safe for concurrent use. Close it to free its place in the TPM.
+//
+// A TPM has few places. A key that was not used for the longest time makes room
+// for another one, and comes back when it is used; so there can be more keys than
+// places. One that the TPM lost, because it was restarted or somebody flushed it,
+// is loaded again, too.
 type Key struct {
-	tpm    *TPM
-	file   *blob.Key
-	public *rsa.PublicKey
-	loaded loadedKey
+	*held
+	ctx   context.Context
+	alive func() error // why nobody waits for the operation any more; may be nil
+}
 
-	asking sync.Mutex // held while the secret is asked for, which can take long
+// A held is what all the Keys have in common that WithContext made of one.
+type held struct {
+	tpm       *TPM
+	file      *blob.Key
+	public    *rsa.PublicKey
+	abilities abilities
+
+	slot   slot // of the operation whose turn it is
+	secret *vault
+	srk    *vault
 
 	mu     sync.Mutex // guards what follows
-	secret Secret
-	auth   hidden // secret, once it is known
-	proved bool   // the TPM has accepted it
-	wrong  error  // set once the TPM called the secret wrong
+	proved bool       // the TPM has accepted the secret
+	wrong  error      // set once the TPM called a secret wrong
 	closed bool
 }
 
@@ -44,10 +57,11 @@ type LoadOptions struct {
 	// Name is what errors call the key, for LoadFile by default its path.
 	Name string
 	// SRK is the secret of the storage root key; the zero value stands for the
-	// well-known secret.
+	// well-known secret. It is needed again where the TPM has lost the key.
 	SRK Secret
-	// Key is the key's own secret. It is used, and an AskSecret is asked, only
-	// by the first operation of a key that needs a secret.
+	// Key is the key's own secret. It is used, and an AskSecret is asked, by the
+	// first operation of a key that needs a secret, and whenever the TPM has lost
+	// its session, unless it is kept: see Secret.Keep.
 	Key Secret
 }
 
@@ -112,19 +126,17 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if err := t.chip.checkUsable(file); err != nil {
 		return nil, err
 	}
-	k := &Key{tpm: t, file: file, public: file.PublicKey(), secret: opts.Key}
-	srk, err := t.srkSecret(opts.SRK)
+	able, err := abilitiesOf(file)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(srk[:])
-	err = t.turn(func() (err error) {
-		if k.loaded, err = t.chip.load(file, srk); err == nil {
-			t.keys[k] = struct{}{}
-		}
-		return err
-	})
-	if err != nil {
+	h := &held{
+		tpm: t, file: file, public: file.PublicKey(), abilities: able,
+		secret: newVault(opts.Key, "the key's own secret"),
+		srk:    newVault(opts.SRK.orWellKnown(), "the SRK's secret"),
+	}
+	k := &Key{held: h, ctx: context.Background()}
+	if _, err := k.operate(nil); err != nil {
 		return nil, err
 	}
 	return k, nil
@@ -166,21 +178,36 @@ func (k *Key) File() *blob.Key { return k.file }
 // ErrNotSupported. Every signature was verified before it is returned.
 //
 // Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrUnloaded, ErrGone, ErrClosed; one of no kind for a digest of
-// the wrong length. TPM Main Part 3, section 13.5 (TPM_Sign).
+// ErrLockedOut, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; one of no kind for a
+// digest of the wrong length; those of WithContext and WithConn. TPM Main Part 3, section 13.5 (TPM_Sign).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s, err := k.loaded.checkSign(digest, opts)
+	s, err := k.abilities.checkSign(digest, opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	sig, err := k.operate(func(auth authData) ([]byte, error) { return k.loaded.sign(s.area, auth) })
+	sig, err := k.sign(s)
 	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	if err := s.verify(sig); err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	return sig, nil
+}
+
+// sign signs, and signs again with the key loaded anew where the signature is
+// wrong: then what has the key's handle may be another key, after a restart of the
+// TPM that nobody noticed.
+func (k *Key) sign(s *signing) ([]byte, error) {
+	make := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s.area, auth) }
+	sig, err := k.operate(make)
+	if err != nil || s.verify(sig) == nil {
+		return sig, err
+	}
+	if err := k.distrust(); err != nil {
+		return nil, err
+	}
+	if sig, err = k.operate(make); err == nil {
+		err = s.verify(sig)
+	}
+	return sig, err
 }
 
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
@@ -193,10 +220,10 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 //     Encrypt makes such ciphertexts.
 //
 // Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret
-// (a try was spent), ErrLockedOut, ErrUnloaded, ErrGone, ErrClosed. TPM Main
-// Part 3, section 10.3 (TPM_UnBind).
+// (a try was spent), ErrLockedOut, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; those
+// of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	if err := k.loaded.checkDecrypt(ciphertext, opts); err != nil {
+	if err := k.abilities.checkDecrypt(ciphertext, opts); err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	var sessionKey []byte
@@ -209,7 +236,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 			return nil, fmt.Errorf("decrypt: %w", err)
 		}
 	}
-	plain, err := k.operate(func(auth authData) ([]byte, error) { return k.loaded.decrypt(ciphertext, auth) })
+	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.decrypt(ciphertext, auth) })
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil
 	}

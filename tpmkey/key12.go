@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"maclef/blob"
-	"maclef/internal/tpm12"
 )
 
 // abilities12 is what a TPM 1.2 can do with a key.
@@ -18,13 +17,6 @@ type abilities12 struct {
 
 func newAbilities12(file *blob.Key) abilities12 {
 	return abilities12{file: file, public: file.PublicKey()}
-}
-
-// A loadedKey12 is a key in a TPM 1.2.
-type loadedKey12 struct {
-	abilities12
-	chip   *chip12
-	handle tpm12.Handle
 }
 
 // checkSign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of
@@ -56,20 +48,6 @@ func (k abilities12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing,
 	}
 	verify := func(sig []byte) error { return verifyPKCS1v15(k.public, info, sig) }
 	return &signing{area: area, verify: verify}, nil
-}
-
-func (k *loadedKey12) sign(area []byte, key authData) ([]byte, error) {
-	sig, err := k.chip.conn.Sign(k.handle, area, (*tpm12.Secret)(key))
-	return sig, k.explain(err)
-}
-
-// explain puts an error of a command for this key in words.
-func (k *loadedKey12) explain(err error) error {
-	var refused *tpm12.Error
-	if err != nil && !errors.As(err, &refused) {
-		return &noAnswer{err}
-	}
-	return k.chip.explain(err, ErrWrongKeySecret)
 }
 
 // checkDecrypt allows what TPM_UnBind can do: the key's own scheme, and for
@@ -114,36 +92,6 @@ func (k abilities12) checkOAEP(o *rsa.OAEPOptions) error {
 		return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only; leave the options nil, or set these", ErrNotSupported, oaepLabel)
 	}
 	return nil
-}
-
-func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
-	plain, err := k.chip.conn.UnBind(k.handle, ciphertext, (*tpm12.Secret)(key))
-	var refused *tpm12.Error
-	if errors.As(err, &refused) && badCiphertext12[refused.Code] {
-		return nil, errDecryption
-	}
-	if err == nil && len(plain) > k.public.Size()-11 {
-		return nil, errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
-	}
-	return plain, k.explain(err)
-}
-
-// badCiphertext12 are what TPM_UnBind says of padding, of the TPM_BOUND_DATA in
-// it, and of too little in it. Callers cannot tell them apart: who could learn
-// about the padding, could decrypt.
-var badCiphertext12 = map[tpm12.ResultCode]bool{
-	tpm12.DecryptError: true, tpm12.BadVersion: true, tpm12.BadParamSize: true,
-	tpm12.InvalidStructure: true, tpm12.BadDataSize: true,
-}
-
-// flush does not mind that the key is gone already: the TPM was restarted, or
-// somebody flushed it.
-func (k *loadedKey12) flush() error {
-	err := k.chip.conn.FlushSpecific(k.handle)
-	if errors.Is(err, tpm12.BadParameter) || errors.Is(err, tpm12.InvalidKeyHandle) {
-		return nil
-	}
-	return k.chip.explain(err, nil)
 }
 
 // pkcs1v15Hash returns the hash that opts ask for, 0 for raw bytes.

@@ -1,120 +1,237 @@
 package tpmkey
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 )
 
-// operate runs one operation of the chip with the key's secret.
-func (k *Key) operate(f func(authData) ([]byte, error)) ([]byte, error) {
-	auth, err := k.authorization()
+// An operation is what is done with a loaded key, in a turn.
+type operation func(in loadedKey, key authData) ([]byte, error)
+
+// A vault is where a secret comes from, and where it stays if it may be kept.
+type vault struct {
+	what string // for errors
+
+	asking sync.Mutex // held while it is asked for, until the TPM has seen it
+
+	mu     sync.Mutex
+	source Secret
+}
+
+// newVault has a copy of a secret that is known, which it clears in the end.
+func newVault(s Secret, what string) *vault {
+	if s.digest != nil {
+		s = SHA1Secret(*s.digest())
+	}
+	return &vault{what: what, source: s}
+}
+
+// known returns a copy of the secret, nil where somebody must be asked for it.
+func (v *vault) known() authData {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.source.digest == nil {
+		return nil
+	}
+	auth := *v.source.digest()
+	return &auth
+}
+
+// kept reports whether the secret may stay in memory.
+func (v *vault) kept() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.source.digest != nil || v.source.keep
+}
+
+// ask asks for the secret, and keeps it where that is allowed.
+func (v *vault) ask() (authData, error) {
+	v.mu.Lock()
+	source := v.source
+	v.mu.Unlock()
+	auth, err := source.resolve(v.what)
 	if err != nil {
 		return nil, err
 	}
-	if auth != nil {
-		defer clear(auth[:])
+	if source.keep {
+		v.mu.Lock()
+		v.source = SHA1Secret(auth)
+		v.mu.Unlock()
 	}
-	var out []byte
-	err = k.tpm.turn(func() (err error) {
-		if err := k.usable(); err != nil {
-			return err
-		}
-		out, err = f(auth)
-		if auth != nil {
-			k.settle(err)
-		}
-		return err
-	})
-	return out, err
-}
-
-// authorization returns the key's secret, nil for a key without one. It asks
-// where that is needed, once.
-func (k *Key) authorization() (authData, error) {
-	if !k.file.NeedsSecret() {
-		return nil, nil
-	}
-	k.asking.Lock()
-	defer k.asking.Unlock()
-	auth, secret, err := k.known()
-	if auth != nil || err != nil {
-		return auth, err
-	}
-	answer, err := secret.resolve("the key's own secret")
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.state(); err != nil { // closed meanwhile
-		clear(answer[:])
-		return nil, err
-	}
-	k.auth, k.secret = hide(answer), Secret{}
-	return &answer, nil
-}
-
-// known returns a copy of the key's secret, or else where to ask for it.
-func (k *Key) known() (authData, Secret, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.state(); err != nil {
-		return nil, Secret{}, err
-	}
-	if k.auth == nil {
-		return nil, k.secret, nil
-	}
-	auth := *k.auth()
-	return &auth, Secret{}, nil
-}
-
-// usable is checked in the turn itself: another goroutine may have met a wrong
-// secret, or closed the key, while this one waited.
-func (k *Key) usable() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.state()
-}
-
-func (k *Key) state() error {
-	if k.closed {
-		return fmt.Errorf("key: %w", ErrClosed)
-	}
-	return k.wrong
-}
-
-// settle remembers what an operation showed of the secret, so that a wrong one
-// costs one try only. Where the TPM gave no answer to the first use of it,
-// nobody knows whether it was wrong: then it is not tried again, either.
-func (k *Key) settle(err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var lost *noAnswer
-	switch {
-	case err == nil:
-		k.proved = true
-	case errors.Is(err, ErrWrongKeySecret):
-		k.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
-		k.forgetLocked()
-	case errors.As(err, &lost) && !k.proved:
-		k.wrong = fmt.Errorf("%w (whether the key's secret is right is not known, so it is not tried again: load the key anew)", err)
-		k.forgetLocked()
-	}
+	return &auth, nil
 }
 
 // forget clears the secret.
-func (k *Key) forget() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.closed = true
-	k.forgetLocked()
+func (v *vault) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.source.digest != nil {
+		clear(v.source.digest()[:])
+	}
+	v.source = Secret{}
 }
 
-func (k *Key) forgetLocked() {
-	if k.auth != nil {
-		clear(k.auth()[:])
+// secrets are copies of what an operation may need; nil where it is not known.
+type secrets struct{ srk, key authData }
+
+func (s *secrets) copy() *secrets {
+	dup := func(a authData) authData {
+		if a == nil {
+			return nil
+		}
+		b := *a
+		return &b
 	}
-	k.auth, k.secret = nil, Secret{}
+	return &secrets{dup(s.srk), dup(s.key)}
+}
+
+func (s *secrets) clear() {
+	for _, auth := range []authData{s.srk, s.key} {
+		if auth != nil {
+			clear(auth[:])
+		}
+	}
+}
+
+// A needed error is what an operation lacks that cannot be had in a turn.
+type needed struct {
+	srk, key bool  // a secret that must be asked for
+	room     bool  // what only other processes can give
+	why      error // for room
+}
+
+func (n *needed) Error() string {
+	if n.why != nil {
+		return n.why.Error()
+	}
+	return "a secret must be asked for"
+}
+
+func (n *needed) Unwrap() error { return n.why }
+
+// operate runs one operation of the chip with the key loaded and its secret at
+// hand; a nil one just loads the key.
+func (k *Key) operate(op operation) ([]byte, error) {
+	with := &secrets{srk: k.srk.known()}
+	if k.file.NeedsSecret() {
+		with.key = k.secret.known()
+	}
+	defer with.clear()
+	var asking *sync.Mutex
+	defer func() {
+		if asking != nil {
+			asking.Unlock()
+		}
+	}()
+	var deadline time.Time
+	for {
+		out, err := k.inTurn(op, with.copy())
+		var lacks *needed
+		if !errors.As(err, &lacks) {
+			return out, err
+		}
+		switch {
+		case lacks.room:
+			if deadline.IsZero() {
+				deadline = time.Now().Add(k.tpm.wait)
+			}
+			if err := k.tpm.waitForRoom(k.ctx, deadline, lacks.why); err != nil {
+				return nil, err
+			}
+		case asking == nil:
+			// Somebody else may be answering the same question: look again then.
+			asking = &k.secretVault(lacks).asking
+			asking.Lock()
+		default:
+			if err := k.fill(with, lacks); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (h *held) secretVault(n *needed) *vault {
+	if n.srk {
+		return h.srk
+	}
+	return h.secret
+}
+
+// fill asks for what an operation lacks.
+func (k *Key) fill(with *secrets, lacks *needed) error {
+	auth, err := k.secretVault(lacks).ask()
+	if err != nil {
+		return err
+	}
+	if err := k.usable(); err != nil { // closed meanwhile
+		clear(auth[:])
+		return err
+	}
+	if lacks.srk {
+		with.srk = auth
+	} else {
+		with.key = auth
+	}
+	return nil
+}
+
+// inTurn is one try of an operation; it owns with.
+func (k *Key) inTurn(op operation, with *secrets) ([]byte, error) {
+	h := k.held
+	perform := func() ([]byte, error) { return h.perform(op, with) }
+	return h.tpm.turnFor(k.ctx, k.alive, perform, with.clear)
+}
+
+// usable is checked in the turn itself, too: another goroutine may have met a wrong
+// secret, or closed the key, while this one waited.
+func (h *held) usable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("key: %w", ErrClosed)
+	}
+	return h.wrong
+}
+
+// isProved reports whether the TPM has accepted the key's secret before.
+func (h *held) isProved() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.proved
+}
+
+// settle remembers what an operation showed of the secrets, so that a wrong one
+// costs one try only. Where the TPM gave no answer to the first use of one, nobody
+// knows whether it was wrong: then it is not tried again, either.
+func (h *held) settle(err error, tried bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cond := h.tpm.chip.condition(err)
+	switch {
+	case errors.Is(err, ErrWrongKeySecret), errors.Is(err, ErrWrongSRKSecret):
+		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
+	case tried && (cond == fine || cond == refused):
+		h.proved = true
+		return
+	case tried && cond == noReply && !h.proved:
+		h.wrong = fmt.Errorf("%w (whether the key's secret is right is not known, so it is not tried again: load the key anew)", err)
+	default:
+		return
+	}
+	h.secret.forget()
+	h.srk.forget()
+}
+
+// forget clears the secrets.
+func (h *held) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.secret.forget()
+	h.srk.forget()
 }
 
 // Close frees the key's place in the TPM and forgets its secret. Operations
@@ -128,14 +245,43 @@ func (k *Key) Close() error {
 }
 
 // shut is Close in a turn.
-func (k *Key) shut() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
+func (h *held) shut() error {
+	if h.usable() != nil && h.isClosed() {
 		return nil
 	}
-	k.closed = true
-	k.forgetLocked()
-	delete(k.tpm.keys, k)
-	return k.loaded.flush()
+	h.forget()
+	delete(h.tpm.keys, h)
+	h.slot.context = nil
+	in := h.slot.in
+	if in == nil {
+		return nil
+	}
+	err := in.flush()
+	h.tpm.slots.lost(h)
+	return err
+}
+
+func (h *held) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+// waitForRoom has other processes make room, and waits for that a moment.
+func (t *TPM) waitForRoom(ctx context.Context, deadline time.Time, why error) error {
+	const pause = 20 * time.Millisecond
+	if t.dev.AskRoom() == 0 {
+		return t.explainNoRoom(why)
+	}
+	if time.Now().Add(pause).After(deadline) {
+		return t.explainNoRoom(fmt.Errorf("%w: waited %v for other programs to make room: %w", ErrBusy, t.wait, why))
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return gaveUp(ctx)
+	case <-timer.C:
+		return nil
+	}
 }

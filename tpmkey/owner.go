@@ -64,27 +64,6 @@ func (s *setupState) canTakeOwnership() error {
 	return nil
 }
 
-// FlushAll frees every key that is loaded in the TPM, whoever loaded it, and
-// every authorization session, and returns how many keys. Programs that use them
-// have to load them again.
-func (t *TPM) FlushAll() (int, error) {
-	return t.flush("flush the TPM's keys", func() (int, error) { return t.chip.flushAll() })
-}
-
-// FlushSessions frees every authorization session that is open in the TPM, whoever
-// opened it, and returns how many. Commands under way elsewhere fail.
-func (t *TPM) FlushSessions() (int, error) {
-	return t.flush("flush the TPM's sessions", func() (int, error) { return t.chip.flushSessions() })
-}
-
-func (t *TPM) flush(doing string, f func() (int, error)) (n int, err error) {
-	err = t.turn(func() (err error) {
-		n, err = f()
-		return err
-	})
-	return n, doingError(doing, err)
-}
-
 // setUpEmulator makes the software TPM of a new state directory one that can be
 // used at once: owned, with well-known secrets; swtpm makes it enabled and active.
 // A program that was killed on the way may have left any part of it done.

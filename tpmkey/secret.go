@@ -22,6 +22,7 @@ import (
 // for the well-known secret; a key that needs a secret refuses it.
 type Secret struct {
 	given  bool
+	keep   bool // what ask returns may stay in memory
 	digest hidden
 	ask    func() (Secret, error)
 }
@@ -81,10 +82,21 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 // command needs it. ask returns one of the other kinds. An error that it
 // returns is returned, wrapped, by the operation that needed the secret.
 //
-// ask may be called from any goroutine that uses the key, once for a Key and
-// once for each Load, Create, Wrap and TakeOwnership; it must not use the TPM.
+// The answer does not stay in memory: what is kept of it is an authorization
+// session in the TPM. Where the TPM has lost that, because it was restarted or the
+// key had to make room for others, ask is called again. See Keep.
+//
+// ask may be called from any goroutine that uses the key; it must not use the TPM.
 func AskSecret(ask func() (Secret, error)) Secret {
 	return Secret{given: true, ask: ask}
+}
+
+// Keep returns a secret that is asked for at most once and then kept in memory
+// until the Key is closed, as the secrets are that are given as bytes. Servers
+// that nobody sits in front of want that.
+func (s Secret) Keep() Secret {
+	s.keep = true
+	return s
 }
 
 // IsZero reports whether no secret was given.

@@ -159,13 +159,3 @@ func TestSessionsDoNotLeak(t *testing.T) {
 		}
 	}
 }
-
-func TestUnloaded(t *testing.T) {
-	tpm := openTutorial(t)
-	k := loadFixture(t, tpm, "maclef")
-	if _, err := tpm.FlushAll(); err != nil {
-		t.Fatal(err)
-	}
-	_, err := k.Sign(nil, make([]byte, 32), crypto.SHA256)
-	wantError(t, err, tpmkey.ErrUnloaded, "load the key again")
-}

@@ -53,28 +53,32 @@ func TestLockoutUnknown(t *testing.T) {
 		tpm12.Retry: false, tpm12.NeedsSelfTest: false, tpm12.DoingSelfTest: false, tpm12.DefendLockRunning: false,
 		tpm12.BadMode: true, tpm12.BadParameter: true,
 	} {
-		tpm, _, tap := tapState(t, tpmtest.WellKnown)
-		tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
-			if cmd[9] == getCapability && cmd[areaAt] == capDALogic {
-				return binary.BigEndian.AppendUint32([]byte{0, 0xc4, 0, 0, 0, 10}, uint32(code)), nil
+		t.Run(code.Name(), func(t *testing.T) {
+			t.Parallel()
+			tpm, _, tap := tapState(t, tpmtest.WellKnown)
+			tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+				if cmd[9] == getCapability && cmd[areaAt] == capDALogic {
+					return binary.BigEndian.AppendUint32([]byte{0, 0xc4, 0, 0, 0, 10}, uint32(code)), nil
+				}
+				return rsp, err
 			}
-			return rsp, err
-		}
-		asked := false
-		_, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
-			asked = true
-			return tpmkey.WellKnown(), nil
-		})))
-		if asked != tried || tried != (err == nil) {
-			t.Errorf("%v: asked %v, %v", code, asked, err)
-		}
-		if code == tpm12.DefendLockRunning {
-			wantError(t, err, tpmkey.ErrLockedOut)
-		}
+			asked := false
+			_, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+				asked = true
+				return tpmkey.WellKnown(), nil
+			})))
+			if asked != tried || tried != (err == nil) {
+				t.Errorf("%v: asked %v, %v", code, asked, err)
+			}
+			if code == tpm12.DefendLockRunning {
+				wantError(t, err, tpmkey.ErrLockedOut)
+			}
+		})
 	}
 }
 
 func TestOpenDuringSelfTest(t *testing.T) {
+	t.Parallel()
 	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Fresh).Socket)
 	if err != nil {
 		t.Fatal(err)

@@ -81,7 +81,7 @@ func (k *Key) signatureSchemes() ([]tls.SignatureScheme, error) {
 	var schemes []tls.SignatureScheme
 	for _, s := range []tls.SignatureScheme{tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1} {
 		hash := hashOfScheme[s]
-		if _, err := k.loaded.checkSign(make([]byte, hash.Size()), hash); err == nil {
+		if _, err := k.abilities.checkSign(make([]byte, hash.Size()), hash); err == nil {
 			schemes = append(schemes, s)
 		}
 	}
@@ -95,8 +95,9 @@ var hashOfScheme = map[tls.SignatureScheme]crypto.Hash{
 }
 
 // TLSConfig returns a server's configuration for the key and the certificate
-// chain in a PEM file: TLS 1.2, with what the key can do. It is a new one at
-// each call, the caller's to change.
+// chain in a PEM file: TLS 1.2, with what the key can do. Signatures for clients
+// that have hung up meanwhile are not made (see WithConn). It is a new one at each
+// call, the caller's to change.
 //
 // Errors: those of TLSCertificate; ErrNotSupported for a key of the SHA1
 // signature scheme, because clients refuse SHA-1 in TLS.
@@ -126,8 +127,12 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 		return nil, err
 	}
 	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		MinVersion:   tls.VersionTLS12,
-		MaxVersion:   tls.VersionTLS12,
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			own := cert
+			own.PrivateKey = k.WithConn(hello.Context(), hello.Conn)
+			return &own, nil
+		},
+		MinVersion: tls.VersionTLS12,
+		MaxVersion: tls.VersionTLS12,
 	}, nil
 }

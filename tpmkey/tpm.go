@@ -1,10 +1,12 @@
 package tpmkey
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"time"
 
 	tpmtransport "github.com/google/go-tpm/tpm2/transport"
 
@@ -13,12 +15,30 @@ import (
 
 // A TPM is an open TPM. Close it to free what was loaded there.
 type TPM struct {
-	mu     sync.Mutex // held while commands go to the chip
-	dev    *transport.Device
-	chip   chip
-	keys   map[*Key]struct{} // those not closed yet
+	dev   *transport.Device
+	chip  chip
+	wait  time.Duration
+	queue queue
+
+	// What follows belongs to the operation whose turn it is.
+	epoch uint64
+	keys  map[*held]struct{} // those not closed yet
+	slots slots
+	// proved is an SRK secret that the TPM has accepted; nil if none.
+	proved hidden
 	closed bool
 }
+
+// OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
+// Open uses.
+type OpenOptions struct {
+	// Wait is how long an operation waits for other programs that use the TPM;
+	// 0 stands for a minute.
+	Wait time.Duration
+}
+
+// defaultWait is OpenOptions.Wait.
+const defaultWait = time.Minute
 
 // Open opens the TPM that name stands for:
 //
@@ -30,14 +50,24 @@ type TPM struct {
 //	                 created on first use, and protects nothing
 //	(empty)          $TPMKEY_TPM, or else this machine's first TPM device
 //
+// Other programs can use the TPM at the same time, if they take turns as this one
+// does.
+//
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM; one of no kind for a name
 // of another form.
-func Open(name string) (*TPM, error) {
-	dev, err := transport.Open(name)
+func Open(name string) (*TPM, error) { return OpenContext(context.Background(), name, nil) }
+
+// OpenContext is Open with options; ctx counts for opening alone. opts may be nil.
+func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, error) {
+	if opts == nil {
+		opts = new(OpenOptions)
+	}
+	wait := cmp.Or(max(opts.Wait, 0), defaultWait)
+	dev, err := transport.OpenContext(ctx, name, wait)
 	if err != nil {
 		return nil, err
 	}
-	return open(dev)
+	return open(ctx, dev, wait)
 }
 
 // OpenTransport uses a TPM that is open already, by any of go-tpm's
@@ -46,21 +76,37 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
 	}
-	return open(transport.Wrap(t, "transport"))
+	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait)
 }
 
 // open finds out which TPM dev is, and sets a new software TPM up. It closes
 // dev where it fails.
-func open(dev *transport.Device) (*TPM, error) {
-	t := &TPM{dev: dev, keys: make(map[*Key]struct{})}
-	err := t.turn(func() (err error) {
-		t.chip, err = newChip(dev)
-		return err
-	})
+func open(ctx context.Context, dev *transport.Device, wait time.Duration) (*TPM, error) {
+	t := &TPM{dev: dev, wait: wait, keys: make(map[*held]struct{})}
+	t.slots.tpm = t
+	err := t.find(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dev.Name(), err), dev.Close())
 	}
+	dev.OnAsked(t.makeRoom)
 	return t, nil
+}
+
+// maxPatience is how long a TPM may say that it is busy with itself.
+const maxPatience = 10 * time.Second
+
+// find finds out which generation the TPM is.
+func (t *TPM) find(ctx context.Context) error {
+	release, err := t.dev.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if t.chip, err = newChip(t.dev, min(t.wait, maxPatience)); err != nil {
+		return err
+	}
+	t.epoch, err = t.dev.Connected()
+	return err
 }
 
 // Name returns the name that the TPM was opened by, with defaults filled in.
@@ -76,18 +122,18 @@ func (t *TPM) String() string { return "TPM " + t.Name() }
 // Format hides everything but String's text from package fmt: keys have secrets.
 func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
-// Close frees what was loaded into the TPM and closes it. Its keys cannot be
-// used afterwards.
+// Close frees what was loaded into the TPM and closes it, after the operation that
+// is under way; those that wait are ErrClosed. Its keys cannot be used afterwards.
 func (t *TPM) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.queue.close()
 	if t.closed {
 		return nil
 	}
 	t.closed = true
+	t.dev.Hurry()
 	var err error
-	if len(t.keys) > 0 {
-		err = t.acquired(t.flushKeys)
+	if len(t.keys) > 0 || t.chip.holds() {
+		err = t.acquired(context.Background(), t.clear)
 	}
 	for k := range t.keys { // those that no turn could be had for
 		k.forget()
@@ -95,32 +141,13 @@ func (t *TPM) Close() error {
 	return errors.Join(err, t.dev.Close())
 }
 
-// flushKeys closes every key that is still open.
-func (t *TPM) flushKeys() error {
+// clear closes every key that is still open, and the sessions.
+func (t *TPM) clear() error {
 	var errs []error
 	for k := range t.keys {
 		errs = append(errs, k.shut())
 	}
+	t.chip.endSessions()
+	errs = append(errs, t.chip.reclaim(t.claimed))
 	return errors.Join(errs...)
-}
-
-// turn runs f while no other goroutine, and no other process that shares the
-// TPM, sends commands.
-func (t *TPM) turn(f func() error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return fmt.Errorf("TPM %s: %w", t.dev.Name(), ErrClosed)
-	}
-	return t.acquired(f)
-}
-
-// acquired runs f in this process's turn; t.mu is held.
-func (t *TPM) acquired(f func() error) error {
-	release, err := t.dev.Acquire()
-	if err != nil {
-		return err
-	}
-	defer release()
-	return f()
 }

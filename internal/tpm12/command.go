@@ -6,70 +6,6 @@ import (
 	"fmt"
 )
 
-// An Ordinal names a command. TPM Main Part 2, section 17.
-type Ordinal uint32
-
-// The ordinals that this package sends.
-const (
-	ordOIAP                     Ordinal = 0x0a
-	ordOSAP                     Ordinal = 0x0b
-	ordTakeOwnership            Ordinal = 0x0d
-	ordUnBind                   Ordinal = 0x1e
-	ordCreateWrapKey            Ordinal = 0x1f
-	ordGetPubKey                Ordinal = 0x21
-	ordSign                     Ordinal = 0x3c
-	ordResetLockValue           Ordinal = 0x40
-	ordLoadKey2                 Ordinal = 0x41
-	ordGetRandom                Ordinal = 0x46
-	ordOwnerClear               Ordinal = 0x5b
-	ordForceClear               Ordinal = 0x5d
-	ordGetCapability            Ordinal = 0x65
-	ordOwnerSetDisable          Ordinal = 0x6e
-	ordPhysicalEnable           Ordinal = 0x6f
-	ordPhysicalDisable          Ordinal = 0x70
-	ordSetOwnerInstall          Ordinal = 0x71
-	ordPhysicalSetDeactivated   Ordinal = 0x72
-	ordCreateEndorsementKeyPair Ordinal = 0x78
-	ordReadPubek                Ordinal = 0x7c
-	ordOwnerReadInternalPub     Ordinal = 0x81
-	ordFlushSpecific            Ordinal = 0xba
-	ordPhysicalPresence         Ordinal = 0x4000000a
-)
-
-var ordinalNames = map[Ordinal]string{
-	ordOIAP:                     "TPM_OIAP",
-	ordOSAP:                     "TPM_OSAP",
-	ordTakeOwnership:            "TPM_TakeOwnership",
-	ordUnBind:                   "TPM_UnBind",
-	ordCreateWrapKey:            "TPM_CreateWrapKey",
-	ordGetPubKey:                "TPM_GetPubKey",
-	ordSign:                     "TPM_Sign",
-	ordResetLockValue:           "TPM_ResetLockValue",
-	ordLoadKey2:                 "TPM_LoadKey2",
-	ordGetRandom:                "TPM_GetRandom",
-	ordOwnerClear:               "TPM_OwnerClear",
-	ordForceClear:               "TPM_ForceClear",
-	ordGetCapability:            "TPM_GetCapability",
-	ordOwnerSetDisable:          "TPM_OwnerSetDisable",
-	ordPhysicalEnable:           "TPM_PhysicalEnable",
-	ordPhysicalDisable:          "TPM_PhysicalDisable",
-	ordSetOwnerInstall:          "TPM_SetOwnerInstall",
-	ordPhysicalSetDeactivated:   "TPM_PhysicalSetDeactivated",
-	ordCreateEndorsementKeyPair: "TPM_CreateEndorsementKeyPair",
-	ordReadPubek:                "TPM_ReadPubek",
-	ordOwnerReadInternalPub:     "TPM_OwnerReadInternalPub",
-	ordFlushSpecific:            "TPM_FlushSpecific",
-	ordPhysicalPresence:         "TSC_PhysicalPresence",
-}
-
-// String gives the command's name in the specification.
-func (o Ordinal) String() string {
-	if name, ok := ordinalNames[o]; ok {
-		return name
-	}
-	return fmt.Sprintf("TPM command %#x", uint32(o))
-}
-
 // Tags of commands and responses. TPM Main Part 2, section 6.
 const (
 	tagRequest      = 0x00c1 // TPM_TAG_RQU_COMMAND
@@ -103,13 +39,22 @@ const tagTPM20 = 0x8001
 // ErrTPM20 is a reply that only a TPM 2.0 gives.
 var ErrTPM20 = errors.New("this is a TPM 2.0")
 
-// An Error is a command that the TPM refused.
+// An Error is a command that the TPM refused: it did nothing. What is no Error
+// (a lost connection, a malformed reply) may have been done.
 type Error struct {
 	Ordinal Ordinal
 	Code    ResultCode
+	// Rolled says that the command used a session that had authorized another one
+	// before. Then TPM_AUTHFAIL can mean a session out of step as well as a wrong
+	// secret, and TPM_INVALID_AUTHHANDLE that somebody flushed the session; the
+	// next command opens a new one.
+	Rolled bool
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code) }
+
+// Opens reports whether the command was to open a session, and nothing else.
+func (e *Error) Opens() bool { return e.Ordinal == ordOIAP || e.Ordinal == ordOSAP }
 
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
@@ -118,11 +63,7 @@ func (e *Error) Unwrap() error { return e.Code }
 // there are handles only where the reply's HMAC is wrong: something may have
 // been loaded.
 func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
-	reply, err := c.tpm.Send(cmd.marshal())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%v: %w", cmd.ordinal, err)
-	}
-	body, err := cmd.checkHeader(reply)
+	body, err := c.exchange(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -131,34 +72,44 @@ func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 		trailer = authReplySize
 	}
 	if len(body) < cmd.outHandles+trailer {
-		return nil, nil, cmd.malformed("%d bytes are too few", len(reply))
+		return nil, nil, cmd.malformed("%d bytes are too few", headerSize+len(body))
 	}
 	end := len(body) - trailer
 	handles, params = body[:cmd.outHandles], body[cmd.outHandles:end]
 	if cmd.auth != nil {
-		if err := cmd.auth.verify(cmd.ordinal, params, body[end:]); err != nil {
+		if err := c.verify(cmd.auth, cmd.ordinal, params, body[end:]); err != nil {
 			return handles, nil, cmd.malformed("%w", err)
 		}
 	}
 	return handles, params, nil
 }
 
-func (cmd *command) marshal() []byte {
+// runPlain runs a command without authorization and without reply parameters.
+func (c *Conn) runPlain(cmd *command) error {
+	_, out, err := c.run(cmd)
+	if err == nil && len(out) != 0 {
+		return cmd.malformed("%d bytes of parameters where none belong", len(out))
+	}
+	return err
+}
+
+// marshal returns cmd's bytes, valid until the next call.
+func (c *Conn) marshal(cmd *command) []byte {
 	size := headerSize + len(cmd.handles) + len(cmd.params)
 	tag := uint16(tagRequest)
 	if cmd.auth != nil {
 		tag = tagRequestAuth1
 		size += authRequestSize
 	}
-	b := make([]byte, 0, size)
-	b = binary.BigEndian.AppendUint16(b, tag)
+	b := binary.BigEndian.AppendUint16(c.buf[:0], tag)
 	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	b = binary.BigEndian.AppendUint32(b, uint32(cmd.ordinal))
 	b = append(b, cmd.handles...)
 	b = append(b, cmd.params...)
 	if cmd.auth != nil {
-		b = cmd.auth.appendTo(b, cmd.ordinal, cmd.params)
+		b = c.appendAuth(b, cmd.auth, cmd.ordinal, cmd.params)
 	}
+	c.buf = b
 	return b
 }
 

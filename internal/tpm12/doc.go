@@ -13,5 +13,6 @@
 // # Secrets
 //
 // A *Secret is read, never kept. A nil *Secret sends the command without
-// authorization, as keys with authDataUsage "never" demand.
+// authorization, as keys with authDataUsage "never" demand. A KeySession keeps
+// what is derived from a secret, of use for its key and its duration only.
 package tpm12

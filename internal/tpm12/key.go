@@ -2,34 +2,49 @@ package tpm12
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
 // LoadKey2 loads key, a TPM_KEY or TPM_KEY12 structure, under parent, which
-// secret authorizes, and returns its handle; FlushSpecific frees it. TPM Main
+// secret authorizes, and returns its handle; FlushSpecific frees it. An error that
+// is no *Error (the reply was lost) leaves open whether it was loaded. TPM Main
 // Part 3, section 10.5 (TPM_LoadKey2).
 func (c *Conn) LoadKey2(parent Handle, key []byte, secret *Secret) (Handle, error) {
 	cmd := &command{ordinal: ordLoadKey2, handles: u32(uint32(parent)), params: key, outHandles: 4}
 	b, rest, err := c.runAuthorized(cmd, secret)
-	if len(b) == 0 {
+	return c.newKey(cmd, b, rest, err)
+}
+
+// newKey returns the handle in the reply to a command that loads a key.
+func (c *Conn) newKey(cmd *command, handle, rest []byte, err error) (Handle, error) {
+	if len(handle) == 0 {
 		return 0, err
 	}
-	handle := Handle(binary.BigEndian.Uint32(b))
+	h := Handle(binary.BigEndian.Uint32(handle))
 	if err == nil && len(rest) != 0 {
 		err = cmd.malformed("%d bytes after the handle", len(rest))
 	}
 	if err != nil {
-		c.FlushSpecific(handle) // a key of which nobody will know
+		c.FlushSpecific(h) // a key of which nobody will know
 		return 0, err
 	}
-	return handle, nil
+	c.gained(h)
+	return h, nil
 }
 
-// FlushSpecific frees a loaded key. TPM Main Part 3, section 22.1
-// (TPM_FlushSpecific).
-func (c *Conn) FlushSpecific(key Handle) error { return c.flush(uint32(key), resourceKey) }
+// FlushSpecific frees a loaded key, and ends the sessions opened for it. TPM Main
+// Part 3, section 22.1 (TPM_FlushSpecific).
+func (c *Conn) FlushSpecific(key Handle) error {
+	err := c.flush(uint32(key), resourceKey)
+	if err == nil || errors.Is(err, BadParameter) || errors.Is(err, InvalidKeyHandle) {
+		c.lost(key)
+	}
+	return err
+}
 
-// FlushSession frees an authorization session.
+// FlushSession frees an authorization session that is none of this Conn's: a
+// leftover.
 func (c *Conn) FlushSession(session uint32) error { return c.flush(session, resourceAuth) }
 
 func (c *Conn) flush(handle, resource uint32) error {
@@ -45,20 +60,26 @@ const (
 // Sign signs area, 1 to k-11 bytes for a key of k bytes with the DER scheme,
 // exactly 20 for one with the SHA1 scheme, and returns the k bytes of the
 // PKCS#1 v1.5 signature. TPM Main Part 3, section 13.5 (TPM_Sign).
-func (c *Conn) Sign(key Handle, area []byte, secret *Secret) ([]byte, error) {
-	return c.transform(ordSign, key, area, secret)
+func (c *Conn) Sign(key Handle, area []byte, auth Auth) ([]byte, error) {
+	return c.transform(ordSign, key, area, auth)
 }
 
 // UnBind decrypts data, k bytes for a key of k bytes, and returns the
 // plaintext. TPM Main Part 3, section 10.3 (TPM_UnBind).
-func (c *Conn) UnBind(key Handle, data []byte, secret *Secret) ([]byte, error) {
-	return c.transform(ordUnBind, key, data, secret)
+func (c *Conn) UnBind(key Handle, data []byte, auth Auth) ([]byte, error) {
+	return c.transform(ordUnBind, key, data, auth)
 }
 
 // transform sends sized data to a key and returns the sized data it answers.
-func (c *Conn) transform(ord Ordinal, key Handle, data []byte, secret *Secret) ([]byte, error) {
-	cmd := &command{ordinal: ord, handles: u32(uint32(key)), params: sized(data)}
-	_, out, err := c.runAuthorized(cmd, secret)
+func (c *Conn) transform(ord Ordinal, key Handle, data []byte, auth Auth) ([]byte, error) {
+	c.params = binary.BigEndian.AppendUint32(c.params[:0], uint32(key))
+	c.params = binary.BigEndian.AppendUint32(c.params, uint32(len(data)))
+	c.params = append(c.params, data...)
+	cmd := &command{ordinal: ord, handles: c.params[:4], params: c.params[4:]}
+	_, out, err := c.runAuthorized(cmd, auth)
+	if errors.Is(err, InvalidKeyHandle) {
+		c.lost(key)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -78,21 +99,19 @@ func (cmd *command) unsized(b []byte) ([]byte, error) {
 // migration are the new key's secrets (zero where it has none). TPM Main Part
 // 3, section 10.4 (TPM_CreateWrapKey).
 func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byte, usage, migration *Secret) ([]byte, error) {
-	s, shared, err := c.osap(entityKeyHandle, uint32(parent), parentSecret)
+	s, err := c.osap(entityKeyHandle, uint32(parent), parentSecret)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(shared[:])
-	firstEven := s.nonceEven
-	auth, err := newAuthorization(s, shared)
+	auth, err := newAuthorization(s, &s.shared, false)
 	if err != nil {
+		c.ended(s, false)
 		return nil, err
 	}
-	defer clear(auth.key[:])
-	params := adip(usage, shared, &firstEven)
-	params = append(params, adip(migration, shared, &auth.nonceOdd)...)
+	params := adip(usage, &s.shared, &s.nonceEven)
+	params = append(params, adip(migration, &s.shared, &auth.nonceOdd)...)
 	params = append(params, template...)
-	_, key, err := c.runInSession(&command{
+	_, key, err := c.runOnce(&command{
 		ordinal: ordCreateWrapKey, handles: u32(uint32(parent)), params: params, auth: auth,
 	})
 	return key, err
@@ -104,8 +123,8 @@ const entityKeyHandle = 0x0001
 
 // GetPubKey returns the TPM_PUBKEY of a loaded key. TPM Main Part 3, section
 // 10.6 (TPM_GetPubKey).
-func (c *Conn) GetPubKey(key Handle, secret *Secret) ([]byte, error) {
-	_, pub, err := c.runAuthorized(&command{ordinal: ordGetPubKey, handles: u32(uint32(key))}, secret)
+func (c *Conn) GetPubKey(key Handle, auth Auth) ([]byte, error) {
+	_, pub, err := c.runAuthorized(&command{ordinal: ordGetPubKey, handles: u32(uint32(key))}, auth)
 	return pub, err
 }
 

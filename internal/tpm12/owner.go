@@ -62,7 +62,7 @@ func (c *Conn) TakeOwnership(owner *Secret, encOwner, encSRK, srk []byte) error 
 	params = append(params, sized(encOwner)...)
 	params = append(params, sized(encSRK)...)
 	params = append(params, srk...)
-	_, _, err := c.runAuthorized(&command{ordinal: ordTakeOwnership, params: params}, owner)
+	_, _, err := c.runOwner(&command{ordinal: ordTakeOwnership, params: params}, owner)
 	return err // the reply repeats the SRK's public part
 }
 
@@ -72,31 +72,39 @@ const protocolOwner = 0x0005
 // OwnerReadInternalPub returns the TPM_PUBKEY of the SRK for the owner's
 // secret. TPM Main Part 3, section 14.5 (TPM_OwnerReadInternalPub).
 func (c *Conn) OwnerReadInternalPub(key Handle, owner *Secret) ([]byte, error) {
-	_, pub, err := c.runAuthorized(&command{ordinal: ordOwnerReadInternalPub, params: u32(uint32(key))}, owner)
+	_, pub, err := c.runOwner(&command{ordinal: ordOwnerReadInternalPub, params: u32(uint32(key))}, owner)
 	return pub, err
 }
 
 // OwnerClear removes the owner, the SRK and all that hangs on them, loaded keys
 // and sessions included, and leaves the TPM disabled and, from its next start on,
 // deactivated. TPM Main Part 3, section 6.2 (TPM_OwnerClear).
-func (c *Conn) OwnerClear(owner *Secret) error { return c.runOwner(ordOwnerClear, nil, owner) }
+func (c *Conn) OwnerClear(owner *Secret) error {
+	err := c.setByOwner(ordOwnerClear, nil, owner)
+	if err == nil {
+		c.Forget()
+	}
+	return err
+}
 
 // OwnerSetDisable disables or enables the TPM, at once. TPM Main Part 3, section
 // 5.2 (TPM_OwnerSetDisable).
 func (c *Conn) OwnerSetDisable(disable bool, owner *Secret) error {
-	return c.runOwner(ordOwnerSetDisable, boolean(disable), owner)
+	return c.setByOwner(ordOwnerSetDisable, boolean(disable), owner)
 }
 
 // ResetLockValue forgets the wrong secrets that were counted, and ends a lock; it
 // works while the TPM is locked. A wrong owner's secret is TPM_AUTHFAIL, and so is
 // a right one from then on until the lock has run out. TPM Main Part 3, section
 // 9.3 (TPM_ResetLockValue).
-func (c *Conn) ResetLockValue(owner *Secret) error { return c.runOwner(ordResetLockValue, nil, owner) }
+func (c *Conn) ResetLockValue(owner *Secret) error {
+	return c.setByOwner(ordResetLockValue, nil, owner)
+}
 
-// runOwner runs a command of the owner's that has no reply parameters.
-func (c *Conn) runOwner(ord Ordinal, params []byte, owner *Secret) error {
+// setByOwner runs a command of the owner's that has no reply parameters.
+func (c *Conn) setByOwner(ord Ordinal, params []byte, owner *Secret) error {
 	cmd := &command{ordinal: ord, params: params}
-	_, out, err := c.runAuthorized(cmd, owner)
+	_, out, err := c.runOwner(cmd, owner)
 	if err == nil && len(out) != 0 {
 		return cmd.malformed("%d bytes of parameters where none belong", len(out))
 	}

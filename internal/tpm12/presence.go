@@ -52,7 +52,11 @@ func (c *Conn) SetOwnerInstall(allow bool) error {
 // ForceClear is OwnerClear with physical presence in place of the owner's secret;
 // it needs an enabled, active TPM. TPM Main Part 3, section 6.3 (TPM_ForceClear).
 func (c *Conn) ForceClear() error {
-	return c.runPlain(&command{ordinal: ordForceClear})
+	err := c.runPlain(&command{ordinal: ordForceClear})
+	if err == nil {
+		c.Forget()
+	}
+	return err
 }
 
 // boolean is a BOOL of the specification.

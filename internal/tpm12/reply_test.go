@@ -15,6 +15,13 @@ type canned []byte
 
 func (c canned) Send([]byte) ([]byte, error) { return c, nil }
 
+// answering is a Conn to such a TPM, which it asks only once.
+func answering(reply []byte) *tpm12.Conn {
+	conn := tpm12.New(canned(reply))
+	conn.Patience = 0
+	return conn
+}
+
 // calls are all commands that this package sends.
 var calls = map[string]func(*tpm12.Conn) error{
 	"LoadKey2":        func(c *tpm12.Conn) error { _, err := c.LoadKey2(tpm12.SRK, nil, wellKnown); return err },
@@ -25,10 +32,15 @@ var calls = map[string]func(*tpm12.Conn) error{
 		_, err := c.CreateWrapKey(1, wellKnown, nil, wellKnown, wellKnown)
 		return err
 	},
-	"GetPubKey":     func(c *tpm12.Conn) error { _, err := c.GetPubKey(1, wellKnown); return err },
-	"FlushSpecific": func(c *tpm12.Conn) error { return c.FlushSpecific(1) },
-	"GetRandom":     func(c *tpm12.Conn) error { _, err := c.GetRandom(8); return err },
-	"ReadPubek":     func(c *tpm12.Conn) error { _, err := c.ReadPubek(); return err },
+	"SaveContext":      func(c *tpm12.Conn) error { _, err := c.SaveContext(1); return err },
+	"LoadContext":      func(c *tpm12.Conn) error { _, err := c.LoadContext(make([]byte, 60)); return err },
+	"OpenKeySession":   func(c *tpm12.Conn) error { _, err := c.OpenKeySession(1, wellKnown); return err },
+	"Startup":          func(c *tpm12.Conn) error { return c.Startup() },
+	"ContinueSelfTest": func(c *tpm12.Conn) error { return c.ContinueSelfTest() },
+	"GetPubKey":        func(c *tpm12.Conn) error { _, err := c.GetPubKey(1, wellKnown); return err },
+	"FlushSpecific":    func(c *tpm12.Conn) error { return c.FlushSpecific(1) },
+	"GetRandom":        func(c *tpm12.Conn) error { _, err := c.GetRandom(8); return err },
+	"ReadPubek":        func(c *tpm12.Conn) error { _, err := c.ReadPubek(); return err },
 	"CreateEndorsementKeyPair": func(c *tpm12.Conn) error {
 		_, err := c.CreateEndorsementKeyPair()
 		return err
@@ -75,7 +87,7 @@ func TestMalformedReplies(t *testing.T) {
 		"one byte":             reply(0xc4, 11, 0, 7),
 	} {
 		for call, f := range calls {
-			err := f(tpm12.New(canned(r)))
+			err := f(answering(r))
 			var refused *tpm12.Error
 			if err == nil || errors.As(err, &refused) {
 				t.Errorf("%s: %s: %v", name, call, err)
@@ -86,12 +98,12 @@ func TestMalformedReplies(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for call, f := range calls {
-		err := f(tpm12.New(canned(reply(0xc4, 10, 0x803))))
+		err := f(answering(reply(0xc4, 10, 0x803)))
 		if !errors.Is(err, tpm12.DefendLockRunning) {
 			t.Errorf("%s: %v", call, err)
 		}
 		for _, r := range [][]byte{reply(0xc4, 10, 0x1e), reply(0x8001, 10, 0x1e)} {
-			if err := f(tpm12.New(canned(r))); !errors.Is(err, tpm12.ErrTPM20) {
+			if err := f(answering(r)); !errors.Is(err, tpm12.ErrTPM20) {
 				t.Errorf("%s: %v", call, err)
 			}
 		}
@@ -170,14 +182,44 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	}
 }
 
+// An inTurn answers each command with what comes next in data, by the size in the
+// replies' headers.
+type inTurn struct{ data []byte }
+
+func (r *inTurn) Send([]byte) ([]byte, error) {
+	size := len(r.data)
+	if size >= 6 {
+		size = int(min(uint32(size), binary.BigEndian.Uint32(r.data[2:])))
+	}
+	next := r.data[:size:size]
+	r.data = r.data[size:]
+	return next, nil
+}
+
 func FuzzReply(f *testing.F) {
 	f.Add(reply(0xc4, 10, 0))
 	f.Add(reply(0xc5, 55, 0, make([]byte, 45)...))
 	f.Add(reply(0xc4, 18, 0, 0, 0, 0, 4, 0, 1, 2, 3))
 	f.Add(reply(0xc4, 10, 1))
+	f.Add(reply(0xc4, 10, 0x801))
+	f.Add(reply(0xc4, 14, 0, 0, 0, 0, 9))                 // TPM_LoadContext
+	f.Add(reply(0xc4, 34, 0, make([]byte, 24)...))        // TPM_OIAP
+	f.Add(reply(0xc4, 54, 0, make([]byte, 44)...))        // TPM_OSAP
+	f.Add(reply(0xc5, 51, 0, make([]byte, 41)...))        // an authorization alone
+	f.Add(reply(0xc4, 18, 0, 0, 0, 0, 4, 0, 1, 0, 0))     // TPM_SaveContext
+	f.Add(append(reply(0xc4, 34, 0, make([]byte, 24)...), // two replies in turn
+		reply(0xc5, 51, 0, make([]byte, 41)...)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, call := range calls {
-			call(tpm12.New(canned(data)))
+			call(answering(data))
 		}
+		conn := tpm12.New(&inTurn{data: data})
+		conn.Patience = 0
+		conn.Keep(true)
+		for _, call := range []string{"UnBind", "GetPubKey", "LoadContext", "OpenKeySession", "UnBind", "CreateWrapKey"} {
+			calls[call](conn)
+		}
+		conn.EndSessions()
+		conn.Forget()
 	})
 }

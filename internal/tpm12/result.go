@@ -43,6 +43,7 @@ const (
 	BadMode           ResultCode = 0x2c  // TPM_BAD_MODE
 	BadPresence       ResultCode = 0x2d  // TPM_BAD_PRESENCE
 	BadVersion        ResultCode = 0x2e  // TPM_BAD_VERSION
+	InvalidResource   ResultCode = 0x35  // TPM_INVALID_RESOURCE
 	NotFIPS           ResultCode = 0x36  // TPM_NOTFIPS
 	KeyNotSupported   ResultCode = 0x3a  // TPM_KEY_NOTSUPPORTED
 	AuthConflict      ResultCode = 0x3b  // TPM_AUTH_CONFLICT
@@ -52,6 +53,7 @@ const (
 	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
 	MaxNVWrites       ResultCode = 0x48  // TPM_MAXNVWRITES
 	OwnerControl      ResultCode = 0x4f  // TPM_OWNER_CONTROL
+	BadContext        ResultCode = 0x5a  // TPM_BADCONTEXT
 	Retry             ResultCode = 0x800 // TPM_RETRY
 	NeedsSelfTest     ResultCode = 0x801 // TPM_NEEDS_SELFTEST
 	DoingSelfTest     ResultCode = 0x802 // TPM_DOING_SELFTEST

@@ -6,7 +6,6 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"errors"
-	"fmt"
 )
 
 // A Secret is 20 bytes of authorization data. TPM Main Part 2, section 5.6
@@ -29,144 +28,87 @@ var errBadReplyAuth = errors.New("its authorization (HMAC) is wrong: it was chan
 // (OIAP) or the object-specific (OSAP) authorization protocol.
 type session struct {
 	handle    uint32
-	nonceEven nonce
+	nonceEven nonce // the TPM's newest
+	rolled    bool  // it has authorized a command
+	alive     bool
+	key       Handle // what an OSAP session is for
+	shared    Secret // an OSAP session's shared secret
 }
 
 // An authorization covers one command and its reply. nonceOdd is fixed when it
 // is made, because CreateWrapKey's parameters depend on it.
 type authorization struct {
 	session  *session
-	key      Secret // the entity's secret (OIAP) or the session's shared secret (OSAP)
+	key      *Secret // the entity's secret (OIAP) or the session's shared secret (OSAP)
 	nonceOdd nonce
+	goOn     byte // continueAuthSession, asked for and then answered
 }
 
-func newAuthorization(s *session, key *Secret) (*authorization, error) {
-	a := &authorization{session: s, key: *key}
+func newAuthorization(s *session, key *Secret, goOn bool) (*authorization, error) {
+	a := &authorization{session: s, key: key, goOn: boolean(goOn)[0]}
 	_, err := rand.Read(a.nonceOdd[:])
 	return a, err
 }
 
-// noContinue is continueAuthSession: each session serves one command here.
-const noContinue = 0
-
-func (a *authorization) appendTo(b []byte, ord Ordinal, params []byte) []byte {
-	h := sha1.New()
-	h.Write(u32(uint32(ord)))
-	h.Write(params)
+// appendAuth appends the authorization of a command.
+func (c *Conn) appendAuth(b []byte, a *authorization, ord Ordinal, params []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, a.session.handle)
 	b = append(b, a.nonceOdd[:]...)
-	b = append(b, noContinue)
-	return append(b, a.mac(h.Sum(nil), noContinue)...)
+	b = append(b, a.goOn)
+	digest := c.hash.digest(params, uint32(ord))
+	return append(b, c.hash.authData(a.key, digest, &a.session.nonceEven, &a.nonceOdd, a.goOn)...)
 }
 
-// verify checks the end of an authorized reply against its parameters.
-func (a *authorization) verify(ord Ordinal, params, trailer []byte) error {
-	copy(a.session.nonceEven[:], trailer)
-	h := sha1.New()
-	h.Write(u32(0)) // the result code of a success
-	h.Write(u32(uint32(ord)))
-	h.Write(params)
-	if !hmac.Equal(trailer[21:], a.mac(h.Sum(nil), trailer[20])) {
+// verify checks the end of an authorized reply against its parameters, and takes
+// over the nonce in it. The 0 is the result code of a success.
+func (c *Conn) verify(a *authorization, ord Ordinal, params, trailer []byte) error {
+	even, goOn := (*nonce)(trailer), trailer[20]
+	digest := c.hash.digest(params, 0, uint32(ord))
+	if !hmac.Equal(trailer[21:], c.hash.authData(a.key, digest, even, &a.nonceOdd, goOn)) {
 		return errBadReplyAuth
 	}
+	a.session.nonceEven, a.goOn = *even, goOn
 	return nil
-}
-
-func (a *authorization) mac(paramDigest []byte, continueSession byte) []byte {
-	m := hmac.New(sha1.New, a.key[:])
-	m.Write(paramDigest)
-	m.Write(a.session.nonceEven[:])
-	m.Write(a.nonceOdd[:])
-	m.Write([]byte{continueSession})
-	return m.Sum(nil)
 }
 
 // oiap opens a session that authorizes with an entity's own secret. TPM Main
 // Part 3, section 18.1 (TPM_OIAP).
 func (c *Conn) oiap() (*session, error) {
-	_, out, err := c.run(&command{ordinal: ordOIAP})
+	c.flushStale()
+	cmd := &command{ordinal: ordOIAP}
+	_, out, err := c.run(cmd)
 	if err != nil {
 		return nil, err
 	}
 	if len(out) != 24 {
-		return nil, fmt.Errorf("TPM_OIAP: malformed reply: %d bytes of parameters, not 24", len(out))
+		return nil, cmd.malformed("%d bytes of parameters, not 24", len(out))
 	}
-	s := &session{handle: binary.BigEndian.Uint32(out)}
-	copy(s.nonceEven[:], out[4:])
-	return s, nil
+	return c.opened(&session{handle: binary.BigEndian.Uint32(out), nonceEven: nonce(out[4:])}), nil
 }
 
-// osap opens a session bound to an entity and returns the secret that it
-// shares with the TPM. TPM Main Part 3, section 18.2 (TPM_OSAP).
-func (c *Conn) osap(entityType uint16, entity uint32, secret *Secret) (*session, *Secret, error) {
+// osap opens a session bound to an entity, and to a secret that it shares with
+// the TPM. A wrong secret is noticed when the session is used. TPM Main Part 3,
+// section 18.2 (TPM_OSAP).
+func (c *Conn) osap(entityType uint16, entity uint32, secret *Secret) (*session, error) {
+	c.flushStale()
 	var nonceOdd nonce
 	if _, err := rand.Read(nonceOdd[:]); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	params := binary.BigEndian.AppendUint16(nil, entityType)
 	params = binary.BigEndian.AppendUint32(params, entity)
 	params = append(params, nonceOdd[:]...)
-	_, out, err := c.run(&command{ordinal: ordOSAP, params: params})
+	cmd := &command{ordinal: ordOSAP, params: params}
+	_, out, err := c.run(cmd)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if len(out) != 44 {
-		return nil, nil, fmt.Errorf("TPM_OSAP: malformed reply: %d bytes of parameters, not 44", len(out))
+		return nil, cmd.malformed("%d bytes of parameters, not 44", len(out))
 	}
-	s := &session{handle: binary.BigEndian.Uint32(out)}
-	copy(s.nonceEven[:], out[4:24])
-	m := hmac.New(sha1.New, secret[:])
-	m.Write(out[24:44]) // nonceEvenOSAP
-	m.Write(nonceOdd[:])
-	shared := new(Secret)
-	m.Sum(shared[:0])
-	return s, shared, nil
-}
-
-// authorize sets cmd's authorization by an OIAP session of its own; a nil
-// secret leaves the command without one.
-func (c *Conn) authorize(cmd *command, secret *Secret) error {
-	if secret == nil {
-		return nil
-	}
-	s, err := c.oiap()
-	if err != nil {
-		return err
-	}
-	cmd.auth, err = newAuthorization(s, secret)
-	return err
-}
-
-// runAuthorized runs cmd, authorized by secret where there is one.
-func (c *Conn) runAuthorized(cmd *command, secret *Secret) (handles, params []byte, err error) {
-	if err := c.authorize(cmd, secret); err != nil {
-		return nil, nil, err
-	}
-	if cmd.auth != nil {
-		defer clear(cmd.auth.key[:])
-	}
-	return c.runInSession(cmd)
-}
-
-// runInSession runs cmd. The TPM ends its session with it, except where it
-// refuses before it looks at the authorization (locked out, disabled, no SRK):
-// then the session would stay, and there are few.
-func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
-	handles, params, err = c.run(cmd)
-	var refused *Error
-	if cmd.auth != nil && errors.As(err, &refused) {
-		c.flush(cmd.auth.session.handle, resourceAuth) // an error: it was ended
-	}
-	return handles, params, err
-}
-
-// runPlain runs a command without authorization and without reply parameters.
-func (c *Conn) runPlain(cmd *command) error {
-	_, out, err := c.run(cmd)
-	if err == nil && len(out) != 0 {
-		return cmd.malformed("%d bytes of parameters where none belong", len(out))
-	}
-	return err
+	s := &session{handle: binary.BigEndian.Uint32(out), nonceEven: nonce(out[4:]), key: Handle(entity)}
+	copy(s.shared[:], c.hash.hmac(secret, out[24:44], nonceOdd[:])) // nonceEvenOSAP, nonceOddOSAP
+	return c.opened(s), nil
 }
 
 // adip hides a new secret on its way to the TPM by the authorization data

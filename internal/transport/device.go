@@ -4,21 +4,31 @@
 //
 // [Open] goes by name and gives a [Device], a go-tpm transport.TPMCloser.
 //
+// # Sharing
+//
+// A TPM serves one process at a time, so processes take turns. A Device has the
+// kernel's device open, or is connected to the socket, only in a turn and for a
+// few milliseconds after it: one command after the other then costs no new
+// connection. It lets go after [quantum] at the latest, so that others get their
+// turn. Loaded keys and sessions stay in the TPM between turns; [Device.Claim]
+// tells other processes whose they are.
+//
 // # Concurrency
 //
 // A Device may be used by several goroutines; commands go out one by one. Who
 // sends commands that belong together takes a turn with [Device.Acquire]
-// first. A turn keeps out other processes (on the emulator) and other calls of
-// Acquire; it belongs to the Device and not to a goroutine, so that a Send
-// without Acquire from elsewhere goes into the turn that is running.
+// first. A turn keeps out other processes and other calls of Acquire; it belongs
+// to the Device and not to a goroutine, so that a Send without Acquire from
+// elsewhere goes into the turn that is running.
 //
 // # Limitations
 //
-// A kernel device and a socket stay open until Close, and nobody else can use
-// them meanwhile. The emulator protects nothing: its keys are in a file.
+// Programs that hold a TPM while they are idle (tcsd, most others) keep everybody
+// out. The emulator protects nothing: its keys are in a file.
 package transport
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -32,18 +42,39 @@ type Device struct {
 	link  link
 	waits waits
 	turns chan struct{} // holds one token while a turn runs
-	done  chan struct{} // closed by Close
+	life  context.Context
+	die   context.CancelFunc // by Close
 
-	mu     sync.Mutex // guards what is below, and the link
-	inTurn bool
+	// wire is held while the link is used. It guards what follows, and comes
+	// before mu.
+	wire  sync.Mutex
+	epoch uint64
+	up    bool      // the link has begun
+	since time.Time // when it did
+
+	book   sync.Mutex // guards the claims
+	ledger *ledger
+	asked  func()
+	shut   bool // no claims any more
+
+	mu     sync.Mutex // guards what is below
+	turn   context.Context
+	idle   *time.Timer // ends the link after a turn
 	closed bool
-	gone   error // why the link is unusable
 }
 
-// link is one way of reaching a TPM. Device calls it under its mutex, except
-// begin, and exchange only between begin and end.
+// linger is how long the link stays up after a turn, for a next one: longer than
+// a program takes between two signatures that it makes in a row.
+const linger = 3 * time.Millisecond
+
+// quantum is how long the link stays up at most while turn follows turn.
+const quantum = 25 * time.Millisecond
+
+// link is one way of reaching a TPM. Device calls it under Device.wire.
 type link interface {
-	begin() error // waits for the turn
+	// begin waits until no other process uses the TPM. restarted says that the
+	// TPM was started anew since the last begin: what was loaded is lost.
+	begin(ctx context.Context) (restarted bool, err error)
 	end()
 	exchange(cmd []byte) ([]byte, error)
 	close() error
@@ -52,7 +83,11 @@ type link interface {
 var _ transport.TPMCloser = (*Device)(nil)
 
 func newDevice(name string, l link, w waits) *Device {
-	return &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1), done: make(chan struct{})}
+	d := &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
+	d.life, d.die = context.WithCancel(context.Background())
+	d.idle = time.AfterFunc(time.Hour, d.rest)
+	d.idle.Stop()
+	return d
 }
 
 // Wrap makes a Device of somebody else's transport, which it owns from then
@@ -73,47 +108,130 @@ func (d *Device) Emulator() bool {
 	return ok
 }
 
+// Connected sees, in a turn, that there is a connection, a new one where the last
+// was lost, and counts the restarts of the TPM that were noticed: what was loaded
+// in an earlier epoch is lost. Not every restart can be noticed.
+func (d *Device) Connected() (epoch uint64, err error) {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	turn, err := d.running()
+	if err == nil {
+		err = d.raise(turn)
+	}
+	return d.epoch, err
+}
+
 // Acquire begins a turn: until release is called no other Acquire of this
-// Device succeeds, and on the emulator no other process reaches the TPM. It
-// waits for its turn, on the emulator at most a minute for other processes;
-// then the error is ErrBusy. Turns do not nest. release may be called twice.
-func (d *Device) Acquire() (release func(), err error) {
-	timer := time.NewTimer(d.waits.command)
-	defer timer.Stop()
+// Device succeeds, and no other process that takes turns reaches the TPM. It
+// waits for its turn until ctx is done, and for other processes at most the time
+// that the TPM was opened with; then the error is ErrBusy and names who has the
+// TPM, where that can be known. Turns do not nest. release may be called twice.
+//
+// ctx counts for waiting in the whole turn, after a lost connection, too.
+func (d *Device) Acquire(ctx context.Context) (release func(), err error) {
 	select {
 	case d.turns <- struct{}{}:
-	case <-d.done:
+	case <-d.life.Done():
 		return nil, d.usable()
-	case <-timer.C:
-		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended for %v", d.waits.command)
+	case <-ctx.Done():
+		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended: %w", ctx.Err())
 	}
-	if err := d.usable(); err != nil {
+	if err := d.begin(ctx); err != nil {
 		<-d.turns
 		return nil, err
 	}
-	if err := d.link.begin(); err != nil {
-		d.lost(err)
-		<-d.turns
-		return nil, err
-	}
-	d.mu.Lock()
-	d.inTurn = true
-	d.mu.Unlock()
 	return sync.OnceFunc(d.release), nil
+}
+
+func (d *Device) begin(ctx context.Context) error {
+	d.mu.Lock()
+	if err := d.usableLocked(); err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	d.turn = ctx
+	d.mu.Unlock()
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	if d.up && time.Since(d.since) > quantum {
+		d.down()
+		if p, ok := d.link.(politeLink); ok {
+			p.makeWay()
+		}
+	}
+	err := d.raise(ctx)
+	if err != nil {
+		d.mu.Lock()
+		d.turn = nil
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// raise begins the link unless it is up; d.wire is held.
+func (d *Device) raise(ctx context.Context) error {
+	if d.up {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, d.waits.turn, errWaited)
+	defer cancel()
+	defer context.AfterFunc(d.life, cancel)()
+	restarted, err := d.link.begin(ctx)
+	if restarted {
+		d.forgetClaims(false)
+		d.epoch++
+	}
+	if err != nil {
+		if closed := d.usable(); closed != nil {
+			return closed
+		}
+		return err
+	}
+	d.up, d.since = true, time.Now()
+	return nil
+}
+
+// errWaited is the cause of a context that ended because the TPM's own limit for
+// waiting had passed, and not the caller's.
+var errWaited = errors.New("it took too long")
+
+// A politeLink leaves those who wait a moment to come in.
+type politeLink interface{ makeWay() }
+
+func (d *Device) down() {
+	if d.up {
+		d.link.end()
+		d.up = false
+	}
 }
 
 func (d *Device) release() {
 	d.mu.Lock()
-	d.inTurn = false
-	d.link.end()
+	d.turn = nil
+	if !d.closed {
+		d.idle.Reset(linger)
+	}
 	d.mu.Unlock()
 	<-d.turns
 }
 
+// rest ends the link of a Device that is idle.
+func (d *Device) rest() {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	d.mu.Lock()
+	working := d.turn != nil
+	d.mu.Unlock()
+	if !working {
+		d.down()
+	}
+}
+
 // Send sends one command, in a turn of its own unless one is running, and
 // returns the TPM's response, which the caller owns. Its header has been
-// checked, the result code is the caller's to read. After an error with
-// ErrGone all later calls fail with it, too.
+// checked, the result code is the caller's to read. With ErrGone the connection
+// was lost, and the next Send makes a new one; with ErrNotSent besides, the
+// command was not carried out.
 func (d *Device) Send(cmd []byte) ([]byte, error) {
 	if err := checkCommand(cmd); err != nil {
 		return nil, err
@@ -121,7 +239,7 @@ func (d *Device) Send(cmd []byte) ([]byte, error) {
 	if rsp, err := d.sendInTurn(cmd); err != errNoTurn {
 		return rsp, err
 	}
-	release, err := d.Acquire()
+	release, err := d.Acquire(context.Background())
 	if err != nil {
 		return nil, err
 	}
@@ -132,37 +250,78 @@ func (d *Device) Send(cmd []byte) ([]byte, error) {
 var errNoTurn = errors.New("no turn is running")
 
 func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.usableLocked(); err != nil {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	turn, err := d.running()
+	if err != nil {
 		return nil, err
 	}
-	if !d.inTurn {
-		return nil, errNoTurn
+	if err := d.raise(turn); err != nil {
+		return nil, &notSent{err}
 	}
 	rsp, err := d.link.exchange(cmd)
 	if err == nil {
 		err = checkResponse(rsp)
 	}
 	if err != nil {
-		err = failure("use", d.name, ErrGone, "%w", err)
-		d.lostLocked(err)
-		return nil, err
+		d.down()
+		return nil, d.explain(err)
 	}
 	return rsp, nil
 }
+
+// explain gives a failed exchange its kind, unless the link knows better.
+func (d *Device) explain(err error) error {
+	var known *opError
+	if errors.As(err, &known) {
+		return err
+	}
+	return failure("use", d.name, ErrGone, "%w", err)
+}
+
+// Hurry says that the Device will be closed: a TPM that is not there is not waited
+// for any more.
+func (d *Device) Hurry() {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	if h, ok := d.link.(hastyLink); ok {
+		h.hurry()
+	}
+}
+
+// A hastyLink would wait for a TPM to come back.
+type hastyLink interface{ hurry() }
 
 // Close gives the TPM back, after the command that is under way. A turn that
 // is running ends. Close may be called twice.
 func (d *Device) Close() error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.closed {
+		d.mu.Unlock()
 		return nil
 	}
 	d.closed = true
-	close(d.done)
+	d.die()
+	d.idle.Stop()
+	d.mu.Unlock()
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	d.down()
+	d.forgetClaims(true)
 	return d.link.close()
+}
+
+// running is the context of the turn that is running.
+func (d *Device) running() (context.Context, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usableLocked(); err != nil {
+		return nil, err
+	}
+	if d.turn == nil {
+		return nil, errNoTurn
+	}
+	return d.turn, nil
 }
 
 func (d *Device) usable() error {
@@ -175,27 +334,13 @@ func (d *Device) usableLocked() error {
 	if d.closed {
 		return failure("use", d.name, ErrGone, "it was closed by this program")
 	}
-	return d.gone
-}
-
-func (d *Device) lost(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.lostLocked(err)
-}
-
-// lostLocked remembers that the link fell out of step. A foreign transport may
-// know how to mend itself.
-func (d *Device) lostLocked(err error) {
-	if _, ok := d.link.(foreign); !ok && d.gone == nil && errors.Is(err, ErrGone) {
-		d.gone = err
-	}
+	return nil
 }
 
 // foreign is somebody else's transport.
 type foreign struct{ transport.TPMCloser }
 
-func (f foreign) begin() error                        { return nil }
+func (f foreign) begin(context.Context) (bool, error) { return false, nil }
 func (f foreign) end()                                {}
 func (f foreign) exchange(cmd []byte) ([]byte, error) { return f.Send(cmd) }
 func (f foreign) close() error                        { return f.Close() }

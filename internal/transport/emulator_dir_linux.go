@@ -30,7 +30,7 @@ func emulatorDir(dir string) (string, error) {
 // plainFiles are what the emulator and swtpm have in the directory besides two
 // sockets.
 var plainFiles = []string{
-	"users.lock", "queue.lock", "turn.lock", "start.lock", "swtpm.lock", markerFile, logFile,
+	"users.lock", "start.lock", "swtpm.lock", markerFile, logFile,
 	".lock", stateFile, "tpm-00.volatilestate", "tpm-00.savestate",
 	"TMP-00.permall", "TMP-00.volatilestate", "TMP-00.savestate",
 }

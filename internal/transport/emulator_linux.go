@@ -1,12 +1,11 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -22,29 +21,15 @@ const (
 )
 
 // emulator is one user of the swtpm that runs over a directory. All users of
-// the directory share it and connect to it in turn: swtpm serves one at a time,
-// and keeps keys and sessions between connections.
+// the directory share it, and take turns at its socket. swtpm ends with the last
+// of them; one that ends before is started anew.
 type emulator struct {
+	socketLink
 	path   string
 	limits waits
 	users  *os.File // holds the shared lock that keeps swtpm running
-	turn   *turnLock
-	born   incarnation
-
-	mu     sync.Mutex
-	conn   net.Conn // while in a turn
-	closed bool
 	turns  int
 }
-
-// incarnation tells one run of swtpm from the next, by the socket that it made.
-type incarnation struct {
-	inode uint64
-	made  syscall.Timespec
-}
-
-// errRestarted is why a device must be opened again.
-var errRestarted = errors.New("the software TPM has ended or was restarted, what was loaded in it is lost: open it again")
 
 // openEmulator opens the software TPM over a directory, starting it unless it
 // runs. An empty dir means the default one.
@@ -62,6 +47,11 @@ func (o opener) openEmulator(doing, dir string) (*Device, error) {
 		e.close()
 		return nil, e.explain(doing, name, err)
 	}
+	e.socketLink = socketLink{
+		network: "unix", address: filepath.Join(e.path, dataSocket), label: name, waits: o.waits, doing: doing,
+		proved: true, born: incarnationOf("unix", filepath.Join(e.path, dataSocket)),
+		revive: func() error { return e.explain("use", name, e.run()) },
+	}
 	return newDevice(name, e, o.waits), nil
 }
 
@@ -71,6 +61,8 @@ var errOtherSWTPM = errors.New("another swtpm is running over this directory: st
 // explain says what to do about an error of open.
 func (e *emulator) explain(doing, name string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, errLocked):
 		return failure(doing, name, ErrBusy, "other programs have been starting or stopping it for %v: wait and try again", e.limits.start)
 	case errors.Is(err, errOtherSWTPM):
@@ -97,9 +89,11 @@ func (e *emulator) open() (err error) {
 	if err = lock(e.users, syscall.LOCK_SH, e.limits.start); err != nil {
 		return err
 	}
-	if e.turn, err = newTurnLock(e.path); err != nil {
-		return err
-	}
+	return e.run()
+}
+
+// run sees that swtpm runs; this process is a user of it already.
+func (e *emulator) run() error {
 	starter, err := openLock(e.path, "start.lock")
 	if err != nil {
 		return err
@@ -114,67 +108,22 @@ func (e *emulator) open() (err error) {
 		if err = e.ensureRunning(); err != nil {
 			return err
 		}
-		e.born, err = e.incarnation()
+		_, err = os.Stat(filepath.Join(e.path, dataSocket))
 		if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
 			return err
 		}
 	}
 }
 
-func (e *emulator) incarnation() (incarnation, error) {
-	var st syscall.Stat_t
-	path := filepath.Join(e.path, dataSocket)
-	if err := syscall.Stat(path, &st); err != nil {
-		return incarnation{}, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	return incarnation{st.Ino, st.Mtim}, nil
-}
-
-func (e *emulator) dial(base string) (net.Conn, error) {
-	return dialPatiently("unix", filepath.Join(e.path, base), e.limits.start)
-}
-
-func (e *emulator) begin() error {
-	err := e.turn.take(e.limits.turn)
-	if errors.Is(err, errLocked) {
-		return failure("use", "emulator:"+e.path, ErrBusy, "another program has been using it for %v: stop it or wait, and try again", e.limits.turn)
-	}
-	if err == nil {
-		err = e.connect()
-	}
-	if errors.Is(err, syscall.EAGAIN) {
-		return failure("use", "emulator:"+e.path, ErrBusy, "programs that take no turns are connected to its socket: stop them, and try again: %w", err)
-	}
-	if err != nil {
-		return failure("use", "emulator:"+e.path, ErrGone, "%w", err)
-	}
-	return nil
-}
-
-// connect opens the turn's connection, to the same run of swtpm as always.
-func (e *emulator) connect() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return os.ErrClosed
-	}
-	conn, err := e.dial(dataSocket)
-	if err != nil {
-		e.turn.release()
-		return fmt.Errorf("%w (%w)", errRestarted, err)
-	}
-	if now, err := e.incarnation(); err != nil || now != e.born {
-		conn.Close()
-		e.turn.release()
-		return errRestarted
-	}
-	e.conn = conn
-	e.turns++
-	if e.turns%4096 == 0 {
+func (e *emulator) begin(ctx context.Context) (restarted bool, err error) {
+	if e.turns++; e.turns%trimEvery == 0 {
 		e.trimLog()
 	}
-	return nil
+	return e.socketLink.begin(ctx)
 }
+
+// trimEvery is after how many connections the log is looked at.
+const trimEvery = 1024
 
 // trimLog empties swtpm's log, in which it notes the end of every connection.
 func (e *emulator) trimLog() {
@@ -188,31 +137,7 @@ func (e *emulator) trimLog() {
 	}
 }
 
-func (e *emulator) end() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conn != nil {
-		e.conn.Close()
-		e.conn = nil
-		e.turn.release()
-	}
-}
-
-func (e *emulator) exchange(cmd []byte) ([]byte, error) {
-	if e.conn == nil {
-		return nil, os.ErrClosed
-	}
-	return exchange(e.conn, cmd, e.limits.command)
-}
-
 func (e *emulator) close() error {
-	e.end()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.closed = true
-	if e.turn != nil {
-		e.turn.close()
-	}
 	if e.users != nil {
 		return e.users.Close()
 	}

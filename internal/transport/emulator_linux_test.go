@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -48,7 +49,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 	if d.Name() != "emulator:"+dir || !d.Emulator() || !d.SetupNeeded() {
 		t.Fatal(d.Name(), d.Emulator(), d.SetupNeeded())
 	}
-	release, err := d.Acquire()
+	release, err := d.Acquire(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 func TestEmulatorStateSurvives(t *testing.T) {
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
-	if _, err := d.Acquire(); err != nil {
+	if _, err := d.Acquire(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	// TSC_PhysicalPresence: TPM Main Part 3, section 6.6.
@@ -101,9 +102,9 @@ func TestEmulatorSetupInterrupted(t *testing.T) {
 	p := startUser(t, "emulator:"+dir, nil)
 	p.want("open ok", p.answer())
 	p.want("done ok", p.ask("acquire"))
+	time.AfterFunc(100*time.Millisecond, func() { p.cmd.Process.Kill() })
 	d := mustOpen(t, "emulator:"+dir)
-	p.signal(syscall.SIGKILL)
-	release, err := d.Acquire()
+	release, err := d.Acquire(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestEmulatorLongDirectory(t *testing.T) {
 	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
 	t.Cleanup(func() { emptied(t, dir) })
 	d := mustOpen(t, "emulator:"+dir)
-	release, err := d.Acquire()
+	release, err := d.Acquire(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,8 +220,13 @@ func TestEmulatorTrimsItsLog(t *testing.T) {
 	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 2<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := sendMany(d, "4096"); err != nil {
-		t.Fatal(err)
+	for range trimEvery {
+		if err := alive(d); err != nil {
+			t.Fatal(err)
+		}
+		d.wire.Lock()
+		d.down()
+		d.wire.Unlock()
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() > 1<<20 {
 		t.Error(info.Size(), err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -80,7 +81,9 @@ func (e *emulator) await(ended <-chan struct{}) error {
 
 // answering sends a trifle. Nobody else uses a swtpm that is being started.
 func (e *emulator) answering(limit time.Duration) error {
-	conn, err := dial("unix", filepath.Join(e.path, dataSocket), time.Now().Add(limit))
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	conn, err := dialStream(ctx, "unix", filepath.Join(e.path, dataSocket))
 	if err != nil {
 		return err
 	}
@@ -107,10 +110,10 @@ func (e *emulator) startError(why error) error {
 // listening reports whether swtpm takes connections. Its queue being full says
 // that it does.
 func (e *emulator) listening() error {
-	conn, err := dial("unix", filepath.Join(e.path, dataSocket), time.Now().Add(e.limits.probe))
+	fd, err := tryConnect(filepath.Join(e.path, dataSocket))
 	switch {
 	case err == nil:
-		return conn.Close()
+		return syscall.Close(fd)
 	case errors.Is(err, syscall.EAGAIN):
 		return nil
 	}

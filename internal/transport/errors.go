@@ -18,10 +18,12 @@ var (
 	ErrPermission = errors.New("no permission")
 	// ErrBusy: another program is using the TPM and does not let go of it.
 	ErrBusy = errors.New("TPM is busy")
-	// ErrGone: the connection was lost or fell out of step in mid-command. What
-	// was loaded may be lost and the last command may or may not have been
-	// carried out; this Device answers nothing else from then on.
+	// ErrGone: the connection was lost or fell out of step. What was loaded may be
+	// lost, and the last command may or may not have been carried out; with
+	// ErrNotSent it was not.
 	ErrGone = errors.New("connection to the TPM lost")
+	// ErrNotSent: the command did not reach the TPM.
+	ErrNotSent = errors.New("the command was not sent")
 	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed.
 	ErrNoSWTPM = errors.New("swtpm is not installed")
 )
@@ -44,3 +46,8 @@ func (e *opError) Error() string {
 }
 
 func (e *opError) Unwrap() []error { return []error{e.kind, e.why} }
+
+// A notSent error is one met before a command was out.
+type notSent struct{ error }
+
+func (e *notSent) Unwrap() []error { return []error{e.error, ErrNotSent} }

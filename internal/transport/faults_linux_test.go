@@ -76,7 +76,7 @@ func TestEmulatorDoesNotStart(t *testing.T) {
 	} {
 		write(t, bin+"/swtpm", "#!/bin/sh\n"+script+"\n", 0o755)
 		dir := stateDir(t)
-		_, err := o.open("emulator:" + dir)
+		_, err := tryOpen(o, "emulator:"+dir)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", script, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -35,23 +36,61 @@ func (k Kernel) Holders(name string) []Process {
 	if err != nil {
 		return nil
 	}
-	links, _ := filepath.Glob(k.path("proc/[0-9]*/fd/*"))
-	var holders []Process
-	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err != nil || target != name {
+	return k.openers(func(_ int, target string) bool { return target == name })
+}
+
+// scanLimit is how long the open files of all processes are looked at.
+const scanLimit = 5 * time.Second
+
+// openers returns the processes that have an open file which is wanted, as far
+// as this user may see and time allows; target is what the file's link under
+// /proc says: a path, "socket:[<inode>]".
+func (k Kernel) openers(wanted func(pid int, target string) bool) []Process {
+	deadline := time.Now().Add(scanLimit)
+	dirs, _ := os.ReadDir(k.path("proc"))
+	var found []Process
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil || pid <= 0 {
 			continue
 		}
-		dir := filepath.Dir(filepath.Dir(link))
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		known := func(p Process) bool { return p.PID == pid }
-		if err != nil || slices.ContainsFunc(holders, known) {
-			continue
+		if time.Now().After(deadline) {
+			break
 		}
-		comm, _ := os.ReadFile(filepath.Join(dir, "comm"))
-		holders = append(holders, Process{PID: pid, Name: harmless(strings.TrimSpace(string(comm)))})
+		if k.anyFile(pid, deadline, wanted) {
+			found = append(found, Process{PID: pid, Name: k.program(pid)})
+		}
 	}
-	return holders
+	return found
+}
+
+// anyFile reports whether a process has an open file that is wanted.
+func (k Kernel) anyFile(pid int, deadline time.Time, wanted func(pid int, target string) bool) bool {
+	path := k.path("proc", strconv.Itoa(pid), "fd")
+	dir, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	for time.Now().Before(deadline) {
+		files, err := dir.Readdirnames(1024)
+		if slices.ContainsFunc(files, func(file string) bool {
+			target, err := os.Readlink(filepath.Join(path, file))
+			return err == nil && wanted(pid, target)
+		}) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// program is what a process calls itself, without control characters, empty if
+// unknown.
+func (k Kernel) program(pid int) string {
+	return harmless(readAttribute(k.path("proc", strconv.Itoa(pid), "comm")))
 }
 
 // harmless is a name that a program gave itself, for messages: what a terminal

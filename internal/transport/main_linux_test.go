@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 		beUser(os.Args[2])
 		return
 	}
+	if len(os.Args) > 1 && os.Args[1] == "claimer" {
+		beClaimer(os.Args[2])
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -40,7 +45,7 @@ func beUser(name string) {
 		case "send":
 			err = sendMany(d, arg)
 		case "acquire":
-			release, err = d.Acquire()
+			release, err = d.Acquire(context.Background())
 		case "release":
 			release()
 		case "exit": // without Close

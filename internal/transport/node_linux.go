@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,21 +10,62 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// nodeLink is an open character device of the kernel's TPM driver: one write
-// for a command, one read for its response. The descriptor stays in blocking
+// nodeLink is a character device of the kernel's TPM driver: one write for a
+// command, one read for its response. It is open in turns only, because the
+// kernel gives it to one program at a time. The descriptor stays in blocking
 // mode, in which the driver carries the command out within the write.
 type nodeLink struct {
-	fd  int
-	buf [maxSize]byte
+	path  string
+	waits waits
+	doing string
+	known bool // it was open before
+	fd    int
+	buf   [maxSize]byte
 }
 
-func (n *nodeLink) begin() error { return nil }
-func (n *nodeLink) end()         {}
-func (n *nodeLink) close() error { return syscall.Close(n.fd) }
+// nodePause is how often a device that somebody has open is tried. The kernel
+// has no queue for it.
+const nodePause = 500 * time.Microsecond
+
+func (n *nodeLink) begin(ctx context.Context) (restarted bool, err error) {
+	for begin := time.Now(); ; {
+		n.fd, err = retry(func() (int, error) {
+			return syscall.Open(n.path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
+		})
+		if err == nil {
+			n.known, n.doing = true, "use"
+			return false, nil
+		}
+		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
+		if err != syscall.EBUSY && (!absent || time.Since(begin) > n.waits.grace) {
+			return false, n.explain(err)
+		}
+		if waiting := sleep(ctx, nodePause); waiting != nil {
+			return false, n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
+		}
+	}
+}
+
+func (n *nodeLink) explain(err error) error {
+	info, _ := os.Stat(n.path) // an error: there is none
+	return nodeError(n.doing, n.path, info, err)
+}
+
+// makeWay lets others, who try now and then, open the device.
+func (n *nodeLink) makeWay() { time.Sleep(2 * nodePause) }
+
+func (n *nodeLink) hurry() { n.waits.grace = 0 }
+
+func (n *nodeLink) end() { syscall.Close(n.fd) }
+
+func (n *nodeLink) close() error { return nil }
+
+func (n *nodeLink) id() (string, error) { return tpmID("device", n.path) }
 
 func (n *nodeLink) exchange(cmd []byte) ([]byte, error) {
 	wrote, err := retry(func() (int, error) { return syscall.Write(n.fd, cmd) })
@@ -60,13 +102,7 @@ func (o opener) openNode(doing, name string) (*Device, error) {
 	if err := checkNode(doing, name, info); err != nil {
 		return nil, err
 	}
-	fd, err := retry(func() (int, error) {
-		return syscall.Open(name, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
-	})
-	if err != nil {
-		return nil, nodeError(doing, name, info, err)
-	}
-	return newDevice(name, &nodeLink{fd: fd}, o.waits), nil
+	return newDevice(name, &nodeLink{path: name, waits: o.waits, doing: doing}, o.waits), nil
 }
 
 // checkNode tells a TPM's device from everything else with a path. Without

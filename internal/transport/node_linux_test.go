@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,15 +44,16 @@ func TestNodeIsNoTPM(t *testing.T) {
 
 // Without /sys every character device may be one, and what it answers decides.
 func TestNodeAnswersLikeNoTPM(t *testing.T) {
-	fd, err := syscall.Open("/dev/zero", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := newDevice("/dev/zero", &nodeLink{fd: fd}, defaultWaits())
+	d := newDevice("/dev/zero", &nodeLink{path: "/dev/zero", waits: defaultWaits()}, defaultWaits())
 	defer d.Close()
 	wantError(t, alive(d), ErrGone, "/dev/zero")
 	wantError(t, alive(d), ErrGone)
 }
+
+// An openNode is open already.
+type openNode struct{ nodeLink }
+
+func (*openNode) begin(context.Context) (bool, error) { return false, nil }
 
 // A descriptor of packets stands for the driver: one write, one read.
 func TestNodeExchange(t *testing.T) {
@@ -59,7 +61,7 @@ func TestNodeExchange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDevice("/dev/tpm0", &nodeLink{fd: pair[0]}, defaultWaits())
+	d := newDevice("/dev/tpm0", &openNode{nodeLink{fd: pair[0]}}, defaultWaits())
 	answers := []string{good, good[:8]}
 	go func() {
 		buf := make([]byte, maxSize)
@@ -192,21 +194,21 @@ func TestOpenUnnamed(t *testing.T) {
 	o := opener{waits: defaultWaits(), devices: t.TempDir()}
 	t.Setenv(EnvName, "")
 	t.Setenv("HOME", t.TempDir()) // where an emulator would go
-	_, err := o.open("")
+	_, err := tryOpen(o, "")
 	wantError(t, err, ErrNoTPM, "firmware", "emulator is for trying out")
 	for _, node := range []string{"tpm10", "tpm1", "tpm0", "tpmrm0"} { // better and better
 		path := filepath.Join(o.devices, node)
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = o.open("")
+		_, err = tryOpen(o, "")
 		wantError(t, err, ErrNoTPM, "open TPM "+path+":")
 	}
 	t.Setenv(EnvName, "/dev/null")
-	_, err = o.open("")
+	_, err = tryOpen(o, "")
 	wantError(t, err, ErrNoTPM, "open TPM ($TPMKEY_TPM) /dev/null: ")
 	t.Setenv(EnvName, "nonsense")
-	if _, err = o.open(""); err == nil || !strings.Contains(err.Error(), EnvName) {
+	if _, err = tryOpen(o, ""); err == nil || !strings.Contains(err.Error(), EnvName) {
 		t.Error(err)
 	}
 }
@@ -215,13 +217,13 @@ func TestOpenUnnamed(t *testing.T) {
 func TestNoDevice(t *testing.T) {
 	t.Setenv(EnvName, "")
 	o := opener{waits: defaultWaits(), devices: t.TempDir()}
-	if _, err := o.open(""); !errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
+	if _, err := tryOpen(o, ""); !errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
 		t.Error(err)
 	}
 	if err := os.WriteFile(filepath.Join(o.devices, "tpm0"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.open(""); errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
+	if _, err := tryOpen(o, ""); errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,9 @@ const EnvName = "TPMKEY_TPM"
 type waits struct {
 	probe   time.Duration // a living TPM answers a trifle within this
 	command time.Duration // the slowest command: key generation on a chip
-	turn    time.Duration // others that use the emulator
+	turn    time.Duration // other programs that use the TPM
 	start   time.Duration // swtpm to start, or an old one to end
+	grace   time.Duration // a TPM that was there to come back
 }
 
 func defaultWaits() waits {
@@ -24,6 +26,7 @@ func defaultWaits() waits {
 		command: 5 * time.Minute,
 		turn:    time.Minute,
 		start:   20 * time.Second,
+		grace:   10 * time.Second,
 	}
 }
 
@@ -38,8 +41,16 @@ const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT or emulat
 // never the emulator.
 //
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
-func Open(name string) (*Device, error) {
-	return opener{waits: defaultWaits(), devices: "/dev"}.open(name)
+func Open(name string) (*Device, error) { return OpenContext(context.Background(), name, 0) }
+
+// OpenContext is Open with a time to wait for other programs that use the TPM, in
+// each turn, 0 for a minute. ctx counts for opening alone.
+func OpenContext(ctx context.Context, name string, wait time.Duration) (*Device, error) {
+	o := opener{waits: defaultWaits(), devices: "/dev"}
+	if wait > 0 {
+		o.waits.turn, o.waits.grace = wait, min(o.waits.grace, wait)
+	}
+	return o.open(ctx, name)
 }
 
 // opener is Open with what tests change.
@@ -48,7 +59,22 @@ type opener struct {
 	devices string // directory of the device nodes
 }
 
-func (o opener) open(name string) (*Device, error) {
+// open opens a TPM and takes a first turn, to see that it is there.
+func (o opener) open(ctx context.Context, name string) (*Device, error) {
+	d, err := o.find(name)
+	if err != nil {
+		return nil, err
+	}
+	release, err := d.Acquire(ctx)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	release()
+	return d, nil
+}
+
+func (o opener) find(name string) (*Device, error) {
 	if name != "" {
 		return o.openNamed(name, "open TPM")
 	}

@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"context"
 	"io"
 	"net"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -34,9 +36,8 @@ func peer(t *testing.T, network, address string, serve func(net.Conn)) string {
 // answering reads commands and gives the answers in turn, then waits.
 func answering(answers ...string) func(net.Conn) {
 	return func(c net.Conn) {
-		buf := make([]byte, maxSize)
 		for _, answer := range answers {
-			if _, err := c.Read(buf); err != nil {
+			if _, err := io.ReadFull(c, make([]byte, len(probeCommand))); err != nil {
 				return
 			}
 			io.WriteString(c, answer)
@@ -69,13 +70,14 @@ func TestSocketNotATPM(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			address := peer(t, "tcp", "127.0.0.1:0", row.serve)
-			_, err := impatient().open("tcp:" + address)
+			_, err := tryOpen(impatient(), "tcp:"+address)
 			wantError(t, err, row.kind, row.words, "tcp:"+address)
 		})
 	}
 }
 
-// After a bad answer the connection is out of step and never used again.
+// After a bad answer the connection is out of step and never used again; there is
+// a new one.
 func TestSocketOutOfStep(t *testing.T) {
 	for _, row := range []struct{ name, answer string }{
 		{"silent", ""},
@@ -88,21 +90,32 @@ func TestSocketOutOfStep(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "s")
-			peer(t, "unix", path, answering(good, good, row.answer, good, good))
-			d, err := impatient().open("unix:" + path)
+			var connections atomic.Int32
+			peer(t, "unix", path, func(c net.Conn) {
+				if connections.Add(1) == 1 {
+					answering(good, good, row.answer, good, good)(c)
+					return
+				}
+				answering(good, good)(c)
+			})
+			d, err := tryOpen(impatient(), "unix:"+path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
+			release, err := d.Acquire(context.Background()) // keeps the connection
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
 			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
 				t.Fatal(rsp, err)
 			}
-			for range 2 {
-				_, err := d.Send(probeCommand[:])
-				wantError(t, err, ErrGone)
-			}
-			_, err = d.Acquire()
+			_, err = d.Send(probeCommand[:])
 			wantError(t, err, ErrGone)
+			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good || connections.Load() != 2 {
+				t.Error("on a new connection:", rsp, err, connections.Load())
+			}
 		})
 	}
 }
@@ -110,10 +123,17 @@ func TestSocketOutOfStep(t *testing.T) {
 func TestSocketHangsUpInMidCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	peer(t, "unix", path, func(c net.Conn) {
-		buf := make([]byte, maxSize)
-		c.Read(buf)
+		io.ReadFull(c, make([]byte, len(probeCommand)))
 		io.WriteString(c, good)
-		c.Read(buf)
+		io.ReadFull(c, make([]byte, len(probeCommand)))
 	})
-	wantError(t, func() error { _, err := mustOpen(t, "unix:"+path).Send(probeCommand[:]); return err }(), ErrGone, "hung up after 0 bytes")
+	d := mustOpen(t, "unix:"+path)
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	d.Send(probeCommand[:])
+	_, err = d.Send(probeCommand[:])
+	wantError(t, err, ErrGone, "hung up after 0 bytes")
 }

@@ -8,32 +8,207 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// socketLink is a connection to a TPM that speaks on a stream.
+// A socketLink reaches a TPM that speaks on a stream: swtpm's data channel.
+//
+// swtpm serves one client, and leaves the next ones connected and waiting,
+// without a word, in the order in which they came. That is the queue of all
+// processes that use it. A link waits there until swtpm has taken it in, which
+// the lead byte shows, and goes to the end of the queue after each quantum.
 type socketLink struct {
-	conn    net.Conn
-	command time.Duration
+	network, address string
+	label            string       // for messages
+	revive           func() error // starts a TPM that is not there, nil if nobody can
+	waits            waits
+	conn             stream
+	lead             bool // the next command's first byte has been sent
+	doing            string
+	proved           bool // a TPM has answered
+	generation       byte // the first byte of its commands
+	born             incarnation
 }
 
-func (s *socketLink) begin() error { return nil }
-func (s *socketLink) end()         {}
-func (s *socketLink) close() error { return s.conn.Close() }
+// A stream is a connection to a TPM.
+type stream interface {
+	io.ReadWriteCloser
+	SetDeadline(time.Time) error
+	// unread is how many bytes the peer has not taken yet; -1 where that cannot
+	// be known.
+	unread() int
+}
+
+// An incarnation tells one run of swtpm from the next, by the socket that it made.
+type incarnation struct {
+	inode uint64
+	made  int64 // in nanoseconds
+}
+
+func (s *socketLink) id() (string, error) { return tpmID(s.network, s.address) }
+
+func (s *socketLink) close() error { return nil }
+
+func (s *socketLink) hurry() { s.waits.grace, s.revive = 0, nil }
+
+func (s *socketLink) end() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
+}
+
+// openSocket makes the link to the data channel of swtpm; network is unix or tcp.
+func (o opener) openSocket(doing, network, address string) (*Device, error) {
+	label := network + ":" + address
+	s := &socketLink{network: network, address: address, label: label, waits: o.waits, doing: doing}
+	return newDevice(label, s, o.waits), nil
+}
+
+// begin connects and waits until swtpm has taken the connection in.
+func (s *socketLink) begin(ctx context.Context) (restarted bool, err error) {
+	before := incarnationOf(s.network, s.address)
+	if err := s.connect(ctx); err != nil {
+		return false, s.connectError(err)
+	}
+	if err = s.takenIn(ctx); err != nil {
+		s.end()
+		return false, s.connectError(err)
+	}
+	if s.conn.unread() < 0 {
+		err = s.probe()
+	}
+	if err != nil {
+		s.end()
+		return false, err
+	}
+	now := incarnationOf(s.network, s.address)
+	restarted = s.proved && (before != s.born || now != before)
+	s.born = now
+	return restarted, nil
+}
+
+// connect opens a connection. A TPM that was there before may be just starting
+// anew.
+func (s *socketLink) connect(ctx context.Context) error {
+	for begin := time.Now(); ; {
+		conn, err := dialStream(ctx, s.network, s.address)
+		if err == nil {
+			s.conn = conn
+			return nil
+		}
+		absent := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNRESET)
+		if s.revive == nil && !s.proved || !absent || time.Since(begin) > s.waits.grace {
+			return err
+		}
+		if s.revive != nil {
+			if err := s.revive(); err != nil {
+				return err
+			}
+		}
+		if ended := sleep(ctx, 5*time.Millisecond); ended != nil {
+			return fmt.Errorf("%w: %w: %w", errAway, err, ended)
+		}
+	}
+}
+
+// errAway is a TPM that was there and has not come back.
+var errAway = errors.New("it is away")
+
+// takenIn sends the first byte of a command, which executes nothing, and waits
+// until swtpm has read it: then this is the connection that it serves.
+func (s *socketLink) takenIn(ctx context.Context) error {
+	if s.conn.unread() < 0 {
+		return nil // nothing to see: probe instead
+	}
+	if _, err := s.conn.Write([]byte{s.generation}); err != nil {
+		return err
+	}
+	for pause := 10 * time.Microsecond; s.conn.unread() > 0; pause = min(2*pause, 500*time.Microsecond) {
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	s.lead = true
+	return nil
+}
+
+// sleep waits, but no longer than ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d < time.Millisecond { // a timer would not be worth it
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		time.Sleep(d)
+		return nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
 
 func (s *socketLink) exchange(cmd []byte) ([]byte, error) {
-	return exchange(s.conn, cmd, s.command)
+	if s.conn == nil {
+		return nil, os.ErrClosed
+	}
+	limit := s.waits.command
+	if !s.proved {
+		limit = s.waits.probe
+	}
+	rest := cmd
+	if s.lead {
+		if err := s.leadWith(cmd[0]); err != nil {
+			return nil, &notSent{err}
+		}
+		s.lead = false
+		rest = cmd[1:]
+	}
+	rsp, err := exchange(s.conn, rest, limit)
+	if s.proved {
+		return rsp, err
+	}
+	if err != nil {
+		return nil, s.probeError(rsp, err)
+	}
+	s.tookAnswer(rsp)
+	return rsp, nil
+}
+
+// tookAnswer notes that a TPM is there, and of which generation.
+func (s *socketLink) tookAnswer(rsp []byte) {
+	s.proved, s.doing = true, "use"
+	s.generation = rsp[0] // tagNoSessions or tagRspCommand
+}
+
+// leadWith sees that the byte that was sent ahead is the command's: a TPM 2.0's
+// first commands are those by which it is found to be one.
+func (s *socketLink) leadWith(first byte) error {
+	if s.generation == first {
+		return nil
+	}
+	s.end()
+	s.generation = first
+	ctx, cancel := context.WithTimeoutCause(context.Background(), s.waits.turn, errWaited)
+	defer cancel()
+	_, err := s.begin(ctx)
+	return err
 }
 
 // exchange sends a command and reads its response. After an error the
 // connection is out of step.
-func exchange(conn net.Conn, cmd []byte, limit time.Duration) ([]byte, error) {
+func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
 	if _, err := conn.Write(cmd); err != nil {
-		return nil, fmt.Errorf("send command: %w", err)
+		return nil, &notSent{fmt.Errorf("send command: %w", err)}
 	}
 	rsp, err := readResponse(conn)
 	switch {
@@ -47,78 +222,79 @@ func exchange(conn net.Conn, cmd []byte, limit time.Duration) ([]byte, error) {
 	return rsp, nil
 }
 
-// openSocket connects to the data channel of swtpm (network is unix or tcp) and
-// finds out whether a TPM is listening there: swtpm serves one client and leaves
-// the next one connected and waiting, without a word.
-func (o opener) openSocket(doing, network, address string) (*Device, error) {
-	name := network + ":" + address
-	conn, err := dialPatiently(network, address, o.waits.probe)
-	if err != nil {
-		return nil, dialError(doing, name, err)
-	}
-	if err := probe(conn, doing, name, o.waits.probe); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return newDevice(name, &socketLink{conn: conn, command: o.waits.command}, o.waits), nil
-}
-
-// dialPatiently connects. A Unix socket whose queue is full says so at once, and
-// the queue may be full of clients that have already left.
-func dialPatiently(network, address string, limit time.Duration) (net.Conn, error) {
-	deadline := time.Now().Add(limit)
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		conn, err := dial(network, address, deadline)
-		if !errors.Is(err, syscall.EAGAIN) || time.Now().Add(pause).After(deadline) {
-			return conn, err
-		}
-		time.Sleep(pause)
-	}
-}
-
-func dial(network, address string, deadline time.Time) (net.Conn, error) {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	if network == "unix" {
-		return dialUnix(ctx, address)
-	}
-	return new(net.Dialer).DialContext(ctx, network, address)
-}
-
-// dialError explains why there is no connection.
-func dialError(doing, name string, err error) error {
+// connectError explains why there is no connection.
+func (s *socketLink) connectError(err error) error {
 	var noHost *net.DNSError
 	var badAddress *net.AddrError
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return failure(doing, name, ErrPermission, "become a user who may write to this socket: %w", err)
+		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
 	case errors.As(err, &noHost), errors.As(err, &badAddress):
-		return failure(doing, name, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return failure(doing, name, ErrBusy, "other programs are waiting for it already, it serves one at a time; "+
-			"stop them or wait, then try again: %w", err)
+		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
+	case errors.Is(err, errAway):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return failure(s.doing, s.label, ErrBusy, "%s: %w", s.whoServed(), waited(err, s.waits.turn))
+	case s.proved:
+		return failure(s.doing, s.label, ErrGone, "it has not come back for %v; is swtpm running? %w", s.waits.grace, err)
 	}
-	return failure(doing, name, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
+	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
 		"(its --server): %w", err)
+}
+
+// waited names the end of a wait: the TPM's own limit, or the caller's.
+func waited(err error, limit time.Duration) error {
+	if errors.Is(err, errWaited) {
+		return fmt.Errorf("waited %v (-wait)", limit)
+	}
+	return err
+}
+
+// whoServed says who has kept everybody else waiting.
+func (s *socketLink) whoServed() string {
+	const advice = "; stop it or wait, and try again"
+	var names []string
+	for _, p := range socketHolders(s.network, s.address) {
+		names = append(names, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
+	}
+	if len(names) == 0 {
+		return "another program is using it, and swtpm serves one at a time" + advice
+	}
+	return strings.Join(names, " and ") + " uses it or waits for it, and swtpm serves one at a time" + advice
 }
 
 // probeCommand is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
 // 7.1 (TPM_GetCapability). A TPM 2.0 refuses it in a well-formed response.
 var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
 
-// probe sends a trifle to see whether a TPM answers.
-func probe(conn net.Conn, doing, name string, limit time.Duration) error {
-	rsp, err := exchange(conn, probeCommand[:], limit)
-	switch {
-	case err == nil:
-		return nil
-	case isControlAnswer(rsp):
-		return failure(doing, name, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
-	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
-		return failure(doing, name, ErrBusy, "it takes connections but gave no answer within %v: another program is "+
-			"probably using this TPM, which serves one at a time; stop that program or wait, then try again", limit)
+// probe sends a trifle to see whether this connection is served, where nothing
+// else tells. A command that others' commands keep waiting would be carried out
+// even after it was given up.
+func (s *socketLink) probe() error {
+	limit := s.waits.probe
+	if s.proved {
+		limit = s.waits.turn
 	}
-	return failure(doing, name, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
+	rsp, err := exchange(s.conn, probeCommand[:], limit)
+	if err != nil {
+		return s.probeError(rsp, err)
+	}
+	s.tookAnswer(rsp)
+	return nil
+}
+
+// probeError says what a first command met instead of a TPM.
+func (s *socketLink) probeError(rsp []byte, err error) error {
+	switch {
+	case isControlAnswer(rsp):
+		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
+	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", s.waits.probe, s.whoServed())
+	}
+	if s.proved {
+		return failure(s.doing, s.label, ErrGone, "%w", err)
+	}
+	return failure(s.doing, s.label, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
 }
 
 // isControlAnswer recognises what swtpm's control channel says to a TPM command:

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -17,8 +18,21 @@ import (
 // impatient gives up soon.
 func impatient() opener {
 	w := defaultWaits()
-	w.probe, w.command = 300*time.Millisecond, 300*time.Millisecond
+	w.probe, w.command, w.turn, w.grace = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
 	return opener{waits: w, devices: "/dev"}
+}
+
+// tryOpen opens a TPM and sends a first command.
+func tryOpen(o opener, name string) (*Device, error) {
+	d, err := o.open(context.Background(), name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Send(probeCommand[:]); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // wantError checks an error's kind and words.
@@ -39,7 +53,7 @@ func TestSocket(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
 		d := mustOpen(t, s.Socket)
-		release, err := d.Acquire()
+		release, err := d.Acquire(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,16 +96,25 @@ func TestSocketTCP(t *testing.T) {
 func TestSocketBusy(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
-	_, err := impatient().open(s.Socket)
-	wantError(t, err, ErrBusy, "another program", "300ms")
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tryOpen(impatient(), s.Socket)
+	wantError(t, err, ErrBusy, "300ms")
 	// Fill the queue, so that not even connecting works.
+	var queue []net.Conn
 	for range 8 {
 		if c, err := net.Dial("unix", strings.TrimPrefix(s.Socket, "unix:")); err == nil {
-			defer c.Close()
+			queue = append(queue, c)
 		}
 	}
-	_, err = impatient().open(s.Socket)
-	wantError(t, err, ErrBusy, "waiting for it already")
+	_, err = tryOpen(impatient(), s.Socket)
+	wantError(t, err, ErrBusy, "300ms")
+	for _, c := range queue {
+		c.Close()
+	}
+	release()
 	if err := alive(d); err != nil {
 		t.Error("the one who was first:", err)
 	}
@@ -99,7 +122,7 @@ func TestSocketBusy(t *testing.T) {
 
 func TestSocketControlChannel(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
-	_, err := impatient().open("unix:" + s.Control)
+	_, err := tryOpen(impatient(), "unix:"+s.Control)
 	wantError(t, err, ErrNoTPM, "control channel")
 }
 
@@ -114,7 +137,7 @@ func TestSocketNobodyThere(t *testing.T) {
 		"unix:" + file + "/in/" + strings.Repeat("l", 150),
 		"tcp:127.0.0.1:1", "tcp:127.0.0.1", "tcp:", "tcp:127.0.0.1:99999", "tcp:no.such.host.invalid:2321",
 	} {
-		_, err := impatient().open(name)
+		_, err := tryOpen(impatient(), name)
 		wantError(t, err, ErrNoTPM, name)
 	}
 }
@@ -133,13 +156,25 @@ func TestSocketLongPath(t *testing.T) {
 func TestSocketTPMKilled(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := alive(d); err != nil {
+		t.Fatal(err)
+	}
+	epoch, _ := d.Connected()
 	s.Kill()
-	wantError(t, alive(d), ErrGone, s.Socket)
-	_, err := impatient().open(s.Socket)
+	err = alive(d)
+	wantError(t, err, ErrGone, s.Socket)
+	_, err = tryOpen(impatient(), s.Socket)
 	wantError(t, err, ErrNoTPM, "is swtpm running")
-	s.Restart()
-	wantError(t, alive(d), ErrGone)
-	if err := alive(mustOpen(t, s.Socket)); err != nil {
+	time.AfterFunc(300*time.Millisecond, s.Restart)
+	if now, err := d.Connected(); err != nil || now != epoch+1 {
+		t.Error("it did not wait for the TPM to come back:", now, err)
+	}
+	if err := alive(d); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,25 +2,126 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxUnixPath is the longest path that fits into struct sockaddr_un.
-const maxUnixPath = 107
+// A unixStream is a connection to a Unix socket.
+type unixStream struct{ *os.File }
 
-// dialUnix connects to a Unix socket, however long its path is.
-func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	if len(path) > maxUnixPath {
-		socket, err := os.OpenFile(path, unix.O_PATH, 0)
+// unread asks how many bytes, with the kernel's bookkeeping, wait for the peer.
+func (u unixStream) unread() int {
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil {
+		return 0
+	}
+	return max(n, 0)
+}
+
+// A tcpStream is any other connection.
+type tcpStream struct{ net.Conn }
+
+func (tcpStream) unread() int { return -1 }
+
+// dialStream connects to a TPM. A Unix socket whose queue is full keeps the
+// caller waiting, in the order in which callers come.
+func dialStream(ctx context.Context, network, address string) (stream, error) {
+	if network != "unix" {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		defer socket.Close()
-		path = fmt.Sprintf("/proc/self/fd/%d", socket.Fd())
+		return tcpStream{conn}, nil
 	}
-	return new(net.Dialer).DialContext(ctx, "unix", path)
+	fd, err := tryConnect(address)
+	if errors.Is(err, syscall.EAGAIN) {
+		fd, err = queueUp(ctx, address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return unixStream{os.NewFile(uintptr(fd), address)}, nil
+}
+
+// tryConnect connects, or fails with EAGAIN where it would have to wait.
+func tryConnect(path string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := connectUnix(fd, path); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// patience is for how long a thread waits in the kernel before it looks whether
+// its caller still does.
+const patience = 200 * time.Millisecond
+
+// queueUp connects to a socket whose queue is full.
+func queueUp(ctx context.Context, path string) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	limit := unix.NsecToTimeval(patience.Nanoseconds())
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
+	for err == nil {
+		err = connectUnix(fd, path)
+		if err == nil {
+			return fd, unix.SetNonblock(fd, true)
+		}
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+			if err = context.Cause(ctx); err == nil {
+				continue
+			}
+		}
+	}
+	unix.Close(fd)
+	return -1, err
+}
+
+// maxUnixPath is the longest path that fits into struct sockaddr_un.
+const maxUnixPath = 107
+
+// connectUnix connects to a Unix socket, however long its path is.
+func connectUnix(fd int, path string) error {
+	to := path
+	if len(path) > maxUnixPath {
+		socket, err := os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer socket.Close()
+		to = fmt.Sprintf("/proc/self/fd/%d", socket.Fd())
+	}
+	if to == "" {
+		return &os.PathError{Op: "connect", Path: path, Err: syscall.ENOENT} // an abstract one else
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: to}); err != nil {
+		return &os.PathError{Op: "connect", Path: path, Err: err}
+	}
+	return nil
+}
+
+// incarnationOf looks at the socket that swtpm made. What is at the other end of
+// TCP has none.
+func incarnationOf(network, address string) incarnation {
+	var st unix.Stat_t
+	if network != "unix" || unix.Stat(address, &st) != nil {
+		return incarnation{}
+	}
+	return incarnation{st.Ino, st.Mtim.Nano()}
 }

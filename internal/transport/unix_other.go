@@ -7,6 +7,16 @@ import (
 	"net"
 )
 
-func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "unix", path)
+type anyStream struct{ net.Conn }
+
+func (anyStream) unread() int { return -1 }
+
+func dialStream(ctx context.Context, network, address string) (stream, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return anyStream{conn}, nil
 }
+
+func incarnationOf(network, address string) incarnation { return incarnation{} }

@@ -1,0 +1,47 @@
+package tpm12
+
+// Saved contexts make room for another key and bring the first one back without
+// its parent's secret and without an RSA operation. What libtpms 0.9.2 does with
+// them, as far as the specification leaves it open:
+//
+//   - A context can be loaded again and again (3000 times were tried), also while
+//     the key is loaded; then there are two of them, with handles of their own.
+//   - It belongs to the TPM and not to a connection: any process can load it.
+//   - It does not outlive a restart: TPM_BADCONTEXT, as for a damaged one (which
+//     can be TPM_DECRYPT_ERROR, too). Then LoadKey2 is what is left.
+//   - Without room, it is TPM_NOSPACE, as for LoadKey2.
+//   - A key gets the handle it had, where that is free. keepHandle must not insist
+//     on it: with the handle taken, libtpms answers TPM_BAD_HANDLE, and flushes
+//     the key that has it.
+
+// SaveContext returns a loaded key in a form that only this TPM reads, about 600
+// bytes for 2048 bits; the key stays loaded. For an unknown handle, and the SRK, it
+// is TPM_INVALID_RESOURCE, for a key that the owner keeps loaded
+// TPM_OWNER_CONTROL. TPM Main Part 3, section 21.2 (TPM_SaveContext).
+func (c *Conn) SaveContext(key Handle) ([]byte, error) {
+	var label [16]byte // for the caller's use
+	cmd := &command{ordinal: ordSaveContext, handles: u32(uint32(key)), params: append(u32(resourceKey), label[:]...)}
+	_, out, err := c.run(cmd)
+	if err != nil {
+		return nil, err
+	}
+	context, err := cmd.unsized(out)
+	if err == nil && len(context) == 0 {
+		return nil, cmd.malformed("an empty context")
+	}
+	return context, err
+}
+
+// LoadContext loads a key that SaveContext returned, and returns its handle, which
+// need not be the one it had. An error that is no *Error (the reply was lost)
+// leaves open whether the key was loaded, as it does with LoadKey2. TPM Main Part
+// 3, section 21.3 (TPM_LoadContext).
+func (c *Conn) LoadContext(context []byte) (Handle, error) {
+	const noEntity, keepHandle = 0, false // the entity is for sessions
+	cmd := &command{
+		ordinal: ordLoadContext, handles: u32(noEntity),
+		params: append(boolean(keepHandle), sized(context)...), outHandles: 4,
+	}
+	handle, rest, err := c.run(cmd)
+	return c.newKey(cmd, handle, rest, err)
+}

@@ -1,0 +1,192 @@
+package tpm12_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+)
+
+// A busy TPM gets the same bytes again, and the session goes on.
+func TestBusyTPM(t *testing.T) {
+	const ordSelfTest = 0x53
+	for code, want := range map[tpm12.ResultCode][]uint32{
+		tpm12.Retry:         {ordSign, ordSign, ordSign, ordSign},
+		tpm12.DoingSelfTest: {ordSign, ordSign, ordSign, ordSign},
+		tpm12.NeedsSelfTest: {ordSign, ordSelfTest, ordSign, ordSign, ordSign},
+	} {
+		t.Run(code.Name(), func(t *testing.T) {
+			conn, tap := open(t, tpmtest.Tutorial)
+			conn.Keep(true)
+			conn.Patience = time.Hour
+			key, secret := loadSecretKey(t, conn)
+			left := 3
+			tap.Before = func(_ int, cmd []byte) ([]byte, error) {
+				if cmd[9] == ordSign && left > 0 { // the TPM does not see it
+					return []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, ordSelfTest}, nil
+				}
+				return cmd, nil
+			}
+			tap.After = func(i int, cmd, rsp []byte, err error) ([]byte, error) {
+				if i != 1 || code != tpm12.NeedsSelfTest {
+					if left > 0 {
+						left--
+						return refusal(code), nil
+					}
+				}
+				return rsp, err
+			}
+			tap.Reset()
+			mustSign(t, conn, key, secret)
+			if got := ordinals(tap); !slices.Equal(got, want) {
+				t.Errorf("commands %#x, want %#x", got, want)
+			}
+			log := tap.Exchanges()
+			if !bytes.Equal(log[0].Command, log[len(log)-1].Command) {
+				t.Error("other bytes were sent again")
+			}
+			tap.Reset()
+			mustSign(t, conn, key, secret)
+			wantCommands(t, tap, ordSign)
+		})
+	}
+}
+
+// always answers every command with a code, and counts.
+type always struct {
+	code tpm12.ResultCode
+	n    int
+	then func()
+}
+
+func (a *always) Send([]byte) ([]byte, error) {
+	a.n++
+	if a.then != nil {
+		a.then()
+	}
+	return refusal(a.code), nil
+}
+
+func TestPatienceEnds(t *testing.T) {
+	for _, code := range []tpm12.ResultCode{tpm12.Retry, tpm12.DoingSelfTest, tpm12.NeedsSelfTest} {
+		tpm := &always{code: code}
+		conn := tpm12.New(tpm)
+		conn.Patience = 100 * time.Millisecond
+		start := time.Now()
+		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n < 2 || time.Since(start) < conn.Patience {
+			t.Errorf("%v after %v and %d commands", err, time.Since(start), tpm.n)
+		}
+		tpm.n, conn.Patience = 0, 0
+		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n != 1 {
+			t.Errorf("%v after %d commands", err, tpm.n)
+		}
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	tpm := &always{code: tpm12.Retry, then: cancel}
+	conn := tpm12.New(tpm)
+	conn.Patience = time.Hour
+	conn.Context = func() context.Context { return ctx }
+	_, err := conn.GetRandom(8)
+	var refused *tpm12.Error
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &refused) || refused.Code != tpm12.Retry || tpm.n != 1 {
+		t.Errorf("%v after %d commands", err, tpm.n)
+	}
+}
+
+// Every other refusal stands at once.
+func TestNothingElseIsSentAgain(t *testing.T) {
+	for _, code := range tpm12.ResultCodes() {
+		switch code := tpm12.ResultCode(code); code {
+		case tpm12.Success, tpm12.Retry, tpm12.NeedsSelfTest, tpm12.DoingSelfTest:
+		default:
+			tpm := &always{code: code}
+			if _, err := tpm12.New(tpm).Sign(1, []byte("x"), nil); err == nil || tpm.n != 1 {
+				t.Errorf("%v: %v after %d commands", code, err, tpm.n)
+			}
+		}
+	}
+}
+
+// claims is the account that a Conn keeps, and what it did wrong.
+type claims struct {
+	t    *testing.T
+	held map[byte]map[uint32]bool
+}
+
+func (c *claims) Claim(kind byte, handle uint32) {
+	if c.held[kind][handle] {
+		c.t.Errorf("%c %#x claimed twice", kind, handle)
+	}
+	c.held[kind][handle] = true
+}
+
+func (c *claims) Foreign(byte, uint32) bool { return false }
+
+func (c *claims) Release(kind byte, handle uint32) {
+	if !c.held[kind][handle] {
+		c.t.Errorf("%c %#x released, and not claimed", kind, handle)
+	}
+	delete(c.held[kind], handle)
+}
+
+func TestClaims(t *testing.T) {
+	conn, tap := open(t, tpmtest.Tutorial)
+	held := &claims{t: t, held: map[byte]map[uint32]bool{'k': {}, 's': {}}}
+	conn.Claims = held
+	want := func(step string, keys, sessions int) {
+		t.Helper()
+		if k, s := len(held.held['k']), len(held.held['s']); k != keys || s != sessions {
+			t.Errorf("%s: %d keys and %d sessions claimed, want %d and %d", step, k, s, keys, sessions)
+		}
+		wantSessions(t, tap, sessions)
+	}
+	key, secret := loadSecretKey(t, conn)
+	want("loaded", 1, 0)
+	conn.Keep(true)
+	mustSign(t, conn, key, secret)
+	want("signed", 1, 1)
+	session, err := conn.OpenKeySession(key, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := conn.LoadContext(mustSave(t, conn, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("second", 2, 2)
+	session.Close()
+	want("closed", 2, 2)
+	if err := signFox(t, conn, key, wellKnown); !errors.Is(err, tpm12.AuthFail) {
+		t.Error(err)
+	}
+	want("wrong secret", 2, 1)
+	conn.EndSessions()
+	want("no sessions", 2, 0)
+	if err := conn.FlushSpecific(second); err != nil {
+		t.Error(err)
+	}
+	want("flushed", 1, 0)
+	tpm12.New(tap).FlushSpecific(key)
+	if err := signFox(t, conn, key, nil); !errors.Is(err, tpm12.InvalidKeyHandle) {
+		t.Error(err)
+	}
+	want("flushed by somebody", 0, 0)
+	key, _ = loadSecretKey(t, conn)
+	conn.OpenKeySession(key, secret)
+	conn.Forget()
+	if len(held.held['k'])+len(held.held['s']) != 0 {
+		t.Error("forgotten, and claimed:", held.held)
+	}
+	if err := conn.OwnerClear(wellKnown); err != nil {
+		t.Error(err)
+	}
+	want("cleared", 0, 0)
+}

@@ -1,0 +1,138 @@
+package tpm12
+
+import "errors"
+
+// The rolling session authorizes one command after another, by whatever secret
+// each needs: nonceEven comes from each reply, nonceOdd is new in each command. It
+// ends with the first command that goes wrong. What libtpms 0.9.2 does:
+//
+//   - An HMAC by other nonces than the TPM's is TPM_AUTHFAIL, counts as a wrong
+//     secret, and ends the session; so does a wrong secret.
+//   - Any other refusal of a command that it could read ends the session, too; one
+//     that comes before (disabled, no owner) does not.
+//   - TPM_DEFEND_LOCK_RUNNING leaves the session open and its nonces as they were:
+//     it goes on after the lock.
+//   - A session that somebody flushed is TPM_INVALID_AUTHHANDLE, which counts for
+//     nothing. So is any session after a restart, except that the key's handle is
+//     looked at first: TPM_INVALID_KEYHANDLE.
+
+// Keep says whether the rolling session shall go on from its first use: worth it
+// where a key with a secret will be used more than once. Without Keep, a session
+// serves one command, and none is left over to be freed.
+func (c *Conn) Keep(on bool) { c.keep = on }
+
+// EndSessions frees every session of this Conn that is, or may be, open; what
+// cannot be freed for want of a connection is tried again next time.
+func (c *Conn) EndSessions() {
+	for s := range c.open {
+		c.ended(s, false)
+	}
+	c.flushStale()
+}
+
+// runAuthorized runs cmd by an authorization that may go on after it.
+func (c *Conn) runAuthorized(cmd *command, auth Auth) (handles, params []byte, err error) {
+	if auth != nil {
+		if cmd.auth, err = auth.authorize(c); err != nil {
+			return nil, nil, err
+		}
+	}
+	if cmd.auth == nil {
+		return c.run(cmd)
+	}
+	return c.runInSession(cmd)
+}
+
+// runOwner runs cmd by the owner's secret, in a session of its own.
+func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, err error) {
+	if owner == nil {
+		return c.run(cmd)
+	}
+	s, err := c.oiap()
+	if err != nil {
+		return nil, nil, err
+	}
+	if cmd.auth, err = newAuthorization(s, owner, false); err != nil {
+		c.ended(s, false)
+		return nil, nil, err
+	}
+	return c.runOnce(cmd)
+}
+
+// runOnce runs cmd in a session that is for it alone. The TPM ends that with it,
+// except where it refuses before it looks at the authorization (locked out,
+// disabled, no SRK): then the session would stay, and there are few.
+func (c *Conn) runOnce(cmd *command) (handles, params []byte, err error) {
+	handles, params, err = c.runInSession(cmd)
+	var refused *Error
+	if errors.As(err, &refused) {
+		c.flushStale()
+	}
+	return handles, params, err
+}
+
+// runInSession runs cmd, and notes what became of its session.
+func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
+	s, asked := cmd.auth.session, cmd.auth.goOn
+	handles, params, err = c.run(cmd)
+	var refused *Error
+	switch isRefusal := errors.As(err, &refused); {
+	case err == nil && cmd.auth.goOn == 0:
+		c.ended(s, true)
+	case err == nil && asked != 0:
+		s.rolled = true
+	case isRefusal && refused.Code&nonFatal != 0 && asked != 0:
+		refused.Rolled = s.rolled // and the session is as it was
+	case isRefusal:
+		refused.Rolled = s.rolled
+		c.ended(s, refused.Code == AuthFail || refused.Code == InvalidAuthHandle)
+	default: // nobody knows
+		c.ended(s, false)
+	}
+	return handles, params, err
+}
+
+// opened notes a new session.
+func (c *Conn) opened(s *session) *session {
+	s.alive = true
+	c.open[s] = struct{}{}
+	c.claim(claimSession, s.handle)
+	return s
+}
+
+// ended notes that a session is not used any more. Where it is not known to be
+// gone, it is freed later: no command may take longer because it failed, lest
+// somebody learn from the time what was wrong with a ciphertext.
+func (c *Conn) ended(s *session, gone bool) {
+	delete(c.open, s)
+	s.alive = false
+	clear(s.shared[:])
+	if c.rolling == s {
+		c.rolling = nil
+	}
+	if gone {
+		c.release(claimSession, s.handle)
+	} else {
+		c.stale = append(c.stale, s.handle)
+	}
+}
+
+// flushStale frees the sessions that may be open still. A refusal says that they
+// are not. A handle that another process has claimed meanwhile is its session's.
+func (c *Conn) flushStale() {
+	for len(c.stale) > 0 {
+		last := len(c.stale) - 1
+		if c.Claims != nil && c.Claims.Foreign(claimSession, c.stale[last]) {
+			c.release(claimSession, c.stale[last])
+			c.stale = c.stale[:last]
+			continue
+		}
+		err := c.flush(c.stale[last], resourceAuth)
+		var refused *Error
+		if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
+			return
+		}
+		c.release(claimSession, c.stale[last])
+		c.stale = c.stale[:last]
+	}
+}

@@ -1,0 +1,100 @@
+package tpmkey_test
+
+import (
+	"errors"
+	"fmt"
+)
+
+// healing is how well a case has to end.
+type healing int
+
+const (
+	mayFail  healing = iota // with a clear error
+	recovers                // later steps work; the one that met the fault may fail
+	heals                   // every step gives the right result
+)
+
+// cure is how faults of a class, or with a code, have to end where nothing below
+// says otherwise.
+var cures = map[faultClass]healing{
+	classCut:     heals,
+	classLost:    heals,
+	classOften:   heals,
+	classGarbled: recovers,
+	classSilent:  recovers,
+	classFlip:    recovers,
+	classCode:    recovers,
+	classLate:    recovers,
+}
+
+// curedCodes are refusals after which the same can be tried again: the TPM was
+// not ready, or has lost what can be given to it anew.
+var curedCodes = map[uint32]bool{
+	0x22:  true, // TPM_INVALID_AUTHHANDLE
+	0x800: true, // TPM_RETRY
+	0x801: true, // TPM_NEEDS_SELFTEST
+	0x802: true, // TPM_DOING_SELFTEST
+}
+
+// mustHeal says how well a case has to end.
+func (c *faultCase) mustHeal() healing {
+	p := c.planned()
+	switch {
+	case c.class == classLate && !p.step.bounded():
+		return heals // there is no deadline
+	case c.inDoubt() && c.class != classLost:
+		return mayFail // nobody may use a secret again of which nobody knows whether it is wrong
+	case c.inDoubt() && c.fault.Lost:
+		return mayFail
+	case p.step == stepOpen && c.class != classOften && c.class != classLost:
+		return mayFail // perhaps that is no TPM
+	case p.step == stepLoad && cures[c.class] == recovers && !c.curedCode():
+		return mayFail // without a key there are no later steps
+	case c.class == classCode && (c.code == 0x01 || c.code == 0x1d):
+		return mayFail // a wrong secret stays wrong
+	case c.curedCode():
+		return heals
+	}
+	return cures[c.class]
+}
+
+func (c *faultCase) curedCode() bool {
+	p := c.planned()
+	loadedKey := p.ordinal == ordSign || p.ordinal == ordUnBind
+	return c.class == classCode && (curedCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey)
+}
+
+// unhealed lists the steps that had to give the right result, and did not. With a
+// wrong secret, saying so is the right result.
+func (f *finding) unhealed() (broken []violation) {
+	need := f.c.mustHeal()
+	if need == mayFail {
+		return nil
+	}
+	for _, r := range f.results {
+		after := r.first > f.c.index
+		if need == recovers && !after || r.right(f.c.key) {
+			continue
+		}
+		rule := "the step that meets the fault gives the right result"
+		if after {
+			rule = "later steps give the right result"
+		}
+		broken = append(broken, violation{rule, f.c, fmt.Sprintf("%s: %v", r.step, r.err)})
+		break // what follows may follow from it
+	}
+	return broken
+}
+
+// right reports whether a step ended as it would have without a fault.
+func (r stepResult) right(k *faultKey) bool {
+	switch {
+	case k.wrong == nil:
+		return r.err == nil && r.wrong == nil && !r.skipped
+	case r.skipped:
+		return true // as the load has failed, rightly or not: that is told there
+	case r.step.bounded() || r.step == stepLoad && r.err != nil:
+		return errors.Is(r.err, k.wrong)
+	}
+	return r.err == nil
+}

@@ -1,0 +1,165 @@
+package tpmkey_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+)
+
+// A violation is a promise that was broken in a case.
+type violation struct {
+	rule   string
+	c      *faultCase
+	detail string
+}
+
+// A finding is what a case showed.
+type finding struct {
+	c         *faultCase
+	results   []stepResult
+	exchanges []tpmtest.Exchange
+	hung      bool
+	past      bool // the fault happened, and is over
+	unsettled error
+	keys      []tpm12.Handle
+	sessions  []uint32
+	tries     int // wrong secrets that the TPM has counted
+	broken    error
+}
+
+// unsafe lists the rules that must hold whatever happens and were broken.
+func (f *finding) unsafe() (broken []violation) {
+	add := func(rule, format string, args ...any) {
+		broken = append(broken, violation{rule, f.c, fmt.Sprintf(format, args...)})
+	}
+	if f.broken != nil {
+		add("the software TPM stays usable", "%v", f.broken)
+	}
+	if f.hung {
+		add("no step hangs", "%v", f.last().step)
+	}
+	if f.unsettled != nil {
+		add("Close ends the connection", "%v", f.unsettled)
+	}
+	for _, r := range f.results {
+		f.checkResult(r, add)
+	}
+	if len(f.keys) > 0 {
+		add("no key is left in the TPM", "%v", f.keys)
+	}
+	if len(f.sessions) > 0 && !f.hiddenSession() {
+		add("no session is left in the TPM", "%#x", f.sessions)
+	}
+	if f.tries > 1 {
+		add("a wrong secret costs one try", "%d tries", f.tries)
+	}
+	if f.tries > 0 && f.c.key.wrong == nil && f.c.class != classFlip {
+		add("a right secret costs no try", "%d tries", f.tries)
+	}
+	if again := f.usedAgain(); again != "" {
+		add("a refused secret is not used again", "%s", again)
+	}
+	return broken
+}
+
+func (f *finding) last() stepResult {
+	if len(f.results) == 0 {
+		return stepResult{step: stepOpen}
+	}
+	return f.results[len(f.results)-1]
+}
+
+// hiddenSession reports a session whose handle was changed on its way to a client
+// that has no means to know: nothing protects the answer to TPM_OIAP.
+func (f *finding) hiddenSession() bool {
+	return f.c.class == classFlip && f.c.planned().ordinal == ordOIAP && f.c.at >= 10 && f.c.at < 14
+}
+
+// checkResult checks what one step gave.
+func (f *finding) checkResult(r stepResult, add func(rule, format string, args ...any)) {
+	switch {
+	case r.step == "panic":
+		add("no panic", "%v", r.wrong)
+	case r.wrong != nil:
+		add("no wrong result", "%s: %v", r.step, r.wrong)
+	case r.err == nil && !r.skipped && r.step.bounded() && f.c.key.wrong != nil:
+		add("a wrong secret is not accepted", "%s", r.step)
+	}
+	if why := unclear(r.err); why != "" {
+		add("errors are clear", "%s: %s: %q", r.step, why, r.err)
+	}
+	if r.step != f.c.deadline() {
+		return
+	}
+	if r.took > silence(r.step)-opDeadline {
+		add("a deadline is kept", "%s took %v", r.step, r.took.Round(100*time.Millisecond))
+	}
+	if f.c.class == classLate && r.err != nil && !errors.Is(r.err, context.DeadlineExceeded) {
+		add("a deadline is told", "%s: %v", r.step, r.err)
+	}
+}
+
+// slow reports whether the TPM may keep its client waiting.
+func (c *faultCase) slow() bool {
+	return c.class == classLate || c.class == classSilent || c.class == classFlip && c.at >= 2 && c.at < 6
+}
+
+// deadline is the step that is given one.
+func (c *faultCase) deadline() step {
+	if p := c.planned(); c.slow() && p.step.bounded() {
+		return p.step
+	}
+	return "none"
+}
+
+// unclear says what an error's text lacks.
+func unclear(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	switch {
+	case strings.TrimSpace(text) == "":
+		return "no text"
+	case text == "EOF" || strings.HasSuffix(text, ": EOF"):
+		return "a bare EOF"
+	case strings.Contains(text, "%!"):
+		return "a badly formatted text"
+	case !strings.Contains(text, " "):
+		return "one word"
+	case errors.Is(err, context.DeadlineExceeded) && !strings.Contains(text, "TPM"):
+		return "does not say what was waited for"
+	}
+	return ""
+}
+
+// usedAgain says which secret was sent again after the TPM had called it wrong.
+// One that was right before may be: a session can get out of step.
+func (f *finding) usedAgain() string {
+	proved, refused := map[bool]bool{}, map[bool]bool{}
+	for i, e := range f.exchanges {
+		if len(e.Command) < 10 || binary.BigEndian.Uint16(e.Command) != 0xc2 {
+			continue
+		}
+		ofSRK := e.Ordinal == ordLoadKey2
+		if refused[ofSRK] {
+			return fmt.Sprintf("ordinal %#x, command %d", e.Ordinal, i)
+		}
+		if len(e.Response) < 10 {
+			continue
+		}
+		switch code := binary.BigEndian.Uint32(e.Response[6:]); {
+		case binary.BigEndian.Uint16(e.Response) == 0xc5 && code == 0:
+			proved[ofSRK] = true
+		case code == 1 && !proved[ofSRK]:
+			refused[ofSRK] = true
+		}
+	}
+	return ""
+}

@@ -1,0 +1,201 @@
+package tpmkey_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+)
+
+var (
+	onlyFault = flag.String("fault", "", "TestFaults: only the cases whose name contains this")
+	faultSeed = flag.Uint64("faultseed", 0, "TestFaults: which bits are flipped (0: chosen)")
+)
+
+// TestFaults opens a TPM, loads a key, signs, decrypts twice and closes, with one
+// fault at each command in turn. Its last word is a table of what was promised and
+// not kept: what must never happen, and what has to heal.
+func TestFaults(t *testing.T) {
+	seed := *faultSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	files, goroutines := openFiles(), runtime.NumGoroutine()
+	var findings []*finding
+	t.Run("cases", func(t *testing.T) { findings = runFaults(t, listFaults(t, seed)) })
+	checkProcess(t, files, goroutines)
+	fmt.Printf("faults: %d cases (bits: -faultseed %d)\n", len(findings), seed)
+	var unsafe, unhealed []violation
+	missed, healed := 0, map[healing][2]int{}
+	for _, f := range findings {
+		unsafe = append(unsafe, f.unsafe()...)
+		unhealed = append(unhealed, f.unhealed()...)
+		if !f.past && f.c.class != classOften {
+			missed++
+		}
+		count := healed[f.c.mustHeal()]
+		count[1]++
+		if f.allRight() {
+			count[0]++
+		}
+		healed[f.c.mustHeal()] = count
+	}
+	t.Logf("%d cases, %d in which the fault did not come up", len(findings), missed)
+	t.Logf("right results throughout: %v of those that must heal, %v of those that must recover, %v of those that may fail [right all]",
+		healed[heals], healed[recovers], healed[mayFail])
+	reportFaults(t, "never", unsafe)
+	reportFaults(t, "heals", unhealed)
+}
+
+// openFiles returns how many file descriptors are open, where that can be known.
+func openFiles() int {
+	all, _ := os.ReadDir("/proc/self/fd")
+	return len(all)
+}
+
+// checkProcess checks that nothing was left in this process.
+func checkProcess(t *testing.T, files, goroutines int) {
+	deadline := time.Now().Add(faultWatchdog)
+	for (openFiles() > files || runtime.NumGoroutine() > goroutines) && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := openFiles(); n > files {
+		t.Errorf("%d files are open, %d were before", n, files)
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines run, %d did before", n, goroutines)
+	}
+}
+
+func (f *finding) allRight() bool {
+	for _, r := range f.results {
+		if !r.right(f.c.key) {
+			return false
+		}
+	}
+	return !f.hung
+}
+
+// listFaults lists the cases of all keys.
+func listFaults(t *testing.T, seed uint64) []*faultCase {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
+	bits := rand.New(rand.NewPCG(seed, 0))
+	var all []*faultCase
+	for _, k := range faultKeys(t) {
+		for _, c := range casesOf(k, planOf(t, p, k), bits) {
+			if strings.Contains(c.String(), *onlyFault) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
+// Workers of runFaults, each with its own TPM: some begin with the cases that
+// mostly wait.
+const (
+	patientWorkers = 18
+	busyWorkers    = 6
+)
+
+// runFaults runs the cases on many TPMs at once.
+func runFaults(t *testing.T, cases []*faultCase) []*finding {
+	slow, quick := make(chan *faultCase, len(cases)), make(chan *faultCase, len(cases))
+	for _, c := range cases {
+		if c.slow() {
+			slow <- c
+			continue
+		}
+		quick <- c
+	}
+	close(slow)
+	close(quick)
+	var (
+		all      sync.WaitGroup
+		mu       sync.Mutex
+		findings []*finding
+	)
+	for i := range min(patientWorkers+busyWorkers, len(cases)) {
+		proxy := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
+		queues := []chan *faultCase{slow, quick}
+		if i < busyWorkers {
+			queues = []chan *faultCase{quick, slow}
+		}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for _, queue := range queues {
+				for c := range queue {
+					f := c.run(proxy)
+					mu.Lock()
+					findings = append(findings, f)
+					mu.Unlock()
+				}
+			}
+		}()
+	}
+	all.Wait()
+	return findings
+}
+
+// faultWatchdog is longer than any step may take, on a slow machine.
+const faultWatchdog = 30 * time.Second
+
+// run runs a case and looks at what it left.
+func (c *faultCase) run(p *tpmtest.Proxy) *finding {
+	f := &finding{c: c}
+	s := &sequence{key: c.key, proxy: p, deadline: c.deadline()}
+	p.Arm(c.index, c.fault)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.run()
+	}()
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		case <-time.After(faultWatchdog):
+			f.hung = true
+			p.HangUp()
+		}
+	}
+	f.exchanges = p.Exchanges()
+	f.past = p.Disarm()
+	f.results = s.results
+	f.unsettled = p.Settle(faultWatchdog)
+	if f.unsettled != nil {
+		p.HangUp()
+	}
+	f.look(p)
+	return f
+}
+
+// look sees what was left in the TPM, and makes it as it was.
+func (f *finding) look(p *tpmtest.Proxy) {
+	defer p.Revive()
+	conn := tpm12.New(p)
+	info, err := conn.DictionaryAttack()
+	if err != nil { // it was left without TPM_Startup, and has nothing in it
+		p.Revive()
+		if info, err = conn.DictionaryAttack(); err != nil {
+			f.broken = err
+			return
+		}
+	}
+	if f.keys, err = conn.LoadedKeys(); err == nil {
+		f.sessions, err = conn.Sessions()
+	}
+	if f.tries = int(info.Count); f.tries > 0 && err == nil {
+		err = conn.ResetLockValue(new(tpm12.Secret)) // the owner's is well-known
+	}
+	f.broken = err
+}

@@ -1,0 +1,171 @@
+package tpmkey
+
+import "fmt"
+
+// Repairs that an operation is worth. What others do to the TPM may hit one
+// operation more than once; a reply that is lost is not asked for a third time.
+const (
+	maxRepairs = 4
+	maxRepeats = 1
+)
+
+// An attempt is one operation with what it may need, and what was tried of it.
+type attempt struct {
+	*held
+	op       operation
+	with     *secrets
+	repairs  int
+	repeats  int
+	srkTried bool // the SRK's secret was sent, in the last try
+	keyTried bool // so was the key's
+	fresh    int  // sessions that were replaced
+}
+
+// perform runs an operation, in a turn. It loads the key where the TPM does not have
+// it (any more), and repairs what can be repaired.
+func (h *held) perform(op operation, with *secrets) (out []byte, err error) {
+	a := &attempt{held: h, op: op, with: with}
+	for {
+		out, err = a.once()
+		if err == nil || !a.repair(err) {
+			break
+		}
+	}
+	if n, ok := err.(*needed); ok {
+		return nil, n
+	}
+	h.settle(err, a.keyTried)
+	return out, err
+}
+
+// once is one try.
+func (a *attempt) once() ([]byte, error) {
+	a.srkTried, a.keyTried = false, false
+	if err := a.usable(); err != nil {
+		return nil, err
+	}
+	if err := a.tpm.sync(); err != nil {
+		return nil, err
+	}
+	if err := a.tpm.chip.reclaim(a.tpm.claimed); err != nil {
+		return nil, err
+	}
+	a.srkTried = a.slot.in == nil && a.slot.context == nil
+	in, err := a.tpm.slots.bring(a.held, a.with)
+	if err != nil || a.op == nil {
+		return nil, err
+	}
+	a.srkTried = false
+	key, err := a.authorization(in)
+	if err != nil {
+		return nil, err
+	}
+	a.keyTried = a.file.NeedsSecret()
+	return a.op(in, key)
+}
+
+// load loads the key from its file.
+func (h *held) load(with *secrets) (loadedKey, error) {
+	if with.srk == nil {
+		if err := h.tpm.chip.ready(); err != nil { // before anybody is asked
+			return nil, err
+		}
+		return nil, &needed{srk: true}
+	}
+	in, err := h.tpm.chip.load(h.file, with.srk)
+	if err == nil {
+		h.tpm.keys[h] = struct{}{}
+		h.tpm.proved = hide(*with.srk)
+	}
+	return in, err
+}
+
+// authorization returns the secret to use a loaded key with, nil for a key without
+// one or with a session of its own.
+func (a *attempt) authorization(in loadedKey) (authData, error) {
+	if !a.file.NeedsSecret() || in.authorized() {
+		return nil, nil
+	}
+	if a.with.key == nil {
+		return nil, &needed{key: true}
+	}
+	if !a.isProved() {
+		if err := a.tpm.chip.checkTry(); err != nil {
+			return nil, err
+		}
+	}
+	if a.secret.kept() {
+		return a.with.key, nil
+	}
+	return nil, in.authorize(a.with.key)
+}
+
+// repair does what an error calls for, and reports whether to try again.
+func (a *attempt) repair(err error) bool {
+	if _, lacks := err.(*needed); lacks || a.repairs == maxRepairs {
+		return false
+	}
+	a.repairs++
+	chip := a.tpm.chip
+	switch chip.condition(err) {
+	case keyGone:
+		a.tpm.slots.lost(a.held)
+		chip.misplaced(a.file)
+		return true
+	case sessionGone:
+		return true
+	case sessionStale:
+		// The nonces may be out of step; a secret that was right before is worth
+		// one more try, but not while the TPM is counting to its last.
+		a.fresh++
+		return a.fresh == 1 && a.isProved() && chip.checkTry() == nil
+	case notStarted:
+		return a.tpm.startUp() == nil
+	case notSent:
+		return true
+	case noReply:
+		if a.file.NeedsSecret() { // a session may be open of which nobody knows
+			chip.misplaced(a.file)
+		}
+		a.repeats++
+		return a.repeats <= maxRepeats && a.safe()
+	}
+	return false
+}
+
+// safe reports whether a command may be repeated that the TPM may have carried
+// out: signing twice does no harm, a secret that may be wrong does.
+func (a *attempt) safe() bool {
+	if a.srkTried && !a.tpm.hasProved(a.with.srk) {
+		return false
+	}
+	return !a.keyTried || a.isProved()
+}
+
+// hasProved reports whether the TPM has accepted this secret of the SRK before.
+func (t *TPM) hasProved(srk authData) bool {
+	return srk == nil || t.proved != nil && SHA1Secret(*t.proved()).Equal(SHA1Secret(*srk))
+}
+
+// distrust has a key loaded anew: what has its handle gave a wrong signature. It may
+// be another process's key, which is left where it is.
+func (k *Key) distrust() error {
+	h := k.held
+	_, err := h.tpm.turnFor(k.ctx, k.alive, func() ([]byte, error) {
+		in := h.slot.in
+		if in == nil {
+			return nil, nil
+		}
+		if h.tpm.others(in) {
+			h.tpm.slots.lost(h)
+			return nil, nil
+		}
+		err := in.flush()
+		h.tpm.slots.lost(h)
+		return nil, err
+	}, func() {})
+	if err != nil {
+		return fmt.Errorf("load the key again after a wrong signature: %w", err)
+	}
+	return nil
+}

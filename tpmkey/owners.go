@@ -1,0 +1,118 @@
+package tpmkey
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"maclef/internal/transport"
+)
+
+// An Occupant is a key or a session that is in the TPM now.
+type Occupant struct {
+	Handle  uint32 `json:"handle"`
+	Session bool   `json:"session"` // an authorization session, else a key
+	// PID is the living process that loaded it, 0 where none says so: it was killed,
+	// or is a program that does not tell.
+	PID     int    `json:"pid,omitempty"`
+	Program string `json:"program,omitempty"`
+}
+
+// Loaded returns what is loaded in the TPM now, and whose it is. Programs of this
+// project tell each other what they have loaded, on one machine, and in one network
+// namespace.
+func (t *TPM) Loaded() (all []Occupant, err error) {
+	err = t.turn(func() (err error) {
+		all, err = t.loadedNow()
+		return err
+	})
+	return all, doingError("list what is loaded", err)
+}
+
+func (t *TPM) loadedNow() ([]Occupant, error) {
+	keys, sessions, err := t.chip.occupants()
+	if err != nil {
+		return nil, err
+	}
+	claims, err := t.dev.Claims()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Occupant, 0, len(keys)+len(sessions))
+	add := func(kind byte, handle uint32) {
+		o := Occupant{Handle: handle, Session: kind == transport.ClaimSession}
+		for _, c := range claims {
+			if c.Kind == kind && c.Handle == handle {
+				o.PID, o.Program = c.PID, c.Program
+			}
+		}
+		all = append(all, o)
+	}
+	for _, h := range keys {
+		add(transport.ClaimKey, h)
+	}
+	for _, h := range sessions {
+		add(transport.ClaimSession, h)
+	}
+	return all, nil
+}
+
+// FlushLeftovers frees the keys and sessions that no living process says it has
+// loaded, and returns how many they were: those of killed programs, and those of
+// programs that do not tell. Those of living ones, this one included, stay.
+func (t *TPM) FlushLeftovers() (keys, sessions int, err error) {
+	err = t.turn(func() error {
+		all, err := t.loadedNow()
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, o := range all {
+			switch {
+			case o.PID != 0:
+			case o.Session:
+				if err = t.chip.flushSession(o.Handle); err == nil {
+					sessions++
+				}
+			default:
+				if err = t.chip.flushKey(o.Handle); err == nil {
+					keys++
+				}
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+	return keys, sessions, doingError("flush what was left behind", err)
+}
+
+// claimed tells whether a living process has claimed a key or a session. Where that
+// cannot be known, everything is claimed.
+func (t *TPM) claimed(kind byte, handle uint32) bool {
+	claims, err := t.dev.Claims()
+	return err != nil || slices.ContainsFunc(claims, func(c transport.Claim) bool {
+		return c.Kind == kind && c.Handle == handle
+	})
+}
+
+// others reports whether another living process says that a key is its.
+func (t *TPM) others(in loadedKey) bool { return t.dev.Foreign(transport.ClaimKey, in.number()) }
+
+// explainNoRoom says who has taken all the places.
+func (t *TPM) explainNoRoom(why error) error {
+	all, err := t.Loaded()
+	if err != nil {
+		return why
+	}
+	left := 0
+	for _, o := range all {
+		if o.PID == 0 {
+			left++
+		}
+	}
+	if left == 0 {
+		return why
+	}
+	return fmt.Errorf("%d of the %d keys and sessions in the TPM belong to no living program that says so: "+
+		"free them with tpmctl flush: %w", left, len(all), why)
+}

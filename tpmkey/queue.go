@@ -1,0 +1,215 @@
+package tpmkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A queue has the operations of this process that wait for the TPM, which does
+// one thing at a time.
+//
+// Operations that wait as long as it takes are served in the order in which they
+// came. Those that can give up, because they have a deadline or a client, are too,
+// as long as the last of them can be served in time; beyond that the newest comes
+// first. First come, first served would then serve just those that are about to
+// give up, and the TPM would work for nobody. The two kinds take turns.
+type queue struct {
+	mu      sync.Mutex
+	busy    bool
+	closed  bool
+	steady  []*waiter // those that do not give up, oldest first
+	fickle  []*waiter // those that may, oldest first
+	last    bool      // the last one served was steady
+	began   time.Time // when the one that is served was let in
+	typical time.Duration
+	swept   time.Time
+}
+
+// A waiter is an operation that waits for its turn.
+type waiter struct {
+	ctx   context.Context
+	alive func() error // why nobody wants the result any more; may be nil
+	until time.Time    // when it is expected to give up; zero if never
+	let   chan error   // receives nil when its turn has come
+}
+
+// clientPatience is how long a client of the network is expected to wait.
+const clientPatience = time.Second
+
+// sweepEvery is how often those that wait are looked at, whether they still do.
+const sweepEvery = 50 * time.Millisecond
+
+// enter waits for the turn of an operation; nil means that it has come, and leave
+// must follow.
+func (q *queue) enter(ctx context.Context, alive func() error) error {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return errQueueClosed
+	}
+	if !q.busy {
+		q.busy, q.began = true, time.Now()
+		q.mu.Unlock()
+		return q.stillWanted(ctx, alive)
+	}
+	w := &waiter{ctx: ctx, alive: alive, until: patience(ctx, alive), let: make(chan error, 1)}
+	if w.until.IsZero() {
+		q.steady = append(q.steady, w)
+	} else {
+		q.fickle = append(q.fickle, w)
+	}
+	q.mu.Unlock()
+	select {
+	case err := <-w.let:
+		return err
+	case <-ctx.Done():
+		return q.quit(w)
+	}
+}
+
+// stillWanted is the last look before the TPM begins.
+func (q *queue) stillWanted(ctx context.Context, alive func() error) error {
+	err := (&waiter{ctx: ctx, alive: alive}).gone()
+	if err != nil {
+		q.leave()
+	}
+	return err
+}
+
+// quit takes a waiter out whose context is done, or, where its turn has come in
+// the same moment, gives the turn on.
+func (q *queue) quit(w *waiter) error {
+	q.mu.Lock()
+	waiting := remove(&q.steady, w) || remove(&q.fickle, w)
+	q.mu.Unlock()
+	if !waiting && <-w.let == nil {
+		q.leave()
+	}
+	return gaveUp(w.ctx)
+}
+
+func remove(list *[]*waiter, w *waiter) bool {
+	i := slices.Index(*list, w)
+	if i >= 0 {
+		*list = slices.Delete(*list, i, i+1)
+	}
+	return i >= 0
+}
+
+// gaveUp is the error of an operation whose caller did not wait for it.
+func gaveUp(ctx context.Context) error {
+	return fmt.Errorf("gave up waiting for the TPM: %w", context.Cause(ctx))
+}
+
+// patience is the time until which an operation is expected to wait.
+func patience(ctx context.Context, alive func() error) time.Time {
+	until, limited := ctx.Deadline()
+	if alive == nil {
+		return until // zero if there is none
+	}
+	if client := time.Now().Add(clientPatience); !limited || client.Before(until) {
+		return client
+	}
+	return until
+}
+
+// gone says why an operation is not wanted any more.
+func (w *waiter) gone() error {
+	if w.ctx.Err() != nil {
+		return gaveUp(w.ctx)
+	}
+	if w.alive != nil {
+		return w.alive()
+	}
+	return nil
+}
+
+// leave ends a turn and lets the next one in.
+func (q *queue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.typical += (time.Since(q.began) - q.typical) / 8
+	q.sweep()
+	for w := q.next(); w != nil; w = q.next() {
+		err := w.gone()
+		w.let <- err
+		if err == nil {
+			q.began = time.Now()
+			return
+		}
+	}
+	q.busy = false
+}
+
+// next takes out the one to be served now, nil if nobody waits.
+func (q *queue) next() *waiter {
+	list, index := &q.steady, 0
+	if len(q.steady) == 0 || len(q.fickle) > 0 && q.last {
+		list = &q.fickle
+		if q.overloaded() {
+			index = len(q.fickle) - 1
+		}
+	}
+	if len(*list) == 0 {
+		return nil
+	}
+	q.last = list == &q.steady
+	w := (*list)[index]
+	*list = slices.Delete(*list, index, index+1)
+	return w
+}
+
+// overloaded reports whether the newest would be served too late if it came last.
+func (q *queue) overloaded() bool {
+	n := len(q.fickle)
+	if n < 2 {
+		return false
+	}
+	ahead := time.Duration(n) * q.typical
+	if len(q.steady) > 0 {
+		ahead *= 2
+	}
+	return time.Now().Add(ahead).After(q.fickle[n-1].until)
+}
+
+// sweep sends those home whose client has gone, now and then: what they hold is
+// of no use any more. Deadlines wake their waiters by themselves.
+func (q *queue) sweep() {
+	if time.Since(q.swept) < sweepEvery {
+		return
+	}
+	q.swept = time.Now()
+	q.fickle = slices.DeleteFunc(q.fickle, func(w *waiter) bool {
+		err := w.gone()
+		if err != nil {
+			w.let <- err
+		}
+		return err != nil
+	})
+}
+
+var errQueueClosed = errors.New("the queue is closed")
+
+// close sends all that wait home and returns when the one that is served has left.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	waiting := append(q.steady, q.fickle...)
+	q.steady, q.fickle = nil, nil
+	last := &waiter{ctx: context.Background(), let: make(chan error, 1)}
+	idle := !q.busy
+	if !idle {
+		q.steady = []*waiter{last}
+	}
+	q.mu.Unlock()
+	for _, w := range waiting {
+		w.let <- errQueueClosed
+	}
+	if !idle {
+		<-last.let
+	}
+}

@@ -1,0 +1,152 @@
+package tpmkey
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// slots are the places for loaded keys in the TPM, of which there are few. The
+// key that was not used for the longest time makes room for one that is wanted,
+// and comes back from its saved context.
+type slots struct {
+	tpm    *TPM
+	loaded []*held // least recently used first
+	// limit is for how many keys there was room when it last got narrow; 0 if it
+	// never did. It is believed for a while only: others come and go.
+	limit    int
+	believed time.Time
+}
+
+// limitBelief is how long a limit is believed.
+const limitBelief = 30 * time.Second
+
+// A slot is where a key is. The zero value is a key outside the TPM.
+type slot struct {
+	in      loadedKey // nil for a key that is outside
+	context []byte    // to restore it from, once it was saved
+}
+
+// bring sees that a key is loaded.
+func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
+	if h.slot.in != nil {
+		s.touch(h)
+		return h.slot.in, nil
+	}
+	if s.limit > 0 && time.Since(s.believed) > limitBelief {
+		s.limit = 0
+	}
+	for s.limit > 0 && len(s.loaded) >= s.limit {
+		if err := s.evictOldest(); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		in, err := s.fetch(h, with)
+		if err == nil {
+			h.slot.in = in
+			s.loaded = append(s.loaded, h)
+			return in, nil
+		}
+		if s.tpm.chip.condition(err) != noRoomForKey {
+			return nil, err
+		}
+		if len(s.loaded) == 0 {
+			return nil, &needed{room: true, why: err}
+		}
+		s.limit, s.believed = len(s.loaded), time.Now()
+		if err := s.evictOldest(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fetch loads a key from its context, or else from its file.
+func (s *slots) fetch(h *held, with *secrets) (loadedKey, error) {
+	chip := s.tpm.chip
+	if h.slot.context != nil {
+		in, err := chip.restore(h.file, h.slot.context)
+		if err == nil || chip.condition(err) != refused {
+			return in, err
+		}
+		h.slot.context = nil
+	}
+	return h.load(with)
+}
+
+// touch makes a key the last one to go.
+func (s *slots) touch(h *held) {
+	if n := len(s.loaded); s.loaded[n-1] != h {
+		s.remove(h)
+		s.loaded = append(s.loaded, h)
+	}
+}
+
+func (s *slots) remove(h *held) {
+	if i := slices.Index(s.loaded, h); i >= 0 {
+		s.loaded = slices.Delete(s.loaded, i, i+1)
+	}
+}
+
+// evictOldest takes the least recently used key out; one with a session that
+// cannot be had again without asking goes last.
+func (s *slots) evictOldest() error {
+	i := max(0, slices.IndexFunc(s.loaded, func(h *held) bool { return !h.slot.in.authorized() }))
+	return s.evict(s.loaded[i])
+}
+
+// evict takes a key out. A TPM that does not save contexts loads it from its file
+// again.
+func (s *slots) evict(h *held) error {
+	chip := s.tpm.chip
+	if h.slot.context == nil {
+		saved, err := h.slot.in.save()
+		switch chip.condition(err) {
+		case fine:
+			h.slot.context = saved
+		case refused:
+		case keyGone:
+			s.lost(h)
+			return nil
+		default:
+			return err
+		}
+	}
+	if err := h.slot.in.flush(); err != nil {
+		return err
+	}
+	s.lost(h)
+	return nil
+}
+
+// lost takes note that a key is not in the TPM any more.
+func (s *slots) lost(h *held) {
+	if h.slot.in != nil {
+		h.slot.in.abandon()
+		h.slot.in = nil
+		s.remove(h)
+	}
+}
+
+// forget takes note that nothing is in the TPM any more, and that no context can
+// be restored.
+func (s *slots) forget() {
+	for h := range s.tpm.keys {
+		s.lost(h)
+		h.slot.context = nil
+	}
+	s.limit = 0
+}
+
+// makeRoom takes out what this process does not need at the moment, because
+// another process asked for that.
+func (t *TPM) makeRoom() {
+	t.turn(func() error { // an error: whoever asked asks again
+		var errs []error
+		for range (len(t.slots.loaded) + 1) / 2 {
+			errs = append(errs, t.slots.evictOldest())
+		}
+		t.chip.endSessions()
+		return errors.Join(errs...)
+	})
+}

@@ -1,0 +1,104 @@
+package tpmkey_test
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
+	"maclef/tpmkey"
+)
+
+// raw speaks to a TPM behind the back of everybody else, as a program does that
+// tells nobody what it loads.
+func raw(t *testing.T, sw *tpmtest.SWTPM) *tpm12.Conn {
+	t.Helper()
+	dev, err := transport.Open(sw.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Close() })
+	return tpm12.New(dev)
+}
+
+// fill loads a key as often as there is room, and returns how often that was.
+func fill(t *testing.T, conn *tpm12.Conn) int {
+	t.Helper()
+	srk := tpm12.Secret(sha1.Sum(nil))
+	for n := 0; ; n++ {
+		_, err := conn.LoadKey2(tpm12.SRK, parseFixture(t, "maclef").Bytes(), &srk)
+		if errors.Is(err, tpm12.NoSpace) {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Twice as many keys as a chip has places, used at random.
+func TestMoreKeysThanSlots(t *testing.T) {
+	tpm, tap := openTapped(t)
+	files := []string{"maclef", "auth", "wrapped", "oaep"}
+	var keys []*tpmkey.Key
+	for i := range 40 {
+		keys = append(keys, loadFixture(t, tpm, files[i%len(files)]))
+	}
+	digest := digestOf("sha256", []byte("bonjour"))
+	sign := func(i int) int {
+		tap.Reset()
+		sig, err := keys[i].Sign(nil, digest, crypto.SHA256)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		if err := rsa.VerifyPKCS1v15(keys[i].Public().(*rsa.PublicKey), crypto.SHA256, digest, sig); err != nil {
+			t.Error(err)
+		}
+		return len(tap.Exchanges())
+	}
+	for i := range keys { // their first time outside costs a SaveContext, and their secret a look at the lockout
+		if n := sign(i); n > 5 {
+			t.Errorf("the first use cost %d commands", n)
+		}
+	}
+	most := 0
+	for range 200 {
+		most = max(most, sign(rand.IntN(len(keys))))
+	}
+	if most > 4 { // three for the switch
+		t.Errorf("a use cost up to %d commands", most)
+	}
+}
+
+// A TPM full of what others left says so, and what to do; then that works.
+func TestOutOfSlots(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	places := fill(t, raw(t, sw))
+	tpm := openName(t, sw.Socket)
+	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	want := fmt.Sprintf("%d of the %d keys and sessions in the TPM belong to no living program", places, places)
+	if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "tpmctl flush") {
+		t.Errorf("error does not help: %v", err)
+	}
+	all, err := tpm.Loaded()
+	if err != nil || len(all) != places || all[0].PID != 0 {
+		t.Errorf("%+v %v", all, err)
+	}
+	if keys, sessions, err := tpm.FlushLeftovers(); keys != places || sessions != 0 || err != nil {
+		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
+	}
+	k := loadFixture(t, tpm, "auth")
+	if keys, sessions, err := tpm.FlushLeftovers(); keys != 0 || sessions != 0 || err != nil {
+		t.Errorf("freed its own: %d keys, %d sessions, %v", keys, sessions, err)
+	}
+	if _, err := k.Sign(nil, digestOf("sha256", nil), crypto.SHA256); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,107 @@
+package tpmkey
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// turn runs f while no other operation of this process, and no other process that
+// shares the TPM, sends commands. f must not outlive it.
+func (t *TPM) turn(f func() error) error {
+	if err := t.enter(context.Background(), nil); err != nil {
+		return err
+	}
+	defer t.queue.leave()
+	return t.acquired(context.Background(), f)
+}
+
+// An outcome is what an operation of a key came to.
+type outcome struct {
+	data []byte
+	err  error
+}
+
+// turnFor is turn for an operation that its caller may not wait for: then f goes
+// on alone, and owns what it uses until cleanup, which is called in any case.
+func (t *TPM) turnFor(ctx context.Context, alive func() error, f func() ([]byte, error), cleanup func()) ([]byte, error) {
+	if err := t.enter(ctx, alive); err != nil {
+		cleanup()
+		return nil, err
+	}
+	run := func() (out outcome) {
+		defer t.queue.leave()
+		defer cleanup()
+		err := t.acquired(ctx, func() error {
+			out.data, out.err = f()
+			return out.err
+		})
+		return outcome{out.data, err}
+	}
+	if ctx.Done() == nil {
+		out := run()
+		return out.data, out.err
+	}
+	done := make(chan outcome, 1)
+	go func() { done <- run() }()
+	select {
+	case out := <-done:
+		return out.data, out.err
+	case <-ctx.Done():
+		return nil, gaveUp(ctx)
+	}
+}
+
+func (t *TPM) enter(ctx context.Context, alive func() error) error {
+	err := t.queue.enter(ctx, alive)
+	if errors.Is(err, errQueueClosed) {
+		return t.errClosed()
+	}
+	return err
+}
+
+func (t *TPM) errClosed() error { return fmt.Errorf("TPM %s: %w", t.dev.Name(), ErrClosed) }
+
+// acquired runs f in this process's turn, on a TPM whose restarts are known.
+func (t *TPM) acquired(ctx context.Context, f func() error) error {
+	release, err := t.dev.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := t.sync(); err != nil {
+		return err
+	}
+	if err = f(); t.chip.condition(err) == notStarted {
+		if err = t.startUp(); err == nil {
+			err = f()
+		}
+	}
+	return err
+}
+
+// sync takes note of a restart of the TPM, after which no handle means anything.
+func (t *TPM) sync() error {
+	epoch, err := t.dev.Connected()
+	if err != nil {
+		return err
+	}
+	if epoch != t.epoch {
+		t.epoch = epoch
+		t.forget()
+	}
+	return nil
+}
+
+// startUp starts a TPM that nobody has started since its power came back: after a
+// suspend that went wrong, or in swtpm without --flags startup-clear.
+func (t *TPM) startUp() error {
+	t.forget()
+	return t.chip.startUp()
+}
+
+// forget forgets everything that was loaded: it is not there any more.
+func (t *TPM) forget() {
+	t.slots.forget()
+	t.chip.forget()
+}

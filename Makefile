@@ -2,6 +2,8 @@
 # make test    all tests (installs what they need)
 # make vm-test what people do, on a real kernel: machines in QEMU (Debian, amd64)
 # make docs    writes docs/ from what those machines print
+# make bench   how fast it is, as a table; BENCHFLAGS=-quick only looks whether it runs
+# make soak    100,000 signatures while the TPM restarts and programs come and go
 # make check   formatting, go vet, staticcheck, other systems
 # make install the commands, on the PATH
 #
@@ -17,12 +19,19 @@ TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsduti
 # What the machines of vm/ are made of, and have in them besides a kernel.
 VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
+# What measures beside them.
+BENCH_PACKAGES := swtpm
+
+# Flags of the two programs in bench/, such as -goals; -n 3000 -restarts 3.
+BENCHFLAGS ?=
+SOAKFLAGS  ?=
+
 # So many machines at a time.
 VM_JOBS ?= 2
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test vm-test docs check fuzz install clean demo-needs test-needs vm-needs
+.PHONY: build demo test vm-test docs bench soak check fuzz install clean demo-needs test-needs vm-needs bench-needs
 
 # No VCS stamp: git refuses to look at a clone that is another user's.
 build:
@@ -45,6 +54,15 @@ vm-test: vm-needs
 docs: vm-needs
 	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
+# Built first: go run would pass no signal on, and end with a status of its own.
+bench: bench-needs build
+	$(GO) build -buildvcs=false -o bin/ ./bench
+	bin/bench -certgen bin/certgen $(BENCHFLAGS)
+
+soak: bench-needs
+	$(GO) build -buildvcs=false -o bin/ ./bench
+	bin/bench soak $(SOAKFLAGS)
+
 check:
 	scripts/check $(STATICCHECK)
 
@@ -64,6 +82,9 @@ demo-needs:
 
 test-needs:
 	@scripts/install-packages $(TEST_PACKAGES)
+
+bench-needs:
+	@scripts/install-packages $(BENCH_PACKAGES)
 
 vm-needs:
 	@scripts/install-packages $(VM_PACKAGES)

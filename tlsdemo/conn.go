@@ -1,37 +1,61 @@
 package main
 
 import (
+	"container/list"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
-	"sync"
+	"net/netip"
 	"time"
+
+	"maclef/tpmkey"
 )
 
 // A conn is a client's connection, under TLS, and what its handshake cost.
 type conn struct {
 	net.Conn
-	leave func() // called once, at Close
-	once  sync.Once
+	client netip.Addr
+	room   *room
+	hello  hello
+
+	// The room's.
+	crowd   *crowd // nil while it is in none
+	place   *list.Element
+	since   time.Time // in the crowd
+	working int       // for so many reasons it is in none
+	engaged bool      // a request has come
+	pushed  bool      // closed to make room
+	left    bool
 
 	// Written in the handshake, only read afterwards.
 	sample    sample // zero where nothing was signed
 	algorithm string // IANA's name: "rsa_pkcs1_sha256"
 	signErr   error
+	waited    time.Duration // for signErr
 }
 
+func newConn(raw net.Conn, room *room) *conn {
+	return &conn{Conn: raw, client: clientAddr(raw.RemoteAddr()), room: room}
+}
+
+// NetConn is what it is on: where package tpmkey looks whether the client is
+// still there.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 func (c *conn) Close() error {
-	defer c.once.Do(c.leave)
+	defer c.room.leave(c)
 	return c.Conn.Close()
 }
 
-// A signer is the key, for one connection. crypto/tls tells nobody which
-// algorithm it chose; here is where it shows.
+// A signer is the key, for the handshake of one connection. crypto/tls tells
+// nobody which algorithm it chose; here is where it shows.
 type signer struct {
 	crypto.Signer
 	conn  *conn
@@ -39,10 +63,12 @@ type signer struct {
 }
 
 func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	s.conn.room.signing(s.conn)
+	defer s.conn.room.rest(s.conn)
 	begin := time.Now()
 	signature, err := s.Signer.Sign(rand, digest, opts)
 	if err != nil {
-		s.conn.signErr = err
+		s.conn.signErr, s.conn.waited = err, time.Since(begin)
 		return nil, err
 	}
 	s.conn.sample = s.stats.signed(time.Since(begin))
@@ -50,18 +76,28 @@ func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]
 	return signature, nil
 }
 
-// certificates returns what a tls.Config asks for a certificate: that of id,
-// with a signer of the connection's own.
-func certificates(id *identity, stats *stats) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+// observed is what a tls.Config asks for a certificate: what package tpmkey has
+// it ask, with a signer of the connection's own.
+func observed(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), stats *stats) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c, ok := hello.Conn.(*conn)
 		if !ok {
 			return nil, fmt.Errorf("a connection of type %T", hello.Conn)
 		}
-		cert := id.cert
-		cert.PrivateKey = &signer{cert.PrivateKey.(crypto.Signer), c, stats}
-		return &cert, nil
+		cert, err := get(hello)
+		if err != nil {
+			return nil, err
+		}
+		own := *cert
+		own.PrivateKey = &signer{cert.PrivateKey.(crypto.Signer), c, stats}
+		return &own, nil
 	}
+}
+
+// gaveUp reports whether an error of the key says that nobody waits for the
+// signature any more.
+func gaveUp(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, tpmkey.ErrHungUp)
 }
 
 // algorithm is IANA's name of a TLS signature scheme: RFC 8446, section 4.2.3.

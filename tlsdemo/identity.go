@@ -24,7 +24,7 @@ type identity struct {
 	keyName  string
 	keyText  string // "RSA 2048"
 	certName string
-	cert     tls.Certificate // with the key; config has none
+	leaf     *x509.Certificate
 	config   *tls.Config
 	status   *tpmkey.Status // at start
 }
@@ -64,6 +64,10 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	case err != nil:
 		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err), "certgen makes a certificate")
 	}
+	cert, err := key.TLSCertificate(f.chain)
+	if err != nil {
+		return nil, err
+	}
 	digest := sha256.Sum256([]byte("tlsdemo"))
 	if _, err := key.Sign(nil, digest[:], crypto.SHA256); err != nil {
 		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
@@ -74,10 +78,9 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	}
 	id := &identity{
 		keyName: *o.key, keyText: keyText(key.Public()), certName: *o.cert,
-		cert: config.Certificates[0], config: config, status: status,
+		leaf: cert.Leaf, config: config, status: status,
 	}
-	config.Certificates = nil // GetCertificate is always asked then
-	if odd := validity(id.cert.Leaf, time.Now()).odd; odd != "" {
+	if odd := validity(id.leaf, time.Now()).odd; odd != "" {
 		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
 	}
 	return id, nil

@@ -27,6 +27,7 @@ type journal struct {
 	dropped int       // not written since
 
 	outage outage
+	crush  crush
 }
 
 func newJournal(out io.Writer) *journal { return &journal{out: out} }
@@ -74,6 +75,7 @@ func (j *journal) end() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.tellDropped()
+	j.tellCrush()
 	j.tellFailures("since then")
 }
 

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 )
@@ -15,38 +14,37 @@ import (
 // whose handshake is done. net/http would do the handshakes, too, but tells of
 // their failures only in the words of its log.
 //
-// It holds as many connections as it has slots. Further clients wait in the
-// queue of the operating system until one has gone: handshakes are bounded by
-// limits.handshake, what follows by the HTTP server.
+// It takes every client in at once. Where the room is full, another connection
+// is closed for it: clients that wait in the queue of the operating system could
+// not be told apart.
 type tlsListener struct {
 	listener net.Listener
 	config   *tls.Config
 	limit    time.Duration // for a handshake
 	stats    *stats
 	journal  *journal
+	room     *room
 
 	ready chan *tls.Conn
-	slots chan struct{} // one token for each connection
-	shut  chan struct{} // closed by Close
+	ctx   context.Context // of all handshakes, until Close
+	shut  context.CancelFunc
 	once  sync.Once
 
 	handshakes sync.WaitGroup
-
-	mu   sync.Mutex
-	idle map[*conn]struct{} // those without a request yet
 }
 
 func newTLSListener(listener net.Listener, s *server) *tlsListener {
+	ctx, shut := context.WithCancel(context.Background())
 	return &tlsListener{
 		listener: listener,
 		config:   s.config,
 		limit:    s.limits.handshake,
 		stats:    s.stats,
 		journal:  s.journal,
+		room:     s.room,
 		ready:    make(chan *tls.Conn),
-		slots:    make(chan struct{}, s.limits.conns),
-		shut:     make(chan struct{}),
-		idle:     make(map[*conn]struct{}),
+		ctx:      ctx,
+		shut:     shut,
 	}
 }
 
@@ -55,23 +53,20 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
 		return c, nil
-	case <-l.shut:
+	case <-l.ctx.Done():
 		return nil, net.ErrClosed
 	}
 }
 
 func (l *tlsListener) Addr() net.Addr { return l.listener.Addr() }
 
-// Close ends open, and the connections that no request came on. What still
-// waits for the TPM then goes on until that answers: see wait.
+// Close ends open, and the connections that no request came on. A signature
+// that the TPM is making then is still waited for: see wait.
 func (l *tlsListener) Close() (err error) {
 	l.once.Do(func() {
-		close(l.shut)
+		l.shut()
 		err = l.listener.Close()
-		l.mu.Lock()
-		idle := slices.Collect(maps.Keys(l.idle))
-		l.mu.Unlock()
-		for _, c := range idle {
+		for _, c := range l.room.close() {
 			c.Close()
 		}
 	})
@@ -81,77 +76,92 @@ func (l *tlsListener) Close() (err error) {
 // wait returns when no handshake runs any more, after Close.
 func (l *tlsListener) wait() { l.handshakes.Wait() }
 
-// open takes clients in until Close. Running out of descriptors or memory is no
-// reason to end: connections that go free them.
+// open begins to take clients in.
 func (l *tlsListener) open() {
+	l.handshakes.Add(1) // until nobody adds another
+	go func() {
+		defer l.handshakes.Done()
+		l.takeIn()
+	}()
+}
+
+// takeIn takes clients in until Close. Running out of descriptors or memory is
+// no reason to end: connections that go free them.
+func (l *tlsListener) takeIn() {
 	for pause := time.Duration(0); ; {
-		select {
-		case l.slots <- struct{}{}:
-		case <-l.shut:
-			return
-		}
 		raw, err := l.listener.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
 			pause = 0
-			if c := l.admit(raw); c != nil {
-				go l.handshake(c)
-			}
+			l.admit(raw)
 			continue
-		}
-		<-l.slots
-		if errors.Is(err, net.ErrClosed) {
+		case l.closing():
 			return
-		}
-		if pause == 0 {
+		case pause == 0:
 			l.journal.trouble("cannot take a connection in: %v", err)
 		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		if c := l.room.spare(); c != nil {
+			l.push(c)
+		}
+		pause = min(max(2*pause, time.Millisecond), 100*time.Millisecond)
 		select {
 		case <-time.After(pause):
-		case <-l.shut:
+		case <-l.ctx.Done():
 			return
 		}
 	}
 }
 
-// admit gives a connection its slot, until it is closed. It returns nil where
-// it was closed meanwhile.
-func (l *tlsListener) admit(raw net.Conn) *conn {
-	c := &conn{Conn: raw}
-	c.leave = func() {
-		l.engaged(c)
-		<-l.slots
+// admit begins with a client, if need be in the place of another.
+func (l *tlsListener) admit(raw net.Conn) {
+	c := newConn(raw, l.room)
+	gone, ok := l.room.enter(c)
+	if gone != nil {
+		l.push(gone)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closing() {
-		raw.Close()
-		return nil
-	}
-	l.idle[c] = struct{}{}
-	l.handshakes.Add(1)
-	return c
-}
-
-// engaged takes note that a request has come, or that the connection has gone.
-func (l *tlsListener) engaged(c *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.idle, c)
-}
-
-func (l *tlsListener) handshake(c *conn) {
-	defer l.handshakes.Done()
-	secure := tls.Server(c, l.config)
-	c.SetDeadline(time.Now().Add(l.limit))
-	err := secure.Handshake()
-	if l.closing() {
+	if !ok {
 		c.Close()
+		l.tellPushed()
 		return
 	}
-	if err != nil {
+	l.handshakes.Add(1)
+	go l.begin(c)
+}
+
+// push closes a connection that has to make room.
+func (l *tlsListener) push(c *conn) {
+	c.Close()
+	l.tellPushed()
+}
+
+func (l *tlsListener) tellPushed() {
+	if l.closing() {
+		return
+	}
+	l.stats.count(func(t *tally) { t.pushed++ })
+	l.journal.connectionPushed()
+}
+
+// begin waits until the client has spoken, which some never do: it takes no
+// memory for TLS before.
+func (l *tlsListener) begin(c *conn) {
+	defer l.handshakes.Done()
+	deadline := time.Now().Add(l.limit)
+	c.SetDeadline(deadline)
+	if err := c.readHello(); err != nil {
 		l.failed(c, err)
-		c.Close()
+		return
+	}
+	l.room.heard(c)
+	l.handshake(c, deadline)
+}
+
+func (l *tlsListener) handshake(c *conn, deadline time.Time) {
+	ctx, cancel := context.WithDeadline(l.ctx, deadline)
+	defer cancel()
+	secure := tls.Server(c, l.config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		l.failed(c, err)
 		return
 	}
 	l.journal.keyWorks(c)
@@ -166,33 +176,45 @@ func (l *tlsListener) handshake(c *conn) {
 	c.SetDeadline(time.Time{})
 	select {
 	case l.ready <- secure:
-	case <-l.shut:
+	case <-l.ctx.Done():
 		c.Close()
 	}
 }
 
-func (l *tlsListener) closing() bool {
-	select {
-	case <-l.shut:
-		return true
+func (l *tlsListener) closing() bool { return l.ctx.Err() != nil }
+
+// failed closes a connection whose handshake came to nothing, and counts and
+// tells of it.
+func (l *tlsListener) failed(c *conn, err error) {
+	defer c.Close()
+	if l.closing() || l.room.wasPushed(c) {
+		return
+	}
+	switch {
+	case gaveUp(c.signErr) && !l.stalled(c):
+		l.stats.count(func(t *tally) { t.gaveUp++ })
+		l.journal.clientGaveUp(c.signErr)
+	case c.signErr != nil:
+		l.stats.count(func(t *tally) { t.unsigned++ })
+		l.journal.keyFailed(c.signErr)
 	default:
-		return false
+		l.stats.count(func(t *tally) { t.failed++ })
+		l.journal.keyWorks(c)
+		l.journal.trouble("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limit))
+		answerHTTP(c, err)
 	}
 }
 
-// failed counts and tells of a handshake that came to nothing.
-func (l *tlsListener) failed(c *conn, err error) {
-	if c.signErr != nil {
-		l.stats.count(func(t *tally) { t.unsigned++ })
-		l.journal.keyFailed(c.signErr)
-		return
-	}
-	l.journal.keyWorks(c)
-	l.stats.count(func(t *tally) { t.failed++ })
-	l.journal.trouble("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limit))
+// stalled reports whether the client waited for long, and the key did not sign
+// for anybody meanwhile: then it is not too many clients that it waited for.
+func (l *tlsListener) stalled(c *conn) bool {
+	return errors.Is(c.signErr, context.DeadlineExceeded) && c.waited > l.limit/2 && !l.stats.signedWithin(c.waited)
+}
+
+// answerHTTP helps those who typed http:// for https://, the commonest mistake.
+func answerHTTP(c *conn, err error) {
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) && record.Conn != nil && isHTTP(record) {
-		// The commonest mistake: http:// typed for https://.
 		io.WriteString(c, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis is an HTTPS server: write https:// in front of the address.\n")
 	}
 }

@@ -34,8 +34,12 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	fs.Purpose = "serve HTTPS with a key in a TPM, and show what each connection used"
 	fs.Notes = "The page is HTML for browsers, text for curl, and JSON at /status. Requests are\n" +
 		"logged on standard error.\n\n" +
-		"At most 256 connections are open at a time; further ones wait. Handshakes that\n" +
-		"take over 10 seconds are ended, connections idle for a minute are closed."
+		"Handshakes that take over 10 seconds are ended, connections idle for a minute\n" +
+		"are closed. As many connections are open at a time as there are descriptors\n" +
+		"(ulimit -n, less a few), at most 16384; for each one more, a silent or idle one\n" +
+		"is closed, first of the clients that have the most.\n\n" +
+		"Clients that hang up while they wait for the TPM cost it nothing, nor do those\n" +
+		"that resume a session. When the TPM restarts, the key is loaded again."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"

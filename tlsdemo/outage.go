@@ -8,7 +8,9 @@ import (
 )
 
 // An outage is why the key does not sign. It stays the same while a TPM gives
-// the same kind of error, whatever numbers are in its text.
+// the same kind of error, whatever numbers are in its text. It ends by itself:
+// every handshake tries again, and package tpmkey loads the key again where that
+// is what it takes.
 type outage struct {
 	kind     any // a sentinel of package tpmkey or a text; nil while the key signs
 	failures int // handshakes that failed of it
@@ -19,7 +21,12 @@ var kinds = []error{
 	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
 }
 
+// kindOf is the kind of an outage. A TPM that goes away in the middle of a
+// command is soon one that nobody finds, or that clients wait for in vain.
 func kindOf(err error) any {
+	if errors.Is(err, tpmkey.ErrNoTPM) || gaveUp(err) && !errors.Is(err, tpmkey.ErrBusy) {
+		return tpmkey.ErrGone
+	}
 	for _, kind := range kinds {
 		if errors.Is(err, kind) {
 			return kind
@@ -36,14 +43,14 @@ func (j *journal) keyFailed(err error) {
 	kind := kindOf(err)
 	if kind != j.outage.kind {
 		j.tellFailures("before")
-		text := printable(err.Error(), 500)
+		what, next := "handshakes fail, the key does not sign", "; trying again at each handshake"
 		switch kind {
 		case tpmkey.ErrGone:
-			text += " (start tlsdemo again when the TPM is back)"
-		case tpmkey.ErrUnloaded:
-			text += " (start tlsdemo again)"
+			what = "handshakes fail, the TPM does not answer"
+		case tpmkey.ErrWrongKeySecret, tpmkey.ErrClosed:
+			next = "" // nothing is tried any more
 		}
-		j.write("handshakes fail, the key does not sign: %s", text)
+		j.write("%s: %s%s", what, printable(err.Error(), 500), next)
 		j.outage = outage{kind: kind}
 	}
 	j.outage.failures++

@@ -46,6 +46,9 @@ func policy() string {
 func (s *server) handler() http.Handler {
 	policy := policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := clientOfRequest(r)
+		s.room.answering(c)
+		defer s.room.rest(c)
 		answer := s.answer(r)
 		h := w.Header()
 		h.Set("Content-Type", answer.mediaType)

@@ -19,6 +19,7 @@ type report struct {
 	Key         keyReport   `json:"key"`
 	TPM         tpmReport   `json:"tpm"`
 	Handshakes  handshakes  `json:"handshakes"`
+	Connections connections `json:"connections"`
 	Signatures  signatures  `json:"signatures"`
 	Started     time.Time   `json:"started"`
 
@@ -73,6 +74,13 @@ type handshakes struct {
 	Resumed  int `json:"resumed"`
 	Failed   int `json:"failed"`     // by the client
 	Unsigned int `json:"not_signed"` // because the key could not sign
+	GaveUp   int `json:"gave_up"`    // the client, before the key had signed
+}
+
+type connections struct {
+	Open   int `json:"open"`
+	Limit  int `json:"limit"`
+	Pushed int `json:"closed_for_room"` // since start
 }
 
 // signatures are the times of the latest, in milliseconds, oldest first, with
@@ -98,13 +106,15 @@ func (s *server) report(r *http.Request) *report {
 		Own:     clientOfRequest(r).sample.took,
 	}
 	rep.countStats(s.stats)
+	rep.Connections.Open, rep.Connections.Limit = s.room.count(), s.room.limit
 	return rep
 }
 
 func (rep *report) countStats(s *stats) {
 	t, total, samples := s.snapshot()
 	rep.samples, rep.Spread = samples, spreadOf(samples)
-	rep.Handshakes = handshakes{t.signed + t.resumed, t.signed, t.resumed, t.failed, t.unsigned}
+	rep.Handshakes = handshakes{t.signed + t.resumed, t.signed, t.resumed, t.failed, t.unsigned, t.gaveUp}
+	rep.Connections.Pushed = t.pushed
 	rep.Signatures = signatures{
 		Total: total, MedianMS: inMS(rep.Spread.Median),
 		FastMS: inMS(rep.Spread.Fastest), SlowMS: inMS(rep.Spread.Slowest),
@@ -132,7 +142,7 @@ func connectionOf(r *http.Request) connection {
 }
 
 func (id *identity) certificate(now time.Time) certificate {
-	leaf := id.cert.Leaf
+	leaf := id.leaf
 	names := append([]string{}, leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
 		names = append(names, ip.String())

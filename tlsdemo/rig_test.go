@@ -42,6 +42,10 @@ type rig struct {
 	swtpm     *tpmtest.SWTPM
 	key, cert string // paths
 	roots     *x509.CertPool
+
+	// What serve alters; nil for nothing.
+	adjust   func(*identity)
+	listener func(net.Listener) net.Listener
 }
 
 // newRig takes a recorded key whose SRK has the empty password; keySecret is
@@ -146,6 +150,9 @@ func (r *rig) serve(change func(*limits)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if r.adjust != nil {
+		r.adjust(id)
+	}
 	bounds := defaultLimits()
 	if change != nil {
 		change(&bounds)
@@ -153,6 +160,9 @@ func (r *rig) serve(change func(*limits)) *running {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.listener != nil {
+		listener = r.listener(listener)
 	}
 	run := &running{r, newServer(id, bounds, log), listener.Addr().String(), log}
 	stop, done := make(chan struct{}), make(chan error)

@@ -25,6 +25,16 @@ type limits struct {
 	stop        time.Duration // for requests under way when the server stops
 	conns       int           // open at a time, handshakes included
 	headerBytes int
+	streams     int // requests at a time of one connection, with HTTP/2
+}
+
+// maxConns is how many connections may be open where the system allows it. A
+// silent one costs about 4 KB, one that HTTP has been spoken on about 35.
+const maxConns = 16384
+
+// connLimit leaves descriptors for the TPM, files and the log.
+func connLimit(descriptors int) int {
+	return min(maxConns, descriptors-min(64, descriptors/2))
 }
 
 func defaultLimits() limits {
@@ -35,8 +45,9 @@ func defaultLimits() limits {
 		write:       15 * time.Second,
 		idle:        time.Minute,
 		stop:        3 * time.Second,
-		conns:       256,
+		conns:       connLimit(descriptors()),
 		headerBytes: 16 << 10,
+		streams:     16,
 	}
 }
 
@@ -46,13 +57,14 @@ type server struct {
 	limits  limits
 	stats   *stats
 	journal *journal
+	room    *room
 }
 
 // newServer logs to out. It takes id's tls.Config over.
 func newServer(id *identity, limits limits, out io.Writer) *server {
-	s := &server{identity: id, limits: limits, stats: newStats(), journal: newJournal(out)}
+	s := &server{identity: id, limits: limits, stats: newStats(), journal: newJournal(out), room: newRoom(limits.conns)}
 	s.config.NextProtos = []string{"h2", "http/1.1"}
-	s.config.GetCertificate = certificates(id, s.stats)
+	s.config.GetCertificate = observed(s.config.GetCertificate, s.stats)
 	return s
 }
 
@@ -70,17 +82,18 @@ func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
 		WriteTimeout:      s.limits.write,
 		IdleTimeout:       s.limits.idle,
 		MaxHeaderBytes:    s.limits.headerBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.limits.streams},
 		ErrorLog:          log.New(s.journal, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, clientOf(c))
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateActive {
-				l.engaged(clientOf(c))
+				s.room.engaged(clientOf(c))
 			}
 		},
 	}
-	go l.open()
+	l.open()
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(l) }()
 	var err error

@@ -21,6 +21,8 @@ type tally struct {
 	resumed  int // complete, without one
 	failed   int // by the client
 	unsigned int // because the key could not sign
+	gaveUp   int // before the key had signed
+	pushed   int // not handshakes: connections closed to make room
 }
 
 // stats is what happened since start. It is safe for concurrent use.
@@ -30,7 +32,8 @@ type stats struct {
 	mu         sync.Mutex
 	tally      tally
 	signatures int
-	recent     []sample // the last of them, oldest first
+	latest     time.Time // when the last one was made
+	recent     []sample  // the last of them, oldest first
 }
 
 func newStats() *stats { return &stats{started: time.Now()} }
@@ -40,6 +43,7 @@ func (s *stats) signed(took time.Duration) sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.signatures++
+	s.latest = time.Now()
 	one := sample{s.signatures, took}
 	if len(s.recent) == history {
 		copy(s.recent, s.recent[1:])
@@ -47,6 +51,13 @@ func (s *stats) signed(took time.Duration) sample {
 	}
 	s.recent = append(s.recent, one)
 	return one
+}
+
+// signedWithin reports whether there was a signature in the last d.
+func (s *stats) signedWithin(d time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.latest) < d
 }
 
 // count lets f count.

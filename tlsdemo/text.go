@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"maclef/internal/cli"
 )
 
 // text is the report for terminals.
@@ -28,6 +30,7 @@ func (rep *report) text() string {
 		"", rep.warning())
 	section(&b, "Since "+rep.Started.Format("2006-01-02 15:04 MST"),
 		"handshakes", rep.handshakes(),
+		"pushed out", rep.pushed(),
 		"signatures", rep.times(),
 		"", sparkline(rep.samples))
 	return strings.TrimRight(b.String(), "\n") + "\n"
@@ -83,7 +86,19 @@ func (rep *report) handshakes() string {
 	if h.Unsigned > 0 {
 		text += fmt.Sprintf("; %d more the key could not sign", h.Unsigned)
 	}
+	if h.GaveUp > 0 {
+		text += fmt.Sprintf("; %d more gave up waiting", h.GaveUp)
+	}
 	return text
+}
+
+// pushed says how many connections had to go because there were too many.
+func (rep *report) pushed() string {
+	c := rep.Connections
+	if c.Pushed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s, silent or idle, for want of room: %d may be open", cli.Counted(c.Pushed, "connection"), c.Limit)
 }
 
 // Failures counts handshakes that came to nothing, whoever's fault it was.

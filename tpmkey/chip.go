@@ -30,6 +30,8 @@ type chip interface {
 	condition(err error) condition
 	// checkTry is ErrLockedOut where a secret would not be looked at, read lately.
 	checkTry() error
+	// counted tells whether the TPM has counted a wrong secret since checkTry.
+	counted() verdict
 	// startUp starts a TPM whose condition is notStarted.
 	startUp() error
 	// holds reports whether sessions are open; endSessions ends them, as far as
@@ -75,8 +77,18 @@ const (
 	sessionStale               // the secret was refused in a session in which it, or another, was right before
 	notStarted                 // somebody must start the TPM up
 	notSent                    // the command did not reach it
-	noReply                    // nobody knows whether the command was carried out
+	noReply                    // nobody knows whether the command was carried out, which had no secret in it
+	noReplyToSecret            // the same of one with a secret
 	unavailable                // the TPM could not be had, or is closed
+)
+
+// A verdict is what a TPM's count of wrong secrets says of one.
+type verdict int
+
+const (
+	unknown verdict = iota
+	wasWrong
+	wasNot
 )
 
 // setup is what changes a chip's state. A nil owner stands for physical presence.
@@ -153,10 +165,13 @@ func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
 		return nil, fmt.Errorf("set up the software TPM: %w", err)
 	}
 	err := c.readLockout()
-	if c.condition(err) == notStarted {
+	switch c.condition(err) {
+	case notStarted:
 		if err = c.startUp(); err == nil {
 			err = c.readLockout()
 		}
+	case noReply, notSent:
+		err = c.readLockout()
 	}
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):

@@ -15,11 +15,15 @@ import (
 
 // A chip12 is a TPM 1.2.
 type chip12 struct {
+	dev  *transport.Device
 	conn *tpm12.Conn
 	// lockout is what the TPM said of wrong secrets when it was asked last, nil
 	// where it does not tell.
 	lockout     *tpm12.DAInfo
 	lockoutRead time.Time
+	// beforeTry is the same before a key's secret was tried first, in epoch.
+	beforeTry *tpm12.DAInfo
+	epoch     uint64
 
 	// before are the keys that were in the TPM when the first one with a secret was
 	// loaded; nil if none was. lost is one that may be in the TPM without anybody
@@ -29,7 +33,7 @@ type chip12 struct {
 }
 
 func newChip12(dev *transport.Device) *chip12 {
-	c := &chip12{conn: tpm12.New(dev)}
+	c := &chip12{dev: dev, conn: tpm12.New(dev)}
 	c.conn.Claims = dev
 	return c
 }

@@ -28,6 +28,7 @@ func (chip20) takeOwnership(owner, srk authData) error                 { return 
 func (chip20) random(int) ([]byte, error)                              { return nil, errTPM20 }
 func (chip20) restore(*blob.Key, []byte) (loadedKey, error)            { return nil, errTPM20 }
 func (chip20) checkTry() error                                         { return errTPM20 }
+func (chip20) counted() verdict                                        { return unknown }
 func (chip20) startUp() error                                          { return errTPM20 }
 func (chip20) holds() bool                                             { return false }
 func (chip20) endSessions()                                            {}

@@ -3,6 +3,8 @@ package tpmkey
 import (
 	"context"
 	"errors"
+	"io"
+	"syscall"
 	"time"
 
 	"maclef/internal/tpm12"
@@ -12,19 +14,28 @@ import (
 // condition tells what an error of the TPM, or of the way to it, means for what is
 // loaded there. TPM Main Part 2, section 16 (Return codes).
 func (c *chip12) condition(err error) condition {
-	var refusal *tpm12.Error
+	var code *tpm12.Error
+	var inWords *refusal
 	switch {
 	case err == nil:
 		return fine
-	case errors.As(err, &refusal):
-		return conditionOf(refusal)
+	case errors.As(err, &code):
+		return conditionOf(code)
+	case errors.As(err, &inWords):
+		return refused
 	case errors.Is(err, errDecryption), errors.Is(err, tpm12.ErrSessionEnded):
 		return refused
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrBusy), errors.Is(err, ErrNoTPM), errors.Is(err, ErrPermission),
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrBusy), errors.Is(err, ErrPermission),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return unavailable
 	case errors.Is(err, transport.ErrNotSent):
 		return notSent
+	case errors.Is(err, ErrNoTPM) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		return unavailable // what is there is something else; one that hung up may be starting
+	}
+	var unanswered *tpm12.Unanswered
+	if errors.As(err, &unanswered) && unanswered.Secret {
+		return noReplyToSecret
 	}
 	return noReply
 }
@@ -69,7 +80,27 @@ func (c *chip12) checkTry() error {
 		return &refusal{ErrLockedOut, "no secret was tried" + c.lockTime(), nil}
 	}
 	c.lockoutRead = time.Time{} // what is tried next may change it
-	return nil
+	c.beforeTry = c.lockout
+	epoch, err := c.dev.Connected()
+	c.epoch = epoch
+	return err
+}
+
+// counted compares with the count before the try, in the same epoch. Another
+// process's wrong secret can make a right one look wrong; that is the better mistake.
+func (c *chip12) counted() verdict {
+	before := c.beforeTry
+	if c.readLockout() != nil || !known(before) || !known(c.lockout) {
+		return unknown
+	}
+	epoch, err := c.dev.Connected()
+	switch {
+	case c.lockout.Count > before.Count:
+		return wasWrong
+	case c.lockout.Count == before.Count && err == nil && epoch == c.epoch:
+		return wasNot
+	}
+	return unknown
 }
 
 func (c *chip12) startUp() error { return c.explain(c.conn.Startup(), nil) }

@@ -31,6 +31,7 @@ var cures = map[faultClass]healing{
 // not ready, or has lost what can be given to it anew.
 var curedCodes = map[uint32]bool{
 	0x22:  true, // TPM_INVALID_AUTHHANDLE
+	0x26:  true, // TPM_INVALID_POSTINIT
 	0x800: true, // TPM_RETRY
 	0x801: true, // TPM_NEEDS_SELFTEST
 	0x802: true, // TPM_DOING_SELFTEST
@@ -46,8 +47,10 @@ func (c *faultCase) mustHeal() healing {
 		return mayFail // nobody may use a secret again of which nobody knows whether it is wrong
 	case c.inDoubt() && c.fault.Lost:
 		return mayFail
-	case p.step == stepOpen && c.class != classOften && c.class != classLost:
+	case p.step == stepOpen && c.class != classOften && (c.class != classLost || c.fault.Lost):
 		return mayFail // perhaps that is no TPM
+	case c.class == classLost && p.ordinal == ordGetCap && c.key.wrong != nil:
+		return mayFail // the count of wrong secrets may be lost, too
 	case p.step == stepLoad && cures[c.class] == recovers && !c.curedCode():
 		return mayFail // without a key there are no later steps
 	case c.class == classCode && (c.code == 0x01 || c.code == 0x1d):

@@ -1,6 +1,9 @@
 package tpmkey
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Repairs that an operation is worth. What others do to the TPM may hit one
 // operation more than once; a reply that is lost is not asked for a third time.
@@ -16,8 +19,8 @@ type attempt struct {
 	with     *secrets
 	repairs  int
 	repeats  int
-	srkTried bool // the SRK's secret was sent, in the last try
-	keyTried bool // so was the key's
+	srkTried bool // the last try came to where the SRK's secret is sent
+	keyTried bool // the same for the key's
 	fresh    int  // sessions that were replaced
 }
 
@@ -61,7 +64,28 @@ func (a *attempt) once() ([]byte, error) {
 		return nil, err
 	}
 	a.keyTried = a.file.NeedsSecret()
-	return a.op(in, key)
+	out, err := a.op(in, key)
+	if err != nil && a.keyTried && !a.isProved() {
+		err = a.judge(err)
+	}
+	return out, err
+}
+
+// judge finds out, after a first use of a secret that failed, whether it failed
+// because of the secret: the error may say so, or may be garbled or lost, but the
+// TPM's count of wrong secrets tells.
+func (a *attempt) judge(err error) error {
+	if errors.Is(err, ErrWrongKeySecret) || errors.Is(err, errDecryption) {
+		return err
+	}
+	switch a.tpm.chip.counted() {
+	case wasWrong:
+		// Whatever err says, it does not call for a repair.
+		return &refusal{ErrWrongKeySecret, fmt.Sprintf("the TPM has counted it; its answer was: %v", err), nil}
+	case wasNot:
+		a.keyTried = false
+	}
+	return err
 }
 
 // load loads the key from its file.
@@ -123,12 +147,10 @@ func (a *attempt) repair(err error) bool {
 		return a.tpm.startUp() == nil
 	case notSent:
 		return true
-	case noReply:
-		if a.file.NeedsSecret() { // a session may be open of which nobody knows
-			chip.misplaced(a.file)
-		}
+	case noReply, noReplyToSecret:
+		chip.misplaced(a.file) // or a session may be open of which nobody knows
 		a.repeats++
-		return a.repeats <= maxRepeats && a.safe()
+		return a.repeats <= maxRepeats && (chip.condition(err) == noReply || a.safe())
 	}
 	return false
 }

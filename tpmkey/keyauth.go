@@ -213,10 +213,10 @@ func (h *held) settle(err error, tried bool) {
 	switch {
 	case errors.Is(err, ErrWrongKeySecret), errors.Is(err, ErrWrongSRKSecret):
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
-	case tried && (cond == fine || cond == refused):
+	case tried && (err == nil || errors.Is(err, errDecryption)):
 		h.proved = true
 		return
-	case tried && cond == noReply && !h.proved:
+	case tried && cond == noReplyToSecret && !h.proved:
 		h.wrong = fmt.Errorf("%w (whether the key's secret is right is not known, so it is not tried again: load the key anew)", err)
 	default:
 		return
@@ -252,13 +252,7 @@ func (h *held) shut() error {
 	h.forget()
 	delete(h.tpm.keys, h)
 	h.slot.context = nil
-	in := h.slot.in
-	if in == nil {
-		return nil
-	}
-	err := in.flush()
-	h.tpm.slots.lost(h)
-	return err
+	return h.tpm.slots.free(h)
 }
 
 func (h *held) isClosed() bool {

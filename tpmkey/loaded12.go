@@ -28,10 +28,14 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 	}
 	before := c.lockout
 	c.lockoutRead = time.Time{}
+	epoch, err := c.dev.Connected()
+	if err != nil {
+		return nil, err
+	}
 	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), (*tpm12.Secret)(srk))
 	if err != nil {
 		c.missed(k, err)
-		return nil, c.explainLoad(err, before)
+		return nil, c.explainLoad(err, before, epoch)
 	}
 	return &loadedKey12{chip: c, handle: handle, size: k.PublicKey().Size()}, nil
 }
@@ -66,7 +70,7 @@ func (c *chip12) restore(k *blob.Key, context []byte) (loadedKey, error) {
 // missed notes that a key, or the session that authorizes loading it, may be in the
 // TPM without anybody knowing its handle.
 func (c *chip12) missed(k *blob.Key, err error) {
-	if c.condition(err) == noReply {
+	if cond := c.condition(err); cond == noReply || cond == noReplyToSecret {
 		c.misplaced(k)
 	}
 }

@@ -119,6 +119,21 @@ func (s *slots) evict(h *held) error {
 	return nil
 }
 
+// free frees a key's place for good. Where the answer is lost it asks again.
+func (s *slots) free(h *held) error {
+	if h.slot.in == nil {
+		return nil
+	}
+	err := h.slot.in.flush()
+	if cond := s.tpm.chip.condition(err); cond == noReply || cond == notSent {
+		if err = s.tpm.sync(); err == nil && h.slot.in != nil {
+			err = h.slot.in.flush()
+		}
+	}
+	s.lost(h)
+	return err
+}
+
 // lost takes note that a key is not in the TPM any more.
 func (s *slots) lost(h *held) {
 	if h.slot.in != nil {

@@ -135,6 +135,9 @@ func (t *TPM) Close() error {
 	if len(t.keys) > 0 || t.chip.holds() {
 		err = t.acquired(context.Background(), t.clear)
 	}
+	if errors.Is(err, transport.ErrAway) {
+		err = nil // what was loaded has gone with the TPM
+	}
 	for k := range t.keys { // those that no turn could be had for
 		k.forget()
 	}
@@ -148,6 +151,9 @@ func (t *TPM) clear() error {
 		errs = append(errs, k.shut())
 	}
 	t.chip.endSessions()
+	if err := t.sync(); t.chip.holds() && err == nil { // a connection was lost
+		t.chip.endSessions()
+	}
 	errs = append(errs, t.chip.reclaim(t.claimed))
 	return errors.Join(errs...)
 }

@@ -59,10 +59,30 @@ func (e *Error) Opens() bool { return e.Ordinal == ordOIAP || e.Ordinal == ordOS
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
-// run sends cmd and returns the reply's handles and parameters. With an error,
-// there are handles only where the reply's HMAC is wrong: something may have
-// been loaded.
+// An Unanswered command has no answer that can be trusted: the connection was
+// lost, or the reply is malformed. It may have been carried out, unless the cause
+// says that it was not sent.
+type Unanswered struct {
+	Secret bool // it was authorized, and the TPM may have looked at that
+	cause  error
+}
+
+func (e *Unanswered) Error() string { return e.cause.Error() }
+func (e *Unanswered) Unwrap() error { return e.cause }
+
+// run sends cmd and returns the reply's handles and parameters. An error is an
+// *Error or an *Unanswered; with the latter there are handles only where the
+// reply's HMAC is wrong: something may have been loaded.
 func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
+	handles, params, err = c.converse(cmd)
+	var refused *Error
+	if err != nil && !errors.As(err, &refused) {
+		err = &Unanswered{cmd.auth != nil, err}
+	}
+	return handles, params, err
+}
+
+func (c *Conn) converse(cmd *command) (handles, params []byte, err error) {
 	body, err := c.exchange(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -115,7 +135,7 @@ func (c *Conn) marshal(cmd *command) []byte {
 
 // checkHeader returns what follows the header of a successful reply, or the
 // TPM's refusal as an *Error.
-func (cmd *command) checkHeader(reply []byte) ([]byte, error) {
+func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 	if len(reply) < headerSize || len(reply) > maxReplySize {
 		return nil, cmd.malformed("a reply has 10 to %d bytes, this one %d", maxReplySize, len(reply))
 	}
@@ -125,7 +145,7 @@ func (cmd *command) checkHeader(reply []byte) ([]byte, error) {
 	if size != uint32(len(reply)) {
 		return nil, cmd.malformed("its header says %d bytes, it has %d", size, len(reply))
 	}
-	if tag == tagTPM20 || code == BadTag {
+	if tag == tagTPM20 || code == BadTag && !known12 {
 		return nil, fmt.Errorf("%v: %w", cmd.ordinal, ErrTPM20)
 	}
 	if tag != tagReply && tag != tagReplyAuth1 {

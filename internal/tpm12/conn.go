@@ -25,6 +25,7 @@ type Conn struct {
 	Claims Claims
 
 	tpm     transport.TPM
+	is12    bool // it has answered as a TPM 1.2 does
 	keep    bool
 	rolling *session // authorizes by any secret; nil: none
 	open    map[*session]struct{}

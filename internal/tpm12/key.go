@@ -47,9 +47,20 @@ func (c *Conn) FlushSpecific(key Handle) error {
 // leftover.
 func (c *Conn) FlushSession(session uint32) error { return c.flush(session, resourceAuth) }
 
+// flush asks twice where it is refused for another reason than that the handle is
+// gone: what stays loaded takes one of few places until the TPM is restarted.
 func (c *Conn) flush(handle, resource uint32) error {
-	return c.runPlain(&command{ordinal: ordFlushSpecific, handles: u32(handle), params: u32(resource)})
+	cmd := &command{ordinal: ordFlushSpecific, handles: u32(handle), params: u32(resource)}
+	err := c.runPlain(cmd)
+	var refused *Error
+	if errors.As(err, &refused) && !goneAlready[refused.Code] {
+		err = c.runPlain(cmd)
+	}
+	return err
 }
+
+// goneAlready are what a TPM says to flushing what it does not have.
+var goneAlready = map[ResultCode]bool{BadParameter: true, InvalidKeyHandle: true, InvalidAuthHandle: true}
 
 // Kinds of handles. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
 const (

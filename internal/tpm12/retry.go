@@ -62,7 +62,9 @@ func (c *Conn) sendOnce(cmd *command, msg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", cmd.ordinal, err)
 	}
-	return cmd.checkHeader(reply)
+	body, err := cmd.checkHeader(reply, c.is12)
+	c.is12 = c.is12 || err == nil
+	return body, err
 }
 
 // wait pauses, and returns why it was cut short.

@@ -30,8 +30,12 @@ const (
 //   - A fatal error (below 0x800) ends the command's session. TPM Main Part 1,
 //     section on error handling; the others leave everything as it was.
 //   - A key or session that is said not to be there is not there.
+//   - A TPM that says TPM_INVALID_POSTINIT waits for TPM_Startup.
 func truth(p *Proxy, code uint32, cmd []byte) {
-	if code >= 0x800 || len(cmd) < 14 {
+	if code == 0x26 {
+		p.initialize()
+	}
+	if code >= 0x800 || code == 0x26 || len(cmd) < 14 {
 		return
 	}
 	if binary.BigEndian.Uint16(cmd) == 0x00C2 && len(cmd) >= 10+45 {

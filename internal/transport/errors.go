@@ -22,6 +22,8 @@ var (
 	// lost, and the last command may or may not have been carried out; with
 	// ErrNotSent it was not.
 	ErrGone = errors.New("connection to the TPM lost")
+	// ErrAway: the TPM was there, and nothing of it is now.
+	ErrAway = errors.New("it is away")
 	// ErrNotSent: the command did not reach the TPM.
 	ErrNotSent = errors.New("the command was not sent")
 	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed.

@@ -39,6 +39,8 @@ type stream interface {
 	// unread is how many bytes the peer has not taken yet; -1 where that cannot
 	// be known.
 	unread() int
+	// pending is how many bytes of the peer's have not been read.
+	pending() int
 }
 
 // An incarnation tells one run of swtpm from the next, by the socket that it made.
@@ -100,8 +102,11 @@ func (s *socketLink) connect(ctx context.Context) error {
 			return nil
 		}
 		absent := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNRESET)
-		if s.revive == nil && !s.proved || !absent || time.Since(begin) > s.waits.grace {
+		if s.revive == nil && !s.proved || !absent {
 			return err
+		}
+		if time.Since(begin) > s.waits.grace {
+			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
 			if err := s.revive(); err != nil {
@@ -109,13 +114,10 @@ func (s *socketLink) connect(ctx context.Context) error {
 			}
 		}
 		if ended := sleep(ctx, 5*time.Millisecond); ended != nil {
-			return fmt.Errorf("%w: %w: %w", errAway, err, ended)
+			return fmt.Errorf("%w: %w: %w", ErrAway, err, ended)
 		}
 	}
 }
-
-// errAway is a TPM that was there and has not come back.
-var errAway = errors.New("it is away")
 
 // takenIn sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.
@@ -207,11 +209,16 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
+	if n := conn.pending(); n > 0 {
+		return nil, &notSent{fmt.Errorf("%d bytes came that nobody asked for", n)}
+	}
 	if _, err := conn.Write(cmd); err != nil {
 		return nil, &notSent{fmt.Errorf("send command: %w", err)}
 	}
-	rsp, err := readResponse(conn)
-	switch {
+	rsp, err := readResponse(&hastyReader{conn: conn, limit: min(limit, restLimit)})
+	switch n := conn.pending(); {
+	case err == nil && n > 0:
+		return rsp, fmt.Errorf("%d bytes came after the response", n)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return rsp, fmt.Errorf("it hung up after %d bytes of the response: %w", len(rsp), io.ErrUnexpectedEOF)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -220,6 +227,26 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 		return rsp, fmt.Errorf("read response: %w", err)
 	}
 	return rsp, nil
+}
+
+// restLimit is how long the rest of a response may take after its beginning: a TPM
+// thinks first, and then speaks.
+const restLimit = 5 * time.Second
+
+// A hastyReader sets a deadline once something has come.
+type hastyReader struct {
+	conn  stream
+	limit time.Duration
+	begun bool
+}
+
+func (h *hastyReader) Read(p []byte) (n int, err error) {
+	n, err = h.conn.Read(p)
+	if n > 0 && !h.begun {
+		h.begun = true
+		err = errors.Join(err, h.conn.SetDeadline(time.Now().Add(h.limit)))
+	}
+	return n, err
 }
 
 // connectError explains why there is no connection.
@@ -231,12 +258,12 @@ func (s *socketLink) connectError(err error) error {
 		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
 	case errors.As(err, &noHost), errors.As(err, &badAddress):
 		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
-	case errors.Is(err, errAway):
+	case errors.Is(err, ErrAway):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failure(s.doing, s.label, ErrBusy, "%s: %w", s.whoServed(), waited(err, s.waits.turn))
 	case s.proved:
-		return failure(s.doing, s.label, ErrGone, "it has not come back for %v; is swtpm running? %w", s.waits.grace, err)
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
 	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
 		"(its --server): %w", err)

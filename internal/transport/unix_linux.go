@@ -16,13 +16,16 @@ import (
 type unixStream struct{ *os.File }
 
 // unread asks how many bytes, with the kernel's bookkeeping, wait for the peer.
-func (u unixStream) unread() int {
-	raw, err := u.SyscallConn()
+func (u unixStream) unread() int  { return askKernel(u, unix.SIOCOUTQ) }
+func (u unixStream) pending() int { return askKernel(u, unix.SIOCINQ) }
+
+// askKernel asks about a connection; it gives 0 where the kernel does not tell.
+func askKernel(c syscall.Conn, what uint) (n int) {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0
 	}
-	n := 0
-	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), what) }); err != nil {
 		return 0
 	}
 	return max(n, 0)
@@ -32,6 +35,13 @@ func (u unixStream) unread() int {
 type tcpStream struct{ net.Conn }
 
 func (tcpStream) unread() int { return -1 }
+
+func (t tcpStream) pending() int {
+	if c, ok := t.Conn.(syscall.Conn); ok {
+		return askKernel(c, unix.SIOCINQ)
+	}
+	return 0
+}
 
 // dialStream connects to a TPM. A Unix socket whose queue is full keeps the
 // caller waiting, in the order in which callers come.

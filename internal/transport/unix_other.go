@@ -9,7 +9,8 @@ import (
 
 type anyStream struct{ net.Conn }
 
-func (anyStream) unread() int { return -1 }
+func (anyStream) unread() int  { return -1 }
+func (anyStream) pending() int { return 0 }
 
 func dialStream(ctx context.Context, network, address string) (stream, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)

@@ -1,0 +1,84 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+
+	"maclef/tpmkey"
+)
+
+// processes are the rows of several processes that sign on one TPM at once.
+func (b *bench) processes() []measurement {
+	var all []measurement
+	for _, n := range []int{2, 4} {
+		all = append(all, measurement{fmt.Sprintf("sign, no secret, %d processes", n), func(r *row) error {
+			return b.signTogether(r, n)
+		}})
+	}
+	return all
+}
+
+func (b *bench) signTogether(r *row, n int) error {
+	var shares []float64 // of the fair one
+	measured, err := inTurns(b.rounds, 1,
+		func() (pace, error) { return b.bare(b.sign, b.long()) },
+		func() (pace, error) { return b.signProcesses(1, nil) },
+		func() (pace, error) { return b.signProcesses(n, &shares) },
+	)
+	if err != nil {
+		return err
+	}
+	r.compared(measured, 2, 0)
+	ofOne := median(measured.ratios(2, 1))
+	low, high := slices.Min(shares), slices.Max(shares)
+	r.note = fmt.Sprintf("all together, that is %.2f of what one process does; each got %s of its fair share", ofOne, spread("%.2f", shares))
+	r.goals = []goal{atLeast("sum, of one process,", 0.9, ofOne), atLeast("each", 0.5, low), atMost("each", 2, high)}
+	return nil
+}
+
+// signProcesses has processes sign for a while, and adds each one's part in the
+// sum, times their number, to shares.
+func (b *bench) signProcesses(n int, shares *[]float64) (sum pace, err error) {
+	tasks := make([]*task, n)
+	for i := range tasks {
+		tasks[i] = &task{Role: "sign", TPM: b.tpm.name(), Keys: []keyFile{b.plain}, For: b.long(), Want: b.sign.want}
+	}
+	reports, err := runChildren(tasks...)
+	if err != nil {
+		return sum, err
+	}
+	for _, r := range reports {
+		sum.done += r.Done
+		sum.took = max(sum.took, r.Took)
+	}
+	if shares != nil {
+		for _, r := range reports {
+			*shares = append(*shares, float64(r.Done)*float64(n)/float64(sum.done))
+		}
+	}
+	return sum, nil
+}
+
+// sign signs for a while, like the operation in one process.
+func (t *task) sign(begin func() error, r *report) error {
+	digest := sha256.Sum256([]byte(signedText))
+	op := &operation{want: t.Want, use: func(k *tpmkey.Key) ([]byte, error) { return k.Sign(nil, digest[:], crypto.SHA256) }}
+	return t.Keys[0].use(t.TPM, func(k *tpmkey.Key) error {
+		if err := op.once(k); err != nil { // warms up
+			return err
+		}
+		if err := begin(); err != nil {
+			return err
+		}
+		p, err := op.repeat(func() *tpmkey.Key { return k }, 1, t.For)
+		if err != nil {
+			r.fail(err)
+		}
+		r.Done, r.Took = p.done, p.took
+		return nil
+	})
+}

@@ -1,0 +1,204 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"maclef/tpmkey"
+)
+
+// A soak is one process that signs from many goroutines while its TPM is killed and
+// started again, and other processes come and go.
+type soak struct {
+	out, progress io.Writer
+
+	signatures int64
+	goroutines int
+	restarts   int
+	visitors   int           // at a time
+	limit      time.Duration // of the whole
+	down       time.Duration // how long the TPM is gone at most
+	tally      *tally
+
+	tpm     *softTPM
+	files   []keyFile
+	publics []*rsa.PublicKey
+
+	begun, done atomic.Int64 // signatures
+	restarted   atomic.Int64
+	visited     atomic.Int64 // visits that ended by themselves
+	killed      atomic.Int64 // visits that were killed
+	killedSince atomic.Int64 // the same since nothing of them can be left
+	slowest     atomic.Int64 // nanoseconds that a signature took
+	stop        chan struct{}
+}
+
+func runSoak(args []string) error {
+	s := &soak{out: os.Stdout, progress: os.Stderr, tally: new(tally), stop: make(chan struct{})}
+	flags := flag.NewFlagSet("bench soak", flag.ContinueOnError)
+	flags.Int64Var(&s.signatures, "n", 100_000, "make `N` signatures")
+	flags.IntVar(&s.goroutines, "goroutines", 16, "from `N` goroutines")
+	flags.IntVar(&s.restarts, "restarts", 20, "kill and start the TPM `N` times")
+	flags.IntVar(&s.visitors, "visitors", 2, "other processes, up to `N` at a time")
+	flags.DurationVar(&s.limit, "for", 10*time.Minute, "give up after this `TIME`")
+	flags.DurationVar(&s.down, "down", 50*time.Millisecond, "let the TPM be gone for up to this `TIME` when it is restarted")
+	flags.Func("tolerate", "count errors with `TEXT` in them, but do not fail for them (repeatable)", s.tally.tolerate)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || s.signatures < 1 || s.goroutines < 1 || s.restarts < 0 || s.visitors < 0 || s.down <= 0 {
+		return errors.New("usage: bench soak [flags]; bench soak -h lists them")
+	}
+	var err error
+	if s.tpm, err = newSoftTPM(); err != nil {
+		return err
+	}
+	defer s.tpm.remove()
+	onInterrupt(s.tpm.remove)
+	if err := s.makeKeys(); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	return s.run()
+}
+
+// softwareKeys is how many RSA keys there are; each once without a secret and once
+// with one. All fit into the TPM.
+const softwareKeys = 3
+
+func (s *soak) makeKeys() error {
+	m, err := newMint(s.tpm)
+	if err != nil {
+		return err
+	}
+	for i := range softwareKeys {
+		priv, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			return err
+		}
+		for _, password := range []string{"", "motdepasse"} {
+			f, err := m.make(fmt.Sprintf("key%d%s", i, password), priv, password)
+			if err != nil {
+				return err
+			}
+			s.files, s.publics = append(s.files, f), append(s.publics, &priv.PublicKey)
+		}
+	}
+	return nil
+}
+
+// run soaks, and compares what is left with what there was.
+func (s *soak) run() error {
+	before, err := s.traces()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	err = useKeys(s.tpm.name(), s.files, func(keys []*tpmkey.Key) error { return s.all(keys) })
+	s.tally.count(err) // of opening, loading and closing, too
+	took := time.Since(start)
+	left, err := s.traces()
+	if err != nil {
+		return err
+	}
+	after, err := s.settled(before)
+	if err != nil {
+		return err
+	}
+	return s.judge(before, left, after, took)
+}
+
+// all has everything happen at once, and returns when the signatures are made or
+// time is up.
+func (s *soak) all(keys []*tpmkey.Key) error {
+	var signers, others crew
+	for range s.goroutines {
+		signers.run(func() { s.signer(keys) })
+	}
+	others.run(s.restarter)
+	others.run(s.reporter)
+	for range s.visitors {
+		others.run(s.visitor)
+	}
+	signed := make(chan struct{})
+	go func() {
+		signers.Wait()
+		close(signed)
+	}()
+	var err error
+	select {
+	case <-signed:
+	case <-time.After(s.limit):
+		err = fmt.Errorf("time is up after %v", s.limit)
+	}
+	close(s.stop)
+	others.Wait()
+	select {
+	case <-signed:
+	case <-time.After(time.Minute):
+		pprof.Lookup("goroutine").WriteTo(s.progress, 1)
+		s.tpm.remove()
+		fmt.Fprintln(s.progress, "bench: error: signatures hang")
+		os.Exit(1)
+	}
+	return err
+}
+
+// tooMany errors end the soak: it has failed.
+const tooMany = 1000
+
+// signer makes signatures until there are enough, and verifies each.
+func (s *soak) signer(keys []*tpmkey.Key) {
+	for s.begun.Add(1) <= s.signatures {
+		for made := false; !made; {
+			if s.over() {
+				return
+			}
+			i := mathrand.IntN(len(keys))
+			made = s.signOnce(keys[i], s.publics[i])
+		}
+		s.done.Add(1)
+	}
+}
+
+// over reports that there is no use in going on.
+func (s *soak) over() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return s.tally.bad.Load() >= tooMany
+	}
+}
+
+// signOnce reports whether a signature was made, and counts the error if not.
+func (s *soak) signOnce(key *tpmkey.Key, public *rsa.PublicKey) bool {
+	digest := make([]byte, sha256.Size)
+	rand.Read(digest)
+	start := time.Now()
+	signature, err := key.Sign(nil, digest, crypto.SHA256)
+	took := int64(time.Since(start))
+	for old := s.slowest.Load(); took > old && !s.slowest.CompareAndSwap(old, took); {
+		old = s.slowest.Load()
+	}
+	if err == nil && rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature) != nil {
+		err = errWrongResult
+	}
+	if err != nil {
+		s.tally.count(err)
+		time.Sleep(10 * time.Millisecond) // nobody asks at once again for long
+	}
+	return err == nil
+}

@@ -1,0 +1,72 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A row is one line of the table; what it has not is empty.
+type row struct {
+	name     string
+	rate     string // operations a second
+	bare     string // bare commands a second, measured in the same rounds
+	ratio    string // the median of the rounds' ratios
+	spread   string // the lowest and the highest of them
+	commands string // TPM commands for an operation
+	note     string
+	goals    []goal
+	failed   error
+}
+
+// A goal is what a row should come to.
+type goal struct {
+	text string
+	met  bool
+}
+
+// atLeast and atMost are goals for a number as it is printed.
+func atLeast(what string, least, got float64) goal {
+	return goal{fmt.Sprintf("%s ≥ %g", what, least), got >= least-0.005}
+}
+
+func atMost(what string, most, got float64) goal {
+	return goal{fmt.Sprintf("%s ≤ %g", what, most), got <= most+0.005}
+}
+
+const tableHead = `| | a second | bare commands a second | ratio | its spread | TPM commands each | goal | |
+|---|--:|--:|--:|:-:|--:|---|---|
+`
+
+// markdown is the row as the table has it. With marks, goals that were missed say
+// so.
+func (r *row) markdown(marks bool) string {
+	var goals []string
+	for _, g := range r.goals {
+		if marks && !g.met {
+			g.text += " **missed**"
+		}
+		goals = append(goals, g.text)
+	}
+	note := r.note
+	if r.failed != nil {
+		note = "**failed**: " + oneLine(r.failed.Error())
+	}
+	cells := []string{r.name, r.rate, r.bare, r.ratio, r.spread, r.commands, strings.Join(goals, ", "), note}
+	return "| " + strings.Join(cells, " | ") + " |\n"
+}
+
+// oneLine makes a text fit a cell.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", "; ", "|", "/").Replace(s)
+}
+
+// compared fills in a thing's rate and its ratio to the bare commands.
+func (r *row) compared(measured rates, thing, bare int) {
+	ratios := measured.ratios(thing, bare)
+	r.rate = fmt.Sprintf("%.0f", measured.median(thing))
+	r.bare = fmt.Sprintf("%.0f", measured.median(bare))
+	r.ratio = fmt.Sprintf("%.2f", median(ratios))
+	r.spread = spread("%.2f", ratios)
+}

@@ -1,0 +1,114 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"maclef/internal/tpm12"
+	"maclef/tpmkey"
+)
+
+// Traces are what a program may leave behind: in the TPM, and in its own process.
+type traces struct {
+	keys, sessions    int
+	files, goroutines int
+	heap              uint64 // bytes
+}
+
+// traces looks, past the library. Nobody uses the TPM.
+func (s *soak) traces() (t traces, err error) {
+	err = s.tpm.direct(func(d *direct) error {
+		conn := tpm12.New(d)
+		keys, err := conn.LoadedKeys()
+		if err != nil {
+			return err
+		}
+		sessions, err := conn.Sessions()
+		t.keys, t.sessions = len(keys), len(sessions)
+		return err
+	})
+	open, readErr := os.ReadDir("/proc/self/fd")
+	t.files, t.goroutines = len(open), runtime.NumGoroutine()
+	runtime.GC()
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	t.heap = memory.HeapAlloc
+	return t, errors.Join(err, readErr)
+}
+
+// settled frees what killed visitors have left, and gives what goroutines and
+// connections have to end a moment for it.
+func (s *soak) settled(before traces) (after traces, err error) {
+	if err := s.freeLeftovers(); err != nil {
+		return after, err
+	}
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		after, err = s.traces()
+		if err != nil || after.like(before) || time.Now().After(deadline) {
+			return after, err
+		}
+	}
+}
+
+// like reports that there is no more than before.
+func (t traces) like(before traces) bool {
+	return t.keys == before.keys && t.sessions == before.sessions &&
+		t.files <= before.files && t.goroutines <= before.goroutines
+}
+
+// freeLeftovers frees what processes that were killed have left in the TPM.
+func (s *soak) freeLeftovers() error {
+	tpm, err := tpmkey.Open(s.tpm.name())
+	if err != nil {
+		return err
+	}
+	_, _, err = tpm.FlushLeftovers()
+	return errors.Join(err, tpm.Close())
+}
+
+// A visitor that is killed leaves its two keys at most, and two sessions.
+const leftByOne = 2
+
+// judge prints the table, and returns an error if anything is not as it should be.
+func (s *soak) judge(before, left, after traces, took time.Duration) error {
+	var wrong []string
+	complain := func(bad bool, format string, args ...any) {
+		if bad {
+			wrong = append(wrong, fmt.Sprintf(format, args...))
+		}
+	}
+	done, killed := s.done.Load(), s.killedSince.Load()
+	complain(done < s.signatures, "only %d of %d signatures", done, s.signatures)
+	complain(s.tally.bad.Load() > 0, "%d errors", s.tally.bad.Load())
+	complain(int(s.restarted.Load()) < s.restarts, "only %d of %d restarts", s.restarted.Load(), s.restarts)
+	complain(int64(max(left.keys-before.keys, left.sessions-before.sessions)) > leftByOne*killed,
+		"%d keys and %d sessions were left in the TPM, with %d visitors killed since it was tidied up", left.keys, left.sessions, killed)
+	complain(!after.like(before), "not everything is as it was")
+
+	fmt.Fprintf(s.out, "| | |\n|---|--:|\n| signatures, each verified | %d |\n| goroutines | %d |\n| signatures a second | %.0f |\n",
+		done, s.goroutines, float64(done)/took.Seconds())
+	fmt.Fprintf(s.out, "| slowest signature | %v |\n| restarts of the TPM | %d |\n| visits of other processes | %d |\n| visitors killed | %d |\n",
+		time.Duration(s.slowest.Load()).Round(time.Millisecond), s.restarted.Load(), s.visited.Load(), s.killed.Load())
+	for _, line := range []struct {
+		what          string
+		before, after any
+	}{
+		{"keys in the TPM", before.keys, after.keys}, {"sessions in the TPM", before.sessions, after.sessions},
+		{"file descriptors", before.files, after.files}, {"goroutines", before.goroutines, after.goroutines},
+		{"kB of memory in use", before.heap / 1024, after.heap / 1024},
+	} {
+		fmt.Fprintf(s.out, "| %s before, after | %v, %v |\n", line.what, line.before, line.after)
+	}
+	fmt.Fprintf(s.out, "| left at the end by killed visitors: keys, sessions | %d, %d |\n", left.keys, left.sessions)
+	s.tally.print(s.out)
+	if len(wrong) > 0 {
+		return fmt.Errorf("%s", strings.Join(wrong, "; "))
+	}
+	return nil
+}

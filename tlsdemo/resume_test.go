@@ -1,0 +1,38 @@
+package main
+
+import (
+	"crypto/tls"
+	"net/http"
+	"testing"
+)
+
+// Clients that come back cost the TPM nothing: not one command, and not its
+// presence.
+func TestResumptionNeedsNoTPM(t *testing.T) {
+	rig := newRig(t, "maclef", nil)
+	counter := newSlowTPM(t, rig.swtpm)
+	rig.swtpm.Socket = counter.name
+	r := rig.serve(nil)
+	client := r.client()
+	transport := client.Transport.(*http.Transport)
+	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	r.status(client)
+	before := counter.commands.Load()
+	comeBack := func(resumed int) {
+		t.Helper()
+		transport.CloseIdleConnections()
+		rep := r.status(client)
+		if !rep.Connection.Resumed || rep.Handshakes != (handshakes{Complete: 1 + resumed, Signed: 1, Resumed: resumed}) {
+			t.Errorf("%+v %+v", rep.Connection, rep.Handshakes)
+		}
+	}
+	comeBack(1)
+	comeBack(2)
+	rig.swtpm.Kill()
+	comeBack(3)
+	rig.swtpm.Restart()
+	comeBack(4)
+	if n := counter.commands.Load() - before; n != 0 {
+		t.Errorf("%d TPM commands", n)
+	}
+}

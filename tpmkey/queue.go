@@ -128,8 +128,8 @@ func (w *waiter) gone() error {
 	return nil
 }
 
-// leave ends a turn and lets the next one in.
-func (q *queue) leave() {
+// leave ends a turn and lets the next one in, if anybody waits.
+func (q *queue) leave() (passed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.typical += (time.Since(q.began) - q.typical) / 8
@@ -139,10 +139,11 @@ func (q *queue) leave() {
 		w.let <- err
 		if err == nil {
 			q.began = time.Now()
-			return
+			return true
 		}
 	}
 	q.busy = false
+	return false
 }
 
 // next takes out the one to be served now, nil if nobody waits.

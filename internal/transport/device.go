@@ -68,7 +68,7 @@ type Device struct {
 const linger = 3 * time.Millisecond
 
 // quantum is how long the link stays up at most while turn follows turn.
-const quantum = 25 * time.Millisecond
+const quantum = 40 * time.Millisecond
 
 // link is one way of reaching a TPM. Device calls it under Device.wire.
 type link interface {

@@ -13,22 +13,33 @@ import (
 )
 
 // A unixStream is a connection to a Unix socket.
-type unixStream struct{ *os.File }
+type unixStream struct {
+	*os.File
+	raw syscall.RawConn
+}
+
+func newUnixStream(fd int, path string) (stream, error) {
+	f := os.NewFile(uintptr(fd), path)
+	raw, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return unixStream{f, raw}, nil
+}
 
 // unread asks how many bytes, with the kernel's bookkeeping, wait for the peer.
-func (u unixStream) unread() int  { return askKernel(u, unix.SIOCOUTQ) }
-func (u unixStream) pending() int { return askKernel(u, unix.SIOCINQ) }
+func (u unixStream) unread() int  { return askKernel(u.raw, unix.SIOCOUTQ) }
+func (u unixStream) pending() int { return askKernel(u.raw, unix.SIOCINQ) }
 
 // askKernel asks about a connection; it gives 0 where the kernel does not tell.
-func askKernel(c syscall.Conn, what uint) (n int) {
-	raw, err := c.SyscallConn()
-	if err != nil {
+func askKernel(raw syscall.RawConn, what uint) (n int) {
+	var asked error
+	err := raw.Control(func(fd uintptr) { n, asked = unix.IoctlGetInt(int(fd), what) })
+	if err != nil || asked != nil {
 		return 0
 	}
-	if err := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), what) }); err != nil {
-		return 0
-	}
-	return max(n, 0)
+	return n
 }
 
 // A tcpStream is any other connection.
@@ -38,7 +49,9 @@ func (tcpStream) unread() int { return -1 }
 
 func (t tcpStream) pending() int {
 	if c, ok := t.Conn.(syscall.Conn); ok {
-		return askKernel(c, unix.SIOCINQ)
+		if raw, err := c.SyscallConn(); err == nil {
+			return askKernel(raw, unix.SIOCINQ)
+		}
 	}
 	return 0
 }
@@ -60,7 +73,7 @@ func dialStream(ctx context.Context, network, address string) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unixStream{os.NewFile(uintptr(fd), address)}, nil
+	return newUnixStream(fd, address)
 }
 
 // tryConnect connects, or fails with EAGAIN where it would have to wait.

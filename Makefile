@@ -58,6 +58,7 @@ docs: vm-needs
 bench: bench-needs build
 	$(GO) build -buildvcs=false -o bin/ ./bench
 	bin/bench -certgen bin/certgen $(BENCHFLAGS)
+	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
 soak: bench-needs
 	$(GO) build -buildvcs=false -o bin/ ./bench

@@ -21,18 +21,37 @@
 // # Concurrency
 //
 // A TPM and its Keys are safe for concurrent use; the chip does one thing at a
-// time. A device and a socket are held until Close, so that nobody else can
-// use them; processes that share an emulator take turns.
+// time. Operations wait for each other in a queue that WithContext and WithConn
+// leave when nobody wants their result any more.
+//
+// # Sharing
+//
+// Programs that use this package take turns: none holds a device or a socket while
+// it is idle. OpenOptions.Wait bounds the wait for others, such as programs that
+// hold the TPM. Loaded keys and open sessions belong to the process that loaded
+// them, which the others are told (by the kernel, in a network namespace); Loaded
+// lists them, and FlushLeftovers frees those of killed programs. Where a chip has no
+// room, a process makes room of its own keys, and then asks the others to do so.
+//
+// # Healing
+//
+// A Key is loaded again where the TPM has lost it: it was restarted, suspended, or
+// somebody flushed the key. A command whose answer was lost is repeated once if that
+// costs no try of a secret: signing twice does no harm. For loading again the SRK's
+// secret is needed again, and the key's.
 //
 // # Secrets
 //
 // A Secret names its encoding, because the TPM counts wrong ones: after a few it
 // locks everybody out for a while. A wrong key secret costs one try, and is not
-// tried again by the same Key. A Key keeps its secret in memory until Close.
+// tried again by the same Key; a TPM that is locked out already is asked for that
+// before, and not tried. Secrets that are given as bytes stay in memory until the Key
+// is closed; answers of AskSecret do not, unless Secret.Keep says so.
 //
 // # Limitations
 //
 // TPM 1.2 has no RSA-PSS, so no TLS 1.3: use TLSConfig, or limit both certificate
-// and version. It decrypts OAEP with SHA-1 and label "TCPA" only. Keys that were
-// loaded are lost when the TPM restarts; load them again.
+// and version. It decrypts OAEP with SHA-1 and label "TCPA" only. Processes in
+// different network namespaces (containers) do not see each other's keys as used.
+// A program that is killed leaves its keys loaded.
 package tpmkey

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 )
@@ -33,12 +32,12 @@ func (d *Device) Release(kind byte, handle uint32) {
 	}
 }
 
-// Foreign reports whether another living process has claimed a key or session; it
-// does where nobody can know.
+// Foreign reports whether somebody else has claimed a key or session: another
+// living process, or another Device of this one. It does where nobody can know.
 func (d *Device) Foreign(kind byte, handle uint32) bool {
 	claims, err := d.Claims()
 	return err != nil || slices.ContainsFunc(claims, func(c Claim) bool {
-		return c.Kind == kind && c.Handle == handle && c.PID != os.Getpid()
+		return c.Kind == kind && c.Handle == handle && !c.Own
 	})
 }
 

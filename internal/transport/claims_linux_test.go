@@ -193,7 +193,7 @@ func TestClaimsOfBadIDs(t *testing.T) {
 		t.Error(err)
 	}
 	claims, err := longest.living()
-	if len(claims) != 1 || err != nil || claims[0] != (Claim{ClaimKey, 1, maxPID, ""}) {
+	if len(claims) != 1 || err != nil || claims[0] != (Claim{ClaimKey, 1, true, maxPID, ""}) {
 		t.Error(claims, err)
 	}
 }
@@ -211,7 +211,7 @@ func TestClaimsOfOtherProcesses(t *testing.T) {
 	wantLiving(t, l, "k 00000001 other", "k 00000003 other", "k 00000004 own", "s 00000002 other")
 	claims, err := l.living()
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", first.cmd.Process.Pid))
-	want := Claim{ClaimKey, 1, first.cmd.Process.Pid, strings.TrimSpace(string(comm))}
+	want := Claim{ClaimKey, 1, false, first.cmd.Process.Pid, strings.TrimSpace(string(comm))}
 	if err != nil || claims[0] != want || want.Program == "" {
 		t.Error(claims[0], want, err)
 	}

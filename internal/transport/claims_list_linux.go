@@ -33,7 +33,7 @@ func (l *ledger) living() ([]Claim, error) {
 		if _, known := programs[pid]; !known {
 			programs[pid] = Kernel{}.program(pid)
 		}
-		claims = append(claims, Claim{name.kind, name.handle, pid, programs[pid]})
+		claims = append(claims, Claim{name.kind, name.handle, name.owner == l.owner, pid, programs[pid]})
 	}
 	slices.SortFunc(claims, func(a, b Claim) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Handle, b.Handle), cmp.Compare(a.PID, b.PID))

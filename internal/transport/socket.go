@@ -2,13 +2,10 @@ package transport
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -203,93 +200,6 @@ func (s *socketLink) leadWith(first byte) error {
 	return err
 }
 
-// exchange sends a command and reads its response. After an error the
-// connection is out of step.
-func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
-	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
-		return nil, fmt.Errorf("set deadline: %w", err)
-	}
-	if n := conn.pending(); n > 0 {
-		return nil, &notSent{fmt.Errorf("%d bytes came that nobody asked for", n)}
-	}
-	if _, err := conn.Write(cmd); err != nil {
-		return nil, &notSent{fmt.Errorf("send command: %w", err)}
-	}
-	rsp, err := readResponse(&hastyReader{conn: conn, limit: min(limit, restLimit)})
-	switch n := conn.pending(); {
-	case err == nil && n > 0:
-		return rsp, fmt.Errorf("%d bytes came after the response", n)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return rsp, fmt.Errorf("it hung up after %d bytes of the response: %w", len(rsp), io.ErrUnexpectedEOF)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return rsp, fmt.Errorf("no complete answer within %v: %w", limit, err)
-	case err != nil:
-		return rsp, fmt.Errorf("read response: %w", err)
-	}
-	return rsp, nil
-}
-
-// restLimit is how long the rest of a response may take after its beginning: a TPM
-// thinks first, and then speaks.
-const restLimit = 5 * time.Second
-
-// A hastyReader sets a deadline once something has come.
-type hastyReader struct {
-	conn  stream
-	limit time.Duration
-	begun bool
-}
-
-func (h *hastyReader) Read(p []byte) (n int, err error) {
-	n, err = h.conn.Read(p)
-	if n > 0 && !h.begun {
-		h.begun = true
-		err = errors.Join(err, h.conn.SetDeadline(time.Now().Add(h.limit)))
-	}
-	return n, err
-}
-
-// connectError explains why there is no connection.
-func (s *socketLink) connectError(err error) error {
-	var noHost *net.DNSError
-	var badAddress *net.AddrError
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
-	case errors.As(err, &noHost), errors.As(err, &badAddress):
-		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
-	case errors.Is(err, ErrAway):
-		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
-	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failure(s.doing, s.label, ErrBusy, "%s: %w", s.whoServed(), waited(err, s.waits.turn))
-	case s.proved:
-		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
-	}
-	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
-		"(its --server): %w", err)
-}
-
-// waited names the end of a wait: the TPM's own limit, or the caller's.
-func waited(err error, limit time.Duration) error {
-	if errors.Is(err, errWaited) {
-		return fmt.Errorf("waited %v (-wait)", limit)
-	}
-	return err
-}
-
-// whoServed says who has kept everybody else waiting.
-func (s *socketLink) whoServed() string {
-	const advice = "; stop it or wait, and try again"
-	var names []string
-	for _, p := range socketHolders(s.network, s.address) {
-		names = append(names, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
-	}
-	if len(names) == 0 {
-		return "another program is using it, and swtpm serves one at a time" + advice
-	}
-	return strings.Join(names, " and ") + " uses it or waits for it, and swtpm serves one at a time" + advice
-}
-
 // probeCommand is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
 // 7.1 (TPM_GetCapability). A TPM 2.0 refuses it in a well-formed response.
 var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
@@ -308,24 +218,4 @@ func (s *socketLink) probe() error {
 	}
 	s.tookAnswer(rsp)
 	return nil
-}
-
-// probeError says what a first command met instead of a TPM.
-func (s *socketLink) probeError(rsp []byte, err error) error {
-	switch {
-	case isControlAnswer(rsp):
-		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
-	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
-		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", s.waits.probe, s.whoServed())
-	}
-	if s.proved {
-		return failure(s.doing, s.label, ErrGone, "%w", err)
-	}
-	return failure(s.doing, s.label, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
-}
-
-// isControlAnswer recognises what swtpm's control channel says to a TPM command:
-// a bare result code, TPM_BAD_ORDINAL.
-func isControlAnswer(rsp []byte) bool {
-	return len(rsp) == 4 && binary.BigEndian.Uint32(rsp) == 0x0000000A
 }

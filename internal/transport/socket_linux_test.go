@@ -160,7 +160,6 @@ func TestSocketTPMKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release()
 	if err := alive(d); err != nil {
 		t.Fatal(err)
 	}
@@ -170,13 +169,19 @@ func TestSocketTPMKilled(t *testing.T) {
 	wantError(t, err, ErrGone, s.Socket)
 	_, err = tryOpen(impatient(), s.Socket)
 	wantError(t, err, ErrNoTPM, "is swtpm running")
-	time.AfterFunc(300*time.Millisecond, s.Restart)
+	restarted := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() {
+		defer close(restarted)
+		s.Restart() // returns when it has been served itself
+	})
 	if now, err := d.Connected(); err != nil || now != epoch+1 {
 		t.Error("it did not wait for the TPM to come back:", now, err)
 	}
 	if err := alive(d); err != nil {
 		t.Error(err)
 	}
+	release()
+	<-restarted
 }
 
 func TestSendChecksCommands(t *testing.T) {

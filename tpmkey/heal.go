@@ -34,6 +34,9 @@ func (h *held) perform(op operation, with *secrets) (out []byte, err error) {
 			break
 		}
 	}
+	if h.tpm.chip.condition(err) == noRoomForSession {
+		return nil, &needed{room: true, why: err}
+	}
 	if n, ok := err.(*needed); ok {
 		return nil, n
 	}

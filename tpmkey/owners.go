@@ -3,7 +3,9 @@ package tpmkey
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 
 	"maclef/internal/transport"
 )
@@ -105,14 +107,22 @@ func (t *TPM) explainNoRoom(why error) error {
 		return why
 	}
 	left := 0
+	var living []string
 	for _, o := range all {
-		if o.PID == 0 {
+		who := fmt.Sprintf("%s (process %d)", o.Program, o.PID)
+		switch {
+		case o.PID == 0:
 			left++
+		case o.PID != os.Getpid() && !slices.Contains(living, who):
+			living = append(living, who)
 		}
 	}
-	if left == 0 {
-		return why
+	if left > 0 {
+		return fmt.Errorf("%d of the %d keys and sessions in the TPM belong to no living program that says so: "+
+			"free them with tpmctl flush: %w", left, len(all), why)
 	}
-	return fmt.Errorf("%d of the %d keys and sessions in the TPM belong to no living program that says so: "+
-		"free them with tpmctl flush: %w", left, len(all), why)
+	if len(living) > 0 {
+		return fmt.Errorf("the TPM is full of what belongs to %s: %w", strings.Join(living, ", "), why)
+	}
+	return why
 }

@@ -40,8 +40,6 @@ func lock(f *os.File, how int, limit time.Duration) error {
 	}
 }
 
-func unlock(f *os.File) { flock(f, syscall.LOCK_UN) }
-
 // flock keeps the descriptor from being closed, and used anew, meanwhile.
 func flock(f *os.File, how int) error {
 	raw, err := f.SyscallConn()

@@ -11,12 +11,13 @@ const maxDays = 36500
 
 // options is the command line.
 type options struct {
-	key, out, md, tpm *string
-	force, ca, csr    *bool
-	days              *int
-	subject           *subject
-	hosts             *hosts
-	srkPass, keyPass  *cli.SecretFlag
+	key, out, md     *string
+	tpm              *cli.TPMFlag
+	force, ca, csr   *bool
+	days             *int
+	subject          *subject
+	hosts            *hosts
+	srkPass, keyPass *cli.SecretFlag
 }
 
 // parse reads the command line and fills in what depends on several flags.

@@ -56,8 +56,7 @@ func produce(env *cli.Env, o *options, file *blob.Key) (p *product, err error) {
 	if *o.csr {
 		sign = request
 	}
-	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) error {
-		defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the TPM
+	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) error {
 		key, err := cli.LoadKey(tpm, *o.key, file, o.srkPass, o.keyPass)
 		if err != nil {
 			return err

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,37 +16,47 @@ import (
 	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/internal/ecryptfs"
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
-// A chip is the TPM with the key, for as long as a directory is mounted. Where
-// the TPM lost the key (it restarted, or somebody flushed it), or its connection,
-// it is opened anew.
+// A chip is the key in its TPM, for as long as a directory is mounted. Where the TPM
+// lost the key, or went away and came back, package tpmkey loads it again.
 type chip struct {
 	env  *cli.Env
 	o    *options
 	file *blob.Key
 
-	turn    sync.Mutex    // held while a key is unwrapped; a TPM does one thing at a time anyway
-	slowest time.Duration // of the unwrappings so far, guarded by turn
-
-	mu     sync.Mutex // guards what follows
-	name   string     // of the TPM, from anywhere
-	tpm    *tpmkey.TPM
-	key    *tpmkey.Key
-	closed bool
+	mu      sync.Mutex // guards what follows
+	tpm     *tpmkey.TPM
+	key     *tpmkey.Key
+	closed  bool
+	slowest time.Duration // of the unwrappings so far
 }
 
 func newChip(env *cli.Env, o *options, file *blob.Key) *chip {
-	return &chip{env: env, o: o, file: file, name: *o.tpm}
+	o.tpm.Name = absoluteTPM(cmp.Or(o.tpm.Name, os.Getenv(transport.EnvName)))
+	return &chip{env: env, o: o, file: file}
 }
 
 // open opens the TPM and loads the key. The key's own secret is asked for here, so
-// that nobody is asked in the background, and no asking is measured.
+// that nobody is asked in the background, and no asking is measured. It holds no
+// lock meanwhile: a signal may interrupt the asking, and closes the TPM.
 func (c *chip) open() error {
-	if _, err := c.load(); err != nil {
+	tpm, err := c.env.OpenTPM(c.o.tpm)
+	if err != nil {
 		return err
 	}
+	if err := c.take(tpm); err != nil {
+		return err
+	}
+	key, err := cli.LoadKey(tpm, *c.o.key, c.file, c.o.srk, c.o.keyPass)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.key = key
+	c.mu.Unlock()
 	if c.file.NeedsSecret() {
 		if _, err := c.o.keyPass.Resolve(); err != nil {
 			return fmt.Errorf("load %s: %w", *c.o.key, err)
@@ -53,77 +65,44 @@ func (c *chip) open() error {
 	return nil
 }
 
-// load opens the TPM and loads the key. It holds no lock meanwhile: somebody may be
-// asked for a secret, and interrupt that.
-func (c *chip) load() (*tpmkey.Key, error) {
+// take makes the TPM one that close closes.
+func (c *chip) take(tpm *tpmkey.TPM) error {
 	c.mu.Lock()
-	name := c.name
-	c.mu.Unlock()
-	tpm, err := c.env.OpenTPM(name)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	closed := c.closed
-	if !closed {
-		c.tpm, c.name = tpm, absoluteTPM(tpm.Name())
-	}
-	c.mu.Unlock()
-	if closed {
+	defer c.mu.Unlock()
+	if c.closed {
 		tpm.Close()
-		return nil, tpmkey.ErrClosed
+		return tpmkey.ErrClosed
 	}
-	key, err := cli.LoadKey(tpm, *c.o.key, c.file, c.o.srk, c.o.keyPass)
-	if err != nil {
-		c.unload()
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.key = key
-	return key, nil
+	c.tpm = tpm
+	return nil
 }
 
-// absoluteTPM is the name of a TPM when the working directory is another one.
-func absoluteTPM(name string) string {
-	form, path, colon := strings.Cut(name, ":")
-	switch {
-	case !colon:
-		form, path = "", name
-	case form == "unix" || form == "emulator":
-		form += ":"
-	default:
-		return name
-	}
-	if absolute, err := filepath.Abs(path); err == nil {
-		path = absolute
-	}
-	return form + path
-}
-
-// unload closes the TPM, which frees the key's place in it.
-func (c *chip) unload() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tpm != nil {
-		c.tpm.Close()
-	}
-	c.tpm, c.key = nil, nil
-}
-
-// close is unload for good.
+// close frees the key's place in the TPM.
 func (c *chip) close() {
 	c.mu.Lock()
 	c.closed = true
+	tpm := c.tpm
 	c.mu.Unlock()
-	c.unload()
+	if tpm != nil {
+		tpm.Close()
+	}
 }
 
-// loaded is the key, nil where the TPM was lost.
-func (c *chip) loaded() *tpmkey.Key {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.key
+// absoluteTPM is the name of a TPM for when the working directory is another one.
+func absoluteTPM(name string) string {
+	form, path, _ := strings.Cut(name, ":")
+	switch {
+	case form == "unix":
+		form += ":"
+	case strings.Contains(form, "/"):
+		form, path = "", name
+	default:
+		return name
+	}
+	if absolute, err := filepath.Abs(path); err == nil && path != "" {
+		path = absolute
+	}
+	return form + path
 }
 
 // wrap encrypts with the public key, without the TPM.
@@ -131,34 +110,22 @@ func (c *chip) wrap(message []byte) ([]byte, error) { return tpmkey.Encrypt(c.fi
 
 // unwrap decrypts with the TPM's key.
 func (c *chip) unwrap(wrapped []byte) ([]byte, error) {
-	c.turn.Lock()
-	defer c.turn.Unlock()
-	key := c.loaded()
-	if key != nil {
-		plain, err := c.decrypt(key, wrapped)
-		if !errors.Is(err, tpmkey.ErrUnloaded) && !errors.Is(err, tpmkey.ErrGone) {
-			return plain, err
-		}
-		c.unload()
-	}
-	key, err := c.load()
-	if err != nil {
-		return nil, err
-	}
-	return c.decrypt(key, wrapped)
-}
-
-func (c *chip) decrypt(key *tpmkey.Key, wrapped []byte) ([]byte, error) {
+	c.mu.Lock()
+	key := c.key
+	c.mu.Unlock()
 	begin := time.Now()
 	plain, err := key.Decrypt(nil, wrapped, nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.slowest = max(c.slowest, time.Since(begin))
 	return plain, err
 }
 
-// took is how long the slowest unwrapping took so far.
+// took is how long the slowest unwrapping took so far, with the time that others
+// had the TPM.
 func (c *chip) took() time.Duration {
-	c.turn.Lock()
-	defer c.turn.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.slowest
 }
 
@@ -201,14 +168,14 @@ var errBadFileKey = errors.New("the key in it is damaged")
 // freeLeftovers frees what a killed ecryptmount left loaded. What living programs
 // say is theirs stays.
 func (c *chip) freeLeftovers() error {
-	tpm, err := c.env.OpenTPM(*c.o.tpm)
-	if err != nil {
-		return err
-	}
-	defer tpm.Close()
-	n, _, err := tpm.FlushLeftovers()
-	if n > 0 {
-		c.env.Notef("freed %s that it had left loaded in the TPM", cli.Counted(n, "key"))
-	}
-	return err
+	return c.env.WithTPM(c.o.tpm, func(tpm *tpmkey.TPM) error {
+		n, _, err := tpm.FlushLeftovers()
+		if n > 0 {
+			c.env.Notef("freed %s that it had left loaded in the TPM", cli.Counted(n, "key"))
+		}
+		if err != nil { // not worth leaving a directory unmounted for
+			c.env.Notef("it may have left keys loaded in the TPM: %v", err)
+		}
+		return nil
+	})
 }

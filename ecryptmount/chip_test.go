@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"io"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
 )
 
 // newTestChip is a chip with a recorded key, in a software TPM of the test's.
@@ -20,7 +22,7 @@ func newTestChip(t *testing.T, tpm *tpmtest.SWTPM, key string) *chip {
 		t.Fatal(err)
 	}
 	env := cli.NewEnv("ecryptmount", strings.NewReader(""), io.Discard, io.Discard)
-	o, err := parse(env, []string{"-tpm", tpm.Socket, "-srk-pass", "pass:", "-key-pass", "pass:motdepasse", "-key", key, "/secret"})
+	o, err := parse(env, []string{"-tpm", tpm.Socket, "-wait", "2s", "-srk-pass", "pass:", "-key-pass", "pass:motdepasse", "-key", key, "/secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +53,50 @@ func TestAbsoluteTPM(t *testing.T) {
 	t.Chdir(dir)
 	for name, want := range map[string]string{
 		"unix:sock": "unix:" + dir + "/sock", "unix:/run/sock": "unix:/run/sock", "tcp:localhost:1": "tcp:localhost:1",
-		"emulator:dir": "emulator:" + dir + "/dir", "/dev/tpm0": "/dev/tpm0", "./tpm0": dir + "/tpm0",
+		"emulator:dir": "emulator:dir", "emulator": "emulator", "": "", "unix:": "unix:", "/dev/tpm0": "/dev/tpm0", "./tpm0": dir + "/tpm0",
 	} {
 		if got := absoluteTPM(name); got != want {
 			t.Errorf("%s became %s, want %s", name, got, want)
 		}
 	}
+}
+
+// Another program uses the TPM while a directory is mounted.
+func TestChipShares(t *testing.T) {
+	swtpm := tpmtest.Start(t, tpmtest.Tutorial)
+	c := newTestChip(t, swtpm, "auth")
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := tpmkey.Open(swtpm.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	key, err := other.LoadFile(tpmtest.FixturePath(t, "tpm12-tutorial/maclef"), &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, sessions, err := other.FlushLeftovers(); keys+sessions > 0 || err != nil {
+		t.Errorf("flushed %d keys and %d sessions of a living program, %v", keys, sessions, err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Add(2)
+		go func() {
+			defer all.Done()
+			if err := c.roundTrip(); err != nil {
+				t.Error(err)
+			}
+		}()
+		go func() {
+			defer all.Done()
+			if _, err := key.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	all.Wait()
 }
 
 // A TPM that restarts loses its keys: the next file is opened all the same.

@@ -8,7 +8,8 @@ import (
 
 // options is the command line.
 type options struct {
-	tpm, key     *string
+	tpm          *cli.TPMFlag
+	key          *string
 	srk, keyPass *cli.SecretFlag
 	mount        mountOptions
 	users        userList
@@ -56,6 +57,7 @@ get their keys, and what is written to those destroys them.
 A DIR that is not root's is mounted nosuid and nodev, unless -o suid or -o dev is
 given. What the file system below denies stays denied.
 
-The TPM is held while DIR is mounted, and one ecryptmount runs at a time. Each file
-that is opened, and not in the kernel's cache, costs one TPM command; a new file
-costs none.`
+One ecryptmount runs at a time. It shares the TPM with other programs, which may delay
+it by -wait at most; the kernel waits for 3 seconds, or 60 where the command loads the
+kernel's module itself. Each file that is opened, and not in the kernel's cache, costs
+one TPM command; a new file costs none. When the TPM restarts the key is loaded again.`

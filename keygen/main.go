@@ -15,7 +15,7 @@ func main() { os.Exit(cli.Main("keygen", run)) }
 
 // options is the command line.
 type options struct {
-	tpm                               *string
+	tpm                               *cli.TPMFlag
 	enc, sig, size                    *string
 	auth, popup, force                *bool
 	wrap                              *string
@@ -105,7 +105,7 @@ func create(env *cli.Env, o *options) error {
 }
 
 func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
-	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) (err error) {
+	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) (err error) {
 		opts := o.createOptions()
 		defer env.Progress("making a " + *o.size + "-bit key in the TPM; a chip can take a minute")()
 		key, err = tpm.Create(&opts)

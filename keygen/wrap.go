@@ -41,7 +41,7 @@ func wrapKey(env *cli.Env, o *options, private *rsa.PrivateKey) (key *blob.Key, 
 	if o.migration.Given() {
 		opts.Migration = o.migration.Secret()
 	}
-	err = env.WithTPM(*o.tpm, func(tpm *tpmkey.TPM) (err error) {
+	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) (err error) {
 		key, err = tpm.Wrap(private, opts)
 		return err
 	})

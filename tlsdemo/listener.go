@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -146,6 +148,7 @@ func (l *tlsListener) tellPushed() {
 // memory for TLS before.
 func (l *tlsListener) begin(c *conn) {
 	defer l.handshakes.Done()
+	defer l.survive(c)
 	deadline := time.Now().Add(l.limit)
 	c.SetDeadline(deadline)
 	if err := c.readHello(); err != nil {
@@ -154,6 +157,15 @@ func (l *tlsListener) begin(c *conn) {
 	}
 	l.room.heard(c)
 	l.handshake(c, deadline)
+}
+
+// survive keeps a mistake in one handshake from ending the program, which would leave
+// the key in the TPM: what net/http does for requests.
+func (l *tlsListener) survive(c *conn) {
+	if mistake := recover(); mistake != nil {
+		c.Close()
+		l.journal.trouble("%s panic in the handshake: %s", c.RemoteAddr(), printable(fmt.Sprintf("%v: %s", mistake, debug.Stack()), 2000))
+	}
 }
 
 func (l *tlsListener) handshake(c *conn, deadline time.Time) {

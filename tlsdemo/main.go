@@ -15,9 +15,10 @@ func main() { os.Exit(cli.Main("tlsdemo", run)) }
 
 // options is the command line.
 type options struct {
-	tpm, key, cert *string
-	accept         address
-	srk, keyPass   *cli.SecretFlag
+	tpm          *cli.TPMFlag
+	key, cert    *string
+	accept       address
+	srk, keyPass *cli.SecretFlag
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -39,7 +40,8 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"(ulimit -n, less a few), at most 16384; for each one more, a silent or idle one\n" +
 		"is closed, first of the clients that have the most.\n\n" +
 		"Clients that hang up while they wait for the TPM cost it nothing, nor do those\n" +
-		"that resume a session. When the TPM restarts, the key is loaded again."
+		"that resume a session. When the TPM restarts, the key is loaded again. Other\n" +
+		"programs can use the TPM meanwhile; a signature waits for them by -wait at most."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"
@@ -62,7 +64,7 @@ func demo(env *cli.Env, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	tpm, err := env.OpenTPM(*o.tpm)
+	tpm, err := env.OpenTPM(o.tpm)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 
 // changeTPM opens a TPM and changes its state, which a signal does not cut short:
 // physical presence would stay asserted.
-func changeTPM(env *cli.Env, name string, change func(*tpmkey.TPM) error) error {
-	return env.WithTPM(name, func(tpm *tpmkey.TPM) error {
+func changeTPM(env *cli.Env, which *cli.TPMFlag, change func(*tpmkey.TPM) error) error {
+	return env.WithGuardedTPM(which, func(tpm *tpmkey.TPM) error {
 		defer finishOnSignal(env, tpm)()
 		if s, err := tpm.Status(); err == nil { // else change says why
 			notePresence(env, s)

@@ -22,7 +22,7 @@ func clearTPM(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		"most firmware lets no program stand in; where the firmware can be asked to clear the TPM at the next start, it is asked.\n\n" +
 		"Afterwards the TPM is disabled and deactivated; tpmctl own makes it ready again."
 	fs.Example = "tpmctl clear\ntpmctl clear -yes -owner-pass file:secret"
-	name := fs.TPM()
+	which := fs.TPM()
 	owner := ownerPass(fs, "`SECRET` of the owner")
 	force := fs.Bool("force", "without the owner's secret, by physical presence")
 	yes := fs.Bool("yes", "do not ask whether this is meant")
@@ -39,7 +39,7 @@ func clearTPM(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		}
 		c.by = tpmkey.PhysicalPresence()
 	}
-	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error { return c.run(env, tpm) })
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error { return c.run(env, tpm) })
 }
 
 // clearing is what was asked for.

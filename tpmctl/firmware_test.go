@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"maclef/internal/cli"
 	"maclef/internal/transport"
@@ -147,7 +148,7 @@ func TestStatusOfABusyDevice(t *testing.T) {
 	}
 	t.Setenv(transport.EnvName, "")
 	env := cli.NewEnv("tpmctl", nil, new(bytes.Buffer), new(bytes.Buffer))
-	r, err := readReport(env, k, "/dev/tpm0") // there is none here
+	r, err := readReport(env, k, &cli.TPMFlag{Name: "/dev/tpm0", Wait: time.Second}) // there is none here
 	if err == nil || r == nil {
 		t.Fatal(r, err)
 	}

@@ -1,33 +1,52 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "It frees the keys and authorization sessions that no running program says are its\n" +
-		"own: those that killed programs left, and those of programs that do not tell, which\n" +
-		"are all but this project's. tpmctl status shows whose they are."
+	fs.Notes = "It frees the keys and authorization sessions that no running program says are its own: those that killed programs " +
+		"left, and those of programs that do not tell, which are all but this project's. What a running program says is its own stays."
 	fs.Example = "tpmctl flush"
-	name := fs.TPM()
+	which := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
 	var keys, sessions int
-	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) (err error) {
-		keys, sessions, err = tpm.FlushLeftovers()
+	var left loaded
+	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
+		if keys, sessions, err = tpm.FlushLeftovers(); err == nil {
+			left = readLoaded(tpm)
+		}
 		return err
 	})
-	if err != nil {
-		return err
+	if keys+sessions > 0 || err == nil {
+		_, failed := fmt.Fprint(env.Stdout, flushedText(keys, sessions, left))
+		err = errors.Join(err, failed)
 	}
-	what := cli.Counted(keys, "loaded key")
-	if sessions > 0 {
-		what += " and " + cli.Counted(sessions, "session")
-	}
-	_, err = fmt.Fprintln(env.Stdout, what+" freed")
 	return err
+}
+
+// flushedText says what was freed, and what was not.
+func flushedText(keys, sessions int, left loaded) string {
+	var b strings.Builder
+	switch {
+	case keys+sessions == 0:
+		b.WriteString("nothing was left behind\n")
+	default:
+		fmt.Fprintf(&b, "freed %s\n", countLoaded(keys, sessions))
+	}
+	for _, of := range left.byOwner() {
+		if of.pid == 0 { // the owner's, or of a moment ago
+			fmt.Fprintf(&b, "still there: %s\n", of.what())
+			continue
+		}
+		fmt.Fprintf(&b, "left %s in use by %s\n", of.what(), of.who())
+	}
+	return b.String()
 }

@@ -10,7 +10,8 @@ import (
 
 // keyUse is what subcommands that use a key in the TPM have in common.
 type keyUse struct {
-	tpm, key, in *string
+	tpm          *cli.TPMFlag
+	key, in      *string
 	srk, keyPass *cli.SecretFlag
 	out          *output
 }
@@ -52,8 +53,7 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 }
 
 func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
-	err = env.WithTPM(*u.tpm, func(tpm *tpmkey.TPM) error {
-		defer cli.OnSignal(func() { tpm.Close() })() // frees the key in the chip
+	err = env.WithTPM(u.tpm, func(tpm *tpmkey.TPM) error {
 		key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
 		if err != nil {
 			return err

@@ -12,12 +12,12 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It works while the TPM is locked. Of the owner's secret there is one try: after a wrong one the TPM takes none, " +
 		"not even the right one, until the lock is over, which lasts longer then."
 	fs.Example = "tpmctl reset-lockout"
-	name := fs.TPM()
+	which := fs.TPM()
 	owner := ownerPass(fs, "`SECRET` of the owner")
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+	return env.WithTPM(which, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(owner.Secret()))
 		switch {
 		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):

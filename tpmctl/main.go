@@ -36,7 +36,7 @@ var subcommands = []subcommand{
 	{"encrypt", "encrypt a short file for a key, without a TPM", encrypt},
 	{"decrypt", "decrypt what was encrypted for a key", decrypt},
 	{"random", "write random bytes made by the TPM", random},
-	{"flush", "free all keys that are loaded in the TPM", flush},
+	{"flush", "free the keys and sessions that killed programs left in the TPM", flush},
 	{"explain", "say what an error code of a TPM 1.2 means, without a TPM", explain},
 }
 

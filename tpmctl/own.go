@@ -15,7 +15,7 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		"The owner's secret is for administration; the SRK's secret is needed whenever a key\n" +
 		"is loaded. The well-known secret (20 zero bytes) means that everybody may."
 	fs.Example = "tpmctl own\ntpmctl own -owner-pass prompt -srk-pass pass:"
-	name := fs.TPM()
+	which := fs.TPM()
 	owner := fs.Secret("owner-pass", cli.SecretOptions{Default: "wellknown", Label: "New secret of the TPM's owner", New: true},
 		"new `SECRET` of the owner")
 	srk := fs.Secret("srk-pass", cli.SecretOptions{Default: "wellknown", Label: "New secret of the storage root key (SRK)", New: true},
@@ -23,7 +23,7 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	err := env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+	err := env.WithGuardedTPM(which, func(tpm *tpmkey.TPM) error {
 		if err := switchOn(env, tpm); err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ const maxRandom = 1 << 20
 func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Args = []string{"N"}
 	flags.Example = "tpmctl random -hex 32\ntpmctl random -out seed 64"
-	name := flags.TPM()
+	which := flags.TPM()
 	asHex := flags.Bool("hex", "write hexadecimal digits and a line end")
 	output := outputFlags(flags)
 	operands, err := flags.Parse(args)
@@ -37,7 +37,7 @@ func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	defer out.Abort()
 	data := make([]byte, n)
 	defer clear(data)
-	err = env.WithTPM(*name, func(tpm *tpmkey.TPM) error {
+	err = env.WithTPM(which, func(tpm *tpmkey.TPM) error {
 		_, err := io.ReadFull(tpm.Random(), data)
 		return err
 	})

@@ -33,6 +33,7 @@ type report struct {
 
 	Lockout  *lockout  `json:"lockout,omitempty"`
 	KeySlots *slots    `json:"key_slots,omitempty"`
+	Loaded   loaded    `json:"loaded,omitzero"`             // TPM 1.2; empty where nothing is, left out where it is not known
 	Presence *presence `json:"physical_presence,omitempty"` // TPM 1.2
 
 	Kernel *transport.Node   `json:"kernel,omitempty"` // where it is a device

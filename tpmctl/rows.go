@@ -74,6 +74,7 @@ func (r *report) rows12() []row {
 	if r.KeySlots != nil {
 		add("key slots", true, fmt.Sprintf("%d of %d free", r.KeySlots.Free, r.KeySlots.Total))
 	}
+	rows = append(rows, r.Loaded.rows()...)
 	if r.Presence != nil {
 		add("physical presence", true, r.presenceText())
 	}

@@ -2,24 +2,41 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"maclef/blob"
+	"maclef/internal/cli"
 	"maclef/internal/scripttest"
+	"maclef/internal/tpm12"
+	"maclef/internal/transport"
 )
 
-// TestMain makes the test binary the command tpmctl, too.
+// TestMain makes the test binary the command tpmctl, too, and one that panics when
+// it reads a secret from standard input.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tpmctl": main})
+	testscript.Main(m, map[string]func(){"tpmctl": main, "tpmctl-panics": func() {
+		os.Exit(cli.Main("tpmctl-panics", func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
+			return run(args, panicking{}, stdout, stderr)
+		}))
+	}})
 }
 
+// panicking is an input that finds a mistake in whoever reads it.
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("standard input") }
+
 func TestScript(t *testing.T) {
-	scripttest.Run(t, nil, map[string]scripttest.Word{"machine": wordMachine}, nil)
+	scripttest.Run(t, []string{"keygen"}, map[string]scripttest.Word{"machine": wordMachine, "fill": wordFill}, nil)
 }
 
 // What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections
@@ -65,6 +82,26 @@ func wordMachine(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no such deed: %s", deed)
 	}
 	ts.Check(converse(socket, 10, commands...))
+}
+
+// wordFill is "fill FILE": have somebody who does not tell load a key, under an SRK
+// with the empty password, as often as there is room.
+func wordFill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fill FILE")
+	}
+	key, err := blob.Parse([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	ts.Check(err)
+	defer dev.Close()
+	conn, srk := tpm12.New(dev), tpm12.Secret(sha1.Sum(nil))
+	for err == nil {
+		_, err = conn.LoadKey2(tpm12.SRK, key.Bytes(), &srk)
+	}
+	if !errors.Is(err, tpm12.NoSpace) && !errors.Is(err, tpm12.Resources) {
+		ts.Check(err)
+	}
 }
 
 // converse sends messages, each answered by size bytes that end in a success.

@@ -17,20 +17,22 @@ import (
 )
 
 func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "Where the TPM cannot be opened, because another program holds it or this user may not, it prints what the kernel " +
+	fs.Notes = "What is loaded is said to belong to the running programs of this project that loaded it; what no such program " +
+		"claims was left behind by a killed one, or belongs to a program that does not tell, as all others.\n\n" +
+		"Where the TPM cannot be opened, because another program holds it or this user may not, it prints what the kernel " +
 		"tells of it all the same, and fails.\n\nThe names of -json's fields do not change; what is not known is left out."
 	fs.Example = "tpmctl status\ntpmctl status -json"
-	name := fs.TPM()
+	which := fs.TPM()
 	asJSON := fs.Bool("json", "as a JSON object, for programs")
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	r, err := readReport(env, transport.Kernel{}, *name)
+	r, err := readReport(env, transport.Kernel{}, which)
 	if r == nil {
 		if !*asJSON {
 			return err
 		}
-		r = &report{Name: *name, Error: err.Error()}
+		r = &report{Name: which.Name, Error: err.Error()}
 	}
 	if *asJSON {
 		return errors.Join(err, printJSON(env.Stdout, r))
@@ -40,10 +42,10 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // readReport asks the TPM and the kernel. With an error, the report has what the
 // kernel told, or is nil where that is nothing.
-func readReport(env *cli.Env, kernel transport.Kernel, name string) (*report, error) {
+func readReport(env *cli.Env, kernel transport.Kernel, which *cli.TPMFlag) (*report, error) {
 	// Before the TPM is opened: this program is not one that holds it.
 	nodes := kernel.Nodes()
-	device := name
+	device := which.Name
 	if device == "" {
 		device = os.Getenv(transport.EnvName)
 	}
@@ -52,8 +54,11 @@ func readReport(env *cli.Env, kernel transport.Kernel, name string) (*report, er
 		node = nodes[0]
 	}
 	var s *tpmkey.Status
-	err := env.WithTPM(name, func(tpm *tpmkey.TPM) (err error) {
-		s, err = tpm.Status()
+	var all loaded
+	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
+		if s, err = tpm.Status(); err == nil {
+			all = readLoaded(tpm)
+		}
 		return err
 	})
 	switch {
@@ -68,7 +73,9 @@ func readReport(env *cli.Env, kernel transport.Kernel, name string) (*report, er
 	case err != nil:
 		return newReport(nil, node, nodes, err), err
 	}
-	return newReport(s, node, nodes, nil), nil
+	r := newReport(s, node, nodes, nil)
+	r.Loaded = all
+	return r, nil
 }
 
 // nodeOf returns the one of nodes that was read before, which tells who held it.

@@ -15,11 +15,11 @@ const presenceNotes = "Without -owner-pass it needs physical presence: somebody 
 func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = presenceNotes
 	fs.Example = "tpmctl enable\ntpmctl enable -owner-pass prompt"
-	name, by, err := authorityFlags(fs, args)
+	which, by, err := authorityFlags(fs, args)
 	if err != nil {
 		return err
 	}
-	return changeTPM(env, name, func(tpm *tpmkey.TPM) error {
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Enable(by)
 		if err != nil {
 			err = askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
@@ -51,11 +51,11 @@ func missing(s *tpmkey.Status, tpm *tpmkey.TPM) string {
 func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = presenceNotes
 	fs.Example = "tpmctl disable -owner-pass prompt"
-	name, by, err := authorityFlags(fs, args)
+	which, by, err := authorityFlags(fs, args)
 	if err != nil {
 		return err
 	}
-	return changeTPM(env, name, func(tpm *tpmkey.TPM) error {
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Disable(by)
 		switch {
 		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
@@ -70,11 +70,11 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It needs physical presence, as tpmctl enable does, and takes effect when the TPM starts anew. A disabled TPM has to be enabled first."
 	fs.Example = "tpmctl activate"
-	name := fs.TPM()
+	which := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error {
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Activate()
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
@@ -91,11 +91,11 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It needs physical presence, as tpmctl disable does without -owner-pass."
 	fs.Example = "tpmctl deactivate"
-	name := fs.TPM()
+	which := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return changeTPM(env, *name, func(tpm *tpmkey.TPM) error {
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Deactivate()
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
@@ -133,16 +133,16 @@ func withoutOwner(err error, command string) error {
 
 // authorityFlags defines and parses the flags of what either the owner or somebody
 // at the machine may do.
-func authorityFlags(fs *cli.FlagSet, args []string) (name string, by tpmkey.Authority, err error) {
-	tpm := fs.TPM()
+func authorityFlags(fs *cli.FlagSet, args []string) (which *cli.TPMFlag, by tpmkey.Authority, err error) {
+	which = fs.TPM()
 	owner := ownerPass(fs, "`SECRET` of the owner (default physical presence)")
 	if _, err := fs.Parse(args); err != nil {
-		return "", by, err
+		return nil, by, err
 	}
 	if owner.Given() {
-		return *tpm, tpmkey.OwnerSecret(owner.Secret()), nil
+		return which, tpmkey.OwnerSecret(owner.Secret()), nil
 	}
-	return *tpm, tpmkey.PhysicalPresence(), nil
+	return which, tpmkey.PhysicalPresence(), nil
 }
 
 // ownerPass defines -owner-pass, the secret of an owner that exists.

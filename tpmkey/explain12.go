@@ -64,6 +64,9 @@ func (c *chip12) explainLoad(err error, before *tpm12.DAInfo, epoch uint64) erro
 		if now, lost := c.dev.Connected(); same && lost == nil && now == epoch {
 			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, which the TPM does not count as a wrong secret: the file is damaged", err}
 		}
+	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):
+		// Only the TPM's first answer to the secret said so, and was changed on its way.
+		return &refusal{ErrWrongSRKSecret, "the TPM has counted it" + c.triesUsed(), nil}
 	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
 		return c.explainNoSRK(err)
 	}
@@ -86,6 +89,11 @@ func (c *chip12) explainNoSRK(err error) error {
 var badKey12 = map[tpm12.ResultCode]bool{
 	tpm12.BadParameter: true, tpm12.InvalidKeyUsage: true, tpm12.BadKeyProperty: true,
 	tpm12.BadScheme: true, tpm12.BadDataSize: true, tpm12.BadVersion: true,
+}
+
+// countedSince reports whether the TPM has counted a wrong secret since.
+func (c *chip12) countedSince(before *tpm12.DAInfo) bool {
+	return c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count > before.Count
 }
 
 func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }

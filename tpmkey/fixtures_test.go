@@ -2,12 +2,14 @@ package tpmkey_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"hash"
 	"testing"
+	"time"
 
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -33,6 +35,21 @@ func openState(t *testing.T, state tpmtest.State) *tpmkey.TPM {
 func openName(t *testing.T, name string) *tpmkey.TPM {
 	t.Helper()
 	tpm, err := tpmkey.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tpm.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tpm
+}
+
+// openWaiting opens a TPM that other programs are waited for only so long.
+func openWaiting(t *testing.T, name string, wait time.Duration) *tpmkey.TPM {
+	t.Helper()
+	tpm, err := tpmkey.OpenContext(context.Background(), name, &tpmkey.OpenOptions{Wait: wait})
 	if err != nil {
 		t.Fatal(err)
 	}

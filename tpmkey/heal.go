@@ -97,6 +97,9 @@ func (h *held) load(with *secrets) (loadedKey, error) {
 		if err := h.tpm.chip.ready(); err != nil { // before anybody is asked
 			return nil, err
 		}
+		if err := h.tpm.chip.checkTry(); err != nil {
+			return nil, err
+		}
 		return nil, &needed{srk: true}
 	}
 	in, err := h.tpm.chip.load(h.file, with.srk)
@@ -113,13 +116,13 @@ func (a *attempt) authorization(in loadedKey) (authData, error) {
 	if !a.file.NeedsSecret() || in.authorized() {
 		return nil, nil
 	}
-	if a.with.key == nil {
-		return nil, &needed{key: true}
-	}
-	if !a.isProved() {
+	if a.with.key == nil || !a.isProved() { // before anybody is asked
 		if err := a.tpm.chip.checkTry(); err != nil {
 			return nil, err
 		}
+	}
+	if a.with.key == nil {
+		return nil, &needed{key: true}
 	}
 	if a.secret.kept() {
 		return a.with.key, nil

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -91,7 +92,8 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 // wrong: then what has the key's handle may be another key, after a restart of the
 // TPM that nobody noticed.
 func (k *Key) sign(s *signing) ([]byte, error) {
-	make := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s.area, auth) }
+	area := k.own(s.area)
+	make := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(area, auth) }
 	sig, err := k.operate(make)
 	if err != nil || s.verify(sig) == nil {
 		return sig, err
@@ -103,6 +105,15 @@ func (k *Key) sign(s *signing) ([]byte, error) {
 		err = s.verify(sig)
 	}
 	return sig, err
+}
+
+// own returns what the caller gave, in bytes of its own where the operation may go
+// on after the caller has gone.
+func (k *Key) own(b []byte) []byte {
+	if k.ctx.Done() == nil {
+		return b
+	}
+	return bytes.Clone(b)
 }
 
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
@@ -131,6 +142,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 			return nil, fmt.Errorf("decrypt: %w", err)
 		}
 	}
+	ciphertext = k.own(ciphertext)
 	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.decrypt(ciphertext, auth) })
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -35,12 +34,8 @@ func (k *Key) operate(op operation) ([]byte, error) {
 		with.key = k.secret.known()
 	}
 	defer with.clear()
-	var asking *sync.Mutex
-	defer func() {
-		if asking != nil {
-			asking.Unlock()
-		}
-	}()
+	var asking *vault // where this operation is the one that asks
+	defer func() { asking.answered() }()
 	var deadline time.Time
 	for {
 		out, err := k.inTurn(op, with.copy())
@@ -56,10 +51,14 @@ func (k *Key) operate(op operation) ([]byte, error) {
 			if err := k.tpm.waitForRoom(k.ctx, deadline, lacks.why); err != nil {
 				return nil, err
 			}
-		case asking == nil:
+		case asking != k.secretVault(lacks):
 			// Somebody else may be answering the same question: look again then.
-			asking = &k.secretVault(lacks).asking
-			asking.Lock()
+			asking.answered()
+			asking = k.secretVault(lacks)
+			if err := asking.question(k.ctx); err != nil {
+				asking = nil
+				return nil, err
+			}
 		default:
 			if err := k.fill(with, lacks); err != nil {
 				return nil, err
@@ -83,6 +82,7 @@ func (k *Key) fill(with *secrets, lacks *needed) error {
 	}
 	if err := k.usable(); err != nil { // closed meanwhile
 		clear(auth[:])
+		k.secretVault(lacks).forget()
 		return err
 	}
 	if lacks.srk {

@@ -187,7 +187,11 @@ func (c *chip12) flushKey(handle uint32) error {
 }
 
 func (c *chip12) flushSession(handle uint32) error {
-	return c.explain(c.conn.FlushSession(handle), nil)
+	err := c.conn.FlushSession(handle)
+	if errors.Is(err, tpm12.InvalidAuthHandle) { // gone already, perhaps with its key
+		return nil
+	}
+	return c.explain(err, nil)
 }
 
 func (c *chip12) occupants() (keys, sessions []uint32, err error) {

@@ -69,7 +69,9 @@ func (t *TPM) FlushLeftovers() (keys, sessions int, err error) {
 			return err
 		}
 		var errs []error
-		for _, o := range all {
+		// Sessions come last in all, and first here: a key takes along those that were
+		// opened for it.
+		for _, o := range slices.Backward(all) {
 			switch {
 			case o.PID != 0:
 			case o.Session:

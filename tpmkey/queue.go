@@ -21,10 +21,11 @@ type queue struct {
 	mu      sync.Mutex
 	busy    bool
 	closed  bool
-	steady  []*waiter // those that do not give up, oldest first
-	fickle  []*waiter // those that may, oldest first
-	last    bool      // the last one served was steady
-	began   time.Time // when the one that is served was let in
+	ended   chan struct{} // made by close, closed when nobody is served any more
+	steady  []*waiter     // those that do not give up, oldest first
+	fickle  []*waiter     // those that may, oldest first
+	last    bool          // the last one served was steady
+	began   time.Time     // when the one that is served was let in
 	typical time.Duration
 	swept   time.Time
 }
@@ -102,7 +103,15 @@ func remove(list *[]*waiter, w *waiter) bool {
 
 // gaveUp is the error of an operation whose caller did not wait for it.
 func gaveUp(ctx context.Context) error {
-	return fmt.Errorf("gave up waiting for the TPM: %w", context.Cause(ctx))
+	return gaveUpBecause(ctx, context.Cause(ctx))
+}
+
+// gaveUpBecause is gaveUp with more to say.
+func gaveUpBecause(ctx context.Context, why error) error {
+	if errors.Is(why, ctx.Err()) {
+		return fmt.Errorf("gave up waiting for the TPM: %w", why)
+	}
+	return fmt.Errorf("gave up waiting for the TPM: %w: %w", ctx.Err(), why)
 }
 
 // patience is the time until which an operation is expected to wait.
@@ -143,6 +152,9 @@ func (q *queue) leave() (passed bool) {
 		}
 	}
 	q.busy = false
+	if q.closed {
+		close(q.ended)
+	}
 	return false
 }
 
@@ -198,19 +210,18 @@ var errQueueClosed = errors.New("the queue is closed")
 // close sends all that wait home and returns when the one that is served has left.
 func (q *queue) close() {
 	q.mu.Lock()
-	q.closed = true
-	waiting := append(q.steady, q.fickle...)
-	q.steady, q.fickle = nil, nil
-	last := &waiter{ctx: context.Background(), let: make(chan error, 1)}
-	idle := !q.busy
-	if !idle {
-		q.steady = []*waiter{last}
+	var waiting []*waiter
+	if !q.closed {
+		q.closed, q.ended = true, make(chan struct{})
+		waiting = append(q.steady, q.fickle...)
+		q.steady, q.fickle = nil, nil
+		if !q.busy {
+			close(q.ended)
+		}
 	}
 	q.mu.Unlock()
 	for _, w := range waiting {
 		w.let <- errQueueClosed
 	}
-	if !idle {
-		<-last.let
-	}
+	<-q.ended
 }

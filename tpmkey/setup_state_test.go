@@ -1,12 +1,12 @@
 package tpmkey_test
 
 import (
-	"encoding/binary"
+	"math"
 	"testing"
+	"time"
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
-	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
@@ -55,13 +55,14 @@ func TestLockoutUnknown(t *testing.T) {
 	} {
 		t.Run(code.Name(), func(t *testing.T) {
 			t.Parallel()
-			tpm, _, tap := tapState(t, tpmtest.WellKnown)
-			tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+			p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.WellKnown))
+			tpm := openWaiting(t, p.Name, impatience)
+			p.Arm(0, tpmtest.Fault{Repeat: math.MaxInt32, Answer: func(cmd, rsp []byte) []byte {
 				if cmd[9] == getCapability && cmd[areaAt] == capDALogic {
-					return binary.BigEndian.AppendUint32([]byte{0, 0xc4, 0, 0, 0, 10}, uint32(code)), nil
+					return tpmtest.Refusal(uint32(code))
 				}
-				return rsp, err
-			}
+				return rsp
+			}})
 			asked := false
 			_, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 				asked = true
@@ -77,28 +78,17 @@ func TestLockoutUnknown(t *testing.T) {
 	}
 }
 
+// impatience is how long a TPM is waited for here that is never ready.
+const impatience = 300 * time.Millisecond
+
 func TestOpenDuringSelfTest(t *testing.T) {
 	t.Parallel()
-	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Fresh).Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tap := tpmtest.NewTap(dev)
-	busy := true
-	tap.After = func(_ int, _, rsp []byte, err error) ([]byte, error) {
-		if busy {
-			return []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 8, 2}, nil
-		}
-		return rsp, err
-	}
-	tpm, err := tpmkey.OpenTransport(tap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tpm.Close()
-	_, err = tpm.Status()
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
+	p.Arm(0, tpmtest.RefusedOften(uint32(tpm12.DoingSelfTest), math.MaxInt32))
+	tpm := openWaiting(t, p.Name, impatience)
+	_, err := tpm.Status()
 	wantError(t, err, tpm12.DoingSelfTest, "testing itself")
-	busy = false
+	p.Disarm()
 	if s, err := tpm.Status(); err != nil || s.Lockout == nil || !s.Lockout.Known {
 		t.Errorf("%+v, %v", s, err)
 	}

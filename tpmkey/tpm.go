@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	tpmtransport "github.com/google/go-tpm/tpm2/transport"
@@ -19,6 +20,8 @@ type TPM struct {
 	chip  chip
 	wait  time.Duration
 	queue queue
+	// closing is held while the TPM is being closed.
+	closing sync.Mutex
 
 	// What follows belongs to the operation whose turn it is.
 	epoch uint64
@@ -125,12 +128,14 @@ func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 // Close frees what was loaded into the TPM and closes it, after the operation that
 // is under way; those that wait are ErrClosed. Its keys cannot be used afterwards.
 func (t *TPM) Close() error {
+	t.dev.Hurry()
 	t.queue.close()
+	t.closing.Lock()
+	defer t.closing.Unlock()
 	if t.closed {
 		return nil
 	}
 	t.closed = true
-	t.dev.Hurry()
 	var err error
 	if len(t.keys) > 0 || t.chip.holds() {
 		err = t.acquired(context.Background(), t.clear)

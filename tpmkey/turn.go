@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
+	"time"
 )
 
 // turn runs f while no other operation of this process, and no other process that
@@ -30,10 +32,14 @@ func (t *TPM) turnFor(ctx context.Context, alive func() error, f func() ([]byte,
 		cleanup()
 		return nil, err
 	}
+	fate := fateFor(ctx)
 	run := func() (out outcome) {
 		defer t.pass()
 		defer cleanup()
 		err := t.acquired(ctx, func() error {
+			if !fate.settle(underWay) {
+				return ctx.Err()
+			}
 			out.data, out.err = f()
 			return out.err
 		})
@@ -49,8 +55,41 @@ func (t *TPM) turnFor(ctx context.Context, alive func() error, f func() ([]byte,
 	case out := <-done:
 		return out.data, out.err
 	case <-ctx.Done():
+	}
+	if !fate.settle(dropped) {
 		return nil, gaveUp(ctx)
 	}
+	select { // whoever waits for another program is told in a moment which one
+	case out := <-done:
+		return nil, gaveUpBecause(ctx, out.err)
+	case <-time.After(dropTime):
+		return nil, gaveUp(ctx)
+	}
+}
+
+// dropTime is how long the end of an operation is waited for that was dropped.
+const dropTime = time.Second
+
+// A fate is what came first: that an operation was begun, or that its caller left.
+type fate struct{ atomic.Int32 }
+
+const (
+	underWay = 1 + iota
+	dropped
+)
+
+// fateFor is nil for an operation whose caller cannot leave.
+func fateFor(ctx context.Context) *fate {
+	if ctx.Done() == nil {
+		return nil
+	}
+	return new(fate)
+}
+
+// settle reports whether the fate is this one, which it makes it unless it was
+// settled before.
+func (f *fate) settle(as int32) bool {
+	return f == nil || f.CompareAndSwap(0, as) || f.Load() == as
 }
 
 // pass ends a turn. The next operation gets to the TPM before this goroutine does

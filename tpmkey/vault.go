@@ -1,12 +1,15 @@
 package tpmkey
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // A vault is where a secret comes from, and where it stays if it may be kept.
 type vault struct {
 	what string // for errors
 
-	asking sync.Mutex // held while it is asked for, until the TPM has seen it
+	asking chan struct{} // holds a token while it is asked for, until the TPM has seen it
 
 	mu     sync.Mutex
 	source Secret
@@ -17,7 +20,24 @@ func newVault(s Secret, what string) *vault {
 	if s.digest != nil {
 		s = SHA1Secret(*s.digest())
 	}
-	return &vault{what: what, source: s}
+	return &vault{what: what, source: s, asking: make(chan struct{}, 1)}
+}
+
+// question begins to ask, once nobody else does any more; answered must follow.
+func (v *vault) question(ctx context.Context) error {
+	select {
+	case v.asking <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return gaveUp(ctx)
+	}
+}
+
+// answered ends what question began; v may be nil.
+func (v *vault) answered() {
+	if v != nil {
+		<-v.asking
+	}
 }
 
 // known returns a copy of the secret, nil where somebody must be asked for it.

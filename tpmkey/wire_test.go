@@ -17,12 +17,15 @@ import (
 
 // Ordinals of TPM 1.2, for counting.
 const (
-	ordOIAP     = 0x0a
-	ordUnBind   = 0x1e
-	ordSign     = 0x3c
-	ordLoadKey2 = 0x41
-	ordGetCap   = 0x65
-	ordFlush    = 0xba
+	ordOIAP        = 0x0a
+	ordOSAP        = 0x0b
+	ordUnBind      = 0x1e
+	ordSign        = 0x3c
+	ordLoadKey2    = 0x41
+	ordGetCap      = 0x65
+	ordSaveContext = 0xb8
+	ordLoadContext = 0xb9
+	ordFlush       = 0xba
 )
 
 // openTapped opens the tutorial's TPM through a tap, as a foreign transport.

@@ -16,7 +16,7 @@ import (
 type chip struct {
 	control string // the socket that QEMU is given
 	cmd     *exec.Cmd
-	slow    *slowChip
+	quirky  *quirkyChip // nil for a chip without quirks
 }
 
 // makeChip prepares the memory of a new chip: with an endorsement key, as chips
@@ -35,9 +35,8 @@ func makeChip(dir, version string) error {
 	return os.WriteFile(filepath.Join(dir, "version"), []byte(version), 0o600)
 }
 
-// startChip starts the chip whose memory is in dir, an absolute path. With a
-// delay every command takes that much longer once a key was loaded.
-func startChip(ctx context.Context, dir string, delay time.Duration) (*chip, error) {
+// startChip starts the chip whose memory is in dir, an absolute path.
+func startChip(ctx context.Context, dir string, wrong quirks) (*chip, error) {
 	version, err := os.ReadFile(filepath.Join(dir, "version"))
 	if err != nil {
 		return nil, err
@@ -55,10 +54,10 @@ func startChip(ctx context.Context, dir string, delay time.Duration) (*chip, err
 	}
 	for range 200 {
 		if _, err := os.Stat(c.control); err == nil {
-			if delay == 0 {
+			if wrong == (quirks{}) {
 				return c, nil
 			}
-			if err := c.slowDown(filepath.Join(dir, "slow"), delay); err != nil {
+			if err := c.spoil(filepath.Join(dir, "quirky"), wrong); err != nil {
 				c.cmd.Process.Kill()
 				c.stop()
 				return nil, err
@@ -72,8 +71,8 @@ func startChip(ctx context.Context, dir string, delay time.Duration) (*chip, err
 	return nil, fmt.Errorf("swtpm does not start over %s", dir)
 }
 
-func (c *chip) slowDown(control string, delay time.Duration) (err error) {
-	c.slow, err = newSlowChip(control, c.control, delay)
+func (c *chip) spoil(control string, wrong quirks) (err error) {
+	c.quirky, err = newQuirkyChip(control, c.control, wrong)
 	c.control = control
 	return err
 }
@@ -84,7 +83,7 @@ func (c *chip) stop() {
 	timer := time.AfterFunc(5*time.Second, func() { c.cmd.Process.Kill() })
 	c.cmd.Wait()
 	timer.Stop()
-	if c.slow != nil {
-		c.slow.close()
+	if c.quirky != nil {
+		c.quirky.close()
 	}
 }

@@ -135,10 +135,10 @@ func (l *lab) plugChip(ctx context.Context, s *step) (*chip, error) {
 	if name == "none" {
 		return nil, nil
 	}
-	var delay time.Duration
+	wrong := quirks{unstarted: s.options["wake"] == "unstarted"}
 	if text := s.options["slow"]; text != "" {
 		var err error
-		if delay, err = time.ParseDuration(text); err != nil {
+		if wrong.delay, err = time.ParseDuration(text); err != nil {
 			return nil, err
 		}
 	}
@@ -148,7 +148,7 @@ func (l *lab) plugChip(ctx context.Context, s *step) (*chip, error) {
 			return nil, err
 		}
 	}
-	return startChip(ctx, dir, delay)
+	return startChip(ctx, dir, wrong)
 }
 
 // disk returns the image of a disk, which is made on first use.

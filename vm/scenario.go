@@ -152,6 +152,7 @@ var stepOptions = map[string]bool{
 	"tpm":  true, // 1.2 or 2.0, of a chip that is new
 	"disk": true, // which disk; "first" by default
 	"slow": true, // what every command costs once a key was loaded, such as 1s
+	"wake": true, // unstarted: when the machine wakes up, its firmware does not start the chip
 	"keys": true, // firmware: what to press
 	"for":  true, // how long the machine may live, such as 5m
 }
@@ -175,6 +176,9 @@ func parseStep(line string) (*step, error) {
 	}
 	if v := s.options["tpm"]; v != "1.2" && v != "2.0" {
 		return nil, fmt.Errorf("#@ %s: tpm=%s is neither 1.2 nor 2.0", fields[0], v)
+	}
+	if v, ok := s.options["wake"]; ok && v != "unstarted" {
+		return nil, fmt.Errorf("#@ %s: wake=%s is not known, only wake=unstarted", fields[0], v)
 	}
 	return s, nil
 }

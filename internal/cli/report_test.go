@@ -34,6 +34,7 @@ func TestHintFor(t *testing.T) {
 		{"secret needed", tpmkey.ErrSecretNeeded, nil, "-key-pass"},
 		{"not owned", tpmkey.ErrNotOwned, nil, "tpmctl own"},
 		{"disabled", tpmkey.ErrDisabled, nil, "tpmctl enable and tpmctl activate say"},
+		{"busy", tpmkey.ErrBusy, []string{"sign"}, "-wait 5m waits longer; tpmctl status tells"},
 		{"lost", tpmkey.ErrGone, nil, ""},
 		{"unknown", errors.New("odd"), nil, ""},
 		{"own hint first", WithHint(tpmkey.ErrNotOwned, "mine"), nil, "mine"},

@@ -88,7 +88,8 @@ func (s *SecretFlag) UsePopup() error {
 }
 
 // Secret returns the secret for package tpmkey, which asks for it when a TPM
-// command needs it. However often it is used, it is read once.
+// command needs it. However often it is used, also when the TPM was restarted, it is
+// read once: there may be no terminal any more, and no second line.
 func (s *SecretFlag) Secret() tpmkey.Secret {
 	switch s.spec.form {
 	case formWellKnown:
@@ -96,7 +97,7 @@ func (s *SecretFlag) Secret() tpmkey.Secret {
 	case formSHA1:
 		return tpmkey.SHA1Secret(s.spec.digest)
 	}
-	return tpmkey.AskSecret(s.Resolve)
+	return tpmkey.AskSecret(s.Resolve).Keep()
 }
 
 // Resolve reads or asks for the secret now, for commands that know that they

@@ -61,6 +61,11 @@ func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 		select {
 		case <-stopped:
 			signal.Stop(incoming)
+			select {
+			case sig := <-incoming: // at the same moment: it shall not get lost
+				raise(sig)
+			default:
+			}
 		case sig := <-incoming:
 			act(incoming)
 			signal.Stop(incoming)

@@ -1,18 +1,30 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+	"time"
 
 	"maclef/blob"
 	"maclef/tpmkey"
 )
 
-// TPM defines -tpm, for [Env.OpenTPM].
-func (fs *FlagSet) TPM() *string {
-	return fs.String("tpm", "", "`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT or emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
+// A TPMFlag says which TPM, by -tpm, and how long others may keep it, by -wait.
+type TPMFlag struct {
+	Name string
+	Wait time.Duration // never 0
+}
+
+// TPM defines -tpm and -wait, for [Env.OpenTPM].
+func (fs *FlagSet) TPM() *TPMFlag {
+	f := &TPMFlag{Wait: defaultWait}
+	fs.Var((*stringValue)(&f.Name), "tpm",
+		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT or emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
+	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for not at all (default 30s)")
+	return f
 }
 
 // SRKPass defines -srk-pass, the secret that opens the storage root key.
@@ -50,9 +62,10 @@ func LoadKey(tpm *tpmkey.TPM, path string, file *blob.Key, srk, key *SecretFlag)
 }
 
 // OpenTPM opens the TPM that -tpm names, and says so, once, where it is a software
-// TPM that protects nothing.
-func (e *Env) OpenTPM(name string) (*tpmkey.TPM, error) {
-	tpm, err := tpmkey.Open(name)
+// TPM that protects nothing. Whoever loads something sees to it that a signal frees
+// that: see [OnSignal].
+func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
+	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait})
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +78,18 @@ func (e *Env) OpenTPM(name string) (*tpmkey.TPM, error) {
 }
 
 // WithTPM opens the TPM that -tpm names, uses it, and closes it: what a command
-// writes afterwards can take long, and others want the TPM.
-func (e *Env) WithTPM(name string, use func(*tpmkey.TPM) error) error {
-	tpm, err := e.OpenTPM(name)
+// writes afterwards can take long, and others want what it has loaded out. Signals
+// and panics close it, too.
+func (e *Env) WithTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
+	return e.WithGuardedTPM(flag, func(tpm *tpmkey.TPM) error {
+		defer OnSignal(func() { tpm.Close() })()
+		return use(tpm)
+	})
+}
+
+// WithGuardedTPM is WithTPM for a use that knows itself what to do about signals.
+func (e *Env) WithGuardedTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
+	tpm, err := e.OpenTPM(flag)
 	if err != nil {
 		return err
 	}

@@ -174,16 +174,14 @@ func (d *Device) explain(err error) error {
 }
 
 // Hurry says that the Device will be closed: a TPM that is not there is not waited
-// for any more.
+// for any more, by what is under way neither.
 func (d *Device) Hurry() {
-	d.wire.Lock()
-	defer d.wire.Unlock()
 	if h, ok := d.link.(hastyLink); ok {
 		h.hurry()
 	}
 }
 
-// A hastyLink would wait for a TPM to come back.
+// A hastyLink would wait for a TPM to come back. hurry may be called at any time.
 type hastyLink interface{ hurry() }
 
 // Close gives the TPM back, after the command that is under way. A turn that

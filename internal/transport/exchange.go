@@ -15,7 +15,9 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
 	if n := conn.pending(); n > 0 {
-		return nil, &notSent{fmt.Errorf("%d bytes came that nobody asked for", n)}
+		came := make([]byte, min(n, headerSize))
+		got, _ := conn.Read(came) // an error: then it cannot be told what came
+		return came[:got], &notSent{fmt.Errorf("%d bytes came that nobody asked for: %q", n, came[:got])}
 	}
 	if _, err := conn.Write(cmd); err != nil {
 		return nil, &notSent{fmt.Errorf("send command: %w", err)}

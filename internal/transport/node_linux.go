@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ type nodeLink struct {
 	waits waits
 	doing string
 	known bool // it was open before
+	hasty atomic.Bool
 	fd    int
 	buf   [maxSize]byte
 }
@@ -42,7 +44,7 @@ func (n *nodeLink) begin(ctx context.Context) (restarted bool, err error) {
 			return false, nil
 		}
 		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
-		if err != syscall.EBUSY && (!absent || time.Since(begin) > n.waits.grace) {
+		if err != syscall.EBUSY && (!absent || n.hasty.Load() || time.Since(begin) > n.waits.grace) {
 			return false, n.explain(err)
 		}
 		if waiting := sleep(ctx, nodePause); waiting != nil {
@@ -59,7 +61,7 @@ func (n *nodeLink) explain(err error) error {
 // makeWay lets others, who try now and then, open the device.
 func (n *nodeLink) makeWay() { time.Sleep(2 * nodePause) }
 
-func (n *nodeLink) hurry() { n.waits.grace = 0 }
+func (n *nodeLink) hurry() { n.hasty.Store(true) }
 
 func (n *nodeLink) end() { syscall.Close(n.fd) }
 

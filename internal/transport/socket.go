@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -21,6 +22,7 @@ type socketLink struct {
 	label            string       // for messages
 	revive           func() error // starts a TPM that is not there, nil if nobody can
 	waits            waits
+	hasty            atomic.Bool // a TPM that is not there is not waited for
 	conn             stream
 	lead             bool // the next command's first byte has been sent
 	doing            string
@@ -50,7 +52,7 @@ func (s *socketLink) id() (string, error) { return tpmID(s.network, s.address) }
 
 func (s *socketLink) close() error { return nil }
 
-func (s *socketLink) hurry() { s.waits.grace, s.revive = 0, nil }
+func (s *socketLink) hurry() { s.hasty.Store(true) }
 
 func (s *socketLink) end() {
 	if s.conn != nil {
@@ -102,7 +104,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 		if s.revive == nil && !s.proved || !absent {
 			return err
 		}
-		if time.Since(begin) > s.waits.grace {
+		if s.hasty.Load() || time.Since(begin) > s.waits.grace {
 			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
@@ -134,11 +136,20 @@ func (s *socketLink) takenIn(ctx context.Context) error {
 	return nil
 }
 
+// ended says why a context has ended: the end's kind, and its cause.
+func ended(ctx context.Context) error {
+	kind, cause := ctx.Err(), context.Cause(ctx)
+	if cause == errWaited || errors.Is(cause, kind) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", kind, cause)
+}
+
 // sleep waits, but no longer than ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d < time.Millisecond { // a timer would not be worth it
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return ended(ctx)
 		}
 		time.Sleep(d)
 		return nil
@@ -147,7 +158,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ended(ctx)
 	case <-timer.C:
 		return nil
 	}

@@ -107,7 +107,7 @@ func queueUp(ctx context.Context, path string) (fd int, err error) {
 			return fd, unix.SetNonblock(fd, true)
 		}
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
-			if err = context.Cause(ctx); err == nil {
+			if err = ended(ctx); err == nil {
 				continue
 			}
 		}

@@ -54,8 +54,8 @@ expect 'CN ?= ?localhost'
 # ## Serve HTTPS
 #
 # A server has nobody to ask for passwords; here a file has the key's, the one that
-# `keygen -a` was given. What the server says is in tlsdemo.log. It holds the TPM as
-# long as it runs: `tpmctl status` says so.
+# `keygen -a` was given. What the server says is in tlsdemo.log. It has its key in the
+# TPM as long as it runs, and leaves the TPM to other programs whenever it is idle.
 #
 #< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
 (umask 077; echo motdepasse >motdepasse)
@@ -63,6 +63,9 @@ tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
 curl --silent --show-error --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
+tpmctl status | grep -E '^(held by|key slots|loaded):'
+expect 'held by: *nobody'
+expect 'of tlsdemo'
 kill %1
 
 # ## After a reboot

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,52 +15,65 @@ import (
 	"time"
 )
 
-// A slowChip stands between QEMU and swtpm. QEMU hands one end of a pair of
+// Quirks are what is wrong with a chip, or with the firmware before it.
+type quirks struct {
+	delay     time.Duration // every command takes that much longer once a key was loaded
+	unstarted bool          // the firmware does not start the chip when the machine wakes up
+}
+
+// A quirkyChip stands between QEMU and swtpm. QEMU hands one end of a pair of
 // sockets over the control channel for its commands; swtpm gets an end of
 // another pair, and commands and responses are carried from one to the other.
-type slowChip struct {
+type quirkyChip struct {
 	listener *net.UnixListener
-	delay    time.Duration
+	quirks   quirks
 	begun    atomic.Bool // a key was loaded
 }
 
 // ordLoadKey2 is TPM_ORD_LoadKey2. TPM Main Part 2, section 17 (Ordinals).
 const ordLoadKey2 = 65
 
-func newSlowChip(path, swtpm string, delay time.Duration) (*slowChip, error) {
+// startupState is TPM_Startup(TPM_ST_STATE), with which firmware starts a chip when
+// the machine wakes up. TPM Main Part 3, section 3.2 (TPM_Startup).
+var startupState = []byte{0, 0xc1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 2}
+
+// success is a response that says only that.
+var success = []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0}
+
+func newQuirkyChip(path, swtpm string, wrong quirks) (*quirkyChip, error) {
 	os.Remove(path)
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		return nil, err
 	}
-	s := &slowChip{listener: listener, delay: delay}
-	go s.serve(swtpm)
-	return s, nil
+	c := &quirkyChip{listener: listener, quirks: wrong}
+	go c.serve(swtpm)
+	return c, nil
 }
 
-func (s *slowChip) close() { s.listener.Close() }
+func (c *quirkyChip) close() { c.listener.Close() }
 
-func (s *slowChip) serve(swtpm string) {
-	qemu, err := s.listener.AcceptUnix()
+func (c *quirkyChip) serve(swtpm string) {
+	qemu, err := c.listener.AcceptUnix()
 	if err != nil {
 		return
 	}
 	defer qemu.Close()
 	chip, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: swtpm})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "slow chip:", err)
+		fmt.Fprintln(os.Stderr, "quirky chip:", err)
 		return
 	}
 	defer chip.Close()
 	go io.Copy(qemu, chip)
-	if err := s.control(qemu, chip); err != nil && err != io.EOF {
-		fmt.Fprintln(os.Stderr, "slow chip:", err)
+	if err := c.control(qemu, chip); err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, "quirky chip:", err)
 	}
 }
 
 // control carries control messages to the chip, and changes the socket that
 // comes with one of them.
-func (s *slowChip) control(qemu, chip *net.UnixConn) error {
+func (c *quirkyChip) control(qemu, chip *net.UnixConn) error {
 	buf, oob := make([]byte, 4096), make([]byte, 256)
 	for {
 		n, oobn, _, _, err := qemu.ReadMsgUnix(buf, oob)
@@ -70,7 +85,7 @@ func (s *slowChip) control(qemu, chip *net.UnixConn) error {
 		}
 		var rights []byte
 		if oobn > 0 {
-			if rights, err = s.interpose(oob[:oobn]); err != nil {
+			if rights, err = c.interpose(oob[:oobn]); err != nil {
 				return err
 			}
 		}
@@ -81,7 +96,7 @@ func (s *slowChip) control(qemu, chip *net.UnixConn) error {
 }
 
 // interpose takes QEMU's socket and returns the message with ours.
-func (s *slowChip) interpose(oob []byte) ([]byte, error) {
+func (c *quirkyChip) interpose(oob []byte) ([]byte, error) {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err
@@ -94,11 +109,11 @@ func (s *slowChip) interpose(oob []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	go s.carry(os.NewFile(uintptr(fds[0]), "qemu"), os.NewFile(uintptr(pair[0]), "swtpm"))
+	go c.carry(os.NewFile(uintptr(fds[0]), "qemu"), os.NewFile(uintptr(pair[0]), "swtpm"))
 	return syscall.UnixRights(pair[1]), nil
 }
 
-func (s *slowChip) carry(qemu, chip *os.File) {
+func (c *quirkyChip) carry(qemu, chip *os.File) {
 	defer qemu.Close()
 	defer chip.Close()
 	for {
@@ -107,17 +122,19 @@ func (s *slowChip) carry(qemu, chip *os.File) {
 			return
 		}
 		if binary.BigEndian.Uint32(command[6:]) == ordLoadKey2 {
-			s.begun.Store(true)
+			c.begun.Store(true)
 		}
-		if s.begun.Load() {
-			time.Sleep(s.delay)
+		if c.begun.Load() {
+			time.Sleep(c.quirks.delay)
 		}
-		if _, err := chip.Write(command); err != nil {
-			return
-		}
-		response, err := readMessage(chip)
-		if err != nil {
-			return
+		response := success
+		if !c.quirks.unstarted || !bytes.Equal(command, startupState) {
+			if _, err := chip.Write(command); err != nil {
+				return
+			}
+			if response, err = readMessage(chip); err != nil {
+				return
+			}
 		}
 		if _, err := qemu.Write(response); err != nil {
 			return

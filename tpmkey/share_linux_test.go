@@ -1,0 +1,312 @@
+package tpmkey_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// Four processes sign at once: every signature is valid, and nobody starves.
+func TestProcessesShareFairly(t *testing.T) {
+	names := map[string]string{"socket": tpmtest.Start(t, tpmtest.Tutorial).Socket}
+	names["emulator"], _ = emulatorOfTutorial(t)
+	for what, name := range names {
+		t.Run(what, func(t *testing.T) {
+			const n = 4
+			users := startUsers(t, n, name, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)
+			for _, p := range users {
+				p.tell("sign-for 2s")
+			}
+			var counts []int
+			all := 0
+			for _, p := range users {
+				counts = append(counts, p.done())
+				all += counts[len(counts)-1]
+			}
+			t.Log("signatures:", counts)
+			for _, got := range counts {
+				if got*n*4 < all { // half would be the goal on a quiet machine
+					t.Errorf("one got %d of %d", got, all)
+				}
+			}
+			for _, p := range users {
+				p.ask("close")
+			}
+		})
+	}
+}
+
+// nobodyServed waits until swtpm serves a stranger, and returns how long that took.
+func nobodyServed(t *testing.T, socket string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	var conn net.Conn
+	eventually(t, "swtpm takes a connection", func() (ok bool) { // its queue can be full
+		var err error
+		conn, err = net.Dial("unix", strings.TrimPrefix(socket, "unix:"))
+		return err == nil
+	})
+	defer conn.Close()
+	if err := getVersion(conn); err != nil {
+		t.Fatal(err)
+	}
+	return time.Since(begin)
+}
+
+// sockets is how many sockets this process has open.
+func sockets(t *testing.T) (n int) {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if to, err := os.Readlink("/proc/self/fd/" + f.Name()); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+// Whoever is idle has let go of the TPM, with keys and sessions loaded.
+func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	tpm := openName(t, sw.Socket)
+	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 2)
+	k, _ := askedKey(t, tpm)
+	for _, p := range users {
+		p.ask("sign 3")
+	}
+	nobodyServed(t, sw.Socket) // hangs where somebody holds it
+	before := sockets(t)
+	mustSign(t, k)
+	eventually(t, "the connection has ended", func() bool { return sockets(t) == before })
+	// In the middle of work a stranger waits for a moment only.
+	for _, p := range users {
+		p.tell("sign-for 1s")
+	}
+	for range 5 {
+		if d := nobodyServed(t, sw.Socket); d > 10*time.Second {
+			t.Errorf("a stranger waited for %v", d)
+		}
+	}
+	for _, p := range users {
+		p.done()
+	}
+}
+
+// startHeld is a TPM that counts, which another program holds.
+func startHeld(t *testing.T) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, holder *process) {
+	t.Helper()
+	p = startCounted(t)
+	tpm = openName(t, p.Name)
+	k = loadFixture(t, tpm, "auth")
+	mustSign(t, k)
+	holder = startUser(t, p.Name)
+	holder.ask("hold")
+	p.Arm(countOnly, tpmtest.Fault{})
+	return p, tpm, k, holder
+}
+
+// afterwards lets the holder go, and counts what reached the TPM.
+func afterwards(t *testing.T, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
+	t.Helper()
+	holder.ask("drop")
+	if err := p.Settle(20 * time.Second); err != nil {
+		t.Error(err)
+	}
+	for _, e := range p.Exchanges() {
+		if e.Ordinal == ordSign || e.Ordinal == ordUnBind {
+			t.Errorf("an operation that was given up was carried out: %#x", e.Ordinal)
+		}
+	}
+	n := p.Count()
+	mustSign(t, k)
+	if p.Count() != n+1 {
+		t.Errorf("%d commands for the next signature", p.Count()-n)
+	}
+}
+
+func TestDeadlineWhileHeld(t *testing.T) {
+	p, _, k, holder := startHeld(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	err := signs(k.WithContext(ctx))
+	wantError(t, err, context.DeadlineExceeded)
+	wantError(t, err, tpmkey.ErrBusy, fmt.Sprintf("(process %d)", holder.cmd.Process.Pid))
+	afterwards(t, p, k, holder)
+}
+
+func TestCancelWhileHeld(t *testing.T) {
+	p, _, k, holder := startHeld(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	waiting := inBackground(func() error { return signs(k.WithContext(ctx)) })
+	time.Sleep(50 * time.Millisecond) // it waits, or will find that it need not
+	cancel()
+	wantError(t, <-waiting, context.Canceled)
+	afterwards(t, p, k, holder)
+}
+
+func TestWaitWhileHeld(t *testing.T) {
+	p := startCounted(t)
+	tpm := openWaiting(t, p.Name, 200*time.Millisecond)
+	k := loadFixture(t, tpm, "auth")
+	mustSign(t, k)
+	holder := startUser(t, p.Name)
+	holder.ask("hold")
+	p.Arm(countOnly, tpmtest.Fault{})
+	wantError(t, signs(k), tpmkey.ErrBusy, fmt.Sprintf("(process %d)", holder.cmd.Process.Pid), "200ms")
+	_, err := tpmkey.OpenContext(context.Background(), p.Name, &tpmkey.OpenOptions{Wait: 100 * time.Millisecond})
+	wantError(t, err, tpmkey.ErrBusy, "100ms")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = tpmkey.OpenContext(ctx, p.Name, nil)
+	wantError(t, err, context.DeadlineExceeded)
+	afterwards(t, p, k, holder)
+}
+
+// An operation waits for a holder that goes in time.
+func TestWaitsForAHolder(t *testing.T) {
+	_, _, k, holder := startHeld(t)
+	waiting := inBackground(func() error { return signs(k) })
+	time.Sleep(20 * time.Millisecond)
+	holder.ask("drop")
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+}
+
+// Two processes have more keys together than there are places: each makes room for
+// the other, and both go on.
+func TestProcessesMakeRoom(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/wrapped-auth"), 15)
+	for range 2 {
+		for _, p := range users {
+			p.tell("sign 30")
+		}
+		for _, p := range users {
+			p.done()
+		}
+	}
+	for _, p := range users {
+		p.ask("close")
+	}
+	wantEmpty(t, sw)
+}
+
+// wantEmpty checks that nothing is loaded any more.
+func wantEmpty(t *testing.T, sw *tpmtest.SWTPM) {
+	t.Helper()
+	tpm := openName(t, sw.Socket)
+	if all, err := tpm.Loaded(); len(all) != 0 || err != nil {
+		t.Errorf("left: %+v, %v", all, err)
+	}
+}
+
+// More processes than there are places for keys, or for sessions.
+func TestManyProcessesWithASecret(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	users := startUsers(t, 25, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)
+	for range 2 {
+		for _, p := range users {
+			p.tell("sign 2")
+		}
+		for i, p := range users {
+			if _, err := p.result(); err != nil {
+				t.Errorf("process %d: %v", i, err)
+			}
+		}
+	}
+	for _, p := range users {
+		p.ask("close")
+	}
+	wantEmpty(t, sw)
+}
+
+// A process that has more keys whose secrets it may not keep than there are sessions
+// asks for some of them again, and goes on.
+func TestMoreAskedKeysThanSessions(t *testing.T) {
+	tpm := openTutorial(t)
+	var keys []*tpmkey.Key
+	for range 22 {
+		keys = append(keys, loadWith(t, tpm, "auth", tutorialSRK(), asked()))
+	}
+	for i := range 2 * len(keys) {
+		if err := signs(keys[i%len(keys)], i); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+}
+
+// What a killed process had loaded is found, and freed; what living ones have stays.
+func TestKilledProcessLeavesLeftovers(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	tpm := openName(t, sw.Socket)
+	own := loadFixture(t, tpm, "auth")
+	mustSign(t, own)
+	file := tpmtest.FixturePath(t, "tpm12-tutorial/auth")
+	living, dead := startUsers(t, 1, sw.Socket, file, 2)[0], startUsers(t, 1, sw.Socket, file, 3)[0]
+	living.ask("sign 2")
+	dead.ask("sign 3")
+	owned := func() map[int]int { // keys by process, and sessions by -process
+		all, err := tpm.Loaded()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := map[int]int{}
+		for _, o := range all {
+			if o.Session {
+				n[-o.PID]++
+			} else {
+				n[o.PID]++
+			}
+		}
+		return n
+	}
+	me, it, gone := os.Getpid(), living.cmd.Process.Pid, dead.cmd.Process.Pid
+	if n := owned(); n[me] != 1 || n[it] != 2 || n[gone] != 3 || n[-gone] != 1 || n[0] != 0 {
+		t.Errorf("with all alive: %v", n)
+	}
+	dead.kill()
+	all, err := tpm.Loaded()
+	sessions, keys := 0, 0
+	for _, o := range all {
+		if o.PID == 0 && o.Session {
+			sessions++
+		} else if o.PID == 0 {
+			keys++
+		}
+	}
+	if keys != 3 || sessions != 1 || err != nil {
+		t.Errorf("of the dead: %d keys, %d sessions: %+v, %v", keys, sessions, all, err)
+	}
+	if keys, sessions, err := tpm.FlushLeftovers(); keys != 3 || sessions != 1 || err != nil {
+		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
+	}
+	if n := owned(); n[me] != 1 || n[it] != 2 || n[gone] != 0 {
+		t.Errorf("afterwards: %v", n)
+	}
+	living.ask("sign 2")
+	mustSign(t, own)
+}
+
+// A process that is killed in the middle of its work stops nobody.
+func TestKilledInMidOperation(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	k := loadFixture(t, openName(t, sw.Socket), "auth")
+	for i := range 4 {
+		p := startUsers(t, 1, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)[0]
+		p.tell("sign-for 1m")
+		mustSign(t, k, i)
+		p.kill()
+		mustSign(t, k, i)
+	}
+}

@@ -1,0 +1,198 @@
+# Programs that share a TPM: a kernel gives its device to one at a time, the chip has
+# places for some keys only, and a machine that sleeps takes its memory away.
+
+#@ boot for=8m
+quiet tpmctl own
+quiet keygen maclef
+quiet keygen -a -key-pass pass:motdepasse secrete
+quiet certgen -key maclef -out moncert
+quiet certgen -key secrete -key-pass pass:motdepasse -out secrete.crt
+quiet sh -c 'tpmctl pub maclef >maclef.pub; echo bonjour >lettre'
+page() { # port, certificate
+	curl --silent --show-error --max-time 60 --cacert $2 https://localhost:$1/ | grep 'TPM signed'
+}
+
+held() { ls -l /proc/[0-9]*/fd 2>/dev/null | grep /dev/tpm; }
+
+# A server that has nothing to do does not hold the device.
+tlsdemo -key maclef -cert moncert -accept 4433 2>4433.log &
+await 30 grep serving 4433.log
+page 4433 moncert
+head -c 0 </dev/tpm0
+! held
+tpmctl status
+expect 'held by: +nobody'
+expect 'key slots: +19 of 20 free'
+expect 'loaded: +1 key.* of tlsdemo \(process [0-9]+\)'
+
+# Four others sign at once, and it serves: all signatures are good.
+signer() {
+	for i in 1 2 3 4 5 6 7 8; do
+		echo "$1 $i" >lettre.$1
+		tpmctl sign -key maclef -in lettre.$1 -out $1.$i.sig || return
+		openssl dgst -sha256 -verify maclef.pub -signature $1.$i.sig lettre.$1 || return
+	done
+	echo $1 >>signers
+}
+four() {
+	for p in a b c d; do signer $p & done >signed
+	for i in 1 2 3 4 5 6 7 8; do page 4433 moncert || return; done
+	until [ $(wc -l <signers) = 4 ]; do
+		sleep 1
+		pidof tpmctl >/dev/null || sleep 2
+	done
+	grep -c 'Verified OK' signed
+}
+four
+expect '^32$'
+
+# Some programs keep it. Others wait for as long as they are told to,
+sh -c 'exec 3<>/dev/tpm0; exec sleep 1000' &
+await 5 held
+! tpmctl sign -wait 1s -key maclef -in lettre -out lettre.sig
+expect '/dev/tpm0.*busy.*sleep \(process [0-9]+\) has it open'
+quiet test ! -e lettre.sig
+# or until they have it.
+tpmctl sign -wait 1m -key maclef -in lettre -out lettre.sig &
+page 4433 moncert >page &
+sleep 2
+quiet test ! -s lettre.sig
+quiet kill $(pidof sleep)
+await 20 test -s lettre.sig -a -s page
+openssl dgst -sha256 -verify maclef.pub -signature lettre.sig lettre
+cat page
+
+# A server that is killed leaves its key in the chip; tpmctl says so, and frees it.
+# What living ones have stays.
+tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
+await 30 grep serving 4434.log
+page 4434 secrete.crt
+kill -9 $!
+quiet sleep 1
+tpmctl status
+expect 'key slots: +18 of 20 free'
+expect 'loaded: +1 key.* of tlsdemo \(process [0-9]+\)'
+expect 'left behind: +1 key and [0-9]+ sessions? by killed programs.*tpmctl flush'
+tpmctl flush
+expect '^freed 1 key and [0-9]+ sessions?$'
+expect '^left 1 key.* in use by tlsdemo'
+tpmctl status
+expect 'key slots: +19 of 20 free'
+reject 'left behind'
+page 4433 moncert
+# Others, killed at any moment, keep nobody out either.
+killed() {
+	for i in $(seq 20); do
+		tpmctl sign -key maclef -in lettre >/dev/null &
+		sleep 0.$(printf %02d $i)
+		kill -9 $!
+	done
+	page 4433 moncert
+}
+killed
+tpmctl flush
+expect '^left 1 key.* in use by tlsdemo'
+tpmctl status
+expect 'key slots: +19 of 20 free'
+reject 'left behind'
+
+# More servers than the chip has places.
+quiet kill %1
+crowd() {
+	for port in $(seq 5000 5022); do
+		tlsdemo -key maclef -cert moncert -accept $port 2>$port.log &
+	done
+	for port in $(seq 5000 5022); do
+		until grep -q serving $port.log; do
+			sleep 0.2
+			grep error $port.log && return 1
+		done
+	done
+	for i in 1 2; do
+		for port in $(seq 5000 5022); do page $port moncert || return; done
+	done | wc -l
+}
+crowd
+expect '^46$'
+quiet kill $(pidof tlsdemo)
+await 20 sh -c '! pidof tlsdemo'
+tpmctl status
+expect 'key slots: +20 of 20 free'
+
+# A web site, and a directory that opens with the TPM, on one chip.
+quiet mkdir /secret
+ecryptmount -key maclef -fork /secret
+quiet sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do echo bonjour $i >/secret/$i; done'
+tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
+await 30 grep serving 4434.log
+pages() { for i in $(seq $1); do page 4434 secrete.crt || return; done; }
+files() {
+	for i in $(seq $1); do
+		sync
+		echo 3 >/proc/sys/vm/drop_caches
+		cat /secret/* || return
+	done
+}
+both() {
+	pages $1 >pages &
+	files $1 >files
+	wait $!
+	wc -l <pages
+	wc -l <files
+}
+both 10
+expect '^10$'
+expect '^100$'
+
+# The machine sleeps and wakes up. Nothing needs to be started again, nor does a
+# handshake fail that is under way.
+asleep() {
+	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
+}
+asleep
+expect '^1$'
+both 1
+expect '^10$'
+pages 60 >pages 2>complaints &
+sleep 1
+asleep
+expect '^2$'
+wait $!
+cat complaints
+reject .
+wc -l <pages
+expect '^60$'
+tpmctl status
+expect 'key slots: +18 of 20 free'
+expect 'loaded: .* of tlsdemo'
+expect 'loaded: .* of ecryptmount'
+
+# A machine whose firmware forgets to start the chip again: to all that it is asked,
+# the chip says TPM_INVALID_POSTINIT.
+#@ boot wake=unstarted
+tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
+await 30 grep serving 4434.log
+ecryptmount -key maclef -fork /secret
+asleep() {
+	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep 'A TPM error'
+}
+asleep
+expect '\(38\)'
+files() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	cat /secret/*
+}
+files
+expect '^bonjour 10$'
+curl --silent --show-error --cacert secrete.crt https://localhost:4434/ | grep 'TPM signed'
+tpmctl status
+expect 'key slots: +18 of 20 free'
+asleep
+expect '\(38\)'
+tpmctl sign -key maclef -in lettre -out encore.sig
+openssl dgst -sha256 -verify maclef.pub -signature encore.sig lettre
+curl --silent --show-error --cacert secrete.crt https://localhost:4434/ | grep 'TPM signed'
+umount /secret
+await 10 sh -c '! pidof ecryptmount'
+kill %1

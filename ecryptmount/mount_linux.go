@@ -63,6 +63,7 @@ func mount(env *cli.Env, o *options, back *background) (err error) {
 	defer s.closeDevices()
 	unwatch := cli.OnSignal(s.chip.close) // a key that stays loaded takes a place in the chip
 	defer unwatch()
+	defer s.chip.close() // while a signal waits for it
 	if err := s.check(); err != nil {
 		return err
 	}

@@ -71,10 +71,10 @@ func demo(env *cli.Env, o *options) (err error) {
 	// A key that stays loaded takes one of the few places of a chip.
 	unwatch := cli.OnSignal(func() { tpm.Close() })
 	defer func() {
-		unwatch()
 		if closing := tpm.Close(); closing != nil {
 			err = errors.Join(err, fmt.Errorf("free the key in the TPM: %w", closing))
 		}
+		unwatch()
 	}()
 	id, err := identify(env, tpm, o, files)
 	if err != nil {

@@ -37,6 +37,8 @@ type chip interface {
 	// holds reports whether sessions are open; endSessions ends them, as far as
 	// they belong to no key. forget takes note that the TPM was restarted.
 	holds() bool
+	// owns reports whether a key or session is this TPM object's, claimed or not.
+	owns(kind byte, handle uint32) bool
 	endSessions()
 	forget()
 	// reclaim frees what was loaded without anybody knowing the handle: the answer

@@ -31,6 +31,7 @@ func (chip20) checkTry() error                                         { return 
 func (chip20) counted() verdict                                        { return unknown }
 func (chip20) startUp() error                                          { return errTPM20 }
 func (chip20) holds() bool                                             { return false }
+func (chip20) owns(byte, uint32) bool                                  { return false }
 func (chip20) endSessions()                                            {}
 func (chip20) forget()                                                 {}
 func (chip20) reclaim(func(byte, uint32) bool) error                   { return nil }

@@ -49,7 +49,11 @@ func conditionOf(err *tpm12.Error) condition {
 			return noRoomForSession
 		}
 		return noRoomForKey
-	case tpm12.InvalidKeyHandle, tpm12.InvalidResource:
+	case tpm12.InvalidResource:
+		if err.Saves() {
+			return keyGone
+		}
+	case tpm12.InvalidKeyHandle:
 		return keyGone
 	case tpm12.InvalidAuthHandle:
 		return sessionGone
@@ -103,9 +107,10 @@ func (c *chip12) counted() verdict {
 	return unknown
 }
 
-func (c *chip12) startUp() error { return c.explain(c.conn.Startup(), nil) }
-func (c *chip12) holds() bool    { return c.conn.Holds() || c.lost != nil }
-func (c *chip12) endSessions()   { c.conn.EndSessions() }
+func (c *chip12) startUp() error                     { return c.explain(c.conn.Startup(), nil) }
+func (c *chip12) holds() bool                        { return c.conn.Holds() || c.lost != nil }
+func (c *chip12) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, handle) }
+func (c *chip12) endSessions()                       { c.conn.EndRolling() }
 
 func (c *chip12) forget() {
 	c.conn.Forget()

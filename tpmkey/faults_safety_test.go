@@ -157,7 +157,7 @@ func (f *finding) usedAgain() string {
 		switch code := binary.BigEndian.Uint32(e.Response[6:]); {
 		case binary.BigEndian.Uint16(e.Response) == 0xc5 && code == 0:
 			proved[ofSRK] = true
-		case code == 1 && !proved[ofSRK]:
+		case binary.BigEndian.Uint16(e.Response) == 0xc4 && code == 1 && !proved[ofSRK]:
 			refused[ofSRK] = true
 		}
 	}

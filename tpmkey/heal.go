@@ -1,6 +1,8 @@
 package tpmkey
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -68,6 +70,7 @@ func (a *attempt) once() ([]byte, error) {
 	}
 	a.keyTried = a.file.NeedsSecret()
 	out, err := a.op(in, key)
+	a.slot.worked = a.slot.worked || err == nil
 	if err != nil && a.keyTried && !a.isProved() {
 		err = a.judge(err)
 	}
@@ -102,10 +105,16 @@ func (h *held) load(with *secrets) (loadedKey, error) {
 		}
 		return nil, &needed{srk: true}
 	}
+	if h.tpm.refused != nil && hmac.Equal(h.tpm.refused, h.tpm.mark(with.srk)) {
+		return nil, &refusal{ErrWrongSRKSecret, "the TPM has refused this one before; it was not tried again", nil}
+	}
 	in, err := h.tpm.chip.load(h.file, with.srk)
+	if errors.Is(err, ErrWrongSRKSecret) && !h.tpm.hasProved(with.srk) {
+		h.tpm.refused = h.tpm.mark(with.srk)
+	}
 	if err == nil {
 		h.tpm.keys[h] = struct{}{}
-		h.tpm.proved = hide(*with.srk)
+		h.tpm.proved = h.tpm.mark(with.srk)
 	}
 	return in, err
 }
@@ -137,18 +146,23 @@ func (a *attempt) repair(err error) bool {
 	}
 	a.repairs++
 	chip := a.tpm.chip
+	if errors.Is(err, ErrWrongKeySecret) {
+		return a.doubtful()
+	}
 	switch chip.condition(err) {
 	case keyGone:
+		if !a.slot.worked { // then the handle may have been garbled
+			chip.misplaced(a.file)
+		}
 		a.tpm.slots.lost(a.held)
-		chip.misplaced(a.file)
 		return true
 	case sessionGone:
 		return true
-	case sessionStale:
-		// The nonces may be out of step; a secret that was right before is worth
-		// one more try, but not while the TPM is counting to its last.
+	case sessionStale: // while loading, by the SRK's secret
 		a.fresh++
-		return a.fresh == 1 && a.isProved() && chip.checkTry() == nil
+		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.with.srk) && chip.checkTry() == nil
+	case noRoomForSession:
+		return a.tpm.slots.freeSession(a.held)
 	case notStarted:
 		return a.tpm.startUp() == nil
 	case notSent:
@@ -159,6 +173,21 @@ func (a *attempt) repair(err error) bool {
 		return a.repeats <= maxRepeats && (chip.condition(err) == noReply || a.safe())
 	}
 	return false
+}
+
+// doubtful is the repair where the TPM refuses a secret that was right before: the
+// nonces may be out of step, or what has the key's handle is another key. That is
+// worth one more try with both anew, but not while the TPM counts to its last.
+func (a *attempt) doubtful() bool {
+	a.fresh++
+	if a.fresh > 1 || !a.keyTried || !a.isProved() || a.tpm.chip.checkTry() != nil {
+		return false
+	}
+	if !a.tpm.others(a.slot.in) {
+		a.tpm.chip.misplaced(a.file)
+	}
+	a.tpm.slots.lost(a.held)
+	return true
 }
 
 // safe reports whether a command may be repeated that the TPM may have carried
@@ -172,7 +201,14 @@ func (a *attempt) safe() bool {
 
 // hasProved reports whether the TPM has accepted this secret of the SRK before.
 func (t *TPM) hasProved(srk authData) bool {
-	return srk == nil || t.proved != nil && SHA1Secret(*t.proved()).Equal(SHA1Secret(*srk))
+	return srk == nil || hmac.Equal(t.proved, t.mark(srk))
+}
+
+// mark stands for a secret that is not to be kept.
+func (t *TPM) mark(secret authData) []byte {
+	h := hmac.New(sha256.New, t.salt[:])
+	h.Write(secret[:])
+	return h.Sum(nil)
 }
 
 // distrust has a key loaded anew: what has its handle gave a wrong signature. It may

@@ -143,7 +143,13 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 		}
 	}
 	ciphertext = k.own(ciphertext)
-	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.decrypt(ciphertext, auth) })
+	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
+		plain, err := in.decrypt(ciphertext, auth)
+		if sessionKey != nil { // a bad ciphertext ends the session; the next operation must not tell
+			k.tpm.chip.endSessions()
+		}
+		return plain, err
+	})
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil
 	}

@@ -89,6 +89,7 @@ func (k *Key) fill(with *secrets, lacks *needed) error {
 		with.srk = auth
 	} else {
 		with.key = auth
+		k.doubt()
 	}
 	return nil
 }
@@ -116,6 +117,14 @@ func (h *held) isProved() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.proved
+}
+
+// doubt takes note that the secret was asked for anew: it may be another one than
+// the TPM has accepted.
+func (h *held) doubt() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proved = false
 }
 
 // settle remembers what an operation showed of the secrets, so that a wrong one

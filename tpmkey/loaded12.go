@@ -44,9 +44,6 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 // notes what is loaded before it, so that a key can be found whose handle was lost.
 func (c *chip12) prepareSecrets() error {
 	c.conn.Keep(true)
-	if c.before != nil {
-		return nil
-	}
 	keys, err := c.conn.LoadedKeys()
 	if err != nil {
 		return c.explain(err, nil)
@@ -109,7 +106,7 @@ func (c *chip12) reclaim(claimed func(kind byte, handle uint32) bool) error {
 func (c *chip12) isLost(key tpm12.Handle) bool {
 	raw, err := c.conn.GetPubKey(key, nil)
 	if err != nil {
-		return c.before != nil && !c.before[key]
+		return c.condition(err) == refused && c.before != nil && !c.before[key]
 	}
 	public, err := blob.ParsePubKey(raw)
 	return err == nil && public.Equal(c.lost.PublicKey())

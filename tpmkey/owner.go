@@ -44,7 +44,10 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 		return err
 	}
 	defer clear(srkAuth[:])
-	return t.turn(func() error { return t.chip.takeOwnership(&ownerAuth, &srkAuth) })
+	return t.turn(func() error {
+		t.proved, t.refused = nil, nil // they are of an SRK that is gone
+		return t.chip.takeOwnership(&ownerAuth, &srkAuth)
+	})
 }
 
 // canTakeOwnership says why a TPM cannot get an owner in its state.

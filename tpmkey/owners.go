@@ -48,6 +48,9 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 				o.PID, o.Program = c.PID, c.Program
 			}
 		}
+		if o.PID == 0 && t.chip.owns(kind, handle) { // a claim that could not be made
+			o.PID = os.Getpid()
+		}
 		all = append(all, o)
 	}
 	for _, h := range keys {
@@ -93,6 +96,9 @@ func (t *TPM) FlushLeftovers() (keys, sessions int, err error) {
 // claimed tells whether a living process has claimed a key or a session. Where that
 // cannot be known, everything is claimed.
 func (t *TPM) claimed(kind byte, handle uint32) bool {
+	if t.chip.owns(kind, handle) {
+		return true
+	}
 	claims, err := t.dev.Claims()
 	return err != nil || slices.ContainsFunc(claims, func(c transport.Claim) bool {
 		return c.Kind == kind && c.Handle == handle

@@ -133,12 +133,15 @@ func TestLostRefusal(t *testing.T) {
 // and none may stay.
 func TestSessionsDoNotLeak(t *testing.T) {
 	tpm := openTutorial(t)
-	for range 6 {
-		tpm.Load(parseFixture(t, "maclef"), nil)
+	wrong := func(i int) *tpmkey.LoadOptions { // the same one is not tried again
+		return &tpmkey.LoadOptions{SRK: tpmkey.Password([]byte{byte(i)})}
+	}
+	for i := range 6 {
+		tpm.Load(parseFixture(t, "maclef"), wrong(i))
 	}
 	locked := 0
-	for range 40 {
-		_, err := tpm.Load(parseFixture(t, "maclef"), nil)
+	for i := range 40 {
+		_, err := tpm.Load(parseFixture(t, "maclef"), wrong(i))
 		if errors.Is(err, tpmkey.ErrLockedOut) {
 			locked++
 		} else if !errors.Is(err, tpmkey.ErrWrongSRKSecret) {

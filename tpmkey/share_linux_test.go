@@ -246,6 +246,25 @@ func TestMoreAskedKeysThanSessions(t *testing.T) {
 	}
 }
 
+// Who makes room for others does not give away what somebody would be asked for again.
+func TestMakingRoomAsksNobody(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	tpm := openName(t, sw.Socket)
+	first, a := askedKey(t, tpm)
+	second, b := askedKey(t, tpm)
+	for range 8 {
+		mustSign(t, loadFixture(t, tpm, "wrapped"))
+	}
+	other := startUsers(t, 1, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/wrapped-auth"), 15)[0]
+	other.ask("sign 30")
+	mustSign(t, first)
+	mustSign(t, second)
+	if n, m := a.n.Load(), b.n.Load(); n != 1 || m != 1 {
+		t.Errorf("asked %d and %d times", n, m)
+	}
+	other.ask("close")
+}
+
 // What a killed process had loaded is found, and freed; what living ones have stays.
 func TestKilledProcessLeavesLeftovers(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)

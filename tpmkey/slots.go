@@ -25,6 +25,7 @@ const limitBelief = 30 * time.Second
 type slot struct {
 	in      loadedKey // nil for a key that is outside
 	context []byte    // to restore it from, once it was saved
+	worked  bool      // it has done something since it was loaded
 }
 
 // bring sees that a key is loaded.
@@ -44,7 +45,7 @@ func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
 	for {
 		in, err := s.fetch(h, with)
 		if err == nil {
-			h.slot.in = in
+			h.slot.in, h.slot.worked = in, false
 			s.loaded = append(s.loaded, h)
 			return in, nil
 		}
@@ -119,6 +120,13 @@ func (s *slots) evict(h *held) error {
 	return nil
 }
 
+// freeSession takes out the least recently used other key that has a session of its
+// own.
+func (s *slots) freeSession(but *held) bool {
+	i := slices.IndexFunc(s.loaded, func(h *held) bool { return h != but && h.slot.in.authorized() })
+	return i >= 0 && s.evict(s.loaded[i]) == nil
+}
+
 // free frees a key's place for good. Where the answer is lost it asks again.
 func (s *slots) free(h *held) error {
 	if h.slot.in == nil {
@@ -154,11 +162,18 @@ func (s *slots) forget() {
 }
 
 // makeRoom takes out what this process does not need at the moment, because
-// another process asked for that.
+// another process asked for that: half of the keys that come back without a question,
+// and the session that serves all of them.
 func (t *TPM) makeRoom() {
 	t.turn(func() error { // an error: whoever asked asks again
 		var errs []error
-		for range (len(t.slots.loaded) + 1) / 2 {
+		spare := 0
+		for _, h := range t.slots.loaded {
+			if !h.slot.in.authorized() {
+				spare++
+			}
+		}
+		for range (spare + 1) / 2 {
 			errs = append(errs, t.slots.evictOldest())
 		}
 		t.chip.endSessions()

@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +28,11 @@ type TPM struct {
 	epoch uint64
 	keys  map[*held]struct{} // those not closed yet
 	slots slots
-	// proved is an SRK secret that the TPM has accepted; nil if none.
-	proved hidden
-	closed bool
+	// proved marks an SRK secret that the TPM has accepted, refused one that it has
+	// refused; nil if none.
+	proved, refused []byte
+	salt            [32]byte // of marks
+	closed          bool
 }
 
 // OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
@@ -87,6 +90,7 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 func open(ctx context.Context, dev *transport.Device, wait time.Duration) (*TPM, error) {
 	t := &TPM{dev: dev, wait: wait, keys: make(map[*held]struct{})}
 	t.slots.tpm = t
+	rand.Read(t.salt[:])
 	err := t.find(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dev.Name(), err), dev.Close())

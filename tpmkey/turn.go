@@ -120,10 +120,13 @@ func (t *TPM) acquired(ctx context.Context, f func() error) error {
 	if err := t.sync(); err != nil {
 		return err
 	}
-	if err = f(); t.chip.condition(err) == notStarted {
+	switch err = f(); t.chip.condition(err) {
+	case notStarted:
 		if err = t.startUp(); err == nil {
 			err = f()
 		}
+	case sessionGone: // somebody flushed it; the next one is new
+		err = f()
 	}
 	return err
 }

@@ -58,19 +58,21 @@ func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
+		var sig os.Signal
 		select {
+		case sig = <-incoming:
 		case <-stopped:
-			signal.Stop(incoming)
+			signal.Stop(incoming) // what came before is in the channel then
 			select {
-			case sig := <-incoming: // at the same moment: it shall not get lost
-				raise(sig)
+			case sig = <-incoming: // it shall not get lost; another cleanup may let it end the process
+				NotifyEnd(incoming)
 			default:
+				return
 			}
-		case sig := <-incoming:
-			act(incoming)
-			signal.Stop(incoming)
-			raise(sig)
 		}
+		act(incoming)
+		signal.Stop(incoming)
+		raise(sig)
 	}()
 	var once sync.Once
 	return func() {

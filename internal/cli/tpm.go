@@ -83,6 +83,7 @@ func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 func (e *Env) WithTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	return e.WithGuardedTPM(flag, func(tpm *tpmkey.TPM) error {
 		defer OnSignal(func() { tpm.Close() })()
+		defer tpm.Close() // while a signal waits for it
 		return use(tpm)
 	})
 }

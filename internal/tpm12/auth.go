@@ -55,7 +55,7 @@ func (k *KeySession) Alive() bool { return k != nil && k.s.alive }
 // EndSessions, frees this one in the TPM.
 func (k *KeySession) Close() {
 	if k.Alive() {
-		k.conn.ended(k.s, false)
+		k.conn.ended(k.s, disused)
 	}
 }
 

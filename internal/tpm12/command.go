@@ -56,6 +56,10 @@ func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code)
 // Opens reports whether the command was to open a session, and nothing else.
 func (e *Error) Opens() bool { return e.Ordinal == ordOIAP || e.Ordinal == ordOSAP }
 
+// Saves reports whether the command was to save a key, for which a TPM says in words
+// of its own that it does not have it.
+func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
+
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 

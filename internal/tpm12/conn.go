@@ -29,7 +29,7 @@ type Conn struct {
 	keep    bool
 	rolling *session // authorizes by any secret; nil: none
 	open    map[*session]struct{}
-	stale   []uint32 // sessions that are not used any more, but may be open
+	stale   []staleSession
 	keys    map[Handle]struct{}
 
 	params []byte // of the command under way
@@ -70,10 +70,10 @@ func New(tpm transport.TPM) *Conn {
 // may by then be somebody else's.
 func (c *Conn) Forget() {
 	for s := range c.open {
-		c.ended(s, true)
+		c.ended(s, gone)
 	}
-	for _, handle := range c.stale {
-		c.release(claimSession, handle)
+	for _, s := range c.stale {
+		c.release(claimSession, s.handle)
 	}
 	c.stale = nil
 	for key := range c.keys {
@@ -87,6 +87,21 @@ func (c *Conn) Lost(key Handle) { c.lost(key) }
 // Holds reports whether this Conn has, or may have, sessions open in the TPM.
 func (c *Conn) Holds() bool { return len(c.open) > 0 || len(c.stale) > 0 }
 
+// Owns reports whether a key or a session is this Conn's, as far as it knows; kind is
+// that of Claims.
+func (c *Conn) Owns(kind byte, handle uint32) bool {
+	if kind == claimKey {
+		_, ok := c.keys[Handle(handle)]
+		return ok
+	}
+	for s := range c.open {
+		if s.handle == handle {
+			return true
+		}
+	}
+	return false
+}
+
 // gained notes a key that was loaded.
 func (c *Conn) gained(key Handle) {
 	c.keys[key] = struct{}{}
@@ -97,7 +112,7 @@ func (c *Conn) gained(key Handle) {
 func (c *Conn) lost(key Handle) {
 	for s := range c.open {
 		if s.key == key {
-			c.ended(s, true)
+			c.ended(s, gone)
 		}
 	}
 	if _, ok := c.keys[key]; ok {

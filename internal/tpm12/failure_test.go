@@ -96,7 +96,7 @@ var failures = []failure{
 	{name: "reply cut", left: 1, cause: func(f *fixture) {
 		f.onSign(nil, func(rsp []byte) ([]byte, error) { return rsp[:40], nil })
 	}},
-	{name: "no TPM 1.2's reply", left: 1, cause: func(f *fixture) {
+	{name: "refused as if by a TPM 2.0", code: tpm12.BadTag, left: 1, cause: func(f *fixture) {
 		f.onSign(nil, func([]byte) ([]byte, error) { return refusal(tpm12.BadTag), nil })
 	}},
 }

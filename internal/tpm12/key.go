@@ -116,7 +116,7 @@ func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byt
 	}
 	auth, err := newAuthorization(s, &s.shared, false)
 	if err != nil {
-		c.ended(s, false)
+		c.ended(s, unsure)
 		return nil, err
 	}
 	params := adip(usage, &s.shared, &s.nonceEven)

@@ -32,11 +32,17 @@ func (c *Conn) exchange(cmd *command) ([]byte, error) {
 	msg := c.marshal(cmd)
 	body, err := c.sendOnce(cmd, msg)
 	var deadline time.Time
+	resent := false
 	for pause, tested := firstPause, false; ; pause = min(2*pause, longestPause) {
 		var refused *Error
+		if resent && cmd.auth != nil && errors.Is(err, InvalidAuthHandle) {
+			// Then the first answer was no such refusal, but was changed on its way.
+			return nil, fmt.Errorf("%v: its session has ended with a command that the TPM was said not to have executed", cmd.ordinal)
+		}
 		if !errors.As(err, &refused) || !busy(refused.Code) {
 			return body, err
 		}
+		resent = true
 		if deadline.IsZero() {
 			deadline = time.Now().Add(c.Patience)
 		}

@@ -25,7 +25,15 @@ func (c *Conn) Keep(on bool) { c.keep = on }
 // cannot be freed for want of a connection is tried again next time.
 func (c *Conn) EndSessions() {
 	for s := range c.open {
-		c.ended(s, false)
+		c.ended(s, disused)
+	}
+	c.flushStale()
+}
+
+// EndRolling is EndSessions for all but those of keys.
+func (c *Conn) EndRolling() {
+	if c.rolling != nil {
+		c.ended(c.rolling, disused)
 	}
 	c.flushStale()
 }
@@ -53,7 +61,7 @@ func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, er
 		return nil, nil, err
 	}
 	if cmd.auth, err = newAuthorization(s, owner, false); err != nil {
-		c.ended(s, false)
+		c.ended(s, unsure)
 		return nil, nil, err
 	}
 	return c.runOnce(cmd)
@@ -78,16 +86,16 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 	var refused *Error
 	switch isRefusal := errors.As(err, &refused); {
 	case err == nil && cmd.auth.goOn == 0:
-		c.ended(s, true)
+		c.ended(s, gone)
 	case err == nil && asked != 0:
 		s.rolled = true
 	case isRefusal && refused.Code&nonFatal != 0 && asked != 0:
 		refused.Rolled = s.rolled // and the session is as it was
 	case isRefusal:
 		refused.Rolled = s.rolled
-		c.ended(s, refused.Code == AuthFail || refused.Code == InvalidAuthHandle)
+		c.ended(s, endedBy(refused.Code))
 	default: // nobody knows
-		c.ended(s, false)
+		c.ended(s, unsure)
 	}
 	return handles, params, err
 }
@@ -100,39 +108,60 @@ func (c *Conn) opened(s *session) *session {
 	return s
 }
 
+// What became of a session that is not used any more.
+type ending int
+
+const (
+	gone    ending = iota // the TPM has ended it
+	disused               // it is open
+	unsure                // nobody knows
+)
+
+// endedBy is what a refusal does to the session of the command.
+func endedBy(code ResultCode) ending {
+	if code == AuthFail || code == InvalidAuthHandle {
+		return gone
+	}
+	return unsure
+}
+
+// A staleSession is not used any more, and to be freed.
+type staleSession struct {
+	handle uint32
+	how    ending
+}
+
 // ended notes that a session is not used any more. Where it is not known to be
 // gone, it is freed later: no command may take longer because it failed, lest
 // somebody learn from the time what was wrong with a ciphertext.
-func (c *Conn) ended(s *session, gone bool) {
+func (c *Conn) ended(s *session, how ending) {
 	delete(c.open, s)
 	s.alive = false
 	clear(s.shared[:])
 	if c.rolling == s {
 		c.rolling = nil
 	}
-	if gone {
+	if how == gone {
 		c.release(claimSession, s.handle)
 	} else {
-		c.stale = append(c.stale, s.handle)
+		c.stale = append(c.stale, staleSession{s.handle, how})
 	}
 }
 
 // flushStale frees the sessions that may be open still. A refusal says that they
-// are not. A handle that another process has claimed meanwhile is its session's.
+// are not. Where nobody knows whether one has ended, a handle that somebody else
+// has claimed meanwhile is the other's session.
 func (c *Conn) flushStale() {
 	for len(c.stale) > 0 {
-		last := len(c.stale) - 1
-		if c.Claims != nil && c.Claims.Foreign(claimSession, c.stale[last]) {
-			c.release(claimSession, c.stale[last])
-			c.stale = c.stale[:last]
-			continue
+		last := c.stale[len(c.stale)-1]
+		if last.how == disused || c.Claims == nil || !c.Claims.Foreign(claimSession, last.handle) {
+			err := c.flush(last.handle, resourceAuth)
+			var refused *Error
+			if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
+				return
+			}
 		}
-		err := c.flush(c.stale[last], resourceAuth)
-		var refused *Error
-		if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
-			return
-		}
-		c.release(claimSession, c.stale[last])
-		c.stale = c.stale[:last]
+		c.release(claimSession, last.handle)
+		c.stale = c.stale[:len(c.stale)-1]
 	}
 }

@@ -15,6 +15,7 @@ const EnvName = "TPMKEY_TPM"
 type waits struct {
 	probe   time.Duration // a living TPM answers a trifle within this
 	command time.Duration // the slowest command: key generation on a chip
+	quick   time.Duration // commands that no chip thinks about for long
 	turn    time.Duration // other programs that use the TPM
 	start   time.Duration // swtpm to start, or an old one to end
 	grace   time.Duration // a TPM that was there to come back
@@ -24,6 +25,7 @@ func defaultWaits() waits {
 	return waits{
 		probe:   8 * time.Second,
 		command: 5 * time.Minute,
+		quick:   30 * time.Second,
 		turn:    time.Minute,
 		start:   20 * time.Second,
 		grace:   10 * time.Second,

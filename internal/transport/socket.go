@@ -79,7 +79,7 @@ func (s *socketLink) begin(ctx context.Context) (restarted bool, err error) {
 		return false, s.connectError(err)
 	}
 	if s.conn.unread() < 0 {
-		err = s.probe()
+		err = s.probe(ctx)
 	}
 	if err != nil {
 		s.end()
@@ -168,7 +168,7 @@ func (s *socketLink) exchange(cmd []byte) ([]byte, error) {
 	if s.conn == nil {
 		return nil, os.ErrClosed
 	}
-	limit := s.waits.command
+	limit := s.waits.limitOf(cmd)
 	if !s.proved {
 		limit = s.waits.probe
 	}
@@ -218,12 +218,13 @@ var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
 // probe sends a trifle to see whether this connection is served, where nothing
 // else tells. A command that others' commands keep waiting would be carried out
 // even after it was given up.
-func (s *socketLink) probe() error {
-	limit := s.waits.probe
-	if s.proved {
-		limit = s.waits.turn
+func (s *socketLink) probe(ctx context.Context) error {
+	conn := s.conn
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	rsp, err := exchange(conn, probeCommand[:], s.waits.turn)
+	if err != nil && len(rsp) == 0 && ctx.Err() != nil {
+		return s.connectError(ended(ctx))
 	}
-	rsp, err := exchange(s.conn, probeCommand[:], limit)
 	if err != nil {
 		return s.probeError(rsp, err)
 	}

@@ -58,7 +58,7 @@ func (s *socketLink) probeError(rsp []byte, err error) error {
 	case isControlAnswer(rsp):
 		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
 	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
-		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", s.waits.probe, s.whoServed())
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), s.whoServed())
 	}
 	if s.proved {
 		return failure(s.doing, s.label, ErrGone, "%w", err)

@@ -32,15 +32,15 @@ signer() {
 		tpmctl sign -key maclef -in lettre.$1 -out $1.$i.sig || return
 		openssl dgst -sha256 -verify maclef.pub -signature $1.$i.sig lettre.$1 || return
 	done
-	echo $1 >>signers
 }
 four() {
-	for p in a b c d; do signer $p & done >signed
+	signers=
+	for p in a b c d; do
+		signer $p &
+		signers="$signers $!"
+	done >signed
 	for i in 1 2 3 4 5 6 7 8; do page 4433 moncert || return; done
-	until [ $(wc -l <signers) = 4 ]; do
-		sleep 1
-		pidof tpmctl >/dev/null || sleep 2
-	done
+	wait $signers
 	grep -c 'Verified OK' signed
 }
 four

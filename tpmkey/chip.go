@@ -45,6 +45,7 @@ type chip interface {
 	// was lost, or, for a key that is misplaced, garbled.
 	reclaim(claimed func(kind byte, handle uint32) bool) error
 	misplaced(k *blob.Key)
+	misplacedSession()
 	// create makes a key under the SRK; key is nil for one without a secret.
 	create(t *blob.Key, srk, key authData) (*blob.Key, error)
 	// parent returns the SRK's public key, for the owner's secret where owner
@@ -135,6 +136,9 @@ type loadedKey interface {
 	// it is lost.
 	flush() error
 	abandon()
+	// isStill reports whether what has the key's handle is the key, where that can be
+	// found out without a secret; else it is believed.
+	isStill(public *rsa.PublicKey) bool
 	// number is the key's handle.
 	number() uint32
 }

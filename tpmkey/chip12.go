@@ -27,9 +27,10 @@ type chip12 struct {
 
 	// before are the keys that were in the TPM when the first one with a secret was
 	// loaded; nil if none was. lost is one that may be in the TPM without anybody
-	// knowing its handle, with or without a session.
-	before map[tpm12.Handle]bool
-	lost   *blob.Key
+	// knowing its handle; lostSession says that a session may be.
+	before      map[tpm12.Handle]bool
+	lost        *blob.Key
+	lostSession bool
 }
 
 func newChip12(dev *transport.Device) *chip12 {

@@ -36,6 +36,7 @@ func (chip20) endSessions()                                            {}
 func (chip20) forget()                                                 {}
 func (chip20) reclaim(func(byte, uint32) bool) error                   { return nil }
 func (chip20) misplaced(*blob.Key)                                     {}
+func (chip20) misplacedSession()                                       {}
 func (chip20) flushKey(uint32) error                                   { return errTPM20 }
 func (chip20) flushSession(uint32) error                               { return errTPM20 }
 func (chip20) occupants() (keys, sessions []uint32, err error)         { return nil, nil, errTPM20 }

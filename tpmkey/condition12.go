@@ -108,12 +108,12 @@ func (c *chip12) counted() verdict {
 }
 
 func (c *chip12) startUp() error                     { return c.explain(c.conn.Startup(), nil) }
-func (c *chip12) holds() bool                        { return c.conn.Holds() || c.lost != nil }
+func (c *chip12) holds() bool                        { return c.conn.Holds() || c.lostSession }
 func (c *chip12) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, handle) }
 func (c *chip12) endSessions()                       { c.conn.EndRolling() }
 
 func (c *chip12) forget() {
 	c.conn.Forget()
-	c.before, c.lost = nil, nil
+	c.before, c.lost, c.lostSession = nil, nil, false
 	c.lockoutRead = time.Time{}
 }

@@ -14,6 +14,9 @@ const (
 	maxRepeats = 1
 )
 
+// errTaken is a handle that is another key's by now.
+var errTaken = fmt.Errorf("%w: what has its handle is another key", ErrUnloaded)
+
 // An attempt is one operation with what it may need, and what was tried of it.
 type attempt struct {
 	*held
@@ -149,6 +152,10 @@ func (a *attempt) repair(err error) bool {
 	if errors.Is(err, ErrWrongKeySecret) {
 		return a.doubtful()
 	}
+	if errors.Is(err, errTaken) {
+		a.tpm.slots.lost(a.held)
+		return true
+	}
 	switch chip.condition(err) {
 	case keyGone:
 		if !a.slot.worked { // then the handle may have been garbled
@@ -168,7 +175,7 @@ func (a *attempt) repair(err error) bool {
 	case notSent:
 		return true
 	case noReply, noReplyToSecret:
-		chip.misplaced(a.file) // or a session may be open of which nobody knows
+		chip.misplacedSession() // one may be open of which nobody knows
 		a.repeats++
 		return a.repeats <= maxRepeats && (chip.condition(err) == noReply || a.safe())
 	}

@@ -145,8 +145,11 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	ciphertext = k.own(ciphertext)
 	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
 		plain, err := in.decrypt(ciphertext, auth)
-		if sessionKey != nil { // a bad ciphertext ends the session; the next operation must not tell
+		switch {
+		case sessionKey != nil: // a bad ciphertext ends the session; the next operation must not tell
 			k.tpm.chip.endSessions()
+		case errors.Is(err, errDecryption) && !k.file.NeedsSecret() && !in.isStill(k.public):
+			return nil, errTaken
 		}
 		return plain, err
 	})

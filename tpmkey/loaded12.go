@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"crypto/rsa"
 	"errors"
 	"time"
 
@@ -72,14 +73,15 @@ func (c *chip12) missed(k *blob.Key, err error) {
 	}
 }
 
-func (c *chip12) misplaced(k *blob.Key) { c.lost = k }
+func (c *chip12) misplaced(k *blob.Key) { c.lost, c.lostSession = k, true }
+func (c *chip12) misplacedSession()     { c.lostSession = true }
 
 // reclaim frees a key that was loaded, but whose handle was lost with the reply.
 // It is one that nobody claims, and has the key's modulus; where the TPM does not
 // tell that without a secret, it was not there before. Sessions that nobody claims
 // are freed, too: nothing tells whose they are.
 func (c *chip12) reclaim(claimed func(kind byte, handle uint32) bool) error {
-	if c.lost == nil {
+	if !c.lostSession {
 		return nil
 	}
 	keys, sessions, err := c.occupants()
@@ -87,7 +89,7 @@ func (c *chip12) reclaim(claimed func(kind byte, handle uint32) bool) error {
 		return err
 	}
 	for _, key := range keys {
-		if !claimed(transport.ClaimKey, key) && c.isLost(tpm12.Handle(key)) {
+		if c.lost != nil && !claimed(transport.ClaimKey, key) && c.isLost(tpm12.Handle(key)) {
 			err = errors.Join(err, c.flushKey(key))
 		}
 	}
@@ -97,7 +99,7 @@ func (c *chip12) reclaim(claimed func(kind byte, handle uint32) bool) error {
 		}
 	}
 	if err == nil || c.condition(err) == refused {
-		c.lost = nil
+		c.lost, c.lostSession = nil, false
 		return nil
 	}
 	return err
@@ -110,6 +112,15 @@ func (c *chip12) isLost(key tpm12.Handle) bool {
 	}
 	public, err := blob.ParsePubKey(raw)
 	return err == nil && public.Equal(c.lost.PublicKey())
+}
+
+func (k *loadedKey12) isStill(public *rsa.PublicKey) bool {
+	raw, err := k.chip.conn.GetPubKey(k.handle, nil)
+	if err != nil {
+		return k.chip.condition(err) != keyGone
+	}
+	now, err := blob.ParsePubKey(raw)
+	return err != nil || now.Equal(public)
 }
 
 func (k *loadedKey12) number() uint32 { return uint32(k.handle) }

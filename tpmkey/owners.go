@@ -126,8 +126,7 @@ func (t *TPM) explainNoRoom(why error) error {
 		}
 	}
 	if left > 0 {
-		return fmt.Errorf("%d of the %d keys and sessions in the TPM belong to no living program that says so: "+
-			"free them with tpmctl flush: %w", left, len(all), why)
+		return fmt.Errorf("%d of the %d keys and sessions in the TPM belong to no living program that says so: %w", left, len(all), why)
 	}
 	if len(living) > 0 {
 		return fmt.Errorf("the TPM is full of what belongs to %s: %w", strings.Join(living, ", "), why)

@@ -93,6 +93,16 @@ func (o opener) find(name string) (*Device, error) {
 // openNamed tells the forms of a name apart; doing is the beginning of errors.
 func (o opener) openNamed(name, doing string) (*Device, error) {
 	form, rest, colon := strings.Cut(name, ":")
+	switch { // paths are used again and again, from whatever working directory
+	case form == "unix" && colon && rest != "":
+		if path, err := filepath.Abs(rest); err == nil {
+			rest = path
+		}
+	case !colon && strings.ContainsAny(name, `/\`):
+		if path, err := filepath.Abs(name); err == nil {
+			name = path
+		}
+	}
 	switch {
 	case colon && (form == "unix" || form == "tcp"):
 		return o.openSocket(doing, form, rest)

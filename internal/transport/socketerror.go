@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,8 @@ func (s *socketLink) connectError(err error) error {
 	var noHost *net.DNSError
 	var badAddress *net.AddrError
 	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return failure(s.doing, s.label, ErrBusy, "no descriptor is left for the connection: close files, or raise the limit (ulimit -n): %w", err)
 	case errors.Is(err, os.ErrPermission):
 		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
 	case errors.As(err, &noHost), errors.As(err, &badAddress):
@@ -34,7 +37,7 @@ func (s *socketLink) connectError(err error) error {
 // waited names the end of a wait: the TPM's own limit, or the caller's.
 func waited(err error, limit time.Duration) error {
 	if errors.Is(err, errWaited) {
-		return fmt.Errorf("waited %v (-wait)", limit)
+		return fmt.Errorf("waited %v, the most that was allowed (-wait)", limit)
 	}
 	return err
 }

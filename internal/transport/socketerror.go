@@ -37,7 +37,7 @@ func (s *socketLink) connectError(err error) error {
 // waited names the end of a wait: the TPM's own limit, or the caller's.
 func waited(err error, limit time.Duration) error {
 	if errors.Is(err, errWaited) {
-		return fmt.Errorf("waited %v, the most that was allowed (-wait)", limit)
+		return fmt.Errorf("waited %v (-wait)", limit)
 	}
 	return err
 }
@@ -52,7 +52,7 @@ func (s *socketLink) whoServed() string {
 	if len(names) == 0 {
 		return "another program is using it, and swtpm serves one at a time" + advice
 	}
-	return strings.Join(names, " and ") + " uses it or waits for it, and swtpm serves one at a time" + advice
+	return strings.Join(names, " and ") + " uses it, and swtpm serves one at a time" + advice
 }
 
 // probeError says what a first command met instead of a TPM.

@@ -171,7 +171,7 @@ func (c *chip) freeLeftovers() error {
 	return c.env.WithTPM(c.o.tpm, func(tpm *tpmkey.TPM) error {
 		n, _, err := tpm.FlushLeftovers()
 		if n > 0 {
-			c.env.Notef("freed %s that it had left loaded in the TPM", cli.Counted(n, "key"))
+			c.env.Notef("freed %s in the TPM that no running program says is its own", cli.Counted(n, "key"))
 		}
 		if err != nil { // not worth leaving a directory unmounted for
 			c.env.Notef("it may have left keys loaded in the TPM: %v", err)

@@ -73,8 +73,6 @@ func (w onslaught) endure(t *testing.T, blind bool) *outcome {
 	r := newRig(t, "maclef", nil)
 	slow := newSlowTPM(t, r.swtpm)
 	r.swtpm.Socket = slow.name
-	if !blind {
-	}
 	if blind {
 		cert := r.blindCertificate()
 		r.adjust = func(id *identity) {

@@ -22,8 +22,7 @@ type chip interface {
 	// checkUsable refuses a key that this chip has no use for. It runs outside a
 	// turn and sends nothing.
 	checkUsable(k *blob.Key) error
-	// load loads a key under the SRK, restore from what loadedKey.save gave. A key
-	// that secret is true for may need a session of its own.
+	// load loads a key under the SRK, restore from what loadedKey.save gave.
 	load(k *blob.Key, srk authData) (loadedKey, error)
 	restore(k *blob.Key, context []byte) (loadedKey, error)
 	// condition says what an error means for what is loaded.

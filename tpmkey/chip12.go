@@ -25,7 +25,7 @@ type chip12 struct {
 	beforeTry *tpm12.DAInfo
 	epoch     uint64
 
-	// before are the keys that were in the TPM when the first one with a secret was
+	// before are the keys that were in the TPM when the last one with a secret was
 	// loaded; nil if none was. lost is one that may be in the TPM without anybody
 	// knowing its handle; lostSession says that a session may be.
 	before      map[tpm12.Handle]bool

@@ -37,15 +37,16 @@
 //
 // A Key is loaded again where the TPM has lost it: it was restarted, suspended, or
 // somebody flushed the key. A command whose answer was lost is repeated once if that
-// costs no try of a secret: signing twice does no harm. For loading again the SRK's
+// costs no try of a secret: signing twice does no harm. After a lost answer, sessions
+// that nobody claims are freed; over OpenTransport that is everybody's. For loading again the SRK's
 // secret is needed again, and the key's.
 //
 // # Secrets
 //
 // A Secret names its encoding, because the TPM counts wrong ones: after a few it
 // locks everybody out for a while. A wrong key secret costs one try, and is not
-// tried again by the same Key; a TPM that is locked out already is asked for that
-// before, and not tried. Secrets that are given as bytes stay in memory until the Key
+// tried again by the same Key; the lockout is read first, and where the TPM is locked
+// out no secret is tried. Secrets that are given as bytes stay in memory until the Key
 // is closed; answers of AskSecret do not, unless Secret.Keep says so.
 //
 // # Limitations
@@ -53,5 +54,7 @@
 // TPM 1.2 has no RSA-PSS, so no TLS 1.3: use TLSConfig, or limit both certificate
 // and version. It decrypts OAEP with SHA-1 and label "TCPA" only. Processes in
 // different network namespaces (containers) do not see each other's keys as used.
-// A program that is killed leaves its keys loaded.
+// A program that is killed leaves its keys loaded. Where another program's key has
+// taken the handle of one that was lost unnoticed, Sign and Decrypt notice, but
+// Decrypt with a SessionKeyLen does not: it must not show what is wrong.
 package tpmkey

@@ -44,7 +44,7 @@ func (c *chip12) explain(err, wrong error) error {
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
 	case tpm12.InvalidKeyHandle:
-		return &refusal{ErrUnloaded, "it was restarted, or the key flushed; load the key again", err}
+		return &refusal{ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err}
 	}
 	if advice := adviceFor(refused.Code); advice != "" {
 		return fmt.Errorf("%s: %w", advice, err)

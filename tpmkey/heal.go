@@ -61,12 +61,11 @@ func (a *attempt) once() ([]byte, error) {
 	if err := a.tpm.chip.reclaim(a.tpm.claimed); err != nil {
 		return nil, err
 	}
-	a.srkTried = a.slot.in == nil && a.slot.context == nil
 	in, err := a.tpm.slots.bring(a.held, a.with)
+	a.srkTried = err != nil && a.slot.in == nil && a.slot.context == nil
 	if err != nil || a.op == nil {
 		return nil, err
 	}
-	a.srkTried = false
 	key, err := a.authorization(in)
 	if err != nil {
 		return nil, err
@@ -85,6 +84,10 @@ func (a *attempt) once() ([]byte, error) {
 // TPM's count of wrong secrets tells.
 func (a *attempt) judge(err error) error {
 	if errors.Is(err, ErrWrongKeySecret) || errors.Is(err, errDecryption) {
+		return err
+	}
+	if cond := a.tpm.chip.condition(err); cond == notSent || cond == unavailable {
+		a.keyTried = false
 		return err
 	}
 	switch a.tpm.chip.counted() {

@@ -93,15 +93,15 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 // TPM that nobody noticed.
 func (k *Key) sign(s *signing) ([]byte, error) {
 	area := k.own(s.area)
-	make := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(area, auth) }
-	sig, err := k.operate(make)
+	once := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(area, auth) }
+	sig, err := k.operate(once)
 	if err != nil || s.verify(sig) == nil {
 		return sig, err
 	}
 	if err := k.distrust(); err != nil {
 		return nil, err
 	}
-	if sig, err = k.operate(make); err == nil {
+	if sig, err = k.operate(once); err == nil {
 		err = s.verify(sig)
 	}
 	return sig, err
@@ -121,7 +121,8 @@ func (k *Key) own(b []byte) []byte {
 //
 //   - *rsa.PKCS1v15DecryptOptions. With SessionKeyLen n, whatever is wrong with
 //     the plaintext gives n bytes of random and no error, as in crypto/rsa.
-//     A nil random stands for crypto/rand's.
+//     A nil random stands for crypto/rand's. For a key with a secret that takes two
+//     commands more: its session is a new one each time.
 //   - *rsa.OAEPOptions with Hash SHA-1 and Label "TCPA", which TPM 1.2 fixes.
 //     Encrypt makes such ciphertexts.
 //

@@ -29,10 +29,8 @@ func (n *needed) Unwrap() error { return n.why }
 // operate runs one operation of the chip with the key loaded and its secret at
 // hand; a nil one just loads the key.
 func (k *Key) operate(op operation) ([]byte, error) {
-	with := &secrets{srk: k.srk.known()}
-	if k.file.NeedsSecret() {
-		with.key = k.secret.known()
-	}
+	with := new(secrets)
+	with.refresh(k.held)
 	defer with.clear()
 	var asking *vault // where this operation is the one that asks
 	defer func() { asking.answered() }()
@@ -59,6 +57,7 @@ func (k *Key) operate(op operation) ([]byte, error) {
 				asking = nil
 				return nil, err
 			}
+			with.refresh(k.held)
 		default:
 			if err := k.fill(with, lacks); err != nil {
 				return nil, err
@@ -159,7 +158,8 @@ func (h *held) forget() {
 }
 
 // Close frees the key's place in the TPM and forgets its secret. Operations
-// under way finish first; later ones are ErrClosed.
+// under way finish first; later ones are ErrClosed. Where the TPM cannot be had the
+// key stays open: close it again, or the TPM.
 func (k *Key) Close() error {
 	err := k.tpm.turn(k.shut)
 	if errors.Is(err, ErrClosed) {
@@ -170,7 +170,7 @@ func (k *Key) Close() error {
 
 // shut is Close in a turn.
 func (h *held) shut() error {
-	if h.usable() != nil && h.isClosed() {
+	if h.isClosed() {
 		return nil
 	}
 	h.forget()

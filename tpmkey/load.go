@@ -66,7 +66,7 @@ func readKeyFile(path string) (*blob.Key, error) {
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrWrongTPM,
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
-// decrypt, ErrGone.
+// decrypt, ErrSecretNeeded, ErrBusy, ErrGone, ErrClosed.
 func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)

@@ -41,8 +41,8 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 	return &loadedKey12{chip: c, handle: handle, size: k.PublicKey().Size()}, nil
 }
 
-// prepareSecrets lets the session that loads a first key with a secret go on, and
-// notes what is loaded before it, so that a key can be found whose handle was lost.
+// prepareSecrets lets the session that loads a key with a secret go on, and notes
+// what is loaded before it, so that a key can be found whose handle was lost.
 func (c *chip12) prepareSecrets() error {
 	c.conn.Keep(true)
 	keys, err := c.conn.LoadedKeys()

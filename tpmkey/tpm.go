@@ -38,8 +38,9 @@ type TPM struct {
 // OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
 // Open uses.
 type OpenOptions struct {
-	// Wait is how long an operation waits for other programs that use the TPM;
-	// 0 stands for a minute.
+	// Wait is how long an operation waits for other programs that use the TPM, and
+	// at most 10 seconds of it for a TPM that restarts or tests itself; 0 stands
+	// for a minute.
 	Wait time.Duration
 }
 

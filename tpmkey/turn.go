@@ -120,6 +120,7 @@ func (t *TPM) acquired(ctx context.Context, f func() error) error {
 	if err := t.sync(); err != nil {
 		return err
 	}
+	// Operations of keys have repaired this already: it is for the others.
 	switch err = f(); t.chip.condition(err) {
 	case notStarted:
 		if err = t.startUp(); err == nil {

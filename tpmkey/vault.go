@@ -75,6 +75,16 @@ func (v *vault) ask() (authData, error) {
 	return &auth, nil
 }
 
+// refresh adds what is known by now.
+func (s *secrets) refresh(h *held) {
+	if s.srk == nil {
+		s.srk = h.srk.known()
+	}
+	if s.key == nil && h.file.NeedsSecret() {
+		s.key = h.secret.known()
+	}
+}
+
 // forget clears the secret.
 func (v *vault) forget() {
 	v.mu.Lock()

@@ -23,7 +23,7 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	f := &TPMFlag{Wait: defaultWait}
 	fs.Var((*stringValue)(&f.Name), "tpm",
 		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT or emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
-	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for not at all (default 30s)")
+	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for hardly at all (default 30s)")
 	return f
 }
 

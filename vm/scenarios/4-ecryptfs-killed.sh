@@ -25,7 +25,7 @@ expect 'Transport endpoint is not connected|Input/output error|Socket not connec
 # The next run finds the mount that nobody answers for.
 ecryptmount -key maclef -fork /secret
 expect 'was still mounted by an ecryptmount that was killed; it is unmounted now'
-expect 'freed 1 key that it had left loaded in the TPM'
+expect 'freed 1 key in the TPM that no running program says is its own'
 check() {
 	for i in $(cat /root/synced); do cmp /secret/$i /root/copy-$i || return 1; done
 	cat /secret/* > /dev/null

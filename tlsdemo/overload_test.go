@@ -167,7 +167,7 @@ func TestOverload(t *testing.T) {
 	t.Run("newest first", func(t *testing.T) {
 		o := w.endure(t, false)
 		t.Log(o)
-		if o.yield() < least || float64(o.signatures) < least*o.allowed() {
+		if o.yield() < least || float64(o.completed) < least*o.allowed() {
 			t.Errorf("less than %g", least)
 		}
 		if o.end.goroutines > 2*o.early.goroutines+20 || o.end.heap > 2*o.early.heap+4<<20 {

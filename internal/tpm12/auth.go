@@ -52,7 +52,7 @@ func (c *Conn) OpenKeySession(key Handle, secret *Secret) (*KeySession, error) {
 func (k *KeySession) Alive() bool { return k != nil && k.s.alive }
 
 // Close ends the session. It sends nothing: the next session that is opened, or
-// EndSessions, frees this one in the TPM.
+// EndSessions or EndRolling, frees this one in the TPM.
 func (k *KeySession) Close() {
 	if k.Alive() {
 		k.conn.ended(k.s, disused)

@@ -159,6 +159,7 @@ func (t *TPM) srkPublic(opts *WrapOptions) (public *rsa.PublicKey, err error) {
 		return nil, err
 	}
 	var srk, owner authData
+	defer func() { (&secrets{srk, owner}).clear() }()
 	if readable {
 		srk, err = t.srkSecret(opts.SRK)
 	} else {

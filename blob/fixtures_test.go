@@ -98,7 +98,7 @@ func TestFixtures(t *testing.T) {
 			if pcrs, err := k.PCRs(); len(pcrs) != 0 || err != nil {
 				t.Errorf("PCRs %v, %v", pcrs, err)
 			}
-			pub := k.PublicKey()
+			pub := k.RSAPublicKey()
 			if pub.E != 65537 || pub.N.BitLen() != f.bits {
 				t.Errorf("public key: e %d, %d bits", pub.E, pub.N.BitLen())
 			}

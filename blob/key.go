@@ -1,19 +1,23 @@
 package blob
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"math"
 	"math/big"
 	"math/bits"
 )
 
-// Key is a TPM 1.2 key: its public part, which anyone can read, and its private
-// part, which only the TPM it was made for can.
+// Key is a key of a TPM: its public part, which anyone can read, and its private
+// part, which only the TPM it was made for can. TSS2 has what is said of a key of a
+// TPM 2.0; all fields below it are those of a TPM 1.2 key.
 //
 // TPM Main Part 2, sections 10.2 (TPM_KEY) and 10.3 (TPM_KEY12)
 type Key struct {
 	Container Container // what Parse found around the structure
-	Key12     bool      // a TPM_KEY12, not a TPM_KEY
+	TSS2      *TSS2     // nil for a key of a TPM 1.2
+
+	Key12 bool // a TPM_KEY12, not a TPM_KEY
 
 	Usage         KeyUsage
 	Flags         KeyFlags
@@ -47,9 +51,25 @@ const minEncData = 256
 // TPM Main Part 2, section 10.1.1 (TPM_RSA_KEY_PARMS)
 const defaultExponent = 65537
 
-// PublicKey returns the key's public part, a new value each time. It is nil
-// for a template and for a Key whose modulus or exponent Parse would refuse.
-func (k *Key) PublicKey() *rsa.PublicKey {
+// PublicKey returns the key's public part, a new *rsa.PublicKey or
+// *ecdsa.PublicKey each time. It is nil for a template, for sealed data and for a
+// Key that Parse would refuse.
+func (k *Key) PublicKey() crypto.PublicKey {
+	if k.TSS2 != nil {
+		return k.TSS2.publicKey()
+	}
+	if public := k.RSAPublicKey(); public != nil {
+		return public
+	}
+	return nil
+}
+
+// RSAPublicKey is PublicKey for keys that are RSA, and nil for others.
+func (k *Key) RSAPublicKey() *rsa.PublicKey {
+	if k.TSS2 != nil {
+		public, _ := k.TSS2.publicKey().(*rsa.PublicKey)
+		return public
+	}
 	e, err := exponentInt(k.Exponent)
 	if err != nil || checkModulus(k.Modulus, k.KeyLength) != nil {
 		return nil
@@ -58,7 +78,12 @@ func (k *Key) PublicKey() *rsa.PublicKey {
 }
 
 // NeedsSecret reports whether signing and decrypting need the key's secret.
-func (k *Key) NeedsSecret() bool { return k.AuthDataUsage != AuthNever }
+func (k *Key) NeedsSecret() bool {
+	if k.TSS2 != nil {
+		return k.TSS2.needsSecret()
+	}
+	return k.AuthDataUsage != AuthNever
+}
 
 // Migratable reports whether the key may leave its TPM, as each wrapped
 // software key may.
@@ -70,6 +95,9 @@ func (k *Key) Migratable() bool { return k.Flags&Migratable != 0 }
 //
 // TPM Main Part 3, section 13.5 (TPM_Sign)
 func (k *Key) CanSign() bool {
+	if k.TSS2 != nil {
+		return k.TSS2.canSign()
+	}
 	usage := k.Usage == KeySigning || k.Usage == KeyLegacy
 	return usage && (k.SigScheme == SSRSASSAPKCS1v15SHA1 || k.SigScheme == SSRSASSAPKCS1v15DER)
 }
@@ -78,6 +106,9 @@ func (k *Key) CanSign() bool {
 //
 // TPM Main Part 3, section 10.3 (TPM_UnBind)
 func (k *Key) CanDecrypt() bool {
+	if k.TSS2 != nil {
+		return k.TSS2.canDecrypt()
+	}
 	usage := k.Usage == KeyBind || k.Usage == KeyLegacy
 	return usage && (k.EncScheme == ESRSAESPKCSv15 || k.EncScheme == ESRSAESOAEPSHA1MGF1)
 }

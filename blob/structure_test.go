@@ -103,12 +103,12 @@ func TestExponent(t *testing.T) {
 		k.Exponent = c.exponent
 		got, err := Parse(k.Bytes())
 		if c.want == 0 {
-			if err == nil || !strings.Contains(err.Error(), "public exponent") || k.PublicKey() != nil {
-				t.Errorf("exponent %x: error %v, public key %v", c.exponent, err, k.PublicKey() != nil)
+			if err == nil || !strings.Contains(err.Error(), "public exponent") || k.RSAPublicKey() != nil {
+				t.Errorf("exponent %x: error %v, public key %v", c.exponent, err, k.RSAPublicKey() != nil)
 			}
 			continue
 		}
-		if err != nil || got.PublicKey().E != c.want || !bytes.Equal(got.Bytes(), k.Bytes()) {
+		if err != nil || got.RSAPublicKey().E != c.want || !bytes.Equal(got.Bytes(), k.Bytes()) {
 			t.Errorf("exponent %x: error %v, or not %d, or written back differently", c.exponent, err, c.want)
 		}
 	}

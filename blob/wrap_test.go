@@ -88,7 +88,7 @@ func TestWrapPrivatePart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !k.PublicKey().Equal(&priv.PublicKey) || !bytes.Equal(k.Exponent, c.exponent) || !k.Migratable() || !k.NeedsSecret() {
+		if !k.RSAPublicKey().Equal(&priv.PublicKey) || !bytes.Equal(k.Exponent, c.exponent) || !k.Migratable() || !k.NeedsSecret() {
 			t.Errorf("%d bits, e %d: other public part", c.bits, c.e)
 		}
 		private, err := rsa.DecryptOAEP(sha1.New(), nil, parent, k.EncData, []byte("TCPA"))
@@ -175,7 +175,7 @@ func TestNewTemplate(t *testing.T) {
 		made := mustParse(t, filepath.Join(tutorial, c.name))
 		made.Modulus, made.EncData = nil, nil
 		k, err := NewTemplate(c.tmpl)
-		if err != nil || !bytes.Equal(k.Bytes(), made.Bytes()) || k.PublicKey() != nil {
+		if err != nil || !bytes.Equal(k.Bytes(), made.Bytes()) || k.RSAPublicKey() != nil {
 			t.Errorf("%s: error %v, or another template", c.name, err)
 		}
 	}
@@ -193,7 +193,7 @@ func TestParsePubKey(t *testing.T) {
 	parms := b[atAlgorithm : atPCRInfo+1] // up to the exponent, of one byte here
 	pub := append(bytes.Clone(parms), b[atModulus+1:]...)
 	got, err := ParsePubKey(pub)
-	if err != nil || !got.Equal(k.PublicKey()) || got.E != 17 {
+	if err != nil || !got.Equal(k.RSAPublicKey()) || got.E != 17 {
 		t.Fatalf("got %v, %v", got, err)
 	}
 	for n := range pub {

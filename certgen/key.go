@@ -25,7 +25,7 @@ func readKey(env *cli.Env, o *options) (*blob.Key, error) {
 
 // checkKey says why a key cannot sign a digest of hash.
 func checkKey(file *blob.Key, hash crypto.Hash) error {
-	public := file.PublicKey()
+	public := file.RSAPublicKey()
 	if !file.CanSign() {
 		return cli.WithHint(
 			fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme),

@@ -86,10 +86,10 @@ func (s *session) prepare() (err error) {
 	if s.file, err = s.env.ReadKey(*s.o.key); err != nil {
 		return err
 	}
-	if s.token, err = ecryptfs.KeyToken(s.file.PublicKey()); err != nil {
+	if s.token, err = ecryptfs.KeyToken(s.file.RSAPublicKey()); err != nil {
 		return err
 	}
-	fingerprint, err := ecryptfs.Fingerprint(s.file.PublicKey())
+	fingerprint, err := ecryptfs.Fingerprint(s.file.RSAPublicKey())
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func TestPrepareRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := goodRecord()
-	if r.Key, err = ecryptfs.Fingerprint(file.PublicKey()); err != nil {
+	if r.Key, err = ecryptfs.Fingerprint(file.RSAPublicKey()); err != nil {
 		t.Fatal(err)
 	}
 	r.KeyBytes, r.Passthrough = 24, true

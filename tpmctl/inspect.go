@@ -30,7 +30,7 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 }
 
 func keyRows(k *blob.Key) ([]row, error) {
-	public := k.PublicKey()
+	public := k.RSAPublicKey()
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ const boundDataHeader = "\x01\x01\x00\x00\x02"
 // Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt,
 // or that Go refuses because it is too small.
 func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
-	if file == nil || file.PublicKey() == nil {
+	if file == nil || file.RSAPublicKey() == nil {
 		return nil, fmt.Errorf("encrypt: %w", errNoKey)
 	}
 	if room := MaxMessage(file); len(message) > room {
@@ -37,7 +37,7 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 		text := fmt.Sprintf("encrypt: %d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
 		return nil, &worded{text, rsa.ErrMessageTooLong}
 	}
-	public := file.PublicKey()
+	public := file.RSAPublicKey()
 	if err := checkGoAccepts(public); err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
@@ -62,12 +62,12 @@ func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 // cannot decrypt.
 func MaxMessage(file *blob.Key) int {
 	switch {
-	case file == nil || !file.CanDecrypt() || file.PublicKey() == nil:
+	case file == nil || !file.CanDecrypt() || file.RSAPublicKey() == nil:
 		return -1
 	case file.EncScheme == blob.ESRSAESOAEPSHA1MGF1:
-		return file.PublicKey().Size() - 2*sha1.Size - 2 - len(header(file))
+		return file.RSAPublicKey().Size() - 2*sha1.Size - 2 - len(header(file))
 	}
-	return file.PublicKey().Size() - 11 - len(header(file))
+	return file.RSAPublicKey().Size() - 11 - len(header(file))
 }
 
 // header is what TPM_UnBind wants in front of a message, and takes off: nothing

@@ -41,7 +41,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		k.plain = [2][]byte{[]byte("bonjour"), []byte("au revoir, et merci")}
 		for i, plain := range k.plain {
 			var err error
-			if k.cipher[i], err = rsa.EncryptPKCS1v15(rand.Reader, k.file.PublicKey(), plain); err != nil {
+			if k.cipher[i], err = rsa.EncryptPKCS1v15(rand.Reader, k.file.RSAPublicKey(), plain); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -148,7 +148,7 @@ func (s *sequence) sign() (err, wrong error) {
 	defer cancel()
 	sig, err := k.Sign(nil, digest[:], crypto.SHA256)
 	if err == nil {
-		wrong = rsa.VerifyPKCS1v15(s.key.file.PublicKey(), crypto.SHA256, digest[:], sig)
+		wrong = rsa.VerifyPKCS1v15(s.key.file.RSAPublicKey(), crypto.SHA256, digest[:], sig)
 	}
 	return err, wrong
 }

@@ -16,7 +16,7 @@ type abilities12 struct {
 }
 
 func newAbilities12(file *blob.Key) abilities12 {
-	return abilities12{file: file, public: file.PublicKey()}
+	return abilities12{file: file, public: file.RSAPublicKey()}
 }
 
 // checkSign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of

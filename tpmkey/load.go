@@ -90,7 +90,7 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 		return nil, err
 	}
 	h := &held{
-		tpm: t, file: file, public: file.PublicKey(), abilities: able,
+		tpm: t, file: file, public: file.RSAPublicKey(), abilities: able,
 		secret: newVault(opts.Key, "the key's own secret"),
 		srk:    newVault(opts.SRK.orWellKnown(), "the SRK's secret"),
 	}

@@ -38,7 +38,7 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 		c.missed(k, err)
 		return nil, c.explainLoad(err, before, epoch)
 	}
-	return &loadedKey12{chip: c, handle: handle, size: k.PublicKey().Size()}, nil
+	return &loadedKey12{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
 }
 
 // prepareSecrets lets the session that loads a key with a secret go on, and notes
@@ -62,7 +62,7 @@ func (c *chip12) restore(k *blob.Key, context []byte) (loadedKey, error) {
 		c.missed(k, err)
 		return nil, c.explain(err, nil)
 	}
-	return &loadedKey12{chip: c, handle: handle, size: k.PublicKey().Size()}, nil
+	return &loadedKey12{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
 }
 
 // missed notes that a key, or the session that authorizes loading it, may be in the
@@ -111,7 +111,7 @@ func (c *chip12) isLost(key tpm12.Handle) bool {
 		return c.condition(err) == refused && c.before != nil && !c.before[key]
 	}
 	public, err := blob.ParsePubKey(raw)
-	return err == nil && public.Equal(c.lost.PublicKey())
+	return err == nil && public.Equal(c.lost.RSAPublicKey())
 }
 
 func (k *loadedKey12) isStill(public *rsa.PublicKey) bool {

@@ -47,10 +47,9 @@ func (a Authority) check(c chip, s *setupState) error {
 }
 
 // resolve returns the owner's secret, nil for physical presence.
-func (a Authority) resolve() (authData, error) {
+func (a Authority) resolve(g generation) (authData, error) {
 	if a.presence {
 		return nil, nil
 	}
-	auth, err := a.owner.resolve("the owner's secret")
-	return &auth, err
+	return a.owner.resolveFor(g, "the owner's secret")
 }

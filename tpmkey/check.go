@@ -27,7 +27,7 @@ func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
 	k, err := abilitiesOf(file)
 	if err == nil {
-		err = k.checkDecrypt(ciphertext, opts)
+		_, err = k.checkDecrypt(ciphertext, opts)
 	}
 	if err != nil {
 		return fmt.Errorf("decrypt: %w", err)
@@ -39,6 +39,9 @@ func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) 
 func abilitiesOf(file *blob.Key) (abilities, error) {
 	if file == nil || file.PublicKey() == nil {
 		return nil, errNoKey
+	}
+	if file.TSS2 != nil {
+		return newAbilities20(file, nil)
 	}
 	return newAbilities12(file), nil
 }

@@ -1,9 +1,10 @@
 package tpmkey
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/rsa"
-	"crypto/sha1"
 	"errors"
 	"fmt"
 	"time"
@@ -13,16 +14,28 @@ import (
 	"maclef/internal/transport"
 )
 
-// authData is a resolved Secret; nil where none is needed.
-type authData = *[sha1.Size]byte
+// A generation is a family of TPMs: 1.2 or 2.0.
+type generation int
+
+const (
+	tpm12Family generation = iota
+	tpm20Family
+)
+
+// authData is a resolved Secret in the form of the TPM's generation: 20 bytes for a
+// TPM 1.2, the authorization value for a TPM 2.0. It is nil where none is needed or
+// known; an empty one is a secret.
+type authData = []byte
 
 // A chip is one generation of TPM, as the rest of the package sees it. Its
-// methods run inside a turn.
+// methods run inside a turn, unless they say otherwise.
 type chip interface {
-	// checkUsable refuses a key that this chip has no use for. It runs outside a
-	// turn and sends nothing.
-	checkUsable(k *blob.Key) error
-	// load loads a key under the SRK, restore from what loadedKey.save gave.
+	generation() generation
+	// checkUsable refuses a key that this chip has no use for, and returns what it
+	// can do with the others. It runs outside a turn and sends nothing.
+	checkUsable(k *blob.Key) (abilities, error)
+	// load loads a key under its parent, restore from what loadedKey.save gave. srk is
+	// the secret of the parent, or of what makes it.
 	load(k *blob.Key, srk authData) (loadedKey, error)
 	restore(k *blob.Key, context []byte) (loadedKey, error)
 	// condition says what an error means for what is loaded.
@@ -45,13 +58,7 @@ type chip interface {
 	reclaim(claimed func(kind byte, handle uint32) bool) error
 	misplaced(k *blob.Key)
 	misplacedSession()
-	// create makes a key under the SRK; key is nil for one without a secret.
-	create(t *blob.Key, srk, key authData) (*blob.Key, error)
-	// parent returns the SRK's public key, for the owner's secret where owner
-	// is not nil, else for the SRK's.
-	parent(srk, owner authData) (*rsa.PublicKey, error)
-	// srkReadable reports whether the SRK's secret is enough for parent.
-	srkReadable() (bool, error)
+	maker
 	// ready is nil for a TPM with an SRK to use, else ErrDisabled or ErrNotOwned.
 	ready() error
 	takeOwnership(owner, srk authData) error
@@ -63,6 +70,22 @@ type chip interface {
 	occupants() (keys, sessions []uint32, err error)
 	flushKey(handle uint32) error
 	flushSession(handle uint32) error
+	// readHandle reads a key that the TPM itself keeps.
+	readHandle(handle uint32) (*blob.Key, error)
+}
+
+// maker is what makes key files. The checks run outside a turn and send nothing.
+type maker interface {
+	checkCreate(o *CreateOptions) error
+	// create makes a key under the SRK; key is nil for one without a secret.
+	create(o *CreateOptions, srk, key authData) (*blob.Key, error)
+	checkWrap(key crypto.PrivateKey, o *WrapOptions) error
+	// srkReadable reports whether the SRK's secret is enough for wrap, which
+	// otherwise takes the owner's.
+	srkReadable() (bool, error)
+	wrap(key crypto.PrivateKey, o *WrapOptions, with *wrapSecrets) (*blob.Key, error)
+	checkSeal(data []byte, o *SealOptions) error
+	seal(data []byte, o *SealOptions, srk, key authData) (*blob.Key, error)
 }
 
 // A condition is what an error means for what is loaded in a TPM, and so what may
@@ -114,8 +137,10 @@ type abilities interface {
 	// checkSign turns what crypto.Signer is asked for into what the chip is
 	// asked for, or refuses it.
 	checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error)
-	// checkDecrypt refuses options that the key cannot honour.
-	checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error
+	// checkDecrypt does so with what crypto.Decrypter is asked for.
+	checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*decryption, error)
+	// checkAgree returns the other side's point as the chip takes it, or refuses.
+	checkAgree(remote *ecdh.PublicKey) ([]byte, error)
 }
 
 // A loadedKey is a key inside a chip.
@@ -123,8 +148,12 @@ type loadedKey interface {
 	// sign and decrypt are one operation of the chip, in a turn, with the key's
 	// secret, or by the session of authorize. A ciphertext that the chip cannot
 	// open is errDecryption.
-	sign(area []byte, key authData) ([]byte, error)
-	decrypt(ciphertext []byte, key authData) ([]byte, error)
+	sign(s *signing, key authData) ([]byte, error)
+	decrypt(d *decryption, key authData) ([]byte, error)
+	// agree returns the x coordinate of a Diffie-Hellman agreement.
+	agree(point []byte, key authData) ([]byte, error)
+	// unseal returns sealed data.
+	unseal(key authData) ([]byte, error)
 	// authorize opens a session of the key's own, which needs the secret no more;
 	// authorized reports whether there is one.
 	authorize(key authData) error
@@ -137,7 +166,7 @@ type loadedKey interface {
 	abandon()
 	// isStill reports whether what has the key's handle is the key, where that can be
 	// found out without a secret; else it is believed.
-	isStill(public *rsa.PublicKey) bool
+	isStill(public crypto.PublicKey) bool
 	// number is the key's handle.
 	number() uint32
 }
@@ -146,6 +175,30 @@ type loadedKey interface {
 type signing struct {
 	area   []byte                       // what the chip is given
 	verify func(signature []byte) error // checks what it gives back
+	how    any                          // of the generation
+}
+
+// copied is s with bytes of its own.
+func (s *signing) copied() *signing {
+	dup := *s
+	dup.area = bytes.Clone(s.area)
+	return &dup
+}
+
+// A decryption is one ciphertext to be opened.
+type decryption struct {
+	ciphertext []byte
+	// sessionKeyLen is the length of a session key, for which whatever is wrong with
+	// the plaintext is no error; 0 for other plaintexts.
+	sessionKeyLen int
+	how           any // of the generation
+}
+
+// copied is d with bytes of its own.
+func (d *decryption) copied() *decryption {
+	dup := *d
+	dup.ciphertext = bytes.Clone(d.ciphertext)
+	return &dup
 }
 
 // errDecryption is a ciphertext that is not one of this key. It does not say
@@ -180,7 +233,7 @@ func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
 	}
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):
-		return chip20{dev}, nil
+		return newChip20(dev, patience)
 	case transient(err): // whoever needs the answer asks again
 	case err != nil:
 		return nil, c.explain(err, nil)

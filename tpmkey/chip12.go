@@ -72,61 +72,21 @@ func transient(err error) bool {
 // after minutes.
 const lockoutFresh = time.Second
 
-func (c *chip12) checkUsable(k *blob.Key) error {
+func (c *chip12) generation() generation { return tpm12Family }
+
+func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
+	if k.TSS2 != nil {
+		return nil, &refusal{ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2; name the other TPM with -tpm, or make a new key with keygen", nil}
+	}
 	if !k.CanSign() && !k.CanDecrypt() {
-		return fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
+		return nil, fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
 			ErrNotSupported, k.Usage, k.EncScheme, k.SigScheme)
 	}
-	return nil
+	return newAbilities12(k), nil
 }
 
-func (c *chip12) create(t *blob.Key, srk, key authData) (*blob.Key, error) {
-	// A key without a secret has 20 zero bytes; the TPM replaces the migration
-	// secret of a key that cannot migrate.
-	usage, migration := new(tpm12.Secret), new(tpm12.Secret)
-	if key != nil {
-		usage = (*tpm12.Secret)(key)
-	}
-	made, err := c.conn.CreateWrapKey(tpm12.SRK, (*tpm12.Secret)(srk), t.Bytes(), usage, migration)
-	if err != nil {
-		return nil, c.explain(err, ErrWrongSRKSecret)
-	}
-	k, err := blob.Parse(made)
-	if err != nil {
-		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)
-	}
-	if k.Usage != t.Usage || k.EncScheme != t.EncScheme || k.SigScheme != t.SigScheme ||
-		k.AuthDataUsage != t.AuthDataUsage || k.KeyLength != t.KeyLength || k.Flags != t.Flags {
-		return nil, errors.New("the TPM made another key than it was asked for")
-	}
-	k.Container = blob.PEM
-	return k, nil
-}
-
-func (c *chip12) parent(srk, owner authData) (*rsa.PublicKey, error) {
-	var (
-		pub  []byte
-		err  error
-		kind = ErrWrongSRKSecret
-	)
-	if owner != nil {
-		kind = ErrWrongOwnerSecret
-		pub, err = c.conn.OwnerReadInternalPub(tpm12.SRK, (*tpm12.Secret)(owner))
-	} else {
-		pub, err = c.conn.GetPubKey(tpm12.SRK, (*tpm12.Secret)(srk))
-	}
-	if err != nil {
-		return nil, c.explain(err, kind)
-	}
-	return blob.ParsePubKey(pub)
-}
-
-func (c *chip12) srkReadable() (bool, error) {
-	flags, err := c.conn.Flags()
-	if err != nil {
-		return false, c.explain(err, nil)
-	}
-	return flags.ReadSRKPub, nil
+func (c *chip12) readHandle(uint32) (*blob.Key, error) {
+	return nil, fmt.Errorf("%w: a TPM 1.2 keeps no keys by handle; give a key file", ErrNotSupported)
 }
 
 func (c *chip12) ready() error {
@@ -156,7 +116,7 @@ func (c *chip12) takeOwnership(owner, srk authData) error {
 	if err != nil {
 		return err
 	}
-	err = c.conn.TakeOwnership((*tpm12.Secret)(owner), encOwner, encSRK, srkTemplate().Bytes())
+	err = c.conn.TakeOwnership(secret12(owner), encOwner, encSRK, srkTemplate().Bytes())
 	return c.explain(err, nil)
 }
 
@@ -185,4 +145,12 @@ func srkTemplate() *blob.Key {
 func (c *chip12) random(n int) ([]byte, error) {
 	b, err := c.conn.GetRandom(n)
 	return b, c.explain(err, nil)
+}
+
+// secret12 is a secret as TPM 1.2 has it.
+func secret12(auth authData) *tpm12.Secret {
+	if auth == nil {
+		return nil
+	}
+	return (*tpm12.Secret)(auth)
 }

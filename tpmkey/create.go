@@ -1,56 +1,78 @@
 package tpmkey
 
 import (
+	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
-	"errors"
 	"fmt"
 
 	"maclef/blob"
 )
 
-// CreateOptions say what key to make. The zero value, or a nil pointer, is what
-// create_tpm_key makes without options: 2048 bits, PKCS#1 v1.5 encryption, DER
-// signatures, no secret of its own, under an SRK with the well-known secret.
+// A KeyType is an algorithm with the size of its keys.
+type KeyType string
+
+// The types of keys. RSA512 and RSA1024 are for TPM 1.2 only, which has besides them
+// RSA2048; which of the others a TPM 2.0 has, Status tells.
+const (
+	RSA512  KeyType = "rsa512"
+	RSA1024 KeyType = "rsa1024"
+	RSA2048 KeyType = "rsa2048"
+	RSA3072 KeyType = "rsa3072"
+	RSA4096 KeyType = "rsa4096"
+	P256    KeyType = "p256"
+	P384    KeyType = "p384"
+	P521    KeyType = "p521"
+)
+
+// CreateOptions say what key to make. The zero value, or a nil pointer, makes a key
+// of 2048 bits, RSA, that signs and decrypts and has no secret of its own, under an
+// SRK without one: for a TPM 1.2 what create_tpm_key makes without options, with
+// PKCS#1 v1.5 encryption and DER signatures; for a TPM 2.0 a key that no scheme is
+// prescribed for, under the primary key of the owner's hierarchy.
 type CreateOptions struct {
-	// Bits is 512, 1024 or 2048; 0 stands for 2048.
+	// Type is what key to make; the zero value stands for RSA2048.
+	Type KeyType
+	// Bits is 512, 1024 or 2048, for TPM 1.2 only; 0 stands for what Type says.
 	Bits int
-	// EncScheme is ESRSAESPKCSv15 or ESRSAESOAEPSHA1MGF1; 0 stands for the first.
+	// EncScheme is ESRSAESPKCSv15 or ESRSAESOAEPSHA1MGF1, for TPM 1.2 only; 0 stands
+	// for the first.
 	EncScheme blob.EncScheme
-	// SigScheme is SSRSASSAPKCS1v15DER or SSRSASSAPKCS1v15SHA1; 0 stands for the
-	// first. Keys of the SHA1 scheme sign SHA-1 digests only.
+	// SigScheme is SSRSASSAPKCS1v15DER or SSRSASSAPKCS1v15SHA1, for TPM 1.2 only; 0
+	// stands for the first. Keys of the SHA1 scheme sign SHA-1 digests only.
 	SigScheme blob.SigScheme
-	// SRK is the secret of the storage root key; the zero value stands for the
-	// well-known secret.
+	// SRK is the secret of the storage root key, or of the Parent; the zero value
+	// stands for the well-known secret.
 	SRK Secret
 	// Key is the new key's own secret. The zero value makes a key without one.
 	Key Secret
+	// Policy is what must hold for the key to be used, for TPM 2.0 only; nil if
+	// nothing. With a Key secret, that is needed besides.
+	Policy *Policy
+	// Parent is the key that the new one is made under, for TPM 2.0 only: a persistent
+	// handle (0x81…), or a hierarchy (0x4000000…) whose primary key, ECC P-256, is
+	// made for it. 0 stands for the owner's hierarchy.
+	Parent uint32
 }
 
-// WrapOptions are CreateOptions for an existing key; Bits is ignored.
+// WrapOptions are CreateOptions for an existing key; Bits and Type are ignored.
 type WrapOptions struct {
 	CreateOptions
-	// Owner is the owner's secret. It is used, and asked, only where the TPM
-	// does not give the SRK's public key for the SRK's secret.
+	// Owner is the owner's secret. It is used, and asked, only where a TPM 1.2 does
+	// not give the SRK's public key for the SRK's secret.
 	Owner Secret
-	// Migration is the secret for moving the key to another TPM later. The
+	// Migration is the secret for moving the key to another TPM 1.2 later. The
 	// zero value is a random one, known to nobody.
 	Migration Secret
 }
 
-// template is the TPM_KEY that o describes, a legacy key: it signs and decrypts.
-// blob has the defaults.
-func (o *CreateOptions) template() blob.Template {
-	return blob.Template{Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme, NeedSecret: !o.Key.IsZero()}
-}
-
 // Create makes a key in the TPM, which takes from a second to a minute, and
-// returns what to write in its key file: the bytes of Marshal(blob.PEM), with
-// mode 0600. The TPM keeps no copy. opts may be nil.
+// returns what to write in its key file, with mode 0600: the bytes of
+// Marshal(file.Container). The TPM keeps no copy. opts may be nil.
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned,
-// ErrDisabled, ErrNotSupported for options that no key has. TPM Main Part 3,
-// section 10.4 (TPM_CreateWrapKey).
+// ErrDisabled, ErrNotSupported for options that no key of this TPM has. TPM Main
+// Part 3, section 10.4 (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1
+// (TPM2_Create).
 func (t *TPM) Create(opts *CreateOptions) (*blob.Key, error) {
 	k, err := t.create(opts)
 	if err != nil {
@@ -63,47 +85,54 @@ func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(CreateOptions)
 	}
-	template, err := blob.NewTemplate(opts.template())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
+	if err := t.chip.checkCreate(opts); err != nil {
+		return nil, err
 	}
-	srk, err := t.srkSecret(opts.SRK)
+	return t.make(opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
+		return t.chip.create(opts, srk, key)
+	})
+}
+
+// make makes a key file in a turn, with the secrets that it takes.
+func (t *TPM) make(srk, key Secret, f func(srk, key authData) (*blob.Key, error)) (made *blob.Key, err error) {
+	srkAuth, err := t.srkSecret(srk)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(srk[:])
-	key, err := opts.newKeySecret()
+	defer clear(srkAuth)
+	keyAuth, err := t.newKeySecret(key)
 	if err != nil {
 		return nil, err
 	}
-	if key != nil {
-		defer clear(key[:])
-	}
-	var made *blob.Key
+	defer clear(keyAuth)
 	err = t.turn(func() (err error) {
-		made, err = t.chip.create(template, srk, key)
+		made, err = f(srkAuth, keyAuth)
 		return err
 	})
 	return made, err
 }
 
-// newKeySecret resolves the new key's secret, nil for a key without one.
-func (o *CreateOptions) newKeySecret() (authData, error) {
-	if o.Key.IsZero() {
+// newKeySecret resolves a new key's secret, nil for a key without one.
+func (t *TPM) newKeySecret(s Secret) (authData, error) {
+	if s.IsZero() {
 		return nil, nil
 	}
-	key, err := o.Key.resolve("the new key's secret")
-	return &key, err
+	return s.resolveFor(t.chip.generation(), "the new key's secret")
 }
 
-// Wrap makes an RSA key that exists outside the TPM into a key file of this
-// TPM. The key must have 512, 1024 or 2048 bits and two primes. It is migratable
-// by nature: whoever has kept the original has the key. Destroy the original,
-// or better, Create a key. opts may be nil.
+// Wrap makes a key that exists outside the TPM into a key file of this TPM: an
+// *rsa.PrivateKey of two primes or, for a TPM 2.0, an *ecdsa.PrivateKey. A TPM 1.2
+// takes RSA keys of 512, 1024 or 2048 bits, and the file is migratable by nature. Whoever has
+// kept the original has the key. Destroy the original, or better, Create a key. opts
+// may be nil.
 //
 // Errors: those of Create; ErrSecretNeeded where the owner's secret is needed
-// and not given; ErrWrongOwnerSecret (a try was spent).
-func (t *TPM) Wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
+// and not given; ErrWrongOwnerSecret (a try was spent). TPM 2.0 Library Part 3,
+// section 13.3 (TPM2_Import).
+func (t *TPM) Wrap(key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
+	if opts == nil {
+		opts = new(WrapOptions)
+	}
 	k, err := t.wrap(key, opts)
 	if err != nil {
 		return nil, fmt.Errorf("wrap key: %w", err)
@@ -111,68 +140,56 @@ func (t *TPM) Wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
 	return k, nil
 }
 
-func (t *TPM) wrap(key *rsa.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
-	if key == nil || key.N == nil {
-		return nil, errors.New("there is no private key to wrap")
+// wrapSecrets are what wrap takes; owner is nil where it is not needed.
+type wrapSecrets struct{ srk, owner, key, migration authData }
+
+func (w *wrapSecrets) clear() {
+	for _, auth := range []authData{w.srk, w.owner, w.key, w.migration} {
+		clear(auth)
 	}
-	if opts == nil {
-		opts = new(WrapOptions)
-	}
-	template := opts.template()
-	template.Bits = key.N.BitLen()
-	if _, err := blob.NewTemplate(template); err != nil {
-		return nil, fmt.Errorf("%w: %w; make a new key with keygen", ErrNotSupported, err)
-	}
-	parent, err := t.srkPublic(opts)
-	if err != nil {
-		return nil, err
-	}
-	auth, err := opts.newKeySecret()
-	if err != nil {
-		return nil, err
-	}
-	if auth != nil {
-		template.UsageAuth = *auth
-		defer clear(auth[:])
-		defer clear(template.UsageAuth[:])
-	}
-	if opts.Migration.IsZero() {
-		if _, err := rand.Read(template.MigrationAuth[:]); err != nil {
-			return nil, err
-		}
-	} else if template.MigrationAuth, err = opts.Migration.resolve("the migration secret"); err != nil {
-		return nil, err
-	}
-	defer clear(template.MigrationAuth[:])
-	return blob.Wrap(rand.Reader, key, parent, template)
 }
 
-// srkPublic returns the SRK's public key, for the SRK's secret where the owner
-// has allowed that, else for the owner's.
-func (t *TPM) srkPublic(opts *WrapOptions) (public *rsa.PublicKey, err error) {
-	var readable bool
+func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, err error) {
+	if err := t.chip.checkWrap(key, opts); err != nil {
+		return nil, err
+	}
+	with := new(wrapSecrets)
+	defer with.clear()
+	if err := t.parentSecret(opts, with); err != nil {
+		return nil, err
+	}
+	if with.key, err = t.newKeySecret(opts.Key); err != nil {
+		return nil, err
+	}
+	if opts.Migration.IsZero() {
+		with.migration = make(authData, 20)
+		rand.Read(with.migration)
+	} else if with.migration, err = opts.Migration.resolveFor(t.chip.generation(), "the migration secret"); err != nil {
+		return nil, err
+	}
 	err = t.turn(func() (err error) {
+		made, err = t.chip.wrap(key, opts, with)
+		return err
+	})
+	return made, err
+}
+
+// parentSecret finds out for which secret the TPM gives the SRK's public key, and
+// resolves that: the SRK's, where the owner has allowed it, else the owner's.
+func (t *TPM) parentSecret(opts *WrapOptions, with *wrapSecrets) error {
+	var readable bool
+	err := t.turn(func() (err error) {
 		readable, err = t.chip.srkReadable()
 		return err
 	})
 	if err != nil {
-		return nil, err
-	}
-	var srk, owner authData
-	defer func() { (&secrets{srk, owner}).clear() }()
-	if readable {
-		srk, err = t.srkSecret(opts.SRK)
-	} else {
-		var auth [20]byte
-		auth, err = opts.Owner.resolve("the owner's secret, because this TPM does not give the SRK's public key without it")
-		owner = &auth
-	}
-	if err != nil {
-		return nil, err
-	}
-	err = t.turn(func() (err error) {
-		public, err = t.chip.parent(srk, owner)
 		return err
-	})
-	return public, err
+	}
+	if readable {
+		with.srk, err = t.srkSecret(opts.SRK)
+		return err
+	}
+	with.owner, err = opts.Owner.resolveFor(t.chip.generation(),
+		"the owner's secret, because this TPM does not give the SRK's public key without it")
+	return err
 }

@@ -49,6 +49,8 @@ var (
 	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
 	// cleared, or is damaged.
 	ErrWrongTPM = errors.New("not a key of this TPM")
+	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.
+	ErrWrongGeneration = errors.New("not a key for this generation of TPM")
 	// ErrUnloaded: the TPM loses the key as often as it is loaded: it restarts, or
 	// somebody flushes it.
 	ErrUnloaded = errors.New("the TPM has lost the key")

@@ -217,7 +217,7 @@ func (t *TPM) hasProved(srk authData) bool {
 // mark stands for a secret that is not to be kept.
 func (t *TPM) mark(secret authData) []byte {
 	h := hmac.New(sha256.New, t.salt[:])
-	h.Write(secret[:])
+	h.Write(secret)
 	return h.Sum(nil)
 }
 

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"testing"
 
 	"maclef/blob"
@@ -30,7 +31,7 @@ func used(t *testing.T, k *Key) (where authData) {
 	t.Helper()
 	_, err := k.operate(func(in loadedKey, key authData) ([]byte, error) {
 		where = key
-		return in.sign(make([]byte, 20), key)
+		return in.sign(&signing{area: make([]byte, 20)}, key)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,7 @@ func TestAskedSecretIsNotKept(t *testing.T) {
 			t.Error("the vault has it")
 		}
 	}
-	if *given.digest() == [20]byte{} {
+	if given.value().sha1 == [20]byte{} || string(given.value().secret) != "motdepasse" {
 		t.Error("the caller's own was cleared")
 	}
 }
@@ -68,18 +69,18 @@ func TestKeptSecretIsCleared(t *testing.T) {
 	for name, secret := range map[string]Secret{"given": given, "kept": ask.Keep()} {
 		k := openSecretKey(t, secret)
 		for range 2 {
-			if where := used(t, k); where == nil || *where != [20]byte{} {
+			if where := used(t, k); where == nil || !bytes.Equal(where, make([]byte, 20)) {
 				t.Errorf("%s: the operation's copy was not cleared", name)
 			}
 		}
-		if !SHA1Secret(*k.secret.known()).Equal(given) {
+		if !SHA1Secret([20]byte(k.secret.known())).Equal(given) {
 			t.Errorf("%s: the vault does not have it", name)
 		}
-		inVault, ofSRK := k.secret.source.digest(), k.srk.source.digest()
+		inVault, ofSRK := k.secret.source.value(), k.srk.source.value()
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if *inVault != [20]byte{} || *ofSRK != [20]byte{} || k.secret.known() != nil || k.srk.known() != nil {
+		if inVault.sha1 != [20]byte{} || inVault.secret != nil || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.srk.known() != nil {
 			t.Errorf("%s: the vault was not cleared", name)
 		}
 		if !given.Equal(Password([]byte("motdepasse"))) {

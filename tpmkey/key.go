@@ -1,9 +1,10 @@
 package tpmkey
 
 import (
-	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/subtle"
@@ -32,7 +33,7 @@ type Key struct {
 type held struct {
 	tpm       *TPM
 	file      *blob.Key
-	public    *rsa.PublicKey
+	public    crypto.PublicKey
 	abilities abilities
 
 	slot   slot // of the operation whose turn it is
@@ -52,30 +53,48 @@ var (
 
 // String names the key, for logs; it shows no secret.
 func (k *Key) String() string {
-	return fmt.Sprintf("TPM key (RSA %d)", k.public.N.BitLen())
+	return fmt.Sprintf("TPM key (%s)", algorithmOf(k.public))
 }
 
 // Format hides everything but String's text from package fmt.
 func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
 
-// Public returns the key's public half, an *rsa.PublicKey.
+// algorithmOf names an algorithm and the size of its keys, such as RSA 2048.
+func algorithmOf(public crypto.PublicKey) string {
+	switch p := public.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", p.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECC " + p.Curve.Params().Name
+	}
+	return "sealed data"
+}
+
+// Public returns the key's public half, an *rsa.PublicKey or *ecdsa.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.public }
 
 // File returns what the key file said. The caller must not change it.
 func (k *Key) File() *blob.Key { return k.file }
 
-// Sign signs digest with PKCS#1 v1.5 and returns a signature as long as the
-// key. opts must be a crypto.Hash, and digest a digest of that hash; with
-// crypto.Hash(0), digest is signed as it is, with no DigestInfo around it. rand
-// is ignored.
+// Sign signs digest, which must be a digest of opts.HashFunc(). rand is ignored.
 //
-// A key of the DER scheme signs every hash that crypto/rsa knows; one of the
-// SHA1 scheme signs SHA-1 only. Everything else, RSA-PSS first of all, is
-// ErrNotSupported. Every signature was verified before it is returned.
+// An RSA key gives a signature as long as itself: PKCS#1 v1.5 where opts is a
+// crypto.Hash (with crypto.Hash(0), digest is signed as it is, with no DigestInfo
+// around it), RSA-PSS with exactly the salt length asked for where it is an
+// *rsa.PSSOptions, which TPM 1.2 has not. An ECC key gives an ECDSA signature in
+// ASN.1, for every hash.
+//
+// A TPM 1.2 key of the DER scheme signs every hash that crypto/rsa knows; one of the
+// SHA1 scheme signs SHA-1 only. A TPM 2.0 key that may decrypt, too, does everything
+// on every chip; one that may only sign, or has a scheme of its own, what that and
+// the chip allow. Everything else is ErrNotSupported. Every signature was verified
+// before it is returned.
 //
 // Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; one of no kind for a
-// digest of the wrong length; those of WithContext and WithConn. TPM Main Part 3, section 13.5 (TPM_Sign).
+// ErrLockedOut, ErrPolicy, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; one of no kind for a
+// digest of the wrong length; those of WithContext and WithConn. TPM Main Part 3,
+// section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3
+// (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s, err := k.abilities.checkSign(digest, opts)
 	if err != nil {
@@ -92,8 +111,10 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 // wrong: then what has the key's handle may be another key, after a restart of the
 // TPM that nobody noticed.
 func (k *Key) sign(s *signing) ([]byte, error) {
-	area := k.own(s.area)
-	once := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(area, auth) }
+	if k.ctx.Done() != nil { // the operation may go on after the caller has gone
+		s = s.copied()
+	}
+	once := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s, auth) }
 	sig, err := k.operate(once)
 	if err != nil || s.verify(sig) == nil {
 		return sig, err
@@ -107,49 +128,43 @@ func (k *Key) sign(s *signing) ([]byte, error) {
 	return sig, err
 }
 
-// own returns what the caller gave, in bytes of its own where the operation may go
-// on after the caller has gone.
-func (k *Key) own(b []byte) []byte {
-	if k.ctx.Done() == nil {
-		return b
-	}
-	return bytes.Clone(b)
-}
-
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
-// key's own scheme; otherwise opts must be the options of that scheme:
+// key's own scheme, PKCS#1 v1.5 for a key of TPM 2.0 without one; otherwise opts are
 //
 //   - *rsa.PKCS1v15DecryptOptions. With SessionKeyLen n, whatever is wrong with
 //     the plaintext gives n bytes of random and no error, as in crypto/rsa.
-//     A nil random stands for crypto/rand's. For a key with a secret that takes two
-//     commands more: its session is a new one each time.
-//   - *rsa.OAEPOptions with Hash SHA-1 and Label "TCPA", which TPM 1.2 fixes.
-//     Encrypt makes such ciphertexts.
+//     A nil random stands for crypto/rand's. For a TPM 1.2 key with a secret that takes
+//     two commands more: its session is a new one each time.
+//   - *rsa.OAEPOptions: on a TPM 2.0 with any hash and label, on a TPM 1.2 with Hash
+//     SHA-1 and Label "TCPA", which it fixes. Encrypt makes such ciphertexts.
+//
+// A key with a scheme of its own takes no other.
 //
 // Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret
-// (a try was spent), ErrLockedOut, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; those
-// of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind).
+// (a try was spent), ErrLockedOut, ErrPolicy, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; those
+// of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
+// Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	if err := k.abilities.checkDecrypt(ciphertext, opts); err != nil {
+	d, err := k.abilities.checkDecrypt(ciphertext, opts)
+	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	var sessionKey []byte
-	if o, ok := opts.(*rsa.PKCS1v15DecryptOptions); ok && o != nil && o.SessionKeyLen > 0 {
+	if d.sessionKeyLen > 0 {
 		if random == nil {
 			random = rand.Reader
 		}
-		sessionKey = make([]byte, o.SessionKeyLen)
+		sessionKey = make([]byte, d.sessionKeyLen)
 		if _, err := io.ReadFull(random, sessionKey); err != nil {
 			return nil, fmt.Errorf("decrypt: %w", err)
 		}
 	}
-	ciphertext = k.own(ciphertext)
+	if k.ctx.Done() != nil {
+		d = d.copied()
+	}
 	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
-		plain, err := in.decrypt(ciphertext, auth)
-		switch {
-		case sessionKey != nil: // a bad ciphertext ends the session; the next operation must not tell
-			k.tpm.chip.endSessions()
-		case errors.Is(err, errDecryption) && !k.file.NeedsSecret() && !in.isStill(k.public):
+		plain, err := in.decrypt(d, auth)
+		if sessionKey == nil && errors.Is(err, errDecryption) && !k.file.NeedsSecret() && !in.isStill(k.public) {
 			return nil, errTaken
 		}
 		return plain, err
@@ -161,6 +176,24 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	return plain, nil
+}
+
+// ECDH agrees on a secret with the owner of another key, whose public half remote is,
+// and returns what remote's owner gets from ecdh.PrivateKey.ECDH: the shared point's x
+// coordinate, as long as the curve's field. Hash it before use.
+//
+// Errors: ErrNotSupported for another curve, or a key that is not made for it;
+// otherwise those of Sign. TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
+func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
+	point, err := k.abilities.checkAgree(remote)
+	if err != nil {
+		return nil, fmt.Errorf("agree: %w", err)
+	}
+	shared, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.agree(point, auth) })
+	if err != nil {
+		return nil, fmt.Errorf("agree: %w", err)
+	}
+	return shared, nil
 }
 
 // chooseSessionKey returns plain if it is valid and as long as fallback, else

@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -52,7 +53,22 @@ func (k abilities12) checkSign(digest []byte, opts crypto.SignerOpts) (*signing,
 
 // checkDecrypt allows what TPM_UnBind can do: the key's own scheme, and for
 // OAEP only SHA-1 with the label "TCPA".
-func (k abilities12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) error {
+func (k abilities12) checkDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*decryption, error) {
+	if err := k.checkOptions(ciphertext, opts); err != nil {
+		return nil, err
+	}
+	d := &decryption{ciphertext: ciphertext}
+	if o, ok := opts.(*rsa.PKCS1v15DecryptOptions); ok {
+		d.sessionKeyLen = o.SessionKeyLen
+	}
+	return d, nil
+}
+
+var errAgree12 = fmt.Errorf("%w: a TPM 1.2 has RSA keys only, which cannot agree on a secret (ECDH)", ErrNotSupported)
+
+func (k abilities12) checkAgree(*ecdh.PublicKey) ([]byte, error) { return nil, errAgree12 }
+
+func (k abilities12) checkOptions(ciphertext []byte, opts crypto.DecrypterOpts) error {
 	if !k.file.CanDecrypt() {
 		return fmt.Errorf("%w: a %v key with encryption scheme %v cannot decrypt", ErrNotSupported, k.file.Usage, k.file.EncScheme)
 	}

@@ -80,7 +80,7 @@ func (k *Key) fill(with *secrets, lacks *needed) error {
 		return err
 	}
 	if err := k.usable(); err != nil { // closed meanwhile
-		clear(auth[:])
+		clear(auth)
 		k.secretVault(lacks).forget()
 		return err
 	}

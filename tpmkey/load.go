@@ -22,15 +22,19 @@ type LoadOptions struct {
 	// first operation of a key that needs a secret, and whenever the TPM has lost
 	// its session, unless it is kept: see Secret.Keep.
 	Key Secret
+	// Parent, where it is not 0, is the handle of the key's parent, or of the hierarchy
+	// whose primary key that is, whatever the file says; for TPM 2.0.
+	Parent uint32
 }
 
 // maxKeyFile is more than any key file has, in bytes.
 const maxKeyFile = 1 << 20
 
 // LoadFile loads the key of a key file, in any of the containers that blob.Parse
-// knows. opts may be nil. Errors: those of blob.Parse and of Load.
+// knows, or, for a path like "handle:0x81000001", a key that a TPM 2.0 keeps itself. opts
+// may be nil. Errors: those of blob.Parse, of ReadHandle and of Load.
 func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
-	file, err := readKeyFile(path)
+	file, err := t.readKey(path)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
@@ -40,6 +44,16 @@ func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
 	}
 	named.Name = cmp.Or(named.Name, path)
 	return t.Load(file, &named)
+}
+
+func (t *TPM) readKey(path string) (*blob.Key, error) {
+	if handle, ok, err := ParseHandle(path); ok {
+		if err != nil {
+			return nil, err
+		}
+		return t.ReadHandle(handle)
+	}
+	return readKeyFile(path)
 }
 
 func readKeyFile(path string) (*blob.Key, error) {
@@ -66,7 +80,7 @@ func readKeyFile(path string) (*blob.Key, error) {
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrWrongTPM,
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
-// decrypt, ErrSecretNeeded, ErrBusy, ErrGone, ErrClosed.
+// decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrPolicy, ErrBusy, ErrGone, ErrClosed.
 func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
@@ -79,26 +93,53 @@ func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 }
 
 func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
-	if file == nil || file.PublicKey() == nil {
+	if file == nil {
 		return nil, errNoKey
 	}
-	if err := t.chip.checkUsable(file); err != nil {
-		return nil, err
-	}
-	able, err := abilitiesOf(file)
+	able, err := t.chip.checkUsable(file)
 	if err != nil {
 		return nil, err
 	}
-	h := &held{
-		tpm: t, file: file, public: file.RSAPublicKey(), abilities: able,
-		secret: newVault(opts.Key, "the key's own secret"),
-		srk:    newVault(opts.SRK.orWellKnown(), "the SRK's secret"),
+	if file.PublicKey() == nil {
+		return nil, errNoKey
+	}
+	h, err := t.newHeld(file, able, opts)
+	if err != nil {
+		return nil, err
 	}
 	k := &Key{held: h, ctx: context.Background()}
 	if _, err := k.operate(nil); err != nil {
 		return nil, err
 	}
 	return k, nil
+}
+
+// newHeld is what is to be loaded; it sends nothing.
+func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held, error) {
+	if file.TSS2 != nil && opts.Parent != 0 {
+		file = withParent(file, opts.Parent)
+	}
+	g := t.chip.generation()
+	h := &held{
+		tpm: t, file: file, public: file.PublicKey(), abilities: able,
+		secret: newVault(g, opts.Key, "the key's own secret"),
+		srk:    newVault(g, opts.SRK.orWellKnown(), "the SRK's secret"),
+	}
+	if err := h.srk.check(); err != nil {
+		return nil, err
+	}
+	if file.NeedsSecret() {
+		return h, h.secret.check()
+	}
+	return h, nil
+}
+
+// withParent is a key with another parent than its file says.
+func withParent(file *blob.Key, parent uint32) *blob.Key {
+	k, tss2 := *file, *file.TSS2
+	tss2.Parent = parent
+	k.TSS2 = &tss2
+	return &k
 }
 
 // srkSecret resolves the SRK's secret. Nobody is asked for the secret of a TPM
@@ -109,6 +150,5 @@ func (t *TPM) srkSecret(s Secret) (authData, error) {
 			return nil, err
 		}
 	}
-	auth, err := s.orWellKnown().resolve("the SRK's secret")
-	return &auth, err
+	return s.orWellKnown().resolveFor(t.chip.generation(), "the SRK's secret")
 }

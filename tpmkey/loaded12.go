@@ -1,7 +1,7 @@
 package tpmkey
 
 import (
-	"crypto/rsa"
+	"crypto"
 	"errors"
 	"time"
 
@@ -33,7 +33,7 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), (*tpm12.Secret)(srk))
+	handle, err := c.conn.LoadKey2(tpm12.SRK, k.Bytes(), secret12(srk))
 	if err != nil {
 		c.missed(k, err)
 		return nil, c.explainLoad(err, before, epoch)
@@ -114,7 +114,7 @@ func (c *chip12) isLost(key tpm12.Handle) bool {
 	return err == nil && public.Equal(c.lost.RSAPublicKey())
 }
 
-func (k *loadedKey12) isStill(public *rsa.PublicKey) bool {
+func (k *loadedKey12) isStill(public crypto.PublicKey) bool {
 	raw, err := k.chip.conn.GetPubKey(k.handle, nil)
 	if err != nil {
 		return k.chip.condition(err) != keyGone
@@ -130,23 +130,26 @@ func (k *loadedKey12) auth(key authData) tpm12.Auth {
 	if k.session != nil {
 		return k.session
 	}
-	return (*tpm12.Secret)(key)
+	return secret12(key)
 }
 
 func (k *loadedKey12) authorize(key authData) (err error) {
-	k.session, err = k.chip.conn.OpenKeySession(k.handle, (*tpm12.Secret)(key))
+	k.session, err = k.chip.conn.OpenKeySession(k.handle, secret12(key))
 	return k.chip.explain(err, nil)
 }
 
 func (k *loadedKey12) authorized() bool { return k.session.Alive() }
 
-func (k *loadedKey12) sign(area []byte, key authData) ([]byte, error) {
-	sig, err := k.chip.conn.Sign(k.handle, area, k.auth(key))
+func (k *loadedKey12) sign(s *signing, key authData) ([]byte, error) {
+	sig, err := k.chip.conn.Sign(k.handle, s.area, k.auth(key))
 	return sig, k.chip.explain(err, ErrWrongKeySecret)
 }
 
-func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
-	plain, err := k.chip.conn.UnBind(k.handle, ciphertext, k.auth(key))
+func (k *loadedKey12) decrypt(d *decryption, key authData) ([]byte, error) {
+	plain, err := k.chip.conn.UnBind(k.handle, d.ciphertext, k.auth(key))
+	if d.sessionKeyLen > 0 { // a bad ciphertext ends the session; the next operation must not tell
+		k.chip.endSessions()
+	}
 	var refused *tpm12.Error
 	if errors.As(err, &refused) && badCiphertext12[refused.Code] {
 		return nil, errDecryption
@@ -156,6 +159,9 @@ func (k *loadedKey12) decrypt(ciphertext []byte, key authData) ([]byte, error) {
 	}
 	return plain, k.chip.explain(err, ErrWrongKeySecret)
 }
+
+func (k *loadedKey12) agree([]byte, authData) ([]byte, error) { return nil, errAgree12 }
+func (k *loadedKey12) unseal(authData) ([]byte, error)        { return nil, errSeal12 }
 
 // badCiphertext12 are what TPM_UnBind says of padding, of the TPM_BOUND_DATA in
 // it, and of too little in it. Callers cannot tell them apart: who could learn

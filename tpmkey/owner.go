@@ -34,19 +34,19 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 	if err != nil {
 		return err
 	}
-	ownerAuth, err := owner.orWellKnown().resolve("the new owner's secret")
+	ownerAuth, err := owner.orWellKnown().resolveFor(t.chip.generation(), "the new owner's secret")
 	if err != nil {
 		return err
 	}
-	defer clear(ownerAuth[:])
-	srkAuth, err := srk.orWellKnown().resolve("the new SRK's secret")
+	defer clear(ownerAuth)
+	srkAuth, err := srk.orWellKnown().resolveFor(t.chip.generation(), "the new SRK's secret")
 	if err != nil {
 		return err
 	}
-	defer clear(srkAuth[:])
+	defer clear(srkAuth)
 	return t.turn(func() error {
 		t.proved, t.refused = nil, nil // they are of an SRK that is gone
-		return t.chip.takeOwnership(&ownerAuth, &srkAuth)
+		return t.chip.takeOwnership(ownerAuth, srkAuth)
 	})
 }
 
@@ -79,7 +79,7 @@ func setUpEmulator(dev *transport.Device, c *chip12) error {
 		return err
 	}
 	if !owned {
-		if err := c.takeOwnership(new([20]byte), new([20]byte)); err != nil {
+		if err := c.takeOwnership(make(authData, 20), make(authData, 20)); err != nil {
 			return err
 		}
 	}

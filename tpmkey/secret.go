@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/subtle"
 	"encoding/binary"
@@ -10,9 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// A Secret is the authorization data of the SRK, of a key or of the owner: 20
-// bytes, nearly always the SHA-1 of a password. TPM Main Part 2, section 5.6
-// (TPM_SECRET).
+// A Secret is the authorization data of the SRK, of a key or of the owner. For a
+// TPM 1.2 that is 20 bytes, nearly always the SHA-1 of a password (TPM Main Part 2,
+// section 5.6, TPM_SECRET); for a TPM 2.0 it is the password itself (TPM 2.0 Library
+// Part 1, section 19.6.5, and Part 2, section 10.4.5, TPM2B_AUTH).
 //
 // How a password becomes bytes was the choice of the program that set it, and
 // each wrong guess costs a try of the TPM's dictionary-attack defence. So the
@@ -21,36 +23,75 @@ import (
 // The zero value means "not given". Where a default exists (the SRK), it stands
 // for the well-known secret; a key that needs a secret refuses it.
 type Secret struct {
-	given  bool
-	keep   bool // what ask returns may stay in memory
-	digest hidden
-	ask    func() (Secret, error)
+	given bool
+	keep  bool // what ask returns may stay in memory
+	value hidden
+	ask   func() (Secret, error)
 }
 
-// A hidden is 20 secret bytes behind a function: package fmt prints the fields of
-// a struct that it is given, whatever methods they have, but not what a function
-// returns.
-type hidden func() authData
+// A hidden is a secret behind a function: package fmt prints the fields of a struct
+// that it is given, whatever methods they have, but not what a function returns.
+type hidden func() *value
 
-// hide keeps a copy of digest.
-func hide(digest [sha1.Size]byte) hidden { return func() authData { return &digest } }
+// A value is a secret in the forms that the generations of TPM take.
+type value struct {
+	form   form
+	sha1   [sha1.Size]byte // for TPM 1.2
+	secret []byte          // for TPM 2.0, of those that have one
+}
 
-// WellKnown returns TCG's well-known secret: 20 zero bytes, not hashed. It is
-// what tpm-tools set with -z.
-func WellKnown() Secret { return SHA1Secret([sha1.Size]byte{}) }
+// A form is what a secret was made from.
+type form int
+
+const (
+	ofBytes form = iota
+	ofWellKnown
+	ofUTF16
+	ofSHA1
+)
+
+// secretOf has v, which it owns.
+func secretOf(v *value) Secret {
+	return Secret{given: true, value: func() *value { return v }}
+}
+
+func (v *value) clone() *value {
+	return &value{v.form, v.sha1, bytes.Clone(v.secret)}
+}
+
+// only clears what a generation of TPM does not take, and returns v.
+func (v *value) only(g generation) *value {
+	if g == tpm12Family {
+		clear(v.secret)
+		v.secret = nil
+	}
+	return v
+}
+
+func (v *value) clear() {
+	clear(v.sha1[:])
+	clear(v.secret)
+}
+
+// WellKnown returns the secret of a TPM that was given none. For a TPM 1.2 that is
+// TCG's well-known secret, 20 zero bytes, not hashed, which tpm-tools set with -z;
+// for a TPM 2.0 it is the empty one.
+func WellKnown() Secret { return secretOf(&value{form: ofWellKnown, secret: []byte{}}) }
 
 // Password returns the secret of a password taken as the bytes it is: what
-// create_tpm_key, the OpenSSL engine and tpm-tools without -u set. An empty
-// password is a secret of its own, SHA1(""), not the well-known one.
+// create_tpm_key, the OpenSSL engine and tpm-tools without -u set, and all programs
+// for TPM 2.0. An empty password is for TPM 1.2 a secret of its own, SHA1(""), not the
+// well-known one.
 //
 // Password does not keep the slice; the caller may clear it.
 func Password(password []byte) Secret {
-	return SHA1Secret(sha1.Sum(password))
+	return secretOf(&value{ofBytes, sha1.Sum(password), append([]byte{}, password...)})
 }
 
 // PasswordUTF16 returns the secret of a UTF-8 password hashed as UTF-16LE
 // without a terminator: what tpm-tools set with -u, and what the pop-up windows
-// of a TSS do. It fails where the password is not valid UTF-8.
+// of a TSS do. It fails where the password is not valid UTF-8. For a TPM 2.0 nobody
+// does so: there it is refused.
 //
 // PasswordUTF16 does not keep the slice; the caller may clear it.
 func PasswordUTF16(password []byte) (Secret, error) {
@@ -69,13 +110,17 @@ func PasswordUTF16(password []byte) (Secret, error) {
 		wide = binary.LittleEndian.AppendUint16(wide, uint16(r))
 	}
 	defer clear(wide)
-	return Password(wide), nil
+	return secretOf(&value{form: ofUTF16, sha1: sha1.Sum(wide)}), nil
 }
 
 // SHA1Secret returns the secret whose 20 bytes are given directly, as with the
-// engine's SECRET_MODE 2.
+// engine's SECRET_MODE 2. For a TPM 2.0 it is refused, but for that of 20 zero bytes,
+// which is WellKnown.
 func SHA1Secret(digest [sha1.Size]byte) Secret {
-	return Secret{given: true, digest: hide(digest)}
+	if digest == [sha1.Size]byte{} {
+		return WellKnown()
+	}
+	return secretOf(&value{form: ofSHA1, sha1: digest})
 }
 
 // AskSecret returns a secret that ask is called for when, and only when, a TPM
@@ -102,35 +147,59 @@ func (s Secret) Keep() Secret {
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return !s.given }
 
-// Equal reports whether both are given and have the same 20 bytes; one that is to
-// be asked for equals none. The time it takes does not tell where they differ.
+// Equal reports whether both are given and are the same 20 bytes for a TPM 1.2; one
+// that is to be asked for equals none. The time it takes does not tell where they differ.
 func (s Secret) Equal(other Secret) bool {
-	return s.digest != nil && other.digest != nil && subtle.ConstantTimeCompare(s.digest()[:], other.digest()[:]) == 1
+	return s.value != nil && other.value != nil && subtle.ConstantTimeCompare(s.value().sha1[:], other.value().sha1[:]) == 1
 }
 
 // Format hides the secret from every verb of package fmt.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }
 
-// resolve gives a copy of the 20 bytes, asking where they are to be asked for.
-// what names the secret in errors.
-func (s Secret) resolve(what string) ([sha1.Size]byte, error) {
+// resolve gives a copy of the secret, asking where it is to be asked for. what names
+// it in errors.
+func (s Secret) resolve(what string) (*value, error) {
 	if !s.given {
-		return [sha1.Size]byte{}, fmt.Errorf("%w: %s", ErrSecretNeeded, what)
+		return nil, fmt.Errorf("%w: %s", ErrSecretNeeded, what)
 	}
-	if s.digest != nil {
-		return *s.digest(), nil
+	if s.value != nil {
+		return s.value().clone(), nil
 	}
 	if s.ask == nil {
-		return [sha1.Size]byte{}, fmt.Errorf("%w: %s: AskSecret was given no function", ErrSecretNeeded, what)
+		return nil, fmt.Errorf("%w: %s: AskSecret was given no function", ErrSecretNeeded, what)
 	}
 	answer, err := s.ask()
 	if err != nil {
-		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: %w", what, err)
+		return nil, fmt.Errorf("ask for %s: %w", what, err)
 	}
-	if answer.digest == nil {
-		return [sha1.Size]byte{}, fmt.Errorf("ask for %s: the callback gave no secret", what)
+	if answer.value == nil {
+		return nil, fmt.Errorf("ask for %s: the callback gave no secret", what)
 	}
-	return *answer.digest(), nil
+	return answer.value().clone(), nil
+}
+
+// resolveFor is resolve in the form that a generation of TPM takes.
+func (s Secret) resolveFor(g generation, what string) (authData, error) {
+	v, err := s.resolve(what)
+	if err != nil {
+		return nil, err
+	}
+	defer v.clear()
+	return v.forGeneration(g, what)
+}
+
+// forGeneration returns a copy in the form that a generation of TPM takes.
+func (v *value) forGeneration(g generation, what string) (authData, error) {
+	if g == tpm12Family {
+		return bytes.Clone(v.sha1[:]), nil
+	}
+	switch v.form {
+	case ofUTF16:
+		return nil, fmt.Errorf("%w: %s is given as UTF-16, which no program does for a TPM 2.0; give the password as it is", ErrNotSupported, what)
+	case ofSHA1:
+		return nil, fmt.Errorf("%w: %s is given as a SHA-1 digest, which is for TPM 1.2; give the password itself", ErrNotSupported, what)
+	}
+	return append(authData{}, v.secret...), nil
 }
 
 // orWellKnown returns s, or the well-known secret where none was given.

@@ -154,11 +154,11 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	if err != nil || nothing {
 		return false, doingError(doing, err)
 	}
-	auth, err := by.resolve()
+	auth, err := by.resolve(t.chip.generation())
 	if err != nil {
 		return false, doingError(doing, err)
 	}
-	defer clear(auth[:])
+	defer clear(auth)
 	err = t.turn(func() error { return t.chip.resetLockout(auth) })
 	return err == nil, doingError(doing, err)
 }
@@ -179,13 +179,11 @@ func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
 	if err != nil || done {
 		return false, doingError(doing, err)
 	}
-	owner, err := by.resolve()
+	owner, err := by.resolve(t.chip.generation())
 	if err != nil {
 		return false, doingError(doing, err)
 	}
-	if owner != nil {
-		defer clear(owner[:])
-	}
+	defer clear(owner)
 	err = t.turn(func() error { return to.set(owner) })
 	return err == nil, doingError(doing, err)
 }

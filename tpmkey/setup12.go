@@ -24,7 +24,7 @@ func (c *chip12) setupState() (*setupState, error) {
 
 func (c *chip12) setEnabled(on bool, owner authData) error {
 	if owner != nil {
-		return c.explain(c.conn.OwnerSetDisable(!on, (*tpm12.Secret)(owner)), ErrWrongOwnerSecret)
+		return c.explain(c.conn.OwnerSetDisable(!on, secret12(owner)), ErrWrongOwnerSecret)
 	}
 	if on {
 		return c.present(c.conn.PhysicalEnable)
@@ -44,7 +44,7 @@ func (c *chip12) clear(owner authData) error {
 	if owner == nil {
 		return c.present(c.conn.ForceClear)
 	}
-	err := c.conn.OwnerClear((*tpm12.Secret)(owner))
+	err := c.conn.OwnerClear(secret12(owner))
 	if errors.Is(err, tpm12.ClearDisabled) {
 		return fmt.Errorf("the owner has forbidden clearing by secret; physical presence is left (tpmctl clear -force): %w", err)
 	}
@@ -142,7 +142,7 @@ func (c *chip12) resetLockout(owner authData) error {
 		return c.explain(err, nil)
 	}
 	before := c.lockout
-	err := c.conn.ResetLockValue((*tpm12.Secret)(owner))
+	err := c.conn.ResetLockValue(secret12(owner))
 	if !errors.Is(err, tpm12.AuthFail) {
 		return c.explain(err, ErrWrongOwnerSecret)
 	}

@@ -31,7 +31,7 @@ func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 }
 
 func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
-	if err := checkGoAccepts(k.public); err != nil {
+	if err := checkGoAccepts(k.file.RSAPublicKey()); err != nil {
 		return cert, err
 	}
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
@@ -41,7 +41,7 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 	if err != nil {
 		return cert, err
 	}
-	if !k.public.Equal(cert.Leaf.PublicKey) {
+	if !k.file.RSAPublicKey().Equal(cert.Leaf.PublicKey) {
 		return cert, fmt.Errorf("%w; its subject is %q", ErrWrongCertificate, cert.Leaf.Subject)
 	}
 	cert.PrivateKey = k

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"context"
 	"sync"
 )
@@ -8,6 +9,7 @@ import (
 // A vault is where a secret comes from, and where it stays if it may be kept.
 type vault struct {
 	what string // for errors
+	gen  generation
 
 	asking chan struct{} // holds a token while it is asked for, until the TPM has seen it
 
@@ -16,11 +18,21 @@ type vault struct {
 }
 
 // newVault has a copy of a secret that is known, which it clears in the end.
-func newVault(s Secret, what string) *vault {
-	if s.digest != nil {
-		s = SHA1Secret(*s.digest())
+func newVault(g generation, s Secret, what string) *vault {
+	if s.value != nil {
+		s = secretOf(s.value().clone().only(g))
 	}
-	return &vault{what: what, source: s, asking: make(chan struct{}, 1)}
+	return &vault{what: what, gen: g, source: s, asking: make(chan struct{}, 1)}
+}
+
+// check refuses a secret that is known and that no TPM of the generation takes.
+func (v *vault) check() error {
+	if v.source.value == nil {
+		return nil
+	}
+	auth, err := v.source.value().forGeneration(v.gen, v.what)
+	clear(auth)
+	return err
 }
 
 // question begins to ask, once nobody else does any more; answered must follow.
@@ -44,18 +56,18 @@ func (v *vault) answered() {
 func (v *vault) known() authData {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.source.digest == nil {
+	if v.source.value == nil {
 		return nil
 	}
-	auth := *v.source.digest()
-	return &auth
+	auth, _ := v.source.value().forGeneration(v.gen, v.what) // checked before
+	return auth
 }
 
 // kept reports whether the secret may stay in memory.
 func (v *vault) kept() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.source.digest != nil || v.source.keep
+	return v.source.value != nil || v.source.keep
 }
 
 // ask asks for the secret, and keeps it where that is allowed.
@@ -63,16 +75,19 @@ func (v *vault) ask() (authData, error) {
 	v.mu.Lock()
 	source := v.source
 	v.mu.Unlock()
-	auth, err := source.resolve(v.what)
+	answer, err := source.resolve(v.what)
 	if err != nil {
 		return nil, err
 	}
-	if source.keep {
+	auth, err := answer.forGeneration(v.gen, v.what)
+	if err == nil && source.keep {
 		v.mu.Lock()
-		v.source = SHA1Secret(auth)
+		v.source = secretOf(answer.only(v.gen))
 		v.mu.Unlock()
+		return auth, nil
 	}
-	return &auth, nil
+	answer.clear()
+	return auth, err
 }
 
 // refresh adds what is known by now.
@@ -89,8 +104,8 @@ func (s *secrets) refresh(h *held) {
 func (v *vault) forget() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.source.digest != nil {
-		clear(v.source.digest()[:])
+	if v.source.value != nil {
+		v.source.value().clear()
 	}
 	v.source = Secret{}
 }
@@ -99,20 +114,10 @@ func (v *vault) forget() {
 type secrets struct{ srk, key authData }
 
 func (s *secrets) copy() *secrets {
-	dup := func(a authData) authData {
-		if a == nil {
-			return nil
-		}
-		b := *a
-		return &b
-	}
-	return &secrets{dup(s.srk), dup(s.key)}
+	return &secrets{bytes.Clone(s.srk), bytes.Clone(s.key)}
 }
 
 func (s *secrets) clear() {
-	for _, auth := range []authData{s.srk, s.key} {
-		if auth != nil {
-			clear(auth[:])
-		}
-	}
+	clear(s.srk)
+	clear(s.key)
 }

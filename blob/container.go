@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Container is what a file puts around a TPM_KEY structure.
+// Container is the form of a key file: what it puts around a TPM_KEY structure, or
+// around the parts of a TPM 2.0 key.
 type Container int
 
 // The containers that Parse reads and Marshal writes.
@@ -23,6 +24,19 @@ const (
 	// SimpleTPMPK11 is the text of simple-tpm-pk11's stpm-keygen: lines "exp",
 	// "mod" and "blob" in hexadecimal.
 	SimpleTPMPK11
+	// TSS2PEM is the block "TSS2 PRIVATE KEY" around TSS2DER: the file of everybody's
+	// TPM 2.0 keys.
+	TSS2PEM
+	// TSS2DER is the DER SEQUENCE of draft-bottomley-tpm2-keys.
+	TSS2DER
+	// TSS2BlobPEM is the block "TSS2 KEY BLOB" around TSS2BlobDER, which
+	// create_tpm2_key wrote at first, and writes with --deprecated.
+	TSS2BlobPEM
+	// TSS2BlobDER is the old form of TSS2DER, with other tags.
+	TSS2BlobDER
+	// TSS2Pair is tpm2-tools' two files, a TPM2B_PUBLIC and a TPM2B_PRIVATE: what
+	// [ParsePair] reads and [Key.MarshalPair] writes.
+	TSS2Pair
 )
 
 // String names the container for people.
@@ -38,6 +52,16 @@ func (c Container) String() string {
 		return "bare TPM_KEY"
 	case SimpleTPMPK11:
 		return "simple-tpm-pk11 text"
+	case TSS2PEM:
+		return "PEM TSS2 PRIVATE KEY"
+	case TSS2DER:
+		return "DER TPMKey (TSS2)"
+	case TSS2BlobPEM:
+		return "PEM TSS2 KEY BLOB"
+	case TSS2BlobDER:
+		return "DER TPMKey, old form"
+	case TSS2Pair:
+		return "tpm2-tools pair"
 	}
 	return fmt.Sprintf("unknown container %d", int(c))
 }
@@ -65,6 +89,8 @@ func parse(data []byte) (*Key, error) {
 	switch {
 	case isTrousersStore(data):
 		return nil, errTrousersStore()
+	case FindHalf(data) != NoHalf:
+		return nil, errHalf(FindHalf(data))
 	case len(data) >= 2 && startsLikeKey(data):
 		return contain(Raw)(parseStructure(data))
 	case len(bytes.TrimSpace(text)) == 0:
@@ -77,8 +103,23 @@ func parse(data []byte) (*Key, error) {
 		return contain(OctetString)(parseOctetString(data))
 	case isTssBlob(data):
 		return contain(TssBlob)(parseTssBlob(data))
+	case isTSS2(data):
+		return parseTSS2File(data, TSS2DER, TSS2BlobDER)
 	}
 	return nil, describeDER(data)
+}
+
+// parseTSS2File reads a key file of a TPM 2.0 into a Key, whose container is one of
+// two, by the form of the file.
+func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
+	t, err := parseTSS2(der)
+	if err != nil {
+		return nil, err
+	}
+	if t.old {
+		modern = old
+	}
+	return &Key{Container: modern, TSS2: t}, nil
 }
 
 // contain notes the container of a key just read.
@@ -96,7 +137,21 @@ func contain(c Container) func(*Key, error) (*Key, error) {
 // program writes it: comments, text around and unusual line ends of a file that
 // Parse read are not kept. The error says why k cannot be a key file (it is a
 // template, for example), or that there is no such container.
+//
+// A key of a TPM 2.0 that Parse read and nobody changed is written byte for byte as it
+// was. Its containers are others than those of a TPM 1.2 key; the error says where k
+// and c do not go together.
 func (k *Key) Marshal(c Container) ([]byte, error) {
+	if k.TSS2 != nil {
+		file, err := k.marshalTSS2(c)
+		if err != nil {
+			return nil, fmt.Errorf("write %v: %w", c, err)
+		}
+		return file, nil
+	}
+	if c >= TSS2PEM && c <= TSS2Pair {
+		return nil, fmt.Errorf("write %v: the key is one of a TPM 1.2; use %v", c, PEM)
+	}
 	if k.isTemplate() {
 		return nil, fmt.Errorf("write %v: the key is a template without contents; let a TPM create it first", c)
 	}

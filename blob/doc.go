@@ -1,12 +1,17 @@
-// Package blob reads and writes TPM 1.2 key files: a TPM_KEY or TPM_KEY12
-// structure (TPM Main Part 2, sections 10.2 and 10.3) in one of the containers
-// that programs have put around it.
+// Package blob reads and writes key files of both generations of TPM.
+//
+// A key of a TPM 1.2 is a TPM_KEY or TPM_KEY12 structure (TPM Main Part 2, sections
+// 10.2 and 10.3) in one of the containers that programs have put around it. A key of a
+// TPM 2.0 is a TSS2 PRIVATE KEY (draft-bottomley-tpm2-keys), the TSS2 KEY BLOB that came
+// before it, or a pair of files of tpm2-tools; [Key.TSS2] has what it says.
 //
 // [Parse] turns the bytes of a file into a [Key] and finds the container by
-// content, never by name. [Key.Marshal] writes any container. [NewTemplate]
-// makes what a TPM needs to create a key, [Wrap] makes a key file of an RSA key
-// that exists already, and [ParsePubKey] reads a public key as a TPM returns it.
-// Nothing here talks to a TPM or opens a file.
+// content, never by name; [ParsePair] takes the two files of a pair. [Key.Marshal]
+// writes any container that the key fits. [NewTemplate] and [NewTSS2Template] make what a
+// TPM needs to create a key, [NewTSS2] makes a key file of what it answered; [Wrap] and
+// [WrapTSS2] make a key file of a software key. [TSS2.Rows] explains a key in words,
+// [PolicyDigest] computes what a policy comes to, and [ParsePubKey] reads a public key as
+// a TPM 1.2 returns it. Nothing here talks to a TPM or opens a file.
 //
 // # Concurrency
 //
@@ -16,11 +21,13 @@
 // # Secrets
 //
 // The private part of a key file is encrypted for one TPM; this package can
-// neither read nor check it. Wrap clears the buffer in which it gathers a
-// private key. Errors tell names, sizes and positions, never a file's contents.
+// neither read nor check it. Wrap and WrapTSS2 clear the buffers in which they gather a
+// private key; go-tpm, which encrypts it for WrapTSS2, leaves a copy to the garbage
+// collector. Errors tell names, sizes and positions, never a file's contents.
 //
 // # Limitations
 //
-// RSA with two primes only: TPM 1.2 has no other keys. TPM 2.0 key files are
-// recognised and refused.
+// Keys are RSA with two primes, and ECC on P-256, P-384 and P-521. Others of a TPM 2.0 can
+// be read, explained and written; [Key.Unsupported] names what is not supported, and
+// [Key.PublicKey] is nil.
 package blob

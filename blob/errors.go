@@ -13,14 +13,17 @@ var ErrTruncated = errors.New("truncated")
 // contradicts the specification or itself. Their texts name the field.
 var ErrDamaged = errors.New("damaged")
 
-// NotKeyError says that a file holds no TPM 1.2 key, and what it is instead.
+// NotKeyError says that a file holds no key of a TPM, and what it is instead.
 type NotKeyError struct {
 	What string // with its article, "a certificate"; empty when unknown
 	Do   string // what to do instead
 
-	// PrivateKey says that the file is a software key that [Wrap] takes once it
-	// is read, and decrypted where it needs that.
+	// PrivateKey says that the file is a software key that [Wrap] or [WrapTSS2] takes
+	// once it is read, and decrypted where it needs that.
 	PrivateKey bool
+
+	// Half says that the file is one of a pair of tpm2-tools, which [ParsePair] reads.
+	Half Half
 }
 
 // Error gives What and Do in one sentence.
@@ -28,7 +31,7 @@ func (e *NotKeyError) Error() string {
 	if e.What == "" {
 		return "not a TPM key file: " + e.Do
 	}
-	return e.What + ", not a TPM 1.2 key: " + e.Do
+	return e.What + ", not a TPM key: " + e.Do
 }
 
 // advise ends an error of Parse with what its reader can do about it.

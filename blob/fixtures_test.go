@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	tutorial  = "../internal/tpmtest/testdata/tpm12-tutorial"
-	wellknown = "../internal/tpmtest/testdata/tpm12-wellknown"
+	tutorial   = "../internal/tpmtest/testdata/tpm12-tutorial"
+	wellknown  = "../internal/tpmtest/testdata/tpm12-wellknown"
+	tpm20Files = "../internal/tpmtest/testdata/tpm2"
 )
 
 // fixtures are the key files of other programs, as they were made.

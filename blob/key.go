@@ -52,8 +52,9 @@ const minEncData = 256
 const defaultExponent = 65537
 
 // PublicKey returns the key's public part, a new *rsa.PublicKey or
-// *ecdsa.PublicKey each time. It is nil for a template, for sealed data and for a
-// Key that Parse would refuse.
+// *ecdsa.PublicKey each time. It is nil for a template, for a Key that Parse would
+// refuse, and where [Key.Unsupported] says why: for sealed data, or a curve that this
+// project does not use.
 func (k *Key) PublicKey() crypto.PublicKey {
 	if k.TSS2 != nil {
 		return k.TSS2.publicKey()
@@ -86,11 +87,18 @@ func (k *Key) NeedsSecret() bool {
 }
 
 // Migratable reports whether the key may leave its TPM, as each wrapped
-// software key may.
-func (k *Key) Migratable() bool { return k.Flags&Migratable != 0 }
+// software key may. A key of a TPM 2.0 may that has neither fixedTPM nor fixedParent, and
+// a policy, if that allows TPM2_Duplicate.
+func (k *Key) Migratable() bool {
+	if k.TSS2 != nil {
+		p, err := parsePublicArea(k.TSS2.Public)
+		return err == nil && p.attributes&(attrFixedTPM|attrFixedParent) == 0 && len(p.authPolicy) > 0
+	}
+	return k.Flags&Migratable != 0
+}
 
-// CanSign reports whether usage and signature scheme allow PKCS #1 v1.5
-// signatures of what a caller gives. A key with [SSRSASSAPKCS1v15INFO] signs
+// CanSign reports whether usage and signature scheme allow signatures of what a caller
+// gives: of a TPM 1.2 key, PKCS #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] signs
 // only structures that TPMs read, so it is not among them.
 //
 // TPM Main Part 3, section 13.5 (TPM_Sign)

@@ -13,11 +13,12 @@ import (
 // What to do with files of other kinds.
 const (
 	doWrap    = "wrap it with keygen -w"
-	doRSA     = "TPM 1.2 has RSA keys only; make a new key with keygen"
-	doOpenSSH = "if it is an RSA key, convert a copy with ssh-keygen -p -m PEM and wrap that with keygen -w"
+	doWrapEC  = "wrap it for a TPM 2.0 with keygen -w; a TPM 1.2 has RSA keys only"
+	doNew     = "TPMs have RSA keys, and those of TPM 2.0 ECDSA keys; make a new key with keygen"
+	doOpenSSH = "if it is an RSA or ECDSA key, convert a copy with ssh-keygen -p -m PEM and wrap that with keygen -w"
 	doPublic  = "give the key file that belongs to it"
-	doTPM2    = "TPM 2.0 keys are not supported, and a TPM 1.2 cannot load them"
-	doExpect  = "expected PEM TSS KEY BLOB, its DER, a TssBlob, a bare TPM_KEY, or the text of simple-tpm-pk11"
+	doContext = "give the files .pub and .priv of tpm2_create, or what tpm2_encodeobject makes of them"
+	doExpect  = "expected PEM TSS2 PRIVATE KEY or TSS KEY BLOB, the DER of one, a TssBlob, a bare TPM_KEY, the text of simple-tpm-pk11, or a pair of tpm2-tools"
 )
 
 func errUnknown() *NotKeyError { return &NotKeyError{Do: doExpect} }
@@ -26,12 +27,12 @@ func errPrivateKey(format string) *NotKeyError {
 	return &NotKeyError{What: "a private key (" + format + ")", Do: doWrap, PrivateKey: true}
 }
 
-func errNotRSA(kind string) *NotKeyError {
-	return &NotKeyError{What: "a private key (" + kind + ")", Do: doRSA}
+func errECKey(format string) *NotKeyError {
+	return &NotKeyError{What: "a private key (" + format + ")", Do: doWrapEC, PrivateKey: true}
 }
 
-func errTPM2(kind string) *NotKeyError {
-	return &NotKeyError{What: "a TPM 2.0 key file (" + kind + ")", Do: doTPM2}
+func errOtherKey(kind string) *NotKeyError {
+	return &NotKeyError{What: "a private key (" + kind + ")", Do: doNew}
 }
 
 func errTrousersStore() *NotKeyError {
@@ -52,8 +53,6 @@ func isTrousersStore(b []byte) bool {
 func describePEM(p pemBlock) *NotKeyError {
 	label := string(p.label[:min(len(p.label), 40)])
 	switch label {
-	case "TSS2 PRIVATE KEY", "TSS2 KEY BLOB":
-		return errTPM2(label)
 	case "RSA PRIVATE KEY":
 		if bytes.Contains(p.body, []byte("ENCRYPTED")) {
 			return errPrivateKey("PKCS #1, encrypted")
@@ -64,9 +63,9 @@ func describePEM(p pemBlock) *NotKeyError {
 	case "PRIVATE KEY":
 		return describePKCS8(p)
 	case "EC PRIVATE KEY", "EC PARAMETERS":
-		return errNotRSA("EC")
+		return errECKey("EC")
 	case "DSA PRIVATE KEY":
-		return errNotRSA("DSA")
+		return errOtherKey("DSA")
 	case "OPENSSH PRIVATE KEY":
 		return &NotKeyError{What: "a private key (OpenSSH)", Do: doOpenSSH}
 	case "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE":
@@ -77,7 +76,7 @@ func describePEM(p pemBlock) *NotKeyError {
 		return errPublic("a public key")
 	}
 	if strings.HasSuffix(label, "PRIVATE KEY") {
-		return errNotRSA(fmt.Sprintf("%q", label))
+		return errOtherKey(fmt.Sprintf("%q", label))
 	}
 	return &NotKeyError{What: fmt.Sprintf("a PEM file of type %q", label), Do: doExpect}
 }
@@ -100,16 +99,20 @@ func describePKCS8(p pemBlock) *NotKeyError {
 
 // Object identifiers in DER, without tag and length.
 var (
-	oidRSA  = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01} // 1.2.840.113549.1.1.1
-	oidPSS  = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a} // 1.2.840.113549.1.1.10
-	oidEC   = []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}             // 1.2.840.10045.2.1
-	oidTSS2 = []byte{0x67, 0x81, 0x05, 0x0a, 0x01}                         // 2.23.133.10.1, a prefix
-	oidTSS0 = []byte{0x67, 0x81, 0x05, 0x0a, 0x02}                         // 2.23.133.10.2
+	oidRSA = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01} // 1.2.840.113549.1.1.1
+	oidPSS = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a} // 1.2.840.113549.1.1.10
+	oidEC  = []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}             // 1.2.840.10045.2.1
 )
+
+// savedContext is what files of tpm2-tools begin with that hold a context of a TPM.
+var savedContext = []byte{0xba, 0xdc, 0xc0, 0xde}
 
 // describeDER says what a file is that is no text: by the first elements of its
 // SEQUENCE, so that a file cut off later is recognised too.
 func describeDER(b []byte) *NotKeyError {
+	if bytes.HasPrefix(b, savedContext) {
+		return &NotKeyError{What: "a saved context of tpm2-tools (.ctx), which lasts until the TPM restarts", Do: doContext}
+	}
 	tag, size, _, ok := derHeader(b)
 	if !ok || tag != asn1.SEQUENCE {
 		return errUnknown()
@@ -119,10 +122,6 @@ func describeDER(b []byte) *NotKeyError {
 	second, inner, _ := nextElement(&s)
 	third, _, _ := nextElement(&s)
 	switch first {
-	case asn1.OBJECT_IDENTIFIER:
-		if bytes.HasPrefix(body, oidTSS2) || bytes.Equal(body, oidTSS0) {
-			return errTPM2("TSS2, DER")
-		}
 	case asn1.INTEGER:
 		return describeInteger(body, second, inner, third)
 	case asn1.SEQUENCE:
@@ -169,7 +168,7 @@ func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.
 		}
 		return describeAlgorithm(oid)
 	case second == asn1.OCTET_STRING && value[0] == 1:
-		return errNotRSA("EC, DER")
+		return errECKey("EC, DER")
 	}
 	return errUnknown()
 }
@@ -180,11 +179,11 @@ func describeAlgorithm(oid []byte) *NotKeyError {
 	case bytes.Equal(oid, oidRSA):
 		return errPrivateKey("PKCS #8")
 	case bytes.Equal(oid, oidPSS):
-		return &NotKeyError{What: "a private key (PKCS #8, RSA for PSS only)", Do: "TPM 1.2 cannot make PSS signatures; make a new key with keygen"}
+		return &NotKeyError{What: "a private key (PKCS #8, RSA for PSS only)", Do: "TPMs do not hold a key to PSS as its file does; make a new key with keygen"}
 	case bytes.Equal(oid, oidEC):
-		return errNotRSA("PKCS #8, EC")
+		return errECKey("PKCS #8, EC")
 	}
-	return errNotRSA("PKCS #8, not RSA")
+	return errOtherKey("PKCS #8, neither RSA nor EC")
 }
 
 // describeSequence tells DER files apart that begin with a SEQUENCE, whose

@@ -67,8 +67,7 @@ func TestNotKey(t *testing.T) {
 		Alg    algorithm
 		Issuer []algorithm
 	}{4711, pbes2, nil}})
-	tss2PEM := readFile(t, "testdata/pv-rsa.pem")
-	tss2, _ := pem.Decode(tss2PEM)
+	tss2, _ := pem.Decode(readFile(t, tpm20Files+"/pv-rsa.pem"))
 
 	for _, c := range []struct {
 		name string
@@ -91,11 +90,11 @@ func TestNotKey(t *testing.T) {
 		{"PKCS #8 encrypted", pemOf("ENCRYPTED PRIVATE KEY", encrypted), "a private key (PKCS #8, encrypted)", true},
 		{"PKCS #8 encrypted DER", encrypted, "a private key (PKCS #8, encrypted)", true},
 		{"PKCS #8 PSS", pemOf("PRIVATE KEY", pss), "a private key (PKCS #8, RSA for PSS only)", false},
-		{"PKCS #8 EC", pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ec))), "a private key (PKCS #8, EC)", false},
-		{"PKCS #8 Ed25519", pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ed))), "a private key (PKCS #8, not RSA)", false},
-		{"EC", pemOf("EC PRIVATE KEY", sec1), "a private key (EC)", false},
-		{"EC with parameters", append(pemOf("EC PARAMETERS", []byte{5, 0}), pemOf("EC PRIVATE KEY", sec1)...), "a private key (EC)", false},
-		{"EC DER", sec1, "a private key (EC, DER)", false},
+		{"PKCS #8 EC", pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ec))), "a private key (PKCS #8, EC)", true},
+		{"PKCS #8 Ed25519", pemOf("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(ed))), "a private key (PKCS #8, neither RSA nor EC)", false},
+		{"EC", pemOf("EC PRIVATE KEY", sec1), "a private key (EC)", true},
+		{"EC with parameters", append(pemOf("EC PARAMETERS", []byte{5, 0}), pemOf("EC PRIVATE KEY", sec1)...), "a private key (EC)", true},
+		{"EC DER", sec1, "a private key (EC, DER)", true},
 		{"DSA", pemOf("DSA PRIVATE KEY", []byte{5, 0}), "a private key (DSA)", false},
 		{"OpenSSH", pemOf("OPENSSH PRIVATE KEY", []byte("openssh-key-v1\x00")), "a private key (OpenSSH)", false},
 		{"another private key", pemOf("MY PRIVATE KEY", []byte{5, 0}), `a private key ("MY PRIVATE KEY")`, false},
@@ -113,9 +112,10 @@ func TestNotKey(t *testing.T) {
 		{"public key DER", spki, "a public key", false},
 		{"PKCS #1 public key", pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&priv.PublicKey)), "a public key", false},
 		{"PKCS #1 public key DER", x509.MarshalPKCS1PublicKey(&priv.PublicKey), "a public key", false},
-		{"TSS2", tss2PEM, "a TPM 2.0 key file (TSS2 PRIVATE KEY)", false},
-		{"TSS2 DER", tss2.Bytes, "a TPM 2.0 key file (TSS2, DER)", false},
-		{"old TSS2", pemOf("TSS2 KEY BLOB", tss2.Bytes), "a TPM 2.0 key file (TSS2 KEY BLOB)", false},
+		{"TSS2 of an unknown type", bytes.Replace(tss2.Bytes, []byte("\x67\x81\x05\x0a\x01\x03"), []byte("\x67\x81\x05\x0a\x01\x09"), 1), "a TPM 2.0 file of an unknown type", false},
+		{"public half", readFile(t, tpm20Files+"/tools-rsa.pub"), "the public half of a tpm2-tools key (.pub)", false},
+		{"private half", readFile(t, tpm20Files+"/tools-rsa.priv"), "the private half of a tpm2-tools key (.priv)", false},
+		{"saved context", []byte("\xba\xdc\xc0\xde\x00\x00\x00\x01"), "a saved context of tpm2-tools (.ctx), which lasts until the TPM restarts", false},
 		{"another PEM", pemOf("X509 CRL", []byte{5, 0}), `a PEM file of type "X509 CRL"`, false},
 		{"PEM with a long type", pemOf(strings.Repeat("A", 99), nil), `a PEM file of type "` + strings.Repeat("A", 40) + `"`, false},
 		{"trousers' store", readFile(t, tutorial+"/system.data"), "a key store of trousers (system.data)", false},
@@ -134,7 +134,7 @@ func TestNotKey(t *testing.T) {
 			if !errors.As(err, &e) || e.What != c.what || e.PrivateKey != c.priv || e.Do == "" {
 				t.Fatalf("error %v, want %q, private %v", err, c.what, c.priv)
 			}
-			if c.priv && !strings.HasSuffix(err.Error(), ", not a TPM 1.2 key: wrap it with keygen -w") {
+			if c.priv && !strings.HasSuffix(err.Error(), ", not a TPM key: wrap it with keygen -w") && !strings.Contains(err.Error(), "a TPM 2.0 with keygen -w") {
 				t.Errorf("error %v", err)
 			}
 			if c.what == "" && !strings.HasPrefix(err.Error(), "not a TPM key file: expected ") {

@@ -178,8 +178,13 @@ func TestKey12(t *testing.T) {
 
 func TestMarshalRefuses(t *testing.T) {
 	k := mustParse(t, tutorial+"/maclef")
-	if _, err := k.Marshal(Container(9)); err == nil || !strings.Contains(err.Error(), "unknown container 9") {
-		t.Errorf("container 9: %v", err)
+	if _, err := k.Marshal(Container(99)); err == nil || !strings.Contains(err.Error(), "unknown container 99") {
+		t.Errorf("container 99: %v", err)
+	}
+	for c := TSS2PEM; c <= TSS2Pair; c++ {
+		if _, err := k.Marshal(c); err == nil || !strings.Contains(err.Error(), "TPM 1.2") {
+			t.Errorf("%v: %v", c, err)
+		}
 	}
 	k.EncData = k.EncData[:255]
 	if _, err := k.Marshal(PEM); !errors.Is(err, ErrDamaged) {

@@ -6,8 +6,18 @@ import (
 	"encoding/pem"
 )
 
-// pemType is the type of the PEM block around a key.
-const pemType = "TSS KEY BLOB"
+// The types of PEM blocks around a key: of a TPM 1.2, of a TPM 2.0, and of a TPM 2.0 in
+// old files.
+const (
+	pemType     = "TSS KEY BLOB"
+	pemTSS2     = "TSS2 PRIVATE KEY"
+	pemTSS2Blob = "TSS2 KEY BLOB"
+)
+
+// isKey reports whether the block's type is one of a key.
+func (p pemBlock) isKey() bool {
+	return string(p.label) == pemType || string(p.label) == pemTSS2 || string(p.label) == pemTSS2Blob
+}
 
 // pemBlock is a block as it stands in a file; its slices are parts of that.
 type pemBlock struct {
@@ -77,7 +87,7 @@ func trimLine(line []byte) []byte { return bytes.TrimRight(line, " \t\r") }
 // decode returns the bytes that the block's base64 stands for.
 func (p *pemBlock) decode() ([]byte, error) {
 	if bytes.IndexByte(p.body, ':') >= 0 {
-		return nil, damaged("PEM block %s has header lines, as an encrypted one has, and TPM keys have none", pemType)
+		return nil, damaged("PEM block %s has header lines, as an encrypted one has, and TPM keys have none", p.label)
 	}
 	body := make([]byte, 0, len(p.body))
 	for _, c := range p.body {
@@ -88,12 +98,12 @@ func (p *pemBlock) decode() ([]byte, error) {
 	der := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
 	n, err := base64.StdEncoding.Decode(der, body)
 	if err != nil {
-		return nil, damaged("PEM block %s has bad base64 after %d good bytes", pemType, n)
+		return nil, damaged("PEM block %s has bad base64 after %d good bytes", p.label, n)
 	}
 	return der[:n], nil
 }
 
-// parsePEM reads the only TSS KEY BLOB among the PEM blocks of a text. Other
+// parsePEM reads the only key of a TPM among the PEM blocks of a text. Other
 // blocks beside it, such as its certificate, do not matter.
 func parsePEM(text []byte) (*Key, error) {
 	var found, private, first pemBlock
@@ -104,11 +114,11 @@ func parsePEM(text []byte) (*Key, error) {
 		switch {
 		case block.label == nil:
 			return parseFoundPEM(found, private, first, binary)
-		case string(block.label) == pemType && found.label != nil:
-			return nil, damaged("two PEM blocks %s in one file, and it is not clear which is meant", pemType)
-		case string(block.label) == pemType && !block.closed:
-			return nil, unclosedPEM(after)
-		case string(block.label) == pemType:
+		case block.isKey() && found.label != nil:
+			return nil, damaged("two PEM blocks of keys (%s) in one file, and it is not clear which is meant", block.label)
+		case block.isKey() && !block.closed:
+			return nil, unclosedPEM(block, after)
+		case block.isKey():
 			found = block
 		case private.label == nil && bytes.HasSuffix(block.label, []byte("PRIVATE KEY")):
 			private = block
@@ -123,13 +133,13 @@ func parsePEM(text []byte) (*Key, error) {
 func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 	switch {
 	case found.label != nil && binary:
-		return nil, damaged("binary data beside the PEM block %s", pemType)
+		return nil, damaged("binary data beside the PEM block %s", found.label)
 	case found.label != nil:
 		der, err := found.decode()
 		if err != nil {
 			return nil, err
 		}
-		return contain(PEM)(parseOctetString(der))
+		return found.parse(der)
 	case binary:
 		return nil, errUnknown()
 	case private.label != nil:
@@ -138,12 +148,24 @@ func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 	return nil, describePEM(first)
 }
 
-// unclosedPEM says what is wrong with a key's block that has no END line.
-func unclosedPEM(after []byte) error {
-	if len(after) == 0 {
-		return truncated("the line -----END %s----- is missing", pemType)
+// parse reads the key in the block, whose bytes are der.
+func (p pemBlock) parse(der []byte) (*Key, error) {
+	if string(p.label) == pemType {
+		return contain(PEM)(parseOctetString(der))
 	}
-	return damaged("the line -----END %s----- is missing, or stands in the wrong place", pemType)
+	k, err := parseTSS2File(der, TSS2PEM, TSS2BlobPEM)
+	if err == nil && k.TSS2.old != (string(p.label) == pemTSS2Blob) {
+		return nil, damaged("the PEM block %s does not hold the form of TPM 2.0 key that its type says", p.label)
+	}
+	return k, err
+}
+
+// unclosedPEM says what is wrong with a key's block that has no END line.
+func unclosedPEM(block pemBlock, after []byte) error {
+	if len(after) == 0 {
+		return truncated("the line -----END %s----- is missing", block.label)
+	}
+	return damaged("the line -----END %s----- is missing, or stands in the wrong place", block.label)
 }
 
 // marshalPEM writes base64 in lines of 64, as OpenSSL does.

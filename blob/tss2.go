@@ -1,9 +1,13 @@
 package blob
 
 import (
+	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
+	_ "crypto/sha1" // name algorithms
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+	"encoding/binary"
+	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -15,7 +19,7 @@ type TSS2 struct {
 	Type        TSS2Type
 	EmptyAuth   bool            // no password is needed
 	Policy      []PolicyCommand // must be run before the key is used, in this order
-	Secret      []byte          // TPM2B_ENCRYPTED_SECRET; importable keys only
+	Secret      []byte          // TPM2B_ENCRYPTED_SECRET; importable keys only, and importable sealed data
 	AuthPolicy  []AuthPolicy    // signed policies, any of which PolicyAuthorize takes
 	Description string
 	RSAParent   bool   // the primary of Parent is RSA (template H-1), not ECC (H-2)
@@ -26,6 +30,10 @@ type TSS2 struct {
 	// Handle is that of a key that the TPM itself keeps, 0 for others. Such a key has
 	// no file, no parent and no private part.
 	Handle uint32
+
+	der     []byte // the file that the other fields were read from, nil for others
+	old     bool   // the file had the old layout
+	guessed bool   // Parent and EmptyAuth are not from a file
 }
 
 // TSS2Type is what a key file of a TPM 2.0 holds.
@@ -38,8 +46,22 @@ const (
 	TSS2Sealed
 )
 
+// String is what people call it.
+func (t TSS2Type) String() string {
+	switch t {
+	case TSS2Loadable:
+		return "loadable key"
+	case TSS2Importable:
+		return "importable key"
+	case TSS2Sealed:
+		return "sealed data"
+	}
+	return fmt.Sprintf("unknown type %d", int(t))
+}
+
 // A PolicyCommand is a command of a policy: its code, and its parameters as they go
-// over the wire, without the handle of the session.
+// over the wire, without the handle of the session. Some commands have another form
+// in files; [PolicyCommand.Parse] reads them all.
 type PolicyCommand struct {
 	Code   tpm2.TPMCC
 	Policy []byte
@@ -52,52 +74,89 @@ type AuthPolicy struct {
 }
 
 // Area returns the public area, a new value each time; nil where Parse would refuse
-// it.
+// it, and where go-tpm has no names for what is in it.
 func (t *TSS2) Area() *tpm2.TPMTPublic {
-	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](t.Public)
-	if err != nil {
+	if _, err := parsePublicArea(t.Public); err != nil {
 		return nil
 	}
-	area, err := public.Contents()
-	if err != nil {
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](t.Public[2:])
+	if err != nil || !bytes.Equal(tpm2.Marshal(area), t.Public[2:]) {
 		return nil
 	}
 	return area
 }
 
-func (t *TSS2) publicKey() crypto.PublicKey {
-	area := t.Area()
-	if area == nil {
-		return nil
-	}
-	public, err := tpm2.Pub(*area)
+// Name returns the name of the object: name algorithm and digest of the public area.
+// The error, which wraps [ErrDamaged] or [ErrUnsupported], says why there is none.
+//
+// TPM 2.0 Library Part 1, section 16 (Names)
+func (t *TSS2) Name() ([]byte, error) {
+	p, err := parsePublicArea(t.Public)
 	if err != nil {
+		return nil, err
+	}
+	return objectName(p.nameAlg, t.Public[2:])
+}
+
+// objectName makes the name of an object from its marshalled public area.
+func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
+	hash, err := nameHash(alg)
+	if err != nil {
+		return nil, err
+	}
+	h := hash.New()
+	h.Write(area)
+	return h.Sum(binary.BigEndian.AppendUint16(nil, uint16(alg))), nil
+}
+
+// nameHash returns the hash function of a name algorithm.
+func nameHash(alg tpm2.TPMAlgID) (crypto.Hash, error) {
+	hash, err := alg.Hash()
+	if err != nil || !hash.Available() {
+		return 0, fmt.Errorf("%w name algorithm %s", ErrUnsupported, algSpec(alg))
+	}
+	return hash, nil
+}
+
+// Unsupported says what of a sound key this project has no use for, such as
+// "unsupported curve TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It is nil for
+// keys that sign, decrypt or agree on secrets, and for each key of a TPM 1.2. Where
+// it is not, PublicKey is nil.
+func (k *Key) Unsupported() error {
+	if k.TSS2 == nil {
 		return nil
 	}
-	switch public.(type) {
-	case *rsa.PublicKey, *ecdsa.PublicKey:
-		return public
+	p, err := parsePublicArea(k.TSS2.Public)
+	if err != nil {
+		return err
 	}
-	return nil
+	return p.unsupported()
 }
 
-func (t *TSS2) needsSecret() bool { return !t.EmptyAuth }
+// Importable reports whether the file must go through TPM2_Import before it can be
+// loaded, as importable keys and some sealed data must.
+func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 
-func (t *TSS2) canSign() bool {
-	area := t.Area()
-	return area != nil && area.ObjectAttributes.SignEncrypt && !area.ObjectAttributes.Restricted
+// Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
+// object identifier says that they hold a loadable key can, too.
+func (t *TSS2) Sealed() bool {
+	p, err := parsePublicArea(t.Public)
+	return err == nil && p.sealed()
 }
 
-func (t *TSS2) canDecrypt() bool {
-	area := t.Area()
-	return area != nil && area.Type == tpm2.TPMAlgRSA && area.ObjectAttributes.Decrypt && !area.ObjectAttributes.Restricted
-}
+// Guessed reports whether Parent and EmptyAuth come from no file: a pair of tpm2-tools
+// says neither.
+func (t *TSS2) Guessed() bool { return t.guessed }
 
-// canAgree reports whether the key can do a Diffie-Hellman key agreement.
-func (t *TSS2) canAgree() bool {
-	area := t.Area()
-	return area != nil && area.Type == tpm2.TPMAlgECC && area.ObjectAttributes.Decrypt && !area.ObjectAttributes.Restricted
-}
+// OldPrimary reports whether a hierarchy in Parent stands for the primary key that
+// files of the old form mean, which lacks the attributes fixedTPM and fixedParent.
+func (t *TSS2) OldPrimary() bool { return t.old && t.Parent>>24 == handlePermanent }
 
-// CanAgree reports whether the key can agree on a secret with another key (ECDH).
-func (k *Key) CanAgree() bool { return k.TSS2 != nil && k.TSS2.canAgree() }
+// nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
+func (t *TSS2) nameAlg() tpm2.TPMAlgID {
+	p, err := parsePublicArea(t.Public)
+	if err != nil {
+		return 0
+	}
+	return p.nameAlg
+}

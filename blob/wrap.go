@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"slices"
+	"strings"
 )
 
 // payloadAsym is TPM_PT_ASYM, the payload of a private key.
@@ -33,7 +35,7 @@ const oaepLabel = "TCPA"
 // TPM Main Part 2, sections 10.6 (TPM_STORE_ASYMKEY) and 10.7
 // (TPM_STORE_PRIVKEY)
 func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Template) (*Key, error) {
-	if err := checkPrivate(priv); err != nil {
+	if err := checkPrivate(priv, tpm12, 512, 1024, 2048); err != nil {
 		return nil, err
 	}
 	if parent == nil || parent.N == nil || parent.N.BitLen() < 2048 {
@@ -90,18 +92,24 @@ func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
 	return b
 }
 
-// checkPrivate tells whether a TPM can hold priv. rsa.PrivateKey.Validate would
-// refuse small keys, which TPMs have.
-func checkPrivate(priv *rsa.PrivateKey) error {
+// The generations of TPMs, in errors.
+const (
+	tpm12 = "TPM 1.2"
+	tpm20 = "TPM 2.0"
+)
+
+// checkPrivate tells whether a TPM of a generation, which has some sizes of keys, can
+// hold priv. rsa.PrivateKey.Validate would refuse small keys, which TPMs have.
+func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
 	if priv == nil || priv.N == nil || priv.D == nil {
 		return errors.New("the key to wrap is no complete RSA private key")
 	}
 	n := priv.N.BitLen()
 	switch {
-	case n != 512 && n != 1024 && n != 2048:
-		return fmt.Errorf("the key to wrap has %d bits, and TPM 1.2 takes 512, 1024 or 2048; make a new key with keygen", n)
+	case !slices.Contains(sizes, n):
+		return fmt.Errorf("the key to wrap has %d bits, and %s takes %s; make a new key with keygen", n, generation, orList(sizes))
 	case len(priv.Primes) != 2:
-		return fmt.Errorf("the key to wrap has %d primes, and TPM 1.2 takes 2; make a new key with keygen", len(priv.Primes))
+		return fmt.Errorf("the key to wrap has %d primes, and %s takes 2; make a new key with keygen", len(priv.Primes), generation)
 	case priv.E < 3 || priv.E&1 == 0:
 		return errors.New("the public exponent of the key to wrap is not an odd number from 3 on; take a good copy of the key")
 	}
@@ -122,4 +130,11 @@ func checkPrivate(priv *rsa.PrivateKey) error {
 		return errors.New("the modulus of the key to wrap is not the product of its primes; take a good copy of the key")
 	}
 	return nil
+}
+
+// orList writes numbers as "1, 2 or 3".
+func orList(numbers []int) string {
+	words := strings.Fields(strings.Trim(fmt.Sprint(numbers), "[]"))
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

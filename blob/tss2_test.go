@@ -1,0 +1,236 @@
+package blob
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// tss2Fixtures are the key files of other programs for TPM 2.0, as they were made.
+var tss2Fixtures = []struct {
+	name     string
+	kind     TSS2Type
+	parent   uint32
+	secret   bool
+	key      string // as in Rows
+	can      string
+	public   string // file with the same public key, if there is one
+	policies int
+}{
+	{"e2-rsa", TSS2Loadable, handleOwner, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+	{"e2-p256", TSS2Loadable, handleOwner, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "", 0},
+	{"e2-p384", TSS2Loadable, handleOwner, false, "ECC, P-384 (TPM_ECC_NIST_P384)", "sign agree", "", 0},
+	{"e2-rsa-auth", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+	{"e2-rsa-auth-da", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+	{"e2-p256-auth", TSS2Loadable, handleOwner, true, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "", 0},
+	{"e2-rsa-81000001", TSS2Loadable, persistentRSA, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+	{"e2-p256-81000001", TSS2Loadable, persistentRSA, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "", 0},
+	{"e2-wrap-rsa", TSS2Loadable, handleOwner, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "wrap-rsa.key.pem", 0},
+	{"e2-wrap-ec", TSS2Loadable, handleOwner, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "wrap-ec.key.pem", 0},
+	{"e2-import-rsa", TSS2Importable, persistentRSA, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "wrap-rsa.key.pem", 0},
+	{"e2-import-ec", TSS2Importable, persistentRSA, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "wrap-ec.key.pem", 0},
+	{"e2-rsa-pcr16", TSS2Loadable, handleOwner, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 1},
+	{"e2-p256-pcr", TSS2Loadable, handleOwner, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "", 1},
+	{"e2-sealed", TSS2Sealed, handleOwner, false, "sealed: TPM2_Unseal gives it", "", "", 0},
+	{"pv-rsa", TSS2Loadable, handleOwner, false, "RSA, 2048 bits, exponent 65537", "sign decrypt", "pv-rsa.pub.pem", 0},
+	{"pv-p256", TSS2Loadable, handleOwner, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "pv-p256.pub.pem", 0},
+	{"pv-p384", TSS2Loadable, handleOwner, false, "ECC, P-384 (TPM_ECC_NIST_P384)", "sign agree", "pv-p384.pub.pem", 0},
+	{"pv-rsa-auth", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+	{"pv-p256-81000001", TSS2Loadable, persistentRSA, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "pv-p256-81000001.pub.pem", 0},
+	// Made without a password; tpm2_encodeobject says that it has one.
+	{"tools-rsa", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
+}
+
+func TestTSS2Fixtures(t *testing.T) {
+	for _, f := range tss2Fixtures {
+		t.Run(f.name, func(t *testing.T) {
+			data := readFile(t, tpm20Files+"/"+f.name+".pem")
+			k := mustParse(t, tpm20Files+"/"+f.name+".pem")
+			if k.Container != TSS2PEM || k.TSS2.Type != f.kind || k.TSS2.Parent != f.parent || k.NeedsSecret() != f.secret ||
+				k.TSS2.Importable() != (f.kind == TSS2Importable) || k.TSS2.Sealed() != (f.kind == TSS2Sealed) {
+				t.Errorf("%v, %v, parent %08x, secret %v", k.Container, k.TSS2.Type, k.TSS2.Parent, k.NeedsSecret())
+			}
+			if got := cans(k); got != f.can {
+				t.Errorf("can %q, want %q", got, f.can)
+			}
+			if (k.PublicKey() == nil) != (f.kind == TSS2Sealed) || (k.Unsupported() == nil) != (k.PublicKey() != nil) {
+				t.Errorf("public key %v, unsupported %v", k.PublicKey(), k.Unsupported())
+			}
+			if f.public != "" && !k.PublicKey().(interface{ Equal(crypto.PublicKey) bool }).Equal(publicOf(t, f.public)) {
+				t.Error("another public key")
+			}
+			area := k.TSS2.Area()
+			name, err := tpm2.ObjectName(area)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := k.TSS2.Name(); err != nil || !bytes.Equal(got, name.Buffer) {
+				t.Errorf("name %x, error %v", got, err)
+			}
+			rows := map[string]string{}
+			for _, r := range k.TSS2.Rows() {
+				rows[r.What] = r.How
+			}
+			if rows["key"]+rows["data"] != f.key || strings.HasPrefix(rows["policy"], "PolicyPCR: sha256 PCR") != (f.policies > 0) {
+				t.Errorf("explained as %q", rows)
+			}
+			if ok, err := k.TSS2.PolicyFits(); len(k.TSS2.Policy) != f.policies || err != nil || ok != (f.policies > 0) {
+				t.Errorf("%d commands; fits %v, error %v", len(k.TSS2.Policy), ok, err)
+			}
+			if got, err := k.Marshal(TSS2PEM); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("written back differently (error %v):\n%s", err, got)
+			}
+			block, _ := pem.Decode(data)
+			if got, err := k.Marshal(TSS2DER); err != nil || !bytes.Equal(got, block.Bytes) {
+				t.Errorf("another DER (error %v)", err)
+			}
+			if again, err := Parse(block.Bytes); err != nil || again.Container != TSS2DER || !again.TSS2.same(k.TSS2) {
+				t.Errorf("DER not read (error %v)", err)
+			}
+		})
+	}
+}
+
+func cans(k *Key) string {
+	var can []string
+	if k.CanSign() {
+		can = append(can, "sign")
+	}
+	if k.CanDecrypt() {
+		can = append(can, "decrypt")
+	}
+	if k.CanAgree() {
+		can = append(can, "agree")
+	}
+	return strings.Join(can, " ")
+}
+
+// publicOf reads the public key of a PEM file of OpenSSL.
+func publicOf(t *testing.T, name string) any {
+	t.Helper()
+	block, _ := pem.Decode(readFile(t, filepath.Join(tpm20Files, name)))
+	if public, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
+		return public
+	}
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		if private, err = x509.ParseECPrivateKey(block.Bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch private := private.(type) {
+	case *rsa.PrivateKey:
+		return private.Public()
+	case *ecdsa.PrivateKey:
+		return private.Public()
+	}
+	return nil
+}
+
+func TestNoTSS2FixtureForgotten(t *testing.T) {
+	known := map[string]bool{}
+	for _, f := range tss2Fixtures {
+		known[f.name+".pem"] = true
+	}
+	files, err := os.ReadDir(tpm20Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		_, err := Parse(readFile(t, filepath.Join(tpm20Files, f.Name())))
+		if known[f.Name()] != (err == nil) {
+			t.Errorf("%s: error %v", f.Name(), err)
+		}
+	}
+}
+
+func TestPair(t *testing.T) {
+	for _, name := range []string{"tools-rsa", "tools-p256"} {
+		pub, priv := readFile(t, tpm20Files+"/"+name+".pub"), readFile(t, tpm20Files+"/"+name+".priv")
+		k, err := ParsePair(pub, priv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k.Container != TSS2Pair || !k.TSS2.Guessed() || k.TSS2.Parent != handleOwner || k.PublicKey() == nil || !k.CanSign() || !k.NeedsSecret() {
+			t.Errorf("%s: %+v", name, k.TSS2)
+		}
+		gotPub, gotPriv, err := k.MarshalPair()
+		if err != nil || !bytes.Equal(gotPub, pub) || !bytes.Equal(gotPriv, priv) {
+			t.Errorf("%s: written back differently (error %v)", name, err)
+		}
+		if _, err := k.Marshal(TSS2Pair); err == nil || !strings.Contains(err.Error(), "MarshalPair") {
+			t.Errorf("%s: %v", name, err)
+		}
+		file, err := k.Marshal(TSS2PEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "tools-rsa" && !bytes.Equal(file, readFile(t, tpm20Files+"/tools-rsa.pem")) {
+			t.Error("not what tpm2_encodeobject writes")
+		}
+		again, err := Parse(file)
+		if err != nil || again.TSS2.Guessed() {
+			t.Errorf("%s: guessed still, or error %v", name, err)
+		}
+	}
+}
+
+func TestPairRefuses(t *testing.T) {
+	pub, priv := readFile(t, tpm20Files+"/tools-p256.pub"), readFile(t, tpm20Files+"/tools-p256.priv")
+	for _, c := range []struct {
+		name      string
+		pub, priv []byte
+		kind      error
+		want      string
+	}{
+		{"exchanged", priv, pub, nil, "exchange the two"},
+		{"no public half", nil, priv, ErrTruncated, "public half"},
+		{"no private half", pub, nil, ErrTruncated, "private half"},
+		{"public half cut", pub[:50], priv, ErrTruncated, "public half"},
+		{"private half cut", pub, priv[:50], ErrTruncated, "private half"},
+		{"public half with more", append(bytes.Clone(pub), 0), priv, ErrDamaged, "1 bytes too many"},
+		{"private half with more", pub, append(bytes.Clone(priv), 0), ErrDamaged, "1 bytes too many"},
+		{"public half twice", pub, pub, nil, "a second public half"},
+		{"private half twice", priv, priv, nil, "a second private half"},
+		{"empty private half", pub, []byte{0, 0}, ErrDamaged, "empty"},
+	} {
+		_, err := ParsePair(c.pub, c.priv)
+		if err == nil || c.kind != nil && !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	for _, name := range []string{"e2-import-rsa"} {
+		if _, _, err := mustParse(t, tpm20Files+"/"+name+".pem").MarshalPair(); err == nil {
+			t.Errorf("%s is a pair", name)
+		}
+	}
+	if _, _, err := mustParse(t, tutorial+"/maclef").MarshalPair(); err == nil {
+		t.Error("a key of a TPM 1.2 is a pair")
+	}
+}
+
+func TestFindHalf(t *testing.T) {
+	for name, want := range map[string]Half{
+		"tools-rsa.pub": PublicHalf, "tools-p256.pub": PublicHalf, "tools-rsa.priv": PrivateHalf, "tools-p256.priv": PrivateHalf,
+		"tools-rsa.pem": NoHalf, "fox.txt": NoHalf, "pv-rsa.sha256.sig": NoHalf, "tpm2-00.permall": NoHalf,
+	} {
+		data := readFile(t, tpm20Files+"/"+name)
+		if got := FindHalf(data); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+		var e *NotKeyError
+		if _, err := Parse(data); want != NoHalf && (!errors.As(err, &e) || e.Half != want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package blob
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// Object identifiers of key files, in DER without tag and length: 2.23.133.10.1.3 to
+// .5, and 2.23.133.10.2 of old ones.
+var (
+	oidTSS2 = []byte{0x67, 0x81, 0x05, 0x0a, 0x01}
+	oidOld  = []byte{0x67, 0x81, 0x05, 0x0a, 0x02}
+)
+
+// The first bytes of handles that can be the parent of a key in a file.
+//
+// TPM 2.0 Library Part 2, section 7.2 (TPM_HT)
+const (
+	handlePermanent  = 0x40
+	handlePersistent = 0x81
+)
+
+// handleOwner is TPM_RH_OWNER.
+const handleOwner = 0x40000001
+
+// The most commands of a policy, and the most signed policies, that are read. Real
+// files have a handful.
+const (
+	maxCommands = 128
+	maxPolicies = 128
+)
+
+// isTSS2 reports whether b begins as a key file of a TPM 2.0, as far as it goes: a
+// SEQUENCE that begins with one of the object identifiers.
+func isTSS2(b []byte) bool {
+	tag, size, _, ok := derHeader(b)
+	if !ok || tag != asn1.SEQUENCE {
+		return false
+	}
+	s := cryptobyte.String(b[size:])
+	tag, oid, _ := nextElement(&s)
+	return tag == asn1.OBJECT_IDENTIFIER && (bytes.HasPrefix(oid, oidTSS2) || bytes.Equal(oid, oidOld))
+}
+
+// parseTSS2 reads the DER of a key file of a TPM 2.0.
+//
+//	TPMKey ::= SEQUENCE {
+//	  type        OBJECT IDENTIFIER,
+//	  emptyAuth   [0] EXPLICIT BOOLEAN OPTIONAL,
+//	  policy      [1] EXPLICIT SEQUENCE OF TPMPolicy OPTIONAL,
+//	  secret      [2] EXPLICIT OCTET STRING OPTIONAL,
+//	  authPolicy  [3] EXPLICIT SEQUENCE OF TPMAuthPolicy OPTIONAL,
+//	  description [4] EXPLICIT UTF8String OPTIONAL,
+//	  rsaParent   [5] EXPLICIT BOOLEAN OPTIONAL,
+//	  parent      INTEGER,
+//	  pubkey      OCTET STRING,
+//	  privkey     OCTET STRING
+//	}
+//
+// draft-bottomley-tpm2-keys, section 3.1 (TPMKey Syntax)
+func parseTSS2(b []byte) (*TSS2, error) {
+	body, err := derBody(b, asn1.SEQUENCE, "TPMKey")
+	if err != nil {
+		return nil, err
+	}
+	r := &derReader{s: body}
+	t := &TSS2{}
+	oid := r.element(asn1.OBJECT_IDENTIFIER, "type")
+	if r.err == nil {
+		if err := t.setType(oid); err != nil {
+			return nil, err
+		}
+	}
+	r.explicit(0, "emptyAuth", func(in *derReader) { t.EmptyAuth = in.boolean("emptyAuth") })
+	if t.old = bytes.Equal(oid, oidOld) && oldLayout(r.s); t.old {
+		r.oldFields(t)
+	} else {
+		r.fields(t)
+	}
+	if err := r.end("TPMKey"); err != nil {
+		return nil, err
+	}
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	t.der = bytes.Clone(b)
+	return t, nil
+}
+
+// setType notes what an object identifier says. The old one stands for a loadable key.
+func (t *TSS2) setType(oid []byte) error {
+	switch {
+	case bytes.Equal(oid, oidOld), len(oid) == 6 && oid[5] == 3:
+		t.Type = TSS2Loadable
+	case len(oid) == 6 && oid[5] == 4:
+		t.Type = TSS2Importable
+	case len(oid) == 6 && oid[5] == 5:
+		t.Type = TSS2Sealed
+	default:
+		return &NotKeyError{What: "a TPM 2.0 file of an unknown type", Do: "give a loadable or importable key, or sealed data (2.23.133.10.1.3 to .5)"}
+	}
+	return nil
+}
+
+// oldLayout reports whether what follows emptyAuth is the old form, in which all that
+// comes before the private part has a tag of its own. Files with the old object
+// identifier in the new layout exist.
+func oldLayout(s cryptobyte.String) bool {
+	for {
+		switch tag, _, ok := nextElement(&s); {
+		case tag == asn1.INTEGER:
+			return false
+		case tag == asn1.OCTET_STRING || !ok:
+			return true
+		}
+	}
+}
+
+func (r *derReader) fields(t *TSS2) {
+	r.explicit(1, "policy", func(in *derReader) { t.Policy = in.policy("policy") })
+	r.explicit(2, "secret", func(in *derReader) { t.Secret = in.octets("secret") })
+	r.explicit(3, "authPolicy", func(in *derReader) { t.AuthPolicy = in.authPolicy() })
+	r.explicit(4, "description", func(in *derReader) { t.Description = in.text("description") })
+	r.explicit(5, "rsaParent", func(in *derReader) { t.RSAParent = in.boolean("rsaParent") })
+	t.Parent = r.handle("parent")
+	t.Public = r.octets("pubkey")
+	t.Private = r.octets("privkey")
+}
+
+// oldFields reads what files of the old form have behind emptyAuth:
+//
+//	parent      [1] EXPLICIT INTEGER OPTIONAL,
+//	pubkey      [2] EXPLICIT OCTET STRING OPTIONAL,
+//	policy      [3] EXPLICIT SEQUENCE OF TPMPolicy OPTIONAL,
+//	privkey     OCTET STRING
+//
+// A file without parent means the owner.
+func (r *derReader) oldFields(t *TSS2) {
+	t.Parent = handleOwner
+	r.explicit(1, "parent", func(in *derReader) { t.Parent = in.handle("parent") })
+	r.explicit(2, "pubkey", func(in *derReader) { t.Public = in.octets("pubkey") })
+	r.explicit(3, "policy", func(in *derReader) { t.Policy = in.policy("policy") })
+	t.Private = r.octets("privkey")
+}
+
+// A derReader reads elements and remembers the first error; after it, every element
+// is empty.
+type derReader struct {
+	s   cryptobyte.String
+	err error
+}
+
+// element returns the contents of the next element.
+func (r *derReader) element(tag asn1.Tag, name string) cryptobyte.String {
+	var body cryptobyte.String
+	if r.err == nil && !r.s.ReadASN1(&body, tag) {
+		r.err = damaged("%s is missing, or not valid DER", name)
+	}
+	return body
+}
+
+// explicit reads an optional field with the tag [n] by a function, which must read all
+// of it.
+func (r *derReader) explicit(n uint8, name string, read func(in *derReader)) {
+	var body cryptobyte.String
+	var there bool
+	if r.err != nil {
+		return
+	}
+	if !r.s.ReadOptionalASN1(&body, &there, asn1.Tag(n).ContextSpecific().Constructed()) {
+		r.err = damaged("%s is not valid DER", name)
+		return
+	}
+	if there {
+		r.inside(body, name, read)
+	}
+}
+
+// inside reads the contents of an element by a function, which must read all of it.
+func (r *derReader) inside(body cryptobyte.String, name string, read func(in *derReader)) {
+	if r.err != nil {
+		return
+	}
+	in := &derReader{s: body}
+	read(in)
+	r.err = in.end(name)
+}
+
+// end returns the first error, and one about bytes left over.
+func (r *derReader) end(name string) error {
+	if r.err == nil && len(r.s) > 0 {
+		r.err = damaged("%d bytes too many at the end of %s, or a field in the wrong place", len(r.s), name)
+	}
+	return r.err
+}
+
+func (r *derReader) octets(name string) []byte {
+	return bytes.Clone(r.element(asn1.OCTET_STRING, name))
+}
+
+// boolean takes any octet but zero for TRUE: OpenSSL writes 01 where a program gives
+// it a 1.
+func (r *derReader) boolean(name string) bool {
+	body := r.element(asn1.BOOLEAN, name)
+	if r.err == nil && len(body) != 1 {
+		r.err = damaged("%s is a BOOLEAN of %d bytes", name, len(body))
+	}
+	return r.err == nil && body[0] != 0
+}
+
+func (r *derReader) text(name string) string {
+	body := r.element(asn1.UTF8String, name)
+	if r.err == nil && !utf8.Valid(body) {
+		r.err = damaged("%s is not valid UTF-8", name)
+	}
+	return string(body)
+}
+
+// handle reads the parent. Programs for which a handle is a signed number write it as
+// a negative one; zero stands for the owner.
+func (r *derReader) handle(name string) uint32 {
+	body := r.element(asn1.INTEGER, name)
+	if r.err != nil {
+		return 0
+	}
+	minimal := len(body) == 1 || len(body) > 1 && !(body[0] == 0 && body[1] < 0x80 || body[0] == 0xff && body[1] >= 0x80)
+	if !minimal || len(body) > 5 || len(body) == 5 && body[0] != 0 {
+		r.err = damaged("%s is no INTEGER of 32 bits", name)
+		return 0
+	}
+	var v uint32
+	if body[0] >= 0x80 {
+		v = 0xffffffff
+	}
+	for _, b := range body {
+		v = v<<8 | uint32(b)
+	}
+	if v == 0 {
+		return handleOwner
+	}
+	return v
+}

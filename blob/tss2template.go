@@ -1,0 +1,151 @@
+package blob
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// TSS2Template says what a new object of a TPM 2.0 shall be. Its zero value is an RSA
+// key of 2048 bits without a secret.
+type TSS2Template struct {
+	// Type is rsa2048 (also when empty), rsa3072, rsa4096, p256, p384 or p521, or
+	// "sealed" for data.
+	Type string
+	// AuthPolicy is the SHA-256 digest of a policy that alone rules the object, from
+	// [PolicyDigest]; empty means none.
+	AuthPolicy []byte
+	// NeedSecret says that the object gets a secret. The secret itself goes in the
+	// command that creates the object. Wrong tries of it count towards the TPM's lockout.
+	NeedSecret bool
+	// NoDA makes wrong tries of a secret not count. Objects without a secret are always
+	// so, as a lockout blocks all others.
+	NoDA bool
+}
+
+// MaxSealed is how many bytes of data can be sealed.
+//
+// TPM 2.0 Library Part 2, section 11.1.12 (MAX_SYM_DATA)
+const MaxSealed = 128
+
+// TSS2Types are the names of keys in [TSS2Template].
+func TSS2Types() []string {
+	return []string{"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"}
+}
+
+// typeSealed is the name of data in TSS2Template.
+const typeSealed = "sealed"
+
+var typeCurves = map[string]tpm2.TPMECCCurve{
+	"p256": tpm2.TPMECCNistP256,
+	"p384": tpm2.TPMECCNistP384,
+	"p521": tpm2.TPMECCNistP521,
+}
+
+var typeBits = map[string]tpm2.TPMKeyBits{"": 2048, "rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
+
+// NewTSS2Template returns the public area for TPM2_Create: of a key that signs and
+// decrypts (of ECC: agrees on secrets) by any scheme, which stays in its TPM. The error
+// names what such an object cannot have.
+//
+// TPM 2.0 Library Part 3, section 12.1 (TPM2_Create)
+func NewTSS2Template(t TSS2Template) (*tpm2.TPMTPublic, error) {
+	area := &tpm2.TPMTPublic{NameAlg: tpm2.TPMAlgSHA256}
+	attributes := &area.ObjectAttributes
+	attributes.FixedTPM, attributes.FixedParent = true, true
+	attributes.SensitiveDataOrigin = t.Type != typeSealed
+	if t.Type == "" {
+		t.Type = "rsa2048"
+	}
+	switch bits, isRSA := typeBits[t.Type]; {
+	case isRSA:
+		setRSA(area, bits, 0, nil)
+	case slices.Contains(TSS2Types(), t.Type):
+		setECC(area, typeCurves[t.Type], nil, nil)
+	case t.Type == typeSealed:
+		setSealed(area)
+	default:
+		return nil, fmt.Errorf("there is no type of TPM 2.0 key %q; use one of %q", t.Type, TSS2Types())
+	}
+	return area, t.authorize(area)
+}
+
+// authorize sets who may use the object.
+func (t TSS2Template) authorize(area *tpm2.TPMTPublic) error {
+	if n := len(t.AuthPolicy); n != 0 && n != sha256.Size {
+		return fmt.Errorf("the policy's digest has %d bytes, and one of SHA-256 has %d", n, sha256.Size)
+	}
+	area.AuthPolicy.Buffer = slices.Clone(t.AuthPolicy)
+	area.ObjectAttributes.UserWithAuth = len(t.AuthPolicy) == 0
+	area.ObjectAttributes.NoDA = t.NoDA || !t.NeedSecret
+	return nil
+}
+
+// setRSA makes area that of an RSA key; of a template, n is nil.
+func setRSA(area *tpm2.TPMTPublic, bits tpm2.TPMKeyBits, exponent uint32, n []byte) {
+	area.Type = tpm2.TPMAlgRSA
+	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
+		Scheme:    tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgNull},
+		KeyBits:   bits,
+		Exponent:  exponent,
+	})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: n})
+}
+
+// setECC makes area that of an ECC key; of a template, x and y are nil.
+func setECC(area *tpm2.TPMTPublic, curve tpm2.TPMECCCurve, x, y []byte) {
+	area.Type = tpm2.TPMAlgECC
+	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
+		Scheme:    tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgNull},
+		CurveID:   curve,
+		KDF:       tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull},
+	})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: x},
+		Y: tpm2.TPM2BECCParameter{Buffer: y},
+	})
+}
+
+func setSealed(area *tpm2.TPMTPublic) {
+	area.Type = tpm2.TPMAlgKeyedHash
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{
+		Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull},
+	})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{})
+}
+
+// NewTSS2 makes a key file of what TPM2_Create returned, both TPM2B structures with
+// their sizes, and of what else is known. The error, which wraps [ErrDamaged], tells what
+// in it contradicts the specification or itself.
+func NewTSS2(file TSS2) (*Key, error) {
+	if file.Handle != 0 {
+		return nil, errors.New("a key that stays in its TPM has no file")
+	}
+	t := file.clone()
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	return &Key{Container: TSS2PEM, TSS2: t}, nil
+}
+
+// clone copies t without what is known of a file.
+func (t *TSS2) clone() *TSS2 {
+	u := &TSS2{
+		Type: t.Type, EmptyAuth: t.EmptyAuth, Description: t.Description, RSAParent: t.RSAParent, Parent: t.Parent,
+		Policy:  clonePolicy(t.Policy),
+		Secret:  slices.Clone(t.Secret),
+		Public:  slices.Clone(t.Public),
+		Private: slices.Clone(t.Private),
+	}
+	for _, p := range t.AuthPolicy {
+		u.AuthPolicy = append(u.AuthPolicy, AuthPolicy{Name: p.Name, Policy: clonePolicy(p.Policy)})
+	}
+	return u
+}

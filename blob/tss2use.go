@@ -1,0 +1,105 @@
+package blob
+
+import (
+	"crypto"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+func (t *TSS2) publicKey() crypto.PublicKey {
+	p, err := parsePublicArea(t.Public)
+	if err != nil {
+		return nil
+	}
+	return p.publicKey()
+}
+
+// key returns the area of a key that PublicKey gives, and that is not restricted to
+// what the TPM itself made.
+func (t *TSS2) key(alg tpm2.TPMAlgID) *publicArea {
+	p, err := parsePublicArea(t.Public)
+	if err != nil || p.unsupported() != nil || p.alg != alg || p.has(attrRestricted) {
+		return nil
+	}
+	return p
+}
+
+// canSign: an RSA key that decrypts whatever it is given signs, too, as the operation
+// is the same.
+//
+// TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt)
+func (t *TSS2) canSign() bool {
+	if p := t.key(tpm2.TPMAlgECC); p != nil {
+		ecdsa := p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgECDSA
+		return p.has(attrSign) && !p.has(attrX509Sign) && ecdsa
+	}
+	p := t.key(tpm2.TPMAlgRSA)
+	if p == nil {
+		return false
+	}
+	switch p.scheme.alg {
+	case tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS:
+		return p.has(attrSign) && !p.has(attrX509Sign)
+	case tpm2.TPMAlgNull:
+		return p.has(attrSign) && !p.has(attrX509Sign) || p.has(attrDecrypt)
+	}
+	return false
+}
+
+func (t *TSS2) canDecrypt() bool {
+	p := t.key(tpm2.TPMAlgRSA)
+	if p == nil || !p.has(attrDecrypt) {
+		return false
+	}
+	return p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgRSAES || p.scheme.alg == tpm2.TPMAlgOAEP
+}
+
+// canAgree reports whether the key can do a Diffie-Hellman key agreement.
+//
+// TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen)
+func (t *TSS2) canAgree() bool {
+	p := t.key(tpm2.TPMAlgECC)
+	if p == nil || !p.has(attrDecrypt) {
+		return false
+	}
+	return p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgECDH
+}
+
+// CanAgree reports whether the key can agree on a secret with another key (ECDH).
+func (k *Key) CanAgree() bool { return k.TSS2 != nil && k.TSS2.canAgree() }
+
+// needsSecret: what the file says first. A key that only its policy rules needs a
+// secret if a command of the policy asks for one; of signed policies nobody knows
+// beforehand which will do, so one that asks is enough. PolicySecret asks for the
+// secret of another object, which the file's reader is asked for in the same way.
+//
+// draft-bottomley-tpm2-keys, sections 4.3 and 5.2 (Authorization Policy)
+func (t *TSS2) needsSecret() bool {
+	if t.EmptyAuth {
+		return false
+	}
+	p, err := parsePublicArea(t.Public)
+	if err != nil || p.has(attrUserWithAuth) || len(p.authPolicy) == 0 || len(t.Policy) == 0 {
+		return true
+	}
+	if asksSecret(t.Policy) {
+		return true
+	}
+	for _, signed := range t.AuthPolicy {
+		if asksSecret(signed.Policy) {
+			return true
+		}
+	}
+	return false
+}
+
+func asksSecret(policy []PolicyCommand) bool {
+	for _, c := range policy {
+		switch c.Code {
+		case tpm2.TPMCCPolicyAuthValue, tpm2.TPMCCPolicyPassword, tpm2.TPMCCPolicySecret:
+			return true
+		}
+	}
+	return false
+}
+

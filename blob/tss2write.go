@@ -1,0 +1,186 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// check tells what in t contradicts the specification or itself. Parse and Marshal
+// both use it, so that what one writes the other reads.
+func (t *TSS2) check() error {
+	p, err := parsePublicArea(t.Public)
+	if err != nil {
+		return err
+	}
+	private, err := tpm2B(t.Private, "private part")
+	if err != nil {
+		return err
+	}
+	if len(t.Secret) > 0 {
+		if _, err := tpm2B(t.Secret, "secret"); err != nil {
+			return err
+		}
+		if !isWrapped(private) {
+			return damaged("the private part is no duplicate with an outer wrapper, as the importable have")
+		}
+	}
+	switch kind := t.Parent >> 24; {
+	case kind != handlePermanent && kind != handlePersistent:
+		return damaged("parent is 0x%08x, neither a persistent key (0x81…) nor a hierarchy (0x40…)", t.Parent)
+	case t.Type == TSS2Loadable && len(t.Secret) > 0:
+		return damaged("a loadable key has a secret, as only importable ones have")
+	case t.Type == TSS2Importable && len(t.Secret) == 0:
+		return damaged("an importable key has no secret")
+	case t.Type == TSS2Sealed && p.unknown == "" && !p.sealed():
+		return damaged("the public area of sealed data is that of a key (%s)", algSpec(p.alg))
+	case t.Type < TSS2Loadable || t.Type > TSS2Sealed:
+		return damaged("type of file is %v", t.Type)
+	case !utf8.ValidString(t.Description):
+		return damaged("description is not valid UTF-8")
+	}
+	return t.checkPolicies()
+}
+
+func (t *TSS2) checkPolicies() error {
+	if len(t.Policy) > maxCommands || len(t.AuthPolicy) > maxPolicies {
+		return damaged("policy has more than %d commands, or authPolicy more than %d policies", maxCommands, maxPolicies)
+	}
+	for _, p := range t.AuthPolicy {
+		if len(p.Policy) > maxCommands || !utf8.ValidString(p.Name) {
+			return damaged("a policy of authPolicy has more than %d commands, or a name that is not UTF-8", maxCommands)
+		}
+	}
+	return nil
+}
+
+// isWrapped reports whether b begins as a private part does that an HMAC protects: a
+// digest with its size, and more behind it.
+//
+// TPM 2.0 Library Part 2, section 12.3.6 (_PRIVATE)
+func isWrapped(b []byte) bool {
+	if len(b) < 2 || b[0] != 0 {
+		return false
+	}
+	n := int(b[1])
+	return (n == 20 || n == 32 || n == 48 || n == 64) && len(b) > 2+n
+}
+
+// checkFile tells why k cannot be written as a file of a TPM 2.0.
+func (k *Key) checkFile(c Container) error {
+	t := k.TSS2
+	switch {
+	case t.Handle != 0:
+		return fmt.Errorf("the key at 0x%08x stays in its TPM and has no file", t.Handle)
+	case c == TSS2Pair:
+		return errors.New("a pair is two files; use MarshalPair")
+	case c != TSS2PEM && c != TSS2DER && c != TSS2BlobPEM && c != TSS2BlobDER:
+		return fmt.Errorf("the key is one of a TPM 2.0; use %v", TSS2PEM)
+	}
+	old := c == TSS2BlobPEM || c == TSS2BlobDER
+	if old && (t.Type != TSS2Loadable || len(t.AuthPolicy) > 0 || t.Description != "" || t.RSAParent) {
+		return fmt.Errorf("the old form holds loadable keys only, without signed policies, description and rsaParent; use %v", TSS2PEM)
+	}
+	if old != t.old && t.Parent>>24 == handlePermanent {
+		return errors.New("a hierarchy as parent stands for another primary key in old files than in new ones; keep the form of the file")
+	}
+	return t.check()
+}
+
+// marshalTSS2 returns k as a file of a TPM 2.0.
+func (k *Key) marshalTSS2(c Container) ([]byte, error) {
+	if err := k.checkFile(c); err != nil {
+		return nil, err
+	}
+	old := c == TSS2BlobPEM || c == TSS2BlobDER
+	der := k.TSS2.original(old)
+	if der == nil {
+		der = k.TSS2.marshal(old)
+	}
+	switch c {
+	case TSS2PEM:
+		return pem.EncodeToMemory(&pem.Block{Type: pemTSS2, Bytes: der}), nil
+	case TSS2BlobPEM:
+		return pem.EncodeToMemory(&pem.Block{Type: pemTSS2Blob, Bytes: der}), nil
+	}
+	return der, nil
+}
+
+// original returns the DER that t was read from, if it had the layout asked for, and
+// nobody changed t since.
+func (t *TSS2) original(old bool) []byte {
+	if t.der == nil || t.old != old {
+		return nil
+	}
+	was, err := parseTSS2(t.der)
+	if err != nil || !was.same(t) {
+		return nil
+	}
+	return bytes.Clone(t.der)
+}
+
+// same reports whether two files say the same.
+func (t *TSS2) same(u *TSS2) bool {
+	return t.Type == u.Type && t.EmptyAuth == u.EmptyAuth && t.Description == u.Description &&
+		t.RSAParent == u.RSAParent && t.Parent == u.Parent && samePolicy(t.Policy, u.Policy) &&
+		bytes.Equal(t.Secret, u.Secret) && bytes.Equal(t.Public, u.Public) && bytes.Equal(t.Private, u.Private) &&
+		slices.EqualFunc(t.AuthPolicy, u.AuthPolicy, func(a, b AuthPolicy) bool {
+			return a.Name == b.Name && samePolicy(a.Policy, b.Policy)
+		})
+}
+
+// marshal writes what every program reads: a FALSE in so many words, as some need it;
+// fields that some do not know only where they say something; the parent as a positive
+// number.
+func (t *TSS2) marshal(old bool) []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		oid := append(bytes.Clone(oidTSS2), 3+byte(t.Type))
+		if old {
+			oid = oidOld
+		}
+		b.AddASN1(asn1.OBJECT_IDENTIFIER, func(b *cryptobyte.Builder) { b.AddBytes(oid) })
+		addExplicit(b, 0, func(b *cryptobyte.Builder) { b.AddASN1Boolean(t.EmptyAuth) })
+		if old {
+			t.addOldFields(b)
+		} else {
+			t.addFields(b)
+		}
+		b.AddASN1OctetString(t.Private)
+	})
+	return b.BytesOrPanic()
+}
+
+func (t *TSS2) addFields(b *cryptobyte.Builder) {
+	if len(t.Policy) > 0 {
+		addExplicit(b, 1, func(b *cryptobyte.Builder) { addPolicy(b, t.Policy) })
+	}
+	if len(t.Secret) > 0 {
+		addExplicit(b, 2, func(b *cryptobyte.Builder) { b.AddASN1OctetString(t.Secret) })
+	}
+	if len(t.AuthPolicy) > 0 {
+		addExplicit(b, 3, func(b *cryptobyte.Builder) { addAuthPolicy(b, t.AuthPolicy) })
+	}
+	if t.Description != "" {
+		addExplicit(b, 4, func(b *cryptobyte.Builder) { addText(b, t.Description) })
+	}
+	if t.RSAParent {
+		addExplicit(b, 5, func(b *cryptobyte.Builder) { b.AddASN1Boolean(true) })
+	}
+	b.AddASN1Uint64(uint64(t.Parent))
+	b.AddASN1OctetString(t.Public)
+}
+
+func (t *TSS2) addOldFields(b *cryptobyte.Builder) {
+	addExplicit(b, 1, func(b *cryptobyte.Builder) { b.AddASN1Uint64(uint64(t.Parent)) })
+	addExplicit(b, 2, func(b *cryptobyte.Builder) { b.AddASN1OctetString(t.Public) })
+	if len(t.Policy) > 0 {
+		addExplicit(b, 3, func(b *cryptobyte.Builder) { addPolicy(b, t.Policy) })
+	}
+}

@@ -1,0 +1,163 @@
+package tpm20
+
+import (
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// rounds is how many replies a list may take: the longest, of commands, takes one
+// or two.
+const rounds = 64
+
+// list reads a list of capabilities from first on, before end. each returns the
+// numbers in a reply in their order; done ends the list at a number that is not of
+// it. Part 3, section 30.2 (TPM2_GetCapability).
+func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapabilities) (numbers []uint32, err error)) error {
+	next := first
+	for range rounds {
+		var numbers []uint32
+		rsp, err := runChecked(c, tpm2.GetCapability{Capability: of, Property: next, PropertyCount: min(end-next, 0xffff)},
+			func(rsp *tpm2.GetCapabilityResponse) (err error) {
+				if rsp.CapabilityData.Capability != of {
+					return fmt.Errorf("capability %#x, not %#x", rsp.CapabilityData.Capability, of)
+				}
+				if numbers, err = each(&rsp.CapabilityData.Data); err != nil {
+					return err
+				}
+				return inOrder(numbers, next)
+			})
+		if err != nil || !rsp.MoreData || len(numbers) == 0 {
+			return err
+		}
+		if next = numbers[len(numbers)-1] + 1; next >= end || next == 0 {
+			return nil
+		}
+	}
+	return &Unanswered{false, malformed(tpm2.TPMCCGetCapability, "%d replies, and there is no end", rounds)}
+}
+
+// inOrder refuses a list that could go on for ever.
+func inOrder(numbers []uint32, next uint32) error {
+	for _, n := range numbers {
+		if n < next {
+			return fmt.Errorf("%#x where %#x or more was asked for", n, next)
+		}
+		next = n + 1
+	}
+	return nil
+}
+
+// Properties returns the group of properties that begins with first, 256 numbers.
+func (c *Conn) Properties(first tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
+	const group = 0x100
+	all := map[tpm2.TPMPT]uint32{}
+	end := uint32(first) + group
+	err := c.list(tpm2.TPMCapTPMProperties, uint32(first), end, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
+		list, err := data.TPMProperties()
+		if err != nil {
+			return nil, err
+		}
+		var numbers []uint32
+		for _, p := range list.TPMProperty {
+			numbers = append(numbers, uint32(p.Property))
+			if uint32(p.Property) < end {
+				all[p.Property] = p.Value
+			}
+		}
+		return numbers, nil
+	})
+	return all, err
+}
+
+// Handles returns the handles of one kind that are in use now, whoever uses them:
+// first is 0x80000000 for loaded objects, 0x81000000 for persistent ones,
+// 0x02000000 for loaded sessions (of policies, too), 0x03000000 for saved ones.
+func (c *Conn) Handles(first tpm2.TPMHandle) ([]tpm2.TPMHandle, error) {
+	const index = 0xffffff
+	var handles []tpm2.TPMHandle
+	err := c.list(tpm2.TPMCapHandles, uint32(first), uint32(first)|index, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
+		list, err := data.Handles()
+		if err != nil {
+			return nil, err
+		}
+		var numbers []uint32
+		for _, h := range list.Handle {
+			if h>>24 != first>>24 && !(isSession(h) && isSession(first)) {
+				return nil, fmt.Errorf("handle %#08x where %#08x or more was asked for", uint32(h), uint32(first))
+			}
+			handles = append(handles, h)
+			numbers = append(numbers, uint32(first)&^index|uint32(h)&index)
+		}
+		return numbers, nil
+	})
+	return handles, err
+}
+
+func isSession(h tpm2.TPMHandle) bool { return h>>24 == hmacSession || h>>24 == policySession }
+
+// Algorithms returns the algorithms there are, and what they can be used for.
+func (c *Conn) Algorithms() (map[tpm2.TPMAlgID]tpm2.TPMAAlgorithm, error) {
+	all := map[tpm2.TPMAlgID]tpm2.TPMAAlgorithm{}
+	err := c.list(tpm2.TPMCapAlgs, 0, 0x10000, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
+		list, err := data.Algorithms()
+		if err != nil {
+			return nil, err
+		}
+		var numbers []uint32
+		for _, a := range list.AlgProperties {
+			all[a.Alg] = a.AlgProperties
+			numbers = append(numbers, uint32(a.Alg))
+		}
+		return numbers, nil
+	})
+	return all, err
+}
+
+// Curves returns the elliptic curves there are.
+func (c *Conn) Curves() ([]tpm2.TPMECCCurve, error) {
+	var all []tpm2.TPMECCCurve
+	err := c.list(tpm2.TPMCapECCCurves, 0, 0x10000, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
+		list, err := data.ECCCurves()
+		if err != nil {
+			return nil, err
+		}
+		var numbers []uint32
+		for _, id := range list.ECCCurves {
+			all = append(all, id)
+			numbers = append(numbers, uint32(id))
+		}
+		return numbers, nil
+	})
+	return all, err
+}
+
+// Commands returns the commands there are.
+func (c *Conn) Commands() (map[tpm2.TPMCC]bool, error) {
+	const vendor = 1 << 29
+	all := map[tpm2.TPMCC]bool{}
+	err := c.list(tpm2.TPMCapCommands, uint32(tpm2.TPMCCNVUndefineSpaceSpecial), vendor<<1, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
+		list, err := data.Command()
+		if err != nil {
+			return nil, err
+		}
+		var numbers []uint32
+		for _, a := range list.CommandAttributes {
+			n := uint32(a.CommandIndex)
+			if a.V {
+				n |= vendor
+			}
+			all[tpm2.TPMCC(n)] = true
+			numbers = append(numbers, n)
+		}
+		return numbers, nil
+	})
+	return all, err
+}
+
+// TestParms is nil where the TPM can do what the parameters of a key say. Part 3,
+// section 30.3 (TPM2_TestParms).
+func (c *Conn) TestParms(parms tpm2.TPMTPublicParms) error {
+	_, err := Run(c, tpm2.TestParms{Parameters: parms})
+	return err
+}

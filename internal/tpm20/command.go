@@ -1,0 +1,218 @@
+package tpm20
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// transform runs a command on an object, whose parameters are marshalled already,
+// and returns those of its reply. It does what go-tpm's Execute does, for commands
+// that are run often.
+//
+//	tag(2) size(4) commandCode(4) handle(4) authorizationSize(4) authorizations params
+//	tag(2) size(4) responseCode(4) parameterSize(4) params authorizations
+func (c *Conn) transform(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) (out []byte, err error) {
+	x := c.begin(cc)
+	x.secret = isPassword(auth)
+	t := transformation{x: x, o: o, params: params, sessions: append([]tpm2.Session{auth}, extra...)}
+	err = x.run(func() error {
+		msg, err := t.marshal(c.buf[:0])
+		if err != nil {
+			return err
+		}
+		c.buf = msg
+		if _, err = x.Send(msg); err == nil {
+			out, err = t.unmarshal()
+		}
+		return err
+	})
+	if x.secret {
+		clear(c.buf)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+type transformation struct {
+	x        *exchange
+	o        *Object
+	params   []byte
+	sessions []tpm2.Session // the first may be nil: the empty password
+}
+
+// Authorizations by the empty password. Part 2, sections 10.13.2
+// (TPMS_AUTH_COMMAND) and 10.13.3 (TPMS_AUTH_RESPONSE).
+const (
+	noPassword      = "\x40\x00\x00\x09\x00\x00\x00\x00\x00"
+	noPasswordReply = "\x00\x00\x01\x00\x00"
+)
+
+func (t *transformation) marshal(b []byte) ([]byte, error) {
+	nonces, err := t.prepare()
+	if err != nil {
+		return nil, err
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(tpm2.TPMSTSessions))
+	b = binary.BigEndian.AppendUint32(b, 0) // set below
+	b = binary.BigEndian.AppendUint32(b, uint32(t.x.cc))
+	b = binary.BigEndian.AppendUint32(b, uint32(t.o.Handle))
+	b = binary.BigEndian.AppendUint32(b, 0) // set below
+	start := len(b)
+	names := []tpm2.TPM2BName{t.o.Name}
+	for i, s := range t.sessions {
+		if s == nil {
+			b = append(b, noPassword...)
+			continue
+		}
+		auth, err := s.Authorize(t.x.cc, t.params, nonces, names, i)
+		if err != nil {
+			return nil, err
+		}
+		nonces = nil // they are for the first one only
+		b = binary.BigEndian.AppendUint32(b, uint32(auth.Handle))
+		b = appendSized(b, auth.Nonce.Buffer)
+		b = append(b, attributesByte(auth.Attributes))
+		b = appendSized(b, auth.Authorization.Buffer)
+	}
+	binary.BigEndian.PutUint32(b[start-4:], uint32(len(b)-start))
+	b = append(b, t.params...)
+	binary.BigEndian.PutUint32(b[2:], uint32(len(b)))
+	return b, nil
+}
+
+// prepare makes the sessions ready, and has the first parameter encrypted. It
+// returns what the first session's HMAC covers of the others: the nonces of the
+// sessions that decrypt and encrypt. Part 1, section 19.6.5.
+func (t *transformation) prepare() (nonces []byte, err error) {
+	var encrypts, decrypts []byte
+	for i, s := range t.sessions {
+		if s == nil {
+			continue
+		}
+		if err := errors.Join(s.Init(t.x.conn.tpm), s.NewNonceCaller()); err != nil {
+			return nil, err
+		}
+		if s.IsDecryption() {
+			first, err := firstSized(t.params)
+			if err != nil {
+				return nil, errors.New("the command has no parameter to encrypt")
+			}
+			if err := s.Encrypt(first); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case i == 0:
+		case s.IsDecryption():
+			decrypts = s.NonceTPM().Buffer // once, if it encrypts as well
+		case s.IsEncryption():
+			encrypts = s.NonceTPM().Buffer
+		}
+	}
+	return append(decrypts[:len(decrypts):len(decrypts)], encrypts...), nil
+}
+
+// unmarshal checks the authorizations of the reply and decrypts its first
+// parameter.
+func (t *transformation) unmarshal() ([]byte, error) {
+	r := reader{b: t.x.body}
+	size := r.u32()
+	params := r.next(int(size))
+	if r.bad {
+		return nil, fmt.Errorf("%d bytes are no reply", len(t.x.body))
+	}
+	for i, s := range t.sessions {
+		nonce, attributes, hmac := r.sized(), r.next(1), r.sized()
+		if r.bad {
+			return nil, errors.New("an authorization is missing")
+		}
+		if s == nil {
+			if len(nonce)+len(hmac) != 0 || attributes[0] != noPasswordReply[2] {
+				return nil, errors.New("its authorization is not that of a password")
+			}
+			continue
+		}
+		a, err := tpm2.Unmarshal[tpm2.TPMASession](attributes)
+		if err != nil {
+			return nil, err
+		}
+		err = s.Validate(0, t.x.cc, params, nil, i, &tpm2.TPMSAuthResponse{
+			Nonce: tpm2.TPM2BNonce{Buffer: nonce}, Attributes: *a, Authorization: tpm2.TPM2BData{Buffer: hmac},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(r.b) != 0 {
+		return nil, fmt.Errorf("%d bytes after its end", len(r.b))
+	}
+	return params, t.decrypt(params)
+}
+
+func (t *transformation) decrypt(params []byte) error {
+	for _, s := range t.sessions {
+		if s == nil || !s.IsEncryption() {
+			continue
+		}
+		first, err := firstSized(params)
+		if err != nil {
+			return err
+		}
+		if err := s.Decrypt(first); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstSized is the content of the sized parameter that comes first.
+func firstSized(params []byte) ([]byte, error) {
+	r := reader{b: params}
+	if first := r.sized(); !r.bad {
+		return first, nil
+	}
+	return nil, errors.New("its first parameter is not a sized one")
+}
+
+func appendSized(b, data []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
+}
+
+// A reader reads foreign bytes. What is missing makes it bad, and is empty.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) next(n int) []byte {
+	if r.bad = r.bad || n < 0 || n > len(r.b); r.bad {
+		return nil
+	}
+	var head []byte
+	head, r.b = r.b[:n:n], r.b[n:]
+	return head
+}
+
+func (r *reader) u16() uint16 {
+	if b := r.next(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) u32() uint32 {
+	if b := r.next(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (r *reader) sized() []byte { return r.next(int(r.u16())) }
+
+// whole reports whether all bytes were read, and there were enough.
+func (r *reader) whole() bool { return !r.bad && len(r.b) == 0 }

@@ -1,0 +1,206 @@
+package tpm20
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+const (
+	headerSize   = 10   // tag, size, command or response code
+	maxReplySize = 4096 // what the Linux driver and swtpm carry at most
+	tagTPM12     = 0x00c4
+)
+
+// An exchange is one command and its reply: what go-tpm is given for a TPM while
+// it executes the command.
+type exchange struct {
+	conn   *Conn
+	cc     tpm2.TPMCC
+	secret bool   // a password is in the command
+	uses   []*use // its sessions
+	msg    []byte // the command; nil: nothing was sent
+	body   []byte // what follows the header of a successful reply
+	resent bool
+}
+
+// begin begins an exchange. It is over with finish.
+func (c *Conn) begin(cc tpm2.TPMCC) *exchange {
+	c.current = &exchange{conn: c, cc: cc}
+	return c.current
+}
+
+// Send sends the command, as go-tpm's transport.TPM. Sessions of go-tpm's own would
+// start by another one first.
+func (x *exchange) Send(msg []byte) ([]byte, error) {
+	if len(msg) < headerSize || tpm2.TPMCC(binary.BigEndian.Uint32(msg[6:])) != x.cc {
+		return nil, errors.New("only a Conn's sessions may authorize its commands")
+	}
+	x.msg = msg
+	reply, err := x.answer()
+	if err != nil {
+		return nil, err
+	}
+	x.body = reply[headerSize:]
+	return reply, nil
+}
+
+// run has do execute the command. A panic of what reads the reply, or marshals
+// the command, is an error.
+func (x *exchange) run(do func() error) error {
+	return x.finish(x.guard(do))
+}
+
+func (x *exchange) guard(do func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return do()
+}
+
+// finish notes what became of the command's sessions, and of what it was to load.
+func (x *exchange) finish(err error) error {
+	c := x.conn
+	c.current = nil
+	defer func() {
+		for _, u := range x.uses {
+			clear(u.hmac)
+		}
+	}()
+	var refused *Error
+	switch {
+	case err == nil:
+		x.succeeded()
+		return nil
+	case x.msg == nil:
+		return fmt.Errorf("%s: %w", commandName(x.cc), err)
+	case errors.As(err, &refused) && x.body == nil:
+		x.refused(refused)
+		return err
+	}
+	secret := x.secret
+	for _, u := range x.uses {
+		secret = secret || u.secret()
+		c.ended(u.Session, unsure)
+	}
+	if x.body != nil {
+		err = malformed(x.cc, "%w", err)
+		x.stray()
+	}
+	return &Unanswered{secret, err}
+}
+
+func (x *exchange) succeeded() {
+	for _, u := range x.uses {
+		if u.closed {
+			x.conn.ended(u.Session, gone)
+		}
+		u.rolled, u.doubted, u.needAuth, u.ran = true, false, false, false
+	}
+	if h, ok := x.newHandle(); ok && h>>24 == transient {
+		x.conn.gained(h)
+	}
+	if x.cc == tpm2.TPMCCFlushContext {
+		x.conn.vanished(handleAt(x.msg, headerSize))
+	}
+}
+
+// loaders are the commands whose reply begins with a new handle.
+var loaders = []tpm2.TPMCC{
+	tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCLoadExternal, tpm2.TPMCCCreateLoaded, tpm2.TPMCCContextLoad,
+	tpm2.TPMCCStartAuthSession, tpm2.TPMCCHashSequenceStart, tpm2.TPMCCMACStart,
+}
+
+// newHandle is the handle of what was loaded.
+func (x *exchange) newHandle() (tpm2.TPMHandle, bool) {
+	if !slices.Contains(loaders, x.cc) || len(x.body) < 4 {
+		return 0, false
+	}
+	return handleAt(x.body, 0), true
+}
+
+// stray frees what was loaded by a command whose reply is no good otherwise:
+// nobody will know of it. What this Conn has is not it; then the reply lies.
+func (x *exchange) stray() {
+	h, ok := x.newHandle()
+	if !ok || x.conn.Owns(claimObject, uint32(h)) || x.conn.Owns(claimSession, uint32(h)) {
+		return
+	}
+	if h>>24 == transient || isSession(h) {
+		x.conn.Flush(h)
+	}
+}
+
+// Kinds of handles, their most significant byte. Part 2, section 7.2 (TPM_HT).
+const (
+	hmacSession   = 0x02
+	policySession = 0x03
+	transient     = 0x80
+)
+
+// refused notes what a refusal says of the command's sessions and handles.
+func (x *exchange) refused(e *Error) {
+	code := e.code()
+	for _, u := range x.uses {
+		e.Rolled = e.Rolled || u.rolled && about(code, u.index)
+	}
+	switch {
+	case code >= tpm2.TPMRCReferenceH0 && code <= tpm2.TPMRCReferenceH6:
+		x.unknown(e, int(code-tpm2.TPMRCReferenceH0))
+	case code >= tpm2.TPMRCReferenceS0 && code <= tpm2.TPMRCReferenceS6:
+		x.end(int(code-tpm2.TPMRCReferenceS0), gone)
+	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
+		for _, u := range x.uses {
+			u.doubted = u.doubted || u.rolled && about(code, u.index)
+		}
+	case errors.Is(code, tpm2.TPMRCNonce), errors.Is(code, tpm2.TPMRCHandle), errors.Is(code, tpm2.TPMRCValue):
+		var which tpm2.TPMFmt1Error
+		code.As(&which)
+		if is, i := which.Session(); is {
+			x.end(i-1, unsure)
+		}
+		// What has a session's handle is a session of the other kind.
+		if is, i := which.Handle(); is && i == 1 && errors.Is(code, tpm2.TPMRCHandle) && isSession(handleAt(x.msg, headerSize)) {
+			x.unknown(e, 0)
+		}
+	case code == tpm2.TPMRCFailure && x.cc != tpm2.TPMCCRSADecrypt:
+		e.Failed, _ = x.conn.InFailureMode()
+	}
+}
+
+// unknown notes that the TPM does not know the command's handle of an index.
+func (x *exchange) unknown(e *Error, index int) {
+	if at := headerSize + 4*index; at+4 <= len(x.msg) {
+		h := handleAt(x.msg, at)
+		e.SessionGone = isSession(h)
+		x.conn.vanished(h)
+	}
+}
+
+// end ends the session that stands at an index among the command's.
+func (x *exchange) end(index int, how ending) {
+	for _, u := range x.uses {
+		if u.index == index {
+			x.conn.ended(u.Session, how)
+		}
+	}
+}
+
+// about reports whether a code may be about the session at an index.
+func about(code tpm2.TPMRC, index int) bool {
+	var which tpm2.TPMFmt1Error
+	if !code.As(&which) {
+		return true
+	}
+	is, i := which.Session()
+	return !is || i == index+1
+}
+
+func handleAt(b []byte, i int) tpm2.TPMHandle {
+	return tpm2.TPMHandle(binary.BigEndian.Uint32(b[i:]))
+}

@@ -1,0 +1,150 @@
+package tpm20
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Sign signs a digest with a loaded key; auth nil is the empty password. The
+// signature is of the scheme that was asked for, and not verified. Part 3, section
+// 20.2 (TPM2_Sign).
+func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest []byte) (*tpm2.TPMTSignature, error) {
+	params := appendSized(make([]byte, 0, 96), digest)
+	params, err := appendScheme(params, scheme)
+	if err != nil {
+		return nil, err
+	}
+	params = append(params, noTicket...)
+	out, err := c.transform(tpm2.TPMCCSign, o, auth, nil, params)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := signatureOf(out)
+	if err == nil && scheme.Scheme != 0 && scheme.Scheme != tpm2.TPMAlgNull && signature.SigAlg != scheme.Scheme {
+		err = fmt.Errorf("a signature of scheme %#x where %#x was asked for", uint16(signature.SigAlg), uint16(scheme.Scheme))
+	}
+	if err != nil {
+		return nil, &Unanswered{false, malformed(tpm2.TPMCCSign, "%w", err)}
+	}
+	return signature, nil
+}
+
+// noTicket is a TPMT_TK_HASHCHECK for a digest that the TPM has not made. Part 2,
+// section 10.7.6.
+const noTicket = "\x80\x24\x40\x00\x00\x07\x00\x00"
+
+// appendScheme appends a TPMT_SIG_SCHEME.
+func appendScheme(b []byte, scheme tpm2.TPMTSigScheme) ([]byte, error) {
+	var details *tpm2.TPMSSchemeHash
+	var err error
+	switch scheme.Scheme {
+	case 0, tpm2.TPMAlgNull:
+		return binary.BigEndian.AppendUint16(b, uint16(tpm2.TPMAlgNull)), nil
+	case tpm2.TPMAlgRSASSA:
+		details, err = scheme.Details.RSASSA()
+	case tpm2.TPMAlgRSAPSS:
+		details, err = scheme.Details.RSAPSS()
+	case tpm2.TPMAlgECDSA:
+		details, err = scheme.Details.ECDSA()
+	default:
+		err = fmt.Errorf("signature scheme %#x is not known here", uint16(scheme.Scheme))
+	}
+	if err != nil {
+		return nil, err
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(scheme.Scheme))
+	return binary.BigEndian.AppendUint16(b, uint16(details.HashAlg)), nil
+}
+
+// signatureOf reads a TPMT_SIGNATURE.
+func signatureOf(b []byte) (*tpm2.TPMTSignature, error) {
+	r := reader{b: b}
+	s := &tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgID(r.u16())}
+	hash := tpm2.TPMAlgID(r.u16())
+	switch s.SigAlg {
+	case tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS:
+		s.Signature = tpm2.NewTPMUSignature(s.SigAlg, &tpm2.TPMSSignatureRSA{
+			Hash: hash, Sig: tpm2.TPM2BPublicKeyRSA{Buffer: r.sized()},
+		})
+	case tpm2.TPMAlgECDSA:
+		s.Signature = tpm2.NewTPMUSignature(s.SigAlg, &tpm2.TPMSSignatureECC{
+			Hash:       hash,
+			SignatureR: tpm2.TPM2BECCParameter{Buffer: r.sized()},
+			SignatureS: tpm2.TPM2BECCParameter{Buffer: r.sized()},
+		})
+	default:
+		return nil, fmt.Errorf("signature scheme %#x is not known here", uint16(s.SigAlg))
+	}
+	if !r.whole() {
+		return nil, fmt.Errorf("%d bytes are no signature", len(b))
+	}
+	return s, nil
+}
+
+// RSADecrypt decrypts with a loaded key, without a label; extra may have a session
+// that encrypts the reply. Scheme TPM_ALG_NULL returns the padded block, as long as
+// the modulus or without zeros in front. A ciphertext that the scheme does not fit
+// is a refusal: TPM_RC_VALUE, of libtpms TPM_RC_FAILURE. Part 3, section 14.3
+// (TPM2_RSA_Decrypt).
+func (c *Conn) RSADecrypt(o *Object, auth tpm2.Session, ciphertext []byte, scheme tpm2.TPMTRSADecrypt, extra ...tpm2.Session) ([]byte, error) {
+	params := appendSized(nil, ciphertext)
+	params = append(params, tpm2.Marshal(scheme)...)
+	params = append(params, 0, 0) // no label
+	return c.oneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
+}
+
+// Unseal returns the data in a loaded object. Part 3, section 12.7 (TPM2_Unseal).
+func (c *Conn) Unseal(o *Object, auth tpm2.Session, extra ...tpm2.Session) ([]byte, error) {
+	return c.oneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
+}
+
+// ECDHZGen multiplies a point, uncompressed as SEC 1 has it, by the private part of
+// a loaded key, and returns the x coordinate of what comes out, padded to the
+// curve's width. Part 3, section 14.5 (TPM2_ECDH_ZGen).
+func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm2.Session) (x []byte, err error) {
+	if o.Public == nil || o.Public.Type != tpm2.TPMAlgECC {
+		return nil, fmt.Errorf("TPM2_ECDH_ZGen: this is no ECC key")
+	}
+	parms, err := o.Public.Parameters.ECCDetail()
+	if err != nil {
+		return nil, err
+	}
+	crv := curveOf(parms.CurveID)
+	if crv.Curve == nil || len(point) != 1+2*crv.width || point[0] != 4 {
+		return nil, fmt.Errorf("TPM2_ECDH_ZGen: %d bytes are no point of curve %#x that is known here", len(point), uint16(parms.CurveID))
+	}
+	in := appendSized(nil, point[1:1+crv.width])
+	in = appendSized(in, point[1+crv.width:])
+	out, err := c.oneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
+	if err != nil {
+		return nil, err
+	}
+	r := reader{b: out}
+	px, py := r.sized(), r.sized()
+	if !r.whole() {
+		err = fmt.Errorf("%d bytes are no point", len(out))
+	} else {
+		x, err = pointOf(parms.CurveID, px, py)
+	}
+	clear(out)
+	if err != nil {
+		return nil, &Unanswered{false, malformed(tpm2.TPMCCECDHZGen, "%w", err)}
+	}
+	clear(x[1+crv.width:])
+	return x[1 : 1+crv.width], nil
+}
+
+// oneSized is transform for a command whose reply is one sized parameter.
+func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) ([]byte, error) {
+	out, err := c.transform(cc, o, auth, extra, params)
+	if err != nil {
+		return nil, err
+	}
+	data, err := unsized("parameter", out)
+	if err != nil {
+		return nil, &Unanswered{false, malformed(cc, "%w", err)}
+	}
+	return data, nil
+}

@@ -1,0 +1,157 @@
+package tpm20
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// An Object is a loaded (transient) or a persistent object, or, without Public, a
+// hierarchy.
+type Object struct {
+	Handle tpm2.TPMHandle
+	Name   tpm2.TPM2BName
+	Public *tpm2.TPMTPublic
+}
+
+// Hierarchy is one of the hierarchies, such as tpm2.TPMRHOwner.
+func Hierarchy(h tpm2.TPMHandle) *Object { return &Object{Handle: h, Name: tpm2.HandleName(h)} }
+
+// Auth is the object in a command that s authorizes; nil is the empty password.
+func (o *Object) Auth(s tpm2.Session) tpm2.AuthHandle {
+	if s == nil {
+		s = tpm2.PasswordAuth(nil)
+	}
+	return tpm2.AuthHandle{Handle: o.Handle, Name: o.Name, Auth: s}
+}
+
+// check reports whether the object's name is that of its public area.
+func (o *Object) check() error {
+	if o.Public == nil {
+		return errors.New("it has no public area")
+	}
+	name, err := tpm2.ObjectName(o.Public)
+	if err == nil && !bytes.Equal(name.Buffer, o.Name.Buffer) {
+		err = errors.New("its name is not that of its public area")
+	}
+	return err
+}
+
+// CreatePrimary makes a primary object in a hierarchy, without a secret, and
+// returns it loaded. Part 3, section 24.1 (TPM2_CreatePrimary).
+func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, template tpm2.TPMTPublic) (*Object, error) {
+	o := &Object{}
+	_, err := runChecked(c, tpm2.CreatePrimary{
+		PrimaryHandle: Hierarchy(hierarchy).Auth(auth), InPublic: tpm2.New2B(template),
+	}, func(rsp *tpm2.CreatePrimaryResponse) (err error) {
+		o.Handle, o.Name = rsp.ObjectHandle, rsp.Name
+		if o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer); err != nil {
+			return err
+		}
+		made := *o.Public
+		made.Unique = template.Unique
+		if !bytes.Equal(tpm2.Marshal(made), tpm2.Marshal(template)) {
+			return errors.New("it made another object than it was asked for")
+		}
+		return mustBeTransient(o.Handle)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func mustBeTransient(h tpm2.TPMHandle) error {
+	if h>>24 != transient {
+		return fmt.Errorf("handle %#08x is no loaded object's", uint32(h))
+	}
+	return nil
+}
+
+// Load loads an object under its parent; Flush frees it. private and public are a
+// TPM2B_PRIVATE and a TPM2B_PUBLIC, as they stand in files. Part 3, section 12.2
+// (TPM2_Load).
+func (c *Conn) Load(parent *Object, auth tpm2.Session, private, public []byte) (*Object, error) {
+	inPrivate, err := unsized("private area", private)
+	if err != nil {
+		return nil, err
+	}
+	inPublic, err := unsized("public area", public)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{}
+	if o.Public, err = publicOf(inPublic, nil); err != nil {
+		return nil, fmt.Errorf("public area: %w", err)
+	}
+	_, err = runChecked(c, tpm2.Load{
+		ParentHandle: parent.Auth(auth),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: inPrivate},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](inPublic),
+	}, func(rsp *tpm2.LoadResponse) error {
+		o.Handle, o.Name = rsp.ObjectHandle, rsp.Name
+		if err := o.check(); err != nil {
+			return err
+		}
+		return mustBeTransient(o.Handle)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// Import turns an object that was duplicated for a parent, without an inner
+// wrapper, into one that Load loads there, and returns its TPM2B_PRIVATE. public is
+// a TPM2B_PUBLIC, duplicate a TPM2B_PRIVATE, seed a TPM2B_ENCRYPTED_SECRET. Part 3,
+// section 13.3 (TPM2_Import).
+func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed []byte) (private []byte, err error) {
+	parts := [3][]byte{public, duplicate, seed}
+	for i, name := range []string{"public area", "duplicate", "encrypted seed"} {
+		if parts[i], err = unsized(name, parts[i]); err != nil {
+			return nil, err
+		}
+	}
+	rsp, err := Run(c, tpm2.Import{
+		ParentHandle: parent.Auth(auth),
+		ObjectPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](parts[0]),
+		Duplicate:    tpm2.TPM2BPrivate{Buffer: parts[1]},
+		InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: parts[2]},
+		Symmetric:    tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sized(rsp.OutPrivate.Buffer), nil
+}
+
+// ReadPublic returns the object that has a handle, as the TPM shows it. Part 3,
+// section 12.4 (TPM2_ReadPublic).
+func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
+	o := &Object{Handle: h}
+	_, err := runChecked(c, tpm2.ReadPublic{ObjectHandle: h}, func(rsp *tpm2.ReadPublicResponse) (err error) {
+		o.Name = rsp.Name
+		o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// sized is data behind its length as two bytes, a TPM2B.
+func sized(data []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(data))), data...)
+}
+
+// unsized returns what is in a TPM2B that is all there is.
+func unsized(what string, b []byte) ([]byte, error) {
+	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
+		return nil, fmt.Errorf("%s: its length field does not fit its %d bytes", what, len(b))
+	}
+	return b[2:], nil
+}

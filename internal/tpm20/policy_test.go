@@ -1,0 +1,320 @@
+package tpm20_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpm20"
+)
+
+func TestPolicyPCR(t *testing.T) {
+	g := newPolicyRig(t)
+	one, two := g.pcr(16), g.pcr(7, 16, 23)
+	sent := slices.Concat(sized(one.Body[len(one.Body)-32:]), one.Body[:len(one.Body)-32])
+	for _, tt := range []struct {
+		name    string
+		command tpm20.PolicyCommand
+		why     string
+	}{
+		{"one", one, "PCR 16 differs"},
+		{"some", two, "one or more of PCRs 7,16,23 differ"},
+		{"as it is sent", tpm20.PolicyCommand{Code: one.Code, Body: sent}, "PCR 16 differs"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want := authPolicy(t, tt.command)
+			key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{tt.command})
+			before := g.tap.Count()
+			for range 2 {
+				if err := g.sign(key, p, []byte{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := g.tap.Count() - before; n != 4 {
+				t.Errorf("two signatures took %d commands, want 4: the policy and the signature", n)
+			}
+			g.extend(16)
+			wantUnmet(t, g.sign(key, p, []byte{}), tt.why)
+			wantUnmet(t, g.sign(key, p, []byte{}), tt.why)
+			g.reset(16)
+			if err := g.sign(key, p, []byte{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if n := g.tries(); n != 0 {
+		t.Errorf("the TPM has counted %d tries", n)
+	}
+}
+
+func TestPolicyBank(t *testing.T) {
+	g := newPolicyRig(t)
+	selection := []tpm20.PCRSelection{{Bank: 0x28, PCRs: 1 << 7}} // SHA3-384
+	c := tpm20.PolicyPCR(selection, make([]byte, 32))
+	wantUnmet(t, g.sign(nil, g.policy(authPolicy(t, c), []tpm20.PolicyCommand{c}), []byte{}), "the TPM has no active PCRs of bank sha3-384")
+}
+
+func TestPolicyAuthValue(t *testing.T) {
+	for _, code := range []tpm2.TPMCC{tpm2.TPMCCPolicyAuthValue, tpm2.TPMCCPolicyPassword} {
+		g := newPolicyRig(t)
+		commands := []tpm20.PolicyCommand{g.pcr(16), command(code)}
+		want := authPolicy(t, commands...)
+		key, p := g.key(want, "motdepasse"), g.policy(want, commands)
+		if always, ever := p.WantsSecret(); !always || !ever {
+			t.Error("it does not say that it wants a secret")
+		}
+		for range 2 {
+			if err := g.sign(key, p, []byte("motdepasse")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if g.crossed("motdepasse") {
+			t.Error("the secret crossed in clear")
+		}
+		wantUnmet(t, g.sign(key, p, nil), "it wants the key's secret")
+		g.extend(16)
+		wantUnmet(t, g.sign(key, p, []byte("wrong")), "PCR 16 differs")
+		g.reset(16)
+		if n := g.tries(); n != 0 {
+			t.Errorf("the TPM has counted %d tries without one", n)
+		}
+		if err := g.sign(key, p, []byte("wrong")); !errors.Is(err, tpm2.TPMRCAuthFail) {
+			t.Errorf("a wrong secret gave %v", err)
+		}
+		if n := g.tries(); n != 1 {
+			t.Errorf("the TPM has counted %d tries for one", n)
+		}
+		if err := g.sign(key, p, []byte("motdepasse")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPolicyOr(t *testing.T) {
+	g := newPolicyRig(t)
+	before := g.pcr(16)
+	g.extend(16)
+	after := g.pcr(16)
+	list := or(authPolicy(t, before), authPolicy(t, after))
+	want := authPolicy(t, after, list)
+	key := g.key(want, "")
+	if err := g.sign(key, g.policy(want, []tpm20.PolicyCommand{after, list}), []byte{}); err != nil {
+		t.Error(err)
+	}
+	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{before, list}), []byte{}), "PCR 16 differs")
+	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{g.pcr(0), list}), []byte{}),
+		"what comes before its TPM2_PolicyOR is none of the 2 branches there")
+
+	// PCRs as they are, which are to be one of those.
+	any := tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Body: slices.Concat([]byte{0, 0}, before.Body[:len(before.Body)-32])}
+	p := g.policy(want, []tpm20.PolicyCommand{any, list})
+	if err := g.sign(key, p, []byte{}); err != nil {
+		t.Error(err)
+	}
+	g.reset(16)
+	if err := g.sign(key, p, []byte{}); err != nil {
+		t.Error(err)
+	}
+	g.extend(16)
+	g.extend(16)
+	wantUnmet(t, g.sign(key, p, []byte{}), "none of the 2 branches of its TPM2_PolicyOR is met with PCRs 16 as they are now")
+	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{any}), []byte{}),
+		"the policy of the file with PCRs 16 as they are now is not the one the key was made with (authPolicy)")
+}
+
+func TestPolicySecret(t *testing.T) {
+	g := newPolicyRig(t)
+	owner := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHOwner))
+	for _, c := range []tpm20.PolicyCommand{secretOf(tpm2.TPMRHOwner, owner, nil), secretOf(0, owner, []byte("ref"))} {
+		want := authPolicy(t, c)
+		key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{c})
+		for range 2 {
+			if err := g.sign(key, p, []byte{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantUnmet(t, g.sign(key, p, nil), "it asks for the secret of the owner")
+		if err := g.sign(key, p, []byte("wrong")); !errors.Is(err, tpm2.TPMRCAuthFail) && !errors.Is(err, tpm2.TPMRCBadAuth) {
+			t.Errorf("a wrong secret gave %v", err)
+		}
+		// Beside the key's own secret, that of others is the empty one.
+		both := []tpm20.PolicyCommand{c, command(tpm2.TPMCCPolicyAuthValue)}
+		want = authPolicy(t, both...)
+		if err := g.sign(g.key(want, "motdepasse"), g.policy(want, both), []byte("motdepasse")); err != nil {
+			t.Error(err)
+		}
+	}
+	c := secretOf(tpm2.TPMRHOwner, owner, nil)
+	want := authPolicy(t, c)
+	key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{c})
+	if _, err := tpm20.Run(g.conn, tpm2.HierarchyChangeAuth{
+		AuthHandle: tpm20.Hierarchy(tpm2.TPMRHOwner).Auth(nil),
+		NewAuth:    tpm2.TPM2BAuth{Buffer: []byte("proprio")},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantUnmet(t, g.sign(key, p, []byte{}), "it asks for the secret of the owner, which is not empty")
+	if err := g.sign(key, p, []byte("proprio")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPolicySecretOfObject has a persistent key whose secret another key asks for.
+func TestPolicySecretOfObject(t *testing.T) {
+	g := newPolicyRig(t)
+	holder := create(t, g.conn, g.parent, eccKey, "tiers")
+	c := secretOf(0, holder.Name.Buffer, nil)
+	want := authPolicy(t, c)
+	wantUnmet(t, g.sign(nil, g.policy(want, []tpm20.PolicyCommand{c}), []byte("tiers")),
+		fmt.Sprintf("it asks for the secret of an object that this TPM has not, or has no more (name %x…)", holder.Name.Buffer[:8]))
+	const at = 0x81005555
+	if _, err := tpm20.Run(g.conn, tpm2.EvictControl{
+		Auth: tpm20.Hierarchy(tpm2.TPMRHOwner).Auth(nil), ObjectHandle: &tpm2.NamedHandle{Handle: holder.Handle, Name: holder.Name},
+		PersistentHandle: at,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	g.conn.Flush(holder.Handle)
+	key := g.key(want, "")
+	for _, hint := range []tpm2.TPMHandle{0, at, 0x81000001, tpm2.TPMRHOwner} {
+		p := g.policy(want, []tpm20.PolicyCommand{secretOf(hint, holder.Name.Buffer, nil)})
+		for range 2 {
+			if err := g.sign(key, p, []byte("tiers")); err != nil {
+				t.Errorf("hint %#x: %v", hint, err)
+			}
+		}
+	}
+	if n := g.tries(); n != 0 {
+		t.Errorf("the TPM has counted %d tries", n)
+	}
+	p := g.policy(want, []tpm20.PolicyCommand{c})
+	if err := g.sign(key, p, []byte("wrong")); !errors.Is(err, tpm2.TPMRCAuthFail) {
+		t.Errorf("a wrong secret gave %v", err)
+	}
+	if n := g.tries(); n != 1 {
+		t.Errorf("the TPM has counted %d tries for one", n)
+	}
+	if g.crossed("tiers") {
+		t.Error("the secret crossed in clear")
+	}
+}
+
+func TestSignedPolicies(t *testing.T) {
+	for _, kind := range []tpm2.TPMAlgID{tpm2.TPMAlgRSA, tpm2.TPMAlgECC} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			g := newPolicyRig(t)
+			signer, other := newPolicySigner(t, kind), newPolicySigner(t, tpm2.TPMAlgECC)
+			zero := g.pcr(16)
+			g.extend(16)
+			one := g.pcr(16)
+			opening := signer.opening()
+			want := authPolicy(t, opening)
+			key := g.key(want, "motdepasse")
+			p := g.policy(want, []tpm20.PolicyCommand{opening},
+				signer.signsDigest(t, authPolicy(t, one), "wrong", g.pcr(0)), other.signs(t, "foreign", one), signer.signs(t, "initrd", zero),
+				signer.signs(t, "", one))
+			for i, commands := range []int{14, 3, 3} {
+				before := g.tap.Count()
+				if err := g.sign(key, p, []byte{}); err != nil {
+					t.Fatal(err)
+				}
+				if n := g.tap.Count() - before; n != commands {
+					t.Errorf("signature %d took %d commands, want %d: %x", i, n, commands, g.codes(before))
+				}
+			}
+			g.reset(16)
+			if err := g.sign(key, p, []byte{}); err != nil {
+				t.Error(err)
+			}
+			g.extend(16)
+			if err := g.sign(key, p, []byte{}); err != nil {
+				t.Error(err)
+			}
+			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "", g.pcr(16, 23)))
+			g.extend(16)
+			wantUnmet(t, g.sign(key, p, []byte{}),
+				"none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: one or more of PCRs 16,23 differ")
+			wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{opening}), []byte{}),
+				fmt.Sprintf("it wants a policy signed by key %x…, and there is none in the file", name(signer)[:8]))
+			if objects, err := g.conn.Handles(0x80000000); err != nil || len(objects) != 2 {
+				t.Errorf("the TPM has %d objects, want parent and key (%v)", len(objects), err)
+			}
+			// A way out by the secret, which is used only when nothing else holds.
+			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "backup", tpm20.PolicyAuthValue()))
+			err := g.sign(key, p, nil)
+			wantUnmet(t, err, "none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; backup: it wants the key's secret")
+			if why := new(tpm20.Unmet); !errors.As(err, &why) || !why.Secret {
+				t.Error("it does not say that a secret would help")
+			}
+			if always, ever := p.WantsSecret(); always || !ever {
+				t.Errorf("it wants a secret: always %t, ever %t", always, ever)
+			}
+			if err := g.sign(key, p, []byte("motdepasse")); err != nil {
+				t.Error(err)
+			}
+			if n := g.tries(); n != 0 {
+				t.Errorf("the TPM has counted %d tries", n)
+			}
+		})
+	}
+}
+
+func name(s *policySigner) []byte {
+	area, _ := tpm2.Unmarshal[tpm2.TPMTPublic](s.public)
+	n, _ := tpm2.ObjectName(area)
+	return n.Buffer
+}
+
+// TestSignedPolicyChain has a signed policy that wants a signed policy, and commands
+// behind the one that is signed.
+func TestSignedPolicyChain(t *testing.T) {
+	g := newPolicyRig(t)
+	first, second := newPolicySigner(t, tpm2.TPMAlgECC), newPolicySigner(t, tpm2.TPMAlgECC)
+	commands := []tpm20.PolicyCommand{first.opening(), tpm20.PolicyAuthValue()}
+	want := authPolicy(t, commands...)
+	chain := first.signs(t, "chain", second.opening(), g.pcr(23))
+	key := g.key(want, "motdepasse")
+	p := g.policy(want, commands, chain, second.signs(t, "leaf", g.pcr(16)))
+	for range 2 {
+		if err := g.sign(key, p, []byte("motdepasse")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.extend(16)
+	wantUnmet(t, g.sign(key, p, []byte("motdepasse")), "none of the 2 signed policies in the file can be met: "+
+		fmt.Sprintf("chain: none of the 2 signed policies in the file can be met: chain: it is signed by key %x…, not %x…; leaf: PCR 16 differs; leaf: it is signed by key %[2]x…, not %[1]x…",
+			name(first)[:8], name(second)[:8]))
+
+	// One that wants itself has an end.
+	p = g.policy(want, commands, first.signs(t, "snake", first.opening(), g.pcr(23)), first.signs(t, "snake", first.opening(), g.pcr(23)))
+	if err := g.sign(key, p, []byte("motdepasse")); !errors.As(err, new(*tpm20.Unmet)) {
+		t.Errorf("a policy that wants itself gave %v", err)
+	}
+}
+
+func TestPolicyTicketOfClearedTPM(t *testing.T) {
+	g := newPolicyRig(t)
+	signer := newPolicySigner(t, tpm2.TPMAlgECC)
+	opening := signer.opening()
+	want := authPolicy(t, opening)
+	p := g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "a", g.pcr(16)))
+	if err := g.sign(g.key(want, ""), p, []byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tpm20.Run(g.conn, tpm2.Clear{AuthHandle: tpm20.Hierarchy(tpm2.TPMRHLockout).Auth(nil)}); err != nil {
+		t.Fatal(err)
+	}
+	g.conn.EndSessions()
+	g.parent = primary(t, g.conn, false)
+	var err error
+	if g.session, err = g.conn.StartPolicy(g.parent); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.sign(g.key(want, ""), p, []byte{}); err != nil {
+		t.Errorf("after the TPM was cleared: %v", err)
+	}
+}

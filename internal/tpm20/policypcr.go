@@ -1,0 +1,249 @@
+package tpm20
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// A PCRSelection is PCRs of one bank.
+type PCRSelection struct {
+	Bank tpm2.TPMIAlgHash
+	PCRs uint32 // bit n is PCR n
+}
+
+// A pcrTerm is TPM2_PolicyPCR.
+//
+// TPM 2.0 Library Part 3, section 23.7
+type pcrTerm struct {
+	selection []PCRSelection
+	list      []byte // TPML_PCR_SELECTION
+	digest    []byte // empty: the values that the PCRs have, whichever
+}
+
+const (
+	maxBanks = 16
+	maxPCR   = 32
+)
+
+// newPCRTerm reads both forms there are. A count of banks and the size of a digest
+// cannot be mistaken for each other.
+func newPCRTerm(body []byte, size int) (*pcrTerm, error) {
+	s := cryptobyte.String(body)
+	var digest cryptobyte.String
+	if s.ReadUint16LengthPrefixed(&digest) && (len(digest) == 0 || len(digest) == size) {
+		if selection, rest, err := readPCRSelection(s); err == nil && len(rest) == 0 && len(selection) > 0 {
+			return &pcrTerm{selection, s, digest}, nil
+		}
+	}
+	selection, rest, err := readPCRSelection(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) != size {
+		return nil, fmt.Errorf("a digest of %d bytes behind the PCRs, and the key's have %d", len(rest), size)
+	}
+	return &pcrTerm{selection, body[:len(body)-size], rest}, nil
+}
+
+// readPCRSelection reads a TPML_PCR_SELECTION.
+func readPCRSelection(b []byte) (selection []PCRSelection, rest []byte, err error) {
+	s := cryptobyte.String(b)
+	var count uint32
+	if !s.ReadUint32(&count) || count > maxBanks {
+		return nil, nil, errors.New("it has no list of PCRs")
+	}
+	for range count {
+		var bank uint16
+		var bitmap cryptobyte.String
+		if !s.ReadUint16(&bank) || !s.ReadUint8LengthPrefixed(&bitmap) || len(bitmap) > maxPCR/8 {
+			return nil, nil, errors.New("its list of PCRs ends too early, or has more PCRs than TPMs do")
+		}
+		var four [4]byte
+		copy(four[:], bitmap)
+		selection = append(selection, PCRSelection{tpm2.TPMIAlgHash(bank), binary.LittleEndian.Uint32(four[:])})
+	}
+	return selection, s, nil
+}
+
+// marshalPCRs writes a TPML_PCR_SELECTION for 24 PCRs a bank, as many as every TPM
+// has.
+func marshalPCRs(selection []PCRSelection) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(selection)))
+	for _, s := range selection {
+		b = binary.BigEndian.AppendUint16(b, uint16(s.Bank))
+		b = append(b, 3, byte(s.PCRs), byte(s.PCRs>>8), byte(s.PCRs>>16))
+	}
+	return b
+}
+
+func (t *pcrTerm) extend(d policyDigest) policyDigest {
+	if len(t.digest) == 0 {
+		return d.unknown()
+	}
+	return d.extend(tpm2.TPMCCPolicyPCR, t.list, t.digest)
+}
+
+func (t *pcrTerm) check(policyDigest) error { return nil }
+
+func (t *pcrTerm) run(r *policyRun) error {
+	body := binary.BigEndian.AppendUint16(nil, uint16(len(t.digest)))
+	body = append(append(body, t.digest...), t.list...)
+	err := r.send(tpm2.TPMCCPolicyPCR, body)
+	if err == nil && len(t.digest) == 0 {
+		r.asIs += " with PCRs " + t.pcrs() + " as they are now"
+	}
+	if !says(err, tpm2.TPMRCValue, tpm2.TPMRCPCR, tpm2.TPMRCHash) {
+		return r.explain(err, "the TPM refuses TPM2_PolicyPCR")
+	}
+	if missing := r.missingBank(t.selection); missing != 0 {
+		return unmet(err, "the TPM has no active PCRs of bank %s", BankName(missing))
+	}
+	return unmet(err, "%s", t.differs())
+}
+
+// differs says which PCRs are not as they were; a digest of several does not tell
+// which of them.
+func (t *pcrTerm) differs() string {
+	n := 0
+	for _, s := range t.selection {
+		n += bits.OnesCount32(s.PCRs)
+	}
+	if n == 1 {
+		return "PCR " + t.pcrs() + " differs"
+	}
+	return "one or more of PCRs " + t.pcrs() + " differ"
+}
+
+func (t *pcrTerm) pcrs() string {
+	var list []string
+	for _, s := range t.selection {
+		if s.PCRs != 0 {
+			list = append(list, s.String())
+		}
+	}
+	return strings.Join(list, " and ")
+}
+
+// String is "7" or "0-3,7" in the bank that is meant when none is named, else
+// "7 (sha384)".
+func (s PCRSelection) String() string {
+	if s.Bank == tpm2.TPMAlgSHA256 {
+		return s.Numbers()
+	}
+	return s.Numbers() + " (" + BankName(s.Bank) + ")"
+}
+
+// Numbers is "7" or "0-3,7".
+func (s PCRSelection) Numbers() string {
+	var list []string
+	for from := 0; from < maxPCR; from++ {
+		if !s.has(from) {
+			continue
+		}
+		to := from
+		for s.has(to + 1) {
+			to++
+		}
+		if from == to {
+			list = append(list, fmt.Sprint(from))
+		} else {
+			list = append(list, fmt.Sprintf("%d-%d", from, to))
+		}
+		from = to
+	}
+	return strings.Join(list, ",")
+}
+
+func (s PCRSelection) has(pcr int) bool { return pcr < maxPCR && s.PCRs>>pcr&1 != 0 }
+
+// bankNames are hash algorithms as people write them.
+var bankNames = map[tpm2.TPMIAlgHash]string{
+	tpm2.TPMAlgSHA1: "sha1", tpm2.TPMAlgSHA256: "sha256", tpm2.TPMAlgSHA384: "sha384", tpm2.TPMAlgSHA512: "sha512",
+	0x12: "sm3-256", 0x27: "sha3-256", 0x28: "sha3-384", 0x29: "sha3-512",
+}
+
+// BankName is a PCR bank's name, or its number.
+func BankName(bank tpm2.TPMIAlgHash) string {
+	if name := bankNames[bank]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("%#04x", uint16(bank))
+}
+
+// BankNamed is the PCR bank of a name, 0 for none.
+func BankNamed(name string) tpm2.TPMIAlgHash {
+	for bank, n := range bankNames {
+		if n == name {
+			return bank
+		}
+	}
+	return 0
+}
+
+// PCRBanks are the banks that have PCRs, in the TPM's order, each with those it has.
+//
+// TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability), TPM_CAP_PCRS
+func (c *Conn) PCRBanks() ([]PCRSelection, error) {
+	rsp, err := Run(c, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
+	if err != nil {
+		return nil, err
+	}
+	list, err := rsp.CapabilityData.Data.AssignedPCR()
+	if err != nil {
+		return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
+	}
+	var active []PCRSelection
+	for _, s := range list.PCRSelections {
+		if selection := selectionOf(s); selection.PCRs != 0 {
+			active = append(active, selection)
+		}
+	}
+	return active, nil
+}
+
+func selectionOf(s tpm2.TPMSPCRSelection) PCRSelection {
+	var four [4]byte
+	copy(four[:], s.PCRSelect)
+	return PCRSelection{s.Hash, binary.LittleEndian.Uint32(four[:])}
+}
+
+// PCRDigest is the digest of PCRs as they are now, as TPM2_PolicyPCR compares it, by
+// the hash alg.
+func (c *Conn) PCRDigest(alg tpm2.TPMIAlgHash, selection []PCRSelection) ([]byte, error) {
+	hash, err := policyHash(alg)
+	if err != nil {
+		return nil, err
+	}
+	var inOrder [][]byte
+	for _, s := range selection {
+		var pcrs []int
+		for pcr := range maxPCR {
+			if s.has(pcr) {
+				pcrs = append(pcrs, pcr)
+			}
+		}
+		values, err := c.PCRRead(s.Bank, pcrs)
+		if err != nil {
+			return nil, err
+		}
+		for _, pcr := range pcrs {
+			inOrder = append(inOrder, values[pcr])
+		}
+	}
+	return digestOf(hash, inOrder...), nil
+}
+
+// PolicyPCR is TPM2_PolicyPCR as key files have it: PCRs as they have digest, which
+// is that of PCRDigest.
+func PolicyPCR(selection []PCRSelection, digest []byte) PolicyCommand {
+	return PolicyCommand{tpm2.TPMCCPolicyPCR, append(marshalPCRs(selection), digest...)}
+}
+
+// PolicyAuthValue is TPM2_PolicyAuthValue as key files have it.
+func PolicyAuthValue() PolicyCommand { return PolicyCommand{Code: tpm2.TPMCCPolicyAuthValue} }

@@ -1,0 +1,218 @@
+package tpm20_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpm20"
+)
+
+// A canned is a TPM that gives one answer to everything.
+type canned []byte
+
+func (c canned) Send([]byte) ([]byte, error) { return bytes.Clone(c), nil }
+
+// answering is a Conn to such a TPM, which it asks only once.
+func answering(reply []byte) *tpm20.Conn {
+	conn := tpm20.New(canned(reply))
+	conn.Patience = 0
+	return conn
+}
+
+// A call is one command that this package sends, and what a real TPM answered.
+type call struct {
+	name  string
+	do    func(*tpm20.Conn) error
+	reply []byte
+}
+
+// recorded are all of them.
+func recorded(t testing.TB) []call {
+	conn, tap := open(t)
+	parent := primary(t, conn, false)
+	ecc := create(t, conn, parent, eccKey, "")
+	private, public := createBlobs(t, conn, parent, eccKey, "", nil)
+	saved, err := conn.SaveContext(ecc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Sign(ecc, nil, ecdsaSHA256, message[:]) // lets it test itself
+	conn.EndSessions()
+	calls := append(keyCalls(parent, ecc, private, public), tpmCalls()...)
+	calls = append(calls, call{name: "LoadContext", do: func(c *tpm20.Conn) error { _, err := c.LoadContext(saved, ecc); return err }})
+	for i := range calls {
+		tap.Reset()
+		if err := calls[i].do(conn); err != nil {
+			t.Fatalf("%s: %v", calls[i].name, err)
+		}
+		calls[i].reply = tap.Exchanges()[0].Response
+		conn.Flush(0x80000002) // what it has loaded
+		conn.EndSessions()
+	}
+	return calls
+}
+
+func keyCalls(parent, key *tpm20.Object, private, public []byte) []call {
+	return []call{
+		{name: "CreatePrimary", do: func(c *tpm20.Conn) error {
+			_, err := c.CreatePrimary(tpm2.TPMRHOwner, nil, storage(false))
+			return err
+		}},
+		{name: "Load", do: func(c *tpm20.Conn) error { _, err := c.Load(parent, nil, private, public); return err }},
+		{name: "ReadPublic", do: func(c *tpm20.Conn) error { _, err := c.ReadPublic(key.Handle); return err }},
+		{name: "SaveContext", do: func(c *tpm20.Conn) error { _, err := c.SaveContext(key); return err }},
+		{name: "Sign", do: func(c *tpm20.Conn) error { _, err := c.Sign(key, nil, ecdsaSHA256, message[:]); return err }},
+		{name: "ECDHZGen", do: func(c *tpm20.Conn) error {
+			point, err := key.Public.Unique.ECC()
+			if err != nil {
+				return err
+			}
+			_, err = c.ECDHZGen(key, nil, append(append([]byte{4}, point.X.Buffer...), point.Y.Buffer...))
+			return err
+		}},
+		{name: "Create", do: func(c *tpm20.Conn) error {
+			_, err := tpm20.Run(c, tpm2.Create{ParentHandle: parent.Auth(nil), InPublic: tpm2.New2B(eccKey)})
+			return err
+		}},
+		{name: "StartHMAC", do: func(c *tpm20.Conn) error { _, err := c.StartHMAC(nil, nil, nil); return err }},
+		{name: "StartPolicy", do: func(c *tpm20.Conn) error { _, err := c.StartPolicy(parent); return err }},
+	}
+}
+
+func tpmCalls() []call {
+	return []call{
+		{name: "Shutdown", do: func(c *tpm20.Conn) error { return c.Shutdown() }},
+		{name: "GetRandom", do: func(c *tpm20.Conn) error { _, err := c.GetRandom(20); return err }},
+		{name: "Properties", do: func(c *tpm20.Conn) error { _, err := c.Properties(tpm2.TPMPTPermanent); return err }},
+		{name: "Handles", do: func(c *tpm20.Conn) error { _, err := c.Handles(0x80000000); return err }},
+		{name: "Algorithms", do: func(c *tpm20.Conn) error { _, err := c.Algorithms(); return err }},
+		{name: "Curves", do: func(c *tpm20.Conn) error { _, err := c.Curves(); return err }},
+		{name: "Commands", do: func(c *tpm20.Conn) error { _, err := c.Commands(); return err }},
+		{name: "PCRRead", do: func(c *tpm20.Conn) error { _, err := c.PCRRead(tpm2.TPMAlgSHA256, []int{0, 23}); return err }},
+		{name: "TestParms", do: func(c *tpm20.Conn) error {
+			return c.TestParms(tpm2.TPMTPublicParms{Type: tpm2.TPMAlgECC, Parameters: eccKey.Parameters})
+		}},
+	}
+}
+
+// resized sets the size in a reply's header.
+func resized(b []byte) []byte {
+	b = bytes.Clone(b)
+	binary.BigEndian.PutUint32(b[2:], uint32(len(b)))
+	return b
+}
+
+// reparametered replaces a reply's parameters, and sets all sizes.
+func reparametered(b []byte, handles int, change func([]byte) []byte) []byte {
+	at := 10 + handles
+	if binary.BigEndian.Uint16(b) == uint16(tpm2.TPMSTNoSessions) {
+		return resized(append(bytes.Clone(b[:at]), change(bytes.Clone(b[at:]))...))
+	}
+	n := int(binary.BigEndian.Uint32(b[at:]))
+	params := change(bytes.Clone(b[at+4 : at+4+n]))
+	out := binary.BigEndian.AppendUint32(bytes.Clone(b[:at]), uint32(len(params)))
+	return resized(append(append(out, params...), b[at+4+n:]...))
+}
+
+// handlesIn is how many bytes of handles lead a reply's parameters.
+func handlesIn(name string) int {
+	switch name {
+	case "CreatePrimary", "Load", "LoadContext", "StartHMAC", "StartPolicy":
+		return 4
+	}
+	return 0
+}
+
+// A reply that is cut or goes on, in any place, is no answer.
+func TestRepliesOfTheWrongLength(t *testing.T) {
+	for _, c := range recorded(t) {
+		if err := c.do(answering(c.reply)); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		wrong := map[string][]byte{"empty": {}, "longer": resized(append(bytes.Clone(c.reply), 0))}
+		for n := 0; n < len(c.reply); n += 1 + n/50 {
+			wrong["cut"] = c.reply[:n]
+			if n >= 10 {
+				wrong["cut and resized"] = resized(c.reply[:n])
+			}
+			handles := handlesIn(c.name)
+			wrong["parameters cut"] = reparametered(c.reply, handles, func(p []byte) []byte { return p[:max(0, len(p)-1-n)] })
+			wrong["parameters longer"] = reparametered(c.reply, handles, func(p []byte) []byte { return append(p, make([]byte, 1+n%4)...) })
+			for how, reply := range wrong {
+				if bytes.Equal(reply, c.reply) {
+					continue
+				}
+				var unanswered *tpm20.Unanswered
+				if err := c.do(answering(reply)); !errors.As(err, &unanswered) {
+					t.Errorf("%s, %s: %v: %x", c.name, how, err, reply)
+				}
+			}
+		}
+	}
+}
+
+// Replies that are no TPM's.
+func TestGarbage(t *testing.T) {
+	for name, reply := range map[string][]byte{
+		"nothing":               nil,
+		"short":                 make([]byte, 9),
+		"zeros":                 make([]byte, 10),
+		"long":                  resized(append(reply(tpm2.TPMSTNoSessions, 0), make([]byte, 5000)...)),
+		"tag":                   reply(0x8003, 0),
+		"refusal that goes on":  reply(tpm2.TPMSTNoSessions, tpm2.TPMRCValue, 0),
+		"refusal with sessions": reply(tpm2.TPMSTSessions, tpm2.TPMRCValue),
+		"TPM 1.2":               reply(0xc4, 0x1e),
+	} {
+		for _, c := range append(keyCalls(tpm20.Hierarchy(tpm2.TPMRHOwner), tpm20.Hierarchy(1), tpm2b(nil), tpm2b(nil)), tpmCalls()...) {
+			switch c.name {
+			case "ECDHZGen", "Load", "StartPolicy":
+				continue
+			}
+			err := c.do(answering(reply))
+			var unanswered *tpm20.Unanswered
+			if !errors.As(err, &unanswered) || errors.Is(err, tpm20.ErrTPM12) != (name == "TPM 1.2") {
+				t.Errorf("%s, %s: %v", c.name, name, err)
+			}
+		}
+	}
+}
+
+// Whatever happens to a reply, nothing panics, and nothing but the code in its
+// header is a refusal.
+func TestMutatedReplies(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, c := range recorded(t) {
+		for range 400 {
+			b := bytes.Clone(c.reply)
+			for range 1 + r.IntN(4) {
+				b[r.IntN(len(b))] = byte(r.Uint32())
+			}
+			err := c.do(answering(b))
+			var refused *tpm20.Error
+			if errors.As(err, &refused) && uint32(refused.Code) != binary.BigEndian.Uint32(b[6:]) {
+				t.Errorf("%s: nobody refused: %v: %x", c.name, err, b)
+			}
+		}
+	}
+}
+
+// FuzzReply: as TestMutatedReplies, for all commands.
+func FuzzReply(f *testing.F) {
+	calls := recorded(f)
+	for i, c := range calls {
+		f.Add(uint8(i), c.reply)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, reply []byte) {
+		c := calls[int(which)%len(calls)]
+		err := c.do(answering(reply))
+		var refused *tpm20.Error
+		if errors.As(err, &refused) && uint32(refused.Code) != binary.BigEndian.Uint32(reply[6:]) {
+			t.Errorf("%s: nobody refused: %v", c.name, err)
+		}
+	})
+}

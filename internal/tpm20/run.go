@@ -1,0 +1,119 @@
+package tpm20
+
+import (
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Run executes a command of go-tpm; extra are sessions that authorize nothing, for
+// encryption. A refusal of the TPM is an *Error, any other failure of a command
+// that was sent an *Unanswered. What cannot be sent (a session that has ended, an
+// impossible value) is neither.
+func Run[R any](c *Conn, cmd tpm2.Command[R, *R], extra ...tpm2.Session) (*R, error) {
+	return runChecked(c, cmd, func(*R) error { return nil }, extra...)
+}
+
+// runChecked is Run, where check looks at the reply: what it refuses is malformed.
+func runChecked[R any](c *Conn, cmd tpm2.Command[R, *R], check func(*R) error, extra ...tpm2.Session) (*R, error) {
+	var rsp *R
+	x := c.begin(cmd.Command())
+	err := x.run(func() (err error) {
+		x.secret = passwordIn(cmd)
+		if rsp, err = cmd.Execute(x, extra...); err == nil {
+			err = x.checkLength(rsp)
+		}
+		if err == nil {
+			err = check(rsp)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rsp, nil
+}
+
+// passwordIn reports whether a password that is not empty authorizes a command.
+func passwordIn(cmd any) bool {
+	v := reflect.ValueOf(cmd)
+	if v.Kind() != reflect.Struct {
+		return false
+	}
+	for i := range v.NumField() {
+		if !v.Type().Field(i).IsExported() {
+			continue
+		}
+		if h, ok := v.Field(i).Interface().(tpm2.AuthHandle); ok && isPassword(h.Auth) {
+			return true
+		}
+	}
+	return false
+}
+
+func isPassword(s tpm2.Session) bool {
+	if s == nil || s.Handle() != tpm2.TPMRSPW {
+		return false
+	}
+	auth, err := s.Authorize(0, nil, nil, nil, 0)
+	return err == nil && len(auth.Authorization.Buffer) > 0
+}
+
+// checkLength compares the length of a reply's parameters with that of what was read
+// from them: go-tpm ignores what follows, and reads what is missing as zero.
+func (x *exchange) checkLength(rsp any) error {
+	v := reflect.ValueOf(rsp).Elem()
+	params, handles := 0, 0
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag.Get("gotpm")
+		if slices.Contains(strings.Split(tag, ","), "handle") {
+			handles += 4
+			continue
+		}
+		params += sizeOf(v.Field(i))
+	}
+	got := len(x.body) - handles
+	if binary.BigEndian.Uint16(x.msg) == uint16(tpm2.TPMSTSessions) {
+		if got < 4 {
+			return fmt.Errorf("it has no parameters' size")
+		}
+		r := reader{b: x.body[handles:]}
+		got = int(r.u32())
+		r.next(got)
+		for !r.bad && len(r.b) > 0 {
+			r.sized()
+			r.next(1)
+			r.sized()
+		}
+		if r.bad {
+			return fmt.Errorf("an authorization is cut off")
+		}
+	}
+	if got != params {
+		return fmt.Errorf("%d bytes of parameters, of which %d mean something", got, params)
+	}
+	return nil
+}
+
+// sizeOf is the length of a marshalled value.
+func sizeOf(v reflect.Value) int {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			return 2 // an optional structure behind its size
+		}
+		return sizeOf(v.Elem())
+	case reflect.Bool:
+		return 1
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return int(v.Type().Size())
+	}
+	if m, ok := v.Interface().(tpm2.Marshallable); ok {
+		return len(tpm2.Marshal(m))
+	}
+	return len(tpm2.Marshal(v.Addr().Interface().(tpm2.Marshallable)))
+}

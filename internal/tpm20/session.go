@@ -1,0 +1,180 @@
+package tpm20
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// nonceSize is that of nonceCaller, and so of nonceTPM: the least there is. Part
+// 3, section 11.1 (TPM2_StartAuthSession).
+const nonceSize = 16
+
+// ErrSessionEnded is the use of a Session that has ended.
+var ErrSessionEnded = errors.New("the authorization session has ended")
+
+// A Session is an authorization session in the TPM, of SHA-256 but for policies of
+// keys that have names by another hash, with AES-128-CFB for parameters. It goes on
+// until it is closed, or something goes wrong in it that leaves its nonces in doubt; a
+// refusal does not.
+type Session struct {
+	conn     *Conn
+	handle   tpm2.TPMHandle
+	hash     crypto.Hash
+	policy   bool
+	key      []byte // sessionKey, empty for a session neither salted nor bound
+	nonceTPM []byte // its newest
+
+	bound     []byte // the name of the entity that it is bound to, nil for none
+	boundAuth bool   // that has an auth value
+
+	alive    bool
+	rolled   bool // it has been in a command that went well
+	doubted  bool // since then an auth value was refused in it: it may be another one
+	needAuth bool // PolicyAuthValue was run in it
+	ran      bool // a policy was, since it authorized last
+}
+
+// StartHMAC starts a session that authorizes with auth values. Its key is known to
+// who has salt's private part or, where it is bound, bindAuth, bind's auth value,
+// which is not kept: the session authorizes bind without it. A wrong one shows when
+// the session is used first. Either may be nil; without both the session proves
+// who knows an auth value, and hides nothing. Part 1, section 19.6.
+func (c *Conn) StartHMAC(salt, bind *Object, bindAuth []byte) (*Session, error) {
+	return c.start(&Session{hash: crypto.SHA256}, tpm2.TPMSEHMAC, tpm2.TPMAlgSHA256, salt, bind, bindAuth)
+}
+
+// StartPolicy starts a session for policies of keys whose names are by SHA-256.
+func (c *Conn) StartPolicy(salt *Object) (*Session, error) {
+	return c.StartPolicyBy(tpm2.TPMAlgSHA256, salt)
+}
+
+// StartPolicyBy starts a session for policies of keys whose names are by a hash
+// algorithm; the TPM wants both alike.
+func (c *Conn) StartPolicyBy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error) {
+	hash, err := policyHash(alg)
+	if err != nil {
+		return nil, err
+	}
+	return c.start(&Session{policy: true, hash: hash}, tpm2.TPMSEPolicy, alg, salt, nil, nil)
+}
+
+// start is Part 3, section 11.1 (TPM2_StartAuthSession).
+func (c *Conn) start(s *Session, kind tpm2.TPMSE, alg tpm2.TPMIAlgHash, salt, bind *Object, bindAuth []byte) (*Session, error) {
+	c.flushStale()
+	cmd := tpm2.StartAuthSession{
+		TPMKey: tpm2.TPMRHNull, Bind: tpm2.TPMRHNull, SessionType: kind, AuthHash: alg,
+		NonceCaller: tpm2.TPM2BNonce{Buffer: make([]byte, nonceSize)},
+		Symmetric: tpm2.TPMTSymDef{
+			Algorithm: tpm2.TPMAlgAES,
+			KeyBits:   tpm2.NewTPMUSymKeyBits(tpm2.TPMAlgAES, tpm2.TPMKeyBits(aesBits)),
+			Mode:      tpm2.NewTPMUSymMode(tpm2.TPMAlgAES, tpm2.TPMAlgCFB),
+		},
+	}
+	if _, err := rand.Read(cmd.NonceCaller.Buffer); err != nil {
+		return nil, err
+	}
+	seed := bytes.Clone(trim(bindAuth)) // authValue of the bind entity, then the salt
+	if bind != nil {
+		cmd.Bind = bind.Handle
+		s.bound, s.boundAuth = bind.Name.Buffer, len(seed) > 0
+	}
+	if salt != nil {
+		plain, encrypted, err := newSalt(salt)
+		if err != nil {
+			return nil, err
+		}
+		cmd.TPMKey, cmd.EncryptedSalt.Buffer = salt.Handle, encrypted
+		seed = append(seed, plain...)
+		clear(plain)
+	}
+	err := c.opened(s, cmd)
+	if err == nil && (salt != nil || bind != nil) {
+		s.key = tpm2.KDFa(s.hash, seed, "ATH", s.nonceTPM, cmd.NonceCaller.Buffer, 8*s.hash.Size())
+	}
+	clear(seed)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
+	rsp, err := Run(c, cmd)
+	if err != nil {
+		return err
+	}
+	s.conn, s.handle, s.nonceTPM, s.alive = c, tpm2.TPMHandle(rsp.SessionHandle.HandleValue()), rsp.NonceTPM.Buffer, true
+	kind := tpm2.TPMHandle(hmacSession)
+	if s.policy {
+		kind = policySession
+	}
+	if old := c.sessionOf(s.handle); old != nil { // then the TPM does not have that any more
+		c.ended(old, gone)
+	}
+	if s.handle>>24 != kind || len(s.nonceTPM) != nonceSize {
+		c.Flush(s.handle)
+		return &Unanswered{false, malformed(tpm2.TPMCCStartAuthSession, "a session %#08x with a nonce of %d bytes", s.handle, len(s.nonceTPM))}
+	}
+	c.open[s] = struct{}{}
+	c.claim(claimSession, s.handle)
+	return nil
+}
+
+// newSalt returns a random salt, and how it is sent to the TPM that has the object's
+// private part. Part 1, appendixes B.10 and C.6.
+func newSalt(o *Object) (plain, encrypted []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("salt a session: %v", r)
+		}
+	}()
+	if err := o.check(); err != nil {
+		return nil, nil, fmt.Errorf("salt a session: %w", err)
+	}
+	key, err := tpm2.ImportEncapsulationKey(o.Public)
+	if err != nil {
+		return nil, nil, fmt.Errorf("salt a session: %w", err)
+	}
+	plain, encrypted, err = tpm2.CreateEncryptedSalt(rand.Reader, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("salt a session: %w", err)
+	}
+	return plain, encrypted, nil
+}
+
+// Handle is what policy commands call the session by.
+func (s *Session) Handle() tpm2.TPMHandle { return s.handle }
+
+// Nonce is the session's newest nonceTPM, which a PolicySigned is signed with.
+func (s *Session) Nonce() []byte { return bytes.Clone(s.nonceTPM) }
+
+// NeedAuthValue says that PolicyAuthValue was run in a policy session: the next
+// command it authorizes proves the auth value. It is what to run for a policy that
+// has PolicyPassword, too: both make the same digest (Part 3, section 23.18), and
+// this one keeps the password off the bus.
+func (s *Session) NeedAuthValue() { s.needAuth = true }
+
+// Alive reports whether the session can be used, as far as is known.
+func (s *Session) Alive() bool { return s != nil && s.alive }
+
+// Close ends the session. It sends nothing: the next session that is started, or
+// EndSessions, frees this one in the TPM.
+func (s *Session) Close() {
+	if !s.Alive() {
+		return
+	}
+	how := disused
+	if s.doubted {
+		how = unsure
+	}
+	s.conn.ended(s, how)
+}
+
+// trim removes the trailing zeros of an auth value: the TPM keeps none. Part 1,
+// section 19.6.5, note 2.
+func trim(auth []byte) []byte { return bytes.TrimRight(auth, "\x00") }

@@ -1,0 +1,162 @@
+package tpm20
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// Encrypt says which parameters cross encrypted: the first of the command, the
+// first of the reply. They must be sized structures (Part 1, section 21).
+type Encrypt uint8
+
+// What to encrypt.
+const (
+	EncryptIn  Encrypt = 1 << iota // the command's: Create, Import, Load
+	EncryptOut                     // the reply's: Unseal, RSADecrypt, ECDHZGen
+)
+
+// errBadHMAC is a reply whose HMAC is wrong.
+var errBadHMAC = errors.New("its authorization (HMAC) is wrong: it was changed on its way, or does not come from this TPM")
+
+// A use is a session in one command, go-tpm's Session. It is good for one command
+// after the other, but not for two sessions of one.
+type use struct {
+	*Session
+	auth   []byte // the auth value of what it authorizes
+	enc    Encrypt
+	nonce  [nonceSize]byte // nonceCaller
+	index  int             // among the command's sessions
+	hmac   []byte          // the key of the command's HMAC and the reply's
+	closed bool            // the TPM has ended the session with the command
+	clears bool            // the command takes the auth value away
+}
+
+// For is the session in a command that uses an entity with an auth value, empty
+// for none, or none at all: for a session that only encrypts.
+//
+// In a session that is bound to the entity, auth is left out of the HMAC, and may
+// be nil. The key of encrypted parameters has it in any case (Part 1, section
+// 21.2): who does not know it any more takes another session to encrypt, as one of
+// the command's extra sessions. The same goes for a policy that asks for no auth
+// value on an entity that has one.
+func (s *Session) For(auth []byte, enc Encrypt) tpm2.Session {
+	return &use{Session: s, auth: trim(auth), enc: enc}
+}
+
+// ForLast is For in a command after which the entity has no auth value any more:
+// TPM2_Clear by the lockout hierarchy. The reply's HMAC is by the empty one. Part 3,
+// section 24.6.
+func (s *Session) ForLast(auth []byte) tpm2.Session {
+	return &use{Session: s, auth: trim(auth), clears: true}
+}
+
+// secret reports whether the use proves a secret.
+func (u *use) secret() bool {
+	return u.boundAuth || len(u.auth) > 0 && (!u.policy || len(u.hmac) > len(u.key))
+}
+
+// Init checks that the session can be used.
+func (u *use) Init(transport.TPM) error {
+	if !u.Alive() {
+		return ErrSessionEnded
+	}
+	return nil
+}
+
+// CleanupFailure has nothing to do: finish does it.
+func (u *use) CleanupFailure(transport.TPM) error { return nil }
+
+// NonceTPM is the session's newest nonceTPM.
+func (u *use) NonceTPM() tpm2.TPM2BNonce { return tpm2.TPM2BNonce{Buffer: u.nonceTPM} }
+
+// NewNonceCaller makes a nonce for the next command.
+func (u *use) NewNonceCaller() error {
+	_, err := rand.Read(u.nonce[:])
+	return err
+}
+
+// IsEncryption and IsDecryption are as the TPM sees it.
+func (u *use) IsEncryption() bool { return u.enc&EncryptOut != 0 }
+
+// IsDecryption reports whether the TPM is to decrypt.
+func (u *use) IsDecryption() bool { return u.enc&EncryptIn != 0 }
+
+// Authorize returns the session's part of a command. Part 1, section 19.6.5.
+func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TPM2BName, index int) (*tpm2.TPMSAuthCommand, error) {
+	bound := u.bound != nil && index < len(names) && bytes.Equal(names[index].Buffer, u.bound)
+	if bound && u.enc != 0 && u.boundAuth && len(u.auth) == 0 {
+		return nil, errors.New("a bound session encrypts only by the auth value of its entity: encrypt by another session")
+	}
+	u.index, u.closed = index, false
+	u.conn.current.uses = append(u.conn.current.uses, u)
+	u.hmac = append(u.hmac[:0], u.key...)
+	if !bound && (!u.policy || u.needAuth) {
+		u.hmac = append(u.hmac, u.auth...)
+	}
+	attributes := tpm2.TPMASession{ContinueSession: true, Decrypt: u.IsDecryption(), Encrypt: u.IsEncryption()}
+	auth := &tpm2.TPMSAuthCommand{Handle: u.handle, Nonce: tpm2.TPM2BNonce{Buffer: u.nonce[:]}, Attributes: attributes}
+	if u.policy && len(u.hmac) == 0 {
+		return auth, nil // Part 1, section 19.6.5: there is nothing to prove
+	}
+	digest := u.hash.New() // cpHash
+	digest.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
+	for _, name := range names {
+		digest.Write(name.Buffer)
+	}
+	digest.Write(params)
+	auth.Authorization.Buffer = u.mac(digest.Sum(nil), u.nonce[:], u.nonceTPM, addNonces, attributesByte(attributes))
+	return auth, nil
+}
+
+// Validate checks the session's part of a reply, and takes over the nonce in it.
+func (u *use) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, params []byte, _ []tpm2.TPM2BName, _ int, auth *tpm2.TPMSAuthResponse) error {
+	digest := u.hash.New() // rpHash
+	digest.Write(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(rc)), uint32(cc)))
+	digest.Write(params)
+	if u.clears {
+		u.hmac = u.hmac[:len(u.key)]
+	}
+	mac := u.mac(digest.Sum(nil), auth.Nonce.Buffer, u.nonce[:], nil, attributesByte(auth.Attributes))
+	if len(u.hmac) == 0 && len(auth.Authorization.Buffer) == 0 {
+		mac = nil // by an empty key anybody can make it
+	}
+	if !hmac.Equal(mac, auth.Authorization.Buffer) || len(auth.Nonce.Buffer) != nonceSize {
+		return errBadHMAC
+	}
+	u.nonceTPM, u.closed = auth.Nonce.Buffer, !auth.Attributes.ContinueSession
+	return nil
+}
+
+// mac is the HMAC of a command or a reply.
+func (u *use) mac(digest, newer, older, addNonces []byte, attributes byte) []byte {
+	m := hmac.New(u.hash.New, u.hmac)
+	for _, part := range [][]byte{digest, newer, older, addNonces, {attributes}} {
+		m.Write(part)
+	}
+	return m.Sum(nil)
+}
+
+// attributesByte is Part 2, section 8.4 (TPMA_SESSION).
+func attributesByte(a tpm2.TPMASession) byte { return tpm2.Marshal(a)[0] }
+
+// Encrypt encrypts a command's parameter.
+func (u *use) Encrypt(param []byte) error {
+	if u.IsDecryption() {
+		u.crypt(param, u.nonce[:], u.nonceTPM, true)
+	}
+	return nil
+}
+
+// Decrypt decrypts a reply's parameter.
+func (u *use) Decrypt(param []byte) error {
+	if u.IsEncryption() {
+		u.crypt(param, u.nonceTPM, u.nonce[:], false)
+	}
+	return nil
+}

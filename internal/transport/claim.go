@@ -33,8 +33,12 @@ func (d *Device) Release(kind byte, handle uint32) {
 }
 
 // Foreign reports whether somebody else has claimed a key or session: another
-// living process, or another Device of this one. It does where nobody can know.
+// living process, or another Device of this one. It does where nobody can know. On
+// the kernel's resource manager all keys that can be seen are this Device's.
 func (d *Device) Foreign(kind byte, handle uint32) bool {
+	if d.managed {
+		return kind == ClaimSession
+	}
 	claims, err := d.Claims()
 	return err != nil || slices.ContainsFunc(claims, func(c Claim) bool {
 		return c.Kind == kind && c.Handle == handle && !c.Own
@@ -43,8 +47,12 @@ func (d *Device) Foreign(kind byte, handle uint32) bool {
 
 // Claims returns what living processes have claimed, this one included. Nobody
 // has claims on somebody else's transport. On a TPM that other machines can reach
-// it is an error: what they have loaded is not known here.
+// it is an error: what they have loaded is not known here; nor is it on the kernel's
+// resource manager, where whoever uses it need not know.
 func (d *Device) Claims() ([]Claim, error) {
+	if d.managed {
+		return nil, fmt.Errorf("%s: the kernel keeps its users apart, and tells nobody whose sessions are in the TPM", d.name)
+	}
 	link, ok := d.link.(identified)
 	if !ok {
 		return nil, nil

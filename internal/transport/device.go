@@ -13,6 +13,10 @@
 // turn. Loaded keys and sessions stay in the TPM between turns; [Device.Claim]
 // tells other processes whose they are.
 //
+// The kernel's resource manager for TPM 2.0 (/dev/tpmrm0) is different: it serves
+// all processes at once and frees what one has loaded when that closes the device.
+// There a Device is open from the first turn until Close.
+//
 // # Concurrency
 //
 // A Device may be used by several goroutines; commands go out one by one. Who
@@ -38,12 +42,13 @@ import (
 
 // Device is an open TPM. Close it after use.
 type Device struct {
-	name  string
-	link  link
-	waits waits
-	turns chan struct{} // holds one token while a turn runs
-	life  context.Context
-	die   context.CancelFunc // by Close
+	name    string
+	link    link
+	waits   waits
+	managed bool          // the link is a lastingLink
+	turns   chan struct{} // holds one token while a turn runs
+	life    context.Context
+	die     context.CancelFunc // by Close
 
 	// wire is held while the link is used. It guards what follows, and comes
 	// before mu.
@@ -83,7 +88,8 @@ type link interface {
 var _ transport.TPMCloser = (*Device)(nil)
 
 func newDevice(name string, l link, w waits) *Device {
-	d := &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
+	_, managed := l.(lastingLink)
+	d := &Device{name: name, link: l, waits: w, managed: managed, turns: make(chan struct{}, 1)}
 	d.life, d.die = context.WithCancel(context.Background())
 	d.idle = time.AfterFunc(time.Hour, d.rest)
 	d.idle.Stop()
@@ -107,6 +113,12 @@ func (d *Device) Emulator() bool {
 	_, ok := d.link.(setupLink)
 	return ok
 }
+
+// Managed reports whether this is the kernel's resource manager. There every Device
+// has handles of its own, for three objects and three sessions, that nobody else can
+// take or fill. But numbers of sessions are those of all users: a session that this
+// Device did not open is somebody else's, and could be flushed by mistake.
+func (d *Device) Managed() bool { return d.managed }
 
 // Connected sees, in a turn, that there is a connection, a new one where the last
 // was lost, and counts the restarts of the TPM that were noticed: what was loaded

@@ -8,31 +8,48 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
-// emulatorDir names the directory of the emulator, absolute. An empty dir means
-// the user's own: XDG Base Directory Specification, $XDG_STATE_HOME.
-func emulatorDir(dir string) (string, error) {
+// directory names the directory of an emulator, absolute. An empty dir means the
+// user's own: XDG Base Directory Specification, $XDG_STATE_HOME.
+func (m *model) directory(dir string) (string, error) {
 	if dir == "" {
 		state := os.Getenv("XDG_STATE_HOME")
 		if home := os.Getenv("HOME"); !filepath.IsAbs(state) {
 			if home == "" {
-				return "", errors.New("where to keep its state? $HOME is not set: name a directory with emulator:DIR")
+				return "", fmt.Errorf("where to keep its state? $HOME is not set: name a directory with %s:DIR", m.form)
 			}
 			state = filepath.Join(home, ".local", "state")
 		}
-		dir = filepath.Join(state, "maclef", "tpm12")
+		dir = filepath.Join(state, "maclef", m.base)
 	}
 	return filepath.Abs(dir)
 }
 
 // plainFiles are what the emulator and swtpm have in the directory besides two
 // sockets.
-var plainFiles = []string{
-	"users.lock", "start.lock", "swtpm.lock", markerFile, logFile,
-	".lock", stateFile, "tpm-00.volatilestate", "tpm-00.savestate",
-	"TMP-00.permall", "TMP-00.volatilestate", "TMP-00.savestate",
+func (m *model) plainFiles() []string {
+	files := []string{"users.lock", "start.lock", "swtpm.lock", markerFile, logFile, ".lock"}
+	for _, stem := range []string{m.stem, strings.Replace(m.stem, "tpm", "TMP", 1)} {
+		files = append(files, stem+".permall", stem+".volatilestate", stem+".savestate")
+	}
+	return files
+}
+
+// checkModel refuses a directory that belongs to a TPM of the other generation.
+func (m *model) checkModel(dir string) error {
+	for _, other := range models {
+		if _, err := os.Lstat(filepath.Join(dir, other.stateFile())); other == m || err != nil {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, m.stateFile())); err == nil {
+			return fmt.Errorf("it holds a %v and a %v: move %s or %s into another directory", m, other, m.stateFile(), other.stateFile())
+		}
+		return fmt.Errorf("it holds a %v: use %s:%s, or another directory", other, other.form, dir)
+	}
+	return nil
 }
 
 // notOwnError is why others could use a directory to harm this user.
@@ -44,7 +61,7 @@ func (e notOwnError) Is(target error) bool { return target == os.ErrPermission }
 
 // makeStateDir makes the directory, and sees that nobody else can put anything
 // into it, nor has before. It returns its path without symbolic links.
-func makeStateDir(dir string) (string, error) {
+func (m *model) makeStateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return dir, err
 	}
@@ -55,10 +72,10 @@ func makeStateDir(dir string) (string, error) {
 	if err := checkDir(real); err != nil {
 		return real, err
 	}
-	if _, err := os.Lstat(filepath.Join(real, state20File)); err == nil {
-		return real, errors.New("the directory holds the state of a TPM 2.0, this is a TPM 1.2: name another one with emulator:DIR")
+	if err := m.checkModel(real); err != nil {
+		return real, err
 	}
-	for _, base := range plainFiles {
+	for _, base := range m.plainFiles() {
 		if err := checkEntry(filepath.Join(real, base), 0); err != nil {
 			return real, err
 		}
@@ -99,7 +116,7 @@ func checkEntry(path string, kind fs.FileMode) error {
 
 func checkKind(path string, info fs.FileInfo, kind fs.FileMode) error {
 	if got := info.Mode(); got.Type() != kind {
-		return fmt.Errorf("%s is %s, it must be %s: remove it, or use another directory (emulator:DIR)", path, kindOf(got), kindOf(kind))
+		return fmt.Errorf("%s is %s, it must be %s: remove it, or use another directory", path, kindOf(got), kindOf(kind))
 	}
 	return checkOwner(path, info)
 }

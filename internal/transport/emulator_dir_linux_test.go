@@ -109,10 +109,12 @@ func TestEmulatorPlantedFiles(t *testing.T) {
 		"a pipe, it must be a file":          func(p string) error { return syscall.Mkfifo(p, 0o600) },
 		"a directory, it must be a file":     func(p string) error { return os.Mkdir(p, 0o700) },
 	} {
-		for _, base := range plainFiles {
-			dir := planted(t, base, plant)
-			err := soon(t, func() error { _, err := Open("emulator:" + dir); return err })
-			wantPlain(t, err, filepath.Join(dir, base), what)
+		for _, m := range models {
+			for _, base := range m.plainFiles() {
+				dir := planted(t, base, plant)
+				err := soon(t, func() error { _, err := Open(m.form + ":" + dir); return err })
+				wantPlain(t, err, filepath.Join(dir, base), what)
+			}
 		}
 	}
 	info, err := os.Stat(victim)
@@ -161,7 +163,7 @@ func TestEmulatorOfOtherUser(t *testing.T) {
 	if os.Getuid() != 0 {
 		cannot(t, "only root can give files to another user; TestEmulatorStrangersDirectory is for all")
 	}
-	for _, base := range append([]string{".", dataSocket}, plainFiles...) {
+	for _, base := range append([]string{".", dataSocket}, modelOf("emulator").plainFiles()...) {
 		dir := planted(t, base, func(p string) error {
 			switch filepath.Base(p) {
 			case "state":

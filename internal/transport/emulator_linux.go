@@ -14,8 +14,6 @@ import (
 const (
 	dataSocket    = "sock"
 	controlSocket = "ctrl"
-	stateFile     = "tpm-00.permall"
-	state20File   = "tpm2-00.permall"
 	markerFile    = "setup-unfinished"
 	logFile       = "swtpm.log"
 )
@@ -24,6 +22,7 @@ const (
 // the directory share it, and take turns at its socket. swtpm ends with the last
 // of them; one that ends before is started anew.
 type emulator struct {
+	*model
 	socketLink
 	path   string
 	limits waits
@@ -32,24 +31,25 @@ type emulator struct {
 }
 
 // openEmulator opens the software TPM over a directory, starting it unless it
-// runs. An empty dir means the default one.
-func (o opener) openEmulator(doing, dir string) (*Device, error) {
-	dir, err := emulatorDir(dir)
-	name := "emulator:" + dir
+// runs. form tells the generation; an empty dir means the default one.
+func (o opener) openEmulator(doing, form, dir string) (*Device, error) {
+	m := modelOf(form)
+	dir, err := m.directory(dir)
+	name := form + ":" + dir
 	if err != nil {
-		return nil, fmt.Errorf("%s emulator: %w", doing, err)
+		return nil, fmt.Errorf("%s %s: %w", doing, form, err)
 	}
 	if err := needPrograms(doing, name); err != nil {
 		return nil, err
 	}
-	e := &emulator{path: dir, limits: o.waits}
+	e := &emulator{model: m, path: dir, limits: o.waits}
 	if err := e.open(); err != nil {
 		e.close()
 		return nil, e.explain(doing, name, err)
 	}
 	e.socketLink = socketLink{
 		network: "unix", address: filepath.Join(e.path, dataSocket), label: name, waits: o.waits, doing: doing,
-		proved: true, born: incarnationOf("unix", filepath.Join(e.path, dataSocket)),
+		proved: true, generation: m.first, born: incarnationOf("unix", filepath.Join(e.path, dataSocket)),
 		revive: func() error { return e.explain("use", name, e.run()) },
 	}
 	return newDevice(name, e, o.waits), nil
@@ -68,18 +68,18 @@ func (e *emulator) explain(doing, name string, err error) error {
 	case errors.Is(err, errOtherSWTPM):
 		return failure(doing, name, ErrBusy, "%w", err)
 	case errors.Is(err, os.ErrPermission):
-		return failure(doing, name, ErrPermission, "use a directory of your own (emulator:DIR): %w", err)
+		return failure(doing, name, ErrPermission, "use a directory of your own (%s:DIR): %w", e.form, err)
 	case errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%s %s: it must be a directory, or a path where one can be made: %w", doing, name, err)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s %s: its state cannot be written there, use another directory (emulator:DIR): %w", doing, name, err)
+		return fmt.Errorf("%s %s: its state cannot be written there, use another directory (%s:DIR): %w", doing, name, e.form, err)
 	}
 	return fmt.Errorf("%s %s: %w", doing, name, err)
 }
 
 // open becomes a user of the directory and sees that swtpm runs.
 func (e *emulator) open() (err error) {
-	if e.path, err = makeStateDir(e.path); err != nil {
+	if e.path, err = e.makeStateDir(e.path); err != nil {
 		return err
 	}
 	if e.users, err = openLock(e.path, "users.lock"); err != nil {
@@ -100,6 +100,10 @@ func (e *emulator) run() error {
 	}
 	defer starter.Close()
 	if err = lock(starter, syscall.LOCK_EX, e.limits.start); err != nil {
+		return err
+	}
+	// Another process may have made a TPM of the other generation meanwhile.
+	if err = e.checkModel(e.path); err != nil {
 		return err
 	}
 	// An swtpm that still takes connections may be about to end, if its watcher
@@ -138,15 +142,18 @@ func (e *emulator) trimLog() {
 }
 
 func (e *emulator) close() error {
-	if e.users != nil {
-		return e.users.Close()
+	if e.users == nil {
+		return nil
 	}
-	return nil
+	if e.orderly {
+		e.shutDown()
+	}
+	return e.users.Close()
 }
 
 func (e *emulator) setupNeeded() bool {
 	_, err := os.Stat(filepath.Join(e.path, markerFile))
-	return err == nil
+	return e.setup && err == nil
 }
 
 func (e *emulator) setupDone() error {

@@ -61,7 +61,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Error(info.Mode(), err)
 	}
-	for _, secret := range []string{stateFile, dataSocket, controlSocket} {
+	for _, secret := range []string{"tpm-00.permall", dataSocket, controlSocket} {
 		if info, err := os.Stat(filepath.Join(dir, secret)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Error(secret, info.Mode(), err)
 		}
@@ -120,7 +120,7 @@ func TestEmulatorForeignState(t *testing.T) {
 		t.Fatal(err)
 	}
 	state := tpmtest.Fixture(t, "tpm12-tutorial/tpm-00.permall")
-	if err := os.WriteFile(filepath.Join(dir, stateFile), state, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "tpm-00.permall"), state, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d := mustOpen(t, "emulator:"+dir)

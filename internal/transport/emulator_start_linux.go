@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -80,17 +79,7 @@ func (e *emulator) await(ended <-chan struct{}) error {
 }
 
 // answering sends a trifle. Nobody else uses a swtpm that is being started.
-func (e *emulator) answering(limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	conn, err := dialStream(ctx, "unix", filepath.Join(e.path, dataSocket))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_, err = exchange(conn, probeCommand[:], limit)
-	return err
-}
+func (e *emulator) answering(limit time.Duration) error { return e.ask(probeCommand[:], limit) }
 
 // startError adds swtpm's own explanation to why.
 func (e *emulator) startError(why error) error {
@@ -122,7 +111,10 @@ func (e *emulator) listening() error {
 
 // markFresh notes that the TPM that is about to be made needs setting up.
 func (e *emulator) markFresh() error {
-	_, err := os.Lstat(filepath.Join(e.path, stateFile))
+	if !e.setup {
+		return nil
+	}
+	_, err := os.Lstat(filepath.Join(e.path, e.stateFile()))
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -149,7 +141,7 @@ func (e *emulator) launch() (alive *os.File, err error) {
 		return nil, err
 	}
 	defer pipeEnd.Close()
-	cmd := exec.Command("sh", "-c", watchScript, "maclef-emulator")
+	cmd := exec.Command("sh", append([]string{"-c", watchScript, "maclef-emulator"}, e.options...)...)
 	cmd.Dir = e.path
 	cmd.Env = watcherEnv()
 	cmd.Stdout, cmd.Stderr = log, log

@@ -65,12 +65,13 @@ func FuzzPeer(f *testing.F) {
 // FuzzName: what has no form of a name is refused as such, and the rest is not.
 func FuzzName(f *testing.F) {
 	for _, seed := range []string{"/dev/tpm0", "tpm0", "unix:", "unix:/x", "unix:@x", "tcp:", "tcp:localhost", "tcp:::1", "emulator", "emulator:", "emulator:/x",
+		"emulator2", "emulator2:", "emulator2:/x", "emulator20",
 		"UNIX:/x", "unix", ":", "unix:\x00", "C:\\tpm", "\xff", "device:1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		form, rest, colon := strings.Cut(name, ":")
-		known := colon && (form == "unix" || form == "tcp") || form == "emulator" && (!colon || rest != "") || strings.ContainsAny(form, `/\`)
+		known := colon && (form == "unix" || form == "tcp") || (form == "emulator" || form == "emulator2") && (!colon || rest != "") || strings.ContainsAny(form, `/\`)
 		if known || name == "" {
 			return // it would look for, or start, whatever that names
 		}

@@ -20,8 +20,12 @@ func holderText(name string, holders []Process) string {
 		return "another program has it open: find it with \"sudo fuser -v " + name + "\", stop it and try again"
 	}
 	pid, program := holders[0].PID, holders[0].Name
-	if program == "tcsd" {
+	switch program {
+	case "tcsd":
 		return fmt.Sprintf("tcsd (process %d) has it open: stop it with \"systemctl stop trousers\" and try again", pid)
+	case "tpm2-abrmd":
+		return fmt.Sprintf("tpm2-abrmd (process %d) has it open: use the kernel's resource manager (/dev/tpmrm0), "+
+			"or stop it with \"systemctl stop tpm2-abrmd\" and try again", pid)
 	}
 	return fmt.Sprintf("%s (process %d) has it open: stop it or wait, and try again", program, pid)
 }

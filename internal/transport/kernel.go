@@ -35,7 +35,10 @@ type Node struct {
 	ID          string `json:"id,omitempty"`               // of the firmware's tables: "IFX0102", "MSFT0101"
 	Description string `json:"description,omitempty"`      // of the firmware's tables
 
-	HeldBy []Process `json:"held_by,omitempty"` // as far as this user may see
+	// As far as this user may see: who keeps others from the device, and who, besides
+	// this process, uses the resource manager, which serves all.
+	HeldBy []Process `json:"held_by,omitempty"`
+	UsedBy []Process `json:"used_by,omitempty"`
 	PPI    *PPI      `json:"ppi,omitempty"`
 
 	dir string
@@ -61,7 +64,9 @@ func (k Kernel) Nodes() []*Node {
 // form and for what the kernel does not know. Which TPM it is its number tells,
 // wherever the device lies; under a Root, where devices are files, its name.
 func (k Kernel) Node(name string) *Node {
-	if !strings.ContainsAny(name, "/") || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "emulator:") {
+	form, _, colon := strings.Cut(name, ":")
+	switch {
+	case !strings.ContainsAny(name, "/"), colon && (form == "unix" || form == "emulator" || form == "emulator2"):
 		return nil
 	}
 	if k.Root == "" {
@@ -125,7 +130,7 @@ func (k Kernel) node(base string) *Node {
 	n.Family = family(attribute(dir, "tpm_version_major"), n)
 	n.HeldBy = k.Holders(n.Device)
 	if n.Manager != "" {
-		n.HeldBy = append(n.HeldBy, k.Holders(n.Manager)...)
+		n.UsedBy = slices.DeleteFunc(k.Holders(n.Manager), func(p Process) bool { return p.PID == os.Getpid() })
 	}
 	n.PPI = readPPI(filepath.Join(dir, "ppi"), filepath.Join(dir, "device/ppi"))
 	return n

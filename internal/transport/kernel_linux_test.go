@@ -51,6 +51,7 @@ var laptop = map[string]string{
 	"proc/77/fd/3":                          "->/dev/tpm0",
 	"proc/78/comm":                          "sleep\n",
 	"proc/78/fd/3":                          "->/dev/null",
+	"proc/78/fd/4":                          "->/dev/tpmrm10",
 	"sys/class/tpm/tpm10/tpm_version_major": "2\n",
 	"sys/class/tpm/tpm10/device/driver":     "->../drivers/tpm_crb",
 	"sys/class/tpm/tpm10/device/firmware_node/hid": "MSFT0101\n",
@@ -84,7 +85,8 @@ func TestKernelNodes(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if n := nodes[3]; n.Manager != "/dev/tpmrm10" || n.Driver != "tpm_crb" || n.PPI != nil || n.HeldBy != nil {
+	if n := nodes[3]; n.Manager != "/dev/tpmrm10" || n.Driver != "tpm_crb" || n.PPI != nil || n.HeldBy != nil ||
+		len(n.UsedBy) != 1 || n.UsedBy[0] != (Process{78, "sleep"}) {
 		t.Errorf("%+v", n)
 	}
 	s := nodes[0].State()
@@ -103,7 +105,7 @@ func TestKernelNode(t *testing.T) {
 	k := fakeKernel(t, laptop)
 	for name, want := range map[string]string{
 		"/dev/tpm0": "/dev/tpm0", "/dev/tpmrm10": "/dev/tpm10", "/dev/mytpm": "/dev/tpm0",
-		"/dev/tpm7": "", "/dev/null": "", "": "", "unix:/dev/tpm0": "", "emulator:/dev/tpm0": "", "tcp:localhost:1": "", "tpm0": "",
+		"/dev/tpm7": "", "/dev/null": "", "": "", "unix:/dev/tpm0": "", "emulator:/dev/tpm0": "", "emulator2:/dev/tpm0": "", "tcp:localhost:1": "", "tpm0": "",
 	} {
 		got := ""
 		if n := k.Node(name); n != nil {

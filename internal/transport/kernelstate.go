@@ -7,7 +7,7 @@ import (
 )
 
 // A NodeState is what the driver of a TPM 1.2 says of its state; nil or empty is
-// what it does not say.
+// what it does not say, which of a TPM 2.0 is everything.
 type NodeState struct {
 	Vendor   string // "IFX"
 	Firmware string // "3.17"

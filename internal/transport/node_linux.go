@@ -104,7 +104,11 @@ func (o opener) openNode(doing, name string) (*Device, error) {
 	if err := checkNode(doing, name, info); err != nil {
 		return nil, err
 	}
-	return newDevice(name, &nodeLink{path: name, waits: o.waits, doing: doing}, o.waits), nil
+	node := &nodeLink{path: name, waits: o.waits, doing: doing}
+	if isManager(name, info) {
+		return newDevice(name, &managedLink{node}, o.waits), nil
+	}
+	return newDevice(name, node, o.waits), nil
 }
 
 // checkNode tells a TPM's device from everything else with a path. Without

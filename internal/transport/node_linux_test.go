@@ -160,6 +160,9 @@ func TestNodeHolder(t *testing.T) {
 	if len(got) != 1 || got[0] != (Process{77, "tcsd"}) || !strings.Contains(holderText(path, got), "systemctl stop trousers") {
 		t.Error(got)
 	}
+	if got := holderText(path, []Process{{78, "tpm2-abrmd"}}); !strings.Contains(got, "/dev/tpmrm0") {
+		t.Error(got)
+	}
 }
 
 // A node without a driver, and without permission.
@@ -180,7 +183,7 @@ func TestNodePermission(t *testing.T) {
 }
 
 func TestOpenNames(t *testing.T) {
-	for _, name := range []string{"foo", "tpm0", "http:", "emulator2", "emulator2:/x", "emulator:", "simulator", "UNIX:/x", " ", ":"} {
+	for _, name := range []string{"foo", "tpm0", "http:", "emulator20", "emulator12:/x", "emulator:", "emulator2:", "simulator", "UNIX:/x", " ", ":"} {
 		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), nameForms) {
 			t.Errorf("%s: %v", name, err)
 		}

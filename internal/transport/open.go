@@ -33,14 +33,15 @@ func defaultWaits() waits {
 }
 
 // nameForms is what Open takes, for messages.
-const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT or emulator[:DIR]"
+const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0)"
 
 // Open opens a TPM by name: the path of a device ("/dev/tpm0"), "unix:PATH" or
 // "tcp:HOST:PORT" (data channel of swtpm), "emulator" or "emulator:DIR" (a
 // software TPM 1.2 that Open starts over a state directory, which must be the
-// user's and writable by nobody else, by default $XDG_STATE_HOME/maclef/tpm12).
+// user's and writable by nobody else, by default $XDG_STATE_HOME/maclef/tpm12),
+// "emulator2" or "emulator2:DIR" (the same with a TPM 2.0, by default in tpm20).
 // The empty name means $TPMKEY_TPM, else the first TPM device of this machine,
-// never the emulator.
+// the kernel's resource manager before the bare device, never an emulator.
 //
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
 func Open(name string) (*Device, error) { return OpenContext(context.Background(), name, 0) }
@@ -106,8 +107,8 @@ func (o opener) openNamed(name, doing string) (*Device, error) {
 	switch {
 	case colon && (form == "unix" || form == "tcp"):
 		return o.openSocket(doing, form, rest)
-	case form == "emulator" && (!colon || rest != ""):
-		return o.openEmulator(doing, rest)
+	case (form == "emulator" || form == "emulator2") && (!colon || rest != ""):
+		return o.openEmulator(doing, form, rest)
 	case strings.ContainsAny(form, `/\`):
 		return o.openNode(doing, name)
 	}
@@ -132,5 +133,5 @@ func (o opener) firstDevice() (string, error) {
 	}
 	return "", failure("open TPM", "", ErrNoDevice, "this machine has no %s/tpm0: switch the TPM on in the firmware's "+
 		"settings and see that its driver is loaded (dmesg | grep -i tpm), or name another one: %s; "+
-		"emulator is for trying out and protects nothing", o.devices, nameForms)
+		"an emulator is for trying out and protects nothing", o.devices, nameForms)
 }

@@ -10,9 +10,11 @@ import (
 	"strings"
 )
 
-// A Request is what the firmware can be asked to do to a TPM 1.2 at the machine's
-// next start. TCG PC Client Physical Presence Interface Specification, section on
-// the operation values for TPM 1.2.
+// A Request is what the firmware can be asked to do to a TPM at the machine's next
+// start. TCG PC Client Physical Presence Interface Specification, sections on the
+// operation values for TPM 1.2 and for TPM 2.0. A TPM 2.0 knows nothing of activation
+// and of owners to be allowed: to it RequestEnable and RequestDisable are about its
+// hierarchies, and all requests with a clear clear it.
 type Request int
 
 // The requests that this project makes.

@@ -27,7 +27,7 @@ type socketLink struct {
 	lead             bool // the next command's first byte has been sent
 	doing            string
 	proved           bool // a TPM has answered
-	generation       byte // the first byte of its commands
+	generation       byte // the first byte of the last command, and so probably of the next
 	born             incarnation
 }
 
@@ -180,6 +180,7 @@ func (s *socketLink) exchange(cmd []byte) ([]byte, error) {
 		s.lead = false
 		rest = cmd[1:]
 	}
+	s.generation = cmd[0]
 	rsp, err := exchange(s.conn, rest, limit)
 	if s.proved {
 		return rsp, err
@@ -187,15 +188,12 @@ func (s *socketLink) exchange(cmd []byte) ([]byte, error) {
 	if err != nil {
 		return nil, s.probeError(rsp, err)
 	}
-	s.tookAnswer(rsp)
+	s.tookAnswer()
 	return rsp, nil
 }
 
-// tookAnswer notes that a TPM is there, and of which generation.
-func (s *socketLink) tookAnswer(rsp []byte) {
-	s.proved, s.doing = true, "use"
-	s.generation = rsp[0] // tagNoSessions or tagRspCommand
-}
+// tookAnswer notes that a TPM is there.
+func (s *socketLink) tookAnswer() { s.proved, s.doing = true, "use" }
 
 // leadWith sees that the byte that was sent ahead is the command's: a TPM 2.0's
 // first commands are those by which it is found to be one.
@@ -228,6 +226,6 @@ func (s *socketLink) probe(ctx context.Context) error {
 	if err != nil {
 		return s.probeError(rsp, err)
 	}
-	s.tookAnswer(rsp)
+	s.tookAnswer()
 	return nil
 }

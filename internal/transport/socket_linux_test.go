@@ -68,12 +68,23 @@ func TestSocket(t *testing.T) {
 	}
 }
 
+// The byte that shows that swtpm listens is the command's own, whichever generation's.
 func TestSocketTPM20(t *testing.T) {
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.TPM20).Socket)
 	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
-	rsp, err := d.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8})
-	if err != nil || len(rsp) != 20 {
-		t.Errorf("%x %v", rsp, err)
+	random := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8}
+	for i, cmd := range [][]byte{random, random, probeCommand[:], probeCommand[:], random, random} {
+		time.Sleep(3 * linger) // so that each one is the first of its connection
+		rsp, err := d.Send(cmd)
+		if is20 := len(rsp) == 20; err != nil || is20 != (cmd[0] == 0x80) {
+			t.Errorf("%d: %x %v", i, rsp, err)
+		}
+		if link := d.link.(*socketLink); link.generation != cmd[0] {
+			t.Errorf("%d: the next command would begin with %#x", i, link.generation)
+		}
+	}
+	if epoch, err := d.epoch, d.Close(); epoch != 0 || err != nil {
+		t.Error(epoch, err)
 	}
 }
 

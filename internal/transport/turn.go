@@ -39,7 +39,7 @@ func (d *Device) begin(ctx context.Context) error {
 	d.mu.Unlock()
 	d.wire.Lock()
 	defer d.wire.Unlock()
-	if d.up && time.Since(d.since) > quantum {
+	if d.up && !d.managed && time.Since(d.since) > quantum {
 		d.down()
 		if p, ok := d.link.(politeLink); ok {
 			p.makeWay()
@@ -81,6 +81,10 @@ func (d *Device) raise(ctx context.Context) error {
 // waiting had passed, and not the caller's.
 var errWaited = errors.New("it took too long")
 
+// A lastingLink keeps nobody out, and what was loaded over it is lost when it ends:
+// between turns it stays up.
+type lastingLink interface{ lasts() }
+
 // A politeLink leaves those who wait a moment to come in.
 type politeLink interface{ makeWay() }
 
@@ -94,7 +98,7 @@ func (d *Device) down() {
 func (d *Device) release() {
 	d.mu.Lock()
 	d.turn = nil
-	if !d.closed {
+	if !d.closed && !d.managed {
 		d.idle.Reset(linger)
 	}
 	d.mu.Unlock()

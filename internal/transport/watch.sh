@@ -1,6 +1,7 @@
 # Runs one swtpm for all processes that use this directory, and ends it after
 # the last of them. Each holds a shared lock on users.lock as long as it lives.
-# Descriptor 3 is a pipe whose end tells the starter that swtpm has ended.
+# Descriptor 3 is a pipe whose end tells the starter that swtpm has ended. The
+# arguments are swtpm's, which tell the generation of TPM.
 umask 077
 
 # swtpm holds swtpm.lock as long as it lives, so that no second one comes near
@@ -14,7 +15,7 @@ flock -w 10 8 || {
 # With setpriv the kernel ends swtpm when this script is killed.
 die=
 setpriv --pdeathsig TERM true 2>/dev/null && die='setpriv --pdeathsig TERM'
-$die swtpm socket --tpmstate dir=.,mode=0600 \
+$die swtpm socket "$@" --tpmstate dir=.,mode=0600 \
 	--server type=unixio,path=sock,mode=0600 --ctrl type=unixio,path=ctrl,mode=0600 \
 	--flags not-need-init,startup-clear 3>&3 8>&8 &
 tpm=$!

@@ -1,0 +1,244 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/sys/unix"
+
+	"maclef/internal/tpmtest"
+)
+
+// A fakeManager is a terminal that stands for the kernel's resource manager: a
+// character device that can be open often, and writes and reads whole messages. Behind
+// it is a software TPM.
+type fakeManager struct {
+	path    string
+	master  *os.File
+	running atomic.Bool
+}
+
+// startManager makes a device under path, in place of one that was there.
+func startManager(t *testing.T, path string, sw *tpmtest.SWTPM) *fakeManager {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd()) // and so reads of it block
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetTermios(fd, unix.TCSETS, &unix.Termios{Cflag: unix.CS8 | unix.CREAD, Cc: [19]uint8{unix.VMIN: 1}})
+	}
+	os.Remove(path)
+	if err := errors.Join(err, os.Symlink(fmt.Sprintf("/dev/pts/%d", number), path)); err != nil {
+		t.Fatal(err)
+	}
+	m := &fakeManager{path: path, master: master}
+	m.running.Store(true)
+	conn, err := net.Dial("unix", strings.TrimPrefix(sw.Socket, "unix:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go m.serve(conn)
+	return m
+}
+
+func (m *fakeManager) serve(tpm net.Conn) {
+	buf := make([]byte, maxSize)
+	for m.running.Load() {
+		n, err := m.master.Read(buf)
+		if errors.Is(err, syscall.EIO) { // nobody has it open
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if _, err := tpm.Write(buf[:n]); err != nil {
+			return
+		}
+		rsp, err := readResponse(tpm)
+		if err != nil {
+			return
+		}
+		m.master.Write(rsp)
+	}
+}
+
+// fail is a driver that goes away: who has it open gets EIO.
+func (m *fakeManager) fail() {
+	m.running.Store(false)
+	m.master.Close()
+}
+
+func (m *fakeManager) open(t *testing.T) *Device {
+	t.Helper()
+	d := newDevice(m.path, &managedLink{&nodeLink{path: m.path, waits: defaultWaits()}}, defaultWaits())
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// files counts how often this process has the device open.
+func (m *fakeManager) files(t *testing.T) (n int) {
+	t.Helper()
+	real, err := filepath.EvalSymlinks(m.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range open {
+		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil && target == real {
+			n++
+		}
+	}
+	return n
+}
+
+// The device stays open from the first turn until Close, and others use it meanwhile.
+func TestManagerStaysOpen(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "tpmrm0"), tpmtest.Start(t, tpmtest.TPM20))
+	d, other := m.open(t), m.open(t)
+	if n := m.files(t); n != 0 || !d.Managed() {
+		t.Fatal(n, d.Managed())
+	}
+	h := sealed(t, d)
+	for range 3 {
+		time.Sleep(quantum + 2*linger)
+		if err := unseal(d, h, "motdepasse"); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := m.files(t); n != 1 {
+		t.Errorf("it is open %d times", n)
+	}
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if property20(t, other, tpm2.TPMPTManufacturer) == 0 || m.files(t) != 2 {
+		t.Error("others have to wait")
+	}
+	if epoch, err := d.Connected(); epoch != 0 || err != nil {
+		t.Error(epoch, err)
+	}
+	release()
+	if err := errors.Join(d.Close(), d.Close(), other.Close()); err != nil {
+		t.Error(err)
+	}
+	if n := m.files(t); n != 0 {
+		t.Errorf("after Close it is open %d times", n)
+	}
+}
+
+// A file that failed is opened anew, and what was loaded over it is lost.
+func TestManagerFails(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.TPM20)
+	path := filepath.Join(t.TempDir(), "tpmrm0")
+	m := startManager(t, path, sw)
+	d := m.open(t)
+	property20(t, d, tpm2.TPMPTManufacturer)
+	m.fail()
+	_, err := d.Send(probeCommand[:])
+	wantError(t, err, ErrGone, path)
+	if errors.Is(err, ErrNotSent) {
+		t.Error("nobody knows that:", err)
+	}
+	sw.Restart()
+	startManager(t, path, sw)
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if epoch, err := d.Connected(); epoch != 1 || err != nil {
+		t.Error(epoch, err)
+	}
+	if property20(t, d, tpm2.TPMPTManufacturer) == 0 || d.epoch != 1 {
+		t.Error(d.epoch)
+	}
+}
+
+// Nobody is asked for room, and nobody else's sessions are touched.
+func TestManagerClaims(t *testing.T) {
+	d := newDevice("/dev/tpmrm0", &managedLink{&nodeLink{path: "/dev/tpmrm0"}}, defaultWaits())
+	defer d.Close()
+	d.OnAsked(func() { t.Error("asked") })
+	d.Claim(ClaimKey, 0x80FFFFFF)
+	d.Release(ClaimKey, 0x80FFFFFF)
+	if d.AskRoom() != 0 || d.Foreign(ClaimKey, 0x80FFFFFF) || !d.Foreign(ClaimSession, 0x02000000) {
+		t.Error(d.AskRoom(), d.Foreign(ClaimKey, 0x80FFFFFF), d.Foreign(ClaimSession, 0x02000000))
+	}
+	if claims, err := d.Claims(); err == nil || !strings.Contains(err.Error(), "/dev/tpmrm0: the kernel keeps its users apart") {
+		t.Error(claims, err)
+	}
+}
+
+func TestManagerNoRoom(t *testing.T) {
+	context := func(handle byte) []byte {
+		return append([]byte{0x80, 1, 0, 0, 0, 20, 0, 0, 1, 0x61, 17: 0, 18: handle}, 0)
+	}
+	for _, row := range []struct {
+		cmd  []byte
+		code byte
+	}{
+		{[]byte{0x80, 2, 0, 0, 0, 10, 0, 0, 1, 0x57}, 0x02},
+		{[]byte{0x80, 2, 0, 0, 0, 10, 0, 0, 1, 0x31}, 0x02},
+		{[]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x76}, 0x03},
+		{[]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x61}, 0x02},
+		{context(0x80), 0x02}, {context(0x02), 0x03}, {context(0x03), 0x03},
+	} {
+		rsp := noRoom(row.cmd)
+		if err := checkResponse(rsp); err != nil || rsp[8] != 9 || rsp[9] != row.code {
+			t.Errorf("%x: %x, %v", row.cmd, rsp, err)
+		}
+	}
+}
+
+func TestIsManager(t *testing.T) {
+	unknown := &fakeInfo{stat: syscall.Stat_t{Rdev: unix.Mkdev(4000, 70000)}}
+	for name, want := range map[string]bool{
+		"/dev/tpmrm0": true, "/dev/tpmrm12": true, "/dev/tpm0": false, "/dev/tpmrm": false, "/dev/tpmrm0x": false, "/dev/mytpmrm0": false,
+	} {
+		if got := isManager(name, unknown); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	null, err := os.Stat(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if isManager("/dev/tpmrm0", null) {
+		t.Error("the kernel says that it is something else")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	w := defaultWaits()
+	for want, commands := range map[time.Duration][][2]uint32{
+		w.quick:   {{0xC1, 0x65}, {0xC2, 0x3c}, {0x8002, 0x15d}, {0x8002, 0x159}, {0x8002, 0x154}, {0x8002, 0x157}, {0x8001, 0x162}, {0x8001, 0x17f}, {0x8001, 0x65}},
+		w.command: {{0xC2, 0x1f}, {0xC1, 0x15d}, {0x8002, 0x153}, {0x8002, 0x131}, {0x8001, 0x143}, {0x8001, 0x20000001}},
+	} {
+		for _, c := range commands {
+			cmd := []byte{byte(c[0] >> 8), byte(c[0]), 0, 0, 0, 10, byte(c[1] >> 24), byte(c[1] >> 16), byte(c[1] >> 8), byte(c[1])}
+			if got := w.limitOf(cmd); got != want {
+				t.Errorf("%x: %v, want %v", cmd, got, want)
+			}
+		}
+	}
+}

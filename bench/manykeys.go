@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"maclef/internal/tpm12"
 	"maclef/tpmkey"
 )
 
@@ -51,12 +50,6 @@ func randomly(keys []*tpmkey.Key) func() *tpmkey.Key {
 	return func() *tpmkey.Key { return keys[rand.IntN(len(keys))] }
 }
 
-// Commands of a switch. TPM Main Part 2, section 17.
-const (
-	ordLoadKey2    tpm12.Ordinal = 0x41
-	ordLoadContext tpm12.Ordinal = 0xb9
-)
-
 // countSwitches fills in how many TPM commands a signature takes, and how many
 // each time that its key was not in the TPM.
 func (b *bench) countSwitches(r *row, files []keyFile) error {
@@ -79,7 +72,7 @@ func (b *bench) countSwitches(r *row, files []keyFile) error {
 			}
 		}
 		r.commands = fmt.Sprintf("%.2f", float64(p.count())/float64(b.counted))
-		switches := p.count(ordLoadKey2, ordLoadContext)
+		switches := p.count("LoadKey2", "LoadContext", "Load", "ContextLoad")
 		if switches == 0 {
 			return nil
 		}

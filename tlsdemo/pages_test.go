@@ -48,6 +48,7 @@ func TestPage(t *testing.T) {
 func TestWithoutDirectory(t *testing.T) {
 	for name, want := range map[string]string{
 		"emulator:/home/moi/.local/state/maclef/tpm12": "emulator",
+		"emulator2:/home/moi/chip":                     "emulator2",
 		"unix:/run/user/1000/sock":                     "unix:sock",
 		"tcp:localhost:2321":                           "tcp:localhost:2321",
 		"/dev/tpm0":                                    "/dev/tpm0",

@@ -1,26 +1,20 @@
 package main
 
 import (
-	"encoding/binary"
-	"io"
-	"net"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 )
-
-// ordSign is TPM_ORD_Sign: TPM Main Part 2, section 17.
-const ordSign = 0x3c
 
 // A slowTPM stands before a software TPM, takes its time for signatures, as
 // chips do, and counts. Like swtpm it serves one connection at a time, and
 // leaves the next ones waiting.
 type slowTPM struct {
-	name     string // for -tpm
-	target   string
+	name     string       // for -tpm
 	delay    atomic.Int64 // of a signature, a time.Duration
 	commands atomic.Int64
 	signs    atomic.Int64
@@ -30,27 +24,16 @@ type slowTPM struct {
 // newSlowTPM serves until the end of the test.
 func newSlowTPM(t *testing.T, swtpm *tpmtest.SWTPM) *slowTPM {
 	t.Helper()
-	path := filepath.Join(swtpm.Dir, "slow")
-	s := &slowTPM{name: "unix:" + path, target: filepath.Join(swtpm.Dir, "sock")}
-	listener, err := net.Listen("unix", path)
+	s := new(slowTPM)
+	r, err := relay.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), true, s.pass)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			s.pass(client)
-		}
-	}()
+	s.name = r.Name
 	t.Cleanup(func() {
-		listener.Close()
+		r.Close()
 		s.delay.Store(0)
-		<-ended
+		r.Wait()
 	})
 	return s
 }
@@ -62,48 +45,16 @@ func (s *slowTPM) rest() {
 	}
 }
 
-// pass carries commands and responses of one client.
-func (s *slowTPM) pass(client net.Conn) {
-	defer client.Close()
-	tpm, err := net.Dial("unix", s.target)
-	if err != nil {
-		return
+func (s *slowTPM) pass(c *relay.Conn, cmd []byte) ([]byte, error) {
+	s.commands.Add(1)
+	if !relay.IsCommand(cmd, "Sign") {
+		return c.Send(cmd)
 	}
-	defer tpm.Close()
-	for {
-		cmd, err := readMessage(client)
-		if err != nil {
-			return
-		}
-		s.commands.Add(1)
-		signs := binary.BigEndian.Uint32(cmd[6:]) == ordSign
-		if signs {
-			s.signs.Add(1)
-			time.Sleep(time.Duration(s.delay.Load()))
-		}
-		if _, err := tpm.Write(cmd); err != nil {
-			return
-		}
-		rsp, err := readMessage(tpm)
-		if err != nil {
-			return
-		}
-		if signs {
-			s.done.Add(1)
-		}
-		if _, err := client.Write(rsp); err != nil {
-			return
-		}
+	s.signs.Add(1)
+	time.Sleep(time.Duration(s.delay.Load()))
+	rsp, err := c.Send(cmd)
+	if err == nil {
+		s.done.Add(1)
 	}
-}
-
-// readMessage reads a command or a response: tag, size, ordinal or result, rest.
-func readMessage(r io.Reader) ([]byte, error) {
-	head := make([]byte, 10)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	rest := make([]byte, max(10, binary.BigEndian.Uint32(head[2:]))-10)
-	_, err := io.ReadFull(r, rest)
-	return append(head, rest...), err
+	return rsp, err
 }

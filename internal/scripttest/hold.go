@@ -11,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 )
 
@@ -28,7 +29,7 @@ func wordHold(ts *testscript.TestScript, neg bool, args []string) {
 	conn, err := net.Dial("unix", ts.Getenv("SOCKET"))
 	ts.Check(err)
 	ts.Defer(func() { conn.Close() })
-	// TPM_GetCapability, to see that the TPM serves this connection.
+	// TPM_GetCapability, to see that the TPM serves this connection; a TPM 2.0 refuses it.
 	_, err = conn.Write([]byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0})
 	ts.Check(err)
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -83,6 +84,15 @@ func inTPM(ts *testscript.TestScript) (keys, sessions int) {
 	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
 	ts.Check(err)
 	defer dev.Close()
+	if swtpmOf(ts).Is20() {
+		objects, err := tpmtest.Handles20(dev, 0x80000000)
+		ts.Check(err)
+		loaded, err := tpmtest.Handles20(dev, 0x02000000)
+		ts.Check(err)
+		swapped, err := tpmtest.Handles20(dev, 0x03000000)
+		ts.Check(err)
+		return len(objects), len(loaded) + len(swapped)
+	}
 	conn := tpm12.New(dev)
 	loaded, err := conn.LoadedKeys()
 	ts.Check(err)

@@ -37,7 +37,7 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 	}
 	all := map[string]Word{
 		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "signal": wordSignal, "fixture": wordFixture,
-		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks,
+		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks, "extend": wordExtend, "restart": wordRestart,
 	}
 	maps.Copy(all, words)
 	testscript.Run(t, testscript.Params{
@@ -49,6 +49,7 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 			env.Values[keyTB] = env.T().(testing.TB)
 			env.Values[keyWire] = new(*wire)
 			env.Values[keyHold] = new(net.Conn)
+			env.Values[keySWTPM] = new(*tpmtest.SWTPM)
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("BIN", filepath.SplitList(os.Getenv("PATH"))[0])
 			// Else the race detector has each command sleep for a second at its end.
@@ -77,6 +78,7 @@ const (
 	keyTB scriptKey = iota
 	keyWire
 	keyHold
+	keySWTPM
 )
 
 // TB is the test that a script runs in.
@@ -84,7 +86,9 @@ func TB(value func(key any) any) testing.TB { return value(keyTB).(testing.TB) }
 
 var states = map[string]tpmtest.State{
 	"tutorial": tpmtest.Tutorial, "wellknown": tpmtest.WellKnown, "fresh": tpmtest.Fresh,
-	"disabled": tpmtest.Disabled, "deactivated": tpmtest.Deactivated, "tpm20": tpmtest.TPM20,
+	"disabled": tpmtest.Disabled, "deactivated": tpmtest.Deactivated,
+	"tpm20": tpmtest.TPM20, "keys20": tpmtest.Keys20, "onetry20": tpmtest.OneTry20, "lockedout20": tpmtest.LockedOut20,
+	"owned20": tpmtest.Owned20, "owneroff20": tpmtest.OwnerOff20, "failing20": tpmtest.Failing20,
 }
 
 // wordTPM is "tpm STATE": start a software TPM, which $TPMKEY_TPM names from
@@ -95,8 +99,41 @@ func wordTPM(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tpm STATE")
 	}
 	s := tpmtest.Start(TB(ts.Value), state)
+	*ts.Value(keySWTPM).(**tpmtest.SWTPM) = s
 	ts.Setenv("TPMKEY_TPM", s.Socket)
 	ts.Setenv("SOCKET", strings.TrimPrefix(s.Socket, "unix:"))
+}
+
+// swtpmOf is the software TPM that "tpm" started last.
+func swtpmOf(ts *testscript.TestScript) *tpmtest.SWTPM {
+	s := *ts.Value(keySWTPM).(**tpmtest.SWTPM)
+	if s == nil {
+		ts.Fatalf("no software TPM: begin with tpm STATE")
+	}
+	return s
+}
+
+// wordExtend is "extend PCR TEXT": a TPM 2.0 measures a text.
+func wordExtend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: extend PCR TEXT")
+	}
+	pcr, err := strconv.ParseUint(args[0], 10, 5)
+	ts.Check(err)
+	swtpmOf(ts).Send(tpmtest.PCRExtend(uint32(pcr), args[1]))
+}
+
+// wordRestart is "restart": the software TPM loses power. "restart told" tells a TPM 2.0
+// before.
+func wordRestart(ts *testscript.TestScript, neg bool, args []string) {
+	told := len(args) == 1 && args[0] == "told"
+	if neg || len(args) > 0 && !told {
+		ts.Fatalf("usage: restart [told]")
+	}
+	if told {
+		swtpmOf(ts).Shutdown()
+	}
+	swtpmOf(ts).Restart()
 }
 
 // wordFixture is "fixture FILE...": copy recorded files here.

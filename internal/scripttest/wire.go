@@ -1,23 +1,21 @@
 package scripttest
 
 import (
-	"encoding/binary"
-	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"maclef/internal/relay"
 )
 
 // A wire stands between commands and their TPM, and fails when a certain TPM
 // command comes.
 type wire struct {
-	target  string // socket of the TPM
-	ordinal uint32 // that of the command
+	command string // its name
 	hangUp  bool   // else it holds the command back
 
 	once     sync.Once
@@ -25,14 +23,9 @@ type wire struct {
 	released chan struct{} // closed when it may go on
 }
 
-// Ordinals of TPM 1.2. TPM Main Part 2, section 17.
-var ordinals = map[string]uint32{
-	"TakeOwnership": 0x0d, "UnBind": 0x1e, "CreateWrapKey": 0x1f, "Sign": 0x3c, "LoadKey2": 0x41, "GetRandom": 0x46,
-	"OwnerClear": 0x5b, "ForceClear": 0x5d, "PhysicalDisable": 0x70,
-}
-
 // wordWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
-// $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command.
+// $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command, which
+// is named as in its generation's specification, without "TPM_" or "TPM2_".
 // "wire await" waits until it has come, "wire release" lets it go on.
 func wordWire(ts *testscript.TestScript, neg bool, args []string) {
 	current := ts.Value(keyWire).(**wire)
@@ -47,69 +40,31 @@ func wordWire(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case words == "release" && *current != nil:
 		close((*current).released)
-	case len(args) == 2 && ordinals[args[1]] != 0 && (args[0] == "hangup" || args[0] == "stall"):
-		*current = newWire(ts, args[0] == "hangup", ordinals[args[1]])
+	case len(args) == 2 && relay.KnowsCommand(args[1]) && (args[0] == "hangup" || args[0] == "stall"):
+		*current = newWire(ts, args[0] == "hangup", args[1])
 	default:
 		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await, wire release")
 	}
 }
 
-func newWire(ts *testscript.TestScript, hangUp bool, ordinal uint32) *wire {
-	w := &wire{
-		target: ts.Getenv("SOCKET"), ordinal: ordinal, hangUp: hangUp,
-		arrived: make(chan struct{}), released: make(chan struct{}),
-	}
-	path := filepath.Join(filepath.Dir(w.target), "wire")
-	os.Remove(path) // the one before keeps its clients
-	listener, err := net.Listen("unix", path)
+func newWire(ts *testscript.TestScript, hangUp bool, command string) *wire {
+	w := &wire{command: command, hangUp: hangUp, arrived: make(chan struct{}), released: make(chan struct{})}
+	target := ts.Getenv("SOCKET")
+	r, err := relay.Listen(filepath.Join(filepath.Dir(target), "wire"), target, false, w.pass)
 	ts.Check(err)
-	listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	ts.Defer(func() { listener.Close() })
-	go w.serve(listener)
-	ts.Setenv("TPMKEY_TPM", "unix:"+path)
+	ts.Defer(r.Close)
+	ts.Setenv("TPMKEY_TPM", r.Name)
 	return w
 }
 
-func (w *wire) serve(listener net.Listener) {
-	for {
-		client, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		go w.pass(client)
-	}
-}
-
-// pass carries commands and responses of one client.
-func (w *wire) pass(client net.Conn) {
-	defer client.Close()
-	tpm, err := net.Dial("unix", w.target)
-	if err != nil {
-		return
-	}
-	defer tpm.Close()
-	for {
-		cmd, err := readMessage(client)
-		if err != nil {
-			return
-		}
-		if binary.BigEndian.Uint32(cmd[6:]) == w.ordinal {
-			w.once.Do(func() { close(w.arrived) })
-			if w.hangUp || !w.hold(client) {
-				return
-			}
-		}
-		if _, err := tpm.Write(cmd); err != nil {
-			return
-		}
-		rsp, err := readMessage(tpm)
-		if err != nil {
-			return
-		}
-		if _, err := client.Write(rsp); err != nil {
-			return
+func (w *wire) pass(c *relay.Conn, cmd []byte) ([]byte, error) {
+	if relay.IsCommand(cmd, w.command) {
+		w.once.Do(func() { close(w.arrived) })
+		if w.hangUp || !w.hold(c.Client) {
+			return nil, relay.ErrHangUp
 		}
 	}
+	return c.Send(cmd)
 }
 
 // hold waits for the release, and reports false where the client goes first.
@@ -128,15 +83,4 @@ func (w *wire) hold(client net.Conn) bool {
 	<-gone
 	client.SetReadDeadline(time.Time{})
 	return true
-}
-
-// readMessage reads a command or a response: tag, size, ordinal or result, rest.
-func readMessage(r io.Reader) ([]byte, error) {
-	head := make([]byte, 10)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	rest := make([]byte, max(10, binary.BigEndian.Uint32(head[2:]))-10)
-	_, err := io.ReadFull(r, rest)
-	return append(head, rest...), err
 }

@@ -2,7 +2,6 @@ package tpmtest
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,10 +11,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/relay"
 )
 
-// A Proxy stands between programs and a software TPM, counts commands, and does
-// one [Fault] to one of them. Before and after that it changes nothing. Like
+// A Proxy stands between programs and a software TPM, of whichever generation, counts
+// commands, and does one [Fault] to one of them. Before and after that it changes nothing. Like
 // swtpm it serves one connection after the other, and reads a stream of bytes,
 // however they were sent.
 type Proxy struct {
@@ -26,8 +29,8 @@ type Proxy struct {
 	path     string
 	listener net.Listener
 
-	upstream sync.Mutex // guards conn
-	conn     net.Conn   // to the software TPM, which serves nobody else
+	upstream sync.Mutex          // guards conn
+	conn     transport.TPMCloser // to the software TPM, which serves nobody else
 
 	mu     sync.Mutex // guards what follows
 	client net.Conn   // who is served
@@ -137,13 +140,10 @@ func (p *Proxy) Send(cmd []byte) ([]byte, error) {
 			if err != nil {
 				return nil, err
 			}
-			p.conn = conn
+			p.conn = wire{conn}
 		}
-		p.conn.SetDeadline(time.Now().Add(time.Minute))
-		if _, err := p.conn.Write(cmd); err == nil {
-			if rsp, err := readMessage(p.conn); err == nil {
-				return rsp, nil
-			}
+		if rsp, err := p.conn.Send(cmd); err == nil {
+			return rsp, nil
 		}
 		p.conn.Close()
 		p.conn = nil
@@ -193,13 +193,13 @@ func (p *Proxy) pass(conn net.Conn) bool {
 		p.note(Exchange{})
 		return false
 	}
-	cmd, err := readMessage(io.MultiReader(bytes.NewReader(first), conn))
+	cmd, err := relay.ReadMessage(io.MultiReader(bytes.NewReader(first), conn))
 	if err != nil {
 		return false
 	}
 	if !due || f.cured(cmd) {
 		rsp, err := p.Send(cmd)
-		p.note(Exchange{Ordinal: ordinalOf(cmd), Command: cmd, Response: rsp, Err: err})
+		p.note(Exchange{Ordinal: relay.Code(cmd), Command: cmd, Response: rsp, Err: err})
 		_, wrong := conn.Write(rsp)
 		return err == nil && wrong == nil
 	}
@@ -225,26 +225,4 @@ func (p *Proxy) note(e Exchange) {
 		p.armed = p.left >= 0 && !p.fault.cured(e.Command)
 	}
 	p.log = append(p.log, e)
-}
-
-// readMessage reads a command or a response: tag(2) size(4), and the rest.
-func readMessage(r io.Reader) ([]byte, error) {
-	b := make([]byte, 10, 4096)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, err
-	}
-	size := binary.BigEndian.Uint32(b[2:])
-	if size < 10 || size > 4096 {
-		return nil, fmt.Errorf("message of %d bytes", size)
-	}
-	b = b[:size]
-	_, err := io.ReadFull(r, b[10:])
-	return b, err
-}
-
-func ordinalOf(cmd []byte) uint32 {
-	if len(cmd) < 10 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(cmd[6:])
 }

@@ -4,6 +4,8 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"maclef/internal/relay"
 )
 
 // A Fault is what happens to one command. The zero value is none: the command is
@@ -36,7 +38,7 @@ type Fault struct {
 }
 
 func (f *Fault) cured(cmd []byte) bool {
-	return slices.Contains(f.Cure, ordinalOf(cmd)) && len(cmd) > 0
+	return slices.Contains(f.Cure, relay.Code(cmd)) && len(cmd) > 0
 }
 
 // do does the fault to a command. It reports whether the connection goes on.
@@ -53,7 +55,7 @@ func (p *Proxy) do(conn net.Conn, f Fault, cmd []byte) bool {
 	if f.Answer != nil && err == nil {
 		rsp = f.Answer(cmd, slices.Clone(rsp))
 	}
-	p.note(Exchange{Ordinal: ordinalOf(cmd), Command: cmd, Response: rsp, Err: err})
+	p.note(Exchange{Ordinal: relay.Code(cmd), Command: cmd, Response: rsp, Err: err})
 	if _, wrong := conn.Write(rsp); err != nil || wrong != nil {
 		return false
 	}

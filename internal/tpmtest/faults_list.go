@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"maclef/internal/relay"
 )
 
 // noAnswer drops a response.
@@ -40,7 +42,7 @@ func GarbledFaults(silence time.Duration) []Fault {
 		add(fmt.Sprintf("truncated to %d and silent", n), shorten, Fault{Silent: silence})
 	}
 	add("a byte too long", func(rsp []byte) []byte { return append(rsp, 0) }, Fault{})
-	add("followed by a success", func(rsp []byte) []byte { return append(rsp, Refusal(0)...) }, Fault{})
+	add("followed by a success", func(rsp []byte) []byte { return append(rsp, refusalLike(rsp, 0)...) }, Fault{})
 	add("answered twice", func(rsp []byte) []byte { return append(rsp, rsp...) }, Fault{})
 	for _, tag := range []uint16{0, 0x00C1, 0x00C4, 0x00C5, 0x00C6, 0x8001, 0x8002, 0xFFFF} {
 		add(fmt.Sprintf("tag %#04x", tag), func(rsp []byte) []byte {
@@ -65,16 +67,33 @@ func GarbledFaults(silence time.Duration) []Fault {
 	add("size too big and silent", size(func(n int) uint32 { return uint32(n + 1) }), Fault{Silent: silence})
 	add("size 4097", size(func(int) uint32 { return 4097 }), Fault{})
 	add("size huge", size(func(int) uint32 { return 0xFFFFFFFF }), Fault{})
-	add("empty success", func([]byte) []byte { return Refusal(0) }, Fault{})
-	add("a refusal with the tag of a success", func([]byte) []byte { return append([]byte{0, 0xC5}, Refusal(3)[2:]...) }, Fault{})
+	add("empty success", func(rsp []byte) []byte { return refusalLike(rsp, 0) }, Fault{})
+	add("a refusal with the tag of a success", func(rsp []byte) []byte {
+		wrong := refusalLike(rsp, 3)
+		wrong[1]++ // TPM_TAG_RSP_AUTH1_COMMAND, TPM_ST_SESSIONS
+		return wrong
+	}, Fault{})
 	add("zeroes", func(rsp []byte) []byte { return make([]byte, len(rsp)) }, Fault{Cut: true})
 	add("HTTP", func([]byte) []byte { return []byte("HTTP/1.1 400 Bad Request\r\n\r\n") }, Fault{Cut: true})
 	return all
 }
 
-// Refusal is a well-formed answer with a result code.
+// Refusal is a well-formed answer of a TPM 1.2 with a result code.
 func Refusal(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0, 0xC4, 0, 0, 0, 10}, code)
+}
+
+// Refusal20 is a well-formed answer of a TPM 2.0 with a result code.
+func Refusal20(code uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, code)
+}
+
+// refusalLike is a refusal of the generation of a command or an answer.
+func refusalLike(message []byte, code uint32) []byte {
+	if relay.Is20(message) {
+		return Refusal20(code)
+	}
+	return Refusal(code)
 }
 
 // Refused is a TPM that refuses a command with code. What it would have ended or
@@ -84,7 +103,7 @@ func Refused(code uint32) Fault {
 		Name:   fmt.Sprintf("code %#x", code),
 		Before: func(p *Proxy, cmd []byte) { truth(p, code, cmd) },
 		Lost:   true,
-		Answer: func(_, _ []byte) []byte { return Refusal(code) },
+		Answer: func(cmd, _ []byte) []byte { return refusalLike(cmd, code) },
 	}
 }
 
@@ -113,17 +132,26 @@ func Late(delay time.Duration) Fault {
 	return Fault{Name: fmt.Sprintf("%v late", delay), Delay: delay}
 }
 
-// LostStates are TPMs that have lost what was in them: restarted, without TPM_Startup
-// or with it; keys or sessions flushed by somebody else.
+// LostStates are TPMs that have lost what was in them: restarted, without startup or
+// with it; keys or sessions flushed by somebody else.
 func LostStates() []Fault {
 	return []Fault{
 		{Name: "restarted", Before: func(p *Proxy, _ []byte) { p.restart() }},
 		{Name: "restarted, connection cut", Before: func(p *Proxy, _ []byte) { p.restart() }, Lost: true, Cut: true},
 		{Name: "restarted without TPM_Startup", Before: func(p *Proxy, _ []byte) { p.initialize() }},
-		{Name: "keys flushed", Before: func(p *Proxy, _ []byte) { p.Flush(resourceKey) }},
-		{Name: "sessions flushed", Before: func(p *Proxy, _ []byte) { p.Flush(resourceAuth) }},
-		{Name: "keys and sessions flushed", Before: func(p *Proxy, _ []byte) { p.Flush(resourceKey); p.Flush(resourceAuth) }},
+		{Name: "keys flushed", Before: func(p *Proxy, _ []byte) { p.FlushKeys() }},
+		{Name: "sessions flushed", Before: func(p *Proxy, _ []byte) { p.FlushSessions() }},
+		{Name: "keys and sessions flushed", Before: func(p *Proxy, _ []byte) { p.FlushKeys(); p.FlushSessions() }},
 	}
+}
+
+// LostStates20 are those of a TPM 2.0, which also makes a difference between a restart
+// that it was told of and a loss of power: that can cost a try of a secret.
+func LostStates20() []Fault {
+	return append(LostStates(), Fault{Name: "restarted in order", Before: func(p *Proxy, _ []byte) {
+		p.Send(shutdown20)
+		p.restart()
+	}})
 }
 
 // Flipped has one bit of the response flipped on its way. Where that makes the

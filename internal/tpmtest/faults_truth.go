@@ -7,6 +7,8 @@ import (
 	"net"
 	"path/filepath"
 	"time"
+
+	"maclef/internal/relay"
 )
 
 // Kinds of handles. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
@@ -32,6 +34,10 @@ const (
 //   - A key or session that is said not to be there is not there.
 //   - A TPM that says TPM_INVALID_POSTINIT waits for TPM_Startup.
 func truth(p *Proxy, code uint32, cmd []byte) {
+	if relay.Is20(cmd) {
+		truth20(p, code, cmd)
+		return
+	}
 	if code == 0x26 {
 		p.initialize()
 	}
@@ -42,7 +48,7 @@ func truth(p *Proxy, code uint32, cmd []byte) {
 		p.flush(binary.BigEndian.Uint32(cmd[len(cmd)-45:]), resourceAuth)
 	}
 	handle := binary.BigEndian.Uint32(cmd[10:])
-	ordinal := ordinalOf(cmd)
+	ordinal := relay.Code(cmd)
 	switch {
 	case ordinal == ordFlushSpecific && (code == 0x03 || code == 0x0c || code == 0x22 || code == 0x58):
 		p.flush(handle, resourceKey)
@@ -52,8 +58,25 @@ func truth(p *Proxy, code uint32, cmd []byte) {
 	}
 }
 
-// Flush frees all keys (1) or sessions (2) that are in the TPM.
-func (p *Proxy) Flush(resource uint32) {
+// FlushKeys frees all keys that are in the TPM.
+func (p *Proxy) FlushKeys() {
+	if p.sw.state.tpm2 {
+		p.flush20(transients)
+		return
+	}
+	p.flushAll(resourceKey)
+}
+
+// FlushSessions frees all sessions that are in the TPM.
+func (p *Proxy) FlushSessions() {
+	if p.sw.state.tpm2 {
+		p.flush20(loadedSessions, savedSessions)
+		return
+	}
+	p.flushAll(resourceAuth)
+}
+
+func (p *Proxy) flushAll(resource uint32) {
 	ask := []byte{0, 0xC1, 0, 0, 0, 22, 0, 0, 0, ordGetCapability, 0, 0, 0, 0x14, 0, 0, 0, 4}
 	rsp, err := p.Send(binary.BigEndian.AppendUint32(ask, resource))
 	if err != nil || len(rsp) < 16 {
@@ -104,11 +127,13 @@ func (p *Proxy) control(request []byte) error {
 	return nil
 }
 
-// Revive makes the TPM as it was when it was started: nothing loaded, and
-// TPM_Startup done.
+// Revive makes the TPM as it was when it was started: nothing loaded, and started up.
 func (p *Proxy) Revive() {
 	startup := []byte{0, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1} // TPM_ST_CLEAR
-	p.Send(startup)                                              // refused where it is not needed
-	p.Flush(resourceKey)
-	p.Flush(resourceAuth)
+	if p.sw.state.tpm2 {
+		startup = startup20
+	}
+	p.Send(startup) // refused where it is not needed
+	p.FlushKeys()
+	p.FlushSessions()
 }

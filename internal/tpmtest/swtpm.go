@@ -8,16 +8,21 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/relay"
 )
 
 // State is what a software TPM starts with.
 type State struct {
 	file     string // recorded state under testdata, empty for a new TPM
 	tpm2     bool
-	commands [][]byte // sent once to a new TPM
+	commands [][]byte     // sent once to a new TPM
+	prepare  func(*SWTPM) // called once after the first start
 }
 
-// The states there are. Owner and SRK secrets are in testdata's README.
+// States of TPM 1.2. Owner and SRK secrets are in testdata's README.
 var (
 	// Tutorial owns the keys of tpm12-tutorial.
 	Tutorial = State{file: "tpm12-tutorial/tpm-00.permall"}
@@ -30,8 +35,6 @@ var (
 	Disabled = State{commands: [][]byte{cmdEnablePresence, presence, physicalDisable}}
 	// Deactivated is a new TPM 1.2 after TPM_PhysicalSetDeactivated(TRUE) and a restart.
 	Deactivated = State{commands: [][]byte{cmdEnablePresence, presence, setDeactivated}}
-	// TPM20 is a new TPM 2.0.
-	TPM20 = State{tpm2: true}
 )
 
 // SWTPM is a running software TPM of one test.
@@ -70,7 +73,7 @@ func Start(t testing.TB, state State) *SWTPM {
 		os.RemoveAll(dir)
 	})
 	if state.file != "" {
-		if err := os.WriteFile(filepath.Join(dir, "tpm-00.permall"), Fixture(t, state.file), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(state.file)), Fixture(t, state.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,8 +82,35 @@ func Start(t testing.TB, state State) *SWTPM {
 		s.Send(state.commands...)
 		s.Restart()
 	}
+	if state.prepare != nil {
+		state.prepare(s)
+	}
 	return s
 }
+
+// Dial connects to the TPM. Others have to wait until that is closed.
+func (s *SWTPM) Dial() transport.TPMCloser {
+	s.t.Helper()
+	conn, err := net.Dial("unix", s.path())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return wire{conn}
+}
+
+// A wire is a connection to a TPM.
+type wire struct{ net.Conn }
+
+func (w wire) Send(cmd []byte) ([]byte, error) {
+	w.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := w.Write(cmd); err != nil {
+		return nil, err
+	}
+	return relay.ReadMessage(w)
+}
+
+// Is20 reports whether it is a TPM 2.0.
+func (s *SWTPM) Is20() bool { return s.state.tpm2 }
 
 // Kill ends it with SIGKILL, as a crash would; its state stays.
 func (s *SWTPM) Kill() {
@@ -92,7 +122,8 @@ func (s *SWTPM) Kill() {
 	s.cmd = nil
 }
 
-// Restart kills it and starts it again over its state: loaded keys are lost.
+// Restart kills it and starts it again over its state: loaded keys are lost. A TPM 2.0
+// may want to be told before: see [SWTPM.Shutdown].
 func (s *SWTPM) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -103,20 +134,12 @@ func (s *SWTPM) Restart() {
 // test unless all of them succeed. Nobody else may be connected.
 func (s *SWTPM) Send(commands ...[]byte) {
 	s.t.Helper()
-	conn, err := net.Dial("unix", s.path())
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	tpm := s.Dial()
+	defer tpm.Close()
 	for _, cmd := range commands {
-		if _, err := conn.Write(cmd); err != nil {
-			s.t.Fatal(err)
-		}
-		rsp := make([]byte, 4096)
-		n, err := conn.Read(rsp)
-		if err != nil || n < 10 || !bytes.Equal(rsp[6:10], []byte{0, 0, 0, 0}) {
-			s.t.Fatalf("swtpm answered %x to %x: %v", rsp[:n], cmd, err)
+		rsp, err := tpm.Send(cmd)
+		if err != nil || !bytes.Equal(rsp[6:10], []byte{0, 0, 0, 0}) {
+			s.t.Fatalf("swtpm answered %x to %x: %v", rsp, cmd, err)
 		}
 	}
 }

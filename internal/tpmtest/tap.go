@@ -2,11 +2,12 @@ package tpmtest
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/relay"
 )
 
 // Exchange is one command and what came of it.
@@ -40,10 +41,7 @@ func NewTap(inner transport.TPMCloser) *Tap { return &Tap{inner: inner} }
 func (p *Tap) Send(cmd []byte) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := Exchange{Command: bytes.Clone(cmd)}
-	if len(cmd) >= 10 {
-		e.Ordinal = binary.BigEndian.Uint32(cmd[6:])
-	}
+	e := Exchange{Ordinal: relay.Code(cmd), Command: bytes.Clone(cmd)}
 	e.Response, e.Err = p.send(len(p.log), bytes.Clone(cmd))
 	p.log = append(p.log, e)
 	return bytes.Clone(e.Response), e.Err

@@ -25,12 +25,6 @@ func TestStates(t *testing.T) {
 	}
 }
 
-func TestTPM20(t *testing.T) {
-	s := Start(t, TPM20)
-	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
-	s.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8})
-}
-
 func TestFixturePathIsACopy(t *testing.T) {
 	path := FixturePath(t, "tpm12-tutorial/maclef")
 	if filepath.Base(path) != "maclef" {

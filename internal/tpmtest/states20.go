@@ -1,0 +1,74 @@
+package tpmtest
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// States of TPM 2.0. Whatever has no secret here has the empty one.
+var (
+	// TPM20 is a new TPM 2.0.
+	TPM20 = State{tpm2: true}
+	// Keys20 owns the keys of tpm2, and has an RSA storage key at 0x81000001. When it was
+	// recorded it had been switched off without a word, which counts as a wrong secret.
+	Keys20 = State{tpm2: true, file: "tpm2/tpm2-00.permall"}.then(func(s *SWTPM) { s.Send(LockoutReset()) })
+	// OneTry20 is Keys20 when it takes one more wrong secret until it is in lockout.
+	OneTry20 = Keys20.then(func(s *SWTPM) { s.spendTries(MaxTries20 - 1) })
+	// LockedOut20 is Keys20 in lockout.
+	LockedOut20 = Keys20.then(func(s *SWTPM) { s.spendTries(MaxTries20) })
+	// Owned20 is Keys20 with the owner's secret "proprio" and the lockout's "verrou".
+	Owned20 = Keys20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio"), changeAuth(lockout, "verrou")) })
+	// OwnerOff20 is Keys20 with its owner's hierarchy switched off until the next start.
+	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
+	// Failing20 is Keys20 in failure mode until the next start.
+	Failing20 = Keys20.then((*SWTPM).fail20)
+)
+
+// MaxTries20 is how many wrong secrets lead the TPMs 2.0 of this package into lockout.
+const MaxTries20 = 3
+
+// then is a state in which something more was done to the TPM after its first start.
+func (s State) then(do func(*SWTPM)) State {
+	before := s.prepare
+	s.prepare = func(tpm *SWTPM) {
+		if before != nil {
+			before(tpm)
+		}
+		do(tpm)
+	}
+	return s
+}
+
+// changeAuth is TPM2_HierarchyChangeAuth: TPM 2.0 Library Part 3, section 24.8.
+func changeAuth(hierarchy uint32, secret string) []byte {
+	return authorized(0x129, hierarchy, append([]byte{0, byte(len(secret))}, secret...)...)
+}
+
+func (s *SWTPM) spendTries(n int) {
+	tpm := s.Dial()
+	defer tpm.Close()
+	SpendTries(s.t, tpm, n)
+}
+
+// fail20 has a TPM fail to write its state, which sends it into failure mode.
+func (s *SWTPM) fail20() {
+	obstacle := filepath.Join(s.Dir, "TMP2-00.permall") // what swtpm writes first
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	defer os.Remove(obstacle)
+	tpm := s.Dial()
+	defer tpm.Close()
+	rsp, err := tpm.Send(LockoutReset())
+	if code, _ := (Exchange{Response: rsp}).Code(); err != nil || code != 0x101 {
+		s.t.Fatalf("no failure mode: %x, %v", rsp, err)
+	}
+}
+
+// Shutdown tells a TPM 2.0 that it will be switched off: TPM 2.0 Library Part 3,
+// section 9.4 (TPM2_Shutdown). Without that the next start counts a wrong secret if
+// any secret was used that is protected against guessing.
+func (s *SWTPM) Shutdown() {
+	s.t.Helper()
+	s.Send(shutdown20)
+}

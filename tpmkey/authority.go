@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// An Authority is the right by which a TPM is set up: the owner's secret, or
-// physical presence. The zero value is no right at all and is refused.
+// An Authority is the right by which a TPM is set up: the owner's secret, for a TPM 2.0
+// that of the lockout hierarchy, or physical presence. The zero value is no right at
+// all and is refused.
 type Authority struct {
 	owner    Secret
 	presence bool
@@ -46,10 +47,14 @@ func (a Authority) check(c chip, s *setupState) error {
 	return c.checkLockout()
 }
 
-// resolve returns the owner's secret, nil for physical presence.
-func (a Authority) resolve(g generation) (authData, error) {
-	if a.presence {
+// resolve returns the owner's secret, nil for physical presence. Nobody is asked for
+// one that was never set.
+func (a Authority) resolve(g generation, s *setupState) (authData, error) {
+	switch {
+	case a.presence:
 		return nil, nil
+	case s.secretless:
+		return authData{}, nil
 	}
 	return a.owner.resolveFor(g, "the owner's secret")
 }

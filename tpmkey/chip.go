@@ -40,8 +40,9 @@ type chip interface {
 	restore(k *blob.Key, context []byte) (loadedKey, error)
 	// condition says what an error means for what is loaded.
 	condition(err error) condition
-	// checkTry is ErrLockedOut where a secret would not be looked at, read lately.
-	checkTry() error
+	// checkTry is ErrLockedOut where a secret of k, nil for the parent's, would not be
+	// looked at, read lately.
+	checkTry(k *blob.Key) error
 	// counted tells whether the TPM has counted a wrong secret since checkTry.
 	counted() verdict
 	// startUp starts a TPM whose condition is notStarted.
@@ -53,6 +54,9 @@ type chip interface {
 	owns(kind byte, handle uint32) bool
 	endSessions()
 	forget()
+	// rests reports whether the TPM must be told before it is left, by rest.
+	rests() bool
+	rest() error
 	// reclaim frees what was loaded without anybody knowing the handle: the answer
 	// was lost, or, for a key that is misplaced, garbled.
 	reclaim(claimed func(kind byte, handle uint32) bool) error
@@ -154,8 +158,8 @@ type loadedKey interface {
 	agree(point []byte, key authData) ([]byte, error)
 	// unseal returns sealed data.
 	unseal(key authData) ([]byte, error)
-	// authorize opens a session of the key's own, which needs the secret no more;
-	// authorized reports whether there is one.
+	// authorize opens a session of the key's own, which needs the secret no more, or is
+	// errNoOwnSession; authorized reports whether there is one.
 	authorize(key authData) error
 	authorized() bool
 	// save returns what restore takes; the key stays loaded.

@@ -1,73 +1,230 @@
 package tpmkey
 
 import (
-	"crypto"
-	"errors"
+	"crypto/sha256"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/blob"
+	"maclef/internal/tpm20"
 	"maclef/internal/transport"
 )
 
-// A chip20 is a TPM 2.0: recognised, reported by Status, and refused for
-// everything else.
-type chip20 struct{ tpm *transport.Device }
+// A chip20 is a TPM 2.0.
+type chip20 struct {
+	dev  *transport.Device
+	conn *tpm20.Conn
+	can  *chipAbilities20
+
+	// lockout is what the TPM said of wrong secrets when it was asked last.
+	lockout     lockout20
+	lockoutRead time.Time
+	// beforeTry is the same before a key's secret was tried first, in epoch; uncounted
+	// says that the TPM does not count wrong secrets of that key.
+	beforeTry lockout20
+	epoch     uint64
+	uncounted bool
+
+	// parents are those that were in the TPM before, fitting the one that a file turned
+	// out to mean. imported are the private parts of keys that were imported, by the
+	// digest of what they were made from.
+	parents  map[parentID]*parent20
+	fitting  map[fileParent]parentID
+	imported map[[sha256.Size]byte][]byte
+
+	session  *tpm20.Session                      // serves all keys; nil if there never was one
+	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
+	bound    map[*tpm20.Session]struct{}         // the keys' own
+	used     bool                                // a key was loaded or used
+
+	// lost are keys that may be in the TPM without anybody knowing the handle;
+	// lostSession says that a session may be.
+	lost        []*blob.Key
+	lostSession bool
+}
 
 func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
-	return chip20{dev}, nil
-}
-
-var errTPM20 = fmt.Errorf("%w: this is a TPM 2.0, and only TPM 1.2 key files can be used so far", ErrNotSupported)
-
-// errSetup20 is what changing a TPM 2.0 would say.
-var errSetup20 = fmt.Errorf("%w: this is a TPM 2.0, which is set up by the firmware's menu or by tpm2-tools (tpm2_clear, tpm2_dictionarylockout)", ErrNotSupported)
-
-func (chip20) generation() generation                                       { return tpm20Family }
-func (chip20) checkUsable(*blob.Key) (abilities, error)                     { return nil, errTPM20 }
-func (chip20) load(*blob.Key, authData) (loadedKey, error)                  { return nil, errTPM20 }
-func (chip20) checkCreate(*CreateOptions) error                             { return errTPM20 }
-func (chip20) create(*CreateOptions, authData, authData) (*blob.Key, error) { return nil, errTPM20 }
-func (chip20) checkWrap(crypto.PrivateKey, *WrapOptions) error              { return errTPM20 }
-func (chip20) wrap(crypto.PrivateKey, *WrapOptions, *wrapSecrets) (*blob.Key, error) {
-	return nil, errTPM20
-}
-func (chip20) checkSeal([]byte, *SealOptions) error                             { return errTPM20 }
-func (chip20) seal([]byte, *SealOptions, authData, authData) (*blob.Key, error) { return nil, errTPM20 }
-func (chip20) readHandle(uint32) (*blob.Key, error)                             { return nil, errTPM20 }
-func (chip20) srkReadable() (bool, error)                                       { return true, nil }
-func (chip20) ready() error                                                     { return errTPM20 }
-func (chip20) takeOwnership(owner, srk authData) error                          { return errTPM20 }
-func (chip20) random(int) ([]byte, error)                                       { return nil, errTPM20 }
-func (chip20) restore(*blob.Key, []byte) (loadedKey, error)                     { return nil, errTPM20 }
-func (chip20) checkTry() error                                                  { return errTPM20 }
-func (chip20) counted() verdict                                                 { return unknown }
-func (chip20) startUp() error                                                   { return errTPM20 }
-func (chip20) holds() bool                                                      { return false }
-func (chip20) owns(byte, uint32) bool                                           { return false }
-func (chip20) endSessions()                                                     {}
-func (chip20) forget()                                                          {}
-func (chip20) reclaim(func(byte, uint32) bool) error                            { return nil }
-func (chip20) misplaced(*blob.Key)                                              {}
-func (chip20) misplacedSession()                                                {}
-func (chip20) flushKey(uint32) error                                            { return errTPM20 }
-func (chip20) flushSession(uint32) error                                        { return errTPM20 }
-func (chip20) occupants() (keys, sessions []uint32, err error)                  { return nil, nil, errTPM20 }
-
-func (chip20) condition(err error) condition {
-	if err == nil {
-		return fine
+	c := &chip20{
+		dev: dev, conn: tpm20.New(dev),
+		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
+		bound: map[*tpm20.Session]struct{}{},
 	}
-	return refused
+	c.conn.Patience = patience
+	c.conn.Claims = dev
+	err := c.readAbilities()
+	if c.condition(err) == notStarted {
+		if err = c.startUp(); err == nil {
+			err = c.readAbilities()
+		}
+	}
+	if cond := c.condition(err); cond == noReply || cond == notSent {
+		err = c.readAbilities()
+	}
+	if err != nil {
+		return nil, c.explain(err, nil)
+	}
+	return c, nil
 }
 
-func (chip20) setupState() (*setupState, error) { return nil, errSetup20 }
-func (chip20) setEnabled(bool, authData) error  { return errSetup20 }
-func (chip20) setActive(bool) error             { return errSetup20 }
-func (chip20) allowOwner() error                { return errSetup20 }
-func (chip20) clear(authData) error             { return errSetup20 }
-func (chip20) checkLockout() error              { return errSetup20 }
-func (chip20) lockoutClean() (bool, error)      { return false, errSetup20 }
-func (chip20) resetLockout(authData) error      { return errSetup20 }
+func (c *chip20) generation() generation { return tpm20Family }
 
-var _ = errors.New
+// A lockout20 is the state of the defence against guessing.
+type lockout20 struct {
+	locked        bool
+	count, limit  uint32
+	recovery      time.Duration // until one wrong secret is forgotten
+	lockoutAuthed time.Duration // after a wrong lockout secret
+}
+
+// readLockout asks for the count of wrong secrets. It costs no try. TPM 2.0 Library
+// Part 1, section 19.8 (Dictionary Attack Protection).
+func (c *chip20) readLockout() error {
+	now, err := c.conn.Properties(tpm2.TPMPTPermanent)
+	if err != nil {
+		c.lockoutRead = time.Time{}
+		return err
+	}
+	c.lockout = lockout20{
+		locked:        now[tpm2.TPMPTPermanent]&inLockout != 0,
+		count:         now[tpm2.TPMPTLockoutCounter],
+		limit:         now[tpm2.TPMPTMaxAuthFail],
+		recovery:      time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
+		lockoutAuthed: time.Duration(now[tpm2.TPMPTLockoutRecovery]) * time.Second,
+	}
+	c.lockoutRead = time.Now()
+	return nil
+}
+
+// checkTry does not mind a lockout for a key that is not subject to it, nor for
+// parents, which are not, either.
+func (c *chip20) checkTry(k *blob.Key) error {
+	c.uncounted = k == nil || k.TSS2.Area() == nil || k.TSS2.Area().ObjectAttributes.NoDA
+	if c.uncounted {
+		return nil
+	}
+	if time.Since(c.lockoutRead) > lockoutFresh {
+		if err := c.readLockout(); err != nil {
+			return c.explain(err, nil)
+		}
+	}
+	if c.lockout.locked {
+		return &refusal{ErrLockedOut, "no secret was tried" + c.lockTime(), nil}
+	}
+	c.lockoutRead = time.Time{} // what is tried next may change it
+	c.beforeTry = c.lockout
+	epoch, err := c.dev.Connected()
+	c.epoch = epoch
+	return err
+}
+
+// counted compares with the count before the try, in the same epoch. Another
+// process's wrong secret can make a right one look wrong; that is the better mistake.
+func (c *chip20) counted() verdict {
+	if c.uncounted {
+		return wasNot // trying again does no harm
+	}
+	if c.readLockout() != nil {
+		return unknown
+	}
+	epoch, err := c.dev.Connected()
+	switch {
+	case c.lockout.count > c.beforeTry.count:
+		return wasWrong
+	case c.lockout.count == c.beforeTry.count && err == nil && epoch == c.epoch:
+		return wasNot
+	}
+	return unknown
+}
+
+// triesUsed says, after a wrong secret, how many the TPM has counted.
+func (c *chip20) triesUsed() string {
+	if c.uncounted {
+		return "; the TPM does not count wrong secrets of this key"
+	}
+	if c.readLockout() != nil {
+		return ""
+	}
+	return fmt.Sprintf(", %d of %d tries used", c.lockout.count, c.lockout.limit)
+}
+
+// lockTime says how long the TPM stays locked.
+func (c *chip20) lockTime() string {
+	if c.readLockout() != nil || c.lockout.recovery == 0 {
+		return "; the lockout secret ends it (tpmctl reset-lockout)"
+	}
+	return fmt.Sprintf("; one try comes back every %v, and the lockout secret ends it at once (tpmctl reset-lockout)", c.lockout.recovery)
+}
+
+// ready refuses where the owner's hierarchy is switched off, under which keys are.
+func (c *chip20) ready() error {
+	now, err := c.conn.Properties(tpm2.TPMPTPermanent)
+	if err != nil {
+		return c.explain(err, nil)
+	}
+	if now[tpm2.TPMPTStartupClear]&shEnable == 0 {
+		return &refusal{ErrDisabled, "its storage hierarchy is switched off until it starts anew; see the firmware's (BIOS) menu", nil}
+	}
+	return nil
+}
+
+func (c *chip20) startUp() error                     { return c.explain(c.conn.Startup(), nil) }
+func (c *chip20) holds() bool                        { return c.conn.Holds() || c.lostSession }
+func (c *chip20) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, handle) }
+
+func (c *chip20) endSessions() {
+	c.conn.EndSessions(slices.Collect(maps.Keys(c.bound))...)
+}
+
+func (c *chip20) forget() {
+	c.conn.Forget()
+	for _, p := range c.parents {
+		p.context = nil
+	}
+	c.session, c.policies, c.lost, c.lostSession = nil, nil, nil, false
+	c.lockoutRead = time.Time{}
+}
+
+// rests: the software TPM ends with its last user, and one that ends without having
+// been told counts a wrong secret, if keys were used that are subject to the count. TPM
+// 2.0 Library Part 1, section 19.8.6.
+func (c *chip20) rests() bool { return c.dev.Emulator() && c.used }
+
+// rest may be followed by other commands, of others.
+func (c *chip20) rest() error {
+	_, err := tpm20.Run(c.conn, tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear})
+	return c.explain(err, nil)
+}
+
+func (c *chip20) random(n int) ([]byte, error) {
+	b, err := c.conn.GetRandom(n)
+	return b, c.explain(err, nil)
+}
+
+func (c *chip20) occupants() (keys, sessions []uint32, err error) {
+	for _, first := range []tpm2.TPMHandle{transientFirst, sessionsFirst} {
+		handles, err := c.conn.Handles(first)
+		if err != nil {
+			return nil, nil, c.explain(err, nil)
+		}
+		for _, h := range handles {
+			if first == transientFirst {
+				keys = append(keys, uint32(h))
+			} else {
+				sessions = append(sessions, uint32(h))
+			}
+		}
+	}
+	return keys, sessions, nil
+}
+
+func (c *chip20) flushKey(handle uint32) error {
+	return c.explain(c.conn.Flush(tpm2.TPMHandle(handle)), nil)
+}
+
+func (c *chip20) flushSession(handle uint32) error {
+	return c.explain(c.conn.Flush(tpm2.TPMHandle(handle)), nil)
+}

@@ -1,14 +1,11 @@
 package tpmkey
 
 import (
-	"context"
 	"errors"
-	"io"
-	"syscall"
 	"time"
 
+	"maclef/blob"
 	"maclef/internal/tpm12"
-	"maclef/internal/transport"
 )
 
 // condition tells what an error of the TPM, or of the way to it, means for what is
@@ -25,19 +22,11 @@ func (c *chip12) condition(err error) condition {
 		return refused
 	case errors.Is(err, errDecryption), errors.Is(err, tpm12.ErrSessionEnded):
 		return refused
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrBusy), errors.Is(err, ErrPermission),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return unavailable
-	case errors.Is(err, transport.ErrNotSent):
-		return notSent
-	case errors.Is(err, ErrNoTPM) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
-		return unavailable // what is there is something else; one that hung up may be starting
 	}
-	var unanswered *tpm12.Unanswered
-	if errors.As(err, &unanswered) && unanswered.Secret {
-		return noReplyToSecret
-	}
-	return noReply
+	return conditionOfWay(err, func() bool {
+		var unanswered *tpm12.Unanswered
+		return errors.As(err, &unanswered) && unanswered.Secret
+	})
 }
 
 func conditionOf(err *tpm12.Error) condition {
@@ -76,7 +65,7 @@ func (c *chip12) readLockoutLately() error {
 	return nil
 }
 
-func (c *chip12) checkTry() error {
+func (c *chip12) checkTry(*blob.Key) error {
 	if err := c.readLockoutLately(); err != nil {
 		return c.explain(err, nil)
 	}

@@ -105,7 +105,7 @@ func (t *TPM) make(srk, key Secret, f func(srk, key authData) (*blob.Key, error)
 		return nil, err
 	}
 	defer clear(keyAuth)
-	err = t.turn(func() (err error) {
+	err = t.roomyTurn(func() (err error) {
 		made, err = f(srkAuth, keyAuth)
 		return err
 	})
@@ -167,7 +167,7 @@ func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, er
 	} else if with.migration, err = opts.Migration.resolveFor(t.chip.generation(), "the migration secret"); err != nil {
 		return nil, err
 	}
-	err = t.turn(func() (err error) {
+	err = t.roomyTurn(func() (err error) {
 		made, err = t.chip.wrap(key, opts, with)
 		return err
 	})

@@ -104,7 +104,7 @@ func TestWrap(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkWrap(t, tpm, private, c.srk, c.owner)
+				checkWrap(t, tpm, private.(*rsa.PrivateKey), c.srk, c.owner)
 			}
 		})
 	}
@@ -239,5 +239,5 @@ func pkcs1Of(t *testing.T, pemKey []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return x509.MarshalPKCS1PrivateKey(k)
+	return x509.MarshalPKCS1PrivateKey(k.(*rsa.PrivateKey))
 }

@@ -49,6 +49,10 @@ var (
 	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
 	// cleared, or is damaged.
 	ErrWrongTPM = errors.New("not a key of this TPM")
+	// ErrNoParent: the key's parent is not in this TPM.
+	ErrNoParent = errors.New("the key's parent is missing")
+	// ErrNoKey: this TPM keeps no key at that handle.
+	ErrNoKey = errors.New("no key there")
 	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.
 	ErrWrongGeneration = errors.New("not a key for this generation of TPM")
 	// ErrUnloaded: the TPM loses the key as often as it is loaded: it restarts, or

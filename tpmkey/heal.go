@@ -106,7 +106,7 @@ func (h *held) load(with *secrets) (loadedKey, error) {
 		if err := h.tpm.chip.ready(); err != nil { // before anybody is asked
 			return nil, err
 		}
-		if err := h.tpm.chip.checkTry(); err != nil {
+		if err := h.tpm.chip.checkTry(nil); err != nil {
 			return nil, err
 		}
 		return nil, &needed{srk: true}
@@ -132,7 +132,7 @@ func (a *attempt) authorization(in loadedKey) (authData, error) {
 		return nil, nil
 	}
 	if a.with.key == nil || !a.isProved() { // before anybody is asked
-		if err := a.tpm.chip.checkTry(); err != nil {
+		if err := a.tpm.chip.checkTry(a.file); err != nil {
 			return nil, err
 		}
 	}
@@ -142,7 +142,10 @@ func (a *attempt) authorization(in loadedKey) (authData, error) {
 	if a.secret.kept() {
 		return a.with.key, nil
 	}
-	return nil, in.authorize(a.with.key)
+	if err := in.authorize(a.with.key); err != errNoOwnSession {
+		return nil, err
+	}
+	return a.with.key, nil
 }
 
 // repair does what an error calls for, and reports whether to try again.
@@ -170,7 +173,7 @@ func (a *attempt) repair(err error) bool {
 		return true
 	case sessionStale: // while loading, by the SRK's secret
 		a.fresh++
-		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.with.srk) && chip.checkTry() == nil
+		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.with.srk) && chip.checkTry(nil) == nil
 	case noRoomForSession:
 		return a.tpm.slots.freeSession(a.held)
 	case notStarted:
@@ -190,7 +193,7 @@ func (a *attempt) repair(err error) bool {
 // worth one more try with both anew, but not while the TPM counts to its last.
 func (a *attempt) doubtful() bool {
 	a.fresh++
-	if a.fresh > 1 || !a.keyTried || !a.isProved() || a.tpm.chip.checkTry() != nil {
+	if a.fresh > 1 || !a.keyTried || !a.isProved() || a.tpm.chip.checkTry(a.file) != nil {
 		return false
 	}
 	if !a.tpm.others(a.slot.in) {

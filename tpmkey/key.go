@@ -114,18 +114,24 @@ func (k *Key) sign(s *signing) ([]byte, error) {
 	if k.ctx.Done() != nil { // the operation may go on after the caller has gone
 		s = s.copied()
 	}
-	once := func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s, auth) }
-	sig, err := k.operate(once)
-	if err != nil || s.verify(sig) == nil {
+	once := func() ([]byte, error) {
+		sig, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s, auth) })
+		if err == nil {
+			err = s.verify(sig)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return sig, nil
+	}
+	sig, err := once()
+	if !errors.Is(err, errBadSignature) {
 		return sig, err
 	}
 	if err := k.distrust(); err != nil {
 		return nil, err
 	}
-	if sig, err = k.operate(once); err == nil {
-		err = s.verify(sig)
-	}
-	return sig, err
+	return once()
 }
 
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the

@@ -18,7 +18,8 @@ type LoadOptions struct {
 	// SRK is the secret of the storage root key; the zero value stands for the
 	// well-known secret. It is needed again where the TPM has lost the key.
 	SRK Secret
-	// Key is the key's own secret. It is used, and an AskSecret is asked, by the
+	// Key is the key's own secret. A key whose file says that it has none gets one all
+	// the same that is given here, other than by AskSecret. It is used, and an AskSecret is asked, by the
 	// first operation of a key that needs a secret, and whenever the TPM has lost
 	// its session, unless it is kept: see Secret.Keep.
 	Key Secret
@@ -119,6 +120,9 @@ func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held,
 	if file.TSS2 != nil && opts.Parent != 0 {
 		file = withParent(file, opts.Parent)
 	}
+	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Key.known() {
+		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
+	}
 	g := t.chip.generation()
 	h := &held{
 		tpm: t, file: file, public: file.PublicKey(), abilities: able,
@@ -138,6 +142,14 @@ func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held,
 func withParent(file *blob.Key, parent uint32) *blob.Key {
 	k, tss2 := *file, *file.TSS2
 	tss2.Parent = parent
+	k.TSS2 = &tss2
+	return &k
+}
+
+// withSecret is a key that needs a secret, whatever its file says.
+func withSecret(file *blob.Key) *blob.Key {
+	k, tss2 := *file, *file.TSS2
+	tss2.EmptyAuth = false
 	k.TSS2 = &tss2
 	return &k
 }

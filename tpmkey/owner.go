@@ -23,6 +23,9 @@ func (t *TPM) TakeOwnership(owner, srk Secret) error {
 }
 
 func (t *TPM) takeOwnership(owner, srk Secret) error {
+	if t.chip.generation() == tpm20Family {
+		return errOwn20
+	}
 	// Before anybody is asked for secrets.
 	err := t.turn(func() error {
 		s, err := t.chip.setupState()

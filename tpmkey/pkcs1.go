@@ -62,22 +62,35 @@ func hashName(hash crypto.Hash) string {
 var errBadSignature = errors.New("the TPM returned a signature that is not one of this key: the chip or its connection is faulty")
 
 // verifyPKCS1v15 checks a signature over what digestInfo gives. RFC 8017,
-// section 8.2.2. It is not crypto/rsa's because that refuses keys of 512 bits, and
-// takes longer (54 µs, not 33, for 2048 bits), while the TPM may be idle. Only a
-// public key of a loaded key meets its own chip's answer here.
+// section 8.2.2.
 func verifyPKCS1v15(pub *rsa.PublicKey, info, sig []byte) error {
-	k := pub.Size()
-	if len(sig) != k || k < len(info)+11 {
+	if pub.Size() < len(info)+11 {
+		return errBadSignature
+	}
+	return verifyBlock(pub, emsaPKCS1(pub.Size(), info), sig)
+}
+
+// emsaPKCS1 is the block of size bytes that a PKCS#1 v1.5 signature of what
+// digestInfo gives encrypts. RFC 8017, section 9.2 (EMSA-PKCS1-v1_5).
+func emsaPKCS1(size int, info []byte) []byte {
+	block := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, size-len(info)-3)...)
+	return append(append(block, 0), info...)
+}
+
+// verifyBlock checks that a signature encrypts a padded block, as long as the key. It
+// is not crypto/rsa's because that refuses keys of 512 bits, and takes longer (54 µs,
+// not 33, for 2048 bits), while the TPM may be idle. Only a public key of a loaded key
+// meets its own chip's answer here.
+func verifyBlock(pub *rsa.PublicKey, block, sig []byte) error {
+	if len(sig) != pub.Size() {
 		return errBadSignature
 	}
 	s := new(big.Int).SetBytes(sig)
 	if s.Cmp(pub.N) >= 0 {
 		return errBadSignature
 	}
-	em := s.Exp(s, big.NewInt(int64(pub.E)), pub.N).FillBytes(make([]byte, k))
-	want := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, k-len(info)-3)...)
-	want = append(append(want, 0), info...)
-	if !bytes.Equal(em, want) {
+	em := s.Exp(s, big.NewInt(int64(pub.E)), pub.N).FillBytes(make([]byte, len(sig)))
+	if !bytes.Equal(em, block) {
 		return errBadSignature
 	}
 	return nil

@@ -2,26 +2,34 @@ package tpmkey
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // ErrWrongPassword: an encrypted private key does not open with this password.
 // No TPM is involved, and nothing counts the tries.
 var ErrWrongPassword = errors.New("wrong password for the private key; nothing counts the tries, so try again")
 
-// ParsePrivateKey reads an RSA private key to Wrap, from PEM or DER: PKCS#1 (RFC
-// 8017, appendix A.1.2), PKCS#8 (RFC 5208), PKCS#8 encrypted by PBES2 (RFC 8018,
-// section 6.2) with PBKDF2 or scrypt, or PEM encrypted in the old way (RFC
-// 1421). password is called only for an encrypted key; the slice that it returns
-// is cleared.
+// ParsePrivateKey reads a private key to Wrap, an *rsa.PrivateKey or an
+// *ecdsa.PrivateKey, from PEM or DER: PKCS#1 (RFC 8017, appendix A.1.2), SEC 1 (RFC
+// 5915), PKCS#8 (RFC 5208), PKCS#8 encrypted by PBES2 (RFC 8018, section 6.2) with
+// PBKDF2 or scrypt, or PEM encrypted in the old way (RFC 1421). password is called
+// only for an encrypted key; the slice that it returns is cleared.
 //
-// Errors: ErrWrongPassword; ErrSecretNeeded where password is nil.
-func ParsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+// Errors: ErrWrongPassword; ErrSecretNeeded where password is nil; ErrNotSupported for
+// a key of another algorithm, or of a curve that no TPM's key has here.
+func ParsePrivateKey(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	key, err := parsePrivateKey(data, password)
 	if err != nil {
 		return nil, fmt.Errorf("read private key: %w", err)
@@ -29,7 +37,7 @@ func ParsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 	return key, nil
 }
 
-func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+func parsePrivateKey(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	if password == nil {
 		password = func() ([]byte, error) { return nil, fmt.Errorf("%w: the private key is encrypted", ErrSecretNeeded) }
 	}
@@ -37,7 +45,7 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 		return nil, errors.New("the file is empty")
 	}
 	if len(data) > maxPrivateKeyFile {
-		return nil, fmt.Errorf("over %d bytes: too large for an RSA private key", maxPrivateKeyFile)
+		return nil, fmt.Errorf("over %d bytes: too large for a private key", maxPrivateKeyFile)
 	}
 	other := ""
 	for rest := data; ; {
@@ -46,14 +54,14 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 			break
 		}
 		switch block.Type {
-		case "RSA PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
+		case "RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY":
 			return parsePrivatePEM(block, password)
-		case "TSS KEY BLOB":
+		case "TSS KEY BLOB", "TSS2 PRIVATE KEY", "TSS2 KEY BLOB":
 			return nil, errors.New("this is a TPM key file already; it needs no wrapping")
-		case "EC PRIVATE KEY":
-			return nil, errNotRSA
+		case "DSA PRIVATE KEY":
+			return nil, errNeitherRSANorEC
 		case "OPENSSH PRIVATE KEY":
-			return nil, fmt.Errorf("%w: an OpenSSH private key; if it is RSA, convert a copy with ssh-keygen -p -m PEM -f COPY", ErrNotSupported)
+			return nil, fmt.Errorf("%w: an OpenSSH private key; if it is RSA or ECDSA, convert a copy with ssh-keygen -p -m PEM -f COPY", ErrNotSupported)
 		case "CERTIFICATE", "CERTIFICATE REQUEST", "PUBLIC KEY":
 			other = block.Type
 		}
@@ -74,10 +82,15 @@ func parsePrivateKey(data []byte, password func() ([]byte, error)) (*rsa.Private
 // an RSA key takes longer than its size.
 const maxPrivateKeyFile = 64 << 10
 
-// errNotRSA is a key of another algorithm.
-var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm; make a new key with keygen", ErrNotSupported)
+var (
+	// errNotRSA is what a TPM 1.2 says of a key of another algorithm.
+	errNotRSA          = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm; make a new key with keygen", ErrNotSupported)
+	errNeitherRSANorEC = fmt.Errorf("%w: TPMs take RSA and ECDSA keys, and this one is of another algorithm; make a new key with keygen", ErrNotSupported)
+	errOtherCurve      = fmt.Errorf("%w: the key is on a curve other than P-256, P-384 and P-521; make a new key with keygen", ErrNotSupported)
+	errNoPrivateKey    = errors.New("this is no RSA or ECDSA private key (PKCS#1, SEC 1 or PKCS#8, PEM or DER), or a damaged one")
+)
 
-func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	switch {
 	case block.Type == "ENCRYPTED PRIVATE KEY":
 		return decryptPKCS8(block.Bytes, password)
@@ -89,7 +102,7 @@ func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (*rsa.Pr
 
 // decryptOldPEM decrypts with what RFC 1421 has. Its padding often hides that
 // the password was wrong; then what comes out is no key.
-func decryptOldPEM(block *pem.Block, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+func decryptOldPEM(block *pem.Block, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	pass, err := password()
 	if err != nil {
 		return nil, err
@@ -105,30 +118,84 @@ func decryptOldPEM(block *pem.Block, password func() ([]byte, error)) (*rsa.Priv
 	}
 	defer clear(der)
 	key, err := parsePrivateDER(der)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotSupported) {
 		return nil, ErrWrongPassword
 	}
-	return key, nil
+	return key, err
 }
 
-// parsePrivateDER reads PKCS#1 or PKCS#8 that is not encrypted.
-func parsePrivateDER(der []byte) (*rsa.PrivateKey, error) {
+// parsePrivateDER reads PKCS#1, SEC 1 or PKCS#8 that is not encrypted.
+func parsePrivateDER(der []byte) (crypto.PrivateKey, error) {
 	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
 		return key, nil
 	}
-	any, err := x509.ParsePKCS8PrivateKey(der)
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
+		return checkCurve(key)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, errors.New("this is no RSA private key (PKCS#1 or PKCS#8, PEM or DER), or a damaged one")
+		return nil, explainDER(der)
 	}
-	key, ok := any.(*rsa.PrivateKey)
-	if !ok {
-		return nil, errNotRSA
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return key, nil
+	case *ecdsa.PrivateKey:
+		return checkCurve(key)
 	}
-	return key, nil
+	return nil, errNeitherRSANorEC
+}
+
+// explainDER says why Go reads no key in der: for want of its curve, its algorithm, or
+// because there is none.
+func explainDER(der []byte) error {
+	var seq, inner cryptobyte.String
+	var version int
+	var oid asn1.ObjectIdentifier
+	s := cryptobyte.String(der)
+	if !s.ReadASN1(&seq, cbasn1.SEQUENCE) || !s.Empty() || !seq.ReadASN1Integer(&version) {
+		return errNoPrivateKey
+	}
+	switch {
+	case version == 1 && seq.SkipASN1(cbasn1.OCTET_STRING) && // SEC 1, with the curve behind the key
+		seq.ReadASN1(&inner, cbasn1.Tag(0).ContextSpecific().Constructed()) && inner.ReadASN1ObjectIdentifier(&oid):
+		return explainCurve(oid)
+	case version > 1 || !seq.ReadASN1(&inner, cbasn1.SEQUENCE) || !inner.ReadASN1ObjectIdentifier(&oid) || !seq.PeekASN1Tag(cbasn1.OCTET_STRING):
+		return errNoPrivateKey
+	case oid.Equal(oidECPublicKey) && inner.ReadASN1ObjectIdentifier(&oid):
+		return explainCurve(oid)
+	case oid.Equal(oidRSA), oid.Equal(oidECPublicKey):
+		return errNoPrivateKey
+	}
+	return errNeitherRSANorEC
+}
+
+// explainCurve is for a key that Go does not read.
+func explainCurve(curve asn1.ObjectIdentifier) error {
+	if curve.Equal(oidP256) || curve.Equal(oidP384) || curve.Equal(oidP521) {
+		return errNoPrivateKey
+	}
+	return errOtherCurve
+}
+
+// RFC 8017, appendix A.1; RFC 5480, section 2.1.
+var (
+	oidRSA         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
+	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+	oidP256        = asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}
+	oidP384        = asn1.ObjectIdentifier{1, 3, 132, 0, 34}
+	oidP521        = asn1.ObjectIdentifier{1, 3, 132, 0, 35}
+)
+
+func checkCurve(key *ecdsa.PrivateKey) (crypto.PrivateKey, error) {
+	switch key.Curve {
+	case elliptic.P256(), elliptic.P384(), elliptic.P521():
+		return key, nil
+	}
+	return nil, errOtherCurve
 }
 
 // decryptPKCS8 reads a key that is encrypted by PBES2.
-func decryptPKCS8(der []byte, password func() ([]byte, error)) (*rsa.PrivateKey, error) {
+func decryptPKCS8(der []byte, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	e, err := parsePBES2(der)
 	if err != nil {
 		return nil, err

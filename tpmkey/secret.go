@@ -144,6 +144,9 @@ func (s Secret) Keep() Secret {
 	return s
 }
 
+// known reports whether the secret is given, and none but the empty one of a TPM 2.0.
+func (s Secret) known() bool { return s.value != nil && len(s.value().secret) > 0 }
+
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return !s.given }
 

@@ -9,6 +9,8 @@ type setupState struct {
 	activeNext bool // from the next start on
 	owned      bool
 	canBeOwned bool
+	// secretless says that nobody has set the secret that changing it takes.
+	secretless bool
 }
 
 // Enable enables the TPM, at once, and reports whether it was disabled. What a
@@ -106,7 +108,7 @@ func (t *TPM) Clear(by Authority) (changed bool, err error) {
 // CheckClear refuses what Clear would refuse without asking for a secret or trying
 // one, for programs that have somebody confirm it in between.
 func (t *TPM) CheckClear(by Authority) error {
-	_, err := t.checkChange(by, t.clearing())
+	_, _, err := t.checkChange(by, t.clearing())
 	return doingError(doingClear, err)
 }
 
@@ -120,7 +122,10 @@ func (t *TPM) clearing() *setting {
 			}
 			return false, s.ready()
 		},
-		set: func(owner authData) error { return t.chip.clear(owner) },
+		set: func(owner authData) error {
+			t.proved, t.refused = nil, nil // they are of what is gone then
+			return t.chip.clear(owner)
+		},
 	}
 }
 
@@ -138,8 +143,9 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 		return false, fmt.Errorf("%s: %w: it takes the owner's secret", doing, ErrNotSupported)
 	}
 	var nothing bool
-	err = t.turn(func() error {
-		s, err := t.chip.setupState()
+	var s *setupState
+	err = t.turn(func() (err error) {
+		s, err = t.chip.setupState()
 		if err == nil {
 			err = s.ready()
 		}
@@ -154,7 +160,7 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	if err != nil || nothing {
 		return false, doingError(doing, err)
 	}
-	auth, err := by.resolve(t.chip.generation())
+	auth, err := by.resolve(t.chip.generation(), s)
 	if err != nil {
 		return false, doingError(doing, err)
 	}
@@ -175,11 +181,11 @@ type setting struct {
 // change makes a setting and reports whether it had to be made. A secret is asked
 // for only then, and outside the TPM's turn.
 func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
-	done, err := t.checkChange(by, to)
+	s, done, err := t.checkChange(by, to)
 	if err != nil || done {
 		return false, doingError(doing, err)
 	}
-	owner, err := by.resolve(t.chip.generation())
+	owner, err := by.resolve(t.chip.generation(), s)
 	if err != nil {
 		return false, doingError(doing, err)
 	}
@@ -188,11 +194,11 @@ func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
 	return err == nil, doingError(doing, err)
 }
 
-// checkChange reports whether nothing is left to do, or refuses, without a secret.
-func (t *TPM) checkChange(by Authority, to *setting) (done bool, err error) {
-	err = t.turn(func() error {
-		s, err := t.chip.setupState()
-		if err != nil {
+// checkChange reports the state, and whether nothing is left to do, or refuses,
+// without a secret.
+func (t *TPM) checkChange(by Authority, to *setting) (s *setupState, done bool, err error) {
+	err = t.turn(func() (err error) {
+		if s, err = t.chip.setupState(); err != nil {
 			return err
 		}
 		if done, err = to.done(s); err != nil || done {
@@ -200,7 +206,7 @@ func (t *TPM) checkChange(by Authority, to *setting) (done bool, err error) {
 		}
 		return by.check(t.chip, s)
 	})
-	return done, err
+	return s, done, err
 }
 
 func doingError(doing string, err error) error {

@@ -180,8 +180,13 @@ func TestInstallDisabled(t *testing.T) {
 
 func TestSetupOfTPM20(t *testing.T) {
 	tpm := openState(t, tpmtest.TPM20)
-	_, err := tpm.Enable(tpmkey.PhysicalPresence())
-	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0")
+	if changed, err := tpm.Enable(tpmkey.PhysicalPresence()); changed || err != nil {
+		t.Errorf("enabled: %v, %v", changed, err)
+	}
+	_, err := tpm.Disable(tpmkey.PhysicalPresence())
+	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "firmware")
+	err = tpm.TakeOwnership(never(t), never(t))
+	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "keygen")
 	s, err := tpm.Status()
 	if err != nil || s.Family != "2.0" || s.Vendor != "IBM" || s.Model != "SW TPM" || s.Revision == "" ||
 		!s.Enabled || s.Owned || s.Lockout.Locked || s.Lockout.Threshold == 0 || s.EK != nil {

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -162,6 +163,49 @@ func (s *slots) forget() {
 		h.slot.context = nil
 	}
 	s.limit = 0
+}
+
+// roomyTurn is turn for what takes places in the TPM while it lasts: this process's
+// keys make room for it, and other processes are asked to. f may be run more than once.
+func (t *TPM) roomyTurn(f func() error) error {
+	var deadline time.Time
+	for {
+		err := t.turn(func() error { return t.slots.withRoom(f) })
+		var lacks *needed
+		if !errors.As(err, &lacks) {
+			return err
+		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(t.wait)
+		}
+		if err := t.waitForRoom(context.Background(), deadline, lacks.why); err != nil {
+			return err
+		}
+	}
+}
+
+// withRoom runs f, and takes out one key after the other while there is no room for it.
+func (s *slots) withRoom(f func() error) error {
+	for {
+		err := f()
+		freed := false
+		switch s.tpm.chip.condition(err) {
+		case noRoomForKey:
+			if len(s.loaded) > 0 {
+				if lost := s.evictOldest(); lost != nil {
+					return lost
+				}
+				freed = true
+			}
+		case noRoomForSession:
+			freed = s.freeSession(nil)
+		default:
+			return err
+		}
+		if !freed {
+			return &needed{room: true, why: err}
+		}
+	}
 }
 
 // makeRoom takes out what this process does not need at the moment, because

@@ -36,6 +36,13 @@ type Status struct {
 	Lockout  *Lockout // nil where the TPM does not tell
 	FreeKeys int      // room for so many more keys; for TPM 1.2, keys of 2048 bits
 	MaxKeys  int      // 0 where the TPM does not tell
+
+	// What a TPM 2.0 has: keys, hashes such as "SHA-256", and the handles of keys that it
+	// keeps itself. Hashes that are missing here keys sign all the same that may decrypt,
+	// too.
+	KeyTypes   []KeyType
+	Hashes     []string
+	Persistent []uint32
 }
 
 // Presence says how physical presence can be had.

@@ -17,7 +17,7 @@ const (
 	shEnable     = 1 << 1
 )
 
-func (c chip20) status() (*Status, error) {
+func (c *chip20) status() (*Status, error) {
 	fixed, err := c.properties(tpm2.TPMPTFamilyIndicator)
 	if err != nil {
 		return nil, err
@@ -36,6 +36,7 @@ func (c chip20) status() (*Status, error) {
 		Enabled:   now[tpm2.TPMPTStartupClear]&shEnable != 0,
 		Owned:     permanent&ownerAuthSet != 0,
 		FreeKeys:  int(now[tpm2.TPMPTHRTransientAvail]),
+		MaxKeys:   int(fixed[tpm2.TPMPTHRTransientMin]),
 		Lockout: &Lockout{
 			Locked: permanent&inLockout != 0, Known: true,
 			Tries: int(now[tpm2.TPMPTLockoutCounter]), Threshold: int(now[tpm2.TPMPTMaxAuthFail]),
@@ -46,47 +47,38 @@ func (c chip20) status() (*Status, error) {
 	// Four numbers, as their makers write them.
 	first, second := fixed[tpm2.TPMPTFirmwareVersion1], fixed[tpm2.TPMPTFirmwareVersion2]
 	s.Firmware = fmt.Sprintf("%d.%d.%d.%d", first>>16, first&0xffff, second>>16, second&0xffff)
-	return s, nil
+	return s, c.describeAbilities(s)
+}
+
+// describeAbilities says which keys and hashes there are, and which keys the TPM keeps.
+func (c *chip20) describeAbilities(s *Status) (err error) {
+	if s.KeyTypes, err = c.keyTypes(); err != nil {
+		return c.explain(err, nil)
+	}
+	for _, h := range hashes20 {
+		if c.can.algorithms[h.alg] {
+			s.Hashes = append(s.Hashes, h.hash.String())
+		}
+	}
+	handles, err := c.conn.Handles(persistentFirst)
+	if err != nil {
+		return c.explain(err, nil)
+	}
+	for _, h := range handles {
+		if uint32(h)>>24 == 0x81 {
+			s.Persistent = append(s.Persistent, uint32(h))
+		}
+	}
+	return nil
 }
 
 // properties20 are 32-bit properties of a TPM 2.0.
 type properties20 map[tpm2.TPMPT]uint32
 
-// properties returns the group of properties that begins with first. TPM 2.0
-// Library Part 3, section 30.2 (TPM2_GetCapability).
-func (c chip20) properties(first tpm2.TPMPT) (properties20, error) {
-	const (
-		group  = 0x100 // numbers in a group
-		rounds = 16    // a TPM tells some hundred properties at once
-	)
-	all := make(properties20)
-	next := first
-	for range rounds {
-		rsp, err := tpm2.GetCapability{
-			Capability: tpm2.TPMCapTPMProperties, Property: uint32(next), PropertyCount: uint32(first + group - next),
-		}.Execute(c.tpm)
-		if err != nil {
-			return nil, fmt.Errorf("TPM2_GetCapability: %w", err)
-		}
-		list, err := rsp.CapabilityData.Data.TPMProperties()
-		if err != nil {
-			return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
-		}
-		for _, p := range list.TPMProperty {
-			switch {
-			case p.Property < next:
-				return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: property %#x after %#x", p.Property, next)
-			case p.Property >= first+group: // of the next group
-				return all, nil
-			}
-			all[p.Property] = p.Value
-			next = p.Property + 1
-		}
-		if !rsp.MoreData || len(list.TPMProperty) == 0 || next == first+group {
-			return all, nil
-		}
-	}
-	return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %d replies, and there is no end", rounds)
+// properties returns the group of properties that begins with first.
+func (c *chip20) properties(first tpm2.TPMPT) (properties20, error) {
+	all, err := c.conn.Properties(first)
+	return all, c.explain(err, nil)
 }
 
 // text joins properties of four letters each, and what words there are in them.

@@ -7,8 +7,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// A reciter is a TPM 2.0 that refuses the first command, as one of TPM 1.2, and
-// answers all others in the same way.
+// A reciter is a TPM 2.0 that refuses the first command, as one of TPM 1.2, has no
+// algorithms and commands, and answers all others in the same way.
 type reciter struct {
 	answer []byte
 	asked  int
@@ -16,12 +16,23 @@ type reciter struct {
 
 func (r *reciter) Close() error { return nil }
 
-func (r *reciter) Send([]byte) ([]byte, error) {
+func (r *reciter) Send(cmd []byte) ([]byte, error) {
 	r.asked++
-	if r.asked == 1 {
-		return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1e}, nil
+	if rsp := firstAnswers(r.asked, cmd); rsp != nil {
+		return rsp, nil
 	}
 	return r.answer, nil
+}
+
+// firstAnswers is what a TPM 2.0 says while it is opened; nil for what comes later.
+func firstAnswers(asked int, cmd []byte) []byte {
+	if asked == 1 {
+		return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1e}
+	}
+	if capability := cmd[len(cmd)-9]; asked <= 6 && (capability == 0 || capability == 2) {
+		return []byte{0x80, 0x01, 0, 0, 0, 19, 0, 0, 0, 0, 0, 0, 0, 0, capability, 0, 0, 0, 0}
+	}
+	return nil
 }
 
 // properties20 is a reply of TPM2_GetCapability: TPM 2.0 Library Part 3, section
@@ -51,7 +62,7 @@ func TestStatus20Endless(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := tpm.Status()
-		if r.asked > 10 || (name == "the same again" || name == "backwards") && err == nil {
+		if r.asked > 20 || (name == "the same again" || name == "backwards") && err == nil {
 			t.Errorf("%s: %d commands, %+v, %v", name, r.asked, s, err)
 		}
 	}
@@ -77,8 +88,8 @@ func (d *dripper) Close() error { return nil }
 
 func (d *dripper) Send(cmd []byte) ([]byte, error) {
 	d.asked++
-	if d.asked == 1 {
-		return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0, 0x1e}, nil
+	if rsp := firstAnswers(d.asked, cmd); rsp != nil {
+		return rsp, nil
 	}
 	return properties20(1, binary.BigEndian.Uint32(cmd[len(cmd)-8:]), 1), nil
 }
@@ -89,7 +100,7 @@ func TestStatus20Drip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := tpm.Status(); err == nil || d.asked > 40 {
+	if s, err := tpm.Status(); err == nil || d.asked > 80 {
 		t.Errorf("%d commands, %+v, %v", d.asked, s, err)
 	}
 }

@@ -2,6 +2,9 @@ package tpmkey
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -16,12 +19,19 @@ var ErrWrongCertificate = errors.New("the certificate is not one of this key")
 
 // TLSCertificate returns the key with its certificate chain, PEM, its own
 // certificate first, for crypto/tls on either side. Its signature algorithms
-// are exactly those that the key can do: PKCS#1 v1.5, which TLS 1.2 has and TLS
-// 1.3 has not. So limit tls.Config.MaxVersion to TLS 1.2, too: without both, TLS
-// 1.3 is chosen and fails.
+// are exactly those that the key can do. Where none of them is one of TLS 1.3, as with
+// a TPM 1.2, which has no RSA-PSS, limit tls.Config.MaxVersion to TLS 1.2, too:
+// without both, TLS 1.3 is chosen and fails. TLSConfig does so.
+//
+// Its PrivateKey is a crypto.Decrypter only for keys that decrypt PKCS#1 v1.5, as the
+// key exchange of old in TLS 1.2 does; Go refuses to serve TLS 1.2 with an EC key that
+// is one, as a Key is: for those, use this, or TLSConfig.
+//
+// Whether an RSA key of a TPM 2.0 that may sign, but not decrypt, can do TLS 1.3,
+// only a signature tells, which is then made: once for each TPM.
 //
 // Errors: ErrWrongCertificate; ErrNotSupported for a key that cannot sign, or
-// has under 1024 bits, which Go refuses.
+// has under 1024 bits, which Go refuses; where a signature is made, those of Sign.
 func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 	cert, err := k.tlsCertificate(chainPEM)
 	if err != nil {
@@ -31,22 +41,41 @@ func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 }
 
 func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
-	if err := checkGoAccepts(k.file.RSAPublicKey()); err != nil {
-		return cert, err
-	}
-	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
-		return cert, err
+	if public, ok := k.public.(*rsa.PublicKey); ok {
+		if err := checkGoAccepts(public); err != nil {
+			return cert, err
+		}
 	}
 	cert.Certificate, cert.Leaf, err = parseChain(chainPEM)
 	if err != nil {
 		return cert, err
 	}
-	if !k.file.RSAPublicKey().Equal(cert.Leaf.PublicKey) {
+	if own, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(cert.Leaf.PublicKey) {
 		return cert, fmt.Errorf("%w; its subject is %q", ErrWrongCertificate, cert.Leaf.Subject)
 	}
-	cert.PrivateKey = k
+	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
+		return cert, err
+	}
+	cert.PrivateKey = k.forTLS()
 	return cert, nil
 }
+
+// forTLS is what crypto/tls takes for a private key: it is a crypto.Decrypter only
+// where the key can do what the key exchange of old, without forward secrecy, wants in
+// TLS 1.2. Go's server offers that for any crypto.Decrypter, and refuses to serve one
+// that has an EC key.
+func (k *Key) forTLS() crypto.Signer {
+	if public, ok := k.public.(*rsa.PublicKey); ok {
+		const premaster = 48 // RFC 5246, section 7.4.7.1
+		if _, err := k.abilities.checkDecrypt(make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: premaster}); err == nil {
+			return k
+		}
+	}
+	return signer{k}
+}
+
+// A signer is a key that does nothing else.
+type signer struct{ crypto.Signer }
 
 // parseChain reads the certificates of a PEM file.
 func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err error) {
@@ -73,34 +102,91 @@ func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err er
 	return chain, leaf, nil
 }
 
-// signatureSchemes are the TLS signature algorithms that the key can do.
-func (k *Key) signatureSchemes() ([]tls.SignatureScheme, error) {
-	if !k.file.CanSign() {
-		return nil, fmt.Errorf("%w: a %v key cannot sign", ErrNotSupported, k.file.Usage)
-	}
-	var schemes []tls.SignatureScheme
-	for _, s := range []tls.SignatureScheme{tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1} {
-		hash := hashOfScheme[s]
-		if _, err := k.abilities.checkSign(make([]byte, hash.Size()), hash); err == nil {
-			schemes = append(schemes, s)
+// signatureSchemes are the TLS signature algorithms that the key can do, at least
+// one.
+func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
+	var why error
+	for _, s := range tlsSchemes {
+		if _, isRSA := k.public.(*rsa.PublicKey); isRSA == (s.curve != nil) {
+			continue
 		}
+		switch err := k.tries(make([]byte, s.hash.Size()), s.options()); {
+		case err == nil:
+			schemes = append(schemes, s.scheme)
+		case !errors.Is(err, ErrNotSupported):
+			return nil, err
+		case why == nil:
+			why = err
+		}
+	}
+	if schemes == nil {
+		return nil, why
 	}
 	return schemes, nil
 }
 
-// hashOfScheme are the hashes of RFC 8446, section 4.2.3 (RSASSA-PKCS1-v1_5).
-var hashOfScheme = map[tls.SignatureScheme]crypto.Hash{
-	tls.PKCS1WithSHA256: crypto.SHA256, tls.PKCS1WithSHA384: crypto.SHA384,
-	tls.PKCS1WithSHA512: crypto.SHA512, tls.PKCS1WithSHA1: crypto.SHA1,
+// tries returns why the key cannot sign. Only where nothing else tells, it signs.
+func (k *Key) tries(digest []byte, opts crypto.SignerOpts) error {
+	s, err := k.abilities.checkSign(digest, opts)
+	if err == nil && s.unsure() {
+		_, err = k.Sign(nil, digest, opts)
+	}
+	return err
+}
+
+// A tlsScheme is a signature algorithm of TLS that Go has: RFC 8446, section 4.2.3.
+type tlsScheme struct {
+	scheme tls.SignatureScheme
+	hash   crypto.Hash
+	pss    bool
+	curve  elliptic.Curve // with which TLS 1.3 has it; nil for RSA
+}
+
+var tlsSchemes = []tlsScheme{
+	{tls.PKCS1WithSHA256, crypto.SHA256, false, nil}, {tls.PKCS1WithSHA384, crypto.SHA384, false, nil},
+	{tls.PKCS1WithSHA512, crypto.SHA512, false, nil}, {tls.PKCS1WithSHA1, crypto.SHA1, false, nil},
+	{tls.PSSWithSHA256, crypto.SHA256, true, nil}, {tls.PSSWithSHA384, crypto.SHA384, true, nil},
+	{tls.PSSWithSHA512, crypto.SHA512, true, nil},
+	{tls.ECDSAWithP256AndSHA256, crypto.SHA256, false, elliptic.P256()},
+	{tls.ECDSAWithP384AndSHA384, crypto.SHA384, false, elliptic.P384()},
+	{tls.ECDSAWithP521AndSHA512, crypto.SHA512, false, elliptic.P521()},
+	{tls.ECDSAWithSHA1, crypto.SHA1, false, noCurve},
+}
+
+// noCurve is the curve of what TLS 1.2 alone has.
+var noCurve elliptic.Curve = &elliptic.CurveParams{}
+
+func (s *tlsScheme) options() crypto.SignerOpts {
+	if s.pss {
+		return &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: s.hash}
+	}
+	return s.hash
+}
+
+// newestTLS is the newest version that some of a key's algorithms serve, 0 for the
+// newest that Go has, and for none where clients refuse all of them. In TLS 1.3, an EC
+// key signs with the hash of its curve, and an RSA key RSA-PSS.
+func newestTLS(public crypto.PublicKey, schemes []tls.SignatureScheme) (version uint16, err error) {
+	version, err = tls.VersionTLS12, fmt.Errorf("%w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make another key", ErrNotSupported)
+	for _, s := range tlsSchemes {
+		if !slices.Contains(schemes, s.scheme) || s.hash == crypto.SHA1 {
+			continue
+		}
+		err = nil
+		if own, ok := public.(*ecdsa.PublicKey); s.pss || ok && own.Curve == s.curve {
+			version = 0
+		}
+	}
+	return version, err
 }
 
 // TLSConfig returns a server's configuration for the key and the certificate
-// chain in a PEM file: TLS 1.2, with what the key can do. Signatures for clients
-// that have hung up meanwhile are not made (see WithConn). It is a new one at each
-// call, the caller's to change.
+// chain in a PEM file: TLS 1.2 and, where the key can do it, newer, with what the key
+// can do. Signatures for clients that have hung up meanwhile are not made (see
+// WithConn). It is a new one at each call, the caller's to change.
 //
-// Errors: those of TLSCertificate; ErrNotSupported for a key of the SHA1
-// signature scheme, because clients refuse SHA-1 in TLS.
+// Errors: those of TLSCertificate; ErrNotSupported for a key that signs SHA-1 only,
+// because clients refuse SHA-1 in TLS.
 func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
@@ -119,8 +205,9 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve TLS: %w", err)
 	}
-	if !slices.Contains(schemes, tls.PKCS1WithSHA256) {
-		return nil, fmt.Errorf("serve TLS: %w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make a DER key", ErrNotSupported)
+	newest, err := newestTLS(k.public, schemes)
+	if err != nil {
+		return nil, fmt.Errorf("serve TLS: %w", err)
 	}
 	cert, err := k.TLSCertificate(chainPEM)
 	if err != nil {
@@ -129,10 +216,10 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 	return &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			own := cert
-			own.PrivateKey = k.WithConn(hello.Context(), hello.Conn)
+			own.PrivateKey = k.WithConn(hello.Context(), hello.Conn).forTLS()
 			return &own, nil
 		},
 		MinVersion: tls.VersionTLS12,
-		MaxVersion: tls.VersionTLS12,
+		MaxVersion: newest,
 	}, nil
 }

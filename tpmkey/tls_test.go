@@ -28,15 +28,19 @@ func selfSigned(t *testing.T, k *tpmkey.Key) []byte {
 // certify makes a certificate of subject's key, signed by issuer's.
 func certify(t *testing.T, subject, issuer *tpmkey.Key) []byte {
 	t.Helper()
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
+	template := localhost()
 	der, err := x509.CreateCertificate(rand.Reader, template, template, subject.Public(), issuer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func localhost() *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
 }
 
 func writeFile(t *testing.T, data []byte) string {

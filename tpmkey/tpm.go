@@ -142,7 +142,7 @@ func (t *TPM) Close() error {
 	}
 	t.closed = true
 	var err error
-	if len(t.keys) > 0 || t.chip.holds() {
+	if len(t.keys) > 0 || t.chip.holds() || t.chip.rests() {
 		err = t.acquired(context.Background(), t.clear)
 	}
 	if errors.Is(err, transport.ErrAway) {
@@ -165,5 +165,8 @@ func (t *TPM) clear() error {
 		t.chip.endSessions()
 	}
 	errs = append(errs, t.chip.reclaim(t.claimed))
+	if t.chip.rests() {
+		errs = append(errs, t.chip.rest())
+	}
 	return errors.Join(errs...)
 }

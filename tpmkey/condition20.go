@@ -1,0 +1,81 @@
+package tpmkey
+
+import (
+	"context"
+	"errors"
+	"io"
+	"syscall"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpm20"
+	"maclef/internal/transport"
+)
+
+// condition tells what an error of the TPM, or of the way to it, means for what is
+// loaded there. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
+func (c *chip20) condition(err error) condition {
+	var code *tpm20.Error
+	var inWords *refusal
+	switch {
+	case err == nil:
+		return fine
+	case errors.As(err, &inWords) && !errors.As(err, &code):
+		return refused
+	case errors.As(err, &code):
+		return conditionOf20(code)
+	case errors.Is(err, errDecryption), errors.Is(err, ErrPolicy):
+		return refused
+	}
+	return conditionOfWay(err, func() bool {
+		var unanswered *tpm20.Unanswered
+		return errors.As(err, &unanswered) && unanswered.Secret
+	})
+}
+
+// conditionOfWay tells what an error means that is no answer of the TPM; secret tells
+// whether there was a secret in the command.
+func conditionOfWay(err error, secret func() bool) condition {
+	switch {
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrBusy), errors.Is(err, ErrPermission),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return unavailable
+	case errors.Is(err, transport.ErrNotSent):
+		return notSent
+	case errors.Is(err, ErrNoTPM) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		return unavailable // what is there is something else; one that hung up may be starting
+	case secret():
+		return noReplyToSecret
+	}
+	return noReply
+}
+
+// noRoom20 and goneKey20 are result codes with a meaning of their own for what is loaded.
+var (
+	noRoom20        = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCMemory}
+	noSessionRoom20 = []tpm2.TPMRC{tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles, tpm2.TPMRCContextGap}
+	goneKey20       = []tpm2.TPMRC{
+		tpm2.TPMRCReferenceH0, tpm2.TPMRCReferenceH1, tpm2.TPMRCReferenceH2, tpm2.TPMRCHandle,
+	}
+	goneSession20 = []tpm2.TPMRC{
+		tpm2.TPMRCReferenceS0, tpm2.TPMRCReferenceS1, tpm2.TPMRCReferenceS2,
+	}
+)
+
+func conditionOf20(err *tpm20.Error) condition {
+	switch {
+	case isOneOf(err, noRoom20):
+		return noRoomForKey
+	case isOneOf(err, noSessionRoom20):
+		return noRoomForSession
+	case err.SessionGone || isOneOf(err, goneSession20):
+		return sessionGone
+	case isOneOf(err, goneKey20):
+		return keyGone
+	case errors.Is(err, tpm2.TPMRCInitialize):
+		return notStarted
+	case err.Rolled && (errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)):
+		return sessionStale
+	}
+	return refused
+}

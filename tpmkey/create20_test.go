@@ -1,0 +1,164 @@
+package tpmkey_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// What Create makes signs, decrypts or agrees, after its file was written and read.
+func TestCreate20(t *testing.T) {
+	tpm := openState(t, tpmtest.Keys20)
+	for _, test := range []struct {
+		name   string
+		opts   tpmkey.CreateOptions
+		secret tpmkey.Secret
+	}{
+		{name: "default"},
+		{name: "rsa3072", opts: tpmkey.CreateOptions{Type: tpmkey.RSA3072}},
+		{name: "p256", opts: tpmkey.CreateOptions{Type: tpmkey.P256}},
+		{name: "p384", opts: tpmkey.CreateOptions{Type: tpmkey.P384}},
+		{name: "p521 with a secret", opts: tpmkey.CreateOptions{Type: tpmkey.P521, Key: motdepasse()}},
+		{name: "with a secret", opts: tpmkey.CreateOptions{Key: motdepasse()}},
+		{name: "persistent parent", opts: tpmkey.CreateOptions{Type: tpmkey.P256, Parent: 0x81000001}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			made, err := tpm.Create(&test.opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := reread(t, made)
+			if file.NeedsSecret() == test.opts.Key.IsZero() || file.TSS2.Area().ObjectAttributes.NoDA == file.NeedsSecret() {
+				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), file.TSS2.Area().ObjectAttributes)
+			}
+			useAll20(t, tpm, file, test.opts.Key)
+		})
+	}
+}
+
+func reread(t *testing.T, made *blob.Key) *blob.Key {
+	t.Helper()
+	data, err := made.Marshal(made.Container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := blob.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func useAll20(t *testing.T, tpm *tpmkey.TPM, file *blob.Key, secret tpmkey.Secret) {
+	t.Helper()
+	k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := signsFox(t, k); err != nil {
+		t.Error(err)
+	}
+	if _, ok := k.Public().(*rsa.PublicKey); ok {
+		decrypts20(t, k)
+	} else {
+		agrees20(t, k)
+	}
+}
+
+// A software key is imported, and stays the same key.
+func TestWrap20(t *testing.T) {
+	tpm := openState(t, tpmtest.Keys20)
+	ours, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []crypto.Signer{ours, ec} {
+		for _, opts := range []*tpmkey.WrapOptions{
+			nil, {CreateOptions: tpmkey.CreateOptions{Key: motdepasse()}}, {CreateOptions: tpmkey.CreateOptions{Parent: 0x81000001}},
+		} {
+			file, err := tpm.Wrap(key, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var secret tpmkey.Secret
+			if opts != nil {
+				secret = opts.Key
+			}
+			useAll20(t, tpm, reread(t, file), secret)
+			if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(file.PublicKey()) {
+				t.Error("another key came out")
+			}
+		}
+	}
+}
+
+func TestSeal20(t *testing.T) {
+	tpm := openState(t, tpmtest.Keys20)
+	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
+		data := bytes.Repeat([]byte("x"), blob.MaxSealed)
+		made, err := tpm.Seal(data, &tpmkey.SealOptions{Key: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := reread(t, made)
+		got, err := tpm.Unseal(file, &tpmkey.LoadOptions{Key: secret})
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if !secret.IsZero() {
+			_, err := tpm.Unseal(file, &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("faux"))})
+			if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+				t.Errorf("a wrong secret: %v", err)
+			}
+			if _, err := tpm.Unseal(file, nil); !errors.Is(err, tpmkey.ErrSecretNeeded) {
+				t.Errorf("no secret: %v", err)
+			}
+		}
+	}
+	for _, n := range []int{0, blob.MaxSealed + 1} {
+		if _, err := tpm.Seal(make([]byte, n), nil); !errors.Is(err, tpmkey.ErrNotSupported) {
+			t.Errorf("%d bytes sealed: %v", n, err)
+		}
+	}
+}
+
+// What is loaded makes room for what a creation takes.
+func TestCreateMakesRoom20(t *testing.T) {
+	tpm := openState(t, tpmtest.Keys20)
+	var keys []*tpmkey.Key
+	for range 5 {
+		k, err := tpm.Load(fixture20(t, "pv-p256"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	if _, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: motdepasse()}); err != nil {
+		t.Error(err)
+	}
+	if _, err := tpm.Seal([]byte("x"), nil); err != nil {
+		t.Error(err)
+	}
+	for _, k := range keys {
+		if err := signsFox(t, k); err != nil {
+			t.Error(err)
+		}
+	}
+	if file, err := tpm.ReadHandle(0x81000001); err != nil || file.PublicKey() == nil {
+		t.Error(err)
+	}
+}

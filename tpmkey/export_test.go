@@ -1,0 +1,43 @@
+package tpmkey
+
+import (
+	"crypto/rsa"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+)
+
+// CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
+// owner has no secret.
+func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (file *blob.Key, err error) {
+	err = t.turn(func() error {
+		file, err = t.chip.(*chip20).createUnder(madeUnder(0), area, nil, nil, nil, blob.TSS2{})
+		return err
+	})
+	return file, err
+}
+
+// ImportArea imports a software RSA key that may sign only.
+func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.Key, error) {
+	area.ObjectAttributes.FixedTPM, area.ObjectAttributes.FixedParent, area.ObjectAttributes.SensitiveDataOrigin = false, false, false
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: private.N.Bytes()})
+	sensitive := tpm2.New2B(tpm2.TPMTSensitive{
+		SensitiveType: tpm2.TPMAlgRSA,
+		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: private.Primes[0].Bytes()}),
+	})
+	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner), Public: tpm2.Marshal(tpm2.New2B(*area))}
+	err := t.turn(func() error {
+		c := t.chip.(*chip20)
+		return c.underParent(madeUnder(0), nil, func(parent *tpm20.Object, auth tpm2.Session) (err error) {
+			duplicate := tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(sensitive)})
+			file.Private, err = c.conn.Import(parent, auth, file.Public, duplicate, []byte{0, 0})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return blob.NewTSS2(file)
+}

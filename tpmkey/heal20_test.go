@@ -1,0 +1,157 @@
+package tpmkey_test
+
+import (
+	"errors"
+	"testing"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// kinds20 are keys that heal in different ways.
+var kinds20 = []struct{ name, file string }{
+	{"without a secret", "pv-p256"}, {"with one", "e2-p256-auth"}, {"to be counted", "pv-rsa-auth"},
+	{"by a policy", "e2-p256-pcr"}, {"imported", "e2-import-ec"}, {"persistent parent", "pv-p256-81000001"},
+}
+
+// injuries20 are what happens to a TPM 2.0 between two operations.
+var injuries20 = map[string]func(*testing.T, *tpmtest.SWTPM){
+	"restart":          func(t *testing.T, sw *tpmtest.SWTPM) { sw.Restart() },
+	"keys flushed":     func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x80000000) },
+	"sessions flushed": func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x02000000) },
+	"both flushed":     func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x80000000); flush20(t, sw, 0x02000000) },
+}
+
+// flush20 flushes everything of a kind from outside.
+func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
+	t.Helper()
+	tpm := sw.Dial()
+	defer tpm.Close()
+	for h := kind; h < kind+3; h++ {
+		cmd := []byte{0x80, 1, 0, 0, 0, 14, 0, 0, 1, 0x65, byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)}
+		if _, err := tpm.Send(cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Keys come back from whatever happens to what is loaded.
+func TestHeals20(t *testing.T) {
+	for injury, hurt := range injuries20 {
+		t.Run(injury, func(t *testing.T) {
+			sw := tpmtest.Start(t, tpmtest.Keys20)
+			sw.Send(tpmtest.LockoutParameters(1000, 1000, 1000)) // restarts without a warning count
+			tpm := openName(t, sw.Socket)
+			var keys []*tpmkey.Key
+			for _, kind := range kinds20 {
+				for _, secret := range []tpmkey.Secret{motdepasse(), tpmkey.AskSecret(func() (tpmkey.Secret, error) { return motdepasse(), nil })} {
+					file := fixture20(t, kind.file)
+					if !file.NeedsSecret() {
+						secret = tpmkey.Secret{}
+					}
+					k, err := tpm.Load(file, &tpmkey.LoadOptions{Name: kind.name, Key: secret})
+					if err != nil {
+						t.Fatal(err)
+					}
+					keys = append(keys, k)
+				}
+			}
+			for round := range 3 {
+				for i, k := range keys {
+					if err := signsFox(t, k); err != nil {
+						t.Errorf("%s, round %d: %v", kinds20[i/2].name, round, err)
+					}
+					if round == 1 {
+						hurt(t, sw)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A wrong secret costs exactly one try, and is not tried again.
+func TestWrongSecret20(t *testing.T) {
+	for _, name := range []string{"pv-rsa-auth", "e2-p256-auth"} {
+		tpm := openState(t, tpmtest.Keys20)
+		before, err := tpm.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := tpm.Load(fixture20(t, name), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("faux"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := signsFox(t, k); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		after, err := tpm.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 1
+		if fixture20(t, name).TSS2.Area().ObjectAttributes.NoDA {
+			want = 0
+		}
+		if n := after.Lockout.Tries - before.Lockout.Tries; n != want {
+			t.Errorf("%s: %d tries used, want %d", name, n, want)
+		}
+	}
+}
+
+// In lockout no secret is tried; keys that are not subject to it work.
+func TestLockout20(t *testing.T) {
+	tpm := openState(t, tpmtest.LockedOut20)
+	k, err := tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: never(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "reset-lockout")
+	k, err = tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := signsFox(t, k); err != nil {
+		t.Error(err)
+	}
+	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+		t.Error(changed, err)
+	}
+	k, err = tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := signsFox(t, k); err != nil {
+		t.Error(err)
+	}
+}
+
+// Secrets of the hierarchies are used, and asked for, where they are needed only.
+func TestOwned20(t *testing.T) {
+	tpm := openState(t, tpmtest.Owned20)
+	_, err := tpm.Load(fixture20(t, "pv-p256"), nil)
+	wantError(t, err, tpmkey.ErrWrongSRKSecret)
+	asked := 0
+	k, err := tpm.Load(fixture20(t, "pv-p256"), &tpmkey.LoadOptions{SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+		asked++
+		return tpmkey.Password([]byte("proprio")), nil
+	})})
+	if err != nil || asked != 1 {
+		t.Fatal(asked, err)
+	}
+	if err := signsFox(t, k); err != nil {
+		t.Error(err)
+	}
+	if _, err = tpm.Clear(tpmkey.OwnerSecret(tpmkey.Password([]byte("verrou")))); err != nil {
+		t.Error(err)
+	}
+	_, err = tpm.Load(fixture20(t, "pv-p256"), nil)
+	wantError(t, err, tpmkey.ErrWrongTPM, "another TPM")
+	if made, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256}); err != nil {
+		t.Error(err)
+	} else {
+		useAll20(t, tpm, made, tpmkey.Secret{})
+	}
+}

@@ -1,0 +1,172 @@
+package tpmkey
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+)
+
+// abilities20 are what a TPM 2.0 can do with a key.
+type abilities20 struct {
+	file   *blob.Key
+	area   *tpm2.TPMTPublic
+	scheme scheme20
+	rsa    *rsa.PublicKey   // nil for EC keys
+	ecdsa  *ecdsa.PublicKey // nil for RSA keys
+	chip   *chipAbilities20
+}
+
+// newAbilities20 says what chip can do with a key, or, for nil, what most chips can.
+func newAbilities20(file *blob.Key, chip *chipAbilities20) (*abilities20, error) {
+	if chip == nil {
+		chip = &chipAbilities20{algorithms: usualAlgorithms}
+	}
+	k := &abilities20{file: file, area: file.TSS2.Area(), chip: chip}
+	if k.area == nil {
+		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows; tpmctl inspect names them", ErrNotSupported)
+	}
+	switch public := file.PublicKey().(type) {
+	case *rsa.PublicKey:
+		k.rsa = public
+	case *ecdsa.PublicKey:
+		k.ecdsa = public
+	default:
+		return nil, errNoKey
+	}
+	k.scheme = keyScheme(k.area)
+	return k, nil
+}
+
+// A scheme20 is what a key is limited to; its alg is TPM_ALG_NULL for a key that does
+// all that its attributes allow.
+type scheme20 struct{ alg, hash tpm2.TPMAlgID }
+
+func (s scheme20) String() string {
+	if s.hash == 0 {
+		return algName(s.alg)
+	}
+	return algName(s.alg) + " with " + algName(s.hash)
+}
+
+// keyScheme reads the scheme of a public area. TPM 2.0 Library Part 2, sections
+// 12.2.3.5 (TPMS_RSA_PARMS) and 12.2.3.6 (TPMS_ECC_PARMS).
+func keyScheme(area *tpm2.TPMTPublic) scheme20 {
+	var (
+		alg     tpm2.TPMAlgID
+		details tpm2.TPMUAsymScheme
+	)
+	if p, err := area.Parameters.RSADetail(); err == nil {
+		alg, details = p.Scheme.Scheme, p.Scheme.Details
+	} else if p, err := area.Parameters.ECCDetail(); err == nil {
+		alg, details = p.Scheme.Scheme, p.Scheme.Details
+	}
+	s := scheme20{alg: alg}
+	switch alg {
+	case 0: // of an area that was not read, but made
+		s.alg = tpm2.TPMAlgNull
+	case tpm2.TPMAlgRSASSA:
+		if d, err := details.RSASSA(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgRSAPSS:
+		if d, err := details.RSAPSS(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgOAEP:
+		if d, err := details.OAEP(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgECDSA:
+		if d, err := details.ECDSA(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgECDH:
+		if d, err := details.ECDH(); err == nil {
+			s.hash = d.HashAlg
+		}
+	}
+	return s
+}
+
+// may reports whether chip and policy allow a command for the key.
+func (k *abilities20) may(cc tpm2.TPMCC) bool {
+	if k.chip.commands != nil && !k.chip.commands[cc] {
+		return false
+	}
+	for _, p := range k.file.TSS2.Policy { // TPM 2.0 Library Part 3, section 23.11 (TPM2_PolicyCommandCode)
+		if p.Code == tpm2.TPMCCPolicyCommandCode && len(p.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(p.Policy)) != cc {
+			return false
+		}
+	}
+	return true
+}
+
+// raw reports whether the key gives whole blocks to who decrypts: with
+// that, what the chip does not pad can be padded here. TPM 2.0 Library Part 3,
+// section 14.3 (TPM2_RSA_Decrypt).
+func (k *abilities20) raw() bool {
+	a := k.area.ObjectAttributes
+	return k.rsa != nil && a.Decrypt && !a.Restricted && k.scheme.alg == tpm2.TPMAlgNull && k.may(tpm2.TPMCCRSADecrypt)
+}
+
+// tpmSigns reports whether TPM2_Sign takes a scheme with a hash for the key. TPM 2.0
+// Library Part 3, section 20.2 (TPM2_Sign).
+func (k *abilities20) tpmSigns(scheme, hash tpm2.TPMAlgID) bool {
+	fits := k.scheme.alg == tpm2.TPMAlgNull || k.scheme == scheme20{scheme, hash}
+	return fits && hash != 0 && k.area.ObjectAttributes.SignEncrypt && !k.area.ObjectAttributes.X509Sign && k.may(tpm2.TPMCCSign) &&
+		k.chip.algorithms[scheme] && k.chip.algorithms[hash]
+}
+
+// hashes are those that TPM2_Sign takes with a scheme for the key.
+func (k *abilities20) hashes(scheme tpm2.TPMAlgID) (names []string) {
+	for _, h := range hashes20 {
+		if k.tpmSigns(scheme, h.alg) {
+			names = append(names, h.hash.String())
+		}
+	}
+	return names
+}
+
+// algOf is a TPM's name of a hash, 0 for one that no TPM has.
+func algOf(hash crypto.Hash) tpm2.TPMAlgID {
+	for _, h := range hashes20 {
+		if h.hash == hash {
+			return h.alg
+		}
+	}
+	return 0
+}
+
+// hashOf is algOf the other way round.
+func hashOf(alg tpm2.TPMAlgID) crypto.Hash {
+	for _, h := range hashes20 {
+		if h.alg == alg {
+			return h.hash
+		}
+	}
+	return 0
+}
+
+// algName names an algorithm as Go does if it is a hash, else as TCG does.
+func algName(alg tpm2.TPMAlgID) string {
+	if hash := hashOf(alg); hash != 0 {
+		return hash.String()
+	}
+	if name, ok := schemeNames[alg]; ok {
+		return name
+	}
+	return fmt.Sprintf("%#06x", uint16(alg))
+}
+
+// schemeNames are from the TCG Algorithm Registry, table 3.
+var schemeNames = map[tpm2.TPMAlgID]string{
+	tpm2.TPMAlgNull: "NULL", tpm2.TPMAlgRSASSA: "RSASSA", tpm2.TPMAlgRSAPSS: "RSAPSS", tpm2.TPMAlgRSAES: "RSAES", tpm2.TPMAlgOAEP: "OAEP",
+	tpm2.TPMAlgECDSA: "ECDSA", tpm2.TPMAlgECDH: "ECDH", tpm2.TPMAlgECDAA: "ECDAA", tpm2.TPMAlgSM2: "SM2",
+	tpm2.TPMAlgECSchnorr: "ECSCHNORR", tpm2.TPMAlgECMQV: "ECMQV",
+}

@@ -1,0 +1,218 @@
+package tpmkey
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+	"maclef/internal/transport"
+)
+
+func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
+	if k.TSS2 == nil {
+		return nil, &refusal{ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil}
+	}
+	if k.TSS2.Type == blob.TSS2Sealed {
+		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
+	}
+	return newAbilities20(k, c.can)
+}
+
+func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
+	t := k.TSS2
+	c.used = true
+	if t.Handle != 0 {
+		return c.usePersistent(k)
+	}
+	var failed error
+	for _, id := range c.parentsOf(t) {
+		in, err := c.loadUnder(id, k, srk)
+		if err == nil {
+			c.fitting[fileParent{id.handle, t.RSAParent}] = id
+			return in, nil
+		}
+		// Another primary is worth a try where this one does not fit; one that the chip
+		// does not make tells nothing of the file.
+		if c.condition(err) != refused || errors.Is(err, ErrWrongSRKSecret) {
+			failed = err
+			break
+		}
+		if failed == nil {
+			failed = err
+		}
+		if !errors.Is(failed, tpm2.TPMRCIntegrity) {
+			break
+		}
+	}
+	c.missed(k, failed)
+	return nil, c.explainLoad(failed)
+}
+
+// loadUnder loads a key under one parent.
+func (c *chip20) loadUnder(id parentID, k *blob.Key, srk authData) (loadedKey, error) {
+	var object *tpm20.Object
+	err := c.underParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
+		private, err := c.privateOf(k, parent, auth)
+		if err != nil {
+			return err
+		}
+		if c.usesSession(k) {
+			if _, err := c.startSession(parent); err != nil {
+				return err
+			}
+		}
+		object, err = c.conn.Load(parent, auth, private, k.TSS2.Public)
+		return err
+	})
+	if err != nil {
+		if object != nil {
+			err = errors.Join(err, c.conn.Flush(object.Handle))
+		}
+		return nil, err
+	}
+	return &loadedKey20{chip: c, object: object, file: k, parent: id}, nil
+}
+
+// usesSession reports whether a key will need the session that serves all keys.
+func (c *chip20) usesSession(k *blob.Key) bool {
+	return k.NeedsSecret() && !needsPolicy(k.TSS2)
+}
+
+// privateOf is the private part of a key as TPM2_Load takes it. One that is to be
+// imported is imported once, as long as the chip is open.
+func (c *chip20) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
+	t := k.TSS2
+	if t.Type != blob.TSS2Importable {
+		return t.Private, nil
+	}
+	h := sha256.New()
+	for _, part := range [][]byte{parent.Name.Buffer, t.Public, t.Private, t.Secret} {
+		h.Write(part)
+	}
+	mark := [sha256.Size]byte(h.Sum(nil))
+	if private, ok := c.imported[mark]; ok {
+		return private, nil
+	}
+	private, err := c.conn.Import(parent, auth, t.Public, t.Private, t.Secret)
+	if err != nil {
+		return nil, err
+	}
+	c.imported[mark] = private
+	return private, nil
+}
+
+// usePersistent is load for a key that is in the TPM always.
+func (c *chip20) usePersistent(k *blob.Key) (loadedKey, error) {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(k.TSS2.Handle))
+	if err != nil {
+		return nil, c.explainHandle(k.TSS2.Handle, err)
+	}
+	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
+		return nil, &refusal{ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil}
+	}
+	return &loadedKey20{chip: c, object: object, file: k, parent: saltOnly}, nil
+}
+
+func (c *chip20) readHandle(handle uint32) (*blob.Key, error) {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
+	if err != nil {
+		return nil, c.explainHandle(handle, err)
+	}
+	public := tpm2.Marshal(tpm2.New2B(*object.Public))
+	// Whether it has a secret nobody tells; keys without one do not mind noDA.
+	return &blob.Key{Container: blob.TSS2PEM, TSS2: &blob.TSS2{
+		Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA,
+	}}, nil
+}
+
+func (c *chip20) explainHandle(handle uint32, err error) error {
+	if c.condition(err) == keyGone {
+		return &refusal{ErrNoKey, fmt.Sprintf("this TPM keeps none at %#x; tpmctl status lists those that it keeps", handle), err}
+	}
+	return c.explain(err, nil)
+}
+
+// restore brings a key back from its saved context. Whatever the TPM has against that
+// is no reason not to load it from its file.
+func (c *chip20) restore(k *blob.Key, saved []byte) (loadedKey, error) {
+	like := &tpm20.Object{Public: k.TSS2.Area()}
+	name, err := tpm2.ObjectName(like.Public)
+	if err != nil {
+		return nil, err
+	}
+	like.Name = *name
+	object, err := c.conn.LoadContext(saved, like)
+	if err != nil {
+		c.missed(k, err)
+		if c.condition(err) == keyGone {
+			err = &refusal{ErrUnloaded, "the TPM does not take its saved context any more", nil}
+		}
+		return nil, c.explain(err, nil)
+	}
+	return &loadedKey20{chip: c, object: object, file: k, parent: c.parentNow(k)}, nil
+}
+
+// parentNow is the parent under which a key was loaded before.
+func (c *chip20) parentNow(k *blob.Key) parentID { return c.parentsOf(k.TSS2)[0] }
+
+// missed notes that a key may be in the TPM without anybody knowing its handle.
+func (c *chip20) missed(k *blob.Key, err error) {
+	if cond := c.condition(err); cond == noReply || cond == noReplyToSecret {
+		c.misplaced(k)
+	}
+}
+
+func (c *chip20) misplaced(k *blob.Key) { c.lost, c.lostSession = append(c.lost, k), true }
+func (c *chip20) misplacedSession()     { c.lostSession = true }
+
+// reclaim frees what was loaded, but whose handle was lost with the reply: keys and
+// parents that nobody claims and that have the name of one that is lost, and sessions
+// that nobody claims.
+func (c *chip20) reclaim(claimed func(kind byte, handle uint32) bool) error {
+	if !c.lostSession {
+		return nil
+	}
+	keys, sessions, err := c.occupants()
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if !claimed(transport.ClaimKey, key) && c.isLost(key) {
+			err = errors.Join(err, c.flushKey(key))
+		}
+	}
+	for _, session := range sessions {
+		if !claimed(transport.ClaimSession, session) {
+			err = errors.Join(err, c.flushSession(session))
+		}
+	}
+	if err == nil || c.condition(err) == refused {
+		c.lost, c.lostSession = nil, false
+		return nil
+	}
+	return err
+}
+
+// isLost reports whether a key in the TPM is one whose handle was lost, or a primary,
+// which this program takes out at once.
+func (c *chip20) isLost(handle uint32) bool {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
+	if err != nil {
+		return false
+	}
+	if isStorageKey(object.Public) {
+		return true
+	}
+	now := tpm2.Marshal(tpm2.New2B(*object.Public))
+	for _, k := range c.lost {
+		if bytes.Equal(now, k.TSS2.Public) {
+			return true
+		}
+	}
+	return false
+}

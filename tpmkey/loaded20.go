@@ -1,0 +1,192 @@
+package tpmkey
+
+import (
+	"crypto"
+	"errors"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+)
+
+// A loadedKey20 is a key in a TPM 2.0.
+type loadedKey20 struct {
+	chip   *chip20
+	object *tpm20.Object
+	file   *blob.Key
+	parent parentID
+	bound  *tpm20.Session // nil where the secret is at hand for each command
+	rules  *tpm20.Policy  // of a key with a policy, once it was used
+}
+
+// persistent reports whether the key is in the TPM always.
+func (k *loadedKey20) persistent() bool { return k.file.TSS2.Handle != 0 }
+
+func (k *loadedKey20) number() uint32 { return uint32(k.object.Handle) }
+
+// auth is what authorizes one command: the policy's session, the key's own, the one
+// that serves all keys, or nil for a key that needs nothing and has nothing to hide. enc
+// says which of the command's and the answer's first parameters are secret; extra is
+// what encrypts them where the first cannot.
+func (k *loadedKey20) auth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
+	switch {
+	case k.hasPolicy():
+		auth, err = k.policyAuth(command, key, enc)
+		return auth, nil, err
+	case !k.bound.Alive() && len(key) == 0 && enc == 0:
+		return nil, nil, nil
+	case k.bound.Alive() && enc == 0:
+		return k.bound.For(nil, 0), nil, nil
+	}
+	s, err := k.chip.sharedSession(k.parent)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case k.bound.Alive(): // which encrypts by the secret only, and that was not kept
+		return k.bound.For(nil, 0), []tpm2.Session{s.For(nil, enc)}, nil
+	}
+	return s.For(key, enc), nil, nil
+}
+
+// hasPolicy reports whether the key's policy must be run: the secret alone is not
+// enough.
+func (k *loadedKey20) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
+
+// authorize opens a session that is bound to the key, and needs its secret no more.
+// A policy wants the secret each time.
+func (k *loadedKey20) authorize(key authData) error {
+	if k.hasPolicy() {
+		return errNoOwnSession
+	}
+	err := k.chip.salted(k.parent, func(salt *tpm20.Object) (err error) {
+		k.bound, err = k.chip.conn.StartHMAC(salt, k.object, key)
+		return err
+	})
+	if err == nil {
+		k.chip.bound[k.bound] = struct{}{}
+	}
+	return k.chip.explain(err, nil)
+}
+
+func (k *loadedKey20) authorized() bool { return k.bound.Alive() }
+
+// sign executes the plan of abilities20.
+func (k *loadedKey20) sign(s *signing, key authData) ([]byte, error) {
+	plan := s.how.(*plan20)
+	if plan.raw {
+		auth, _, err := k.auth(tpm2.TPMCCRSADecrypt, key, 0)
+		if err != nil {
+			return nil, k.explain(err)
+		}
+		block, err := k.chip.conn.RSADecrypt(k.object, auth, s.area, tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull})
+		if err != nil {
+			return nil, k.explain(err)
+		}
+		return plan.finishRaw(block)
+	}
+	auth, _, err := k.auth(tpm2.TPMCCSign, key, 0)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	sig, err := k.chip.conn.Sign(k.object, auth, plan.scheme, s.area)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	return plan.finish(sig)
+}
+
+// decrypt executes the opening of abilities20. A bad padding is found out here, not by
+// the chip, for keys without a scheme of their own.
+func (k *loadedKey20) decrypt(d *decryption, key authData) ([]byte, error) {
+	opening := d.how.(*opening20)
+	auth, extra, err := k.auth(tpm2.TPMCCRSADecrypt, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	block, err := k.rsaDecrypt(auth, d.ciphertext, opening, extra)
+	if err != nil {
+		if opening.open == nil && isBadCiphertext20(err) {
+			return nil, errDecryption
+		}
+		return nil, k.explain(err)
+	}
+	return opening.finish(block)
+}
+
+func (k *loadedKey20) rsaDecrypt(auth tpm2.Session, ciphertext []byte, o *opening20, extra []tpm2.Session) ([]byte, error) {
+	if len(o.label) == 0 {
+		return k.chip.conn.RSADecrypt(k.object, auth, ciphertext, o.scheme, extra...)
+	}
+	rsp, err := tpm20.Run(k.chip.conn, tpm2.RSADecrypt{
+		KeyHandle: k.object.Auth(auth), CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext},
+		InScheme: o.scheme, Label: tpm2.TPM2BData{Buffer: o.label},
+	}, extra...)
+	if err != nil {
+		return nil, err
+	}
+	return rsp.Message.Buffer, nil
+}
+
+// isBadCiphertext20 reports whether a TPM that takes the padding off itself means that
+// by its refusal. libtpms says TPM_RC_FAILURE, and is not in failure mode.
+func isBadCiphertext20(err error) bool {
+	return isOneOf(err, []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCFailure, tpm2.TPMRCSize})
+}
+
+func (k *loadedKey20) agree(point []byte, key authData) ([]byte, error) {
+	auth, extra, err := k.auth(tpm2.TPMCCECDHZGen, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	x, err := k.chip.conn.ECDHZGen(k.object, auth, point, extra...)
+	return x, k.explain(err)
+}
+
+func (k *loadedKey20) unseal(key authData) ([]byte, error) {
+	auth, extra, err := k.auth(tpm2.TPMCCUnseal, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	data, err := k.chip.conn.Unseal(k.object, auth, extra...)
+	return data, k.explain(err)
+}
+
+func (k *loadedKey20) explain(err error) error {
+	return k.chip.explain(k.explainPolicy(err), ErrWrongKeySecret)
+}
+
+func (k *loadedKey20) save() ([]byte, error) {
+	if k.persistent() { // it takes no place
+		return nil, nil
+	}
+	saved, err := k.chip.conn.SaveContext(k.object)
+	return saved, k.chip.explain(err, nil)
+}
+
+// flush does not mind that the key is gone already.
+func (k *loadedKey20) flush() error {
+	if k.persistent() {
+		return nil
+	}
+	return k.chip.flushKey(uint32(k.object.Handle))
+}
+
+func (k *loadedKey20) abandon() {
+	k.bound.Close()
+	delete(k.chip.bound, k.bound)
+	if !k.persistent() {
+		k.chip.conn.Lost(k.object.Handle)
+	}
+}
+
+func (k *loadedKey20) isStill(public crypto.PublicKey) bool {
+	now, err := k.chip.conn.ReadPublic(k.object.Handle)
+	if err != nil {
+		return k.chip.condition(err) != keyGone
+	}
+	return string(now.Name.Buffer) == string(k.object.Name.Buffer)
+}
+
+// errNoOwnSession: the key's secret is needed for each command.
+var errNoOwnSession = errors.New("the secret is needed for each command")

@@ -1,0 +1,207 @@
+package tpmkey
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+)
+
+// A parentID names a parent: a persistent key, or a primary of a hierarchy.
+type parentID struct {
+	handle  tpm2.TPMHandle
+	primary primary // for a hierarchy
+}
+
+// A parent20 is a parent that was in the TPM before.
+type parent20 struct {
+	object *tpm20.Object
+	// context brings a primary back that was made already.
+	context []byte
+}
+
+// isHierarchy reports whether a parent's handle is that of a hierarchy, whose primary
+// key is meant. TPM 2.0 Library Part 2, section 7.4 (TPM_RH).
+func isHierarchy(handle uint32) bool { return handle>>24 == 0x40 }
+
+// parentsOf are the parents that a key file may mean, the likeliest first, or the one
+// that fitted before.
+func (c *chip20) parentsOf(t *blob.TSS2) []parentID {
+	handle := tpm2.TPMHandle(t.Parent)
+	if handle == 0 {
+		handle = tpm2.TPMRHOwner
+	}
+	if !isHierarchy(uint32(handle)) {
+		return []parentID{{handle: handle}}
+	}
+	if fits, ok := c.fitting[fileParent{handle, t.RSAParent}]; ok {
+		all := []parentID{fits}
+		for _, p := range primariesFor(t.RSAParent) {
+			if id := (parentID{handle, p}); id != fits {
+				all = append(all, id)
+			}
+		}
+		return all
+	}
+	var all []parentID
+	for _, p := range primariesFor(t.RSAParent) {
+		all = append(all, parentID{handle, p})
+	}
+	return all
+}
+
+// fileParent is what a file says of its parent.
+type fileParent struct {
+	handle tpm2.TPMHandle
+	rsa    bool
+}
+
+// underParent runs f with a parent in the TPM and what authorizes its use. A primary
+// is taken out again: there are few places. srk is the secret of a persistent parent,
+// or of the hierarchy.
+func (c *chip20) underParent(id parentID, srk authData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
+	parent, err := c.bringParent(id, srk)
+	if err != nil {
+		return err
+	}
+	if !isHierarchy(uint32(id.handle)) {
+		auth, err := c.parentAuth(parent, srk)
+		if err != nil {
+			return err
+		}
+		return f(parent, auth)
+	}
+	// A primary of ours has no secret: whoever may make it may use it.
+	err = f(parent, nil)
+	if flushed := c.conn.Flush(parent.Handle); err == nil {
+		err = flushed
+	}
+	return err
+}
+
+// parentAuth is what authorizes the use of a persistent parent: an HMAC session that
+// is salted to it, unless it has no secret.
+func (c *chip20) parentAuth(parent *tpm20.Object, srk authData) (tpm2.Session, error) {
+	if len(srk) == 0 {
+		return nil, nil
+	}
+	s, err := c.startSession(parent)
+	if err != nil {
+		return nil, err
+	}
+	return s.For(srk, 0), nil
+}
+
+// bringParent returns a parent that is in the TPM: a persistent one, or a primary
+// that was made now or before.
+func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
+	known := c.parents[id]
+	if known != nil && known.context != nil {
+		object, err := c.conn.LoadContext(known.context, known.object)
+		if err == nil || c.condition(err) != refused && c.condition(err) != keyGone {
+			return object, c.explainParent(err)
+		}
+		known.context = nil // of an earlier start of the TPM
+	}
+	if !isHierarchy(uint32(id.handle)) {
+		return c.readParent(id)
+	}
+	object, err := c.createPrimary(id, srk)
+	if err != nil {
+		return nil, c.explainParent(err)
+	}
+	saved, err := c.conn.SaveContext(object)
+	if err != nil && c.condition(err) != refused { // a chip that saves no contexts makes it anew
+		return nil, errors.Join(c.explainParent(err), c.conn.Flush(object.Handle))
+	}
+	c.parents[id] = &parent20{object, saved}
+	return object, nil
+}
+
+// readParent reads and checks a persistent parent. Where it is the one that was there
+// before it is not checked again.
+func (c *chip20) readParent(id parentID) (*tpm20.Object, error) {
+	if known := c.parents[id]; known != nil {
+		return known.object, nil
+	}
+	object, err := c.conn.ReadPublic(id.handle)
+	if err != nil {
+		if c.condition(err) == keyGone {
+			return nil, &refusal{ErrNoParent, fmt.Sprintf("the file names %#x as its parent, and this TPM keeps no key there; name another with -parent, or make it with tpm2_evictcontrol", uint32(id.handle)), err}
+		}
+		return nil, c.explainParent(err)
+	}
+	if !isStorageKey(object.Public) {
+		return nil, &refusal{ErrNoParent, fmt.Sprintf("what this TPM keeps at %#x is no storage key", uint32(id.handle)), nil}
+	}
+	c.parents[id] = &parent20{object: object}
+	return object, nil
+}
+
+// isStorageKey reports whether a key is one that secrets may be encrypted for: only a
+// TPM can open them, and it does not tell them.
+func isStorageKey(area *tpm2.TPMTPublic) bool {
+	a := area.ObjectAttributes
+	return (area.Type == tpm2.TPMAlgRSA || area.Type == tpm2.TPMAlgECC) && a.Restricted && a.Decrypt && !a.SignEncrypt && a.FixedTPM
+}
+
+// createPrimary makes a primary key. tpm20 checks it against its template.
+func (c *chip20) createPrimary(id parentID, srk authData) (*tpm20.Object, error) {
+	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
+		return c.conn.CreatePrimary(id.handle, nil, id.primary.template())
+	}
+	// The hierarchy's secret goes through a session that is salted to a primary of the
+	// null hierarchy, which nobody needs a secret for.
+	var object *tpm20.Object
+	err := c.underParent(saltOnly, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
+		s, err := c.startSession(salt)
+		if err == nil {
+			object, err = c.conn.CreatePrimary(id.handle, s.For(srk, tpm20.EncryptIn), id.primary.template())
+		}
+		return err
+	})
+	return object, err
+}
+
+// saltOnly is a primary key for sessions, where there is no parent.
+var saltOnly = parentID{handle: tpm2.TPMRHNull, primary: primaryH2}
+
+// startSession returns the session that serves all keys, a new one salted to a key
+// that is in the TPM now unless there is one.
+func (c *chip20) startSession(salt *tpm20.Object) (*tpm20.Session, error) {
+	if c.session != nil && c.session.Alive() {
+		return c.session, nil
+	}
+	s, err := c.conn.StartHMAC(salt, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.session = s
+	return s, nil
+}
+
+// sharedSession is startSession for a key whose parent is not in the TPM now.
+func (c *chip20) sharedSession(parent parentID) (*tpm20.Session, error) {
+	if c.session != nil && c.session.Alive() {
+		return c.session, nil
+	}
+	err := c.salted(parent, func(salt *tpm20.Object) error {
+		_, err := c.startSession(salt)
+		return err
+	})
+	return c.session, err
+}
+
+// salted runs f with a key to salt a session to: the parent, where it can be had
+// without a secret, else a primary of the null hierarchy.
+func (c *chip20) salted(parent parentID, f func(salt *tpm20.Object) error) error {
+	if isHierarchy(uint32(parent.handle)) {
+		if known := c.parents[parent]; known == nil || known.context == nil {
+			parent = saltOnly
+		}
+	}
+	return c.underParent(parent, nil, func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) })
+}

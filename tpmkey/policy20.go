@@ -1,0 +1,170 @@
+package tpmkey
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+)
+
+// policyAuth runs the key's policy, for one command, and returns the session that
+// authorizes it. It is run anew for each. An error is ErrPolicy where the policy does
+// not hold; then the secret was not tried.
+func (k *loadedKey20) policyAuth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (tpm2.Session, error) {
+	if k.rules == nil {
+		rules, err := newRules(k.file.TSS2)
+		if err != nil {
+			return nil, err
+		}
+		k.rules = rules
+	}
+	s, err := k.chip.policySession(k.rules.Hash(), k.parent)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil { // the file says that it has none
+		key = authData{}
+	}
+	auth, err := k.rules.Run(k.chip.conn, s, tpm20.PolicyUse{
+		Command: command, Secret: key,
+		HMAC: func() (*tpm20.Session, error) { return k.chip.sharedSession(k.parent) },
+	})
+	if err != nil {
+		return nil, inPolicyWords(err)
+	}
+	return s.For(auth, enc), nil
+}
+
+// explainPolicy puts a refusal of the command in words that the policy was run for.
+func (k *loadedKey20) explainPolicy(err error) error {
+	if err == nil || k.rules == nil {
+		return err
+	}
+	return inPolicyWords(k.rules.Explain(err))
+}
+
+// inPolicyWords makes a policy that is not met an ErrPolicy. It leaves out the TPM's
+// code: nothing can be repaired.
+func inPolicyWords(err error) error {
+	var unmet *tpm20.Unmet
+	if errors.As(err, &unmet) {
+		return &refusal{ErrPolicy, unmet.Why, nil}
+	}
+	return err
+}
+
+// policySession returns the session in which the policies of all keys with names by a
+// hash algorithm are run, one after the other.
+func (c *chip20) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Session, error) {
+	if s := c.policies[alg]; s.Alive() {
+		return s, nil
+	}
+	if c.policies == nil {
+		c.policies = map[tpm2.TPMIAlgHash]*tpm20.Session{}
+	}
+	err := c.salted(parent, func(salt *tpm20.Object) (err error) {
+		c.policies[alg], err = c.conn.StartPolicyBy(alg, salt)
+		return err
+	})
+	return c.policies[alg], err
+}
+
+// newRules reads the policy of a key file.
+func newRules(t *blob.TSS2) (*tpm20.Policy, error) {
+	area := t.Area()
+	if area == nil {
+		return nil, fmt.Errorf("%w: public area", blob.ErrDamaged)
+	}
+	var signed []tpm20.SignedPolicy
+	for _, p := range t.AuthPolicy {
+		signed = append(signed, tpm20.SignedPolicy{Name: p.Name, Commands: commandsOf(p.Policy)})
+	}
+	rules, err := tpm20.NewPolicy(area.NameAlg, area.AuthPolicy.Buffer, commandsOf(t.Policy), signed)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w; get a good copy of the file", blob.ErrDamaged, err)
+	}
+	return rules, nil
+}
+
+func commandsOf(list []blob.PolicyCommand) []tpm20.PolicyCommand {
+	var commands []tpm20.PolicyCommand
+	for _, c := range list {
+		commands = append(commands, tpm20.PolicyCommand{Code: c.Code, Body: c.Policy})
+	}
+	return commands
+}
+
+// needsPolicy reports whether a key can be used by its policy only. One that has a
+// policy and can be used by its secret as well, is. It is asked for each operation, and
+// so reads no more of the public area than it must.
+//
+// TPM 2.0 Library Part 2, sections 8.3.3.5 (userWithAuth) and 12.2.4 (TPMT_PUBLIC)
+func needsPolicy(t *blob.TSS2) bool {
+	const at, userWithAuth = 2 + 2 + 2, 1 << 6 // size, type, nameAlg
+	return len(t.Public) >= at+4 && binary.BigEndian.Uint32(t.Public[at:])&userWithAuth == 0
+}
+
+// checkPolicy refuses, without a command, a policy that cannot be met: the file is
+// damaged, or not what the key was made with.
+func checkPolicy(t *blob.TSS2) error {
+	if !needsPolicy(t) {
+		return nil
+	}
+	rules, err := newRules(t)
+	if err != nil {
+		return err
+	}
+	return inPolicyWords(rules.Check())
+}
+
+// policyCommands are the commands of a new key's policy, for PCRs as they are now, as
+// they go into its file. A key with a secret needs it, too.
+func (c *chip20) policyCommands(p *Policy, secret bool) ([]blob.PolicyCommand, error) {
+	if err := p.checkBanks(c.conn); err != nil {
+		return nil, err
+	}
+	digest, err := c.conn.PCRDigest(tpm2.TPMAlgSHA256, p.pcrs)
+	if err != nil {
+		return nil, err
+	}
+	commands := []tpm20.PolicyCommand{tpm20.PolicyPCR(p.pcrs, digest)}
+	if secret {
+		commands = append(commands, tpm20.PolicyAuthValue())
+	}
+	var file []blob.PolicyCommand
+	for _, c := range commands {
+		file = append(file, blob.PolicyCommand{Code: c.Code, Policy: c.Body})
+	}
+	return file, nil
+}
+
+// checkBanks refuses banks and PCRs that the TPM has not.
+func (p *Policy) checkBanks(conn *tpm20.Conn) error {
+	banks, err := conn.PCRBanks()
+	if err != nil {
+		return err
+	}
+	var names []string
+	active := map[tpm2.TPMIAlgHash]uint32{}
+	for _, bank := range banks {
+		names = append(names, tpm20.BankName(bank.Bank))
+		active[bank.Bank] = bank.PCRs
+	}
+	for _, s := range p.pcrs {
+		have := active[s.Bank]
+		if have == 0 {
+			return fmt.Errorf("%w: policy %v: this TPM has no active PCRs of bank %s; it has %s",
+				ErrNotSupported, p, tpm20.BankName(s.Bank), strings.Join(names, ", "))
+		}
+		if missing := (tpm20.PCRSelection{Bank: s.Bank, PCRs: s.PCRs &^ have}); missing.PCRs != 0 {
+			return fmt.Errorf("%w: policy %v: this TPM has no PCR %s in bank %s",
+				ErrNotSupported, p, missing.Numbers(), tpm20.BankName(s.Bank))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package tpmkey_test
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// openKeys20 opens the TPM that owns the keys of tpm2, and gives a way to it beside.
+func openKeys20(t *testing.T) (*tpmkey.TPM, *tpmtest.Proxy) {
+	t.Helper()
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Keys20))
+	return openName(t, p.Name), p
+}
+
+func sendAll(t *testing.T, p *tpmtest.Proxy, commands ...[]byte) {
+	t.Helper()
+	for _, cmd := range commands {
+		rsp, err := p.Send(cmd)
+		if err != nil || !bytes.Equal(rsp[6:10], make([]byte, 4)) {
+			t.Fatalf("the TPM answered %x, %v", rsp, err)
+		}
+	}
+}
+
+func wantUnmet(t *testing.T, err error, why string) {
+	t.Helper()
+	if !errors.Is(err, tpmkey.ErrPolicy) || !strings.Contains(err.Error(), why) {
+		t.Errorf("an unmet policy gave %v, want %q", err, why)
+	}
+}
+
+// The keys of openssl_tpm2_engine that are bound to PCRs.
+func TestPolicyFixtures(t *testing.T) {
+	tpm, p := openKeys20(t)
+	for _, f := range []struct {
+		name, why string
+		pcr       uint32
+	}{
+		{"e2-rsa-pcr16", "PCR 16 differs", 16},
+		{"e2-p256-pcr", "one or more of PCRs 16,23 differ", 23},
+	} {
+		k, err := tpm.Load(fixture20(t, f.name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		if err := signsFox(t, k); err != nil {
+			t.Error(err)
+		}
+		before := p.Count()
+		for range 3 {
+			if err := signsFox(t, k); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := p.Count() - before; n != 6 {
+			t.Errorf("%s: three signatures took %d commands, want 6: the policy and the signature", f.name, n)
+		}
+		sendAll(t, p, tpmtest.PCRExtend(f.pcr, "changed"))
+		wantUnmet(t, signsFox(t, k), f.why)
+		wantUnmet(t, signsFox(t, k), f.why)
+		sendAll(t, p, tpmtest.PCRReset(f.pcr))
+		if err := signsFox(t, k); err != nil {
+			t.Errorf("%s after the PCR was reset: %v", f.name, err)
+		}
+	}
+	wantTries(t, tpm, 0)
+}
+
+func wantTries(t *testing.T, tpm *tpmkey.TPM, want int) {
+	t.Helper()
+	s, err := tpm.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Lockout.Tries != want {
+		t.Errorf("the TPM has counted %d tries, want %d", s.Lockout.Tries, want)
+	}
+}
+
+// A new key with a policy, and a secret besides.
+func TestCreateWithPolicy(t *testing.T) {
+	tpm, p := openKeys20(t)
+	policy, err := tpmkey.ParsePolicy("pcr:sha256:7,16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []bool{false, true} {
+		opts := &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy}
+		load := &tpmkey.LoadOptions{}
+		if secret {
+			opts.Key, load.Key = motdepasse(), motdepasse()
+		}
+		file, err := tpm.Create(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := tpm.Load(reread(t, file), load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := signsFox(t, k); err != nil {
+				t.Error(err)
+			}
+		}
+		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+		wantUnmet(t, signsFox(t, k), "one or more of PCRs 7,16 differ")
+		wantTries(t, tpm, 0)
+		sendAll(t, p, tpmtest.PCRReset(16))
+		if err := signsFox(t, k); err != nil {
+			t.Error(err)
+		}
+		k.Close()
+		if !secret {
+			continue
+		}
+		k, err = tpm.Load(reread(t, file), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("wrong"))})
+		if err == nil {
+			err = signsFox(t, k)
+			k.Close()
+		}
+		if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+			t.Errorf("a wrong secret gave %v", err)
+		}
+		wantTries(t, tpm, 1)
+	}
+}
+
+func TestSealWithPolicy(t *testing.T) {
+	tpm, p := openKeys20(t)
+	policy, err := tpmkey.ParsePolicy("pcr:16")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
+		file, err := tpm.Seal([]byte("bonjour"), &tpmkey.SealOptions{Policy: policy, Key: secret})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, load := reread(t, file), &tpmkey.LoadOptions{Key: secret}
+		if data, err := tpm.Unseal(file, load); string(data) != "bonjour" {
+			t.Errorf("unsealed %q, %v", data, err)
+		}
+		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+		_, err = tpm.Unseal(file, load)
+		wantUnmet(t, err, "PCR 16 differs")
+		sendAll(t, p, tpmtest.PCRReset(16))
+		if data, err := tpm.Unseal(file, load); string(data) != "bonjour" {
+			t.Errorf("unsealed %q, %v", data, err)
+		}
+	}
+	wantTries(t, tpm, 0)
+}
+
+func TestPolicyBanks(t *testing.T) {
+	tpm, _ := openKeys20(t)
+	policy, err := tpmkey.ParsePolicy("pcr:sha3-256:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+	if !errors.Is(err, tpmkey.ErrNotSupported) || !strings.Contains(err.Error(), "no active PCRs of bank sha3-256; it has sha1, sha256") {
+		t.Errorf("a bank that the TPM has not gave %v", err)
+	}
+	if policy, err = tpmkey.ParsePolicy("pcr:sha1:16+sha256:7,16"); err != nil {
+		t.Fatal(err)
+	}
+	file, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := tpm.Load(reread(t, file), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := signsFox(t, k); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a file says of its policy, and the key does not.
+func TestPolicyOfFile(t *testing.T) {
+	tpm, _ := openKeys20(t)
+	for _, tt := range []struct {
+		name   string
+		change func(*blob.TSS2)
+		kind   error
+		why    string
+	}{
+		{"none", func(t *blob.TSS2) { t.Policy = nil }, tpmkey.ErrPolicy, "the file has no policy"},
+		{"another", func(t *blob.TSS2) { t.Policy[0].Policy[20]++ }, tpmkey.ErrPolicy, "the policy of the file is not the one the key was made with (authPolicy)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := fixture20(t, "e2-rsa-pcr16")
+			tt.change(file.TSS2)
+			k, err := tpm.Load(file, nil)
+			if err == nil {
+				err = signsFox(t, k)
+				k.Close()
+			}
+			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.why) {
+				t.Errorf("the TPM gave %v, want %q", err, tt.why)
+			}
+		})
+	}
+}

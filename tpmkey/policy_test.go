@@ -1,0 +1,78 @@
+package tpmkey_test
+
+import (
+	"strings"
+	"testing"
+
+	"maclef/tpmkey"
+)
+
+func TestParsePolicy(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"pcr:sha256:7", "pcr:sha256:7"},
+		{"pcr:7", "pcr:sha256:7"},
+		{"pcr:SHA384:11+7", "pcr:sha384:7,11"},
+		{"pcr:sha256:0,1,2,3,23", "pcr:sha256:0-3,23"},
+		{"pcr:0-7, 11", "pcr:sha256:0-7,11"},
+		{"pcr:sha256:7,7", "pcr:sha256:7"},
+		{"pcr:sha256:7,11+sha1:4+16", "pcr:sha256:7,11+sha1:4,16"},
+		{"pcr:sha1:4,sha256:7,sha1:5", "pcr:sha1:4-5+sha256:7"},
+		{"pcr:sha512:0-23", "pcr:sha512:0-23"},
+	} {
+		p, err := tpmkey.ParsePolicy(tt.text)
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+			continue
+		}
+		if p.String() != tt.want {
+			t.Errorf("%q is read as %q, want %q", tt.text, p, tt.want)
+		}
+		if again, err := tpmkey.ParsePolicy(p.String()); err != nil || again.String() != p.String() {
+			t.Errorf("%q is not read again: %v, %v", p, again, err)
+		}
+	}
+}
+
+func TestParseBadPolicy(t *testing.T) {
+	for _, tt := range []struct{ text, why string }{
+		{"", "does not begin with pcr:"},
+		{"pcr", "does not begin with pcr:"},
+		{"7", "does not begin with pcr:"},
+		{"sha256:7", "does not begin with pcr:"},
+		{"pcr:", `"" is no number of a PCR`},
+		{"pcr:sha256:", `"" is no number of a PCR`},
+		{"pcr:sha256:7,,8", `"" is no number of a PCR`},
+		{"pcr:sha256:7,", `"" is no number of a PCR`},
+		{"pcr:sha256:seven", `"seven" is no number of a PCR`},
+		{"pcr:sha256:-1", `"-1" is no number of a PCR`},
+		{"pcr:sha256:+", `"" is no number of a PCR`},
+		{"pcr:sha256:24", "there is no PCR 24: they go from 0 to 23"},
+		{"pcr:sha256:0-24", "there is no PCR 24: they go from 0 to 23"},
+		{"pcr:sha256:7-3", "the range 7-3 goes backwards"},
+		{"pcr:sha256:99999999999999999999", "is no number of a PCR"},
+		{"pcr:md5:7", `"md5" is no bank of PCRs`},
+		{"pcr:sha256:sha1:7", `is no number of a PCR`},
+		{"authvalue", "a key with a secret needs that in any case"},
+	} {
+		p, err := tpmkey.ParsePolicy(tt.text)
+		if err == nil || p != nil || !strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "pcr:sha256:7,11") {
+			t.Errorf("%q gave %v, %v; want %q", tt.text, p, err, tt.why)
+		}
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	for _, text := range []string{"pcr:sha256:7,11+sha1:4", "pcr:0-23", "pcr:sha3-256:1", "authvalue"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := tpmkey.ParsePolicy(text)
+		if err != nil {
+			return
+		}
+		again, err := tpmkey.ParsePolicy(p.String())
+		if err != nil || again.String() != p.String() {
+			t.Errorf("%q is written %q, which is read as %v, %v", text, p, again, err)
+		}
+	})
+}

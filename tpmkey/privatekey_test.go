@@ -1,0 +1,73 @@
+package tpmkey_test
+
+import (
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"testing"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// must returns v of a call that does not fail.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func TestParseECPrivateKey(t *testing.T) {
+	want := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	sec1, pkcs8 := must(x509.MarshalECPrivateKey(want)), must(x509.MarshalPKCS8PrivateKey(want))
+	parameters := pemOf("EC PARAMETERS", []byte{6, 5, 0x2b, 0x81, 4, 0, 0x22})
+	//lint:ignore SA1019 the old encryption is what is tested
+	old := pem.EncodeToMemory(must(x509.EncryptPEMBlock(rand.Reader, "EC PRIVATE KEY", sec1, []byte("mot"), x509.PEMCipherAES128)))
+	for name, data := range map[string][]byte{
+		"SEC 1": pemOf("EC PRIVATE KEY", sec1), "SEC 1, DER": sec1, "PKCS #8": pemOf("PRIVATE KEY", pkcs8), "PKCS #8, DER": pkcs8,
+		"as openssl ecparam": append(parameters, pemOf("EC PRIVATE KEY", sec1)...), "encrypted in the old way": old,
+	} {
+		key, err := tpmkey.ParsePrivateKey(data, func() ([]byte, error) { return []byte("mot"), nil })
+		if err != nil || !want.Equal(key) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := tpmkey.ParsePrivateKey(old, func() ([]byte, error) { return []byte("x"), nil }); !errors.Is(err, tpmkey.ErrWrongPassword) {
+		t.Errorf("with a wrong password: %v", err)
+	}
+	if _, err := tpmkey.ParsePrivateKey(sec1[:len(sec1)-2], nil); err == nil || errors.Is(err, tpmkey.ErrNotSupported) {
+		t.Errorf("cut off: %v", err)
+	}
+}
+
+func TestParseOtherPrivateKeys(t *testing.T) {
+	pkcs8 := func(key crypto.PrivateKey) []byte { return must(x509.MarshalPKCS8PrivateKey(key)) }
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	// openssl ecparam -name secp256k1 -genkey, and its PKCS #8
+	k1 := must(hex.DecodeString("302e0201010420" + "1111111111111111111111111111111111111111111111111111111111111111" + "a00706052b8104000a"))
+	k8 := must(hex.DecodeString("303e020100301006072a8648ce3d020106052b8104000a04273025020101" + "0420" + "1111111111111111111111111111111111111111111111111111111111111111"))
+	for name, data := range map[string][]byte{
+		"Ed25519": pkcs8(ed), "X25519": pkcs8(must(ecdh.X25519().GenerateKey(rand.Reader))),
+		"P-224": pkcs8(must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), "secp256k1": k1, "secp256k1, PKCS #8": k8,
+		"DSA": pemOf("DSA PRIVATE KEY", nil),
+	} {
+		if _, err := tpmkey.ParsePrivateKey(data, nil); !errors.Is(err, tpmkey.ErrNotSupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := tpmkey.ParsePrivateKey(tpmtest.Fixture(t, "tpm2/e2-p256.pem"), nil); err == nil {
+		t.Error("a key of a TPM was parsed")
+	}
+}

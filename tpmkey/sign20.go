@@ -1,0 +1,200 @@
+package tpmkey
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// A plan20 is in signing.how: the one command that makes a signature of
+// signing.area, and what becomes of its answer.
+type plan20 struct {
+	raw    bool               // TPM2_RSA_Decrypt without a scheme, on a padded block; else TPM2_Sign
+	scheme tpm2.TPMTSigScheme // for TPM2_Sign
+	size   int                // of an RSA signature
+	unsure bool               // only a signature tells whether the chip makes what was asked for
+}
+
+// unsure reports whether only the signature tells that it can be made.
+func (s *signing) unsure() bool {
+	plan, ok := s.how.(*plan20)
+	return ok && plan.unsure
+}
+
+// signRaw makes a signature of a block that is padded already.
+func (k *abilities20) signRaw(block []byte) *signing {
+	return &signing{
+		area:   block,
+		verify: func(sig []byte) error { return verifyBlock(k.rsa, block, sig) },
+		how:    &plan20{raw: true, size: k.rsa.Size()},
+	}
+}
+
+// signTPM makes a signature by TPM2_Sign; the caller adds how to verify it.
+func (k *abilities20) signTPM(scheme, hash tpm2.TPMAlgID, digest []byte) *signing {
+	plan := &plan20{scheme: tpm2.TPMTSigScheme{
+		Scheme:  scheme,
+		Details: tpm2.NewTPMUSigScheme(scheme, &tpm2.TPMSSchemeHash{HashAlg: hash}),
+	}}
+	if k.rsa != nil {
+		plan.size = k.rsa.Size()
+	}
+	return &signing{area: digest, how: plan}
+}
+
+// finishRaw is the signature in what TPM2_RSA_Decrypt returned.
+func (p *plan20) finishRaw(message []byte) ([]byte, error) {
+	sig, ok := padded(message, p.size)
+	if !ok {
+		return nil, errBadSignature
+	}
+	return sig, nil
+}
+
+// finish is the signature in what TPM2_Sign returned.
+func (p *plan20) finish(answer *tpm2.TPMTSignature) ([]byte, error) {
+	if answer.SigAlg != p.scheme.Scheme {
+		return nil, errBadSignature
+	}
+	if s, err := answer.Signature.ECDSA(); err == nil {
+		return ecdsaDER(s.SignatureR.Buffer, s.SignatureS.Buffer)
+	}
+	s, err := answer.Signature.RSASSA()
+	if err != nil {
+		s, err = answer.Signature.RSAPSS()
+	}
+	if err != nil {
+		return nil, errBadSignature
+	}
+	return p.finishRaw(s.Sig.Buffer)
+}
+
+// checkSign finds a way to make what crypto.Signer is asked for. A key that decrypts
+// whatever it is given signs, too, whether it was made for that or not.
+func (k *abilities20) checkSign(digest []byte, opts crypto.SignerOpts) (*signing, error) {
+	switch a := k.area.ObjectAttributes; {
+	case a.Restricted:
+		return nil, fmt.Errorf("%w: a restricted key signs, if anything, only what the TPM itself has made (attestations)", ErrNotSupported)
+	case !a.SignEncrypt && !k.raw():
+		return nil, fmt.Errorf("%w: this key cannot sign: it was made without the attribute sign", ErrNotSupported)
+	case len(digest) == 0:
+		return nil, errors.New("nothing to sign: the digest is empty")
+	}
+	switch o := opts.(type) {
+	case nil:
+		return nil, fmt.Errorf("%w: signing needs options: the hash, such as crypto.SHA256, or crypto.Hash(0) for bytes as they are", ErrNotSupported)
+	case crypto.Hash:
+		if k.ecdsa != nil {
+			return k.signECDSA(o, digest)
+		}
+		return k.signPKCS1(o, digest)
+	case *rsa.PSSOptions:
+		switch {
+		case o == nil:
+			return nil, fmt.Errorf("%w: the options are a nil pointer", ErrNotSupported)
+		case k.ecdsa != nil:
+			return nil, fmt.Errorf("%w: RSA-PSS is for RSA keys, and this is an EC key", ErrNotSupported)
+		}
+		return k.signPSS(digest, o)
+	}
+	return nil, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash, or *rsa.PSSOptions for an RSA key", ErrNotSupported, opts)
+}
+
+// checkDigest refuses hashes that nobody knows, and digests that are not theirs.
+func checkDigest(hash crypto.Hash, digest []byte) error {
+	switch {
+	case hash == 0:
+		return nil
+	case hash > crypto.BLAKE2b_512:
+		return fmt.Errorf("%w: %s", ErrNotSupported, hash)
+	case len(digest) != hash.Size():
+		return fmt.Errorf("a %s digest has %d bytes, this one %d: hash the message first", hash, hash.Size(), len(digest))
+	}
+	return nil
+}
+
+// signPKCS1 makes a PKCS#1 v1.5 signature: by TPM2_Sign with the hashes that every
+// chip has; else padded here, where the key may decrypt; else by TPM2_Sign, if the chip
+// has the hash. Some chips have SHA-1, but refuse to sign it.
+func (k *abilities20) signPKCS1(hash crypto.Hash, digest []byte) (*signing, error) {
+	info, err := digestInfo(hash, digest)
+	if err != nil {
+		return nil, err
+	}
+	size := k.rsa.Size()
+	if len(info) > size-11 {
+		return nil, fmt.Errorf("%w: a %d-bit key has room for %d bytes, and signing %s takes %d", ErrNotSupported, k.rsa.N.BitLen(), size-11, hashName(hash), len(info))
+	}
+	alg, digest := hashIn(info)
+	byTPM := k.tpmSigns(tpm2.TPMAlgRSASSA, alg)
+	usual := alg == tpm2.TPMAlgSHA256 || alg == tpm2.TPMAlgSHA384 || alg == tpm2.TPMAlgSHA512
+	switch {
+	case k.raw() && !(byTPM && usual):
+		return k.signRaw(emsaPKCS1(size, info)), nil
+	case !byTPM:
+		return nil, k.cannotSign("PKCS#1 v1.5", hash)
+	}
+	s := k.signTPM(tpm2.TPMAlgRSASSA, alg, digest)
+	s.verify = func(sig []byte) error { return verifyPKCS1v15(k.rsa, info, sig) }
+	return s, nil
+}
+
+// hashIn finds the digest in a DigestInfo, and a TPM's name of its hash; 0 for bytes
+// that are none, or one of another hash.
+func hashIn(info []byte) (tpm2.TPMAlgID, []byte) {
+	for _, h := range hashes20 {
+		if digest, ok := bytes.CutPrefix(info, []byte(digestInfoPrefix[h.hash])); ok && len(digest) == h.hash.Size() {
+			return h.alg, digest
+		}
+	}
+	return 0, nil
+}
+
+// cannotSign says why nothing makes a kind of signature, and what would.
+func (k *abilities20) cannotSign(kind string, hash crypto.Hash) error {
+	asked := kind + " with " + hashName(hash)
+	switch {
+	case k.scheme.alg != tpm2.TPMAlgNull:
+		return fmt.Errorf("%w: %s: this key is limited to %v; make one without a scheme, as keygen does", ErrNotSupported, asked, k.scheme)
+	case !k.may(tpm2.TPMCCSign):
+		return k.notAllowed(asked + " (TPM2_Sign)")
+	case k.area.ObjectAttributes.X509Sign:
+		return fmt.Errorf("%w: %s: this key signs certificates made by the TPM only (attribute x509sign)", ErrNotSupported, asked)
+	case k.rsa == nil:
+		return fmt.Errorf("%w: %s: this TPM has %s", ErrNotSupported, asked, k.list(tpm2.TPMAlgECDSA))
+	}
+	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, as keygen makes, every hash can be signed",
+		ErrNotSupported, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
+}
+
+// notAllowed is what a policy forbids, or a chip has no command for.
+func (k *abilities20) notAllowed(what string) error {
+	return fmt.Errorf("%w: %s: the key's policy is for another command, or the TPM has none for it", ErrNotSupported, what)
+}
+
+// list is the hashes that TPM2_Sign takes with a scheme for the key, in words.
+func (k *abilities20) list(scheme tpm2.TPMAlgID) string {
+	if names := k.hashes(scheme); len(names) > 0 {
+		return strings.Join(names, ", ")
+	}
+	return "no hash"
+}
+
+// padded returns a copy of a number with as many zeros in front as it takes to
+// fill size bytes; not ok for one that is longer.
+func padded(number []byte, size int) (out []byte, ok bool) {
+	for len(number) > size && number[0] == 0 {
+		number = number[1:]
+	}
+	if len(number) > size {
+		return nil, false
+	}
+	out = make([]byte, size)
+	copy(out[size-len(number):], number)
+	return out, true
+}

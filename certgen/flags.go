@@ -11,13 +11,13 @@ const maxDays = 36500
 
 // options is the command line.
 type options struct {
-	key, out, md     *string
-	tpm              *cli.TPMFlag
-	force, ca, csr   *bool
-	days             *int
-	subject          *subject
-	hosts            *hosts
-	srkPass, keyPass *cli.SecretFlag
+	key            *cli.KeyFlags
+	out, md        *string
+	mdGiven        bool
+	force, ca, csr *bool
+	days           *int
+	subject        *subject
+	hosts          *hosts
 }
 
 // parse reads the command line and fills in what depends on several flags.
@@ -29,7 +29,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"certgen -subj /C=FR/CN=www.example.org -host www.example.org,example.org\n" +
 		"certgen -csr -host www.example.org -out www.csr"
 	o := &options{subject: &subject{}, hosts: defaultHosts()}
-	o.key = fs.Input("key", "maclef", "key `FILE`")
+	o.key = fs.Key()
 	o.out = fs.String("out", "moncert", "write `FILE`, PEM; with -csr the default is moncert.csr")
 	o.force = fs.Bool("force", "replace the output file if it exists")
 	fs.Var(o.subject, "subj", "subject `NAME`, as openssl writes it (default: the first host as CN)")
@@ -37,18 +37,16 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	o.days = fs.Int("days", 365, 1, maxDays, "valid for so many `DAYS`")
 	o.ca = fs.Bool("ca", "make a CA certificate: it signs others; needs -subj")
 	o.csr = fs.Bool("csr", "make a certificate request, for a CA to sign")
-	o.md = fs.Choice("md", "sha256", "sign a digest of this `HASH`: sha256, sha384, sha512 or sha1", "sha256", "sha384", "sha512", "sha1")
-	o.tpm = fs.TPM()
-	o.srkPass = fs.SRKPass()
-	o.keyPass = fs.KeyPass()
+	o.md = fs.Choice("md", mds[0], "sign a digest of this `HASH`: sha256, sha384, sha512 or sha1 (default sha256, or the one that the key is limited to)", mds...)
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err
 	}
+	o.mdGiven = fs.Given("md")
 	if err := o.check(fs); err != nil {
 		return nil, err
 	}
-	if *o.key != "-" {
-		o.keyPass.Label = "Secret of the key " + *o.key
+	if *o.key.Path != "-" {
+		o.key.Secret.Label = "Secret of the key " + *o.key.Path
 	}
 	return o, o.complete(fs)
 }
@@ -64,7 +62,7 @@ A host is an IP address or a DNS name, *.example.org for all names of a domain.
 // check refuses flags that contradict each other.
 func (o *options) check(fs *cli.FlagSet) error {
 	switch {
-	case *o.key == "":
+	case *o.key.Path == "":
 		return &cli.UsageError{Text: "the name of the key file is an empty text", Advice: "name it with -key, - for standard input"}
 	case *o.ca && *o.csr:
 		return &cli.UsageError{

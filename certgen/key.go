@@ -2,43 +2,122 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// An algorithm is a way to sign a certificate.
+type algorithm struct {
+	md   string // as -md names the hash
+	x509 x509.SignatureAlgorithm
+	opts crypto.SignerOpts
+}
+
+// hash is that of the digest that is signed.
+func (a *algorithm) hash() crypto.Hash { return a.opts.HashFunc() }
+
+// mds are the values of -md, the one first that is used where the key allows it.
+var mds = []string{"sha256", "sha384", "sha512", "sha1"}
+
+// pss is RSA-PSS as certificates have it: RFC 4055, section 3.1.
+func pss(hash crypto.Hash) crypto.SignerOpts {
+	return &rsa.PSSOptions{Hash: hash, SaltLength: rsa.PSSSaltLengthEqualsHash}
+}
+
+// rsaAlgorithms and ecdsaAlgorithms are in the order in which they are tried.
+var (
+	rsaAlgorithms = []algorithm{
+		{"sha256", x509.SHA256WithRSA, crypto.SHA256}, {"sha256", x509.SHA256WithRSAPSS, pss(crypto.SHA256)},
+		{"sha384", x509.SHA384WithRSA, crypto.SHA384}, {"sha384", x509.SHA384WithRSAPSS, pss(crypto.SHA384)},
+		{"sha512", x509.SHA512WithRSA, crypto.SHA512}, {"sha512", x509.SHA512WithRSAPSS, pss(crypto.SHA512)},
+		{"sha1", x509.SHA1WithRSA, crypto.SHA1},
+	}
+	ecdsaAlgorithms = []algorithm{
+		{"sha256", x509.ECDSAWithSHA256, crypto.SHA256}, {"sha384", x509.ECDSAWithSHA384, crypto.SHA384},
+		{"sha512", x509.ECDSAWithSHA512, crypto.SHA512}, {"sha1", x509.ECDSAWithSHA1, crypto.SHA1},
+	}
 )
 
 // readKey reads the key file and refuses a key that cannot sign the certificate,
-// before any TPM is asked.
-func readKey(env *cli.Env, o *options) (*blob.Key, error) {
-	file, err := env.ReadKey(*o.key)
+// before any TPM is asked for more than a key that it keeps itself. It returns how the
+// key signs, too.
+func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
+	file, err := env.ReadKey(o.key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := checkKey(file, algorithms[*o.md].hash); err != nil {
-		return nil, fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
+	alg, err := o.algorithm(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", nameOf(*o.key.Path, "standard input"), err)
 	}
-	return file, nil
+	return file, alg, nil
 }
 
-// checkKey says why a key cannot sign a digest of hash.
-func checkKey(file *blob.Key, hash crypto.Hash) error {
-	public := file.RSAPublicKey()
+// algorithm chooses how a key signs, or says why it cannot. SHA-1 is for who asks for
+// it: nobody takes such certificates any more.
+func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 	if !file.CanSign() {
-		return cli.WithHint(
-			fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme),
-			"make a key that signs with keygen")
+		return nil, cannotSign(file)
 	}
-	if file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 && hash != crypto.SHA1 {
+	all := ecdsaAlgorithms
+	if public := file.RSAPublicKey(); public != nil {
+		if err := checkGoAccepts(public); err != nil {
+			return nil, err
+		}
+		all = rsaAlgorithms
+	}
+	var first error
+	for _, a := range all {
+		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" {
+			continue
+		}
+		err := tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts)
+		if err == nil {
+			return &a, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, explainHash(file, all, *o.md, first)
+}
+
+// cannotSign is a key that is not for signing.
+func cannotSign(file *blob.Key) error {
+	err := fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme)
+	if file.TSS2 != nil {
+		err = tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // the words for it
+	}
+	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
+}
+
+// explainHash says which other hash a key signs that does not sign md.
+func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
+	if file.TSS2 == nil && file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
-			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", hash),
+			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].hash()),
 			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
 	}
-	// Go's rules for keys, GODEBUG's exceptions included: a signature that is all
-	// zeros is wrong, unless the key is refused first.
-	err := rsa.VerifyPKCS1v15(public, hash, make([]byte, hash.Size()), make([]byte, public.Size()))
+	for _, a := range all {
+		if tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts) == nil {
+			return cli.WithHint(fmt.Errorf("this key does not do -md %s: %w", md, err), "its own is -md "+a.md)
+		}
+	}
+	return err
+}
+
+// checkGoAccepts is Go's rules for RSA keys, GODEBUG's exceptions included: a signature
+// that is all zeros is wrong, unless the key is refused first.
+func checkGoAccepts(public *rsa.PublicKey) error {
+	err := rsa.VerifyPKCS1v15(public, crypto.SHA256, make([]byte, crypto.SHA256.Size()), make([]byte, public.Size()))
 	switch {
 	case errors.Is(err, rsa.ErrVerification):
 		return nil
@@ -48,4 +127,17 @@ func checkKey(file *blob.Key, hash crypto.Hash) error {
 			"make a larger key with keygen")
 	}
 	return fmt.Errorf("this key makes no certificates: %w", err)
+}
+
+// serverUsage is what a TLS server does with the key: it signs, and where the key
+// decrypts PKCS#1 v1.5, it takes session keys as TLS 1.2 can send them.
+func serverUsage(file *blob.Key) x509.KeyUsage {
+	usage := x509.KeyUsageDigitalSignature
+	if _, ec := file.PublicKey().(*ecdsa.PublicKey); ec {
+		return usage
+	}
+	if tpmkey.CheckDecrypt(file, make([]byte, file.RSAPublicKey().Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
+		usage |= x509.KeyUsageKeyEncipherment
+	}
+	return usage
 }

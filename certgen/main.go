@@ -27,7 +27,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	for _, name := range o.subject.skipped {
 		env.Notef("no value for the subject attribute %s, left out", name)
 	}
-	file, err := readKey(env, o)
+	file, alg, err := readKey(env, o)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer out.Abort()
-	p, err := produce(env, o, file)
+	p, err := produce(env, o, file, alg)
 	if err != nil {
 		return err
 	}
@@ -51,18 +51,18 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 // produce opens the TPM, loads the key and has it sign.
-func produce(env *cli.Env, o *options, file *blob.Key) (p *product, err error) {
+func produce(env *cli.Env, o *options, file *blob.Key, alg *algorithm) (p *product, err error) {
 	sign := certificate
 	if *o.csr {
 		sign = request
 	}
-	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) error {
-		key, err := cli.LoadKey(tpm, *o.key, file, o.srkPass, o.keyPass)
+	err = env.WithTPM(o.key.TPM, func(tpm *tpmkey.TPM) error {
+		key, err := o.key.Load(tpm, file)
 		if err != nil {
 			return err
 		}
-		if p, err = sign(o, key, time.Now()); err != nil {
-			return fmt.Errorf("%s: %w", nameOf(*o.key, "standard input"), err)
+		if p, err = sign(o, key, alg, time.Now()); err != nil {
+			return fmt.Errorf("%s: %w", nameOf(*o.key.Path, "standard input"), err)
 		}
 		return nil
 	})

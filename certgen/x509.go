@@ -3,28 +3,17 @@ package main
 import (
 	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"strings"
 	"time"
 
-	"maclef/blob"
 	"maclef/tpmkey"
 )
-
-// algorithms are those of -md.
-var algorithms = map[string]struct {
-	hash crypto.Hash
-	x509 x509.SignatureAlgorithm
-}{
-	"sha1":   {crypto.SHA1, x509.SHA1WithRSA},
-	"sha256": {crypto.SHA256, x509.SHA256WithRSA},
-	"sha384": {crypto.SHA384, x509.SHA384WithRSA},
-	"sha512": {crypto.SHA512, x509.SHA512WithRSA},
-}
 
 // clockSkew is how far a certificate's beginning lies back: clocks differ.
 const clockSkew = 5 * time.Minute
@@ -38,7 +27,11 @@ type product struct {
 
 // certificate makes a self-signed certificate. Its serial number is crypto/x509's:
 // 159 random bits.
-func certificate(o *options, key *tpmkey.Key, now time.Time) (*product, error) {
+func certificate(o *options, key *tpmkey.Key, alg *algorithm, now time.Time) (*product, error) {
+	id, err := keyID(key.Public())
+	if err != nil {
+		return nil, err
+	}
 	begin := now.UTC().Truncate(time.Second).Add(-clockSkew)
 	template := &x509.Certificate{
 		RawSubject:            o.subject.marshal(),
@@ -46,8 +39,8 @@ func certificate(o *options, key *tpmkey.Key, now time.Time) (*product, error) {
 		NotAfter:              begin.Add(time.Duration(*o.days) * 24 * time.Hour),
 		DNSNames:              o.hosts.names,
 		IPAddresses:           o.hosts.netIPs(),
-		SignatureAlgorithm:    algorithms[*o.md].x509,
-		SubjectKeyId:          keyID(key.Public().(*rsa.PublicKey)),
+		SignatureAlgorithm:    alg.x509,
+		SubjectKeyId:          id,
 		BasicConstraintsValid: true,
 	}
 	kind := "certificate"
@@ -67,12 +60,12 @@ func certificate(o *options, key *tpmkey.Key, now time.Time) (*product, error) {
 }
 
 // request makes a certificate request (PKCS #10, RFC 2986).
-func request(o *options, key *tpmkey.Key, _ time.Time) (*product, error) {
+func request(o *options, key *tpmkey.Key, alg *algorithm, _ time.Time) (*product, error) {
 	template := &x509.CertificateRequest{
 		RawSubject:         o.subject.marshal(),
 		DNSNames:           o.hosts.names,
 		IPAddresses:        o.hosts.netIPs(),
-		SignatureAlgorithm: algorithms[*o.md].x509,
+		SignatureAlgorithm: alg.x509,
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
 	if err != nil {
@@ -94,19 +87,20 @@ func describe(kind string, o *options, template *x509.Certificate, der []byte) s
 		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
 }
 
-// serverUsage is what a TLS server does with the key: it signs, and where the key
-// decrypts PKCS#1 v1.5, it takes session keys as TLS 1.2 can send them.
-func serverUsage(file *blob.Key) x509.KeyUsage {
-	usage := x509.KeyUsageDigitalSignature
-	if file.CanDecrypt() && file.EncScheme == blob.ESRSAESPKCSv15 {
-		usage |= x509.KeyUsageKeyEncipherment
-	}
-	return usage
-}
-
 // keyID is the subject key identifier that other programs, too, derive from a
 // key: RFC 5280, section 4.2.1.2, method 1.
-func keyID(public *rsa.PublicKey) []byte {
-	id := sha1.Sum(x509.MarshalPKCS1PublicKey(public))
-	return id[:]
+func keyID(public crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	var spki struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &spki); err != nil {
+		return nil, err
+	}
+	id := sha1.Sum(spki.Key.Bytes)
+	return id[:], nil
 }

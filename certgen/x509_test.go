@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -29,9 +30,12 @@ func parseCertificate(ts *testscript.TestScript, name string) *x509.Certificate 
 func checkFacts(cert *x509.Certificate, key *blob.Key) error {
 	serial := cert.SerialNumber
 	now := time.Now()
-	id := keyID(key.RSAPublicKey())
+	public := key.PublicKey().(interface{ Equal(crypto.PublicKey) bool })
+	id, err := keyID(public)
 	switch {
-	case !key.RSAPublicKey().Equal(cert.PublicKey):
+	case err != nil:
+		return err
+	case !public.Equal(cert.PublicKey):
 		return errors.New("it has another key")
 	case serial.Sign() <= 0 || serial.BitLen() > 159 || serial.BitLen() < 128:
 		return fmt.Errorf("serial number %x", serial)

@@ -50,7 +50,7 @@ func (c *chip) open() error {
 	if err := c.take(tpm); err != nil {
 		return err
 	}
-	key, err := cli.LoadKey(tpm, *c.o.key, c.file, c.o.srk, c.o.keyPass)
+	key, err := c.o.keys.Load(tpm, c.file)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"testing"
 
-	"maclef/internal/cli"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
@@ -25,7 +24,7 @@ func TestCost(t *testing.T) {
 			if c.tpm, err = tpmkey.OpenTransport(tap); err != nil {
 				t.Fatal(err)
 			}
-			if c.key, err = cli.LoadKey(c.tpm, key, c.file, c.o.srk, c.o.keyPass); err != nil {
+			if c.key, err = c.o.keys.Load(c.tpm, c.file); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.roundTrip(); err != nil { // as a mount does

@@ -8,12 +8,13 @@ import (
 
 // options is the command line.
 type options struct {
-	tpm          *cli.TPMFlag
-	key          *string
-	srk, keyPass *cli.SecretFlag
-	mount        mountOptions
-	users        userList
-	dir, point   string // as the user wrote them; point is empty for dir itself
+	keys       *cli.KeyFlags
+	tpm        *cli.TPMFlag // these three are of keys
+	key        *string
+	keyPass    *cli.SecretFlag
+	mount      mountOptions
+	users      userList
+	dir, point string // as the user wrote them; point is empty for dir itself
 }
 
 func parse(env *cli.Env, args []string) (*options, error) {
@@ -25,11 +26,11 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"ecryptmount -key maclef -fork -user marie /srv/secret.crypt /srv/secret\n" +
 		"umount /secret"
 	o := new(options)
-	o.key = fs.Input("key", "maclef", "key `FILE`")
+	o.keys = fs.Key()
+	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
 	fs.Var(&o.mount, "o", "mount `OPTIONS`, comma-separated: "+strings.Join(optionForms, ", "))
 	fs.Var(&o.users, "user", "`NAME[,NAME]` of the users who may open files, besides root (default the owner of DIR)")
 	fs.Bool("fork", "go to the background once DIR is mounted; messages go to syslog then")
-	o.tpm, o.srk, o.keyPass = fs.TPM(), fs.SRKPass(), fs.KeyPass()
 	operands, err := fs.Parse(args)
 	if err != nil {
 		return nil, err

@@ -83,7 +83,7 @@ func (s *session) prepare() (err error) {
 	if s.users, err = s.o.users.ids(owner); err != nil {
 		return err
 	}
-	if s.file, err = s.env.ReadKey(*s.o.key); err != nil {
+	if s.file, err = s.env.ReadKey(s.o.keys); err != nil {
 		return err
 	}
 	if s.token, err = ecryptfs.KeyToken(s.file.RSAPublicKey()); err != nil {

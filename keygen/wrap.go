@@ -1,7 +1,7 @@
 package main
 
 import (
-	"crypto/rsa"
+	"crypto"
 	"fmt"
 
 	"maclef/blob"
@@ -36,12 +36,16 @@ func wrap(env *cli.Env, o *options) error {
 	return nil
 }
 
-func wrapKey(env *cli.Env, o *options, private *rsa.PrivateKey) (key *blob.Key, err error) {
-	opts := &tpmkey.WrapOptions{CreateOptions: o.createOptions(), Owner: o.owner.Secret()}
-	if o.migration.Given() {
-		opts.Migration = o.migration.Secret()
-	}
-	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) (err error) {
+func wrapKey(env *cli.Env, o *options, private crypto.PrivateKey) (key *blob.Key, err error) {
+	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) error {
+		create, err := o.createOptions(tpm)
+		if err != nil {
+			return err
+		}
+		opts := &tpmkey.WrapOptions{CreateOptions: *create, Owner: o.owner.Secret()}
+		if o.migration.Given() {
+			opts.Migration = o.migration.Secret()
+		}
 		key, err = tpm.Wrap(private, opts)
 		return err
 	})

@@ -36,7 +36,7 @@ type files struct {
 }
 
 func readFiles(env *cli.Env, o *options) (*files, error) {
-	key, err := env.ReadKey(*o.key)
+	key, err := env.ReadKey(o.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func readFiles(env *cli.Env, o *options) (*files, error) {
 // identify loads the key and signs once: a wrong secret of the key costs its try
 // here, and is asked for here.
 func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
-	key, err := cli.LoadKey(tpm, *o.key, f.key, o.srk, o.keyPass)
+	key, err := o.keys.Load(tpm, f.key)
 	if err != nil {
 		return nil, err
 	}

@@ -15,10 +15,12 @@ func main() { os.Exit(cli.Main("tlsdemo", run)) }
 
 // options is the command line.
 type options struct {
-	tpm          *cli.TPMFlag
-	key, cert    *string
-	accept       address
-	srk, keyPass *cli.SecretFlag
+	keys    *cli.KeyFlags
+	tpm     *cli.TPMFlag // these three are of keys
+	key     *string
+	keyPass *cli.SecretFlag
+	cert    *string
+	accept  address
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -46,10 +48,10 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"
 	o := &options{accept: address{port: "4433"}}
-	o.key = fs.Input("key", "maclef", "key `FILE` (default maclef)")
+	o.keys = fs.Key()
+	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
 	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM, with its chain if it has one (default moncert)")
 	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
-	o.tpm, o.srk, o.keyPass = fs.TPM(), fs.SRKPass(), fs.KeyPass()
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err
 	}

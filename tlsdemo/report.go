@@ -173,7 +173,7 @@ func inMS(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 func withoutDirectory(name string) string {
 	kind, path, _ := strings.Cut(name, ":")
 	switch kind {
-	case "emulator":
+	case "emulator", "emulator2":
 		return kind
 	case "unix":
 		return kind + ":" + filepath.Base(path)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"maclef/internal/cli"
@@ -20,10 +21,29 @@ func changeTPM(env *cli.Env, which *cli.TPMFlag, change func(*tpmkey.TPM) error)
 	})
 }
 
+// change12 is changeTPM for what a TPM 2.0 does not know.
+func change12(env *cli.Env, which *cli.TPMFlag, doing string, change func(*tpmkey.TPM) error) error {
+	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
+		if err := refuse20(tpm, doing); err != nil {
+			return err
+		}
+		return change(tpm)
+	})
+}
+
+// refuse20 refuses a TPM 2.0, before a secret is asked.
+func refuse20(tpm *tpmkey.TPM, doing string) error {
+	if tpm.Family() == "1.2" {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("%s: %w: that is for a TPM 1.2, and this is a TPM 2.0, which is ready for keys as it is", doing, tpmkey.ErrNotSupported),
+		"make a key with keygen; what switches a TPM 2.0 on and off is the firmware's (BIOS) menu")
+}
+
 // notePresence warns of physical presence that somebody, or a program that was
 // killed, left asserted. It is not this program's to take back.
 func notePresence(env *cli.Env, s *tpmkey.Status) {
-	if s.Presence.Asserted && !s.Presence.Locked {
+	if s.Family == "1.2" && s.Presence.Asserted && !s.Presence.Locked {
 		env.Notef("physical presence is asserted, so any program may enable, disable or clear this TPM; a restart ends it: %s", restartText(s.Name, s.Emulator))
 	}
 }

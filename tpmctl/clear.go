@@ -17,19 +17,30 @@ const lossText = `clearing %v (%s) is for good. What works no more afterwards:
 - the secrets of its owner and its storage root key (SRK).
 No backup of the files brings any of this back`
 
+// lossText20 is lossText for a TPM 2.0.
+const lossText20 = `clearing %v (%s) is for good. What works no more afterwards:
+- every key file made by this TPM (keygen, tpm2-openssl, tpm2-tools, …), and what was encrypted for those keys;
+- the keys that it keeps itself for its owner, and what programs of the system keep in it;
+- data sealed to this TPM: of tpmctl seal, and the keys that open encrypted disks (BitLocker, systemd-cryptenroll, clevis) without a password;
+- directories of ecryptmount whose key file is one of them;
+- the secrets of its owner, endorsement and lockout hierarchies.
+No backup of the files brings any of this back`
+
 func clearTPM(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It asks before it does so, unless -yes is given. -force is for a lost owner's secret: it needs physical presence, for which " +
 		"most firmware lets no program stand in; where the firmware can be asked to clear the TPM at the next start, it is asked.\n\n" +
-		"Afterwards the TPM is disabled and deactivated; tpmctl own makes it ready again."
+		"A TPM 1.2 is disabled and deactivated afterwards; tpmctl own makes it ready again. A TPM 2.0 is cleared by the secret of its " +
+		"lockout hierarchy, which -owner-pass gives and which is asked for only where it was set, and is ready at once. A wrong " +
+		"lockout secret locks that hierarchy for as long as it was set to, often a day."
 	fs.Example = "tpmctl clear\ntpmctl clear -yes -owner-pass file:secret"
 	which := fs.TPM()
-	owner := ownerPass(fs, "`SECRET` of the owner")
+	owner := ownerPass(fs, "`SECRET` of the owner; TPM 2.0: of the lockout hierarchy")
 	force := fs.Bool("force", "without the owner's secret, by physical presence")
 	yes := fs.Bool("yes", "do not ask whether this is meant")
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	c := clearing{by: tpmkey.OwnerSecret(owner.Secret()), force: *force, yes: *yes}
+	c := clearing{owner: owner, by: tpmkey.OwnerSecret(owner.Secret()), force: *force, yes: *yes}
 	if *force {
 		if owner.Given() {
 			return &cli.UsageError{
@@ -44,6 +55,7 @@ func clearTPM(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // clearing is what was asked for.
 type clearing struct {
+	owner      *cli.SecretFlag
 	by         tpmkey.Authority
 	force, yes bool
 }
@@ -55,14 +67,16 @@ func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
 	if err != nil {
 		return err
 	}
-	if s.Family == "1.2" && !s.Owned {
+	if s.Family == "2.0" {
+		c.owner.Label = lockoutLabel
+	} else if !s.Owned {
 		_, err := fmt.Fprintln(env.Stdout, "the TPM has no owner: there is nothing to clear")
 		return err
 	}
 	if err := tpm.CheckClear(c.by); err != nil && !c.forFirmware(err, s) {
 		return err
 	}
-	env.Notef(lossText, s, s.Name)
+	env.Notef(map[bool]string{true: lossText20, false: lossText}[s.Family == "2.0"], s, s.Name)
 	if !c.yes {
 		if err := env.Confirm(fmt.Sprintf("Clear %v (%s)?", s, s.Name), "yes", "yes"); err != nil {
 			return err
@@ -71,7 +85,11 @@ func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
 	if err := c.clear(tpm, s); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(env.Stdout, "the TPM is cleared: it has no owner, and is disabled and deactivated; to use it again: tpmctl own")
+	done := "it has no owner, and is disabled and deactivated; to use it again: tpmctl own"
+	if s.Family == "2.0" {
+		done = "make new keys with keygen"
+	}
+	_, err = fmt.Fprintln(env.Stdout, "the TPM is cleared: "+done)
 	return err
 }
 
@@ -82,6 +100,9 @@ func (c *clearing) clear(tpm *tpmkey.TPM, s *tpmkey.Status) error {
 	}
 	if c.forFirmware(err, s) {
 		err = fmt.Errorf("%w: %w", tpmkey.ErrPhysicalPresence, err)
+	}
+	if s.Family == "2.0" { // to which all three are the same
+		return askFirmware(tpm, err, "keygen", transport.RequestClear, transport.RequestClearEnableActivate, transport.RequestEnableClearEnable)
 	}
 	return askFirmware(tpm, err, "tpmctl own", transport.RequestEnableClearEnable, transport.RequestClearEnableActivate, transport.RequestClear)
 }

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
+	"fmt"
 
 	"maclef/blob"
 	"maclef/internal/cli"
@@ -10,19 +14,62 @@ import (
 
 // maxCrypt is the largest input of encrypt and decrypt, in bytes: no key takes
 // more.
-const maxCrypt = 256
+const maxCrypt = 512
+
+// oaepNotes end the notes of both.
+const oaepNotes = "A key of a TPM 2.0 without a scheme of its own takes PKCS#1 v1.5, or OAEP with -oaep; then -hash and -label must be the same " +
+	"for encrypting and decrypting. Any other key, each of a TPM 1.2 among them, has its scheme, which needs no flag."
+
+// An oaep is OAEP as it is asked for on the command line.
+type oaep struct {
+	on    *bool
+	hash  *string
+	label *string
+	given func(flag string) bool
+}
+
+func oaepFlags(flags *cli.FlagSet) *oaep {
+	return &oaep{
+		on:    flags.Bool("oaep", "OAEP in place of PKCS#1 v1.5, for a key of a TPM 2.0"),
+		hash:  flags.Choice("hash", "sha256", "with -oaep: `HASH`, as in tpmctl sign", hashNames[:len(hashNames)-1]...),
+		label: flags.String("label", "", "with -oaep: `LABEL`, a text that both sides know"),
+		given: flags.Given,
+	}
+}
+
+// check refuses flags that mean nothing.
+func (o *oaep) check() error {
+	for _, flag := range []string{"hash", "label"} {
+		if !*o.on && o.given(flag) {
+			return &cli.UsageError{Text: "-" + flag + " is for OAEP", Advice: "add -oaep"}
+		}
+	}
+	return nil
+}
+
+// options are nil where the key's own scheme is meant.
+func (o *oaep) options() crypto.DecrypterOpts {
+	if !*o.on {
+		return nil
+	}
+	return &rsa.OAEPOptions{Hash: hashByName[*o.hash], Label: []byte(*o.label)}
+}
 
 func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "For short things: 245 bytes at most for a 2048-bit PKCS#1 key, 209 for an OAEP key.\n" +
-		"Encrypt a random key with it, and the data with that."
+	flags.Notes = "For short things: 245 bytes at most for a 2048-bit PKCS#1 key, 209 for an OAEP key of a TPM 1.2, 190 with -oaep.\n" +
+		"Encrypt a random key with it, and the data with that. A TPM is asked only for a key that it keeps itself (handle:0x81…).\n\n" + oaepNotes
 	flags.Example = "tpmctl encrypt -key maclef -in secret.txt -out secret.bin"
-	key := flags.Input("key", "maclef", "key `FILE`")
+	key := &cli.KeyFlags{Path: flags.Input("key", "maclef", "key `FILE`, as in tpmctl decrypt"), Parent: new(cli.ParentFlag), TPM: flags.TPM()}
 	in := flags.Input("in", "-", "input `FILE`, - for standard input")
+	padding := oaepFlags(flags)
 	out := outputFlags(flags)
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	file, err := env.ReadKey(*key)
+	if err := padding.check(); err != nil {
+		return err
+	}
+	file, err := env.ReadKey(key)
 	if err != nil {
 		return err
 	}
@@ -34,18 +81,46 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if len(message) == 0 {
 		return cli.WithHint(errors.New("there is nothing to encrypt: the input is empty"), "see whether the command that was to give it has failed")
 	}
-	ciphertext, err := tpmkey.Encrypt(file, message)
+	ciphertext, err := padding.encrypt(file, message)
 	if err != nil {
 		return err
 	}
 	return out.write(env, cli.CertMode, ciphertext)
 }
 
+// encrypt makes what the key's TPM decrypts with the same options.
+func (o *oaep) encrypt(file *blob.Key, message []byte) ([]byte, error) {
+	opts, ok := o.options().(*rsa.OAEPOptions)
+	if !ok {
+		return tpmkey.Encrypt(file, message)
+	}
+	public := file.RSAPublicKey()
+	if public == nil { // tpmkey says why
+		return tpmkey.Encrypt(file, message)
+	}
+	if err := tpmkey.CheckDecrypt(file, make([]byte, public.Size()), opts); err != nil {
+		return nil, fmt.Errorf("encrypt: what the key's TPM does not decrypt: %w", err)
+	}
+	ciphertext, err := rsa.EncryptOAEP(opts.Hash.New(), rand.Reader, public, message, opts.Label)
+	if errors.Is(err, rsa.ErrMessageTooLong) {
+		return nil, fmt.Errorf("encrypt: %d bytes are too many for this key, which takes %d with %s; encrypt a session key instead",
+			len(message), max(0, public.Size()-2*opts.Hash.Size()-2), *o.hash)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return ciphertext, nil
+}
+
 func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "Also decrypts what openssl pkeyutl -engine tpm -encrypt and Tspi_Data_Bind encrypted."
-	flags.Example = "tpmctl decrypt -key maclef -in secret.bin"
+	flags.Notes = "Also decrypts what openssl pkeyutl -engine tpm -encrypt, openssl pkeyutl -encrypt -pubin, and Tspi_Data_Bind encrypted.\n\n" + oaepNotes
+	flags.Example = "tpmctl decrypt -key maclef -in secret.bin\ntpmctl decrypt -oaep -hash sha256 -in secret.bin"
 	u := keyUseFlags(flags)
+	padding := oaepFlags(flags)
 	if _, err := flags.Parse(args); err != nil {
+		return err
+	}
+	if err := padding.check(); err != nil {
 		return err
 	}
 	prepare := func(k *blob.Key) ([]byte, error) {
@@ -53,8 +128,10 @@ func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		if err != nil {
 			return nil, err
 		}
-		return ciphertext, tpmkey.CheckDecrypt(k, ciphertext, nil)
+		return ciphertext, tpmkey.CheckDecrypt(k, ciphertext, padding.options())
 	}
-	use := func(k *tpmkey.Key, ciphertext []byte) ([]byte, error) { return k.Decrypt(nil, ciphertext, nil) }
+	use := func(k *tpmkey.Key, ciphertext []byte) ([]byte, error) {
+		return k.Decrypt(nil, ciphertext, padding.options())
+	}
 	return u.run(env, cli.KeyMode, prepare, use)
 }

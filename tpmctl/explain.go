@@ -12,43 +12,76 @@ import (
 
 func explain(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Args = []string{"CODE"}
-	fs.Notes = "CODE is a number, decimal or 0x…, or a name, also in trousers' spelling (TPM_E_…)."
-	fs.Example = "tpmctl explain 0x803\ntpmctl explain TPM_NOSRK"
+	fs.Notes = "CODE is a number, decimal or 0x…, or a name, also in trousers' spelling (TPM_E_…). The codes of a TPM 1.2 and of a " +
+		"TPM 2.0 (TPM_RC_…) are different numbers, so it needs not be said which TPM it was."
+	fs.Example = "tpmctl explain 0x803\ntpmctl explain TPM_NOSRK\ntpmctl explain 0x98e\ntpmctl explain TPM_RC_LOCKOUT"
 	operands, err := fs.Parse(args)
 	if err != nil {
 		return err
 	}
-	code, ok := parseCode(operands[0])
-	name, advice := tpmkey.ExplainTPM12(code)
-	if !ok || name == "" {
-		return cli.WithHint(fmt.Errorf("%q is no error code of a TPM 1.2 that has a name", operands[0]),
-			"codes with the bit 0x400 are the maker's own; others come from the kernel or a library, not from the TPM")
+	m, ok := meaningOf(operands[0])
+	if !ok {
+		return cli.WithHint(fmt.Errorf("%q is no error code of a TPM that has a name", operands[0]),
+			"codes of a TPM 1.2 with the bit 0x400 are the maker's own; others come from the kernel or a library, not from the TPM")
 	}
-	if advice == "" {
-		advice = "the specification says no more than the name: TPM Main Part 2, section 16"
+	if m.advice == "" {
+		m.advice = "the specification says no more than the name: " + m.source
 	}
-	return printRows(env.Stdout, []row{{"code", fmt.Sprintf("%#x (%d)", code, code)}, {"name", name}, {"meaning", advice}})
+	return printRows(env.Stdout, []row{
+		{"code", fmt.Sprintf("%#x (%d)", m.code, m.code)}, {"name", m.name}, {"family", "TPM " + m.family}, {"meaning", m.advice},
+	})
 }
 
-// parseCode reads a number or a name, whose TPM_ may be missing, or be TPM_E_ as
-// in trousers.
-func parseCode(text string) (uint32, bool) {
-	upper := strings.ToUpper(text)
-	digits, base := upper, 10
-	if hex, ok := strings.CutPrefix(upper, "0X"); ok {
-		digits, base = hex, 16
+// A meaning is what a code stands for.
+type meaning struct {
+	code         uint32
+	name, advice string
+	family       string
+	source       string // of the name
+}
+
+// meaningOf reads a number or a name. A response code of a TPM 2.0 has one of two bits
+// that no code of a TPM 1.2 has; only success is the same: TPM 2.0 Library Part 2,
+// section 6.6.2 (Response Code Formats).
+func meaningOf(text string) (*meaning, bool) {
+	if code, ok := parseNumber(text); ok {
+		return explainCode(code)
 	}
-	if n, err := strconv.ParseUint(digits, base, 32); err == nil {
-		return uint32(n), true
+	name := "TPM_" + strings.TrimPrefix(strings.TrimPrefix(strings.ToUpper(text), "TPM_"), "E_")
+	for _, code := range tpmkey.TPM12ResultCodes() {
+		if known, _ := tpmkey.ExplainTPM12(code); known == name {
+			return explainCode(code)
+		}
 	}
-	want := "TPM_" + strings.TrimPrefix(strings.TrimPrefix(upper, "TPM_"), "E_")
-	codes := tpmkey.TPM12ResultCodes()
+	name = "TPM_RC_" + strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(strings.ToUpper(text), "TPM_"), "TPM2_"), "RC_")
+	codes := tpmkey.TPM20ResultCodes()
 	i := slices.IndexFunc(codes, func(code uint32) bool {
-		name, _ := tpmkey.ExplainTPM12(code)
-		return name == want
+		known, _ := tpmkey.ExplainTPM20(code)
+		return known == name
 	})
 	if i < 0 {
-		return 0, false
+		return nil, false
 	}
-	return codes[i], true
+	return explainCode(codes[i])
+}
+
+func explainCode(code uint32) (*meaning, bool) {
+	if name, advice := tpmkey.ExplainTPM12(code); name != "" {
+		family := "1.2"
+		if code == 0 {
+			family = "1.2 and 2.0"
+		}
+		return &meaning{code, name, advice, family, "TPM Main Part 2, section 16"}, true
+	}
+	name, advice := tpmkey.ExplainTPM20(code)
+	return &meaning{code, name, advice, "2.0", "TPM 2.0 Library Part 2, section 6.6"}, name != ""
+}
+
+func parseNumber(text string) (uint32, bool) {
+	digits, base := strings.ToUpper(text), 10
+	if hex, ok := strings.CutPrefix(digits, "0X"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseUint(digits, base, 32)
+	return uint32(n), err == nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -12,13 +13,7 @@ import (
 )
 
 func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Args = []string{"FILE"}
-	fs.Example = "tpmctl inspect maclef"
-	operands, err := fs.Parse(args)
-	if err != nil {
-		return err
-	}
-	k, err := env.ReadKey(operands[0])
+	k, err := readNamed(env, fs, args, "inspect")
 	if err != nil {
 		return err
 	}
@@ -29,9 +24,27 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return printRows(env.Stdout, rows)
 }
 
+// readNamed parses the flags of what takes the name of a key, and reads that; a TPM is
+// for keys that it keeps itself.
+func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (*blob.Key, error) {
+	fs.Args = []string{"FILE"}
+	fs.Notes = "FILE is a key file, - for standard input, or either file of tpm2-tools' NAME.pub and NAME.priv. A TPM is asked only for " +
+		"a key that a TPM 2.0 keeps itself: handle:0x81… in place of FILE."
+	fs.Example = "tpmctl " + name + " maclef\ntpmctl " + name + " handle:0x81000001"
+	which := fs.TPM()
+	operands, err := fs.Parse(args)
+	if err != nil {
+		return nil, err
+	}
+	return env.ReadKeyFile(operands[0], which)
+}
+
 func keyRows(k *blob.Key) ([]row, error) {
+	if k.TSS2 != nil {
+		return keyRows20(k)
+	}
 	public := k.RSAPublicKey()
-	spki, err := x509.MarshalPKIXPublicKey(public)
+	digest, err := publicDigest(public)
 	if err != nil {
 		return nil, err
 	}
@@ -55,8 +68,27 @@ func keyRows(k *blob.Key) ([]row, error) {
 		{"migratable", yesNo(k.Migratable())},
 		{"flags", k.Flags.String()},
 		{"bound to PCRs", pcrs},
-		{"public key SHA-256", fmt.Sprintf("%x", sha256.Sum256(spki))},
+		{"public key SHA-256", digest},
 	}, nil
+}
+
+// keyRows20 is keyRows for a key of a TPM 2.0, or what is sealed to one.
+func keyRows20(k *blob.Key) ([]row, error) {
+	rows := []row{{"container", k.Container.String()}}
+	for _, r := range k.TSS2.Rows() {
+		rows = append(rows, row{r.What, r.How})
+	}
+	if k.PublicKey() == nil { // Rows has said what it is
+		return rows, nil
+	}
+	digest, err := publicDigest(k.PublicKey())
+	return append(rows, row{"can", canText(k)}, row{"public key SHA-256", digest}), err
+}
+
+// publicDigest is what other programs, too, know a public key by.
+func publicDigest(public crypto.PublicKey) (string, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	return fmt.Sprintf("%x", sha256.Sum256(spki)), err
 }
 
 func canText(k *blob.Key) string {
@@ -66,6 +98,9 @@ func canText(k *blob.Key) string {
 	}
 	if k.CanDecrypt() {
 		can = append(can, "decrypt")
+	}
+	if k.CanAgree() {
+		can = append(can, "agree on a secret (ECDH)")
 	}
 	if can == nil {
 		return "neither sign nor decrypt"
@@ -96,16 +131,13 @@ func yesNo(b bool) string {
 }
 
 func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Args = []string{"FILE"}
-	fs.Example = "tpmctl pub maclef"
 	out := outputFlags(fs)
-	operands, err := fs.Parse(args)
+	k, err := readNamed(env, fs, args, "pub")
 	if err != nil {
 		return err
 	}
-	k, err := env.ReadKey(operands[0])
-	if err != nil {
-		return err
+	if err := k.Unsupported(); err != nil {
+		return cli.WithHint(fmt.Errorf("there is no public key to write: %w", err), "tpmctl inspect says what is in the file")
 	}
 	spki, err := x509.MarshalPKIXPublicKey(k.PublicKey())
 	if err != nil {

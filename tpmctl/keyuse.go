@@ -10,20 +10,16 @@ import (
 
 // keyUse is what subcommands that use a key in the TPM have in common.
 type keyUse struct {
-	tpm          *cli.TPMFlag
-	key, in      *string
-	srk, keyPass *cli.SecretFlag
-	out          *output
+	key *cli.KeyFlags
+	in  *string
+	out *output
 }
 
 func keyUseFlags(flags *cli.FlagSet) *keyUse {
 	return &keyUse{
-		tpm:     flags.TPM(),
-		key:     flags.Input("key", "maclef", "key `FILE`"),
-		in:      flags.Input("in", "-", "input `FILE`, - for standard input"),
-		out:     outputFlags(flags),
-		srk:     flags.SRKPass(),
-		keyPass: flags.KeyPass(),
+		key: flags.Key(),
+		in:  flags.Input("in", "-", "input `FILE`, - for standard input"),
+		out: outputFlags(flags),
 	}
 }
 
@@ -31,7 +27,7 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 // and writes that. What can fail without the TPM fails first. The key is freed
 // before the output is written, which can take long, or fail.
 func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
-	file, err := env.ReadKey(*u.key)
+	file, err := env.ReadKey(u.key)
 	if err != nil {
 		return err
 	}
@@ -53,8 +49,8 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 }
 
 func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
-	err = env.WithTPM(u.tpm, func(tpm *tpmkey.TPM) error {
-		key, err := cli.LoadKey(tpm, *u.key, file, u.srk, u.keyPass)
+	err = env.WithTPM(u.key.TPM, func(tpm *tpmkey.TPM) error {
+		key, err := u.key.Load(tpm, file)
 		if err != nil {
 			return err
 		}

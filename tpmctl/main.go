@@ -1,4 +1,4 @@
-// Tpmctl looks after a TPM and uses the keys of key files, as tpm_version,
+// Tpmctl looks after a TPM 1.2 or 2.0 and uses the keys of key files, as tpm_version,
 // tpm_takeownership, tpm_clear, tpm_setenable, tpm_setactive, openssl dgst and
 // openssl pkeyutl did.
 package main
@@ -23,21 +23,23 @@ type subcommand struct {
 
 var subcommands = []subcommand{
 	{"status", "say whether there is a TPM, which one, and how it is", status},
-	{"own", "get a TPM ready for keys: enable, activate, take ownership", own},
-	{"enable", "enable a TPM that is disabled", enable},
-	{"disable", "disable the TPM: its keys work no more until it is enabled", disable},
-	{"activate", "activate a TPM from its next start on", activate},
-	{"deactivate", "deactivate the TPM from its next start on", deactivate},
+	{"own", "get a TPM 1.2 ready for keys: enable, activate, take ownership", own},
+	{"enable", "enable a TPM 1.2 that is disabled", enable},
+	{"disable", "disable a TPM 1.2: its keys work no more until it is enabled", disable},
+	{"activate", "activate a TPM 1.2 from its next start on", activate},
+	{"deactivate", "deactivate a TPM 1.2 from its next start on", deactivate},
 	{"clear", "remove the TPM's owner and make all its keys useless, for good", clearTPM},
-	{"reset-lockout", "end a lockout after wrong secrets, with the owner's secret", resetLockout},
+	{"reset-lockout", "end a lockout after wrong secrets, with the owner's or lockout secret", resetLockout},
 	{"inspect", "say what is in a key file, without a TPM", inspect},
 	{"pub", "write the public key of a key file, without a TPM", pub},
 	{"sign", "sign a file, like openssl dgst -sign", sign},
 	{"encrypt", "encrypt a short file for a key, without a TPM", encrypt},
 	{"decrypt", "decrypt what was encrypted for a key", decrypt},
+	{"seal", "seal a secret to a TPM 2.0, which alone opens it again", seal},
+	{"unseal", "open what was sealed", unseal},
 	{"random", "write random bytes made by the TPM", random},
 	{"flush", "free the keys and sessions that killed programs left in the TPM", flush},
-	{"explain", "say what an error code of a TPM 1.2 means, without a TPM", explain},
+	{"explain", "say what an error code of a TPM means, without one", explain},
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {

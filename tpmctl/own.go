@@ -24,6 +24,9 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	err := env.WithGuardedTPM(which, func(tpm *tpmkey.TPM) error {
+		if err := refuse20(tpm, "take ownership"); err != nil {
+			return err
+		}
 		if err := switchOn(env, tpm); err != nil {
 			return err
 		}
@@ -45,7 +48,7 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 	if err != nil {
 		return err
 	}
-	if s.Family != "1.2" || s.Owned {
+	if s.Owned {
 		return nil // TakeOwnership has the words for it
 	}
 	notePresence(env, s)

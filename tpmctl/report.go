@@ -33,8 +33,12 @@ type report struct {
 
 	Lockout  *lockout  `json:"lockout,omitempty"`
 	KeySlots *slots    `json:"key_slots,omitempty"`
-	Loaded   loaded    `json:"loaded,omitzero"`             // TPM 1.2; empty where nothing is, left out where it is not known
+	Loaded   loaded    `json:"loaded,omitzero"`             // empty where nothing is, left out where it is not known
 	Presence *presence `json:"physical_presence,omitempty"` // TPM 1.2
+
+	KeyTypes   []tpmkey.KeyType `json:"key_types,omitempty"`  // TPM 2.0, as keygen -type takes them
+	Hashes     []string         `json:"hashes,omitempty"`     // TPM 2.0, such as "SHA-256"
+	Persistent []kept           `json:"persistent,omitempty"` // TPM 2.0: keys that it keeps itself
 
 	Kernel *transport.Node   `json:"kernel,omitempty"` // where it is a device
 	Others []*transport.Node `json:"others,omitempty"` // the machine's other TPMs
@@ -55,7 +59,13 @@ type lockout struct {
 
 type slots struct {
 	Free  int `json:"free"`
-	Total int `json:"total,omitempty"` // TPM 1.2
+	Total int `json:"total,omitempty"`
+}
+
+// A kept is a key, or sealed data, that a TPM 2.0 keeps itself.
+type kept struct {
+	Handle uint32 `json:"handle"`
+	Key    string `json:"key,omitempty"` // what it is, in words; left out where it cannot be read
 }
 
 type presence struct {
@@ -103,6 +113,7 @@ func (r *report) fill(s *tpmkey.Status) {
 	}
 	r.KeySlots = &slots{Free: s.FreeKeys, Total: s.MaxKeys}
 	if s.Family != "1.2" {
+		r.fill20(s)
 		return
 	}
 	r.Usable = s.Enabled && s.Active && s.Owned && (s.Lockout == nil || !s.Lockout.Locked)
@@ -112,4 +123,11 @@ func (r *report) fill(s *tpmkey.Status) {
 		ByCommand: !s.Presence.Locked && (s.Presence.ByCommand || !s.Presence.Fixed),
 		BySwitch:  s.Presence.BySwitch, Fixed: s.Presence.Fixed,
 	}
+}
+
+// fill20 has what only a TPM 2.0 tells. A lockout keeps those keys from being used that
+// have a secret.
+func (r *report) fill20(s *tpmkey.Status) {
+	r.Usable = s.Enabled
+	r.KeyTypes, r.Hashes = s.KeyTypes, s.Hashes
 }

@@ -81,19 +81,6 @@ func (r *report) rows12() []row {
 	return rows
 }
 
-func (r *report) rows20() []row {
-	rows := []row{{"usable", "no: only TPM 1.2 can be used so far"}}
-	if r.Owned == nil {
-		return rows
-	}
-	return append(rows,
-		row{"storage hierarchy", map[bool]string{true: "enabled", false: "disabled"}[*r.Enabled]},
-		row{"owner's secret", map[bool]string{true: "set", false: "not set"}[*r.Owned]},
-		row{"lockout", r.lockoutText()},
-		row{"key slots", fmt.Sprintf("%d free", r.KeySlots.Free)},
-	)
-}
-
 // orCure is yes, or no and what to do about it.
 func orCure(ok *bool, cure string) string {
 	switch {
@@ -123,8 +110,7 @@ func (r *report) lockoutText() string {
 	lasting := time.Duration(*l.Seconds) * time.Second
 	switch {
 	case r.Family == "2.0":
-		no := map[bool]string{true: "locked:", false: "no:"}[l.Locked]
-		return fmt.Sprintf("%s %d of %d tries used; one is forgotten every %v", no, *l.Tries, *l.Threshold, lasting)
+		return r.lockoutText20(lasting)
 	case l.Locked:
 		return fmt.Sprintf("locked: %d wrong secrets; the lock lasts %v from the last one; tpmctl reset-lockout ends it", *l.Tries, lasting)
 	case *l.Tries > *l.Threshold:
@@ -151,7 +137,7 @@ func (r *report) presenceText() string {
 func kernelRows(n *transport.Node) []row {
 	var rows []row
 	if n.Manager != "" {
-		rows = append(rows, row{"resource manager", n.Manager})
+		rows = append(rows, row{"resource manager", n.Manager + usersText(n.UsedBy)})
 	}
 	rows = append(rows, row{"driver", orUnknown("", joined(n.Driver, n.ID, n.Description))})
 	if p := n.PPI; p != nil && p.Pending != 0 {
@@ -162,14 +148,25 @@ func kernelRows(n *transport.Node) []row {
 	return append(rows, row{"held by", heldText(n.HeldBy)})
 }
 
+func usersText(users []transport.Process) string {
+	if len(users) == 0 {
+		return ""
+	}
+	return ", used by " + processesText(users)
+}
+
+func processesText(all []transport.Process) string {
+	var names []string
+	for _, p := range all {
+		names = append(names, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
+	}
+	return strings.Join(names, ", ")
+}
+
 func heldText(holders []transport.Process) string {
 	switch {
 	case len(holders) > 0:
-		var all []string
-		for _, p := range holders {
-			all = append(all, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
-		}
-		return strings.Join(all, ", ")
+		return processesText(holders)
 	case os.Geteuid() != 0:
 		return "nobody whom this user may see"
 	}

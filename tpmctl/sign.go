@@ -3,10 +3,12 @@ package main
 import (
 	"crypto"
 	_ "crypto/md5" // the hashes that -hash names
+	"crypto/rsa"
 	_ "crypto/sha1"
 	_ "crypto/sha256"
 	_ "crypto/sha3"
 	_ "crypto/sha512"
+	"strconv"
 	"strings"
 
 	"maclef/blob"
@@ -28,27 +30,40 @@ var hashByName = map[string]crypto.Hash{
 }
 
 // maxRaw is the largest input of -hash none, in bytes: no key takes more.
-const maxRaw = 256
+const maxRaw = 512
 
 func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "HASH is " + strings.Join(hashNames[:6], ", ") + ",\n" + strings.Join(hashNames[6:], ", ") + ".\n\n" +
-		"The signature is PKCS#1 v1.5, binary: openssl dgst -sha256 -verify checks it against the\n" +
-		"public key of tpmctl pub. With -hash none the input itself is signed, with no DigestInfo."
-	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig"
+		"The signature of an RSA key is PKCS#1 v1.5, or PSS with -pss, which a TPM 1.2 has not; that of an ECC key is ECDSA in DER. " +
+		"openssl dgst -sha256 -verify checks it against the public key of tpmctl pub; for PSS it needs -sigopt rsa_padding_mode:pss. " +
+		"With -hash none the input itself is signed, by RSA with no DigestInfo."
+	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\ntpmctl sign -pss -in letter.txt -out letter.sig"
 	u := keyUseFlags(flags)
 	name := flags.Choice("hash", "sha256", "`HASH` of the input, see below", hashNames...)
+	pss := flags.Bool("pss", "RSA: PSS in place of PKCS#1 v1.5")
+	salt := &saltValue{length: rsa.PSSSaltLengthEqualsHash}
+	flags.Var(salt, "salt", "with -pss: `LENGTH` of the salt in bytes, hash (as long as the hash), or max (default hash)")
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
 	hash := hashByName[*name]
+	opts := crypto.SignerOpts(hash)
+	switch {
+	case *pss && hash == 0:
+		return &cli.UsageError{Text: "-pss needs a hash, not -hash none", Advice: "leave out -hash none, or -pss"}
+	case *pss:
+		opts = &rsa.PSSOptions{SaltLength: salt.length, Hash: hash}
+	case flags.Given("salt"):
+		return &cli.UsageError{Text: "-salt is for PSS", Advice: "add -pss"}
+	}
 	prepare := func(k *blob.Key) ([]byte, error) {
 		digest, err := digestInput(env, *u.in, hash)
 		if err != nil {
 			return nil, err
 		}
-		return digest, tpmkey.CheckSign(k, digest, hash)
+		return digest, tpmkey.CheckSign(k, digest, opts)
 	}
-	use := func(k *tpmkey.Key, digest []byte) ([]byte, error) { return k.Sign(nil, digest, hash) }
+	use := func(k *tpmkey.Key, digest []byte) ([]byte, error) { return k.Sign(nil, digest, opts) }
 	return u.run(env, cli.CertMode, prepare, use)
 }
 
@@ -59,3 +74,26 @@ func digestInput(env *cli.Env, path string, hash crypto.Hash) ([]byte, error) {
 	}
 	return env.HashInput(path, hash.New())
 }
+
+// A saltValue is the value of -salt, as rsa.PSSOptions has it. A salt of no bytes
+// cannot be asked for there.
+type saltValue struct{ length int }
+
+func (v *saltValue) Set(s string) error {
+	switch s {
+	case "hash":
+		v.length = rsa.PSSSaltLengthEqualsHash
+		return nil
+	case "max":
+		v.length = rsa.PSSSaltLengthAuto
+		return nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxRaw {
+		return cli.Usagef("it takes hash, max, or a number of bytes from 1 to %d", maxRaw)
+	}
+	v.length = n
+	return nil
+}
+
+func (v *saltValue) String() string { return "" }

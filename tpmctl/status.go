@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf16"
 
+	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
@@ -55,9 +56,10 @@ func readReport(env *cli.Env, kernel transport.Kernel, which *cli.TPMFlag) (*rep
 	}
 	var s *tpmkey.Status
 	var all loaded
+	var keys []kept
 	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
 		if s, err = tpm.Status(); err == nil {
-			all = readLoaded(tpm)
+			all, keys = readLoaded(tpm), describeKept(tpm, s.Persistent)
 		}
 		return err
 	})
@@ -74,8 +76,40 @@ func readReport(env *cli.Env, kernel transport.Kernel, which *cli.TPMFlag) (*rep
 		return newReport(nil, node, nodes, err), err
 	}
 	r := newReport(s, node, nodes, nil)
-	r.Loaded = all
+	r.Loaded, r.Persistent = all, keys
 	return r, nil
+}
+
+// describeKept says what the keys are that a TPM keeps itself.
+func describeKept(tpm *tpmkey.TPM, handles []uint32) []kept {
+	var all []kept
+	for _, handle := range handles {
+		k := kept{Handle: handle}
+		if file, err := tpm.ReadHandle(handle); err == nil {
+			k.Key = keptText(file)
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+// keptText is what a key is and does, in a few words.
+func keptText(k *blob.Key) string {
+	what := ""
+	for _, r := range k.TSS2.Rows() {
+		if r.What == "key" || r.What == "data" {
+			what = r.How
+		}
+	}
+	switch area := k.TSS2.Area(); {
+	case area == nil || k.TSS2.Sealed():
+		return what
+	case area.ObjectAttributes.Restricted && area.ObjectAttributes.Decrypt:
+		return what + ": a parent of other keys"
+	case area.ObjectAttributes.Restricted:
+		return what + ": signs only what the TPM made"
+	}
+	return what + ": " + canText(k)
 }
 
 // nodeOf returns the one of nodes that was read before, which tells who held it.

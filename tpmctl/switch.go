@@ -19,7 +19,7 @@ func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
+	return change12(env, which, "enable the TPM", func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Enable(by)
 		if err != nil {
 			err = askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
@@ -55,7 +55,7 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
+	return change12(env, which, "disable the TPM", func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Disable(by)
 		switch {
 		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
@@ -74,7 +74,7 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
+	return change12(env, which, "activate the TPM", func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Activate()
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
@@ -95,7 +95,7 @@ func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	return changeTPM(env, which, func(tpm *tpmkey.TPM) error {
+	return change12(env, which, "deactivate the TPM", func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Deactivate()
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
@@ -149,6 +149,9 @@ func authorityFlags(fs *cli.FlagSet, args []string) (which *cli.TPMFlag, by tpmk
 func ownerPass(fs *cli.FlagSet, usage string) *cli.SecretFlag {
 	return fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"}, usage)
 }
+
+// lockoutLabel is what a TPM 2.0 takes where a TPM 1.2 takes its owner's secret.
+const lockoutLabel = "Secret of the TPM's lockout hierarchy"
 
 // say prints what is so now, and whether it was so before.
 func say(env *cli.Env, changed bool, what, rest string) error {

@@ -16,6 +16,11 @@ func hintFor(err error, args []string) string {
 		return own.Hint()
 	}
 	given := func(flag string) bool { return hasFlag(args, flag) }
+	if of20(err) {
+		if hint := hintFor20(err, given); hint != "" {
+			return hint
+		}
+	}
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
 		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
@@ -26,9 +31,17 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; one that was never set is -owner-pass wellknown" + orUTF16
 	case errors.Is(err, tpmkey.ErrLockedOut):
-		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret"
+		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
 	case errors.Is(err, tpmkey.ErrWrongTPM):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
+	case errors.Is(err, tpmkey.ErrNoParent):
+		return "a TPM that was cleared has lost its parents, too; with the right -parent, a key file of this TPM works: tpmctl inspect shows what the file says, tpmctl status what the TPM keeps"
+	case errors.Is(err, tpmkey.ErrNoKey):
+		return "tpmctl status lists the keys that the TPM keeps, with their handles"
+	case errors.Is(err, tpmkey.ErrWrongGeneration):
+		return "tpmctl status shows this TPM and others of the machine, tpmctl inspect what the file is"
+	case errors.Is(err, tpmkey.ErrPolicy):
+		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key"
 	case errors.Is(err, tpmkey.ErrSecretNeeded):
 		return "give the key's secret with -key-pass, the SRK's with -srk-pass"
 	case errors.Is(err, tpmkey.ErrBusy):

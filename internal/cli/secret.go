@@ -78,7 +78,8 @@ func (s *SecretFlag) String() string {
 func (s *SecretFlag) Given() bool { return s.entry.set > 0 }
 
 // UsePopup asks for the secret in a window, and hashes it as UTF-16LE, as the
-// pop-up windows of a TSS do. It fails where the flag was given, too.
+// pop-up windows of a TSS do, unless AsUTF8 is called. It fails where the flag was
+// given, too.
 func (s *SecretFlag) UsePopup() error {
 	if s.Given() {
 		return Usagef("a secret is given with -%s and asked for in a window, too: leave one out", s.name())
@@ -86,6 +87,9 @@ func (s *SecretFlag) UsePopup() error {
 	s.spec = secretSpec{form: formPopup, utf16: true}
 	return nil
 }
+
+// AsUTF8 takes back what UsePopup says of UTF-16: nobody sets such secrets in a TPM 2.0.
+func (s *SecretFlag) AsUTF8() { s.spec.utf16 = false }
 
 // Secret returns the secret for package tpmkey, which asks for it when a TPM
 // command needs it. However often it is used, also when the TPM was restarted, it is

@@ -37,18 +37,18 @@ const maxFD = 1 << 20
 
 // secretUsage explains SECRET in usage texts.
 const secretUsage = `SECRET is one of
-  wellknown   the well-known secret, 20 zero bytes
+  wellknown   the well-known secret, 20 zero bytes; TPM 2.0: the empty one
   prompt      asked on the terminal, without echo
   pass:TEXT   TEXT itself (others may see it in the process list)
   env:VAR     the value of an environment variable, which may be empty
   file:PATH   the first line of a file, without its line end
   fd:N        the next line of an inherited file descriptor
   stdin       the next line of standard input
-  sha1:HEX    the 20 bytes themselves, as 40 hexadecimal digits
+  sha1:HEX    the 20 bytes themselves, as 40 hexadecimal digits (TPM 1.2)
 utf16: in front of a text (utf16:prompt, utf16:pass:TEXT, ...) hashes it as
-UTF-16LE: secrets set by tpm-tools -u or in a pop-up window. Flags that name the
-same file, descriptor or stdin take successive lines, as they stand on the
-command line.
+UTF-16LE: secrets of a TPM 1.2 set by tpm-tools -u or in a pop-up window. Flags
+that name the same file, descriptor or stdin take successive lines, as they
+stand on the command line.
 `
 
 // parseSecretSpec reads a SECRET. Its error is a [UsageError] that does not

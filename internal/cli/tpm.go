@@ -2,13 +2,9 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
-	"maclef/blob"
 	"maclef/tpmkey"
 )
 
@@ -22,15 +18,15 @@ type TPMFlag struct {
 func (fs *FlagSet) TPM() *TPMFlag {
 	f := &TPMFlag{Wait: defaultWait}
 	fs.Var((*stringValue)(&f.Name), "tpm",
-		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT or emulator[:DIR] (default $TPMKEY_TPM, else the first there is)")
+		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0) (default $TPMKEY_TPM, else the first there is)")
 	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for hardly at all (default 30s)")
 	return f
 }
 
-// SRKPass defines -srk-pass, the secret that opens the storage root key.
+// SRKPass defines -srk-pass, the secret that opens the storage root key, or the parent.
 func (fs *FlagSet) SRKPass() *SecretFlag {
 	return fs.Secret("srk-pass", SecretOptions{Default: "wellknown", Label: "Secret of the storage root key (SRK)"},
-		"`SECRET` of the storage root key")
+		"`SECRET` of the storage root key; TPM 2.0: of the key's parent, or of the hierarchy that makes it (the owner's)")
 }
 
 // KeyPass defines -key-pass, the secret of a key that exists. By default it is
@@ -38,27 +34,6 @@ func (fs *FlagSet) SRKPass() *SecretFlag {
 func (fs *FlagSet) KeyPass() *SecretFlag {
 	return fs.Secret("key-pass", SecretOptions{Default: "prompt", Label: "Secret of the key"},
 		"`SECRET` of the key (default prompt, if the key needs one)")
-}
-
-// ReadKey reads a key file, "-" being standard input, without a TPM.
-func (e *Env) ReadKey(path string) (*blob.Key, error) {
-	data, err := e.ReadInput(path, KeyFileLimit, "key file")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, WithHint(err, "name the key file, or make one: keygen "+path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := blob.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", inputName(path), err)
-	}
-	return file, nil
-}
-
-// LoadKey loads a key that ReadKey read from path, with the secrets of two flags.
-func LoadKey(tpm *tpmkey.TPM, path string, file *blob.Key, srk, key *SecretFlag) (*tpmkey.Key, error) {
-	return tpm.Load(file, &tpmkey.LoadOptions{Name: inputName(path), SRK: srk.Secret(), Key: key.Secret()})
 }
 
 // OpenTPM opens the TPM that -tpm names, and says so, once, where it is a software
@@ -71,7 +46,8 @@ func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 	}
 	if tpm.Emulator() {
 		e.warned.Do(func() {
-			e.Notef("software TPM in %s: for trying out only, it protects nothing", strings.TrimPrefix(tpm.Name(), "emulator:"))
+			_, dir, _ := strings.Cut(tpm.Name(), ":")
+			e.Notef("software TPM in %s: for trying out only, it protects nothing", dir)
 		})
 	}
 	return tpm, nil

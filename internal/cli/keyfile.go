@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"maclef/blob"
+	"maclef/tpmkey"
+)
+
+// KeyFlags say which key, in which TPM, and what its secrets are.
+type KeyFlags struct {
+	TPM  *TPMFlag
+	Path *string // of the key file, "-", "handle:0x81…", or a half of tpm2-tools' pair
+
+	Parent      *ParentFlag
+	SRK, Secret *SecretFlag
+}
+
+// Key defines -key, -parent, -tpm, -wait, -srk-pass and -key-pass.
+func (fs *FlagSet) Key() *KeyFlags {
+	return &KeyFlags{
+		Path: fs.Input("key", "maclef", "key `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; "+
+			"handle:0x81… for a key that a TPM 2.0 keeps itself (default maclef)"),
+		Parent: fs.Parent("TPM 2.0: the key's `PARENT`, a handle (0x81…) or owner, whatever the file says"),
+		TPM:    fs.TPM(), SRK: fs.SRKPass(), Secret: fs.KeyPass(),
+	}
+}
+
+// ReadKey reads the key that is to be used, without a TPM unless that keeps it, and
+// refuses what no key is.
+func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
+	file, err := e.ReadKeyFile(*f.Path, f.TPM)
+	if err != nil {
+		return nil, err
+	}
+	if f.Parent.Handle != 0 && (file.TSS2 == nil || file.TSS2.Handle != 0) {
+		return nil, WithHint(fmt.Errorf("%s: -parent is for key files of a TPM 2.0, which this is not", inputName(*f.Path)), "leave out -parent")
+	}
+	return file, CheckKey(*f.Path, file)
+}
+
+// CheckKey refuses a file of a TPM 2.0 that holds no key, or none that can be used.
+func CheckKey(path string, file *blob.Key) error {
+	if file.TSS2 != nil && file.TSS2.Sealed() {
+		return WithHint(fmt.Errorf("%s: this is sealed data, not a key", inputName(path)), "tpmctl unseal -in "+path+" gives the data")
+	}
+	if err := file.Unsupported(); err != nil {
+		return WithHint(fmt.Errorf("%s: %w", inputName(path), err), "tpmctl inspect says what is in it; make another key with keygen")
+	}
+	return nil
+}
+
+// ReadKeyFile reads a key file, "-" being standard input, or both files of tpm2-tools
+// where path names one, without a TPM; and with that which names, what the key is that
+// it keeps at "handle:0x81…".
+func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
+	if handle, ok, err := tpmkey.ParseHandle(path); ok {
+		if err != nil {
+			return nil, &UsageError{Text: err.Error(), Advice: "as in handle:0x81000001; tpmctl status lists the keys that the TPM keeps"}
+		}
+		return e.readHandle(handle, which)
+	}
+	data, err := e.ReadInput(path, KeyFileLimit, "key file")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, WithHint(err, "name the key file, or make one: keygen "+path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := blob.Parse(data)
+	var other *blob.NotKeyError
+	if errors.As(err, &other) && other.Half != blob.NoHalf && path != "-" {
+		return e.readPair(path, data, other.Half)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", inputName(path), err)
+	}
+	return file, nil
+}
+
+func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err error) {
+	err = e.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
+		file, err = tpm.ReadHandle(handle)
+		return err
+	})
+	return file, err
+}
+
+// halves are what the names of tpm2-tools' two files end in.
+var halves = map[blob.Half][]string{
+	blob.PublicHalf:  {".pub", ".priv"},
+	blob.PrivateHalf: {".priv", ".pub"},
+}
+
+// readPair reads the file that one of tpm2-tools' two belongs to.
+func (e *Env) readPair(path string, data []byte, half blob.Half) (*blob.Key, error) {
+	mine, others := halves[half][0], halves[half][1]
+	what := map[blob.Half]string{blob.PublicHalf: "public", blob.PrivateHalf: "private"}[half]
+	base, ok := strings.CutSuffix(path, mine)
+	if !ok {
+		return nil, WithHint(fmt.Errorf("read %s: the %s half of a tpm2-tools key, and without the ending %s nobody knows which file is the other", path, what, mine),
+			"call the two NAME.pub and NAME.priv, or make one of them with tpm2_encodeobject")
+	}
+	other, err := e.ReadInput(base+others, KeyFileLimit, "key file")
+	if err != nil {
+		return nil, WithHint(fmt.Errorf("%w; %s is the %s half of a tpm2-tools key, and this would be the other", err, path, what),
+			"put "+base+others+" beside it")
+	}
+	if half == blob.PrivateHalf {
+		data, other = other, data
+	}
+	file, err := blob.ParsePair(data, other)
+	if err != nil {
+		return nil, fmt.Errorf("read %s and %s: %w", base+".pub", base+".priv", err)
+	}
+	return file, nil
+}
+
+// Load loads a key that ReadKey read.
+func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
+	opts, err := f.Options(tpm, file)
+	if err != nil {
+		return nil, err
+	}
+	return tpm.Load(file, opts)
+}
+
+// Options are what a file that ReadKey read is loaded with.
+func (f *KeyFlags) Options(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.LoadOptions, error) {
+	opts := &tpmkey.LoadOptions{
+		Name: inputName(*f.Path), SRK: f.SRK.Secret(), Key: f.Secret.Secret(), Parent: f.Parent.Handle,
+	}
+	if file.TSS2 == nil || tpm.Family() != "2.0" {
+		return opts, nil
+	}
+	if file.TSS2.Guessed() || file.TSS2.Handle != 0 {
+		f.Secret.Label += " (Enter if it has none)"
+	}
+	if f.Secret.Given() && file.TSS2.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
+		secret, err := f.Secret.Resolve()
+		if err != nil {
+			return nil, err
+		}
+		opts.Key = secret
+	}
+	return opts, nil
+}

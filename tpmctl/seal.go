@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"maclef/blob"
+	"maclef/internal/cli"
+	"maclef/tpmkey"
+)
+
+// maxSealed is what a TPM 2.0 seals at once, in bytes. TPM 2.0 Library Part 2, section
+// 11.1.13 (TPM2B_SENSITIVE_DATA, MAX_SYM_DATA).
+const maxSealed = 128
+
+func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
+	flags.Notes = "For 1 to 128 bytes: a key, or a password. The output is a file that only this TPM opens, TSS2 PRIVATE KEY as " +
+		"openssl_tpm2_engine's seal_tpm2_data writes it. Whoever may use the TPM and read the file gets the data, unless " +
+		"-key-pass or -policy asks for more; with both, both are needed."
+	flags.Example = "tpmctl seal -in secret -out sealed.tss\ntpmctl seal -policy pcr:sha256:7 -in secret -out sealed.tss"
+	which := flags.TPM()
+	in := flags.Input("in", "-", "input `FILE`, - for standard input")
+	out := outputFlags(flags)
+	policy := flags.Policy()
+	parent := flags.Parent("seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null")
+	srk := flags.SRKPass()
+	secret := flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
+		"`SECRET` that the data has from now on (default none)")
+	if _, err := flags.Parse(args); err != nil {
+		return err
+	}
+	data, err := env.ReadInput(*in, maxSealed, "secret to seal; seal a key, and encrypt the rest with that")
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	if len(data) == 0 {
+		return cli.WithHint(errors.New("there is nothing to seal: the input is empty"), "see whether the command that was to give it has failed")
+	}
+	file, err := out.open(env, cli.KeyMode)
+	if err != nil {
+		return err
+	}
+	defer file.Abort()
+	opts := &tpmkey.SealOptions{SRK: srk.Secret(), Policy: policy.Policy, Parent: parent.Handle}
+	if secret.Given() {
+		opts.Key = secret.Secret()
+	}
+	var sealed *blob.Key
+	err = env.WithTPM(which, func(tpm *tpmkey.TPM) error {
+		sealed, err = tpm.Seal(data, opts)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	text, err := sealed.Marshal(sealed.Container)
+	if err != nil {
+		return err
+	}
+	return finish(file, text)
+}
+
+func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
+	flags.Notes = "Opens what tpmctl seal sealed, and seal_tpm2_data of openssl_tpm2_engine, and tpm2_create -i of tpm2-tools."
+	flags.Example = "tpmctl unseal -in sealed.tss -out secret"
+	u := &cli.KeyFlags{
+		Path:   flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; handle:0x81… for data that the TPM keeps itself"),
+		Parent: flags.Parent("the `PARENT` it was sealed under, a handle (0x81…) or owner, whatever the file says"),
+		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
+	}
+	u.Secret.Label = "Secret of the sealed data"
+	output := outputFlags(flags)
+	if _, err := flags.Parse(args); err != nil {
+		return err
+	}
+	file, err := env.ReadKeyFile(*u.Path, u.TPM)
+	if err != nil {
+		return err
+	}
+	if file.TSS2 == nil || !file.TSS2.Sealed() {
+		return cli.WithHint(fmt.Errorf("%s: this is a key, not sealed data", *u.Path), "use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
+	}
+	out, err := output.open(env, cli.KeyMode)
+	if err != nil {
+		return err
+	}
+	defer out.Abort()
+	var data []byte
+	err = env.WithTPM(u.TPM, func(tpm *tpmkey.TPM) error {
+		opts, err := u.Options(tpm, file)
+		if err != nil {
+			return err
+		}
+		data, err = tpm.Unseal(file, opts)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	return finish(out, data)
+}

@@ -17,7 +17,7 @@ import (
 // draft-bottomley-tpm2-keys, section 3 (Key Format)
 type TSS2 struct {
 	Type        TSS2Type
-	EmptyAuth   bool            // no password is needed
+	EmptyAuth   bool            // no password is needed; tpm2_encodeobject 5.4 writes the opposite
 	Policy      []PolicyCommand // must be run before the key is used, in this order
 	Secret      []byte          // TPM2B_ENCRYPTED_SECRET; importable keys only, and importable sealed data
 	AuthPolicy  []AuthPolicy    // signed policies, any of which PolicyAuthorize takes

@@ -47,7 +47,7 @@ var tss2Fixtures = []struct {
 	{"pv-p384", TSS2Loadable, handleOwner, false, "ECC, P-384 (TPM_ECC_NIST_P384)", "sign agree", "pv-p384.pub.pem", 0},
 	{"pv-rsa-auth", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
 	{"pv-p256-81000001", TSS2Loadable, persistentRSA, false, "ECC, P-256 (TPM_ECC_NIST_P256)", "sign agree", "pv-p256-81000001.pub.pem", 0},
-	// Made without a password; tpm2_encodeobject says that it has one.
+	// Made without a password: tpm2_encodeobject 5.4 writes the opposite.
 	{"tools-rsa", TSS2Loadable, handleOwner, true, "RSA, 2048 bits, exponent 65537", "sign decrypt", "", 0},
 }
 

@@ -102,4 +102,3 @@ func asksSecret(policy []PolicyCommand) bool {
 	}
 	return false
 }
-

@@ -85,6 +85,8 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 	return newAbilities12(k), nil
 }
 
+func (c *chip12) prepare(*blob.Key, bool) error { return nil }
+
 func (c *chip12) rests() bool { return false }
 func (c *chip12) rest() error { return nil }
 

@@ -39,11 +39,11 @@ func (h *held) perform(op operation, with *secrets) (out []byte, err error) {
 			break
 		}
 	}
-	if h.tpm.chip.condition(err) == noRoomForSession {
-		return nil, &needed{room: true, why: err}
-	}
 	if n, ok := err.(*needed); ok {
 		return nil, n
+	}
+	if cond := h.tpm.chip.condition(err); cond == noRoomForSession || cond == noRoomForKey {
+		return nil, &needed{room: true, why: err}
 	}
 	h.settle(err, a.keyTried)
 	return out, err
@@ -61,6 +61,12 @@ func (a *attempt) once() ([]byte, error) {
 	if err := a.tpm.chip.reclaim(a.tpm.claimed); err != nil {
 		return nil, err
 	}
+	if d := a.tpm.slots.yield(a.held); d > 0 {
+		return nil, &needed{courtesy: d}
+	}
+	if err := a.tpm.chip.prepare(a.file, a.secret.kept()); err != nil {
+		return nil, err
+	}
 	in, err := a.tpm.slots.bring(a.held, a.with)
 	a.srkTried = err != nil && a.slot.in == nil && a.slot.context == nil
 	if err != nil || a.op == nil {
@@ -70,7 +76,7 @@ func (a *attempt) once() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.keyTried = a.file.NeedsSecret()
+	a.keyTried = a.needsSecret
 	out, err := a.op(in, key)
 	a.slot.worked = a.slot.worked || err == nil
 	if err != nil && a.keyTried && !a.isProved() {
@@ -128,7 +134,7 @@ func (h *held) load(with *secrets) (loadedKey, error) {
 // authorization returns the secret to use a loaded key with, nil for a key without
 // one or with a session of its own.
 func (a *attempt) authorization(in loadedKey) (authData, error) {
-	if !a.file.NeedsSecret() || in.authorized() {
+	if !a.needsSecret || in.authorized() {
 		return nil, nil
 	}
 	if a.with.key == nil || !a.isProved() { // before anybody is asked
@@ -176,6 +182,8 @@ func (a *attempt) repair(err error) bool {
 		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.with.srk) && chip.checkTry(nil) == nil
 	case noRoomForSession:
 		return a.tpm.slots.freeSession(a.held)
+	case noRoomForKey: // for what the operation takes besides the key
+		return a.tpm.slots.freePlace(a.held)
 	case notStarted:
 		return a.tpm.startUp() == nil
 	case notSent:

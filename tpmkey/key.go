@@ -35,6 +35,8 @@ type held struct {
 	file      *blob.Key
 	public    crypto.PublicKey
 	abilities abilities
+	// needsSecret is what the file says of that.
+	needsSecret bool
 
 	slot   slot // of the operation whose turn it is
 	secret *vault
@@ -170,7 +172,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	}
 	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
 		plain, err := in.decrypt(d, auth)
-		if sessionKey == nil && errors.Is(err, errDecryption) && !k.file.NeedsSecret() && !in.isStill(k.public) {
+		if sessionKey == nil && errors.Is(err, errDecryption) && !k.needsSecret && !in.isStill(k.public) {
 			return nil, errTaken
 		}
 		return plain, err

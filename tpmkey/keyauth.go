@@ -15,6 +15,8 @@ type needed struct {
 	srk, key bool  // a secret that must be asked for
 	room     bool  // what only other processes can give
 	why      error // for room
+	// courtesy is for how long to leave places to others that have asked for them.
+	courtesy time.Duration
 }
 
 func (n *needed) Error() string {
@@ -42,6 +44,10 @@ func (k *Key) operate(op operation) ([]byte, error) {
 			return out, err
 		}
 		switch {
+		case lacks.courtesy > 0:
+			if err := wait(k.ctx, lacks.courtesy); err != nil {
+				return nil, err
+			}
 		case lacks.room:
 			if deadline.IsZero() {
 				deadline = time.Now().Add(k.tpm.wait)
@@ -185,16 +191,23 @@ func (h *held) isClosed() bool {
 	return h.closed
 }
 
+// roomPause is how long those who asked for room wait before they look.
+const roomPause = 20 * time.Millisecond
+
 // waitForRoom has other processes make room, and waits for that a moment.
 func (t *TPM) waitForRoom(ctx context.Context, deadline time.Time, why error) error {
-	const pause = 20 * time.Millisecond
 	if t.dev.AskRoom() == 0 {
 		return t.explainNoRoom(why)
 	}
-	if time.Now().Add(pause).After(deadline) {
+	if time.Now().Add(roomPause).After(deadline) {
 		return t.explainNoRoom(fmt.Errorf("%w: waited %v for other programs to make room: %w", ErrBusy, t.wait, why))
 	}
-	timer := time.NewTimer(pause)
+	return wait(ctx, roomPause)
+}
+
+// wait waits, unless ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

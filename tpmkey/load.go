@@ -125,14 +125,14 @@ func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held,
 	}
 	g := t.chip.generation()
 	h := &held{
-		tpm: t, file: file, public: file.PublicKey(), abilities: able,
+		tpm: t, file: file, public: file.PublicKey(), abilities: able, needsSecret: file.NeedsSecret(),
 		secret: newVault(g, opts.Key, "the key's own secret"),
 		srk:    newVault(g, opts.SRK.orWellKnown(), "the SRK's secret"),
 	}
 	if err := h.srk.check(); err != nil {
 		return nil, err
 	}
-	if file.NeedsSecret() {
+	if h.needsSecret {
 		return h, h.secret.check()
 	}
 	return h, nil

@@ -17,7 +17,7 @@ func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
 	if k.TSS2 == nil {
 		return nil, &refusal{ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil}
 	}
-	if k.TSS2.Type == blob.TSS2Sealed {
+	if k.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
 	}
 	return newAbilities20(k, c.can)
@@ -29,18 +29,28 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if t.Handle != 0 {
 		return c.usePersistent(k)
 	}
-	var failed error
-	for _, id := range c.parentsOf(t) {
+	in, err := c.loadUnderAny(c.parentsOf(t), k, srk)
+	if t.Guessed() && errors.Is(err, tpm2.TPMRCIntegrity) {
+		in, err = c.loadUnderKept(k, srk, err)
+	}
+	if err != nil {
+		c.missed(k, err)
+		return nil, c.explainLoad(err)
+	}
+	return in, nil
+}
+
+// loadUnderAny loads a key under the first parent that fits. Another one is worth a
+// try where one does not fit; one that the chip does not make tells nothing of the file.
+func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in loadedKey, failed error) {
+	for _, id := range parents {
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			c.fitting[fileParent{id.handle, t.RSAParent}] = id
+			c.fitting[parentIn(k.TSS2)] = id
 			return in, nil
 		}
-		// Another primary is worth a try where this one does not fit; one that the chip
-		// does not make tells nothing of the file.
 		if c.condition(err) != refused || errors.Is(err, ErrWrongSRKSecret) {
-			failed = err
-			break
+			return nil, err
 		}
 		if failed == nil {
 			failed = err
@@ -49,8 +59,26 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 			break
 		}
 	}
-	c.missed(k, failed)
-	return nil, c.explainLoad(failed)
+	return nil, failed
+}
+
+// loadUnderKept tries the storage keys that the TPM keeps, for a key of which no file
+// says what its parent is.
+func (c *chip20) loadUnderKept(k *blob.Key, srk authData, failed error) (loadedKey, error) {
+	handles, err := c.conn.Handles(persistentFirst)
+	if err != nil {
+		return nil, err
+	}
+	var kept []parentID
+	for _, h := range handles {
+		if _, err := c.readParent(parentID{handle: h}); err == nil {
+			kept = append(kept, parentID{handle: h})
+		}
+	}
+	if in, err := c.loadUnderAny(kept, k, srk); err == nil || len(kept) > 0 && c.condition(err) != refused {
+		return in, err
+	}
+	return nil, failed
 }
 
 // loadUnder loads a key under one parent.
@@ -87,7 +115,7 @@ func (c *chip20) usesSession(k *blob.Key) bool {
 // imported is imported once, as long as the chip is open.
 func (c *chip20) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
 	t := k.TSS2
-	if t.Type != blob.TSS2Importable {
+	if !t.Importable() {
 		return t.Private, nil
 	}
 	h := sha256.New()
@@ -157,8 +185,25 @@ func (c *chip20) restore(k *blob.Key, saved []byte) (loadedKey, error) {
 	return &loadedKey20{chip: c, object: object, file: k, parent: c.parentNow(k)}, nil
 }
 
+// prepare starts the session that the key will need, for which its parent has to be in
+// the TPM for a moment. A key that was never loaded gets it then.
+func (c *chip20) prepare(k *blob.Key, kept bool) (err error) {
+	if !k.NeedsSecret() && !needsPolicy(k.TSS2) {
+		return nil
+	}
+	parent := c.parentNow(k)
+	switch {
+	case c.parents[parent] == nil:
+	case needsPolicy(k.TSS2):
+		_, err = c.policySession(k.TSS2.Area().NameAlg, parent)
+	case kept && k.NeedsSecret():
+		_, err = c.sharedSession(parent)
+	}
+	return c.explain(err, nil)
+}
+
 // parentNow is the parent under which a key was loaded before.
-func (c *chip20) parentNow(k *blob.Key) parentID { return c.parentsOf(k.TSS2)[0] }
+func (c *chip20) parentNow(k *blob.Key) parentID { return c.likelyParent(k.TSS2) }
 
 // missed notes that a key may be in the TPM without anybody knowing its handle.
 func (c *chip20) missed(k *blob.Key, err error) {
@@ -198,14 +243,14 @@ func (c *chip20) reclaim(claimed func(kind byte, handle uint32) bool) error {
 	return err
 }
 
-// isLost reports whether a key in the TPM is one whose handle was lost, or a primary,
-// which this program takes out at once.
+// isLost reports whether a key in the TPM is one whose handle was lost, or a primary of
+// the kinds that this program makes and takes out at once.
 func (c *chip20) isLost(handle uint32) bool {
 	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
 	if err != nil {
 		return false
 	}
-	if isStorageKey(object.Public) {
+	if isPrimary(object.Public) {
 		return true
 	}
 	now := tpm2.Marshal(tpm2.New2B(*object.Public))

@@ -32,8 +32,7 @@ func (k *loadedKey20) number() uint32 { return uint32(k.object.Handle) }
 func (k *loadedKey20) auth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	switch {
 	case k.hasPolicy():
-		auth, err = k.policyAuth(command, key, enc)
-		return auth, nil, err
+		return k.policyAuth(command, key, enc)
 	case !k.bound.Alive() && len(key) == 0 && enc == 0:
 		return nil, nil, nil
 	case k.bound.Alive() && enc == 0:

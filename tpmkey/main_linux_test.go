@@ -3,6 +3,7 @@ package tpmkey_test
 import (
 	"bufio"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -101,10 +102,16 @@ func (u *user) sign(more func(i int) bool) (n int, err error) {
 func signs(k *tpmkey.Key, about ...any) error {
 	digest := digestOf("sha256", fmt.Append(nil, about...))
 	sig, err := k.Sign(nil, digest, crypto.SHA256)
-	if err == nil {
-		err = rsa.VerifyPKCS1v15(k.Public().(*rsa.PublicKey), crypto.SHA256, digest, sig)
+	if err != nil {
+		return err
 	}
-	return err
+	if public, ok := k.Public().(*ecdsa.PublicKey); ok {
+		if !ecdsa.VerifyASN1(public, digest, sig) {
+			return errors.New("the ECDSA signature is wrong")
+		}
+		return nil
+	}
+	return rsa.VerifyPKCS1v15(k.Public().(*rsa.PublicKey), crypto.SHA256, digest, sig)
 }
 
 // hold connects to swtpm and is served.

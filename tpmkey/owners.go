@@ -37,8 +37,10 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims, err := t.dev.Claims()
-	if err != nil {
+	var claims []transport.Claim
+	if t.dev.Managed() { // its own keys are all that can be seen; others' sessions are not its business
+		sessions = slices.DeleteFunc(sessions, func(h uint32) bool { return !t.chip.owns(transport.ClaimSession, h) })
+	} else if claims, err = t.dev.Claims(); err != nil {
 		return nil, err
 	}
 	all := make([]Occupant, 0, len(keys)+len(sessions))
@@ -49,7 +51,7 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 				o.PID, o.Program = c.PID, c.Program
 			}
 		}
-		if o.PID == 0 && t.chip.owns(kind, handle) { // a claim that could not be made
+		if o.PID == 0 && (t.dev.Managed() || t.chip.owns(kind, handle)) { // a claim that could not be made
 			o.PID = os.Getpid()
 		}
 		all = append(all, o)

@@ -105,13 +105,17 @@ func TestOpenOAEP(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
 	able := k.able(t, signs|decrypts, scheme20{})
 	for _, hash := range every {
-		for _, mgf := range []crypto.Hash{0, crypto.SHA1, crypto.SHA3_256} {
+		for _, mgf := range []crypto.Hash{0, crypto.SHA3_256} {
 			for _, label := range []string{"", "TCPA", "with a zero\x00", "\x00in the\x00middle"} {
 				if !hash.Available() { // MD5SHA1
 					continue
 				}
 				opts := &rsa.OAEPOptions{Hash: hash, MGFHash: mgf, Label: []byte(label)}
-				for _, n := range []int{0, 32, k.rsa.Size() - 2*hash.Size() - 2} {
+				lengths := []int{32}
+				if label == "" {
+					lengths = []int{0, 32, k.rsa.Size() - 2*hash.Size() - 2}
+				}
+				for _, n := range lengths {
 					message := make([]byte, n)
 					rand.Read(message)
 					c := encryptOAEP(k.rsa, message, opts)

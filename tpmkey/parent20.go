@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -30,33 +31,51 @@ func isHierarchy(handle uint32) bool { return handle>>24 == 0x40 }
 // parentsOf are the parents that a key file may mean, the likeliest first, or the one
 // that fitted before.
 func (c *chip20) parentsOf(t *blob.TSS2) []parentID {
-	handle := tpm2.TPMHandle(t.Parent)
-	if handle == 0 {
-		handle = tpm2.TPMRHOwner
-	}
-	if !isHierarchy(uint32(handle)) {
-		return []parentID{{handle: handle}}
-	}
-	if fits, ok := c.fitting[fileParent{handle, t.RSAParent}]; ok {
-		all := []parentID{fits}
-		for _, p := range primariesFor(t.RSAParent) {
-			if id := (parentID{handle, p}); id != fits {
-				all = append(all, id)
-			}
-		}
+	first := c.likelyParent(t)
+	all := []parentID{first}
+	hierarchy := parentIn(t).handle
+	if !isHierarchy(uint32(hierarchy)) {
 		return all
 	}
-	var all []parentID
-	for _, p := range primariesFor(t.RSAParent) {
-		all = append(all, parentID{handle, p})
+	for p := range numberOfPrimaries {
+		if id := (parentID{hierarchy, p}); id != first {
+			all = append(all, id)
+		}
 	}
 	return all
 }
 
+// likelyParent is the first of parentsOf.
+func (c *chip20) likelyParent(t *blob.TSS2) parentID {
+	in := parentIn(t)
+	if fits, ok := c.fitting[in]; ok {
+		return fits
+	}
+	if !isHierarchy(uint32(in.handle)) {
+		return parentID{handle: in.handle}
+	}
+	return parentID{in.handle, in.likeliest()}
+}
+
 // fileParent is what a file says of its parent.
 type fileParent struct {
-	handle tpm2.TPMHandle
-	rsa    bool
+	handle   tpm2.TPMHandle
+	rsa, old bool
+}
+
+func parentIn(t *blob.TSS2) fileParent {
+	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, t.OldPrimary()}
+}
+
+// likeliest is the primary that a file means, as far as it says that.
+func (f fileParent) likeliest() primary {
+	switch {
+	case f.old:
+		return primaryOld
+	case f.rsa:
+		return primaryH1
+	}
+	return primaryH2
 }
 
 // underParent runs f with a parent in the TPM and what authorizes its use. A primary
@@ -65,21 +84,34 @@ type fileParent struct {
 func (c *chip20) underParent(id parentID, srk authData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
 	parent, err := c.bringParent(id, srk)
 	if err != nil {
+		c.missedParent(err)
 		return err
 	}
 	if !isHierarchy(uint32(id.handle)) {
 		auth, err := c.parentAuth(parent, srk)
-		if err != nil {
-			return err
+		if err == nil {
+			err = f(parent, auth)
 		}
-		return f(parent, auth)
+		if c.condition(err) == refused { // it may be another key by now
+			delete(c.parents, id)
+		}
+		return err
 	}
 	// A primary of ours has no secret: whoever may make it may use it.
 	err = f(parent, nil)
 	if flushed := c.conn.Flush(parent.Handle); err == nil {
 		err = flushed
 	}
+	c.missedParent(err)
 	return err
+}
+
+// missedParent notes that a primary may be in the TPM without anybody knowing its
+// handle.
+func (c *chip20) missedParent(err error) {
+	if cond := c.condition(err); cond == noReply || cond == noReplyToSecret {
+		c.misplacedSession()
+	}
 }
 
 // parentAuth is what authorizes the use of a persistent parent: an HMAC session that

@@ -42,7 +42,7 @@ func parsePolicy(text string) (*Policy, error) {
 	case kind == "authvalue" || kind == "password":
 		return nil, errors.New("a key with a secret needs that in any case")
 	case kind != "pcr" || !found:
-		return nil, errors.New("it does not begin with pcr:")
+		return nil, errors.New(`it does not begin with "pcr:"`)
 	}
 	p, bank := &Policy{}, tpm2.TPMIAlgHash(tpm2.TPMAlgSHA256)
 	for _, item := range strings.Split(strings.ReplaceAll(list, "+", ","), ",") {

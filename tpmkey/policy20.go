@@ -13,31 +13,36 @@ import (
 )
 
 // policyAuth runs the key's policy, for one command, and returns the session that
-// authorizes it. It is run anew for each. An error is ErrPolicy where the policy does
-// not hold; then the secret was not tried.
-func (k *loadedKey20) policyAuth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (tpm2.Session, error) {
+// authorizes it, and what encrypts where that cannot. It is run anew for each. An error
+// is ErrPolicy where the policy does not hold; then the secret was not tried.
+func (k *loadedKey20) policyAuth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if k.rules == nil {
-		rules, err := newRules(k.file.TSS2)
-		if err != nil {
-			return nil, err
+		if k.rules, err = newRules(k.file.TSS2); err != nil {
+			return nil, nil, err
 		}
-		k.rules = rules
 	}
 	s, err := k.chip.policySession(k.rules.Hash(), k.parent)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if key == nil { // the file says that it has none
 		key = authData{}
 	}
-	auth, err := k.rules.Run(k.chip.conn, s, tpm20.PolicyUse{
+	proved, err := k.rules.Run(k.chip.conn, s, tpm20.PolicyUse{
 		Command: command, Secret: key,
 		HMAC: func() (*tpm20.Session, error) { return k.chip.sharedSession(k.parent) },
 	})
 	if err != nil {
-		return nil, inPolicyWords(err)
+		return nil, nil, inPolicyWords(err)
 	}
-	return s.For(auth, enc), nil
+	if proved != nil || enc == 0 {
+		return s.For(proved, enc), nil, nil
+	}
+	shared, err := k.chip.sharedSession(k.parent)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.For(nil, 0), []tpm2.Session{shared.For(nil, enc)}, nil
 }
 
 // explainPolicy puts a refusal of the command in words that the policy was run for.
@@ -78,7 +83,7 @@ func (c *chip20) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Se
 func newRules(t *blob.TSS2) (*tpm20.Policy, error) {
 	area := t.Area()
 	if area == nil {
-		return nil, fmt.Errorf("%w: public area", blob.ErrDamaged)
+		return nil, damagedPolicy(errors.New("its public area cannot be read"))
 	}
 	var signed []tpm20.SignedPolicy
 	for _, p := range t.AuthPolicy {
@@ -86,9 +91,14 @@ func newRules(t *blob.TSS2) (*tpm20.Policy, error) {
 	}
 	rules, err := tpm20.NewPolicy(area.NameAlg, area.AuthPolicy.Buffer, commandsOf(t.Policy), signed)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w; get a good copy of the file", blob.ErrDamaged, err)
+		return nil, damagedPolicy(err)
 	}
 	return rules, nil
+}
+
+// damagedPolicy is a refusal: the TPM was not asked, and has nothing to repair.
+func damagedPolicy(err error) error {
+	return &refusal{blob.ErrDamaged, fmt.Sprintf("%v; get a good copy of the file", err), nil}
 }
 
 func commandsOf(list []blob.PolicyCommand) []tpm20.PolicyCommand {

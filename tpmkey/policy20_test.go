@@ -3,6 +3,7 @@ package tpmkey_test
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -130,6 +131,25 @@ func TestCreateWithPolicy(t *testing.T) {
 			t.Errorf("a wrong secret gave %v", err)
 		}
 		wantTries(t, tpm, 1)
+	}
+}
+
+// A new key's policy is written as openssl_tpm2_engine writes it.
+func TestPolicyLikeFixtures(t *testing.T) {
+	tpm, _ := openKeys20(t)
+	for name, text := range map[string]string{"e2-rsa-pcr16": "pcr:sha256:16", "e2-p256-pcr": "pcr:16,23"} {
+		policy, err := tpmkey.ParsePolicy(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := fixture20(t, name).TSS2
+		if !reflect.DeepEqual(made.TSS2.Policy, theirs.Policy) || !bytes.Equal(made.TSS2.Area().AuthPolicy.Buffer, theirs.Area().AuthPolicy.Buffer) {
+			t.Errorf("%s: policy %x, and theirs is %x", name, made.TSS2.Policy, theirs.Policy)
+		}
 	}
 }
 

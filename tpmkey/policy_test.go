@@ -35,10 +35,10 @@ func TestParsePolicy(t *testing.T) {
 
 func TestParseBadPolicy(t *testing.T) {
 	for _, tt := range []struct{ text, why string }{
-		{"", "does not begin with pcr:"},
-		{"pcr", "does not begin with pcr:"},
-		{"7", "does not begin with pcr:"},
-		{"sha256:7", "does not begin with pcr:"},
+		{"", `does not begin with "pcr:"`},
+		{"pcr", `does not begin with "pcr:"`},
+		{"7", `does not begin with "pcr:"`},
+		{"sha256:7", `does not begin with "pcr:"`},
 		{"pcr:", `"" is no number of a PCR`},
 		{"pcr:sha256:", `"" is no number of a PCR`},
 		{"pcr:sha256:7,,8", `"" is no number of a PCR`},

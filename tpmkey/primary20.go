@@ -1,6 +1,8 @@
 package tpmkey
 
 import (
+	"bytes"
+
 	"github.com/google/go-tpm/tpm2"
 )
 
@@ -60,6 +62,7 @@ const (
 	primaryECCZeros                // go-tpm's ECCSRKTemplate
 	primaryToolsECC                // tpm2_createprimary -G ecc
 	primaryToolsRSA                // tpm2_createprimary
+	primaryOld                     // of TSS2 KEY BLOB files
 	numberOfPrimaries
 )
 
@@ -75,21 +78,22 @@ func (p primary) template() tpm2.TPMTPublic {
 		return eccStorage(0, false)
 	case primaryToolsRSA:
 		return rsaStorage(0, false)
+	case primaryOld:
+		area := eccStorage(0, true)
+		area.ObjectAttributes.FixedTPM, area.ObjectAttributes.FixedParent = false, false
+		return area
 	}
 	return eccStorage(0, true)
 }
 
-// primariesFor are the primaries that a file may mean, the likeliest first.
-func primariesFor(rsaParent bool) []primary {
-	first := primaryH2
-	if rsaParent {
-		first = primaryH1
-	}
-	all := []primary{first}
+// isPrimary reports whether a key was made by one of the templates.
+func isPrimary(area *tpm2.TPMTPublic) bool {
 	for p := range numberOfPrimaries {
-		if p != first {
-			all = append(all, p)
+		template := p.template()
+		template.Unique = area.Unique
+		if template.Type == area.Type && bytes.Equal(tpm2.Marshal(template), tpm2.Marshal(*area)) {
+			return true
 		}
 	}
-	return all
+	return false
 }

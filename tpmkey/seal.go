@@ -62,7 +62,7 @@ func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if t.chip.generation() == tpm12Family {
 		return nil, errSeal12
 	}
-	if file.TSS2 == nil || file.TSS2.Type != blob.TSS2Sealed {
+	if file.TSS2 == nil || !file.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)
 	}
 	h, err := t.newHeld(file, nil, opts)

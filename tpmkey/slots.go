@@ -19,6 +19,27 @@ type slots struct {
 	believed time.Time
 	// unsaved says that the TPM does not save contexts.
 	unsaved bool
+	// left is until when places that were made for others are left to them.
+	left time.Time
+}
+
+// courtesy is for how long a process that has made room takes no place again: longer
+// than those who asked wait before they look.
+const courtesy = 2 * roomPause
+
+// yield is for how long an operation of a key has to wait that takes a place.
+func (s *slots) yield(h *held) time.Duration {
+	if s.left.IsZero() {
+		return 0
+	}
+	d := time.Until(s.left)
+	if d <= 0 {
+		s.left = time.Time{}
+	}
+	if h.slot.in != nil && (!h.needsSecret || s.tpm.chip.holds()) {
+		return 0
+	}
+	return d
 }
 
 // limitBelief is how long a limit is believed.
@@ -131,6 +152,19 @@ func (s *slots) freeSession(but *held) bool {
 	return i >= 0 && s.evict(s.loaded[i]) == nil
 }
 
+// freePlace takes out the least recently used key, but last of all the one for which
+// that is done.
+func (s *slots) freePlace(last *held) bool {
+	i := slices.IndexFunc(s.loaded, func(h *held) bool { return h != last && !h.slot.in.authorized() })
+	if i < 0 {
+		i = slices.IndexFunc(s.loaded, func(h *held) bool { return h != last })
+	}
+	if i < 0 && len(s.loaded) > 0 {
+		i = 0
+	}
+	return i >= 0 && s.evict(s.loaded[i]) == nil
+}
+
 // free frees a key's place for good. Where the answer is lost it asks again.
 func (s *slots) free(h *held) error {
 	if h.slot.in == nil {
@@ -224,6 +258,7 @@ func (t *TPM) makeRoom() {
 			errs = append(errs, t.slots.evictOldest())
 		}
 		t.chip.endSessions()
+		t.slots.left = time.Now().Add(courtesy)
 		return errors.Join(errs...)
 	})
 }

@@ -1,13 +1,12 @@
 package tpmkey
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/asn1"
-	"fmt"
 	"math/big"
 	"sync"
 	"testing"
@@ -213,21 +212,12 @@ func (k *software20) signed(t testing.TB, able *abilities20, digest []byte, opts
 	if err := s.verify(sig); err != nil {
 		return nil, err
 	}
-	sig2 := append([]byte{}, sig...)
-	sig2[len(sig2)-1] ^= 1
-	if s.verify(sig2) == nil || s.verify(nil) == nil || s.verify(sig[1:]) == nil {
-		return nil, fmt.Errorf("a wrong signature passes")
+	if k.asked == 1 {
+		other := bytes.Clone(sig)
+		other[len(other)-1] ^= 1
+		if s.verify(other) == nil || s.verify(nil) == nil || s.verify(sig[1:]) == nil {
+			t.Error("a wrong signature passes")
+		}
 	}
 	return sig, nil
-}
-
-// ecdsaSignature is for looking into signatures.
-type ecdsaSignature struct{ R, S *big.Int }
-
-func parseECDSA(t testing.TB, sig []byte) (s ecdsaSignature) {
-	t.Helper()
-	if rest, err := asn1.Unmarshal(sig, &s); err != nil || len(rest) > 0 {
-		t.Fatalf("%x: %v, rest %x", sig, err, rest)
-	}
-	return s
 }

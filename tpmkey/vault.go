@@ -95,7 +95,7 @@ func (s *secrets) refresh(h *held) {
 	if s.srk == nil {
 		s.srk = h.srk.known()
 	}
-	if s.key == nil && h.file.NeedsSecret() {
+	if s.key == nil && h.needsSecret {
 		s.key = h.secret.known()
 	}
 }

@@ -132,6 +132,13 @@ func TestRSADecrypt(t *testing.T) {
 			}
 		}
 	}
+	// A ciphertext of somebody else's is refused, and the session goes on.
+	if _, err := conn.RSADecrypt(key, s.For([]byte("pw"), tpm20.EncryptOut), make([]byte, 256), es); !isRefused(err) || !s.Alive() {
+		t.Error(err)
+	}
+	if got, err := conn.RSADecrypt(key, s.For([]byte("pw"), tpm20.EncryptOut), ciphertext, es); err != nil || string(got) != string(plain) {
+		t.Errorf("%q, %v", got, err)
+	}
 	if _, err := conn.RSADecrypt(key, bound.For(nil, tpm20.EncryptOut), ciphertext, es); err == nil || !bound.Alive() {
 		t.Error("a bound session encrypted without the auth value")
 	}

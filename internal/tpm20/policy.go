@@ -197,11 +197,11 @@ func (b *branch) ofOthers() []*secretTerm {
 	return all
 }
 
-// Allows reports whether the policy lets the key be used by a command, as far as
-// TPM2_PolicyCommandCode says.
-func (p *Policy) Allows(use tpm2.TPMCC) bool {
-	for _, t := range p.main.terms {
-		if c, ok := t.(*plainTerm); ok && c.code == tpm2.TPMCCPolicyCommandCode && c.allowed != use {
+// allows reports whether TPM2_PolicyCommandCode lets the key be used by a command; 0 is
+// one that is not known yet.
+func (b *branch) allows(use tpm2.TPMCC) bool {
+	for _, t := range b.terms {
+		if c, ok := t.(*plainTerm); ok && use != 0 && c.code == tpm2.TPMCCPolicyCommandCode && c.allowed != use {
 			return false
 		}
 	}

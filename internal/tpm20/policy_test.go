@@ -243,6 +243,8 @@ func TestSignedPolicies(t *testing.T) {
 			if objects, err := g.conn.Handles(0x80000000); err != nil || len(objects) != 2 {
 				t.Errorf("the TPM has %d objects, want parent and key (%v)", len(objects), err)
 			}
+			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "unseal", command(tpm2.TPMCCPolicyCommandCode, 0, 0, 1, 0x5e)))
+			wantUnmet(t, g.sign(key, p, []byte{}), "the signed policy in the file cannot be met: unseal: it does not allow TPM2_Sign (TPM2_PolicyCommandCode)")
 			// A way out by the secret, which is used only when nothing else holds.
 			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "backup", tpm20.PolicyAuthValue()))
 			err := g.sign(key, p, nil)
@@ -264,7 +266,7 @@ func TestSignedPolicies(t *testing.T) {
 }
 
 func name(s *policySigner) []byte {
-	area, _ := tpm2.Unmarshal[tpm2.TPMTPublic](s.public)
+	area, _ := tpm2.Unmarshal[tpm2.TPMTPublic](s.Public)
 	n, _ := tpm2.ObjectName(area)
 	return n.Buffer
 }

@@ -198,6 +198,9 @@ func (r *policyRun) try(b *branch, opening *authorizeTerm) error {
 	case !bytes.Equal(closing.ref, opening.ref):
 		return unmet(nil, "it is signed for another key than this (policyRef)")
 	}
+	if !b.allows(r.use.Command) {
+		return notAllowed(r.use.Command)
+	}
 	if err := b.check(r.policy.alg); err != nil {
 		return err
 	}

@@ -2,15 +2,8 @@ package tpm20_test
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"math/big"
 	"slices"
 	"testing"
 
@@ -191,46 +184,15 @@ func secretOf(handle tpm2.TPMHandle, name, ref []byte) tpm20.PolicyCommand {
 }
 
 // A policySigner signs policies as openssl_tpm2_engine's signed_tpm2_policy does.
-type policySigner struct {
-	key    crypto.Signer
-	public []byte // TPMT_PUBLIC
-	ref    []byte
-}
+type policySigner struct{ *tpmtest.PolicySigner }
 
 func newPolicySigner(t testing.TB, kind tpm2.TPMAlgID) *policySigner {
-	t.Helper()
-	s := &policySigner{ref: make([]byte, 32)}
-	rand.Read(s.ref)
-	attributes := tpm2.TPMAObject{SignEncrypt: true, Decrypt: kind == tpm2.TPMAlgRSA, UserWithAuth: true, NoDA: true}
-	area := tpm2.TPMTPublic{Type: kind, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: attributes}
-	if kind == tpm2.TPMAlgRSA {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.key = key
-		area.Parameters = tpm2.NewTPMUPublicParms(kind, &tpm2.TPMSRSAParms{KeyBits: 2048})
-		area.Unique = tpm2.NewTPMUPublicID(kind, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.Bytes()})
-	} else {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.key = key
-		area.Parameters = tpm2.NewTPMUPublicParms(kind, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256})
-		area.Unique = tpm2.NewTPMUPublicID(kind, &tpm2.TPMSECCPoint{
-			X: tpm2.TPM2BECCParameter{Buffer: key.X.FillBytes(make([]byte, 32))},
-			Y: tpm2.TPM2BECCParameter{Buffer: key.Y.FillBytes(make([]byte, 32))},
-		})
-	}
-	s.public = tpm2.Marshal(area)
-	return s
+	return &policySigner{tpmtest.NewPolicySigner(t, kind)}
 }
 
 // opening is the command that a key has for s to sign policies.
 func (s *policySigner) opening() tpm20.PolicyCommand {
-	empty := binary.BigEndian.AppendUint16(nil, uint16(tpm2.TPMAlgNull))
-	return tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Body: slices.Concat(sized(s.public), sized(s.ref), empty)}
+	return tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Body: s.Opening()}
 }
 
 // signs is a signed policy.
@@ -241,23 +203,6 @@ func (s *policySigner) signs(t testing.TB, name string, commands ...tpm20.Policy
 
 func (s *policySigner) signsDigest(t testing.TB, approved []byte, name string, commands ...tpm20.PolicyCommand) tpm20.SignedPolicy {
 	t.Helper()
-	hash := sha256.Sum256(append(slices.Clone(approved), s.ref...))
-	var sig []byte
-	switch key := s.key.(type) {
-	case *rsa.PrivateKey:
-		b, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, hash[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		sig = slices.Concat([]byte{0, 0x14, 0, 0x0b}, sized(b))
-	case *ecdsa.PrivateKey:
-		r, ss, err := ecdsa.Sign(rand.Reader, key, hash[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		pad := func(n *big.Int) []byte { return sized(n.FillBytes(make([]byte, 32))) }
-		sig = slices.Concat([]byte{0, 0x18, 0, 0x0b}, pad(r), pad(ss))
-	}
-	closing := tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Body: slices.Concat(sized(s.public), sized(s.ref), sig)}
+	closing := tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Body: s.Closing(t, approved)}
 	return tpm20.SignedPolicy{Name: name, Commands: append(slices.Clone(commands), closing)}
 }

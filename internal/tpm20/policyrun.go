@@ -32,8 +32,8 @@ func (p *Policy) Run(c *Conn, s *Session, use PolicyUse) (auth []byte, err error
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	if use.Command != 0 && !p.Allows(use.Command) {
-		return nil, unmet(nil, "it does not allow %s (TPM2_PolicyCommandCode)", commandName(use.Command))
+	if !p.main.allows(use.Command) {
+		return nil, notAllowed(use.Command)
 	}
 	if hash, _ := policyHash(p.alg); s.hash != hash {
 		return nil, fmt.Errorf("the policy needs a session of %v, and was given one of %v", hash, s.hash)
@@ -41,11 +41,19 @@ func (p *Policy) Run(c *Conn, s *Session, use PolicyUse) (auth []byte, err error
 	const attempts = 4
 	for range attempts {
 		r := &policyRun{policy: p, conn: c, session: s, use: use}
-		if err = r.all(); !errors.Is(err, tpm2.TPMRCPCRChanged) {
-			return r.auth(), err
+		err = r.all()
+		switch {
+		case err == nil:
+			return r.auth(), nil
+		case !errors.Is(err, tpm2.TPMRCPCRChanged):
+			return nil, err
 		}
 	}
 	return nil, unmet(err, "PCRs change all the time while it is run; try again")
+}
+
+func notAllowed(use tpm2.TPMCC) error {
+	return unmet(nil, "it does not allow %s (TPM2_PolicyCommandCode)", commandName(use))
 }
 
 // Explain puts a refusal of the command that the policy was run for in words, where
@@ -82,9 +90,9 @@ type policyRun struct {
 	steps    int
 }
 
-// auth is what is left for the key.
+// auth is what the use proves.
 func (r *policyRun) auth() []byte {
-	if r.spent {
+	if !r.session.needAuth {
 		return nil
 	}
 	return r.use.Secret

@@ -113,7 +113,7 @@ func (p *Proxy) control(request []byte) error {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write(request); err != nil {
 		return err
 	}

@@ -221,3 +221,33 @@ func TestEmulator2DefaultDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Programs come and go, and each finds a TPM that works: the last one of each time shuts
+// it down.
+func TestEmulator2ComingAndGoing(t *testing.T) {
+	dir := stateDir(t)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for i := range 12 {
+				d, err := Open("emulator2:" + dir)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := (tpm2.GetRandom{BytesRequested: 8}).Execute(d); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				d.Close()
+			}
+		}()
+	}
+	all.Wait()
+	d := mustOpen(t, "emulator2:"+dir)
+	if n := property20(t, d, tpm2.TPMPTLockoutCounter); n != 0 {
+		t.Errorf("%d tries", n)
+	}
+}

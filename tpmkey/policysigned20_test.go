@@ -1,0 +1,275 @@
+package tpmkey_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// signedPolicyKey makes a key whose policies somebody signs, with the secret
+// "motdepasse": for PCR 16 as it is in a new TPM ("initrd"), for PCR 16 after
+// "changed", and for the secret ("backup").
+func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.Key {
+	t.Helper()
+	signer := tpmtest.NewPolicySigner(t, kind)
+	opening := blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Policy: signer.Opening()}
+	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{opening})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := blob.TSS2{Parent: 0x81000001, Policy: []blob.PolicyCommand{opening}}
+	changed := sha256.Sum256([]byte("changed"))
+	extended := sha256.Sum256(append(make([]byte, 32), changed[:]...))
+	for _, p := range []struct {
+		name    string
+		command tpm20.PolicyCommand
+	}{
+		{"initrd", pcr16(make([]byte, 32))}, {"", pcr16(extended[:])}, {"backup", tpm20.PolicyAuthValue()},
+	} {
+		policy := []blob.PolicyCommand{{Code: p.command.Code, Policy: p.command.Body}}
+		approved, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		policy = append(policy, blob.PolicyCommand{Code: opening.Code, Policy: signer.Closing(t, approved)})
+		file.AuthPolicy = append(file.AuthPolicy, blob.AuthPolicy{Name: p.name, Policy: policy})
+	}
+	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256", NeedSecret: true, AuthPolicy: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Private, file.Public = createRaw20(t, sw, area, "motdepasse", nil)
+	return reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM})
+}
+
+func pcr16(value []byte) tpm20.PolicyCommand {
+	digest := sha256.Sum256(value)
+	return tpm20.PolicyPCR([]tpm20.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: 1 << 16}}, digest[:])
+}
+
+// createRaw20 makes a key, or seals data, under 0x81000001.
+func createRaw20(t *testing.T, sw *tpmtest.SWTPM, area *tpm2.TPMTPublic, secret string, data []byte) (private, public []byte) {
+	t.Helper()
+	tpm := sw.Dial()
+	defer tpm.Close()
+	conn := tpm20.New(tpm)
+	parent, err := conn.ReadPublic(0x81000001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsp, err := tpm20.Run(conn, tpm2.Create{
+		ParentHandle: parent.Auth(nil), InPublic: tpm2.New2B(*area),
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			UserAuth: tpm2.TPM2BAuth{Buffer: []byte(secret)},
+			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: data}),
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tpm2.Marshal(rsp.OutPrivate), tpm2.Marshal(rsp.OutPublic)
+}
+
+func TestSignedPolicyFile(t *testing.T) {
+	for _, kind := range []tpm2.TPMAlgID{tpm2.TPMAlgRSA, tpm2.TPMAlgECC} {
+		sw := tpmtest.Start(t, tpmtest.Keys20)
+		file := signedPolicyKey(t, sw, kind)
+		p := tpmtest.StartProxy(t, sw)
+		tpm := openName(t, p.Name)
+		k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		for range 3 {
+			if err := signsFox(t, k); err != nil {
+				t.Error(err)
+			}
+		}
+		before := p.Count()
+		if err := signsFox(t, k); err != nil {
+			t.Error(err)
+		}
+		if n := p.Count() - before; n != 3 {
+			t.Errorf("a signature took %d commands, want 3: two of the policy and the signature", n)
+		}
+		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+		if err := signsFox(t, k); err != nil {
+			t.Errorf("by the second policy: %v", err)
+		}
+		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+		for range 2 {
+			if err := signsFox(t, k); err != nil {
+				t.Errorf("by the secret: %v", err)
+			}
+		}
+		wantTries(t, tpm, 0)
+
+		// Without the way out.
+		file.TSS2.AuthPolicy = file.TSS2.AuthPolicy[:2]
+		other, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		wantUnmet(t, signsFox(t, other), "(none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: PCR 16 differs)")
+		sendAll(t, p, tpmtest.PCRReset(16))
+		if err := signsFox(t, other); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Keys with policies, among others, in a TPM that is full, restarts, and loses its
+// sessions.
+func TestPolicyAmongOthers(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	signed := signedPolicyKey(t, sw, tpm2.TPMAlgECC)
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	var keys []*tpmkey.Key
+	load := func(file *blob.Key, opts *tpmkey.LoadOptions) {
+		t.Helper()
+		k, err := tpm.Load(file, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { k.Close() })
+		keys = append(keys, k)
+	}
+	for _, name := range []string{"e2-rsa", "e2-p256", "e2-p384", "e2-rsa-pcr16", "e2-p256-pcr"} {
+		load(fixture20(t, name), nil)
+	}
+	load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	load(signed, &tpmkey.LoadOptions{Key: motdepasse()})
+	all := func(when string, order []*tpmkey.Key) {
+		t.Helper()
+		for i, k := range order {
+			if err := signsFox(t, k); err != nil {
+				t.Errorf("%s, key %d: %v", when, i, err)
+			}
+		}
+	}
+	all("first", keys)
+	backwards := slices.Clone(keys)
+	slices.Reverse(backwards)
+	all("backwards", backwards)
+	for _, order := range [][]*tpmkey.Key{keys, backwards, keys} {
+		p.FlushSessions()
+		all("without its sessions", order)
+	}
+	wantTries(t, tpm, 0)
+}
+
+// A signature by a signed policy, with the TPM restarted, or what is in it lost, before
+// each of its commands: it is made, or refused for a good reason, and costs no try of a
+// secret.
+func TestPolicyLost(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	signed := signedPolicyKey(t, sw, tpm2.TPMAlgECC)
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	for _, file := range []*blob.Key{signed, fixture20(t, "e2-rsa-pcr16")} {
+		k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := signsFox(t, k); err != nil {
+			t.Fatal(err)
+		}
+		for _, fault := range tpmtest.LostStates20() {
+			for i, past := 0, false; !past && i < 40; i++ {
+				p.Arm(i, fault)
+				err := signsFox(t, k)
+				past = p.Disarm()
+				if err != nil {
+					t.Errorf("%s before command %d: %v", fault.Name, i, err)
+				}
+				p.Revive()
+				sendAll(t, p, tpmtest.LockoutReset())
+				if err := signsFox(t, k); err != nil {
+					t.Errorf("%s before command %d, after that: %v", fault.Name, i, err)
+				}
+			}
+		}
+		k.Close()
+	}
+}
+
+// Data with a secret that its policy does not ask for: what comes back encrypted is not
+// garbled by another one.
+func TestPolicyWithoutSecret(t *testing.T) {
+	command := pcr16(make([]byte, 32))
+	file := blob.TSS2{Type: blob.TSS2Sealed, Parent: 0x81000001, Policy: []blob.PolicyCommand{{Code: command.Code, Policy: command.Body}}}
+	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, file.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "sealed", NeedSecret: true, AuthPolicy: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	file.Private, file.Public = createRaw20(t, sw, area, "motdepasse", []byte("bonjour"))
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	for _, emptyAuth := range []bool{false, true} {
+		file.EmptyAuth = emptyAuth
+		for _, secret := range []tpmkey.Secret{motdepasse(), tpmkey.Password([]byte("another"))} {
+			data, err := tpm.Unseal(reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Key: secret})
+			if string(data) != "bonjour" {
+				t.Errorf("unsealed %q, %v", data, err)
+			}
+		}
+	}
+	if slices.ContainsFunc(p.Exchanges(), func(e tpmtest.Exchange) bool { return bytes.Contains(e.Response, []byte("bonjour")) }) {
+		t.Error("the data crossed in clear")
+	}
+	wantTries(t, tpm, 0)
+}
+
+// A key that asks for the owner's secret, not for one of its own.
+func TestPolicySecretFile(t *testing.T) {
+	command := blob.PolicyCommand{Code: tpm2.TPMCCPolicySecret, Policy: []byte{0x40, 0, 0, 1, 0, 4, 0x40, 0, 0, 1, 0, 0}}
+	file := blob.TSS2{Parent: 0x81000001, Policy: []blob.PolicyCommand{command}}
+	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, file.Policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256", AuthPolicy: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw := tpmtest.Start(t, tpmtest.Owned20)
+	file.Private, file.Public = createRaw20(t, sw, area, "", nil)
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	for _, tt := range []struct {
+		secret string
+		kind   error
+	}{{"proprio", nil}, {"wrong", tpmkey.ErrWrongKeySecret}, {"", tpmkey.ErrPolicy}, {"proprio", nil}} {
+		k, err := tpm.Load(reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(tt.secret))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := signsFox(t, k); !errors.Is(err, tt.kind) {
+				t.Errorf("with %q: %v", tt.secret, err)
+			}
+		}
+		k.Close()
+	}
+	if slices.ContainsFunc(p.Exchanges(), func(e tpmtest.Exchange) bool { return bytes.Contains(e.Command, []byte("proprio")) }) {
+		t.Error("the secret crossed in clear")
+	}
+	wantTries(t, tpm, 0)
+}

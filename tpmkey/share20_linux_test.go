@@ -1,0 +1,123 @@
+package tpmkey_test
+
+import (
+	"os"
+	"testing"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// Four processes share the three places of a TPM 2.0.
+func TestProcessesShareFairly20(t *testing.T) {
+	const n = 4
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	users := startUsers(t, n, sw.Socket, tpmtest.FixturePath(t, "tpm2/e2-p256-auth.pem"), 2)
+	for _, p := range users {
+		p.tell("sign-for 2s")
+	}
+	all := 0
+	var counts []int
+	for _, p := range users {
+		counts = append(counts, p.done())
+		all += counts[len(counts)-1]
+	}
+	t.Log("signatures:", counts)
+	for _, got := range counts {
+		if got*n*4 < all {
+			t.Errorf("one got %d of %d", got, all)
+		}
+	}
+	for _, p := range users {
+		p.ask("close")
+	}
+	wantEmpty(t, sw)
+}
+
+// More processes than there are places for keys, or for sessions.
+func TestManyProcesses20(t *testing.T) {
+	for _, name := range []string{"e2-rsa-auth-da", "pv-rsa-auth"} {
+		sw := tpmtest.Start(t, tpmtest.Keys20)
+		users := startUsers(t, 8, sw.Socket, tpmtest.FixturePath(t, "tpm2/"+name+".pem"), 1)
+		for range 2 {
+			for _, p := range users {
+				p.tell("sign 3")
+			}
+			for i, p := range users {
+				if _, err := p.result(); err != nil {
+					t.Errorf("%s: process %d: %v", name, i, err)
+				}
+			}
+		}
+		for _, p := range users {
+			p.ask("close")
+		}
+		wantEmpty(t, sw)
+	}
+}
+
+// A process that has more keys whose secrets it may not keep than there are sessions
+// asks for some of them again, and goes on.
+func TestMoreAskedKeysThanSessions20(t *testing.T) {
+	tpm := openState(t, tpmtest.Keys20)
+	var keys []*tpmkey.Key
+	for range 6 {
+		k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: asked()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	for i := range 3 * len(keys) {
+		if err := signs(keys[i%len(keys)], i); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	agrees20(t, keys[0])
+}
+
+// What a killed process had loaded is found, and freed; what living ones have stays.
+func TestKilledProcessLeavesLeftovers20(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	tpm := openName(t, sw.Socket)
+	file := tpmtest.FixturePath(t, "tpm2/e2-p256-auth.pem")
+	living, dead := startUsers(t, 1, sw.Socket, file, 1)[0], startUsers(t, 1, sw.Socket, file, 2)[0]
+	dead.ask("sign 3")
+	living.ask("sign 2")
+	dead.ask("sign 1")
+	dead.kill()
+	keys, sessions, err := tpm.FlushLeftovers()
+	if keys == 0 || sessions != 1 || err != nil {
+		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
+	}
+	all, err := tpm.Loaded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range all {
+		if o.PID != living.cmd.Process.Pid && o.PID != os.Getpid() {
+			t.Errorf("left: %+v", o)
+		}
+	}
+	living.ask("sign 2")
+}
+
+// A process that is killed in the middle of its work stops nobody.
+func TestKilledInMidOperation20(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	tpm := openName(t, sw.Socket)
+	k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // each leaves a key and a session, for which there are three places
+		p := startUsers(t, 1, sw.Socket, tpmtest.FixturePath(t, "tpm2/e2-p256-auth.pem"), 1)[0]
+		p.tell("sign-for 1m")
+		mustSign(t, k, i)
+		p.kill()
+		mustSign(t, k, i)
+		if _, _, err := tpm.FlushLeftovers(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -57,9 +57,6 @@ type chip interface {
 	owns(kind byte, handle uint32) bool
 	endSessions()
 	forget()
-	// rests reports whether the TPM must be told before it is left, by rest.
-	rests() bool
-	rest() error
 	// reclaim frees what was loaded without anybody knowing the handle: the answer
 	// was lost, or, for a key that is misplaced, garbled.
 	reclaim(claimed func(kind byte, handle uint32) bool) error

@@ -87,9 +87,6 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 
 func (c *chip12) prepare(*blob.Key, bool) error { return nil }
 
-func (c *chip12) rests() bool { return false }
-func (c *chip12) rest() error { return nil }
-
 func (c *chip12) readHandle(uint32) (*blob.Key, error) {
 	return nil, fmt.Errorf("%w: a TPM 1.2 keeps no keys by handle; give a key file", ErrNotSupported)
 }

@@ -39,7 +39,6 @@ type chip20 struct {
 	session  *tpm20.Session                      // serves all keys; nil if there never was one
 	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
 	bound    map[*tpm20.Session]struct{}         // the keys' own
-	used     bool                                // a key was loaded or used
 
 	// lost are keys that may be in the TPM without anybody knowing the handle;
 	// lostSession says that a session may be.
@@ -65,6 +64,9 @@ func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
 		err = c.readAbilities()
 	}
 	if err != nil {
+		if failed, _ := c.conn.InFailureMode(); failed { // then its answers mean nothing
+			return nil, &refusal{ErrFailed, "TPM_RC_FAILURE; restart the machine, or the software TPM; if that does not help the chip is broken", err}
+		}
 		return nil, c.explain(err, nil)
 	}
 	return c, nil
@@ -186,17 +188,6 @@ func (c *chip20) forget() {
 	}
 	c.session, c.policies, c.lost, c.lostSession = nil, nil, nil, false
 	c.lockoutRead = time.Time{}
-}
-
-// rests: the software TPM ends with its last user, and one that ends without having
-// been told counts a wrong secret, if keys were used that are subject to the count. TPM
-// 2.0 Library Part 1, section 19.8.6.
-func (c *chip20) rests() bool { return c.dev.Emulator() && c.used }
-
-// rest may be followed by other commands, of others.
-func (c *chip20) rest() error {
-	_, err := tpm20.Run(c.conn, tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear})
-	return c.explain(err, nil)
 }
 
 func (c *chip20) random(n int) ([]byte, error) {

@@ -3,7 +3,10 @@
 // engine (create_tpm_key), which OpenSSL 4.0 can no longer load. Whatever takes
 // those interfaces (crypto/x509, crypto/tls, x/crypto/ssh) then works with a key
 // that never leaves the chip. It speaks TPM 1.2 as the TPM Main Specification
-// version 1.2, revision 116, has it.
+// version 1.2, revision 116, has it, and TPM 2.0 as the TPM 2.0 Library Specification,
+// for "TSS2 PRIVATE KEY" files (draft-bottomley-tpm2-keys) and what came before them.
+// The calls are the same for both; a file of the other generation is
+// ErrWrongGeneration.
 //
 // Open a TPM, load a key file with LoadFile, use the Key, Close both:
 //
@@ -12,11 +15,12 @@
 //	cfg, err := key.TLSConfig("moncert")       // algorithms and version that this key can do
 //	err = (&http.Server{Addr: ":4433", TLSConfig: cfg}).ListenAndServeTLS("", "")
 //
-// A TPM that is not ready for keys is brought there with Enable, Activate and
-// TakeOwnership; Status tells how far it is, and Clear takes all back.
+// A TPM 1.2 that is not ready for keys is brought there with Enable, Activate and
+// TakeOwnership; Status tells how far it is, and Clear takes all back. A TPM 2.0 is
+// ready.
 //
-// Create makes a key, Wrap makes a key file of an RSA key that exists. Encrypt
-// needs the key file only, no TPM.
+// Create makes a key, Wrap makes a key file of a key that exists. Encrypt needs the key
+// file only, no TPM. Seal and Unseal are for data, on a TPM 2.0.
 //
 // # Concurrency
 //
@@ -31,7 +35,9 @@
 // hold the TPM. Loaded keys and open sessions belong to the process that loaded
 // them, which the others are told (by the kernel, in a network namespace); Loaded
 // lists them, and FlushLeftovers frees those of killed programs. Where a chip has no
-// room, a process makes room of its own keys, and then asks the others to do so.
+// room, a process makes room of its own keys, and then asks the others to do so. Behind
+// the kernel's resource manager (/dev/tpmrm0) none of that is needed: each process has
+// the TPM to itself, as far as it sees, and the file stays open until Close.
 //
 // # Healing
 //
@@ -51,8 +57,11 @@
 //
 // # Limitations
 //
-// TPM 1.2 has no RSA-PSS, so no TLS 1.3: use TLSConfig, or limit both certificate
-// and version. It decrypts OAEP with SHA-1 and label "TCPA" only. Processes in
+// Use TLSConfig or TLSCertificate for TLS: TPM 1.2 has no RSA-PSS, so no TLS 1.3, and
+// crypto/tls refuses an ECC key in TLS 1.2 that has a method Decrypt, as every Key has.
+// A TPM 1.2 decrypts OAEP with SHA-1 and label "TCPA" only. Whether the public key of a
+// TPM 2.0's primary key, which sessions are salted to, is that of a TPM and not of
+// somebody on the bus, is checked by what it says of itself only. Processes in
 // different network namespaces (containers) do not see each other's keys as used.
 // A program that is killed leaves its keys loaded. Where another program's key has
 // taken the handle of one that was lost unnoticed, Sign and Decrypt notice, but

@@ -25,6 +25,8 @@ var (
 	ErrNotOwned = errors.New("the TPM has no owner")
 	// ErrDisabled: the TPM is disabled or deactivated.
 	ErrDisabled = errors.New("the TPM is disabled or deactivated")
+	// ErrFailed: the TPM is in failure mode and does nothing.
+	ErrFailed = errors.New("the TPM has failed")
 	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
 	// program cannot stand in for them: the firmware's menu can.
 	ErrPhysicalPresence = errors.New("physical presence is needed")

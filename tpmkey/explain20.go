@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -28,10 +29,11 @@ func (c *chip20) explain(err, wrong error) error {
 	case c.condition(code) == keyGone:
 		return &refusal{ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err}
 	}
-	if advice := adviceFor20(code); advice != "" {
-		return fmt.Errorf("%s: %w", advice, err)
+	advice := adviceFor20(code)
+	if advice == "" || code.Failed || strings.Contains(err.Error(), advice) { // it is said already
+		return err
 	}
-	return err
+	return fmt.Errorf("%s: %w", advice, err)
 }
 
 // explainParent puts a refusal of a parent, or of the hierarchy that makes it, in words.

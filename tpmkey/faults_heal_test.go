@@ -3,6 +3,8 @@ package tpmkey_test
 import (
 	"errors"
 	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // healing is how well a case has to end.
@@ -49,11 +51,11 @@ func (c *faultCase) mustHeal() healing {
 		return mayFail
 	case p.step == stepOpen && c.class != classOften && (c.class != classLost || c.fault.Lost):
 		return mayFail // perhaps that is no TPM
-	case c.class == classLost && p.ordinal == ordGetCap && c.key.wrong != nil:
+	case c.class == classLost && (p.ordinal == ordGetCap || p.ordinal == uint32(tpm2.TPMCCGetCapability)) && c.key.wrong != nil:
 		return mayFail // the count of wrong secrets may be lost, too
-	case p.step == stepLoad && cures[c.class] == recovers && !c.curedCode():
+	case p.step.first() && cures[c.class] == recovers && !c.curedCode():
 		return mayFail // without a key there are no later steps
-	case c.class == classCode && (c.code == 0x01 || c.code == 0x1d):
+	case c.class == classCode && c.saysWrong():
 		return mayFail // a wrong secret stays wrong
 	case c.curedCode():
 		return heals
@@ -61,10 +63,37 @@ func (c *faultCase) mustHeal() healing {
 	return cures[c.class]
 }
 
+func (c *faultCase) saysWrong() bool {
+	if c.key.tpm.is20 {
+		return saysWrong20(c.code)
+	}
+	return c.code == 0x01 || c.code == 0x1d
+}
+
 func (c *faultCase) curedCode() bool {
 	p := c.planned()
+	if c.class != classCode {
+		return false
+	}
+	if c.key.tpm.is20 {
+		return c.curedCode20()
+	}
 	loadedKey := p.ordinal == ordSign || p.ordinal == ordUnBind
-	return c.class == classCode && (curedCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey)
+	return curedCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey
+}
+
+// curedCode20 is curedCode for a TPM 2.0.
+func (c *faultCase) curedCode20() bool {
+	p := c.planned()
+	switch c.code {
+	case 0x922, 0x908, 0x90a, 0x153, 0x920, rcInitialize: // TPM_RC_RETRY, YIELDED, TESTING, NEEDS_TEST, NV_RATE
+		return true
+	case 0x910, 0x18b: // TPM_RC_REFERENCE_H0, TPM_RC_HANDLE
+		return p.loaded
+	case 0x918: // TPM_RC_REFERENCE_S0
+		return p.sessions > 0
+	}
+	return false
 }
 
 // unhealed lists the steps that had to give the right result, and did not. With a
@@ -96,7 +125,7 @@ func (r stepResult) right(k *faultKey) bool {
 		return r.err == nil && r.wrong == nil && !r.skipped
 	case r.skipped:
 		return true // as the load has failed, rightly or not: that is told there
-	case r.step.bounded() || r.step == stepLoad && r.err != nil:
+	case r.step.usesKey() || r.step == stepLoad && r.err != nil:
 		return errors.Is(r.err, k.wrong)
 	}
 	return r.err == nil

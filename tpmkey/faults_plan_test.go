@@ -1,9 +1,9 @@
 package tpmkey_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,18 +40,27 @@ type faultCase struct {
 // planned is a command of a run without faults.
 type planned struct {
 	step       step
+	name       string
 	ordinal    uint32
-	authorized bool
+	loaded     bool // its first handle is that of a loaded key or a session
+	sessions   int
+	authorized bool // by a secret
 	proved     bool // its secret was right before
 	size       int  // of the response
 }
 
-func (c *faultCase) planned() planned { return c.plan[c.index] }
+// planned is the command that the fault happens to.
+func (c *faultCase) planned() planned {
+	if c.index >= len(c.plan) {
+		return planned{} // no fault happens
+	}
+	return c.plan[c.index]
+}
 
 // String is what -fault selects by.
 func (c *faultCase) String() string {
 	p := c.planned()
-	return fmt.Sprintf("%s/%d %s %#x/%s", c.key.name, c.index, p.step, p.ordinal, c.fault.Name)
+	return fmt.Sprintf("%s/%d %s %s/%s", c.key.name, c.index, p.step, p.name, c.fault.Name)
 }
 
 // inDoubt reports whether the client cannot know what became of the first use of
@@ -64,30 +73,30 @@ func (c *faultCase) inDoubt() bool {
 // planOf runs the steps without a fault, and returns the commands they took.
 func planOf(t *testing.T, p *tpmtest.Proxy, k *faultKey) []planned {
 	t.Helper()
-	p.Arm(1<<30, tpmtest.Fault{})
-	s := &sequence{key: k, proxy: p}
-	s.run()
+	planOnce(p, k) // for what a TPM wants in the beginning
+	f := planOnce(p, k)
 	var plan []planned
 	proved := map[bool]bool{}
-	for i, e := range p.Exchanges() {
-		c := planned{ordinal: e.Ordinal, size: len(e.Response), authorized: binary.BigEndian.Uint16(e.Command) == 0xc2}
-		for _, r := range s.results {
+	for i, e := range f.exchanges {
+		c := planned{name: e.Name(), ordinal: e.Ordinal, size: len(e.Response), sessions: len(e.Sessions())}
+		if len(e.Command) >= 14 {
+			c.loaded = slices.Contains([]byte{2, 3, 0x80}, e.Command[10])
+		}
+		for _, r := range f.results {
 			if i >= r.first && !r.skipped {
 				c.step = r.step
 			}
 		}
-		if c.authorized {
-			ofSRK := c.ordinal == ordLoadKey2
-			c.proved = proved[ofSRK]
-			proved[ofSRK] = true
+		var parents bool
+		if parents, c.authorized = k.secretIn(e); c.authorized {
+			c.proved = proved[parents]
+			proved[parents] = true
 		}
 		plan = append(plan, c)
 	}
-	if k.wrong == nil {
-		for _, r := range s.results {
-			if r.err != nil || r.wrong != nil || r.skipped {
-				t.Fatalf("%s: %s without a fault: %v, %v", k.name, r.step, r.err, r.wrong)
-			}
+	for _, r := range f.results {
+		if k.wrong == nil && (r.err != nil || r.wrong != nil || r.skipped) || !r.right(k) {
+			t.Fatalf("%s: %s without a fault: %v, %v", k.name, r.step, r.err, r.wrong)
 		}
 	}
 	return plan
@@ -104,14 +113,15 @@ var telling = map[uint32]bool{
 	0x1e: true, 0x1f: true, 0x21: true, 0x22: true, 0x26: true, 0x800: true, 0x801: true, 0x802: true, 0x803: true,
 }
 
-// casesOf lists the cases of a key. Where only bits are random, their seed is
-// printed.
-func casesOf(k *faultKey, plan []planned, bits *rand.Rand) []*faultCase {
+// casesOf lists the cases of a key. Where bits, and some more for TPM 2.0, are random,
+// their seed is printed.
+func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 	var all []*faultCase
 	for i, p := range plan {
+		var cases []*faultCase
 		add := func(class faultClass, f tpmtest.Fault) *faultCase {
 			c := &faultCase{key: k, plan: plan, index: i, class: class, fault: f}
-			all = append(all, c)
+			cases = append(cases, c)
 			return c
 		}
 		for _, f := range tpmtest.CutFaults() {
@@ -124,21 +134,25 @@ func casesOf(k *faultKey, plan []planned, bits *rand.Rand) []*faultCase {
 			}
 			add(class, f)
 		}
-		for _, f := range tpmtest.LostStates() {
+		for _, f := range k.tpm.lostStates() {
 			add(classLost, f)
 		}
 		add(classLate, tpmtest.Late(5*time.Second))
-		for _, c := range codeFaults(k) {
+		for _, c := range k.codeFaults() {
 			add(c.class, c.fault).code = c.code
 		}
 		for b := range p.size {
 			if p.ordinal == ordUnBind && !p.authorized && b >= 10 {
 				break // nothing protects a plaintext that needs no secret
 			}
-			for _, bit := range someBits(bits) {
+			for _, bit := range someBits(random) {
 				add(classFlip, tpmtest.Flipped(8*b+bit, silence(p.step))).at = b
 			}
 		}
+		if k.tpm.is20 && *onlyFault == "" && !*allFaults {
+			cases = thinned(cases, random)
+		}
+		all = append(all, cases...)
 	}
 	return all
 }
@@ -160,7 +174,10 @@ func silence(s step) time.Duration {
 }
 
 // codeFaults are refusals.
-func codeFaults(k *faultKey) []faultCase {
+func (k *faultKey) codeFaults() []faultCase {
+	if k.tpm.is20 {
+		return k.codeFaults20()
+	}
 	var all []faultCase
 	add := func(class faultClass, code uint32, f tpmtest.Fault) {
 		all = append(all, faultCase{class: class, code: code, fault: f})

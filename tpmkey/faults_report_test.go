@@ -25,11 +25,11 @@ func faultTable(violations []violation) string {
 		fmt.Fprintf(&b, "\nNOT KEPT: %s (%d)\n", rule[0].rule, len(rule))
 		rows := grouped(rule, func(v violation) string {
 			p := v.c.planned()
-			return fmt.Sprintf("%-14s %-13s %#-5x %s", v.c.class, p.step, p.ordinal, v.c.key.name)
+			return fmt.Sprintf("%-14s %-13s %-20s %s", v.c.class, p.step, p.name, v.c.key.name)
 		})
 		for _, row := range rows {
 			p := row[0].c.planned()
-			fmt.Fprintf(&b, "%5d  %-14s %-13s %#-5x %-16s %s\n", len(row), row[0].c.class, p.step, p.ordinal, row[0].c.key.name, faultNames(row))
+			fmt.Fprintf(&b, "%5d  %-14s %-13s %-20s %-16s %s\n", len(row), row[0].c.class, p.step, p.name, row[0].c.key.name, faultNames(row))
 			fmt.Fprintf(&b, "       e.g. -fault %q: %s\n", row[0].c, shortText(row[0].detail, 220))
 		}
 	}

@@ -2,13 +2,13 @@ package tpmkey_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"maclef/internal/tpm12"
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/internal/tpmtest"
 )
 
@@ -27,10 +27,8 @@ type finding struct {
 	hung      bool
 	past      bool // the fault happened, and is over
 	unsettled error
-	keys      []tpm12.Handle
-	sessions  []uint32
-	tries     int // wrong secrets that the TPM has counted
-	broken    error
+	left
+	broken error
 }
 
 // unsafe lists the rules that must hold whatever happens and were broken.
@@ -56,6 +54,9 @@ func (f *finding) unsafe() (broken []violation) {
 	if len(f.sessions) > 0 && !f.hiddenSession() {
 		add("no session is left in the TPM", "%#x", f.sessions)
 	}
+	if _, unwarned := f.c.restarts(); unwarned && f.c.key.tpm.is20 && f.tries > 0 {
+		f.tries-- // not for a secret
+	}
 	if f.tries > 1 {
 		add("a wrong secret costs one try", "%d tries", f.tries)
 	}
@@ -76,9 +77,11 @@ func (f *finding) last() stepResult {
 }
 
 // hiddenSession reports a session whose handle was changed on its way to a client
-// that has no means to know: nothing protects the answer to TPM_OIAP.
+// that has no means to know: nothing protects the answers to TPM_OIAP and
+// TPM2_StartAuthSession.
 func (f *finding) hiddenSession() bool {
-	return f.c.class == classFlip && f.c.planned().ordinal == ordOIAP && f.c.at >= 10 && f.c.at < 14
+	opens := f.c.planned().ordinal == ordOIAP || f.c.planned().ordinal == uint32(tpm2.TPMCCStartAuthSession)
+	return f.c.class == classFlip && opens && f.c.at >= 10 && f.c.at < 14
 }
 
 // checkResult checks what one step gave.
@@ -88,7 +91,7 @@ func (f *finding) checkResult(r stepResult, add func(rule, format string, args .
 		add("no panic", "%v", r.wrong)
 	case r.wrong != nil:
 		add("no wrong result", "%s: %v", r.step, r.wrong)
-	case r.err == nil && !r.skipped && r.step.bounded() && f.c.key.wrong != nil:
+	case r.err == nil && !r.skipped && r.step.usesKey() && f.c.key.wrong != nil:
 		add("a wrong secret is not accepted", "%s", r.step)
 	}
 	if why := unclear(r.err); why != "" {
@@ -144,21 +147,18 @@ func unclear(err error) string {
 func (f *finding) usedAgain() string {
 	proved, refused := map[bool]bool{}, map[bool]bool{}
 	for i, e := range f.exchanges {
-		if len(e.Command) < 10 || binary.BigEndian.Uint16(e.Command) != 0xc2 {
+		parents, any := f.c.key.secretIn(e)
+		if !any {
 			continue
 		}
-		ofSRK := e.Ordinal == ordLoadKey2
-		if refused[ofSRK] {
-			return fmt.Sprintf("ordinal %#x, command %d", e.Ordinal, i)
+		if refused[parents] {
+			return fmt.Sprintf("%s, command %d", e.Name(), i)
 		}
-		if len(e.Response) < 10 {
-			continue
-		}
-		switch code := binary.BigEndian.Uint32(e.Response[6:]); {
-		case binary.BigEndian.Uint16(e.Response) == 0xc5 && code == 0:
-			proved[ofSRK] = true
-		case binary.BigEndian.Uint16(e.Response) == 0xc4 && code == 1 && !proved[ofSRK]:
-			refused[ofSRK] = true
+		switch right, wrong := f.c.key.verdict(e); {
+		case right:
+			proved[parents] = true
+		case wrong && !proved[parents]:
+			refused[parents] = true
 		}
 	}
 	return ""

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/rand"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"testing"
 	"time"
 
 	"maclef/blob"
@@ -17,53 +16,38 @@ import (
 	"maclef/tpmkey"
 )
 
-// A faultKey is a key file and the secrets that a program has for it.
-type faultKey struct {
-	name     string
-	file     *blob.Key
-	srk, key tpmkey.Secret
-	wrong    error // what one of these secrets is found to be, nil if they are right
-
-	plain, cipher [2][]byte // for decrypt and again
-}
-
-// faultKeys are the kinds of keys that each fault is tried with.
-func faultKeys(t *testing.T) []*faultKey {
-	t.Helper()
-	faux := tpmkey.Password([]byte("faux"))
-	keys := []*faultKey{
-		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK()},
-		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse()},
-		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
-		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
-	}
-	for _, k := range keys {
-		k.plain = [2][]byte{[]byte("bonjour"), []byte("au revoir, et merci")}
-		for i, plain := range k.plain {
-			var err error
-			if k.cipher[i], err = rsa.EncryptPKCS1v15(rand.Reader, k.file.RSAPublicKey(), plain); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return keys
-}
-
 // A step is what a program does with a key, one after the other. Later steps are
 // done whatever became of earlier ones.
 type step string
 
 const (
-	stepOpen    step = "open"
-	stepLoad    step = "load"
-	stepSign    step = "sign"
-	stepDecrypt step = "decrypt"
-	stepAgain   step = "decrypt again"
-	stepClose   step = "close"
+	stepOpen        step = "open"
+	stepCreate      step = "create"
+	stepLoad        step = "load"
+	stepSign        step = "sign"
+	stepDecrypt     step = "decrypt"
+	stepAgain       step = "decrypt again"
+	stepAgree       step = "agree"
+	stepAgreeAgain  step = "agree again"
+	stepUnseal      step = "unseal"
+	stepUnsealAgain step = "unseal again"
+	stepClose       step = "close"
 )
 
 // bounded reports whether a step can be given a deadline.
-func (s step) bounded() bool { return s == stepSign || s == stepDecrypt || s == stepAgain }
+func (s step) bounded() bool {
+	switch s {
+	case stepSign, stepDecrypt, stepAgain, stepAgree, stepAgreeAgain:
+		return true
+	}
+	return false
+}
+
+// usesKey reports whether a step takes the key's secret.
+func (s step) usesKey() bool { return s.bounded() || s == stepUnseal || s == stepUnsealAgain }
+
+// first reports whether there are no later steps where a step fails.
+func (s step) first() bool { return s == stepLoad || s == stepCreate }
 
 // opDeadline is what a bounded step is given that meets a slow or silent TPM.
 const opDeadline = time.Second
@@ -86,6 +70,7 @@ type sequence struct {
 	results  []stepResult
 
 	tpm    *tpmkey.TPM
+	file   *blob.Key // the key's, or a new one
 	loaded *tpmkey.Key
 }
 
@@ -94,7 +79,7 @@ func (s *sequence) do(name step, f func() (err, wrong error)) {
 	r := stepResult{step: name, first: s.proxy.Count()}
 	start := time.Now()
 	switch {
-	case name != stepOpen && s.tpm == nil, name.bounded() && s.loaded == nil:
+	case name != stepOpen && s.tpm == nil, name.bounded() && s.loaded == nil, name == stepLoad && s.file == nil:
 		r.skipped = true
 	default:
 		r.err, r.wrong = f()
@@ -110,36 +95,46 @@ func (s *sequence) run() {
 			s.results = append(s.results, stepResult{step: "panic", wrong: fmt.Errorf("panic: %v", p)})
 		}
 	}()
-	s.do(stepOpen, func() (err, _ error) {
-		s.tpm, err = openFaulty(s.proxy.Name)
-		return err, nil
-	})
-	s.do(stepLoad, func() (err, _ error) {
-		s.loaded, err = s.tpm.Load(s.key.file, &tpmkey.LoadOptions{Name: "maclef", SRK: s.key.srk, Key: s.key.key})
-		return err, nil
-	})
-	s.do(stepSign, s.sign)
-	s.do(stepDecrypt, func() (err, wrong error) { return s.decrypt(stepDecrypt, 0) })
-	s.do(stepAgain, func() (err, wrong error) { return s.decrypt(stepAgain, 1) })
-	s.do(stepClose, func() (err, _ error) {
+	s.file = s.key.file
+	for _, name := range s.key.steps {
+		s.do(name, func() (err, wrong error) { return s.act(name) })
+	}
+}
+
+func (s *sequence) act(name step) (err, wrong error) {
+	switch name {
+	case stepOpen:
+		s.tpm, err = tpmkey.Open(s.proxy.Name)
+	case stepCreate:
+		s.file, err = s.tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: s.key.key})
+	case stepLoad:
+		s.loaded, err = s.tpm.Load(s.file, &tpmkey.LoadOptions{Name: "maclef", SRK: s.key.srk, Key: s.key.key})
+	case stepSign:
+		return s.sign()
+	case stepDecrypt:
+		return s.decrypt(name, 0)
+	case stepAgain:
+		return s.decrypt(name, 1)
+	case stepAgree, stepAgreeAgain:
+		return s.agree(name)
+	case stepUnseal, stepUnsealAgain:
+		return s.unseal()
+	case stepClose:
 		if s.loaded != nil {
 			err = s.loaded.Close()
 		}
-		return errors.Join(err, s.tpm.Close()), nil
-	})
+		err = errors.Join(err, s.tpm.Close())
+	}
+	return err, nil
 }
 
-// within returns the key, with a deadline where the step has one and the library
-// knows deadlines.
+// within returns the key, with a deadline where the step has one.
 func (s *sequence) within(name step) (*tpmkey.Key, context.CancelFunc) {
-	k, ok := any(s.loaded).(interface {
-		WithContext(context.Context) *tpmkey.Key
-	})
-	if name != s.deadline || !ok {
+	if name != s.deadline {
 		return s.loaded, func() {}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), opDeadline)
-	return k.WithContext(ctx), cancel
+	return s.loaded.WithContext(ctx), cancel
 }
 
 func (s *sequence) sign() (err, wrong error) {
@@ -148,7 +143,7 @@ func (s *sequence) sign() (err, wrong error) {
 	defer cancel()
 	sig, err := k.Sign(nil, digest[:], crypto.SHA256)
 	if err == nil {
-		wrong = rsa.VerifyPKCS1v15(s.key.file.RSAPublicKey(), crypto.SHA256, digest[:], sig)
+		wrong = verifyPublic(s.file.PublicKey(), digest[:], sig)
 	}
 	return err, wrong
 }
@@ -163,5 +158,31 @@ func (s *sequence) decrypt(name step, i int) (err, wrong error) {
 	return err, wrong
 }
 
-// openFaulty opens a TPM, with a deadline once the library has one.
-func openFaulty(name string) (*tpmkey.TPM, error) { return tpmkey.Open(name) }
+// verifyPublic checks a signature by the public key of a file.
+func verifyPublic(public crypto.PublicKey, digest, sig []byte) error {
+	if public, ok := public.(*ecdsa.PublicKey); ok {
+		if !ecdsa.VerifyASN1(public, digest, sig) {
+			return errors.New("the ECDSA signature is wrong")
+		}
+		return nil
+	}
+	return rsa.VerifyPKCS1v15(public.(*rsa.PublicKey), crypto.SHA256, digest, sig)
+}
+
+func (s *sequence) agree(name step) (err, wrong error) {
+	k, cancel := s.within(name)
+	defer cancel()
+	x, err := k.ECDH(s.key.remote.PublicKey())
+	if err == nil && !bytes.Equal(x, s.key.agreed) {
+		wrong = fmt.Errorf("they agreed on %x", x)
+	}
+	return err, wrong
+}
+
+func (s *sequence) unseal() (err, wrong error) {
+	data, err := s.tpm.Unseal(s.key.file, &tpmkey.LoadOptions{Name: "sealed", SRK: s.key.srk, Key: s.key.key})
+	if err == nil && !bytes.Equal(data, s.key.sealed) {
+		wrong = fmt.Errorf("the data is %q", data)
+	}
+	return err, wrong
+}

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
 )
 
 var (
 	onlyFault = flag.String("fault", "", "TestFaults: only the cases whose name contains this")
-	faultSeed = flag.Uint64("faultseed", 0, "TestFaults: which bits are flipped (0: chosen)")
+	faultSeed = flag.Uint64("faultseed", 0, "TestFaults: which bits are flipped, and which cases of TPM 2.0 are left out (0: chosen)")
+	allFaults = flag.Bool("allfaults", false, "TestFaults: all cases of TPM 2.0, which takes long")
 )
 
 // TestFaults opens a TPM, loads a key, signs, decrypts twice and closes, with one
@@ -86,11 +86,17 @@ func (f *finding) allRight() bool {
 
 // listFaults lists the cases of all keys.
 func listFaults(t *testing.T, seed uint64) []*faultCase {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
-	bits := rand.New(rand.NewPCG(seed, 0))
+	proxies := map[*faultTPM]*tpmtest.Proxy{}
+	random := rand.New(rand.NewPCG(seed, 0))
 	var all []*faultCase
 	for _, k := range faultKeys(t) {
-		for _, c := range casesOf(k, planOf(t, p, k), bits) {
+		if proxies[k.tpm] == nil {
+			proxies[k.tpm] = k.tpm.start(t)
+		}
+		plan := planOf(t, proxies[k.tpm], k)
+		cases := casesOf(k, plan, random)
+		t.Logf("%s: %d cases in %d commands", k.name, len(cases), len(plan))
+		for _, c := range cases {
 			if strings.Contains(c.String(), *onlyFault) {
 				all = append(all, c)
 			}
@@ -99,16 +105,61 @@ func listFaults(t *testing.T, seed uint64) []*faultCase {
 	return all
 }
 
-// Workers of runFaults, each with its own TPM: some begin with the cases that
-// mostly wait.
+// Workers of runFaults for each kind of TPM, each with its own: some begin with the
+// cases that mostly wait. The others are not run by more than a few at once.
 const (
 	patientWorkers = 18
 	busyWorkers    = 6
+	atOnce         = 8
 )
 
 // runFaults runs the cases on many TPMs at once.
 func runFaults(t *testing.T, cases []*faultCase) []*finding {
-	slow, quick := make(chan *faultCase, len(cases)), make(chan *faultCase, len(cases))
+	byTPM := map[*faultTPM][]*faultCase{}
+	for _, c := range cases {
+		byTPM[c.key.tpm] = append(byTPM[c.key.tpm], c)
+	}
+	var (
+		all      sync.WaitGroup
+		mu       sync.Mutex
+		findings []*finding
+		places   = make(chan struct{}, atOnce)
+	)
+	for tpm, cases := range byTPM {
+		slow, quick := faultQueues(cases)
+		for i := range min(patientWorkers+busyWorkers, len(cases)) {
+			w := newWorker(tpm.start(t))
+			queues := []chan *faultCase{slow, quick}
+			if i < busyWorkers {
+				queues = []chan *faultCase{quick, slow}
+			}
+			all.Add(1)
+			go func() {
+				defer all.Done()
+				for _, queue := range queues {
+					for c := range queue {
+						if !c.slow() {
+							places <- struct{}{}
+						}
+						f := w.run(c)
+						if !c.slow() {
+							<-places
+						}
+						mu.Lock()
+						findings = append(findings, f)
+						mu.Unlock()
+					}
+				}
+			}()
+		}
+	}
+	all.Wait()
+	return findings
+}
+
+// faultQueues are queues of the cases that mostly wait, and of the others.
+func faultQueues(cases []*faultCase) (slow, quick chan *faultCase) {
+	slow, quick = make(chan *faultCase, len(cases)), make(chan *faultCase, len(cases))
 	for _, c := range cases {
 		if c.slow() {
 			slow <- c
@@ -118,32 +169,7 @@ func runFaults(t *testing.T, cases []*faultCase) []*finding {
 	}
 	close(slow)
 	close(quick)
-	var (
-		all      sync.WaitGroup
-		mu       sync.Mutex
-		findings []*finding
-	)
-	for i := range min(patientWorkers+busyWorkers, len(cases)) {
-		proxy := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
-		queues := []chan *faultCase{slow, quick}
-		if i < busyWorkers {
-			queues = []chan *faultCase{quick, slow}
-		}
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for _, queue := range queues {
-				for c := range queue {
-					f := c.run(proxy)
-					mu.Lock()
-					findings = append(findings, f)
-					mu.Unlock()
-				}
-			}
-		}()
-	}
-	all.Wait()
-	return findings
+	return slow, quick
 }
 
 // faultWatchdog is longer than any step may take, on a slow machine.
@@ -182,20 +208,15 @@ func (c *faultCase) run(p *tpmtest.Proxy) *finding {
 // look sees what was left in the TPM, and makes it as it was.
 func (f *finding) look(p *tpmtest.Proxy) {
 	defer p.Revive()
-	conn := tpm12.New(p)
-	info, err := conn.DictionaryAttack()
-	if err != nil { // it was left without TPM_Startup, and has nothing in it
+	tpm := f.c.key.tpm
+	inside, err := tpm.inside(p)
+	if err != nil { // it was left without startup, and has nothing in it
 		p.Revive()
-		if info, err = conn.DictionaryAttack(); err != nil {
-			f.broken = err
-			return
-		}
+		inside, err = tpm.inside(p)
 	}
-	if f.keys, err = conn.LoadedKeys(); err == nil {
-		f.sessions, err = conn.Sessions()
-	}
-	if f.tries = int(info.Count); f.tries > 0 && err == nil {
-		err = conn.ResetLockValue(new(tpm12.Secret)) // the owner's is well-known
+	f.left = inside
+	if f.tries > 0 && err == nil {
+		err = tpm.forgive(p)
 	}
 	f.broken = err
 }

@@ -155,3 +155,31 @@ func TestOwned20(t *testing.T) {
 		useAll20(t, tpm, made, tpmkey.Secret{})
 	}
 }
+
+// A key whose handle is another's by now is not taken for it.
+func TestHandlesChangeHands20(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	tpm := openName(t, sw.Socket)
+	var keys []*tpmkey.Key
+	for _, name := range []string{"pv-p256", "e2-rsa", "e2-p384"} {
+		k, err := tpm.Load(fixture20(t, name), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, k)
+	}
+	for round := range 6 {
+		flush20(t, sw, 0x80000000)
+		for i := range keys {
+			if err := signsFox(t, keys[(i+round)%len(keys)]); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+	}
+}
+
+// A TPM in failure mode says so.
+func TestFailing20(t *testing.T) {
+	_, err := tpmkey.Open(tpmtest.Start(t, tpmtest.Failing20).Socket)
+	wantError(t, err, tpmkey.ErrFailed, "restart")
+}

@@ -3,9 +3,11 @@ package tpmkey
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"maclef/blob"
 )
@@ -32,8 +34,8 @@ type LoadOptions struct {
 const maxKeyFile = 1 << 20
 
 // LoadFile loads the key of a key file, in any of the containers that blob.Parse
-// knows, or, for a path like "handle:0x81000001", a key that a TPM 2.0 keeps itself. opts
-// may be nil. Errors: those of blob.Parse, of ReadHandle and of Load.
+// knows; of tpm2-tools' pair NAME.pub and NAME.priv either one may be named. A path like
+// "handle:0x81000001" stands for a key that a TPM 2.0 keeps itself. opts may be nil. Errors: those of blob.Parse, of ReadHandle and of Load.
 func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
 	file, err := t.readKey(path)
 	if err != nil {
@@ -58,6 +60,22 @@ func (t *TPM) readKey(path string) (*blob.Key, error) {
 }
 
 func readKeyFile(path string) (*blob.Key, error) {
+	data, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	k, err := blob.Parse(data)
+	var other *blob.NotKeyError
+	if errors.As(err, &other) && other.Half != blob.NoHalf {
+		k, err = readPair(path, data, other.Half)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return k, nil
+}
+
+func readSmall(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -70,11 +88,25 @@ func readKeyFile(path string) (*blob.Key, error) {
 	if len(data) > maxKeyFile {
 		return nil, fmt.Errorf("%s: over %d bytes: too large for a key file", path, maxKeyFile)
 	}
-	k, err := blob.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	return data, nil
+}
+
+// readPair reads the file that one of tpm2-tools' two belongs to: NAME.pub, NAME.priv.
+func readPair(path string, data []byte, half blob.Half) (*blob.Key, error) {
+	if half == blob.PublicHalf {
+		base, _ := strings.CutSuffix(path, ".pub")
+		private, err := readSmall(base + ".priv")
+		if err != nil {
+			return nil, fmt.Errorf("the public half of a tpm2-tools key, and the private one cannot be read: %w", err)
+		}
+		return blob.ParsePair(data, private)
 	}
-	return k, nil
+	base, _ := strings.CutSuffix(path, ".priv")
+	public, err := readSmall(base + ".pub")
+	if err != nil {
+		return nil, fmt.Errorf("the private half of a tpm2-tools key, and the public one cannot be read: %w", err)
+	}
+	return blob.ParsePair(public, data)
 }
 
 // Load loads a key under the SRK. opts may be nil.

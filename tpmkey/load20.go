@@ -17,15 +17,20 @@ func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
 	if k.TSS2 == nil {
 		return nil, &refusal{ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil}
 	}
+	if err := checkPolicy(k.TSS2); err != nil {
+		return nil, err
+	}
 	if k.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
+	}
+	if err := k.Unsupported(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
 	return newAbilities20(k, c.can)
 }
 
 func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	t := k.TSS2
-	c.used = true
 	if t.Handle != 0 {
 		return c.usePersistent(k)
 	}
@@ -232,6 +237,9 @@ func (c *chip20) reclaim(claimed func(kind byte, handle uint32) bool) error {
 		}
 	}
 	for _, session := range sessions {
+		if c.dev.Managed() { // they may be other processes', which the resource manager frees
+			break
+		}
 		if !claimed(transport.ClaimSession, session) {
 			err = errors.Join(err, c.flushSession(session))
 		}

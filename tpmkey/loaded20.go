@@ -16,6 +16,7 @@ type loadedKey20 struct {
 	object *tpm20.Object
 	file   *blob.Key
 	parent parentID
+	taken  bool           // see displaced
 	bound  *tpm20.Session // nil where the secret is at hand for each command
 	rules  *tpm20.Policy  // of a key with a policy, once it was used
 }
@@ -151,7 +152,12 @@ func (k *loadedKey20) unseal(key authData) ([]byte, error) {
 	return data, k.explain(err)
 }
 
+// explain puts a refusal of a command on the key in words. One that says that the key is
+// not of the kind it was can mean that what has its handle is another key.
 func (k *loadedKey20) explain(err error) error {
+	if isOneOf(err, otherKind20) && !k.isStill(nil) {
+		return errTaken
+	}
 	return k.chip.explain(k.explainPolicy(err), ErrWrongKeySecret)
 }
 
@@ -171,10 +177,14 @@ func (k *loadedKey20) flush() error {
 	return k.chip.flushKey(uint32(k.object.Handle))
 }
 
+// displaced takes note that what has the key's handle now is another key of this
+// process: somebody flushed this one.
+func (k *loadedKey20) displaced() { k.taken = true }
+
 func (k *loadedKey20) abandon() {
 	k.bound.Close()
 	delete(k.chip.bound, k.bound)
-	if !k.persistent() {
+	if !k.persistent() && !k.taken {
 		k.chip.conn.Lost(k.object.Handle)
 	}
 }
@@ -186,6 +196,9 @@ func (k *loadedKey20) isStill(public crypto.PublicKey) bool {
 	}
 	return string(now.Name.Buffer) == string(k.object.Name.Buffer)
 }
+
+// otherKind20 are refusals of a key that cannot do what it should.
+var otherKind20 = []tpm2.TPMRC{tpm2.TPMRCKey, tpm2.TPMRCScheme, tpm2.TPMRCAttributes, tpm2.TPMRCType, tpm2.TPMRCAuthUnavailable}
 
 // errNoOwnSession: the key's secret is needed for each command.
 var errNoOwnSession = errors.New("the secret is needed for each command")

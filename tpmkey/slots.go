@@ -69,6 +69,7 @@ func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
 	for {
 		in, err := s.fetch(h, with)
 		if err == nil {
+			s.displace(in)
 			h.slot.in, h.slot.worked = in, false
 			s.loaded = append(s.loaded, h)
 			return in, nil
@@ -82,6 +83,16 @@ func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
 		s.limit, s.believed = len(s.loaded), time.Now()
 		if err := s.evictOldest(); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// displace takes note of a key whose handle was given to in: somebody flushed it.
+func (s *slots) displace(in loadedKey) {
+	for _, h := range slices.Clone(s.loaded) {
+		if old, ok := h.slot.in.(*loadedKey20); ok && old.number() == in.number() && !old.persistent() {
+			old.displaced()
+			s.lost(h)
 		}
 	}
 }

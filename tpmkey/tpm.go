@@ -49,13 +49,16 @@ const defaultWait = time.Minute
 
 // Open opens the TPM that name stands for:
 //
-//	/dev/tpm0        a device (any path)
+//	/dev/tpmrm0      a device (any path); this one is the kernel's resource manager for
+//	                 TPM 2.0, which serves several programs at once
 //	unix:PATH        the data channel of a software TPM (swtpm), a Unix socket
 //	tcp:HOST:PORT    the same over TCP
-//	emulator[:DIR]   a software TPM of our own over a state directory, by default
+//	emulator[:DIR]   a software TPM 1.2 of our own over a state directory, by default
 //	                 maclef/tpm12 in $XDG_STATE_HOME or ~/.local/state; it is
 //	                 created on first use, and protects nothing
-//	(empty)          $TPMKEY_TPM, or else this machine's first TPM device
+//	emulator2[:DIR]  the same with a TPM 2.0, by default in maclef/tpm20
+//	(empty)          $TPMKEY_TPM, or else this machine's first TPM device, /dev/tpmrm0
+//	                 before /dev/tpm0
 //
 // Other programs can use the TPM at the same time, if they take turns as this one
 // does.
@@ -142,7 +145,7 @@ func (t *TPM) Close() error {
 	}
 	t.closed = true
 	var err error
-	if len(t.keys) > 0 || t.chip.holds() || t.chip.rests() {
+	if len(t.keys) > 0 || t.chip.holds() {
 		err = t.acquired(context.Background(), t.clear)
 	}
 	if errors.Is(err, transport.ErrAway) {
@@ -165,8 +168,5 @@ func (t *TPM) clear() error {
 		t.chip.endSessions()
 	}
 	errs = append(errs, t.chip.reclaim(t.claimed))
-	if t.chip.rests() {
-		errs = append(errs, t.chip.rest())
-	}
 	return errors.Join(errs...)
 }

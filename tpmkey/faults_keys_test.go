@@ -1,0 +1,107 @@
+package tpmkey_test
+
+import (
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// A faultKey is a key file and the secrets that a program has for it.
+type faultKey struct {
+	name     string
+	tpm      *faultTPM
+	steps    []step
+	file     *blob.Key // nil for one that is created
+	srk, key tpmkey.Secret
+	wrong    error // what one of these secrets is found to be, nil if they are right
+	withSRK  bool  // the parent has a secret to prove
+	withKey  bool  // so has the key
+	counted  bool  // the TPM counts wrong secrets of this key
+	later    bool  // its TPM is opened as those before: that is not tried again
+
+	plain, cipher [2][]byte        // for decrypt and again
+	remote        *ecdh.PrivateKey // for agree
+	agreed        []byte
+	sealed        []byte
+}
+
+var (
+	stepsRSA    = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
+	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
+	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
+	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
+)
+
+// faultKeys are the kinds of keys that each fault is tried with.
+func faultKeys(t *testing.T) []*faultKey {
+	t.Helper()
+	faux := tpmkey.Password([]byte("faux"))
+	asked := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return motdepasse(), nil })
+	proprio := tpmkey.Password([]byte("proprio"))
+	keys := []*faultKey{
+		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK()},
+		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse()},
+		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
+		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
+
+		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa")},
+		{name: "2.0 counted", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true},
+		{name: "2.0 wrong", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true},
+		{name: "2.0 secret", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: motdepasse()},
+		{name: "2.0 wrong uncounted", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret},
+		{name: "2.0 asked", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: asked, counted: true},
+		{name: "2.0 policy", tpm: faultKeys20, file: fixture20(t, "e2-p256-pcr")},
+		{name: "2.0 imported", tpm: faultKeys20, file: fixture20(t, "e2-import-ec")},
+		{name: "2.0 sealed", tpm: faultKeys20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
+		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
+		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio},
+		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
+	}
+	opened := map[bool]bool{}
+	for _, k := range keys {
+		if k.tpm == nil {
+			k.tpm, k.counted = faultTutorial, true
+		}
+		k.later = k.tpm.is20 && opened[true]
+		opened[k.tpm.is20] = true
+		k.prepare(t)
+	}
+	return keys
+}
+
+// prepare has ready what the key is to do, and with what result.
+func (k *faultKey) prepare(t *testing.T) {
+	t.Helper()
+	if k.file == nil || k.steps != nil {
+		k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
+		return
+	}
+	if public, ok := k.file.PublicKey().(*ecdsa.PublicKey); ok {
+		k.steps = stepsECC
+		ours, err := public.ECDH()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k.remote, err = ours.Curve().GenerateKey(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+		if k.agreed, err = k.remote.ECDH(ours); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	k.steps = stepsRSA
+	k.plain = [2][]byte{[]byte("bonjour"), []byte("au revoir, et merci")}
+	for i, plain := range k.plain {
+		var err error
+		if k.cipher[i], err = rsa.EncryptPKCS1v15(rand.Reader, k.file.PublicKey().(*rsa.PublicKey), plain); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -75,6 +75,8 @@ func TestExpensivePKCS8(t *testing.T) {
 
 func FuzzParsePrivateKey(f *testing.F) {
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n"))
+	f.Add(secp256k1)
+	f.Add(secp256k1PKCS8)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		password := func() ([]byte, error) { return []byte("x"), errors.New("not asked in a fuzz test: it costs time") }
 		tpmkey.ParsePrivateKey(data, password)

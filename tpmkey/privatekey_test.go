@@ -52,15 +52,20 @@ func TestParseECPrivateKey(t *testing.T) {
 	}
 }
 
+// A key of a curve that Go does not have: SEC 1, and PKCS #8.
+var (
+	secp256k1      = must(hex.DecodeString("302e0201010420" + scalar + "a00706052b8104000a"))
+	secp256k1PKCS8 = must(hex.DecodeString("303e020100301006072a8648ce3d020106052b8104000a04273025020101" + "0420" + scalar))
+)
+
+const scalar = "1111111111111111111111111111111111111111111111111111111111111111"
+
 func TestParseOtherPrivateKeys(t *testing.T) {
 	pkcs8 := func(key crypto.PrivateKey) []byte { return must(x509.MarshalPKCS8PrivateKey(key)) }
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
-	// openssl ecparam -name secp256k1 -genkey, and its PKCS #8
-	k1 := must(hex.DecodeString("302e0201010420" + "1111111111111111111111111111111111111111111111111111111111111111" + "a00706052b8104000a"))
-	k8 := must(hex.DecodeString("303e020100301006072a8648ce3d020106052b8104000a04273025020101" + "0420" + "1111111111111111111111111111111111111111111111111111111111111111"))
 	for name, data := range map[string][]byte{
 		"Ed25519": pkcs8(ed), "X25519": pkcs8(must(ecdh.X25519().GenerateKey(rand.Reader))),
-		"P-224": pkcs8(must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), "secp256k1": k1, "secp256k1, PKCS #8": k8,
+		"P-224": pkcs8(must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))), "secp256k1": secp256k1, "secp256k1, PKCS #8": secp256k1PKCS8,
 		"DSA": pemOf("DSA PRIVATE KEY", nil),
 	} {
 		if _, err := tpmkey.ParsePrivateKey(data, nil); !errors.Is(err, tpmkey.ErrNotSupported) {

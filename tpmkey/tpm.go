@@ -28,6 +28,7 @@ type TPM struct {
 	epoch uint64
 	keys  map[*held]struct{} // those not closed yet
 	slots slots
+	idle  *time.Timer // see watchIdle; nil until it is needed
 	// proved marks an SRK secret that the TPM has accepted, refused one that it has
 	// refused; nil if none.
 	proved, refused []byte
@@ -144,6 +145,9 @@ func (t *TPM) Close() error {
 		return nil
 	}
 	t.closed = true
+	if t.idle != nil {
+		t.idle.Stop()
+	}
 	var err error
 	if len(t.keys) > 0 || t.chip.holds() {
 		err = t.acquired(context.Background(), t.clear)

@@ -117,6 +117,7 @@ func (t *TPM) acquired(ctx context.Context, f func() error) error {
 		return err
 	}
 	defer release()
+	defer t.watchIdle()
 	if err := t.sync(); err != nil {
 		return err
 	}

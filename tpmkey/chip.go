@@ -39,8 +39,9 @@ type chip interface {
 	load(k *blob.Key, srk authData) (loadedKey, error)
 	restore(k *blob.Key, context []byte) (loadedKey, error)
 	// prepare has ready what an operation of a key takes besides the key, for which there
-	// may be no room once that is loaded; kept says that its secret is at hand each time.
-	prepare(k *blob.Key, kept bool) error
+	// may be no room once that is loaded; secret says that it has one, which is at hand
+	// each time.
+	prepare(k *blob.Key, secret bool) error
 	// condition says what an error means for what is loaded.
 	condition(err error) condition
 	// checkTry is ErrLockedOut where a secret of k, nil for the parent's, would not be

@@ -16,6 +16,21 @@ func reportFaults(t *testing.T, name string, violations []violation) {
 	})
 }
 
+// traceFaults tells all that happened in cases.
+func traceFaults(t *testing.T, findings []*finding) {
+	for _, f := range findings {
+		t.Logf("%s:", f.c)
+		for i, e := range f.exchanges {
+			for _, r := range f.results {
+				if r.first == i && !r.skipped {
+					t.Logf("  %s: %v, %v", r.step, r.err, r.wrong)
+				}
+			}
+			t.Logf("%5d %s %x -> %.40x", i, e.Name(), e.Command, e.Response)
+		}
+	}
+}
+
 // faultTable groups violations by rule, and by the class of fault and the command that
 // it happened to.
 func faultTable(violations []violation) string {

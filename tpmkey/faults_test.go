@@ -51,6 +51,9 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d cases, %d in which the fault did not come up", len(findings), missed)
 	t.Logf("right results throughout: %v of those that must heal, %v of those that must recover, %v of those that may fail [right all]",
 		healed[heals], healed[recovers], healed[mayFail])
+	if len(findings) <= 3 {
+		traceFaults(t, findings)
+	}
 	reportFaults(t, "never", unsafe)
 	reportFaults(t, "heals", unhealed)
 }

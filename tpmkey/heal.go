@@ -64,7 +64,7 @@ func (a *attempt) once() ([]byte, error) {
 	if d := a.tpm.slots.yield(a.held); d > 0 {
 		return nil, &needed{courtesy: d}
 	}
-	if err := a.tpm.chip.prepare(a.file, a.secret.kept()); err != nil {
+	if err := a.tpm.chip.prepare(a.file, a.needsSecret && a.secret.kept()); err != nil {
 		return nil, err
 	}
 	in, err := a.tpm.slots.bring(a.held, a.with)

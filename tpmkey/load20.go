@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -192,19 +193,30 @@ func (c *chip20) restore(k *blob.Key, saved []byte) (loadedKey, error) {
 
 // prepare starts the session that the key will need, for which its parent has to be in
 // the TPM for a moment. A key that was never loaded gets it then.
-func (c *chip20) prepare(k *blob.Key, kept bool) (err error) {
-	if !k.NeedsSecret() && !needsPolicy(k.TSS2) {
+func (c *chip20) prepare(k *blob.Key, secret bool) (err error) {
+	policy := needsPolicy(k.TSS2)
+	if !policy && !secret || !policy && c.session.Alive() {
 		return nil
 	}
 	parent := c.parentNow(k)
 	switch {
 	case c.parents[parent] == nil:
-	case needsPolicy(k.TSS2):
-		_, err = c.policySession(k.TSS2.Area().NameAlg, parent)
-	case kept && k.NeedsSecret():
+	case policy:
+		_, err = c.policySession(nameAlg(k.TSS2), parent)
+	default:
 		_, err = c.sharedSession(parent)
 	}
 	return c.explain(err, nil)
+}
+
+// nameAlg reads the hash algorithm of a key's name, and no more. TPM 2.0 Library Part 2,
+// section 12.2.4 (TPMT_PUBLIC).
+func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
+	const at = 2 + 2 // size, type
+	if len(t.Public) < at+2 {
+		return tpm2.TPMAlgNull
+	}
+	return tpm2.TPMIAlgHash(binary.BigEndian.Uint16(t.Public[at:]))
 }
 
 // parentNow is the parent under which a key was loaded before.

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -145,6 +146,11 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 	if err != nil {
 		return nil, c.explainParent(err)
 	}
+	if known != nil && id.handle != tpm2.TPMRHNull && !bytes.Equal(known.object.Name.Buffer, object.Name.Buffer) {
+		// Somebody has cleared the TPM, or it is another one, or none. The keys of the one
+		// before are of no use with it, and their secrets are not told to it.
+		return nil, errors.Join(errOtherParent, c.conn.Flush(object.Handle))
+	}
 	saved, err := c.conn.SaveContext(object)
 	if err != nil && c.condition(err) != refused { // a chip that saves no contexts makes it anew
 		return nil, errors.Join(c.explainParent(err), c.conn.Flush(object.Handle))
@@ -152,6 +158,8 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 	c.parents[id] = &parent20{object, saved}
 	return object, nil
 }
+
+var errOtherParent = &refusal{ErrWrongTPM, "its primary key is another one than before: the TPM was cleared meanwhile, or is another one; open it anew", nil}
 
 // readParent reads and checks a persistent parent. Where it is the one that was there
 // before it is not checked again.

@@ -49,6 +49,9 @@ type chip interface {
 	checkTry(k *blob.Key) error
 	// counted tells whether the TPM has counted a wrong secret since checkTry.
 	counted() verdict
+	// wasReset reports whether the TPM has lost its power, or was reset, within so much
+	// time; false where it does not tell.
+	wasReset(within time.Duration) (bool, error)
 	// startUp starts a TPM whose condition is notStarted.
 	startUp() error
 	// holds reports whether sessions are open; endSessions ends them, as far as

@@ -85,6 +85,10 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 	return newAbilities12(k), nil
 }
 
+// wasReset is not known: a TPM 1.2 has a clock (TPM_GetTicks), but numbers its keys so
+// that a handle is hardly given twice.
+func (c *chip12) wasReset(time.Duration) (bool, error) { return false, nil }
+
 func (c *chip12) prepare(*blob.Key, bool) error { return nil }
 
 func (c *chip12) readHandle(uint32) (*blob.Key, error) {

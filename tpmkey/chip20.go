@@ -173,6 +173,19 @@ func (c *chip20) ready() error {
 	return nil
 }
 
+// wasReset reads the TPM's clock, which counts from its reset. TPM 2.0 Library Part 3,
+// section 29.1 (TPM2_ReadClock).
+func (c *chip20) wasReset(within time.Duration) (bool, error) {
+	rsp, err := tpm20.Run(c.conn, tpm2.ReadClock{})
+	if err != nil {
+		if c.condition(err) == notStarted {
+			return true, nil
+		}
+		return false, c.explain(err, nil)
+	}
+	return time.Duration(rsp.CurrentTime.Time)*time.Millisecond < within, nil
+}
+
 func (c *chip20) startUp() error                     { return c.explain(c.conn.Startup(), nil) }
 func (c *chip20) holds() bool                        { return c.conn.Holds() || c.lostSession }
 func (c *chip20) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, handle) }

@@ -17,9 +17,12 @@ import (
 func (c *chip20) condition(err error) condition {
 	var code *tpm20.Error
 	var inWords *refusal
+	var lost *parentGone
 	switch {
 	case err == nil:
 		return fine
+	case errors.As(err, &lost):
+		return sessionGone // all the same: it is made anew
 	case errors.As(err, &inWords) && !errors.As(err, &code):
 		return refused
 	case errors.As(err, &code):
@@ -68,14 +71,25 @@ func conditionOf20(err *tpm20.Error) condition {
 		return noRoomForKey
 	case isOneOf(err, noSessionRoom20):
 		return noRoomForSession
-	case err.SessionGone || isOneOf(err, goneSession20):
+	case err.SessionGone || isOneOf(err, goneSession20), errors.Is(err, tpm2.TPMRCHandle) && isAboutSession(err):
 		return sessionGone
-	case isOneOf(err, goneKey20):
+	case isOneOf(err, goneKey20), errors.Is(err, tpm2.TPMRCValue) && err.Gone != 0: // which is none at all
 		return keyGone
 	case errors.Is(err, tpm2.TPMRCInitialize):
 		return notStarted
 	case err.Rolled && (errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)):
 		return sessionStale
+	case err.Unproven && errors.Is(err, tpm2.TPMRCBadAuth): // which is not counted
+		return sessionStale
 	}
 	return refused
+}
+
+func isAboutSession(err error) bool {
+	var which tpm2.TPMFmt1Error
+	if !errors.As(err, &which) {
+		return false
+	}
+	is, _ := which.Session()
+	return is
 }

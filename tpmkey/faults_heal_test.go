@@ -57,6 +57,10 @@ func (c *faultCase) mustHeal() healing {
 		return mayFail // without a key there are no later steps
 	case c.class == classCode && c.saysWrong():
 		return mayFail // a wrong secret stays wrong
+	case c.class == classFlip && p.ordinal == uint32(tpm2.TPMCCStartAuthSession) && c.key.counted:
+		return mayFail // a session that is wrong from the beginning makes the secret look so
+	case p.step == stepCreate && (c.class == classCut || c.fault.Cut):
+		return mayFail // it takes long, and is not done twice unasked
 	case c.curedCode():
 		return heals
 	}

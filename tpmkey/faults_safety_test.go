@@ -157,7 +157,7 @@ func (f *finding) usedAgain() string {
 		switch right, wrong := f.c.key.verdict(e); {
 		case right:
 			proved[parents] = true
-		case wrong && !proved[parents]:
+		case wrong && !proved[parents] && (f.c.key.counted || i != f.c.index): // else no harm is done where that is not seen
 			refused[parents] = true
 		}
 	}

@@ -89,6 +89,10 @@ func (a *attempt) once() ([]byte, error) {
 // because of the secret: the error may say so, or may be garbled or lost, but the
 // TPM's count of wrong secrets tells.
 func (a *attempt) judge(err error) error {
+	if errors.Is(err, errTaken) { // another key has seen it
+		a.keyTried = false
+		return err
+	}
 	if errors.Is(err, ErrWrongKeySecret) || errors.Is(err, errDecryption) {
 		return err
 	}
@@ -98,6 +102,9 @@ func (a *attempt) judge(err error) error {
 	}
 	switch a.tpm.chip.counted() {
 	case wasWrong:
+		if cond := a.tpm.chip.condition(err); cond == keyGone && a.tpm.chip.generation() == tpm20Family {
+			return err // a restart of a TPM 2.0 without a warning counts, too
+		}
 		// Whatever err says, it does not call for a repair.
 		return &refusal{ErrWrongKeySecret, fmt.Sprintf("the TPM has counted it; its answer was: %v", err), nil}
 	case wasNot:
@@ -162,7 +169,7 @@ func (a *attempt) repair(err error) bool {
 	a.repairs++
 	chip := a.tpm.chip
 	if errors.Is(err, ErrWrongKeySecret) {
-		return a.doubtful()
+		return a.doubtful(err)
 	}
 	if errors.Is(err, errTaken) {
 		a.tpm.slots.lost(a.held)
@@ -199,8 +206,11 @@ func (a *attempt) repair(err error) bool {
 // doubtful is the repair where the TPM refuses a secret that was right before: the
 // nonces may be out of step, or what has the key's handle is another key. That is
 // worth one more try with both anew, but not while the TPM counts to its last.
-func (a *attempt) doubtful() bool {
+func (a *attempt) doubtful(err error) bool {
 	a.fresh++
+	if !a.needsSecret { // none can be wrong, but a session that hides what the TPM says
+		return a.fresh == 1 && a.tpm.chip.condition(err) == sessionStale
+	}
 	if a.fresh > 1 || !a.keyTried || !a.isProved() || a.tpm.chip.checkTry(a.file) != nil {
 		return false
 	}

@@ -1,7 +1,6 @@
 package tpmkey
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -36,7 +35,7 @@ func (k *Key) operate(op operation) ([]byte, error) {
 	defer with.clear()
 	var asking *vault // where this operation is the one that asks
 	defer func() { asking.answered() }()
-	var deadline time.Time
+	room := roomWait{tpm: k.tpm}
 	for {
 		out, err := k.inTurn(op, with.copy())
 		var lacks *needed
@@ -49,10 +48,7 @@ func (k *Key) operate(op operation) ([]byte, error) {
 				return nil, err
 			}
 		case lacks.room:
-			if deadline.IsZero() {
-				deadline = time.Now().Add(k.tpm.wait)
-			}
-			if err := k.tpm.waitForRoom(k.ctx, deadline, lacks.why); err != nil {
+			if err := room.wait(k.ctx, lacks.why); err != nil {
 				return nil, err
 			}
 		case asking != k.secretVault(lacks):
@@ -189,30 +185,4 @@ func (h *held) isClosed() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.closed
-}
-
-// roomPause is how long those who asked for room wait before they look.
-const roomPause = 20 * time.Millisecond
-
-// waitForRoom has other processes make room, and waits for that a moment.
-func (t *TPM) waitForRoom(ctx context.Context, deadline time.Time, why error) error {
-	if t.dev.AskRoom() == 0 {
-		return t.explainNoRoom(why)
-	}
-	if time.Now().Add(roomPause).After(deadline) {
-		return t.explainNoRoom(fmt.Errorf("%w: waited %v for other programs to make room: %w", ErrBusy, t.wait, why))
-	}
-	return wait(ctx, roomPause)
-}
-
-// wait waits, unless ctx ends.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return gaveUp(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -152,10 +152,10 @@ func (k *loadedKey20) unseal(key authData) ([]byte, error) {
 	return data, k.explain(err)
 }
 
-// explain puts a refusal of a command on the key in words. One that says that the key is
-// not of the kind it was can mean that what has its handle is another key.
+// explain puts a refusal of a command on the key in words. Any can mean that what has
+// its handle is another key: after a sleep of the machine that nobody noticed.
 func (k *loadedKey20) explain(err error) error {
-	if isOneOf(err, otherKind20) && !k.isStill(nil) {
+	if cond := k.chip.condition(err); (cond == refused || cond == sessionStale) && !k.persistent() && !k.isStill(nil) {
 		return errTaken
 	}
 	return k.chip.explain(k.explainPolicy(err), ErrWrongKeySecret)
@@ -196,9 +196,6 @@ func (k *loadedKey20) isStill(public crypto.PublicKey) bool {
 	}
 	return string(now.Name.Buffer) == string(k.object.Name.Buffer)
 }
-
-// otherKind20 are refusals of a key that cannot do what it should.
-var otherKind20 = []tpm2.TPMRC{tpm2.TPMRCKey, tpm2.TPMRCScheme, tpm2.TPMRCAttributes, tpm2.TPMRCType, tpm2.TPMRCAuthUnavailable}
 
 // errNoOwnSession: the key's secret is needed for each command.
 var errNoOwnSession = errors.New("the secret is needed for each command")

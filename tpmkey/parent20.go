@@ -93,18 +93,41 @@ func (c *chip20) underParent(id parentID, srk authData, f func(parent *tpm20.Obj
 		if err == nil {
 			err = f(parent, auth)
 		}
-		if c.condition(err) == refused { // it may be another key by now
-			delete(c.parents, id)
+		if err = c.parentLost(parent, err); c.condition(err) == refused || c.condition(err) == sessionGone {
+			delete(c.parents, id) // it may be another key by now
 		}
 		return err
 	}
 	// A primary of ours has no secret: whoever may make it may use it.
-	err = f(parent, nil)
-	if flushed := c.conn.Flush(parent.Handle); err == nil {
-		err = flushed
-	}
+	err = c.parentLost(parent, f(parent, nil))
+	c.dismiss(parent)
 	c.missedParent(err)
 	return err
+}
+
+// dismiss takes a primary out again. What was done with it is done all the same where
+// that fails; it is taken out later, then.
+func (c *chip20) dismiss(parent *tpm20.Object) {
+	if c.conn.Flush(parent.Handle) != nil {
+		c.conn.Lost(parent.Handle)
+		c.misplacedSession()
+	}
+}
+
+// A parentGone is a parent that the TPM does not know any more, while it was in use.
+type parentGone struct{ error }
+
+func (e *parentGone) Unwrap() error { return e.error }
+
+// parentLost tells the loss of a parent from that of a key. If its handle was garbled,
+// the parent is there still.
+func (c *chip20) parentLost(parent *tpm20.Object, err error) error {
+	var code *tpm20.Error
+	if !errors.As(err, &code) || code.Gone != parent.Handle {
+		return err
+	}
+	c.misplacedSession()
+	return &parentGone{err}
 }
 
 // missedParent notes that a primary may be in the TPM without anybody knowing its
@@ -153,7 +176,9 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 	}
 	saved, err := c.conn.SaveContext(object)
 	if err != nil && c.condition(err) != refused { // a chip that saves no contexts makes it anew
-		return nil, errors.Join(c.explainParent(err), c.conn.Flush(object.Handle))
+		err = c.parentLost(object, err)
+		c.dismiss(object)
+		return nil, c.explainParent(err)
 	}
 	c.parents[id] = &parent20{object, saved}
 	return object, nil
@@ -243,5 +268,10 @@ func (c *chip20) salted(parent parentID, f func(salt *tpm20.Object) error) error
 			parent = saltOnly
 		}
 	}
-	return c.underParent(parent, nil, func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) })
+	with := func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) }
+	err := c.underParent(parent, nil, with)
+	if parent != saltOnly && errors.Is(err, ErrWrongSRKSecret) { // the TPM was restarted, and the primary would have to be made
+		return c.underParent(saltOnly, nil, with)
+	}
+	return err
 }

@@ -1,7 +1,6 @@
 package tpmkey
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"time"
@@ -208,25 +207,6 @@ func (s *slots) forget() {
 		h.slot.context = nil
 	}
 	s.limit = 0
-}
-
-// roomyTurn is turn for what takes places in the TPM while it lasts: this process's
-// keys make room for it, and other processes are asked to. f may be run more than once.
-func (t *TPM) roomyTurn(f func() error) error {
-	var deadline time.Time
-	for {
-		err := t.turn(func() error { return t.slots.withRoom(f) })
-		var lacks *needed
-		if !errors.As(err, &lacks) {
-			return err
-		}
-		if deadline.IsZero() {
-			deadline = time.Now().Add(t.wait)
-		}
-		if err := t.waitForRoom(context.Background(), deadline, lacks.why); err != nil {
-			return err
-		}
-	}
 }
 
 // withRoom runs f, and takes out one key after the other while there is no room for it.

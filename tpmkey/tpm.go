@@ -29,6 +29,7 @@ type TPM struct {
 	keys  map[*held]struct{} // those not closed yet
 	slots slots
 	idle  *time.Timer // see watchIdle; nil until it is needed
+	sleep sleepWatch
 	// proved marks an SRK secret that the TPM has accepted, refused one that it has
 	// refused; nil if none.
 	proved, refused []byte

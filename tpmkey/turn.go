@@ -143,6 +143,15 @@ func (t *TPM) sync() error {
 		t.epoch = epoch
 		t.forget()
 	}
+	if ago, woke := t.sleep.woke(); woke && !t.dev.Managed() {
+		reset, err := t.chip.wasReset(ago)
+		if err != nil {
+			return err
+		}
+		if reset {
+			t.forget()
+		}
+	}
 	return nil
 }
 

@@ -173,6 +173,7 @@ func (a *attempt) repair(err error) bool {
 	}
 	if errors.Is(err, errTaken) {
 		a.tpm.slots.lost(a.held)
+		a.slot.context = nil // it may be the other key's
 		return true
 	}
 	switch chip.condition(err) {
@@ -218,6 +219,7 @@ func (a *attempt) doubtful(err error) bool {
 		a.tpm.chip.misplaced(a.file)
 	}
 	a.tpm.slots.lost(a.held)
+	a.slot.context = nil
 	return true
 }
 
@@ -248,6 +250,7 @@ func (k *Key) distrust() error {
 	h := k.held
 	_, err := h.tpm.turnFor(k.ctx, k.alive, func() ([]byte, error) {
 		in := h.slot.in
+		h.slot.context = nil // it may be the other key's
 		if in == nil {
 			return nil, nil
 		}

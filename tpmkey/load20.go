@@ -2,6 +2,8 @@ package tpmkey
 
 import (
 	"bytes"
+	"cmp"
+	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -27,8 +29,18 @@ func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
 	if err := k.Unsupported(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
-	return newAbilities20(k, c.can)
+	able, err := newAbilities20(k, c.can)
+	if err != nil {
+		return nil, err
+	}
+	if !k.CanSign() && !k.CanDecrypt() && !k.CanAgree() {
+		_, err := able.checkSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // which knows why
+		return nil, cmp.Or(err, errUseless20)
+	}
+	return able, nil
 }
+
+var errUseless20 = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", ErrNotSupported)
 
 func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	t := k.TSS2

@@ -43,10 +43,10 @@ func (c *chip20) readAbilities() error {
 	return nil
 }
 
-// keyTypes are the types of keys that the chip has.
+// keyTypes are the types of keys that the chip makes.
 func (c *chip20) keyTypes() ([]KeyType, error) {
 	var all []KeyType
-	for _, t := range []KeyType{RSA1024, RSA2048, RSA3072, RSA4096, P256, P384, P521} {
+	for _, t := range []KeyType{RSA2048, RSA3072, RSA4096, P256, P384, P521} {
 		err := c.conn.TestParms(parms20(t))
 		switch {
 		case err == nil:
@@ -71,7 +71,7 @@ func parms20(t KeyType) tpm2.TPMTPublicParms {
 }
 
 var (
-	rsaBits  = map[KeyType]tpm2.TPMKeyBits{RSA1024: 1024, RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
+	rsaBits  = map[KeyType]tpm2.TPMKeyBits{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
 	curves20 = map[KeyType]tpm2.TPMECCCurve{P256: tpm2.TPMECCNistP256, P384: tpm2.TPMECCNistP384, P521: tpm2.TPMECCNistP521}
 )
 

@@ -60,6 +60,8 @@ type chip interface {
 	// owns reports whether a key or session is this TPM object's, claimed or not.
 	owns(kind byte, handle uint32) bool
 	endSessions()
+	// endShared is endSessions where more than one is open; it reports whether it was.
+	endShared() bool
 	forget()
 	// reclaim frees what was loaded without anybody knowing the handle: the answer
 	// was lost, or, for a key that is misplaced, garbled.

@@ -89,6 +89,8 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 // that a handle is hardly given twice.
 func (c *chip12) wasReset(time.Duration) (bool, error) { return false, nil }
 
+func (c *chip12) endShared() bool { return false } // there is but one
+
 func (c *chip12) prepare(*blob.Key, bool) error { return nil }
 
 func (c *chip12) readHandle(uint32) (*blob.Key, error) {

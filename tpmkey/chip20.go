@@ -101,11 +101,20 @@ func (c *chip20) readLockout() error {
 	return nil
 }
 
-// checkTry does not mind a lockout for a key that is not subject to it, nor for
-// parents, which are not, either.
+// checkTry does not mind a lockout for a key that is not subject to it. Whether a parent
+// is shows when it is there.
 func (c *chip20) checkTry(k *blob.Key) error {
-	c.uncounted = k == nil || k.TSS2.Area() == nil || k.TSS2.Area().ObjectAttributes.NoDA
-	if c.uncounted {
+	if k == nil {
+		return nil
+	}
+	area := k.TSS2.Area()
+	return c.checkCounted(area != nil && !area.ObjectAttributes.NoDA)
+}
+
+// checkCounted is checkTry for a secret of which the TPM counts wrong ones, or not.
+func (c *chip20) checkCounted(counts bool) error {
+	c.uncounted = !counts
+	if !counts {
 		return nil
 	}
 	if time.Since(c.lockoutRead) > lockoutFresh {
@@ -145,7 +154,7 @@ func (c *chip20) counted() verdict {
 // triesUsed says, after a wrong secret, how many the TPM has counted.
 func (c *chip20) triesUsed() string {
 	if c.uncounted {
-		return "; the TPM does not count wrong secrets of this key"
+		return ", which the TPM does not count"
 	}
 	if c.readLockout() != nil {
 		return ""
@@ -192,6 +201,23 @@ func (c *chip20) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, 
 
 func (c *chip20) endSessions() {
 	c.conn.EndSessions(slices.Collect(maps.Keys(c.bound))...)
+}
+
+func (c *chip20) endShared() bool {
+	open := 0
+	for _, s := range c.policies {
+		if s.Alive() {
+			open++
+		}
+	}
+	if c.session.Alive() {
+		open++
+	}
+	if open < 2 {
+		return false
+	}
+	c.endSessions()
+	return true
 }
 
 func (c *chip20) forget() {

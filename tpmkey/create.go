@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"fmt"
@@ -88,13 +89,13 @@ func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
 	if err := t.chip.checkCreate(opts); err != nil {
 		return nil, err
 	}
-	return t.make(opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
+	return t.make(opts.Parent, opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
 		return t.chip.create(opts, srk, key)
 	})
 }
 
 // make makes a key file in a turn, with the secrets that it takes.
-func (t *TPM) make(srk, key Secret, f func(srk, key authData) (*blob.Key, error)) (made *blob.Key, err error) {
+func (t *TPM) make(parent uint32, srk, key Secret, f func(srk, key authData) (*blob.Key, error)) (made *blob.Key, err error) {
 	srkAuth, err := t.srkSecret(srk)
 	if err != nil {
 		return nil, err
@@ -105,11 +106,28 @@ func (t *TPM) make(srk, key Secret, f func(srk, key authData) (*blob.Key, error)
 		return nil, err
 	}
 	defer clear(keyAuth)
-	err = t.roomyTurn(func() (err error) {
+	err = t.underParent(parent, srkAuth, func() (err error) {
 		made, err = f(srkAuth, keyAuth)
 		return err
 	})
 	return made, err
+}
+
+// underParent is roomyTurn for what takes a parent's secret. One that was refused is
+// not tried again; srk is nil where another's is taken.
+func (t *TPM) underParent(parent uint32, srk authData, f func() error) error {
+	parent = cmp.Or(parent, defaultParent)
+	return t.roomyTurn(func() error {
+		if srk == nil {
+			return f()
+		}
+		if err := t.checkRefused(parent, srk); err != nil {
+			return err
+		}
+		err := f()
+		t.noteParent(parent, srk, err)
+		return err
+	})
 }
 
 // newKeySecret resolves a new key's secret, nil for a key without one.
@@ -167,7 +185,7 @@ func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, er
 	} else if with.migration, err = opts.Migration.resolveFor(t.chip.generation(), "the migration secret"); err != nil {
 		return nil, err
 	}
-	err = t.roomyTurn(func() (err error) {
+	err = t.underParent(opts.Parent, with.srk, func() (err error) {
 		made, err = t.chip.wrap(key, opts, with)
 		return err
 	})

@@ -102,30 +102,23 @@ func (c *chip20) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, sr
 	if len(key) > maxAuth20 {
 		return nil, fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d", ErrNotSupported, len(key), maxAuth20)
 	}
-	var made *tpm2.CreateResponse
+	var private, public []byte
 	err := c.underParent(id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
 		if err != nil {
 			return err
 		}
-		made, err = tpm20.Run(c.conn, tpm2.Create{
-			ParentHandle: parent.Auth(s.For(parentSecret(id, srk), tpm20.EncryptIn)),
-			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
-				UserAuth: tpm2.TPM2BAuth{Buffer: key},
-				Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: data}),
-			}},
-			InPublic: tpm2.New2B(*area),
-		})
+		private, public, err = c.conn.Create(parent, s.For(parentSecret(id, srk), tpm20.EncryptIn), key, data, *area)
 		return err
 	})
 	if err != nil {
 		return nil, c.explainParent(err)
 	}
-	if err := isAsAsked(made.OutPublic.Bytes(), area); err != nil {
+	if err := isAsAsked(public[2:], area); err != nil {
 		return nil, err
 	}
 	file.EmptyAuth, file.Parent = key == nil, uint32(id.handle)
-	file.Public, file.Private = tpm2.Marshal(made.OutPublic), tpm2.Marshal(made.OutPrivate)
+	file.Public, file.Private = public, private
 	k, err := blob.NewTSS2(file)
 	if err != nil {
 		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)

@@ -55,6 +55,8 @@ func TestWrongSRKSecret(t *testing.T) {
 	}
 	loadFixture(t, tpm, "maclef")
 	_, err = tpm.Create(nil)
+	wantError(t, err, tpmkey.ErrWrongSRKSecret, "not tried again")
+	_, err = tpm.Create(&tpmkey.CreateOptions{SRK: tpmkey.Password([]byte("faux"))})
 	wantError(t, err, tpmkey.ErrWrongSRKSecret, "2 of 5 tries used")
 }
 

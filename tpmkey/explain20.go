@@ -21,6 +21,7 @@ func (c *chip20) explain(err, wrong error) error {
 	}
 	switch {
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
+		c.dropUnproven()
 		if wrong != nil {
 			return &refusal{wrong, code.Name() + c.triesUsed(), err}
 		}
@@ -38,7 +39,6 @@ func (c *chip20) explain(err, wrong error) error {
 
 // explainParent puts a refusal of a parent, or of the hierarchy that makes it, in words.
 func (c *chip20) explainParent(err error) error {
-	c.uncounted = true
 	return c.explain(err, ErrWrongSRKSecret)
 }
 

@@ -1,8 +1,6 @@
 package tpmkey
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 )
@@ -124,16 +122,14 @@ func (h *held) load(with *secrets) (loadedKey, error) {
 		}
 		return nil, &needed{srk: true}
 	}
-	if h.tpm.refused != nil && hmac.Equal(h.tpm.refused, h.tpm.mark(with.srk)) {
-		return nil, &refusal{ErrWrongSRKSecret, "the TPM has refused this one before; it was not tried again", nil}
+	parent := h.parent()
+	if err := h.tpm.checkRefused(parent, with.srk); err != nil {
+		return nil, err
 	}
 	in, err := h.tpm.chip.load(h.file, with.srk)
-	if errors.Is(err, ErrWrongSRKSecret) && !h.tpm.hasProved(with.srk) {
-		h.tpm.refused = h.tpm.mark(with.srk)
-	}
+	h.tpm.noteParent(parent, with.srk, err)
 	if err == nil {
 		h.tpm.keys[h] = struct{}{}
-		h.tpm.proved = h.tpm.mark(with.srk)
 	}
 	return in, err
 }
@@ -187,7 +183,7 @@ func (a *attempt) repair(err error) bool {
 		return true
 	case sessionStale: // while loading, by the SRK's secret
 		a.fresh++
-		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.with.srk) && chip.checkTry(nil) == nil
+		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.parent(), a.with.srk) && chip.checkTry(nil) == nil
 	case noRoomForSession:
 		return a.tpm.slots.freeSession(a.held)
 	case noRoomForKey: // for what the operation takes besides the key
@@ -226,22 +222,10 @@ func (a *attempt) doubtful(err error) bool {
 // safe reports whether a command may be repeated that the TPM may have carried
 // out: signing twice does no harm, a secret that may be wrong does.
 func (a *attempt) safe() bool {
-	if a.srkTried && !a.tpm.hasProved(a.with.srk) {
+	if a.srkTried && !a.tpm.hasProved(a.parent(), a.with.srk) {
 		return false
 	}
 	return !a.keyTried || a.isProved()
-}
-
-// hasProved reports whether the TPM has accepted this secret of the SRK before.
-func (t *TPM) hasProved(srk authData) bool {
-	return srk == nil || hmac.Equal(t.proved, t.mark(srk))
-}
-
-// mark stands for a secret that is not to be kept.
-func (t *TPM) mark(secret authData) []byte {
-	h := hmac.New(sha256.New, t.salt[:])
-	h.Write(secret)
-	return h.Sum(nil)
 }
 
 // distrust has a key loaded anew: what has its handle gave a wrong signature. It may

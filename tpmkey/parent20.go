@@ -144,6 +144,9 @@ func (c *chip20) parentAuth(parent *tpm20.Object, srk authData) (tpm2.Session, e
 	if len(srk) == 0 {
 		return nil, nil
 	}
+	if err := c.checkCounted(!parent.Public.ObjectAttributes.NoDA); err != nil {
+		return nil, err
+	}
 	s, err := c.startSession(parent)
 	if err != nil {
 		return nil, err
@@ -195,7 +198,7 @@ func (c *chip20) readParent(id parentID) (*tpm20.Object, error) {
 	object, err := c.conn.ReadPublic(id.handle)
 	if err != nil {
 		if c.condition(err) == keyGone {
-			return nil, &refusal{ErrNoParent, fmt.Sprintf("the file names %#x as its parent, and this TPM keeps no key there; name another with -parent, or make it with tpm2_evictcontrol", uint32(id.handle)), err}
+			return nil, &refusal{ErrNoParent, fmt.Sprintf("this TPM keeps no key at %#x; name another parent with -parent, or put one there with tpm2_evictcontrol", uint32(id.handle)), err}
 		}
 		return nil, c.explainParent(err)
 	}
@@ -218,6 +221,7 @@ func (c *chip20) createPrimary(id parentID, srk authData) (*tpm20.Object, error)
 	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
 		return c.conn.CreatePrimary(id.handle, nil, id.primary.template())
 	}
+	c.uncounted = true
 	// The hierarchy's secret goes through a session that is salted to a primary of the
 	// null hierarchy, which nobody needs a secret for.
 	var object *tpm20.Object
@@ -246,6 +250,18 @@ func (c *chip20) startSession(salt *tpm20.Object) (*tpm20.Session, error) {
 	}
 	c.session = s
 	return s, nil
+}
+
+// dropUnproven closes the sessions in which nothing was right yet.
+func (c *chip20) dropUnproven() {
+	for _, s := range c.policies {
+		if !s.Proven() {
+			s.Close()
+		}
+	}
+	if !c.session.Proven() {
+		c.session.Close()
+	}
 }
 
 // sharedSession is startSession for a key whose parent is not in the TPM now.

@@ -29,7 +29,7 @@ func (t *TPM) Seal(data []byte, opts *SealOptions) (*blob.Key, error) {
 	err := t.chip.checkSeal(data, opts)
 	var made *blob.Key
 	if err == nil {
-		made, err = t.make(opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
+		made, err = t.make(opts.Parent, opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
 			return t.chip.seal(data, opts, srk, key)
 		})
 	}

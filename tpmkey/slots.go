@@ -155,9 +155,12 @@ func (s *slots) evict(h *held) error {
 	return nil
 }
 
-// freeSession takes out the least recently used other key that has a session of its
-// own.
+// freeSession ends the sessions that serve more than one key; where there are none it
+// takes out the least recently used other key that has a session of its own.
 func (s *slots) freeSession(but *held) bool {
+	if s.tpm.chip.endShared() {
+		return true
+	}
 	i := slices.IndexFunc(s.loaded, func(h *held) bool { return h != but && h.slot.in.authorized() })
 	return i >= 0 && s.evict(s.loaded[i]) == nil
 }

@@ -53,6 +53,11 @@ func (t *nvTerm) run(r *policyRun) error {
 	}
 	auth := tpm2.AuthHandle{Handle: t.auth, Auth: tpm2.PasswordAuth(nil)}
 	if t.auth == t.index {
+		if counts, err := r.conn.countsTries(t.index); err != nil {
+			return err
+		} else if counts {
+			return unmet(nil, "it reads NV index %#08x by a secret of which the TPM counts wrong ones: this program does not try it for a key file", uint32(t.index))
+		}
 		auth.Name.Buffer = name
 	} else {
 		auth.Name = tpm2.HandleName(t.auth)

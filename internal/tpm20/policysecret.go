@@ -50,12 +50,14 @@ func (t *secretTerm) run(r *policyRun) error {
 	if err != nil {
 		return err
 	}
+	if counts, err := r.conn.countsTries(handle); err != nil {
+		return err
+	} else if counts {
+		return unmet(nil, "it asks for the secret of %s, of which the TPM counts wrong ones: this program does not try it for a key file", holder(handle))
+	}
 	secret := r.secretOfOthers()
-	switch {
-	case secret == nil:
+	if secret == nil {
 		return &Unmet{Why: "it asks for the secret of " + holder(handle), Secret: true}
-	case len(secret) == 0 && handle == tpm2.TPMRHLockout: // whose tries are one
-		return unmet(nil, "it asks for the lockout secret, which is not tried without one")
 	}
 	auth := tpm2.PasswordAuth(nil)
 	if len(secret) > 0 {
@@ -75,6 +77,24 @@ func (t *secretTerm) run(r *policyRun) error {
 		return unmet(err, "it asks for the secret of %s, which is not empty", holder(handle))
 	}
 	return r.explain(err, "the TPM refuses the secret of %s", holder(handle))
+}
+
+// countsTries reports whether wrong secrets of something count towards a lockout: a file
+// must not bring that about. TPM 2.0 Library Part 1, section 19.8.1.
+func (c *Conn) countsTries(h tpm2.TPMHandle) (bool, error) {
+	switch h >> 24 {
+	case persistentFirst >> 24, transient:
+		o, err := c.ReadPublic(h)
+		return err == nil && !o.Public.ObjectAttributes.NoDA, err
+	case nvFirst >> 24:
+		rsp, err := Run(c, tpm2.NVReadPublic{NVIndex: h})
+		if err != nil {
+			return false, err
+		}
+		public, err := rsp.NVPublic.Contents()
+		return err != nil || !public.Attributes.NoDA, nil
+	}
+	return h == tpm2.TPMRHLockout, nil
 }
 
 // secretOfOthers is what there is for TPM2_PolicySecret: the key's secret, once, where

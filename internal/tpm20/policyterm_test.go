@@ -80,7 +80,7 @@ func TestUnmetPolicies(t *testing.T) {
 		{"timer", command(tpm2.TPMCCPolicyCounterTimer, 0, 4, 0, 0, 0, 0, 0, 16, 0, 0), "the TPM's count of resets is not = 0x00000000"},
 		{"clock", command(tpm2.TPMCCPolicyCounterTimer, 0, 0, 0, 0, 0, 0, 0, 5, 0, 8, 0, 5), "the TPM's clock is not < 0x0000000000000005"},
 		{"nobody's locality", command(tpm2.TPMCCPolicyLocality, 0), "the TPM refuses TPM2_PolicyLocality: TPM_RC_RANGE"},
-		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the lockout secret, which is not tried without one"},
+		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the secret of the lockout, of which the TPM counts wrong ones: this program does not try it for a key file"},
 		{"signature", command(tpm2.TPMCCPolicySigned, 1, 2, 3), "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here"},
 		{"signature by", tpm20.PolicyCommand{Code: tpm2.TPMCCPolicySigned, Body: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Body},
 			"it asks for a signature by key 000b010203 for each use (TPM2_PolicySigned), which cannot be given here"},

@@ -78,7 +78,9 @@ func (c *Conn) start(s *Session, kind tpm2.TPMSE, alg tpm2.TPMIAlgHash, salt, bi
 	if _, err := rand.Read(cmd.NonceCaller.Buffer); err != nil {
 		return nil, err
 	}
-	seed := bytes.Clone(trim(bindAuth)) // authValue of the bind entity, then the salt
+	const longestSalt = 64
+	seed := make([]byte, 0, len(bindAuth)+longestSalt) // authValue of the bind entity, then the salt
+	seed = append(seed, trim(bindAuth)...)
 	if bind != nil {
 		cmd.Bind = bind.Handle
 		s.bound, s.boundAuth = bind.Name.Buffer, len(seed) > 0
@@ -161,6 +163,10 @@ func (s *Session) NeedAuthValue() { s.needAuth = true }
 
 // Alive reports whether the session can be used, as far as is known.
 func (s *Session) Alive() bool { return s != nil && s.alive }
+
+// Proven reports whether the session has been in a command that went well. In one that
+// has not every auth value can be wrong: its beginning was changed on its way.
+func (s *Session) Proven() bool { return s.Alive() && s.rolled }
 
 // Close ends the session. It sends nothing: the next session that is started, or
 // EndSessions, frees this one in the TPM.

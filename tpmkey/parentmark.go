@@ -1,0 +1,51 @@
+package tpmkey
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+)
+
+// defaultParent is the SRK of a TPM 1.2, and the owner's hierarchy of a TPM 2.0.
+const defaultParent = 0x40000001
+
+// parent is the handle of the key's parent, as the file says it.
+func (h *held) parent() uint32 {
+	if h.file.TSS2 == nil {
+		return defaultParent
+	}
+	return cmp.Or(h.file.TSS2.Parent, defaultParent)
+}
+
+// checkRefused refuses a secret that a parent has refused before.
+func (t *TPM) checkRefused(parent uint32, srk authData) error {
+	if t.refused != nil && hmac.Equal(t.refused, t.mark(parent, srk)) {
+		return &refusal{ErrWrongSRKSecret, "the TPM has refused this one before; it was not tried again", nil}
+	}
+	return nil
+}
+
+// noteParent remembers what an error, or none, says of a parent's secret.
+func (t *TPM) noteParent(parent uint32, srk authData, err error) {
+	switch {
+	case err == nil:
+		t.proved = t.mark(parent, srk)
+	case errors.Is(err, ErrWrongSRKSecret) && !t.hasProved(parent, srk):
+		t.refused = t.mark(parent, srk)
+	}
+}
+
+// hasProved reports whether the TPM has accepted this secret of a parent before.
+func (t *TPM) hasProved(parent uint32, srk authData) bool {
+	return srk == nil || hmac.Equal(t.proved, t.mark(parent, srk))
+}
+
+// mark stands for a secret of a parent that is not to be kept.
+func (t *TPM) mark(parent uint32, secret authData) []byte {
+	h := hmac.New(sha256.New, t.salt[:])
+	h.Write(binary.BigEndian.AppendUint32(nil, parent))
+	h.Write(secret)
+	return h.Sum(nil)
+}

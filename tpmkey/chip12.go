@@ -89,6 +89,9 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 // that a handle is hardly given twice.
 func (c *chip12) wasReset(time.Duration) (bool, error) { return false, nil }
 
+// freeStrays does nothing: there are places enough.
+func (c *chip12) freeStrays(func(byte, uint32) bool) (bool, error) { return false, nil }
+
 func (c *chip12) endShared() bool { return false } // there is but one
 
 func (c *chip12) prepare(*blob.Key, bool) error { return nil }

@@ -35,6 +35,7 @@ type chip20 struct {
 	parents  map[parentID]*parent20
 	fitting  map[fileParent]parentID
 	imported map[[sha256.Size]byte][]byte
+	names    map[string]bool // of keys that were to be loaded
 
 	session  *tpm20.Session                      // serves all keys; nil if there never was one
 	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
@@ -49,7 +50,7 @@ type chip20 struct {
 func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
 	c := &chip20{
 		dev: dev, conn: tpm20.New(dev),
-		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
+		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{}, names: map[string]bool{},
 		bound: map[*tpm20.Session]struct{}{},
 	}
 	c.conn.Patience = patience

@@ -27,13 +27,16 @@ func (c *chip20) condition(err error) condition {
 		return refused
 	case errors.As(err, &code):
 		return conditionOf20(code)
-	case errors.Is(err, errDecryption), errors.Is(err, ErrPolicy):
-		return refused
+	case errors.Is(err, tpm20.ErrSessionEnded):
+		return sessionGone
 	}
-	return conditionOfWay(err, func() bool {
-		var unanswered *tpm20.Unanswered
-		return errors.As(err, &unanswered) && unanswered.Secret
-	})
+	var unanswered *tpm20.Unanswered
+	if !errors.As(err, &unanswered) && !errors.Is(err, ErrGone) && !errors.Is(err, ErrNoTPM) && !errors.Is(err, transport.ErrAway) &&
+		!errors.Is(err, transport.ErrNotSent) && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) && !errors.Is(err, ErrClosed) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return refused // before anything was sent
+	}
+	return conditionOfWay(err, func() bool { return unanswered != nil && unanswered.Secret })
 }
 
 // conditionOfWay tells what an error means that is no answer of the TPM; secret tells
@@ -58,8 +61,9 @@ var (
 	noRoom20        = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCMemory}
 	noSessionRoom20 = []tpm2.TPMRC{tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles, tpm2.TPMRCContextGap}
 	goneKey20       = []tpm2.TPMRC{
-		tpm2.TPMRCReferenceH0, tpm2.TPMRCReferenceH1, tpm2.TPMRCReferenceH2, tpm2.TPMRCHandle,
+		tpm2.TPMRCReferenceH0, tpm2.TPMRCReferenceH1, tpm2.TPMRCReferenceH2,
 	}
+	noHandle20    = []tpm2.TPMRC{tpm2.TPMRCHandle, tpm2.TPMRCValue} // of one of the command's
 	goneSession20 = []tpm2.TPMRC{
 		tpm2.TPMRCReferenceS0, tpm2.TPMRCReferenceS1, tpm2.TPMRCReferenceS2,
 	}
@@ -71,9 +75,9 @@ func conditionOf20(err *tpm20.Error) condition {
 		return noRoomForKey
 	case isOneOf(err, noSessionRoom20):
 		return noRoomForSession
-	case err.SessionGone || isOneOf(err, goneSession20), errors.Is(err, tpm2.TPMRCHandle) && isAboutSession(err):
+	case err.SessionGone || isOneOf(err, goneSession20), isOneOf(err, noHandle20) && isAboutSession(err):
 		return sessionGone
-	case isOneOf(err, goneKey20), errors.Is(err, tpm2.TPMRCValue) && err.Gone != 0: // which is none at all
+	case (isOneOf(err, goneKey20) || isOneOf(err, noHandle20)) && err.Gone != 0:
 		return keyGone
 	case errors.Is(err, tpm2.TPMRCInitialize):
 		return notStarted

@@ -61,7 +61,11 @@
 // crypto/tls refuses an ECC key in TLS 1.2 that has a method Decrypt, as every Key has.
 // A TPM 1.2 decrypts OAEP with SHA-1 and label "TCPA" only. Whether the public key of a
 // TPM 2.0's primary key, which sessions are salted to, is that of a TPM and not of
-// somebody on the bus, is checked by what it says of itself only. Processes in
+// somebody on the bus, is checked by what it says of itself only: who listens learns
+// nothing, but who answers for the TPM from the beginning reads new secrets and what is
+// decrypted. What has no session, such as random numbers and the PCRs that a new policy
+// takes, is believed as it comes. Wrap leaves copies of a private key in memory, as the
+// libraries do that it came from. Processes in
 // different network namespaces (containers) do not see each other's keys as used.
 // A program that is killed leaves its keys loaded. Where another program's key has
 // taken the handle of one that was lost unnoticed, Sign and Decrypt notice, but

@@ -47,6 +47,9 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if t.Handle != 0 {
 		return c.usePersistent(k)
 	}
+	if name, err := t.Name(); err == nil {
+		c.names[string(name)] = true
+	}
 	in, err := c.loadUnderAny(c.parentsOf(t), k, srk)
 	if t.Guessed() && errors.Is(err, tpm2.TPMRCIntegrity) {
 		in, err = c.loadUnderKept(k, srk, err)
@@ -273,6 +276,37 @@ func (c *chip20) reclaim(claimed func(kind byte, handle uint32) bool) error {
 		return nil
 	}
 	return err
+}
+
+// freeStrays frees primaries of the kinds that this program makes for a moment, and
+// copies of its own keys, that nobody claims: two of a TPM's three places are taken by
+// one program that is killed while it loads a key. It frees sessions that nobody claims,
+// too; programs that leave theirs in the TPM while others use it are hardly known.
+func (c *chip20) freeStrays(claimed func(kind byte, handle uint32) bool) (freed bool, err error) {
+	if c.dev.Managed() {
+		return false, nil
+	}
+	keys, sessions, err := c.occupants()
+	for _, key := range keys {
+		if err == nil && !claimed(transport.ClaimKey, key) && c.isOurs(key) {
+			err = c.flushKey(key)
+			freed = freed || err == nil
+		}
+	}
+	for _, session := range sessions {
+		if err == nil && !claimed(transport.ClaimSession, session) {
+			err = c.flushSession(session)
+			freed = freed || err == nil
+		}
+	}
+	return freed, err
+}
+
+// isOurs reports whether what has a handle is a primary, or a key that this program has
+// loaded before.
+func (c *chip20) isOurs(handle uint32) bool {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
+	return err == nil && (isPrimary(object.Public) || c.names[string(object.Name.Buffer)])
 }
 
 // isLost reports whether a key in the TPM is one whose handle was lost, or a primary of

@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"crypto"
 	"errors"
+	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -31,6 +32,9 @@ func (k *loadedKey20) number() uint32 { return uint32(k.object.Handle) }
 // says which of the command's and the answer's first parameters are secret; extra is
 // what encrypts them where the first cannot.
 func (k *loadedKey20) auth(command tpm2.TPMCC, key authData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
+	if longest := len(k.object.Name.Buffer) - 2; len(key) > longest {
+		return nil, nil, &refusal{ErrWrongKeySecret, fmt.Sprintf("it has %d bytes, and no secret of this key more than %d; it was not tried", len(key), longest), nil}
+	}
 	switch {
 	case k.hasPolicy():
 		return k.policyAuth(command, key, enc)
@@ -106,7 +110,7 @@ func (k *loadedKey20) decrypt(d *decryption, key authData) ([]byte, error) {
 	}
 	block, err := k.rsaDecrypt(auth, d.ciphertext, opening, extra)
 	if err != nil {
-		if opening.open == nil && isBadCiphertext20(err) {
+		if opening.open == nil && k.isBadCiphertext(err, d.sessionKeyLen > 0) {
 			return nil, errDecryption
 		}
 		return nil, k.explain(err)
@@ -128,10 +132,24 @@ func (k *loadedKey20) rsaDecrypt(auth tpm2.Session, ciphertext []byte, o *openin
 	return rsp.Message.Buffer, nil
 }
 
-// isBadCiphertext20 reports whether a TPM that takes the padding off itself means that
-// by its refusal. libtpms says TPM_RC_FAILURE, and is not in failure mode.
-func isBadCiphertext20(err error) bool {
-	return isOneOf(err, []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCFailure, tpm2.TPMRCSize})
+// isBadCiphertext reports whether a TPM that takes the padding off itself means that by
+// its refusal. libtpms says TPM_RC_FAILURE, and is not in failure mode; for a session key
+// that is not asked, because the time it takes would tell of the padding.
+func (k *loadedKey20) isBadCiphertext(err error, silent bool) bool {
+	var about tpm2.TPMFmt1Error
+	if errors.As(err, &about) {
+		handle, _ := about.Handle()
+		session, _ := about.Session()
+		return !handle && !session && isOneOf(err, []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCSize})
+	}
+	if !errors.Is(err, tpm2.TPMRCFailure) {
+		return false
+	}
+	if silent {
+		return true
+	}
+	failed, asked := k.chip.conn.InFailureMode()
+	return !failed && asked == nil
 }
 
 func (k *loadedKey20) agree(point []byte, key authData) ([]byte, error) {
@@ -155,10 +173,21 @@ func (k *loadedKey20) unseal(key authData) ([]byte, error) {
 // explain puts a refusal of a command on the key in words. Any can mean that what has
 // its handle is another key: after a sleep of the machine that nobody noticed.
 func (k *loadedKey20) explain(err error) error {
-	if cond := k.chip.condition(err); (cond == refused || cond == sessionStale) && !k.persistent() && !k.isStill(nil) {
+	if cond := k.chip.condition(err); (cond == refused || cond == sessionStale) && !k.persistent() && k.isTaken(err) {
 		return errTaken
 	}
 	return k.chip.explain(k.explainPolicy(err), ErrWrongKeySecret)
+}
+
+// isTaken reports whether something else has the key's handle, now that a command was
+// refused. A key that has gone meanwhile is no reason to try a secret again that was.
+func (k *loadedKey20) isTaken(why error) bool {
+	now, err := k.chip.conn.ReadPublic(k.object.Handle)
+	if err != nil {
+		wrong := errors.Is(why, tpm2.TPMRCAuthFail) || errors.Is(why, tpm2.TPMRCBadAuth)
+		return k.chip.condition(err) == keyGone && !wrong
+	}
+	return string(now.Name.Buffer) != string(k.object.Name.Buffer)
 }
 
 func (k *loadedKey20) save() ([]byte, error) {

@@ -31,11 +31,24 @@ func (w *roomWait) wait(ctx context.Context, why error) error {
 		if w.alone++; w.alone > lonely {
 			return t.explainNoRoom(why)
 		}
+		if w.alone == 1 && t.freeStrays() {
+			return nil
+		}
 	}
 	if time.Now().Add(roomPause).After(w.until) {
 		return t.explainNoRoom(fmt.Errorf("%w: waited %v for other programs to make room: %w", ErrBusy, t.wait, why))
 	}
 	return wait(ctx, roomPause)
+}
+
+// freeStrays frees what a killed program of this project left behind, as far as that can
+// be told from what others have loaded, and reports whether it was anything.
+func (t *TPM) freeStrays() (freed bool) {
+	t.turn(func() (err error) { // an error: who asked gets the TPM's refusal
+		freed, err = t.chip.freeStrays(t.claimed)
+		return err
+	})
+	return freed
 }
 
 // wait waits, unless ctx ends.

@@ -121,3 +121,18 @@ func TestKilledInMidOperation20(t *testing.T) {
 		}
 	}
 }
+
+// Programs that are killed while they have keys and primaries loaded block nobody who
+// has the same key: what they left is freed when the places are needed.
+func TestKilledDoNotBlock20(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	file := tpmtest.FixturePath(t, "tpm2/e2-p256-auth.pem")
+	for range 4 {
+		p := startUsers(t, 1, sw.Socket, file, 1)[0]
+		p.ask("sign 1")
+		p.kill()
+	}
+	p := startUsers(t, 1, sw.Socket, file, 1)[0]
+	p.ask("sign 1")
+	p.ask("close")
+}

@@ -60,7 +60,7 @@ func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
 	if s.limit > 0 && time.Since(s.believed) > limitBelief {
 		s.limit = 0
 	}
-	for s.limit > 0 && len(s.loaded) >= s.limit {
+	for s.limit > 0 && len(s.loaded) > 0 && len(s.loaded)+s.beside(h) >= s.limit {
 		if err := s.evictOldest(); err != nil {
 			return nil, err
 		}
@@ -79,7 +79,7 @@ func (s *slots) bring(h *held, with *secrets) (loadedKey, error) {
 		if len(s.loaded) == 0 {
 			return nil, &needed{room: true, why: err}
 		}
-		s.limit, s.believed = len(s.loaded), time.Now()
+		s.limit, s.believed = len(s.loaded)+s.beside(h), time.Now()
 		if err := s.evictOldest(); err != nil {
 			return nil, err
 		}
@@ -94,6 +94,15 @@ func (s *slots) displace(in loadedKey) {
 			s.lost(h)
 		}
 	}
+}
+
+// beside is how many places a key takes besides its own while it comes: a TPM 2.0 has the
+// parent loaded, too, when it loads one from a file.
+func (s *slots) beside(h *held) int {
+	if h.slot.context == nil && s.tpm.chip.generation() != tpm12Family {
+		return 1
+	}
+	return 0
 }
 
 // fetch loads a key from its context, or else from its file.

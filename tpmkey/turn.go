@@ -122,16 +122,26 @@ func (t *TPM) acquired(ctx context.Context, f func() error) error {
 		return err
 	}
 	// Operations of keys have repaired this already: it is for the others.
-	switch err = f(); t.chip.condition(err) {
-	case notStarted:
-		if err = t.startUp(); err == nil {
-			err = f()
-		}
-	case sessionGone: // somebody flushed it; the next one is new
+	for again := 0; ; again++ {
 		err = f()
+		switch t.chip.condition(err) {
+		case notStarted:
+			if started := t.startUp(); started != nil {
+				return started
+			}
+		case sessionGone: // somebody flushed it; the next one is new
+		default:
+			return err
+		}
+		if again == maxAgain {
+			return err
+		}
 	}
-	return err
 }
+
+// maxAgain is how often that is repaired: the key and the session that an operation of
+// a TPM 2.0 takes may both be gone.
+const maxAgain = 2
 
 // sync takes note of a restart of the TPM, after which no handle means anything.
 func (t *TPM) sync() error {

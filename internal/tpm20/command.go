@@ -137,12 +137,12 @@ func (t *transformation) unmarshal() ([]byte, error) {
 			}
 			continue
 		}
-		a, err := tpm2.Unmarshal[tpm2.TPMASession](attributes)
-		if err != nil {
-			return nil, err
+		a, ok := attributesOf(attributes[0])
+		if !ok {
+			return nil, errors.New("its authorization has attributes that there are not")
 		}
-		err = s.Validate(0, t.x.cc, params, nil, i, &tpm2.TPMSAuthResponse{
-			Nonce: tpm2.TPM2BNonce{Buffer: nonce}, Attributes: *a, Authorization: tpm2.TPM2BData{Buffer: hmac},
+		err := s.Validate(0, t.x.cc, params, nil, i, &tpm2.TPMSAuthResponse{
+			Nonce: tpm2.TPM2BNonce{Buffer: nonce}, Attributes: a, Authorization: tpm2.TPM2BData{Buffer: hmac},
 		})
 		if err != nil {
 			return nil, err

@@ -67,5 +67,13 @@ func (c *Conn) Flush(h tpm2.TPMHandle) error {
 // goneAlready reports what a TPM, or the kernel's resource manager, says to flushing
 // what it does not have.
 func goneAlready(err error) bool {
+	var which tpm2.TPMFmt1Error
+	if errors.As(err, &which) {
+		_, handle := which.Handle()
+		_, parameter := which.Parameter()
+		if handle+parameter == 0 { // another session, or nothing in particular, is not gone
+			return false
+		}
+	}
 	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCReferenceH0)
 }

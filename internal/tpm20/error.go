@@ -21,8 +21,12 @@ type Error struct {
 	// before. Then TPM_RC_AUTH_FAIL can mean a session that is somebody else's by
 	// now, because the TPM was restarted, as well as a wrong secret.
 	Rolled bool
-	// SessionGone says that the handle that the TPM does not know is that of a policy's
-	// session, in a command on it.
+	// Unproven says that it used one that had not: with a reply that was changed on its
+	// way, the session's beginning, every auth value is wrong.
+	Unproven bool
+	// Gone is the handle that the TPM does not know, 0 where it complains of none.
+	// SessionGone says that it is that of a policy's session, in a command on it.
+	Gone        tpm2.TPMHandle
 	SessionGone bool
 	// Failed says that the TPM refuses everything: it is in failure mode (Part 1,
 	// section 12.3). It is not found out for TPM2_RSA_Decrypt, to which libtpms

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
@@ -89,6 +90,9 @@ func (x *exchange) finish(err error) error {
 		c.ended(u.Session, unsure)
 	}
 	if x.body != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it is cut off")
+		}
 		err = malformed(x.cc, "%w", err)
 		x.stray()
 	}
@@ -155,18 +159,17 @@ func (x *exchange) refused(e *Error) {
 	case code >= tpm2.TPMRCReferenceS0 && code <= tpm2.TPMRCReferenceS6:
 		x.end(int(code-tpm2.TPMRCReferenceS0), gone)
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
-		for _, u := range x.uses {
-			u.doubted = u.doubted || u.rolled && about(code, u.index)
-		}
+		x.suspect(e)
 	case errors.Is(code, tpm2.TPMRCNonce), errors.Is(code, tpm2.TPMRCHandle), errors.Is(code, tpm2.TPMRCValue):
 		var which tpm2.TPMFmt1Error
 		code.As(&which)
-		if is, i := which.Session(); is {
+		if is, i := which.Session(); is && errors.Is(code, tpm2.TPMRCHandle) {
+			x.end(i-1, gone) // what has its place is a session of the other kind
+		} else if is {
 			x.end(i-1, unsure)
 		}
-		// What has a session's handle is a session of the other kind.
-		if is, i := which.Handle(); is && i == 1 && errors.Is(code, tpm2.TPMRCHandle) && isSession(handleAt(x.msg, headerSize)) {
-			x.unknown(e, 0)
+		if is, i := which.Handle(); is && !errors.Is(code, tpm2.TPMRCNonce) {
+			x.unknown(e, i-1)
 		}
 	case code == tpm2.TPMRCFailure && x.cc != tpm2.TPMCCRSADecrypt:
 		e.Failed, _ = x.conn.InFailureMode()
@@ -175,10 +178,31 @@ func (x *exchange) refused(e *Error) {
 
 // unknown notes that the TPM does not know the command's handle of an index.
 func (x *exchange) unknown(e *Error, index int) {
-	if at := headerSize + 4*index; at+4 <= len(x.msg) {
-		h := handleAt(x.msg, at)
-		e.SessionGone = isSession(h)
+	if h, ok := x.handle(index); ok {
+		e.Gone, e.SessionGone = h, isSession(h)
 		x.conn.vanished(h)
+	}
+}
+
+// withTwo are the commands of this package that begin with two handles.
+var withTwo = []tpm2.TPMCC{
+	tpm2.TPMCCStartAuthSession, tpm2.TPMCCPolicySecret, tpm2.TPMCCPolicySigned, tpm2.TPMCCEvictControl, tpm2.TPMCCObjectChangeAuth,
+}
+
+// handle is the handle with an index among those that the command begins with.
+func (x *exchange) handle(index int) (tpm2.TPMHandle, bool) {
+	at := headerSize + 4*index
+	if index < 0 || index > 1 || index == 1 && !slices.Contains(withTwo, x.cc) || at+4 > len(x.msg) {
+		return 0, false
+	}
+	return handleAt(x.msg, at), true
+}
+
+// suspect notes that an auth value was refused.
+func (x *exchange) suspect(e *Error) {
+	for _, u := range x.uses {
+		e.Unproven = e.Unproven || !u.rolled
+		u.doubted = u.doubted || u.rolled && about(e.code(), u.index)
 	}
 }
 

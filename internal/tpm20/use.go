@@ -142,8 +142,25 @@ func (u *use) mac(digest, newer, older, addNonces []byte, attributes byte) []byt
 	return m.Sum(nil)
 }
 
-// attributesByte is Part 2, section 8.4 (TPMA_SESSION).
-func attributesByte(a tpm2.TPMASession) byte { return tpm2.Marshal(a)[0] }
+// attributesByte is Part 2, section 8.4 (TPMA_SESSION). go-tpm's way by reflection takes
+// longer than the rest of a command.
+func attributesByte(a tpm2.TPMASession) (b byte) {
+	for bit, set := range [8]bool{a.ContinueSession, a.AuditExclusive, a.AuditReset, false, false, a.Decrypt, a.Encrypt, a.Audit} {
+		if set {
+			b |= 1 << bit
+		}
+	}
+	return b
+}
+
+// attributesOf is the same the other way round; reserved bits make it not ok.
+func attributesOf(b byte) (a tpm2.TPMASession, ok bool) {
+	has := func(bit int) bool { return b>>bit&1 != 0 }
+	a = tpm2.TPMASession{
+		ContinueSession: has(0), AuditExclusive: has(1), AuditReset: has(2), Decrypt: has(5), Encrypt: has(6), Audit: has(7),
+	}
+	return a, attributesByte(a) == b
+}
 
 // Encrypt encrypts a command's parameter.
 func (u *use) Encrypt(param []byte) error {

@@ -2,8 +2,11 @@ package tpmkey
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -71,9 +74,20 @@ func parms20(t KeyType) tpm2.TPMTPublicParms {
 }
 
 var (
-	rsaBits  = map[KeyType]tpm2.TPMKeyBits{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
+	rsaBits  = map[KeyType]tpm2.TPMKeyBits{RSA1024: 1024, RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
 	curves20 = map[KeyType]tpm2.TPMECCCurve{P256: tpm2.TPMECCNistP256, P384: tpm2.TPMECCNistP384, P521: tpm2.TPMECCNistP521}
 )
+
+// typeOf is the type of a software key.
+func typeOf(key crypto.PrivateKey) KeyType {
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return KeyType(fmt.Sprintf("rsa%d", key.N.BitLen()))
+	case *ecdsa.PrivateKey:
+		return KeyType("p" + strings.TrimPrefix(key.Curve.Params().Name, "P-"))
+	}
+	return ""
+}
 
 // checkType refuses types that the chip does not have, before it is asked.
 func (c *chip20) checkType(t KeyType) error {

@@ -67,8 +67,8 @@ type chip interface {
 	// was lost, or, for a key that is misplaced, garbled.
 	reclaim(claimed func(kind byte, handle uint32) bool) error
 	// freeStrays frees what nobody claims, as far as a program of this project is likely to
-	// have left it; it reports whether there was any.
-	freeStrays(claimed func(kind byte, handle uint32) bool) (bool, error)
+	// have left it, for an operation that had no room; it reports whether there was any.
+	freeStrays(why error, claimed func(kind byte, handle uint32) bool) (bool, error)
 	misplaced(k *blob.Key)
 	misplacedSession()
 	maker

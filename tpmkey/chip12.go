@@ -90,7 +90,7 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 func (c *chip12) wasReset(time.Duration) (bool, error) { return false, nil }
 
 // freeStrays does nothing: there are places enough.
-func (c *chip12) freeStrays(func(byte, uint32) bool) (bool, error) { return false, nil }
+func (c *chip12) freeStrays(error, func(byte, uint32) bool) (bool, error) { return false, nil }
 
 func (c *chip12) endShared() bool { return false } // there is but one
 

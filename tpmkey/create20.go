@@ -86,8 +86,11 @@ func (c *chip20) seal(data []byte, o *SealOptions, srk, key authData) (*blob.Key
 
 // newPolicy returns the commands of a new object's policy, and their digest.
 func (c *chip20) newPolicy(p *Policy, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, nil, nil
+	case len(p.pcrs) == 0:
+		return nil, nil, fmt.Errorf("%w: a policy without a PCR; make one with ParsePolicy", ErrNotSupported)
 	}
 	if commands, err = c.policyCommands(p, secret); err != nil {
 		return nil, nil, c.explain(err, nil)
@@ -100,7 +103,7 @@ func (c *chip20) newPolicy(p *Policy, secret bool) (commands []blob.PolicyComman
 // what else goes into its file. The secret and the data cross the bus encrypted.
 func (c *chip20) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key authData, file blob.TSS2) (*blob.Key, error) {
 	if len(key) > maxAuth20 {
-		return nil, fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d", ErrNotSupported, len(key), maxAuth20)
+		return nil, fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d; choose a shorter one", ErrNotSupported, len(key), maxAuth20)
 	}
 	var private, public []byte
 	err := c.underParent(id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
@@ -170,6 +173,9 @@ func (c *chip20) wrap(key crypto.PrivateKey, o *WrapOptions, with *wrapSecrets) 
 		return nil, err
 	}
 	id := madeUnder(o.Parent)
+	if err := c.checkType(typeOf(key)); err != nil {
+		return nil, err
+	}
 	var file blob.TSS2
 	err = c.underParent(id, with.srk, func(parent *tpm20.Object, auth tpm2.Session) error {
 		wrapped, err := blob.WrapTSS2(rand.Reader, key, parent.Public, blob.TSS2Wrap{

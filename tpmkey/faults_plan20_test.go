@@ -49,10 +49,10 @@ func (k *faultKey) codeFaults20() []faultCase {
 // Of these classes so many cases are enough for a command of a TPM 2.0, of which there
 // are many; the seed decides which.
 var enough20 = map[faultClass]int{
-	classGarbled: 6,
+	classGarbled: 5,
 	classSilent:  1,
-	classCode:    8, // besides the most telling
-	classFlip:    10,
+	classCode:    5, // besides the most telling
+	classFlip:    8,
 }
 
 // thinned leaves out cases of one command.

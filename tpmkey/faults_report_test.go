@@ -16,9 +16,17 @@ func reportFaults(t *testing.T, name string, violations []violation) {
 	})
 }
 
-// traceFaults tells all that happened in cases.
-func traceFaults(t *testing.T, findings []*finding) {
+// traceFaults tells all that happened where one case, or a few, are looked at.
+func traceFaults(t *testing.T, findings []*finding, violations []violation) {
+	const few = 3
+	bad := map[*faultCase]bool{}
+	for _, v := range violations {
+		bad[v.c] = true
+	}
 	for _, f := range findings {
+		if len(findings) > few && (*onlyFault == "" || len(bad) > few || !bad[f.c]) {
+			continue
+		}
 		t.Logf("%s:", f.c)
 		for i, e := range f.exchanges {
 			for _, r := range f.results {

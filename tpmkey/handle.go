@@ -26,8 +26,8 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 }
 
 // ReadHandle reads what a key of a TPM 2.0 is that the TPM itself keeps, by its
-// persistent handle (0x81…), for Load. Errors: ErrNotSupported for a TPM 1.2; one of
-// no kind where there is no such key. TPM 2.0 Library Part 3, section 12.4
+// persistent handle (0x81…), for Load. Errors: ErrNotSupported for a TPM 1.2;
+// ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
 func (t *TPM) ReadHandle(handle uint32) (k *blob.Key, err error) {
 	err = t.roomyTurn(func() (err error) { // even to read it takes a place

@@ -113,6 +113,13 @@ func (a *attempt) judge(err error) error {
 
 // load loads the key from its file.
 func (h *held) load(with *secrets) (loadedKey, error) {
+	if h.file.TSS2 != nil && h.file.TSS2.Handle != 0 { // it has no parent to be loaded under
+		in, err := h.tpm.chip.load(h.file, nil)
+		if err == nil {
+			h.tpm.keys[h] = struct{}{}
+		}
+		return in, err
+	}
 	if with.srk == nil {
 		if err := h.tpm.chip.ready(); err != nil { // before anybody is asked
 			return nil, err

@@ -172,7 +172,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	}
 	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
 		plain, err := in.decrypt(d, auth)
-		if sessionKey == nil && errors.Is(err, errDecryption) && !k.needsSecret && !in.isStill(k.public) {
+		if sessionKey == nil && errors.Is(err, errDecryption) && k.tpm.chip.generation() == tpm12Family && !k.needsSecret && !in.isStill(k.public) {
 			return nil, errTaken
 		}
 		return plain, err

@@ -17,8 +17,9 @@ import (
 type LoadOptions struct {
 	// Name is what errors call the key, for LoadFile by default its path.
 	Name string
-	// SRK is the secret of the storage root key; the zero value stands for the
-	// well-known secret. It is needed again where the TPM has lost the key.
+	// SRK is the secret of the storage root key, for a TPM 2.0 that of the key's parent, or
+	// of the hierarchy that makes it; the zero value stands for the well-known secret. It
+	// is needed again where the TPM has lost the key.
 	SRK Secret
 	// Key is the key's own secret. A key whose file says that it has none gets one all
 	// the same that is given here, other than by AskSecret. It is used, and an AskSecret is asked, by the
@@ -109,11 +110,12 @@ func readPair(path string, data []byte, half blob.Half) (*blob.Key, error) {
 	return blob.ParsePair(public, data)
 }
 
-// Load loads a key under the SRK. opts may be nil.
+// Load loads a key under its parent, for a TPM 1.2 the SRK. opts may be nil.
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrWrongTPM,
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
-// decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrPolicy, ErrBusy, ErrGone, ErrClosed.
+// decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent,
+// ErrPolicy, blob.ErrDamaged, ErrUnloaded, ErrBusy, ErrGone, ErrClosed.
 func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
@@ -149,6 +151,9 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 
 // newHeld is what is to be loaded; it sends nothing.
 func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held, error) {
+	if err := checkParent(opts.Parent); err != nil {
+		return nil, err
+	}
 	if file.TSS2 != nil && opts.Parent != 0 {
 		file = withParent(file, opts.Parent)
 	}

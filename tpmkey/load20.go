@@ -13,12 +13,14 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/tpm20"
-	"maclef/internal/transport"
 )
 
 func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
 	if k.TSS2 == nil {
 		return nil, &refusal{ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil}
+	}
+	if err := checkParent(k.TSS2.Parent); err != nil {
+		return nil, err
 	}
 	if err := checkPolicy(k.TSS2); err != nil {
 		return nil, err
@@ -40,7 +42,7 @@ func (c *chip20) checkUsable(k *blob.Key) (abilities, error) {
 	return able, nil
 }
 
-var errUseless20 = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", ErrNotSupported)
+var errUseless20 = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it; tpmctl inspect says what it is for", ErrNotSupported)
 
 func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	t := k.TSS2
@@ -51,7 +53,7 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 		c.names[string(name)] = true
 	}
 	in, err := c.loadUnderAny(c.parentsOf(t), k, srk)
-	if t.Guessed() && errors.Is(err, tpm2.TPMRCIntegrity) {
+	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
 		in, err = c.loadUnderKept(k, srk, err)
 	}
 	if err != nil {
@@ -67,7 +69,9 @@ func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in
 	for _, id := range parents {
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			c.fitting[parentIn(k.TSS2)] = id
+			if in := parentIn(k.TSS2); id.handle == in.handle {
+				c.fitting[in] = id
+			}
 			return in, nil
 		}
 		if c.condition(err) != refused || errors.Is(err, ErrWrongSRKSecret) {
@@ -92,12 +96,16 @@ func (c *chip20) loadUnderKept(k *blob.Key, srk authData, failed error) (loadedK
 	}
 	var kept []parentID
 	for _, h := range handles {
-		if _, err := c.readParent(parentID{handle: h}); err == nil {
+		// One that counts wrong secrets is not tried on a guess.
+		if parent, err := c.readParent(parentID{handle: h}); err == nil && parent.Public.ObjectAttributes.NoDA {
 			kept = append(kept, parentID{handle: h})
 		}
 	}
-	if in, err := c.loadUnderAny(kept, k, srk); err == nil || len(kept) > 0 && c.condition(err) != refused {
-		return in, err
+	for _, id := range kept {
+		in, err := c.loadUnderAny([]parentID{id}, k, srk)
+		if err == nil || c.condition(err) != refused {
+			return in, err
+		}
 	}
 	return nil, failed
 }
@@ -236,94 +244,3 @@ func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
 
 // parentNow is the parent under which a key was loaded before.
 func (c *chip20) parentNow(k *blob.Key) parentID { return c.likelyParent(k.TSS2) }
-
-// missed notes that a key may be in the TPM without anybody knowing its handle.
-func (c *chip20) missed(k *blob.Key, err error) {
-	if cond := c.condition(err); cond == noReply || cond == noReplyToSecret {
-		c.misplaced(k)
-	}
-}
-
-func (c *chip20) misplaced(k *blob.Key) { c.lost, c.lostSession = append(c.lost, k), true }
-func (c *chip20) misplacedSession()     { c.lostSession = true }
-
-// reclaim frees what was loaded, but whose handle was lost with the reply: keys and
-// parents that nobody claims and that have the name of one that is lost, and sessions
-// that nobody claims.
-func (c *chip20) reclaim(claimed func(kind byte, handle uint32) bool) error {
-	if !c.lostSession {
-		return nil
-	}
-	keys, sessions, err := c.occupants()
-	if err != nil {
-		return err
-	}
-	for _, key := range keys {
-		if !claimed(transport.ClaimKey, key) && c.isLost(key) {
-			err = errors.Join(err, c.flushKey(key))
-		}
-	}
-	for _, session := range sessions {
-		if c.dev.Managed() { // they may be other processes', which the resource manager frees
-			break
-		}
-		if !claimed(transport.ClaimSession, session) {
-			err = errors.Join(err, c.flushSession(session))
-		}
-	}
-	if err == nil || c.condition(err) == refused {
-		c.lost, c.lostSession = nil, false
-		return nil
-	}
-	return err
-}
-
-// freeStrays frees primaries of the kinds that this program makes for a moment, and
-// copies of its own keys, that nobody claims: two of a TPM's three places are taken by
-// one program that is killed while it loads a key. It frees sessions that nobody claims,
-// too; programs that leave theirs in the TPM while others use it are hardly known.
-func (c *chip20) freeStrays(claimed func(kind byte, handle uint32) bool) (freed bool, err error) {
-	if c.dev.Managed() {
-		return false, nil
-	}
-	keys, sessions, err := c.occupants()
-	for _, key := range keys {
-		if err == nil && !claimed(transport.ClaimKey, key) && c.isOurs(key) {
-			err = c.flushKey(key)
-			freed = freed || err == nil
-		}
-	}
-	for _, session := range sessions {
-		if err == nil && !claimed(transport.ClaimSession, session) {
-			err = c.flushSession(session)
-			freed = freed || err == nil
-		}
-	}
-	return freed, err
-}
-
-// isOurs reports whether what has a handle is a primary, or a key that this program has
-// loaded before.
-func (c *chip20) isOurs(handle uint32) bool {
-	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
-	return err == nil && (isPrimary(object.Public) || c.names[string(object.Name.Buffer)])
-}
-
-// isLost reports whether a key in the TPM is one whose handle was lost, or a primary of
-// the kinds that this program makes and takes out at once.
-func (c *chip20) isLost(handle uint32) bool {
-	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
-	if err != nil {
-		return false
-	}
-	if isPrimary(object.Public) {
-		return true
-	}
-	now := tpm2.Marshal(tpm2.New2B(*object.Public))
-	for _, k := range c.lost {
-		if bytes.Equal(now, k.TSS2.Public) {
-			return true
-		}
-	}
-	return false
-}

@@ -57,12 +57,12 @@ type primary int
 
 const (
 	primaryH2       primary = iota // what nearly everybody's files mean
-	primaryH1                      // those with rsaParent
-	primaryRSAZeros                // smallstep's
 	primaryECCZeros                // go-tpm's ECCSRKTemplate
 	primaryToolsECC                // tpm2_createprimary -G ecc
-	primaryToolsRSA                // tpm2_createprimary
 	primaryOld                     // of TSS2 KEY BLOB files
+	primaryH1                      // those with rsaParent; chips take seconds to make it
+	primaryRSAZeros                // smallstep's
+	primaryToolsRSA                // tpm2_createprimary
 	numberOfPrimaries
 )
 

@@ -8,7 +8,8 @@ import (
 // Random returns the TPM's random number generator. A Read fills the whole
 // buffer or fails; a TPM 1.2 gives a few hundred bytes a command, so this is
 // for keys and seeds, not for bulk. TPM Main Part 3, section 13.6
-// (TPM_GetRandom).
+// (TPM_GetRandom); TPM 2.0 Library Part 3, section 16.1 (TPM2_GetRandom), 64 bytes at
+// most.
 func (t *TPM) Random() io.Reader { return random{t} }
 
 type random struct{ tpm *TPM }

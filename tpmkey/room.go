@@ -31,7 +31,7 @@ func (w *roomWait) wait(ctx context.Context, why error) error {
 		if w.alone++; w.alone > lonely {
 			return t.explainNoRoom(why)
 		}
-		if w.alone == 1 && t.freeStrays() {
+		if w.alone == 1 && t.freeStrays(why) {
 			return nil
 		}
 	}
@@ -43,9 +43,9 @@ func (w *roomWait) wait(ctx context.Context, why error) error {
 
 // freeStrays frees what a killed program of this project left behind, as far as that can
 // be told from what others have loaded, and reports whether it was anything.
-func (t *TPM) freeStrays() (freed bool) {
+func (t *TPM) freeStrays(why error) (freed bool) {
 	t.turn(func() (err error) { // an error: who asked gets the TPM's refusal
-		freed, err = t.chip.freeStrays(t.claimed)
+		freed, err = t.chip.freeStrays(why, t.claimed)
 		return err
 	})
 	return freed

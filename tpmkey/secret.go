@@ -131,6 +131,8 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 // session in the TPM. Where the TPM has lost that, because it was restarted or the
 // key had to make room for others, ask is called again. See Keep.
 //
+// The Secret that ask returns is its own, and is not cleared.
+//
 // ask may be called from any goroutine that uses the key; it must not use the TPM.
 func AskSecret(ask func() (Secret, error)) Secret {
 	return Secret{given: true, ask: ask}

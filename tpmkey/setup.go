@@ -95,12 +95,14 @@ func (t *TPM) AllowOwner() (changed bool, err error) {
 
 // Clear removes the owner and the storage root key, without remedy: every key
 // file of the TPM and all data sealed to it become useless, and keys that are
-// loaded, by this program or others, are lost. The TPM is disabled afterwards and,
-// from its next start on, deactivated. Clear reports whether there was an owner; where not, it does nothing.
+// loaded, by this program or others, are lost. A TPM 1.2 is disabled afterwards and,
+// from its next start on, deactivated; Clear reports whether there was an owner, and where
+// not, it does nothing. For a TPM 2.0 it takes the lockout hierarchy's secret; the TPM is
+// ready for new keys at once.
 //
 // Errors: ErrDisabled, because only an enabled, active TPM can be cleared; those
 // of Enable. TPM Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3
-// (TPM_ForceClear).
+// (TPM_ForceClear); TPM 2.0 Library Part 3, section 24.6 (TPM2_Clear).
 func (t *TPM) Clear(by Authority) (changed bool, err error) {
 	return t.change(doingClear, by, t.clearing())
 }
@@ -136,7 +138,8 @@ func (t *TPM) clearing() *setting {
 // Errors: ErrWrongOwnerSecret, after which the TPM may refuse the right secret,
 // too, until the lockout is over; ErrNotOwned; ErrDisabled; ErrNotSupported for
 // physical presence, which a TPM 1.2 does not take for it. TPM Main Part 3,
-// section 9.3 (TPM_ResetLockValue).
+// section 9.3 (TPM_ResetLockValue). For a TPM 2.0 it takes the lockout hierarchy's secret:
+// TPM 2.0 Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
 func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	const doing = "reset the lockout"
 	if by.presence {
@@ -152,6 +155,9 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 		if err == nil && !s.owned {
 			err = &refusal{ErrNotOwned, "so nobody can reset it", nil}
 		}
+		if err == nil && by.owner.IsZero() {
+			err = errNoAuthority
+		}
 		if err == nil {
 			nothing, err = t.chip.lockoutClean()
 		}
@@ -165,7 +171,7 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 		return false, doingError(doing, err)
 	}
 	defer clear(auth)
-	err = t.turn(func() error { return t.chip.resetLockout(auth) })
+	err = t.roomyTurn(func() error { return t.chip.resetLockout(auth) })
 	return err == nil, doingError(doing, err)
 }
 
@@ -190,7 +196,7 @@ func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
 		return false, doingError(doing, err)
 	}
 	defer clear(owner)
-	err = t.turn(func() error { return to.set(owner) })
+	err = t.roomyTurn(func() error { return to.set(owner) })
 	return err == nil, doingError(doing, err)
 }
 

@@ -48,7 +48,7 @@ func (c *chip20) clear(lockout authData) error {
 		return err
 	})
 	if err == nil { // its seeds are new ones, and so is every key made from them
-		c.endSessions()
+		c.conn.EndSessions()
 		c.forget()
 		clear(c.parents)
 		clear(c.fitting)

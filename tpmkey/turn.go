@@ -153,9 +153,11 @@ func (t *TPM) sync() error {
 		t.epoch = epoch
 		t.forget()
 	}
+	was := t.sleep
 	if ago, woke := t.sleep.woke(); woke && !t.dev.Managed() {
 		reset, err := t.chip.wasReset(ago)
 		if err != nil {
+			t.sleep = was // it is asked again
 			return err
 		}
 		if reset {

@@ -26,6 +26,8 @@ type Conn struct {
 	objects map[tpm2.TPMHandle]struct{}
 
 	buf []byte // of commands marshalled by hand
+
+	lacking bool // see Missed
 }
 
 // Claims keeps account of what this process has in the TPM. kind is 'k' for a
@@ -77,6 +79,14 @@ func (c *Conn) Lost(h tpm2.TPMHandle) {
 		delete(c.objects, h)
 		c.release(claimObject, h)
 	}
+}
+
+// Missed reports whether, since it was asked last, a command has had no answer that may
+// have loaded something or opened a session: then that is there without a handle.
+func (c *Conn) Missed() bool {
+	missed := c.lacking
+	c.lacking = false
+	return missed
 }
 
 // Holds reports whether this Conn has, or may have, sessions open in the TPM.

@@ -84,6 +84,7 @@ func (x *exchange) finish(err error) error {
 		x.refused(refused)
 		return err
 	}
+	c.lacking = c.lacking || slices.Contains(loaders, x.cc)
 	secret := x.secret
 	for _, u := range x.uses {
 		secret = secret || u.secret()

@@ -76,6 +76,10 @@ func (s *socketLink) remote() bool {
 	return s.network == "tcp" && (err != nil || !strings.HasPrefix(id, "tlocalhost-"))
 }
 
+// Tells reports whether the processes that use the TPM tell each other here what they
+// have loaded.
+func (d *Device) Tells() bool { return d.claims() != nil }
+
 // AskRoom asks the other processes that have something in the TPM to take out
 // what they do not need at the moment, and returns how many it asked.
 func (d *Device) AskRoom() int {

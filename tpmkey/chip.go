@@ -62,6 +62,9 @@ type chip interface {
 	endSessions()
 	// endShared is endSessions where more than one is open; it reports whether it was.
 	endShared() bool
+	// renew has the next command that takes a secret use a new session: a handle of an
+	// old one may be somebody else's.
+	renew()
 	forget()
 	// reclaim frees what was loaded without anybody knowing the handle: the answer
 	// was lost, or, for a key that is misplaced, garbled.

@@ -105,6 +105,9 @@ func (c *chip20) readLockout() error {
 // checkTry does not mind a lockout for a key that is not subject to it. Whether a parent
 // is shows when it is there.
 func (c *chip20) checkTry(k *blob.Key) error {
+	if c.foreignSession() {
+		c.renew()
+	}
 	if k == nil {
 		return nil
 	}
@@ -258,4 +261,15 @@ func (c *chip20) flushKey(handle uint32) error {
 
 func (c *chip20) flushSession(handle uint32) error {
 	return c.explain(c.conn.Flush(tpm2.TPMHandle(handle)), nil)
+}
+
+// foreignSession reports whether another program says that the session that takes secrets
+// is its: then it has been flushed, and one of the other's has its handle.
+func (c *chip20) foreignSession() bool {
+	return c.session.Alive() && !c.dev.Managed() && c.dev.Foreign(transport.ClaimSession, uint32(c.session.Handle()))
+}
+
+func (c *chip20) renew() {
+	c.conn.Renew()
+	c.session, c.policies = nil, nil
 }

@@ -87,7 +87,7 @@ func (a *attempt) once() ([]byte, error) {
 // because of the secret: the error may say so, or may be garbled or lost, but the
 // TPM's count of wrong secrets tells.
 func (a *attempt) judge(err error) error {
-	if errors.Is(err, errTaken) { // another key has seen it
+	if errors.Is(err, errTaken) && a.tpm.chip.counted() == wasNot { // another key has seen it
 		a.keyTried = false
 		return err
 	}
@@ -151,6 +151,9 @@ func (a *attempt) authorization(in loadedKey) (authData, error) {
 		if err := a.tpm.chip.checkTry(a.file); err != nil {
 			return nil, err
 		}
+		if a.tpm.chip.generation() == tpm20Family && !in.isStill(a.public) { // another key would see it first
+			return nil, errTaken
+		}
 	}
 	if a.with.key == nil {
 		return nil, &needed{key: true}
@@ -177,6 +180,10 @@ func (a *attempt) repair(err error) bool {
 	if errors.Is(err, errTaken) {
 		a.tpm.slots.lost(a.held)
 		a.slot.context = nil // it may be the other key's
+		if a.keyTried {
+			return a.again()
+		}
+		chip.renew() // who took the key's handle may have taken the session's
 		return true
 	}
 	switch chip.condition(err) {
@@ -190,6 +197,7 @@ func (a *attempt) repair(err error) bool {
 		return true
 	case sessionStale: // while loading, by the SRK's secret
 		a.fresh++
+		chip.renew()
 		return a.fresh == 1 && a.srkTried && a.tpm.hasProved(a.parent(), a.with.srk) && chip.checkTry(nil) == nil
 	case noRoomForSession:
 		return a.tpm.slots.freeSession(a.held)
@@ -211,11 +219,12 @@ func (a *attempt) repair(err error) bool {
 // nonces may be out of step, or what has the key's handle is another key. That is
 // worth one more try with both anew, but not while the TPM counts to its last.
 func (a *attempt) doubtful(err error) bool {
-	a.fresh++
 	if !a.needsSecret { // none can be wrong, but a session that hides what the TPM says
+		a.fresh++
+		a.tpm.chip.renew()
 		return a.fresh == 1 && a.tpm.chip.condition(err) == sessionStale
 	}
-	if a.fresh > 1 || !a.keyTried || !a.isProved() || a.tpm.chip.checkTry(a.file) != nil {
+	if !a.keyTried || !a.again() {
 		return false
 	}
 	if !a.tpm.others(a.slot.in) {
@@ -223,6 +232,17 @@ func (a *attempt) doubtful(err error) bool {
 	}
 	a.tpm.slots.lost(a.held)
 	a.slot.context = nil
+	return true
+}
+
+// again reports whether a secret that was right before may be tried once more, and sees
+// that it is in a session of which nobody else has the handle.
+func (a *attempt) again() bool {
+	a.fresh++
+	if a.fresh > 1 || !a.isProved() || a.tpm.chip.checkTry(a.file) != nil {
+		return false
+	}
+	a.tpm.chip.renew()
 	return true
 }
 

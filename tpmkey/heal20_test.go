@@ -183,3 +183,39 @@ func TestFailing20(t *testing.T) {
 	_, err := tpmkey.Open(tpmtest.Start(t, tpmtest.Failing20).Socket)
 	wantError(t, err, tpmkey.ErrFailed, "restart")
 }
+
+// After a night in which the TPM lost everything, and gave the handles of one program's
+// keys and sessions to another's, both go on; a right secret costs one try at most, and
+// a wrong one that is used then costs just one.
+func TestHandlesOfOthers20(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	first, second := openName(t, sw.Socket), openName(t, sw.Socket)
+	load := func(tpm *tpmkey.TPM, secret string) *tpmkey.Key {
+		k, err := tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(secret))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	ours, theirs := load(first, "motdepasse"), load(second, "motdepasse")
+	for range 2 {
+		for _, k := range []*tpmkey.Key{theirs, ours} {
+			if err := signsFox(t, k); err != nil {
+				t.Error(err)
+			}
+		}
+		flush20(t, sw, 0x80000000)
+		flush20(t, sw, 0x02000000)
+	}
+	sw.Send(tpmtest.LockoutReset())
+	wrong := load(first, "faux")
+	flush20(t, sw, 0x80000000)
+	flush20(t, sw, 0x02000000)
+	if err := signsFox(t, theirs); err != nil {
+		t.Error(err)
+	}
+	wantError(t, signsFox(t, wrong), tpmkey.ErrWrongKeySecret)
+	if s, err := first.Status(); err != nil || s.Lockout.Tries != 1 {
+		t.Errorf("%+v, %v", s.Lockout, err)
+	}
+}

@@ -136,6 +136,7 @@ func (h *held) settle(err error, tried bool) {
 	defer h.mu.Unlock()
 	cond := h.tpm.chip.condition(err)
 	switch {
+	case h.wrong != nil: // it has been said
 	case errors.Is(err, ErrWrongKeySecret), errors.Is(err, ErrWrongSRKSecret):
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
 	case tried && (err == nil || errors.Is(err, errDecryption)):

@@ -68,3 +68,10 @@ func (c *Conn) flushStale() {
 		c.stale = c.stale[:len(c.stale)-1]
 	}
 }
+
+// Renew ends all sessions, as ones that may be somebody else's by now.
+func (c *Conn) Renew() {
+	for s := range c.open {
+		c.ended(s, unsure)
+	}
+}

@@ -29,8 +29,8 @@ const handleOwner = 0x40000001
 // The most commands of a policy, and the most signed policies, that are read. Real
 // files have a handful.
 const (
-	maxCommands = 128
-	maxPolicies = 128
+	maxCommands = 64
+	maxPolicies = 64
 )
 
 // isTSS2 reports whether b begins as a key file of a TPM 2.0, as far as it goes: a

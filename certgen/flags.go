@@ -56,6 +56,9 @@ goes before a / + or \ that belongs to a value; a + joins attributes into one
 element. An attribute without a value is left out. TYPE is an OpenSSL name (C, ST,
 L, O, OU, CN, emailAddress, ...) or a dotted object identifier.
 
+An RSA key signs PKCS#1 v1.5, an ECC key ECDSA; one that is limited to a scheme, such
+as RSA-PSS, signs by that.
+
 A host is an IP address or a DNS name, *.example.org for all names of a domain.
 -host may be repeated. A CA certificate has no hosts unless they are given.`
 

@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"certgen": main})
+	testscript.Main(m, map[string]func(){"certgen": main, "restrict": func() { os.Exit(restrict(os.Args[1:])) }})
 }
 
 // TestScripts runs testdata/script. The recorded key files stand in each one's

@@ -22,11 +22,11 @@ type options struct {
 	out                               string
 }
 
-const notes = `The file is in the form of the TPM: TSS KEY BLOB (TPM 1.2) or TSS2 PRIVATE KEY (TPM 2.0). The key signs and ` +
-	`decrypts; one of a TPM 2.0 by every scheme, which -e, -q and -s are not for. What is in FILE (- for standard ` +
-	`output) is of no use without this TPM. With -wrap the key has existed outside the TPM, and whoever kept a copy has it.` +
+const notes = `The file is in the form of the TPM: TSS KEY BLOB (TPM 1.2) or TSS2 PRIVATE KEY (TPM 2.0). An RSA key signs ` +
+	`and decrypts, an ECC key signs and agrees on secrets (ECDH); one of a TPM 2.0 does so by every scheme and hash, which ` +
+	`whoever uses it says. What is in FILE (- for standard output) is of no use without this TPM. With -wrap the key has existed outside the TPM, and whoever kept a copy has it.` +
 	"\n\n" +
-	`tpmctl status lists the types of keys that the TPM has. A TPM 1.2 has rsa2048, rsa1024 and rsa512.` +
+	`Which types of keys a TPM 2.0 has, tpmctl status lists.` +
 	"\n\n" +
 	`A key with -policy and a secret needs both. PCRs say how the machine was started: what changes them, such as an update ` +
 	`of the firmware or of the boot loader, ends the use of a key that is bound to them.`
@@ -50,7 +50,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 
 // define defines the flags.
 func (o *options) define(fs *cli.FlagSet) {
-	o.kind = fs.Choice("type", "rsa2048", "`TYPE` of key: rsa2048, rsa3072, rsa4096, p256, p384, p521; rsa1024, rsa512",
+	o.kind = fs.Choice("type", "rsa2048", "`TYPE` of key: rsa2048, rsa3072, rsa4096, p256, p384, p521; for a TPM 1.2 rsa2048, rsa1024, rsa512",
 		"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521", "rsa1024", "rsa512")
 	o.policy = fs.Policy()
 	o.parent = fs.Parent("TPM 2.0: make it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null")
@@ -64,7 +64,7 @@ func (o *options) define(fs *cli.FlagSet) {
 	o.force = fs.Bool("force", "replace FILE if it exists")
 	o.tpm = fs.TPM()
 	o.srk = fs.SRKPass()
-	o.size = fs.Choice("s|key-size", "2048", "TPM 1.2: `BITS`: 2048, 1024 or 512", "2048", "1024", "512")
+	o.size = fs.Choice("s|key-size", "2048", "TPM 1.2: size in `BITS`: 2048, 1024 or 512", "2048", "1024", "512")
 	o.enc = fs.Choice("e|enc-scheme", "pkcs1v15", "TPM 1.2: encryption `SCHEME`: pkcs1v15 or oaep", "pkcs1v15", "oaep")
 	o.sig = fs.Choice("q|sig-scheme", "der", "TPM 1.2: signature `SCHEME`: der (any hash) or sha1 (SHA-1 only)", "der", "sha1")
 	o.owner = fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"},

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -135,6 +136,9 @@ func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	k, err := readNamed(env, fs, args, "pub")
 	if err != nil {
 		return err
+	}
+	if k.TSS2 != nil && k.TSS2.Sealed() {
+		return cli.WithHint(errors.New("this is sealed data, which has no public key"), "tpmctl unseal gives the data")
 	}
 	if err := k.Unsupported(); err != nil {
 		return cli.WithHint(fmt.Errorf("there is no public key to write: %w", err), "tpmctl inspect says what is in the file")

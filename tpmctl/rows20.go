@@ -45,7 +45,7 @@ func (r *report) keysText() string {
 	for _, t := range r.KeyTypes {
 		types = append(types, string(t))
 	}
-	return strings.Join(types, ", ") + " (keygen -type)"
+	return strings.Join(types, ", ")
 }
 
 // slotsText does not tell what a resource manager makes of the places in the chip.

@@ -36,7 +36,7 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("standard input") }
 
 func TestScript(t *testing.T) {
-	scripttest.Run(t, []string{"keygen"}, map[string]scripttest.Word{"machine": wordMachine, "fill": wordFill}, nil)
+	scripttest.Run(t, []string{"keygen"}, map[string]scripttest.Word{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
 }
 
 // What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections

@@ -2,34 +2,38 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
-// maxSealed is what a TPM 2.0 seals at once, in bytes. TPM 2.0 Library Part 2, section
-// 11.1.13 (TPM2B_SENSITIVE_DATA, MAX_SYM_DATA).
-const maxSealed = 128
+// sealing is the command line of seal.
+type sealing struct {
+	tpm         *cli.TPMFlag
+	in          *string
+	out         *output
+	policy      *cli.PolicyFlag
+	parent      *cli.ParentFlag
+	srk, secret *cli.SecretFlag
+}
 
 func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "For 1 to 128 bytes: a key, or a password. The output is a file that only this TPM opens, TSS2 PRIVATE KEY as " +
 		"openssl_tpm2_engine's seal_tpm2_data writes it. Whoever may use the TPM and read the file gets the data, unless " +
 		"-key-pass or -policy asks for more; with both, both are needed."
 	flags.Example = "tpmctl seal -in secret -out sealed.tss\ntpmctl seal -policy pcr:sha256:7 -in secret -out sealed.tss"
-	which := flags.TPM()
-	in := flags.Input("in", "-", "input `FILE`, - for standard input")
-	out := outputFlags(flags)
-	policy := flags.Policy()
-	parent := flags.Parent("seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null")
-	srk := flags.SRKPass()
-	secret := flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
-		"`SECRET` that the data has from now on (default none)")
+	s := &sealing{
+		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: flags.Policy(),
+		parent: flags.Parent("seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null"),
+		srk:    flags.SRKPass(),
+		secret: flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
+			"`SECRET` that the data has from now on (default none)"),
+	}
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	data, err := env.ReadInput(*in, maxSealed, "secret to seal; seal a key, and encrypt the rest with that")
+	data, err := env.ReadInput(*s.in, blob.MaxSealed, "secret to seal; seal a key, and encrypt the rest with that")
 	if err != nil {
 		return err
 	}
@@ -37,17 +41,21 @@ func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if len(data) == 0 {
 		return cli.WithHint(errors.New("there is nothing to seal: the input is empty"), "see whether the command that was to give it has failed")
 	}
-	file, err := out.open(env, cli.KeyMode)
+	return s.run(env, data)
+}
+
+func (s *sealing) run(env *cli.Env, data []byte) error {
+	out, err := s.out.open(env, cli.KeyMode)
 	if err != nil {
 		return err
 	}
-	defer file.Abort()
-	opts := &tpmkey.SealOptions{SRK: srk.Secret(), Policy: policy.Policy, Parent: parent.Handle}
-	if secret.Given() {
-		opts.Key = secret.Secret()
+	defer out.Abort()
+	opts := &tpmkey.SealOptions{SRK: s.srk.Secret(), Policy: s.policy.Policy, Parent: s.parent.Handle}
+	if s.secret.Given() {
+		opts.Key = s.secret.Secret()
 	}
 	var sealed *blob.Key
-	err = env.WithTPM(which, func(tpm *tpmkey.TPM) error {
+	err = env.WithTPM(s.tpm, func(tpm *tpmkey.TPM) (err error) {
 		sealed, err = tpm.Seal(data, opts)
 		return err
 	})
@@ -58,14 +66,15 @@ func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	return finish(file, text)
+	return finish(out, text)
 }
 
 func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "Opens what tpmctl seal sealed, and seal_tpm2_data of openssl_tpm2_engine, and tpm2_create -i of tpm2-tools."
 	flags.Example = "tpmctl unseal -in sealed.tss -out secret"
 	u := &cli.KeyFlags{
-		Path:   flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; handle:0x81… for data that the TPM keeps itself"),
+		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; "+
+			"handle:0x81… for data that the TPM keeps itself"),
 		Parent: flags.Parent("the `PARENT` it was sealed under, a handle (0x81…) or owner, whatever the file says"),
 		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
 	}
@@ -78,15 +87,23 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if file.TSS2 == nil || !file.TSS2.Sealed() {
-		return cli.WithHint(fmt.Errorf("%s: this is a key, not sealed data", *u.Path), "use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
+	if err := cli.CheckSealed(*u.Path, file); err != nil {
+		return err
 	}
 	out, err := output.open(env, cli.KeyMode)
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
-	var data []byte
+	data, err := openSealed(env, u, file)
+	if err != nil {
+		return err
+	}
+	defer clear(data)
+	return finish(out, data)
+}
+
+func openSealed(env *cli.Env, u *cli.KeyFlags, file *blob.Key) (data []byte, err error) {
 	err = env.WithTPM(u.TPM, func(tpm *tpmkey.TPM) error {
 		opts, err := u.Options(tpm, file)
 		if err != nil {
@@ -95,9 +112,5 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		data, err = tpm.Unseal(file, opts)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	defer clear(data)
-	return finish(out, data)
+	return data, err
 }

@@ -49,12 +49,12 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	hash := hashByName[*name]
 	opts := crypto.SignerOpts(hash)
 	switch {
+	case !*pss && flags.Given("salt"):
+		return &cli.UsageError{Text: "-salt is for PSS", Advice: "add -pss"}
 	case *pss && hash == 0:
 		return &cli.UsageError{Text: "-pss needs a hash, not -hash none", Advice: "leave out -hash none, or -pss"}
 	case *pss:
 		opts = &rsa.PSSOptions{SaltLength: salt.length, Hash: hash}
-	case flags.Given("salt"):
-		return &cli.UsageError{Text: "-salt is for PSS", Advice: "add -pss"}
 	}
 	prepare := func(k *blob.Key) ([]byte, error) {
 		digest, err := digestInput(env, *u.in, hash)

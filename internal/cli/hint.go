@@ -49,7 +49,7 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, tpmkey.ErrDisabled):
-		return "tpmctl enable and tpmctl activate say what else they take, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing"
+		return "tpmctl enable and tpmctl activate say what else they take, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
 	case errors.Is(err, tpmkey.ErrRestartNeeded):

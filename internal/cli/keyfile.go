@@ -53,6 +53,15 @@ func CheckKey(path string, file *blob.Key) error {
 	return nil
 }
 
+// CheckSealed refuses a file that holds a key.
+func CheckSealed(path string, file *blob.Key) error {
+	if file.TSS2 != nil && file.TSS2.Sealed() {
+		return nil
+	}
+	return WithHint(fmt.Errorf("%s: this is a key, not sealed data", inputName(path)),
+		"use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
+}
+
 // ReadKeyFile reads a key file, "-" being standard input, or both files of tpm2-tools
 // where path names one, without a TPM; and with that which names, what the key is that
 // it keeps at "handle:0x81…".

@@ -11,6 +11,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpm20"
 	"maclef/tpmkey"
 )
 
@@ -37,6 +40,17 @@ func TestHintFor(t *testing.T) {
 		{"busy", tpmkey.ErrBusy, []string{"sign"}, "-wait 5m waits longer; tpmctl status tells"},
 		{"lost", tpmkey.ErrGone, nil, ""},
 		{"unknown", errors.New("odd"), nil, ""},
+		{"wrong parent's secret", refused20(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), nil, "try -srk-pass prompt"},
+		{"wrong parent's secret, given", refused20(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), []string{"-srk-pass", "pass:"}, "another secret than -srk-pass says"},
+		{"wrong key secret of a TPM 2.0", refused20(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), nil, "tpmctl status before the next try"},
+		{"wrong lockout secret", refused20(tpmkey.ErrWrongOwnerSecret, tpm2.TPMRCAuthFail), nil, "the lockout hierarchy has another secret"},
+		{"key of another TPM 2.0", refused20(tpmkey.ErrWrongTPM, tpm2.TPMRCIntegrity), nil, "-parent names another"},
+		{"no room", refused20(nil, tpm2.TPMRCObjectMemory), nil, "tpmctl flush"},
+		{"failure mode", refused20(nil, tpm2.TPMRCFailure), nil, "off and on again"},
+		{"no parent", tpmkey.ErrNoParent, nil, "-parent"},
+		{"no such key", tpmkey.ErrNoKey, nil, "tpmctl status lists"},
+		{"other generation", tpmkey.ErrWrongGeneration, nil, "tpmctl inspect"},
+		{"policy", tpmkey.ErrPolicy, nil, "tpmctl inspect shows the policy"},
 		{"own hint first", WithHint(tpmkey.ErrNotOwned, "mine"), nil, "mine"},
 	}
 	for _, test := range tests {
@@ -51,6 +65,11 @@ func TestHintFor(t *testing.T) {
 
 // A broken pipe is quiet only where it is standard output that broke: a TPM's
 // socket can break, too.
+// refused20 is what a TPM 2.0 has refused, which means kind.
+func refused20(kind error, code tpm2.TPMRC) error {
+	return errors.Join(kind, &tpm20.Error{Code: code})
+}
+
 func TestReportBrokenPipe(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"maclef/internal/transport"
+)
+
+// wordFill20 is "fill20": have somebody who does not tell load keys into a TPM 2.0 until
+// there is no more room.
+func wordFill20(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: fill20")
+	}
+	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	ts.Check(err)
+	defer dev.Close()
+	for err == nil {
+		_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(dev)
+	}
+	if !errors.Is(err, tpm2.TPMRCObjectMemory) {
+		ts.Check(err)
+	}
+}
+
+// signTemplate is a key that signs, and does nothing else.
+var signTemplate = tpm2.TPMTPublic{
+	Type:    tpm2.TPMAlgECC,
+	NameAlg: tpm2.TPMAlgSHA256,
+	ObjectAttributes: tpm2.TPMAObject{
+		FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, SignEncrypt: true,
+	},
+	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256}),
+}
+
+// wordKeep is "keep HANDLE [SECRET]": have a TPM 2.0 keep an ECC P-256 key that signs,
+// as tpm2_evictcontrol does.
+func wordKeep(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: keep HANDLE [SECRET]")
+	}
+	handle, err := strconv.ParseUint(args[0], 0, 32)
+	ts.Check(err)
+	create := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(signTemplate)}
+	if len(args) == 2 {
+		create.InSensitive.Sensitive = &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(args[1])}}
+	}
+	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	ts.Check(err)
+	defer dev.Close()
+	made, err := create.Execute(dev)
+	ts.Check(err)
+	_, err = tpm2.EvictControl{
+		Auth:             tpm2.TPMRHOwner,
+		ObjectHandle:     &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name},
+		PersistentHandle: tpm2.TPMHandle(handle),
+	}.Execute(dev)
+	ts.Check(err)
+	_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(dev)
+	ts.Check(err)
+}

@@ -62,7 +62,7 @@ func (l *lab) live(ctx context.Context, s *step, show func(*chunk, string)) erro
 	} else if chip != nil {
 		defer chip.stop()
 		args = append(args, "-chardev", "socket,id=chip,path="+chip.control,
-			"-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", "tpm-tis,tpmdev=tpm0")
+			"-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", "tpm-"+s.options["bus"]+",tpmdev=tpm0")
 	}
 	if s.firmware {
 		return visitFirmware(ctx, append(args, "-boot", "menu=on"), s, show)

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,15 +29,22 @@ type quirkyChip struct {
 	begun    atomic.Bool // a key was loaded
 }
 
-// ordLoadKey2 is TPM_ORD_LoadKey2. TPM Main Part 2, section 17 (Ordinals).
-const ordLoadKey2 = 65
+// loads are the commands that load a key: TPM_ORD_LoadKey2, TPM Main Part 2,
+// section 17 (Ordinals), and TPM2_CC_Load, TPM 2.0 Library Part 2, section 6.5.2
+// (TPM_CC).
+var loads = map[uint32]bool{65: true, 0x157: true}
 
-// startupState is TPM_Startup(TPM_ST_STATE), with which firmware starts a chip when
-// the machine wakes up. TPM Main Part 3, section 3.2 (TPM_Startup).
-var startupState = []byte{0, 0xc1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 2}
+// startups are what firmware says when it wakes up, and the response that says only
+// that it succeeded: TPM_Startup(TPM_ST_STATE), TPM Main Part 3, section 3.2, and
+// TPM2_Startup(TPM_SU_STATE), TPM 2.0 Library Part 3, section 9.3.
+var startups = map[string][]byte{
+	"\x00\xc1\x00\x00\x00\x0c\x00\x00\x00\x99\x00\x02": {0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0},
+	"\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x44\x00\x01": {0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0},
+}
 
-// success is a response that says only that.
-var success = []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0}
+// notStarted are the responses of a chip that nobody has started:
+// TPM_INVALID_POSTINIT and TPM_RC_INITIALIZE.
+var notStarted = map[uint32]bool{38: true, 0x100: true}
 
 func newQuirkyChip(path, swtpm string, wrong quirks) (*quirkyChip, error) {
 	os.Remove(path)
@@ -116,25 +122,27 @@ func (c *quirkyChip) interpose(oob []byte) ([]byte, error) {
 func (c *quirkyChip) carry(qemu, chip *os.File) {
 	defer qemu.Close()
 	defer chip.Close()
+	noticed := false // by others than the firmware, that the chip is not started
 	for {
 		command, err := readMessage(qemu)
 		if err != nil {
 			return
 		}
-		if binary.BigEndian.Uint32(command[6:]) == ordLoadKey2 {
+		if loads[binary.BigEndian.Uint32(command[6:])] {
 			c.begun.Store(true)
 		}
 		if c.begun.Load() {
 			time.Sleep(c.quirks.delay)
 		}
-		response := success
-		if !c.quirks.unstarted || !bytes.Equal(command, startupState) {
+		response, startup := startups[string(command)]
+		if !startup || noticed || !c.quirks.unstarted {
 			if _, err := chip.Write(command); err != nil {
 				return
 			}
 			if response, err = readMessage(chip); err != nil {
 				return
 			}
+			noticed = notStarted[binary.BigEndian.Uint32(response[6:])]
 		}
 		if _, err := qemu.Write(response); err != nil {
 			return

@@ -150,6 +150,7 @@ func (s *step) addWords(line int, text string) {
 var stepOptions = map[string]bool{
 	"chip": true, // which chip, "none" for no chip; "first" by default
 	"tpm":  true, // 1.2 or 2.0, of a chip that is new
+	"bus":  true, // tis or crb: how the chip is connected; most TPM 2.0 inside a processor are crb
 	"disk": true, // which disk; "first" by default
 	"slow": true, // what every command costs once a key was loaded, such as 1s
 	"wake": true, // unstarted: when the machine wakes up, its firmware does not start the chip
@@ -159,7 +160,7 @@ var stepOptions = map[string]bool{
 
 func parseStep(line string) (*step, error) {
 	fields := append(strings.Fields(line), "") // the last one stands for nothing
-	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2"}}
+	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2", "bus": "tis"}}
 	switch fields[0] {
 	case "boot":
 	case "firmware":
@@ -176,6 +177,9 @@ func parseStep(line string) (*step, error) {
 	}
 	if v := s.options["tpm"]; v != "1.2" && v != "2.0" {
 		return nil, fmt.Errorf("#@ %s: tpm=%s is neither 1.2 nor 2.0", fields[0], v)
+	}
+	if v := s.options["bus"]; v != "tis" && v != "crb" {
+		return nil, fmt.Errorf("#@ %s: bus=%s is neither tis nor crb", fields[0], v)
 	}
 	if v, ok := s.options["wake"]; ok && v != "unstarted" {
 		return nil, fmt.Errorf("#@ %s: wake=%s is not known, only wake=unstarted", fields[0], v)

@@ -77,6 +77,7 @@ func TestParseScenarioErrors(t *testing.T) {
 		{"no step", "#@ \n", "1: #@ "},
 		{"no blank", "#@boot\nls\n#@\n", "3: #@ "},
 		{"unknown TPM", "#@ boot tpm=3\n", "neither 1.2 nor 2.0"},
+		{"unknown bus", "#@ boot bus=lpc\n", "neither tis nor crb"},
 		{"unknown waking", "#@ boot wake=late\n", "wake=late is not known"},
 		{"answers to a check", "#@ boot\n#> a\nexpect b\n", "3: nobody can type"},
 		{"unknown option", "#@ boot color=red\n", `1: #@ boot: unknown option "color=red"`},

@@ -38,10 +38,10 @@ tpmctl decrypt -key maclef -in secret.bin
 expect 'bonjour'
 
 # A machine with a TPM 2.0: it is recognised, and its device with a resource
-# manager is taken.
+# manager is taken. The file of a TPM 1.2 is refused by name.
 #@ boot chip=modern tpm=2.0
 tpmctl status
 expect '^device: +/dev/tpmrm0$'
 expect 'TPM 2\.0'
 ! tlsdemo -accept 4433
-expect 'this is a TPM 2\.0, and only TPM 1\.2 key files can be used so far'
+expect 'maclef: .*the file is for a TPM 1\.2, and this is a TPM 2\.0'

@@ -68,3 +68,33 @@ quiet modprobe fuse
 ! gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
 expect 'no TPM'
 ! mountpoint clear
+
+# ## On a TPM 2.0
+#
+# All of this works there, too; nobody needs to own it first. And it keeps the password
+# without a key: `seal` and `unseal`. With `seal -policy pcr:sha256:7` it opens as
+# long as the machine starts what it starts now.
+#@ boot chip=modern tpm=2.0
+quiet modprobe fuse
+tpmctl random -hex 32 | tpmctl seal -out password.tpm
+mkdir coffre clair
+#>
+gocryptfs -init -q -extpass 'tpmctl unseal -in password.tpm' coffre
+gocryptfs -q -extpass 'tpmctl unseal -in password.tpm' coffre clair
+mountpoint clair
+echo bonsoir >clair/lettre.txt
+fusermount3 -u clair
+! grep -r bonsoir coffre
+
+# After a reboot it opens again, and with another chip it does not.
+#@ boot chip=modern
+quiet modprobe fuse
+gocryptfs -q -extpass 'tpmctl unseal -in password.tpm' coffre clair
+cat clair/lettre.txt
+expect '^bonsoir$'
+quiet fusermount3 -u clair
+#@ boot chip=another tpm=2.0
+quiet modprobe fuse
+! gocryptfs -q -extpass 'tpmctl unseal -in password.tpm' coffre clair
+expect 'not a key of this TPM|made by another TPM'
+! mountpoint clair

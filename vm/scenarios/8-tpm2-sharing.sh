@@ -1,0 +1,116 @@
+# Programs that share a TPM 2.0 through the kernel's resource manager. (8-tpm2-bare has
+# them on the bare device.)
+
+#@ boot tpm=2.0 for=8m
+quiet keygen maclef
+quiet keygen -type p256 courbe
+quiet keygen -a -key-pass pass:motdepasse secrete
+quiet certgen -key maclef -out moncert
+quiet certgen -key courbe -out courbe.crt
+quiet certgen -key secrete -key-pass pass:motdepasse -out secrete.crt
+quiet sh -c 'tpmctl pub maclef >maclef.pub; echo bonjour >lettre'
+cat >mots <<'fin'
+page() { # port, certificate
+	curl --silent --show-error --max-time 60 --tlsv1.3 --cacert $2 https://localhost:$1/ | grep 'TPM signed'
+}
+signer() {
+	for i in 1 2 3 4 5; do
+		echo "$1 $i" >lettre.$1
+		tpmctl sign -force -key maclef -in lettre.$1 -out $1.$i.sig || return
+		openssl dgst -sha256 -verify maclef.pub -signature $1.$i.sig lettre.$1 || return
+	done
+}
+four() {
+	signers=
+	for p in a b c d; do
+		signer $p &
+		signers="$signers $!"
+	done >signed
+	for i in 1 2 3 4; do
+		page 4433 moncert || return
+		page 4434 secrete.crt || return
+	done
+	wait $signers
+	grep -c 'Verified OK' signed
+}
+servers() {
+	tlsdemo -key maclef -cert moncert -accept 4433 2>4433.log &
+	tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
+	tlsdemo -key courbe -cert courbe.crt -accept 4435 2>4435.log &
+}
+pages() { for i in $(seq $1); do page 4434 secrete.crt || return; done; }
+asleep() {
+	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
+}
+fin
+quiet . ./mots
+
+# Three servers, and four programs that sign.
+servers
+await 30 grep serving 4433.log
+await 30 grep serving 4434.log
+await 30 grep serving 4435.log
+four
+expect '^20$'
+page 4435 courbe.crt
+tpmctl status
+
+# The bare device beside them: its users and the kernel's share the chip.
+TPMKEY_TPM=/dev/tpm0 four
+expect '^20$'
+
+# One that is killed leaves nothing: the kernel cleans up.
+kill -9 %2
+! page 4434 secrete.crt
+page 4433 moncert
+tpmctl status
+reject 'left behind'
+# Nor does one that is killed at any moment.
+killed() {
+	for i in $(seq 10); do
+		tpmctl sign -key secrete -key-pass pass:motdepasse -in lettre >/dev/null &
+		sleep 0.$(printf %02d $i)
+		kill -9 $!
+	done
+	page 4433 moncert
+}
+killed
+TPMKEY_TPM=/dev/tpm0 tpmctl status
+
+# The machine sleeps and wakes up.
+tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
+await 30 grep serving 4434.log
+pages 1
+asleep
+expect '^1$'
+page 4433 moncert
+page 4435 courbe.crt
+pages 30 >pages 2>complaints &
+sleep 1
+asleep
+expect '^2$'
+wait $!
+cat complaints
+reject .
+wc -l <pages
+expect '^30$'
+quiet kill $(pidof tlsdemo)
+
+# A machine whose firmware forgets to start the chip again: to all that it is asked,
+# the chip says TPM_RC_INITIALIZE.
+#@ boot wake=unstarted for=5m
+quiet . ./mots
+servers
+await 30 grep serving 4433.log
+await 30 grep serving 4434.log
+await 30 grep serving 4435.log
+page 4433 moncert
+page 4434 secrete.crt
+asleep
+page 4434 secrete.crt
+page 4433 moncert
+page 4435 courbe.crt
+asleep
+tpmctl sign -key maclef -in lettre -out encore.sig
+openssl dgst -sha256 -verify maclef.pub -signature encore.sig lettre
+page 4433 moncert

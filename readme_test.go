@@ -21,7 +21,7 @@ import (
 type reader struct {
 	t    *testing.T
 	dir  string   // where they work
-	env  []string // HOME, PATH, the software TPM
+	env  []string // HOME, PATH, the software TPM that was exported last
 	port string   // instead of 4433, which may be in use
 }
 
@@ -49,8 +49,28 @@ func newReader(t *testing.T) *reader {
 	return &reader{t: t, dir: dir, port: freePort(t), env: append(os.Environ(),
 		"HOME="+top, "XDG_STATE_HOME=", "PATH="+bin+":"+os.Getenv("PATH"),
 		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-mod=mod",
-		"TPMKEY_TPM=emulator", "CI=true", "no_proxy=*",
+		"CI=true", "no_proxy=*",
 	)}
+}
+
+// with is the reader in another directory, with another TPM.
+func (r *reader) with(t *testing.T, dir, tpm string) *reader {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return &reader{t: t, dir: dir, env: append(slices.Clip(r.env), "TPMKEY_TPM="+tpm), port: r.port}
+}
+
+// typing runs a block; what it exports is there for all later ones.
+func (r *reader) typing(commands []string) {
+	r.t.Helper()
+	r.run(commands...)
+	for _, c := range commands {
+		if setting, ok := strings.CutPrefix(c, "export "); ok {
+			r.env = append(r.env, setting)
+		}
+	}
 }
 
 func goEnv(t *testing.T, name string) string {
@@ -138,7 +158,7 @@ func TestREADME(t *testing.T) {
 		case strings.HasPrefix(commands[0], "go mod"):
 			r.library(blocks(readme, "go")[0], commands)
 		default:
-			r.run(commands...)
+			r.typing(commands)
 		}
 	}
 	n += r.table(readme)
@@ -147,7 +167,7 @@ func TestREADME(t *testing.T) {
 			t.Errorf("a link leads nowhere: %v", err)
 		}
 	}
-	if n < 35 {
+	if n < 75 {
 		t.Errorf("only %d commands found in the README", n)
 	}
 }
@@ -183,7 +203,7 @@ func (r *reader) make(commands []string) {
 	for _, c := range commands {
 		if c == "make install" {
 			r.run("make --no-print-directory -C ../maclef install DESTDIR=" + r.dir + "/root")
-			if out := r.run("root/usr/local/bin/tpmctl status"); !strings.Contains(out, "TPM 1.2") {
+			if out := r.run("root/usr/local/bin/tpmctl status"); !strings.Contains(out, "TPM 2.0") {
 				r.t.Errorf("installed tpmctl says %q", out)
 			}
 			continue
@@ -200,11 +220,13 @@ func (r *reader) table(readme string) int {
 		r.t.Fatal("the table of old commands is gone")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
+	old := r.with(r.t, filepath.Join(r.dir, "ancien"), "emulator")
+	old.run("keygen maclef", "certgen", "echo bonjour >letter.txt", "openssl genrsa -out private.pem 2048")
 	n := 0
 	for _, row := range strings.Split(table, "\n") {
 		cells := strings.Split(row, "|")
 		command := strings.Trim(cells[len(cells)-2], " `")
-		r.t.Run(command, func(t *testing.T) { r.row(t, command) })
+		r.t.Run(command, func(t *testing.T) { old.row(t, command) })
 		n++
 	}
 	return n
@@ -261,9 +283,34 @@ func (r *reader) library(program string, commands []string) {
 		}
 	}
 	r.run(append(commands, "go build -o server .")...)
-	out := r.run("rm -f maclef moncert", "keygen maclef", "certgen", "./server &",
-		fmt.Sprintf("curl --silent --retry 9 --retry-connrefused --cacert moncert -o page -w '%%{http_code} %%{ssl_verify_result}' https://localhost:%s/", r.port))
-	if out != "404 0" { // the program has no handler
-		r.t.Errorf("the library's example answers %q", out)
+	for tpm, version := range map[string]string{"emulator": "1.2", "emulator2": "1.3"} {
+		here := r.with(r.t, filepath.Join(r.dir, "server-"+tpm), tpm)
+		out := here.run("keygen maclef", "certgen", "../server &",
+			fmt.Sprintf("curl --silent --retry 9 --retry-connrefused --cacert moncert --tlsv%s -o page -w '%%{http_code} %%{ssl_verify_result}' https://localhost:%s/", version, r.port))
+		if out != "404 0" { // the program has no handler
+			r.t.Errorf("the library's example answers %q with %s", out, tpm)
+		}
 	}
+}
+
+// TestDemo runs make demo's script, for each generation.
+func TestDemo(t *testing.T) {
+	r := newReader(t)
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := filepath.Dir(r.dir)
+	if err := os.Symlink(filepath.Join(root, "scripts"), filepath.Join(top, "scripts")); err != nil {
+		t.Fatal(err)
+	}
+	for setting, want := range map[string]string{
+		"": "TLS 1.2", "TPM=1.2 ": "TLS 1.2", "TPM=2.0 ": "TLS 1.3",
+	} {
+		out := r.run(setting + "PORT=" + r.port + " " + top + "/scripts/demo")
+		if !strings.Contains(out, "protocol    "+want) || !strings.Contains(out, "$ keygen maclef\n") {
+			t.Errorf("%smake demo:\n%s", setting, out)
+		}
+	}
+	r.run("! TPM=3 " + top + "/scripts/demo")
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,15 +16,33 @@ import (
 	"maclef/tpmkey"
 )
 
+// states are the software TPMs that own the recorded keys of a folder.
+var states = map[string]tpmtest.State{"tpm12-tutorial": tpmtest.Tutorial, "tpm2": tpmtest.Keys20}
+
+// startFor starts the TPM that a recorded key belongs to.
+func startFor(t *testing.T, key string) *tpmtest.SWTPM {
+	t.Helper()
+	return tpmtest.Start(t, states[filepath.Dir(key)])
+}
+
 // newTestChip is a chip with a recorded key, in a software TPM of the test's.
 func newTestChip(t *testing.T, tpm *tpmtest.SWTPM, key string) *chip {
 	t.Helper()
-	file, err := blob.Parse(tpmtest.Fixture(t, "tpm12-tutorial/"+key))
+	return newTestChipWith(t, tpm, key, "motdepasse")
+}
+
+func newTestChipWith(t *testing.T, tpm *tpmtest.SWTPM, key, secret string) *chip {
+	t.Helper()
+	file, err := blob.Parse(tpmtest.Fixture(t, key))
 	if err != nil {
 		t.Fatal(err)
 	}
 	env := cli.NewEnv("ecryptmount", strings.NewReader(""), io.Discard, io.Discard)
-	o, err := parse(env, []string{"-tpm", tpm.Socket, "-wait", "2s", "-srk-pass", "pass:", "-key-pass", "pass:motdepasse", "-key", key, "/secret"})
+	args := []string{"-tpm", tpm.Socket, "-wait", "2s", "-srk-pass", "pass:", "-key", key}
+	if file.NeedsSecret() { // a TPM 2.0 would take it for the secret of others, too
+		args = append(args, "-key-pass", "pass:"+secret)
+	}
+	o, err := parse(env, append(args, "/secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,9 +52,12 @@ func newTestChip(t *testing.T, tpm *tpmtest.SWTPM, key string) *chip {
 }
 
 func TestChip(t *testing.T) {
-	for _, key := range []string{"maclef", "oaep", "auth", "wrapped-auth"} {
+	for _, key := range []string{
+		"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/auth", "tpm12-tutorial/wrapped-auth",
+		"tpm2/pv-rsa.pem", "tpm2/e2-rsa-81000001.pem", "tpm2/e2-import-rsa.pem", "tpm2/e2-rsa-auth.pem", "tpm2/e2-rsa-pcr16.pem",
+	} {
 		t.Run(key, func(t *testing.T) {
-			c := newTestChip(t, tpmtest.Start(t, tpmtest.Tutorial), key)
+			c := newTestChip(t, startFor(t, key), key)
 			if err := c.open(); err != nil {
 				t.Fatal(err)
 			}
@@ -63,8 +86,13 @@ func TestAbsoluteTPM(t *testing.T) {
 
 // Another program uses the TPM while a directory is mounted.
 func TestChipShares(t *testing.T) {
-	swtpm := tpmtest.Start(t, tpmtest.Tutorial)
-	c := newTestChip(t, swtpm, "auth")
+	t.Run("1.2", func(t *testing.T) { testChipShares(t, "tpm12-tutorial/auth", "tpm12-tutorial/maclef") })
+	t.Run("2.0", func(t *testing.T) { testChipShares(t, "tpm2/e2-rsa-auth.pem", "tpm2/e2-rsa.pem") })
+}
+
+func testChipShares(t *testing.T, mine, others string) {
+	swtpm := startFor(t, mine)
+	c := newTestChip(t, swtpm, mine)
 	if err := c.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +101,7 @@ func TestChipShares(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	key, err := other.LoadFile(tpmtest.FixturePath(t, "tpm12-tutorial/maclef"), &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+	key, err := other.LoadFile(tpmtest.FixturePath(t, others), &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +129,13 @@ func TestChipShares(t *testing.T) {
 
 // A TPM that restarts loses its keys: the next file is opened all the same.
 func TestChipRestarts(t *testing.T) {
-	tpm := tpmtest.Start(t, tpmtest.Tutorial)
-	c := newTestChip(t, tpm, "auth")
+	t.Run("1.2", func(t *testing.T) { testChipRestarts(t, "tpm12-tutorial/auth") })
+	t.Run("2.0", func(t *testing.T) { testChipRestarts(t, "tpm2/e2-rsa-auth.pem") })
+}
+
+func testChipRestarts(t *testing.T, key string) {
+	tpm := startFor(t, key)
+	c := newTestChip(t, tpm, key)
 	if err := c.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,5 +167,49 @@ func TestChipRestarts(t *testing.T) {
 	c.close()
 	if _, err := c.unwrap(wrapped); err == nil {
 		t.Error("it unwraps after it was closed")
+	}
+}
+
+// A PCR changes while a directory is mounted: new files cannot be opened, and what the
+// kernel's user is told in the log says why.
+func TestChipPolicy(t *testing.T) {
+	tpm := startFor(t, "tpm2/e2-rsa-pcr16.pem")
+	c := newTestChip(t, tpm, "tpm2/e2-rsa-pcr16.pem")
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.roundTrip(); err != nil {
+		t.Fatal(err)
+	}
+	tpm.Send(tpmtest.PCRExtend(16, "another boot loader"))
+	if err := c.roundTrip(); !errors.Is(err, tpmkey.ErrPolicy) || !strings.Contains(err.Error(), "PCR 16 differs") {
+		t.Error(err)
+	}
+	tpm.Send(tpmtest.PCRReset(16))
+	if err := c.roundTrip(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A wrong secret is found before anything is mounted, and costs one try; in a lockout
+// none is spent.
+func TestChipWrongSecret(t *testing.T) {
+	tpm := startFor(t, "tpm2/e2-rsa-auth-da.pem")
+	c := newTestChipWith(t, tpm, "tpm2/e2-rsa-auth-da.pem", "faux")
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the kernel asks again
+		if err := c.roundTrip(); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+			t.Error(err)
+		}
+	}
+	other, err := tpmkey.Open(tpm.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if s, err := other.Status(); err != nil || s.Lockout.Tries != 1 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }

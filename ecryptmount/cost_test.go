@@ -12,9 +12,9 @@ import (
 // opened, with a key that has a secret, too.
 func TestCost(t *testing.T) {
 	const files = 5
-	for _, key := range []string{"maclef", "oaep", "auth"} {
+	for _, key := range []string{"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/auth", "tpm2/pv-rsa.pem", "tpm2/e2-rsa-auth.pem"} {
 		t.Run(key, func(t *testing.T) {
-			swtpm := tpmtest.Start(t, tpmtest.Tutorial)
+			swtpm := startFor(t, key)
 			c := newTestChip(t, swtpm, key)
 			dev, err := transport.Open(swtpm.Socket)
 			if err != nil {

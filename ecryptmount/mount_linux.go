@@ -86,6 +86,9 @@ func (s *session) prepare() (err error) {
 	if s.file, err = s.env.ReadKey(s.o.keys); err != nil {
 		return err
 	}
+	if err := checkKind(s.file, *s.o.key); err != nil {
+		return err
+	}
 	if s.token, err = ecryptfs.KeyToken(s.file.RSAPublicKey()); err != nil {
 		return err
 	}

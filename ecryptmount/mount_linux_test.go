@@ -39,7 +39,8 @@ func prepareDir(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/rsa512", "tpm12-tutorial/rsa1024", "tpm12-wellknown/stpm.key"} {
+	for _, name := range []string{"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/rsa512", "tpm12-tutorial/rsa1024", "tpm12-wellknown/stpm.key",
+		"tpm2/e2-p256.pem", "tpm2/e2-rsa.pem", "tpm2/e2-sealed.pem"} {
 		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), tpmtest.Fixture(t, name), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +59,9 @@ func TestPrepareRefused(t *testing.T) {
 		{"-user nobody-at-all secret", "-user nobody-at-all: there is no such user", ""},
 		{"-key rsa512 secret", "rsa512 is too small a key: it encrypts 53 bytes, and the passphrase for file names has 64", "keygen rsa5122"},
 		{"-key rsa512 -o ecryptfs_enable_filename_crypto=n secret", "Go refuses RSA keys below 1024 bits", "keygen rsa5122"},
-		{"-key stpm.key secret", "cannot decrypt", ""},
+		{"-key stpm.key secret", "cannot decrypt", "keygen stpm.key2"},
+		{"-key e2-p256.pem secret", "e2-p256.pem is an EC key, which cannot encrypt", "keygen e2-p256.pem2"},
+		{"-key e2-sealed.pem secret", "this is sealed data, not a key", "tpmctl unseal"},
 	}
 	for _, test := range tests {
 		_, err := prepareIn(t, prepareDir(t), strings.Fields(test.args)...)

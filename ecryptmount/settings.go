@@ -74,6 +74,26 @@ func short(fingerprint string) string { return fingerprint[:min(16, len(fingerpr
 // in hexadecimal digits.
 const passphraseSize = 64
 
+// checkKind refuses a key that can wrap nothing, before anything else is done with it.
+func checkKind(file *blob.Key, name string) error {
+	if file.RSAPublicKey() == nil {
+		return cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKey(name))
+	}
+	if !file.CanDecrypt() {
+		return cli.WithHint(fmt.Errorf("%s is a key that cannot decrypt, and so cannot open the files of a directory", name), newKey(name))
+	}
+	return nil
+}
+
+// newKey advises to make another key, than that of a file, of standard input or of a
+// handle.
+func newKey(name string) string {
+	if _, handle, _ := tpmkey.ParseHandle(name); handle || name == "-" {
+		name = "maclef"
+	}
+	return "make a key of 2048 bits: keygen " + name + "2"
+}
+
 // checkKey refuses a key that cannot wrap what has to be wrapped.
 func checkKey(file *blob.Key, name string, s *settings) error {
 	need, what := ecryptfs.FileKeySize(s.keyBytes), "the key of a file"
@@ -83,10 +103,10 @@ func checkKey(file *blob.Key, name string, s *settings) error {
 	room := tpmkey.MaxMessage(file)
 	if room >= 0 && room < need {
 		return cli.WithHint(fmt.Errorf("%s is too small a key: it encrypts %d bytes, and %s has %d", name, room, what, need),
-			"make a key of 2048 bits: keygen "+name+"2")
+			newKey(name))
 	}
 	if _, err := tpmkey.Encrypt(file, make([]byte, max(0, min(need, room)))); err != nil {
-		return cli.WithHint(fmt.Errorf("%s: %w", name, err), "make a key of 2048 bits: keygen "+name+"2")
+		return cli.WithHint(fmt.Errorf("%s: %w", name, err), newKey(name))
 	}
 	return nil
 }

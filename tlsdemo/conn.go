@@ -101,10 +101,12 @@ func gaveUp(err error) bool {
 }
 
 // algorithm is IANA's name of a TLS signature scheme: RFC 8446, section 4.2.3.
+// TLS 1.2 has ECDSA with any hash and curve, which has a name of its own where the two
+// do not belong together.
 func algorithm(public crypto.PublicKey, opts crypto.SignerOpts) string {
 	hash := opts.HashFunc()
 	bits := hash.Size() * 8
-	switch public.(type) {
+	switch k := public.(type) {
 	case *rsa.PublicKey:
 		if _, pss := opts.(*rsa.PSSOptions); pss {
 			return fmt.Sprintf("rsa_pss_rsae_sha%d", bits)
@@ -117,6 +119,13 @@ func algorithm(public crypto.PublicKey, opts crypto.SignerOpts) string {
 		}
 		return fmt.Sprintf("rsa_pkcs1_sha%d", bits)
 	case *ecdsa.PublicKey:
+		curve := k.Curve.Params().BitSize
+		if curve == bits || curve == 521 && bits == 512 {
+			return fmt.Sprintf("ecdsa_secp%dr1_sha%d", curve, bits)
+		}
+		if hash == crypto.SHA1 {
+			return "ecdsa_sha1"
+		}
 		return fmt.Sprintf("ecdsa_sha%d", bits)
 	case ed25519.PublicKey:
 		return "ed25519"

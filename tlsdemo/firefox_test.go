@@ -33,8 +33,8 @@ user_pref("network.connectivity-service.enabled", false);
 `
 
 // TestFirefox opens the page as a person does who has clicked through the
-// warning about a self-signed certificate. The picture of the page is kept
-// where $TLSDEMO_SCREENSHOT says.
+// warning about a self-signed certificate. The pictures of the page are kept
+// where $TLSDEMO_SCREENSHOT says, FILE.png, and in FILE-tpm20.png.
 func TestFirefox(t *testing.T) {
 	firefox, err := exec.LookPath("firefox-esr") // Debian's
 	if err != nil {
@@ -43,7 +43,11 @@ func TestFirefox(t *testing.T) {
 	if err != nil {
 		t.Fatalf("this test needs Firefox: run make test, which installs it (%v)", err)
 	}
-	r := newRig(t, "maclef", nil)
+	both(t, "maclef", nil, func(t *testing.T, r *rig) { r.testFirefox(firefox) })
+}
+
+func (r *rig) testFirefox(firefox string) {
+	t := r.t
 	p := r.start("-accept", tutorialAddress())
 	for range 12 { // something to draw
 		p.get()
@@ -52,9 +56,12 @@ func TestFirefox(t *testing.T) {
 	if picture == "" {
 		picture = filepath.Join(t.TempDir(), "page.png")
 	}
+	if r.family == "2.0" {
+		picture = strings.TrimSuffix(picture, ".png") + "-tpm20.png"
+	}
 	p.photograph(firefox, picture, "1000,1420", firstRun)
 	log := p.log.await(t, "Firefox/")
-	line := regexp.MustCompile(`(?m)^.* GET / 200 TLS 1\.2 TLS_ECDHE_RSA_\S+ rsa_pkcs1_sha\d+ .* "Mozilla/5\.0 [^"]*Firefox/[^"]*"$`)
+	line := regexp.MustCompile(`(?m)^.* GET / 200 ` + r.tls + ` ` + r.cipher + `\S+ ` + strings.TrimSuffix(r.signature, "256") + `\d+ .* "Mozilla/5\.0 [^"]*Firefox/[^"]*"$`)
 	if !line.MatchString(log) {
 		t.Errorf("Firefox did not get the page\n%s", log)
 	}
@@ -79,7 +86,7 @@ func (p *process) photograph(firefox, picture, size, prefs string) {
 	t.Helper()
 	os.Remove(picture)
 	profile := newProfile(t, p.addr, p.cert, prefs)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, firefox, "--headless", "--no-remote", "--profile", profile,
 		"--window-size", size, "--screenshot", picture, "https://"+p.addr+"/")

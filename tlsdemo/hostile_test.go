@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -98,7 +99,22 @@ func TestClientsThatRefuse(t *testing.T) {
 	if _, err := tls.Dial("tcp", r.addr, &tls.Config{RootCAs: r.roots, ServerName: "localhost", MinVersion: tls.VersionTLS13}); err == nil {
 		t.Error("TLS 1.3 with a key without PSS")
 	}
-	r.log.await(t, "insists on a TLS version that this key cannot sign for")
+	r.log.await(t, "this server has TLS 1.2, and TLS 1.3 where its key can sign for that")
+}
+
+// Clients that are too old for a key of a TPM 2.0, or have nothing for its kind.
+func TestOldClients(t *testing.T) {
+	r := gen20.rig(t, "tpm2/e2-p256.pem", nil).serve(nil)
+	for want, old := range map[string]*tls.Config{
+		"this server has TLS 1.2, and TLS 1.3 where": {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
+		"the client has none for a key of this kind": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
+	} {
+		old.RootCAs, old.ServerName = r.roots, "localhost"
+		if _, err := tls.Dial("tcp", r.addr, old); err == nil {
+			t.Errorf("served, without %q", want)
+		}
+		r.log.await(t, want)
+	}
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
@@ -127,6 +143,7 @@ func TestOutagesAreToldOnce(t *testing.T) {
 	j.keyFailed(tpmkey.ErrBusy)
 	j.keyFailed(fmt.Errorf("sign: %w", tpmkey.ErrGone))
 	j.keyFailed(fmt.Errorf("open it again: %w", tpmkey.ErrNoTPM))
+	j.keyFailed(fmt.Errorf("gave up waiting: %w: %w", tpmkey.ErrBusy, context.DeadlineExceeded))
 	j.keyWorks(&conn{sample: sample{number: 1}})
 	j.keyWorks(&conn{sample: sample{number: 2}})
 	j.keyFailed(tpmkey.ErrClosed)
@@ -137,7 +154,7 @@ func TestOutagesAreToldOnce(t *testing.T) {
 handshakes fail, the key does not sign: TPM is busy; trying again at each handshake
 1 handshake failed before
 handshakes fail, the TPM does not answer: sign: connection to the TPM lost; trying again at each handshake
-2 handshakes failed meanwhile
+3 handshakes failed meanwhile
 the key signs again
 handshakes fail, the key does not sign: already closed
 1 handshake failed since then

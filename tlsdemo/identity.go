@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -55,21 +54,14 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 		return nil, err
 	}
 	config, err := key.TLSConfigPEM(f.chain)
-	switch {
-	case errors.Is(err, tpmkey.ErrWrongCertificate):
-		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err),
-			fmt.Sprintf("make one for this key: certgen -key %s -out %s.crt, then tlsdemo -key %s -cert %s.crt", *o.key, *o.key, *o.key, *o.key))
-	case errors.Is(err, tpmkey.ErrNotSupported):
-		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.key, err), "make another key: keygen "+*o.key+"2")
-	case err != nil:
-		return nil, cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err), "certgen makes a certificate")
+	if err != nil {
+		return nil, misfit(err, o)
 	}
 	cert, err := key.TLSCertificate(f.chain)
 	if err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256([]byte("tlsdemo"))
-	if _, err := key.Sign(nil, digest[:], crypto.SHA256); err != nil {
+	if err := try(key, cert.SupportedSignatureAlgorithms); err != nil {
 		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
 	}
 	status, err := tpm.Status()

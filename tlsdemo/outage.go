@@ -18,7 +18,14 @@ type outage struct {
 
 var kinds = []error{
 	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone, tpmkey.ErrUnloaded,
+	tpmkey.ErrPolicy, tpmkey.ErrWrongSRKSecret, tpmkey.ErrWrongTPM, tpmkey.ErrNoParent, tpmkey.ErrNoKey,
 	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
+}
+
+// known reports whether an error is of the key or its TPM.
+func known(err error) bool {
+	_, sentinel := kindOf(err).(error)
+	return sentinel
 }
 
 // kindOf is the kind of an outage. A TPM that goes away in the middle of a
@@ -41,6 +48,9 @@ func (j *journal) keyFailed(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	kind := kindOf(err)
+	if now := j.outage.kind; gaveUp(err) && (now == tpmkey.ErrGone || now == tpmkey.ErrBusy) {
+		kind = now // several wait in vain for one thing, each in a queue of its own
+	}
 	if kind != j.outage.kind {
 		j.tellFailures("before")
 		what, next := "handshakes fail, the key does not sign", "; trying again at each handshake"

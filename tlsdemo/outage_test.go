@@ -31,7 +31,10 @@ func (p *process) refused(n int) {
 // The TPM goes away while the server runs: it stays, says why once, and serves
 // again when the TPM is back.
 func TestTPMGone(t *testing.T) {
-	r := newRig(t, "auth", []byte("motdepasse"))
+	both(t, "auth", []byte("motdepasse"), testTPMGone)
+}
+
+func testTPMGone(t *testing.T, r *rig) {
 	t.Setenv("LE_MOT", "motdepasse")
 	p := r.start("-key-pass", "env:LE_MOT")
 	p.get()
@@ -62,7 +65,10 @@ func TestTPMGone(t *testing.T) {
 
 // A TPM that restarts between two handshakes is nobody's business.
 func TestTPMRestarts(t *testing.T) {
-	r := newRig(t, "maclef", nil)
+	both(t, "maclef", nil, testTPMRestarts)
+}
+
+func testTPMRestarts(t *testing.T, r *rig) {
 	free := r.freeKeys()
 	p := r.start()
 	for range 3 {
@@ -84,7 +90,10 @@ func TestTPMRestarts(t *testing.T) {
 
 // It can be ended while the TPM is away, and does not take long for it.
 func TestEndsWithoutTPM(t *testing.T) {
-	r := newRig(t, "maclef", nil)
+	both(t, "maclef", nil, testEndsWithoutTPM)
+}
+
+func testEndsWithoutTPM(t *testing.T, r *rig) {
 	p := r.start()
 	p.get()
 	r.swtpm.Kill()

@@ -16,7 +16,11 @@ import (
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 func TestPage(t *testing.T) {
-	r := newRig(t, "maclef", nil).serve(nil)
+	both(t, "maclef", nil, testPage)
+}
+
+func testPage(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	r.get(r.client(), "/", browser)
 	rsp, body := r.get(r.client(), "/", browser)
 	h := rsp.Header
@@ -24,8 +28,8 @@ func TestPage(t *testing.T) {
 		t.Errorf("Content-Type %q", got)
 	}
 	mention(t, h.Get("Content-Security-Policy"), "default-src 'none'; style-src 'sha256-", "frame-ancestors 'none'")
-	mention(t, body, "A software TPM signed for you", "protects nothing", "rsa_pkcs1_sha256", "TLS 1.2, HTTP/2.0",
-		"127.0.0.1, ::1", "364 days left", "TPM 1.2 IBM", "RSA 2048", "<title>signature 2: ", "signature №&nbsp;2 ",
+	mention(t, body, "A software TPM signed for you", "protects nothing", r.signature, r.tls+", HTTP/2.0",
+		"127.0.0.1, ::1", "364 days left", "TPM "+r.family+" IBM", "RSA 2048", "<title>signature 2: ", "signature №&nbsp;2 ",
 		`role="img" aria-labelledby="chart-title chart-desc"`, "Ma \\&lt;b\\&gt;clef")
 	for _, bad := range []string{"<b>clef", "<script", "ZgotmplZ", " style=", "http://", "no value", r.key, r.cert, r.swtpm.Dir} {
 		if strings.Contains(body, bad) {

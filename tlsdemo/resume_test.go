@@ -9,7 +9,10 @@ import (
 // Clients that come back cost the TPM nothing: not one command, and not its
 // presence.
 func TestResumptionNeedsNoTPM(t *testing.T) {
-	rig := newRig(t, "maclef", nil)
+	both(t, "maclef", nil, testResumptionNeedsNoTPM)
+}
+
+func testResumptionNeedsNoTPM(t *testing.T, rig *rig) {
 	counter := newSlowTPM(t, rig.swtpm)
 	rig.swtpm.Socket = counter.name
 	r := rig.serve(nil)

@@ -34,10 +34,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tlsdemo": main})
 }
 
-func TestScript(t *testing.T) { scripttest.Run(t, []string{"certgen", "tpmctl"}, nil, nil) }
+func TestScript(t *testing.T) { scripttest.Run(t, []string{"certgen", "keygen", "tpmctl"}, nil, nil) }
 
 // A rig is a software TPM, a key of it, and a certificate of that.
 type rig struct {
+	generation
 	t         *testing.T
 	swtpm     *tpmtest.SWTPM
 	key, cert string // paths
@@ -48,11 +49,9 @@ type rig struct {
 	listener func(net.Listener) net.Listener
 }
 
-// newRig takes a recorded key whose SRK has the empty password; keySecret is
-// nil for a key without one.
-func newRig(t *testing.T, fixture string, keySecret []byte) *rig {
-	t.Helper()
-	r := &rig{t: t, swtpm: tpmtest.Start(t, tpmtest.Tutorial), key: tpmtest.FixturePath(t, "tpm12-tutorial/"+fixture)}
+// certify makes a certificate for the key.
+func (r *rig) certify(keySecret []byte) {
+	r.t.Helper()
 	tpm := r.open()
 	defer tpm.Close()
 	opts := &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)}
@@ -61,11 +60,10 @@ func newRig(t *testing.T, fixture string, keySecret []byte) *rig {
 	}
 	key, err := tpm.LoadFile(r.key, opts)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	r.cert = filepath.Join(t.TempDir(), "moncert")
-	r.roots = writeCertificate(t, r.cert, key, x509.SHA256WithRSA)
-	return r
+	r.cert = filepath.Join(r.t.TempDir(), "moncert")
+	r.roots = writeCertificate(r.t, r.cert, key, x509.UnknownSignatureAlgorithm)
 }
 
 func (r *rig) open() *tpmkey.TPM {

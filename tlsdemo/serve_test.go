@@ -36,14 +36,18 @@ func (r *running) status(c *http.Client) *report {
 
 // A client of Go offers TLS 1.3, and RSA-PSS before anything else.
 func TestStatusCounts(t *testing.T) {
-	r := newRig(t, "maclef", nil).serve(nil)
+	both(t, "maclef", nil, testStatusCounts)
+}
+
+func testStatusCounts(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	first := r.client()
 	rep := r.status(first)
 	c := rep.Connection
-	if c.TLS != "TLS 1.2" || c.HTTP != "HTTP/2.0" || c.Signature != "rsa_pkcs1_sha256" || c.Resumed || c.ChipMS <= 0 || c.Number != 1 {
+	if c.TLS != r.tls || c.HTTP != "HTTP/2.0" || c.Signature != r.signature || c.Resumed || c.ChipMS <= 0 || c.Number != 1 {
 		t.Errorf("connection: %+v", c)
 	}
-	if !strings.HasPrefix(c.Cipher, "TLS_ECDHE_RSA_") || rep.Key.Kind != "RSA 2048" || !rep.TPM.Software || rep.TPM.Family != "1.2" {
+	if !strings.HasPrefix(c.Cipher, r.cipher) || rep.Key.Kind != "RSA 2048" || !rep.TPM.Software || rep.TPM.Family != r.family {
 		t.Errorf("%+v", rep)
 	}
 	for range 4 {
@@ -60,7 +64,11 @@ func TestStatusCounts(t *testing.T) {
 }
 
 func TestConcurrentClients(t *testing.T) {
-	r := newRig(t, "rsa1024", nil).serve(nil)
+	both(t, "rsa1024", nil, testConcurrentClients)
+}
+
+func testConcurrentClients(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	var wg sync.WaitGroup
 	for range 8 {
 		client := r.client()
@@ -85,7 +93,11 @@ func TestConcurrentClients(t *testing.T) {
 }
 
 func TestResumption(t *testing.T) {
-	r := newRig(t, "maclef", nil).serve(nil)
+	both(t, "maclef", nil, testResumption)
+}
+
+func testResumption(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	client := r.client()
 	transport := client.Transport.(*http.Transport)
 	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
@@ -102,24 +114,28 @@ func TestResumption(t *testing.T) {
 	if _, body := r.get(client, "/", "text/html"); !strings.Contains(body, "Welcome back") {
 		t.Error(body)
 	}
-	if log := r.log.String(); !strings.Contains(log, " resumed - ") || !strings.Contains(log, " rsa_pkcs1_sha256 ") {
+	if log := r.log.String(); !strings.Contains(log, " resumed - ") || !strings.Contains(log, " "+r.signature+" ") {
 		t.Error(log)
 	}
 }
 
 func TestCurl(t *testing.T) {
-	r := newRig(t, "maclef", nil).serve(nil)
+	both(t, "maclef", nil, testCurl)
+}
+
+func testCurl(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	out, err := exec.Command("curl", "-sS", "--cacert", r.cert, "https://"+r.addr+"/").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, part := range []string{"A software TPM signed for this connection in", "TLS 1.2, HTTP/", "rsa_pkcs1_sha256, ",
+	for _, part := range []string{"A software TPM signed for this connection in", r.tls + ", HTTP/", r.signature + ", ",
 		"protects nothing", "1: 1 signed, 0 resumed", "localhost, 127.0.0.1, ::1", "█"} {
 		if !strings.Contains(string(out), part) {
 			t.Errorf("no %q in\n%s", part, out)
 		}
 	}
-	if log := r.log.String(); !strings.Contains(log, "GET / 200 TLS 1.2 TLS_ECDHE_RSA_") || !strings.Contains(log, `"curl/`) {
+	if log := r.log.String(); !strings.Contains(log, "GET / 200 "+r.tls+" "+r.cipher) || !strings.Contains(log, `"curl/`) {
 		t.Error(log)
 	}
 	out, err = exec.Command("curl", "-sSI", "--http1.1", "--cacert", r.cert, "https://"+r.addr+"/").CombinedOutput()
@@ -129,7 +145,11 @@ func TestCurl(t *testing.T) {
 }
 
 func TestOpenSSL(t *testing.T) {
-	r := newRig(t, "rsa1024", nil).serve(nil)
+	both(t, "rsa1024", nil, testOpenSSL)
+}
+
+func testOpenSSL(t *testing.T, rig *rig) {
+	r := rig.serve(nil)
 	cmd := exec.Command("openssl", "s_client", "-connect", r.addr, "-CAfile", r.cert, "-verify_return_error",
 		"-cipher", "DEFAULT@SECLEVEL=0", "-quiet", "-ign_eof")
 	cmd.Stdin = strings.NewReader("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 )
 
@@ -23,6 +24,9 @@ func (r *rig) inTPM() (keys, sessions int) {
 		r.t.Fatal(err)
 	}
 	defer dev.Close()
+	if r.swtpm.Is20() {
+		return r.handles(dev, 0x80000000), r.handles(dev, 0x02000000) + r.handles(dev, 0x03000000)
+	}
 	conn := tpm12.New(dev)
 	loaded, err := conn.LoadedKeys()
 	if err != nil {
@@ -35,6 +39,16 @@ func (r *rig) inTPM() (keys, sessions int) {
 	return len(loaded), len(open)
 }
 
+// handles is how many handles of one kind a TPM 2.0 has.
+func (r *rig) handles(dev *transport.Device, first uint32) int {
+	r.t.Helper()
+	all, err := tpmtest.Handles20(dev, first)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return len(all)
+}
+
 // hold has this program keep the TPM to itself until the end that it returns.
 func (r *rig) hold() (end func() error) {
 	r.t.Helper()
@@ -43,7 +57,7 @@ func (r *rig) hold() (end func() error) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { conn.Close() })
-	// TPM_GetCapability, to see that the TPM serves this connection.
+	// TPM_GetCapability, to see that the TPM serves this connection; a TPM 2.0 refuses it.
 	if _, err := conn.Write([]byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0}); err != nil {
 		r.t.Fatal(err)
 	}
@@ -57,7 +71,10 @@ func (r *rig) hold() (end func() error) {
 // Secrets that were asked for, or read, are there when the TPM restarts: nobody is
 // asked again, and there may be nobody.
 func TestAsksOnce(t *testing.T) {
-	r := newRig(t, "auth", []byte("motdepasse"))
+	both(t, "auth", []byte("motdepasse"), testAsksOnce)
+}
+
+func testAsksOnce(t *testing.T, r *rig) {
 	dir := t.TempDir()
 	askpass, asked := filepath.Join(dir, "askpass"), filepath.Join(dir, "asked")
 	if err := os.WriteFile(askpass, []byte("#!/bin/sh\necho asked >>'"+asked+"'\necho motdepasse\n"), 0o700); err != nil {
@@ -93,7 +110,10 @@ func TestAsksOnce(t *testing.T) {
 // It is ended while a signature waits for another program, and frees the key when
 // that lets go of the TPM.
 func TestEndsWhileOthersHoldTheTPM(t *testing.T) {
-	r := newRig(t, "auth", []byte("motdepasse"))
+	both(t, "auth", []byte("motdepasse"), testEndsWhileOthersHoldTheTPM)
+}
+
+func testEndsWhileOthersHoldTheTPM(t *testing.T, r *rig) {
 	t.Setenv("LE_MOT", "motdepasse")
 	p := r.start("-key-pass", "env:LE_MOT")
 	p.get()
@@ -116,7 +136,10 @@ func TestEndsWhileOthersHoldTheTPM(t *testing.T) {
 
 // -wait bounds a signature's wait, and what it is for is told.
 func TestWaitIsBounded(t *testing.T) {
-	r := newRig(t, "maclef", nil)
+	both(t, "maclef", nil, testWaitIsBounded)
+}
+
+func testWaitIsBounded(t *testing.T, r *rig) {
 	p := r.start("-wait", "300ms")
 	p.get()
 	end := r.hold()

@@ -86,7 +86,7 @@ func TestSHA1KeyIsRefused(t *testing.T) {
 	if !errors.Is(err, tpmkey.ErrNotSupported) {
 		t.Error(err)
 	}
-	mention(t, err.Error(), "SHA-1 only", "make a DER key")
+	mention(t, err.Error(), "SHA-1 only", "make another key")
 }
 
 func TestPortInUse(t *testing.T) {
@@ -106,20 +106,26 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestWrongKeySecretCostsOneTry(t *testing.T) {
-	r := newRig(t, "auth", []byte("motdepasse"))
+	both(t, "auth counted", []byte("motdepasse"), testWrongKeySecretCostsOneTry)
+}
+
+func testWrongKeySecretCostsOneTry(t *testing.T, r *rig) {
 	before := r.status().Lockout.Tries
 	_, err := r.fails(r.args("-accept", "0", "-key-pass", "pass:faux")...)
 	if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 		t.Error(err)
 	}
-	mention(t, err.Error(), r.key, "wrong key secret", "TPM_AUTHFAIL")
+	mention(t, err.Error(), r.key, "wrong key secret", r.wrong)
 	if spent := r.status().Lockout.Tries - before; spent != 1 {
 		t.Errorf("%d tries spent", spent)
 	}
 }
 
 func TestKeyWithSecret(t *testing.T) {
-	r := newRig(t, "auth", []byte("motdepasse"))
+	both(t, "auth", []byte("motdepasse"), testKeyWithSecret)
+}
+
+func testKeyWithSecret(t *testing.T, r *rig) {
 	p := r.start("-key-pass", "pass:motdepasse")
 	p.get()
 	if strings.Contains(p.log.String(), "motdepasse") {
@@ -182,7 +188,7 @@ func TestUsage(t *testing.T) {
 	if !errors.As(err, &help) {
 		t.Fatal(err)
 	}
-	mention(t, help.Text, "$ tlsdemo -accept 4433", "(default maclef)", "(default moncert)", "(default 4433)")
+	mention(t, strings.Join(strings.Fields(help.Text), " "), "$ tlsdemo -accept 4433", "(default maclef)", "(default moncert)", "(default 4433)")
 }
 
 func TestAddress(t *testing.T) {

@@ -37,7 +37,8 @@ func handshakeFailure(err error, limit time.Duration) string {
 var meanings = []struct{ part, meaning string }{
 	{"unknown certificate", "the client does not trust this certificate"},
 	{"bad certificate", "the client does not trust this certificate"},
-	{"unsupported versions", "the client insists on a TLS version that this key cannot sign for"},
+	{"unsupported versions", "this server has TLS 1.2, and TLS 1.3 where its key can sign for that"},
+	{"no cipher suite supported", "the client has none for a key of this kind, RSA or ECDSA"},
 	{"doesn't support any of the certificate's", "the client takes no signature that this key can make"},
 }
 

@@ -1,8 +1,10 @@
-# make demo    the main job on a software TPM: a key, a certificate, HTTPS
+# make demo    the main job on a software TPM: a key, a certificate, HTTPS; TPM=2.0
+#              for a TPM 2.0 and TLS 1.3
 # make test    all tests (installs what they need)
 # make vm-test what people do, on a real kernel: machines in QEMU (Debian, amd64)
 # make docs    writes docs/ from what those machines print
 # make bench   how fast it is, as a table; BENCHFLAGS=-quick only looks whether it runs
+# make interop keys to and from the other programs that use TPM 2.0 (part of make test)
 # make soak    100,000 signatures while the TPM restarts and programs come and go
 # make check   formatting, go vet, staticcheck, other systems
 # make install the commands, on the PATH
@@ -15,35 +17,48 @@ COMMANDS := keygen certgen tlsdemo tpmctl ecryptmount
 
 # What runs the software TPM, and what the tests use besides.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
-TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils
+TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils gocryptfs
+# What interop/ tests against, and what its simulator is compiled with.
+INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' $(CGO_PACKAGES)
+CGO_PACKAGES     := gcc libc6-dev libssl-dev
 # What the machines of vm/ are made of, and have in them besides a kernel.
 VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
-# What measures beside them.
+# What measures beside them, and whom bench compares with.
 BENCH_PACKAGES := swtpm
+PEER_PACKAGES  := openssl tpm2-openssl 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64'
 
 # Flags of the two programs in bench/, such as -goals; -n 3000 -restarts 3.
 BENCHFLAGS ?=
 SOAKFLAGS  ?=
+
+# The generation that the demo shows, 1.2 or 2.0.
+TPM ?= 1.2
 
 # So many machines at a time.
 VM_JOBS ?= 2
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test vm-test docs bench soak check fuzz install clean demo-needs test-needs vm-needs bench-needs
+.PHONY: build demo test interop vm-test docs bench soak check fuzz install clean demo-needs test-needs interop-needs check-needs vm-needs bench-needs peer-needs
 
 # No VCS stamp: git refuses to look at a clone that is another user's.
 build:
 	$(GO) build -buildvcs=false -o bin/ $(addprefix ./,$(COMMANDS))
 
 demo: demo-needs build
-	@scripts/demo
+	@TPM=$(TPM) scripts/demo
 
 test: test-needs build
 	$(GO) vet ./...
 	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./...
 	@echo "what Firefox saw is in bin/firefox.png"
+	$(MAKE) --no-print-directory interop
+
+# A module of its own, so that nobody who uses the library gets what this needs.
+interop: interop-needs
+	$(GO) -C interop vet ./...
+	$(GO) -C interop test -timeout 10m ./...
 
 vm-test: export VM_KERNEL := $(VM_KERNEL)
 vm-test: vm-needs
@@ -54,17 +69,20 @@ vm-test: vm-needs
 docs: vm-needs
 	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
-# Built first: go run would pass no signal on, and end with a status of its own.
-bench: bench-needs build
+# Built first: go run would pass no signal on, and end with a status of its own. The
+# other projects' signers are a module of their own, so that nobody who uses the library
+# gets what they need.
+bench: bench-needs peer-needs build
 	$(GO) build -buildvcs=false -o bin/ ./bench
-	bin/bench -certgen bin/certgen $(BENCHFLAGS)
+	$(GO) -C bench/peers build -buildvcs=false -o ../../bin/ .
+	bin/bench -certgen bin/certgen -peers bin/peers $(BENCHFLAGS)
 	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
 soak: bench-needs
 	$(GO) build -buildvcs=false -o bin/ ./bench
 	bin/bench soak $(SOAKFLAGS)
 
-check:
+check: check-needs
 	scripts/check $(STATICCHECK)
 
 fuzz:
@@ -84,8 +102,17 @@ demo-needs:
 test-needs:
 	@scripts/install-packages $(TEST_PACKAGES)
 
+interop-needs:
+	@scripts/install-packages $(INTEROP_PACKAGES)
+
+check-needs:
+	@scripts/install-packages $(CGO_PACKAGES)
+
 bench-needs:
 	@scripts/install-packages $(BENCH_PACKAGES)
+
+peer-needs:
+	@scripts/install-packages $(PEER_PACKAGES)
 
 vm-needs:
 	@scripts/install-packages $(VM_PACKAGES)

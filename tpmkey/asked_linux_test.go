@@ -12,11 +12,13 @@ import (
 )
 
 // After a restart many operations need the secret at once; one question is enough.
-func TestAskedOnceForAll(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestAskedOnceForAll(t *testing.T) { inBoth(t, testAskedOnceForAll) }
+
+func testAskedOnceForAll(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	tpm := openName(t, sw.Socket)
 	srk, key := &asker{answer: tutorialSRK()}, &asker{answer: motdepasse()}
-	k := loadWith(t, tpm, "auth", srk.secret(), key.secret())
+	k := loadWith(t, tpm, w.secret, srk.secret(), key.secret())
 	mustSign(t, k)
 	for round := range 3 {
 		sw.Restart()
@@ -38,11 +40,13 @@ func TestAskedOnceForAll(t *testing.T) {
 }
 
 // Nor is a question asked twice by an operation that comes while it is open.
-func TestAskedOnceWhileAsking(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestAskedOnceWhileAsking(t *testing.T) { inBoth(t, testAskedOnceWhileAsking) }
+
+func testAskedOnceWhileAsking(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	tpm := openName(t, sw.Socket)
 	srk, key := &asker{answer: tutorialSRK()}, &asker{answer: motdepasse()}
-	k := loadWith(t, tpm, "auth", srk.secret(), key.secret())
+	k := loadWith(t, tpm, w.secret, srk.secret(), key.secret())
 	mustSign(t, k)
 	sw.Restart()
 	var later <-chan error
@@ -62,17 +66,19 @@ func TestAskedOnceWhileAsking(t *testing.T) {
 }
 
 // Whoever waits for somebody else's answer can give up.
-func TestGivesUpWaitingForAnAnswer(t *testing.T) {
-	tpm := openTutorial(t)
+func TestGivesUpWaitingForAnAnswer(t *testing.T) { inBoth(t, testGivesUpWaitingForAnAnswer) }
+
+func testGivesUpWaitingForAnAnswer(t *testing.T, w world) {
+	tpm := openState(t, w.state)
 	asking, answer := make(chan struct{}), make(chan struct{})
-	k := loadWith(t, tpm, "auth", tutorialSRK(), tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+	k := loadWith(t, tpm, w.secret, tutorialSRK(), tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 		close(asking)
 		<-answer
 		return motdepasse(), nil
 	}))
 	first := inBackground(func() error { return signs(k, "first") })
 	<-asking
-	other := loadFixture(t, tpm, "auth")
+	other := loadFixture(t, tpm, w.secret)
 	mustSign(t, other) // nobody else's keys wait
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -90,11 +96,13 @@ func TestGivesUpWaitingForAnAnswer(t *testing.T) {
 }
 
 // A wrong answer costs one try, however many wait for it.
-func TestWrongAnswerCostsOneTry(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestWrongAnswerCostsOneTry(t *testing.T) { inBoth(t, testWrongAnswerCostsOneTry) }
+
+func testWrongAnswerCostsOneTry(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	tpm := openName(t, sw.Socket)
 	a := &asker{answer: tpmkey.Password([]byte("wrong"))}
-	k := loadWith(t, tpm, "auth", tutorialSRK(), a.secret())
+	k := loadWith(t, tpm, w.counted, tutorialSRK(), a.secret())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Add(1)

@@ -13,15 +13,17 @@ import (
 
 // The TPM is closed, by several at once, while many operations are under way and
 // wait: each gives a right result or ErrClosed, and nothing stays loaded.
-func TestCloseUnderLoad(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestCloseUnderLoad(t *testing.T) { inBoth(t, testCloseUnderLoad) }
+
+func testCloseUnderLoad(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	for range 4 {
 		tpm, err := tpmkey.Open(sw.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		secret := asked()
-		keys := []*tpmkey.Key{loadWith(t, tpm, "auth", tutorialSRK(), motdepasse()), loadWith(t, tpm, "auth", tutorialSRK(), secret)}
+		keys := []*tpmkey.Key{loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse()), loadWith(t, tpm, w.secret, tutorialSRK(), secret)}
 		var wg, begun sync.WaitGroup
 		for i := range 12 {
 			wg.Add(1)
@@ -86,13 +88,15 @@ func soon(t *testing.T, what string, f func()) {
 }
 
 // A TPM that is away is not waited for when it is closed.
-func TestCloseWhileAway(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestCloseWhileAway(t *testing.T) { inBoth(t, testCloseWhileAway) }
+
+func testCloseWhileAway(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	tpm, err := tpmkey.Open(sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustSign(t, loadWith(t, tpm, "auth", tutorialSRK(), motdepasse()))
+	mustSign(t, loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse()))
 	sw.Kill()
 	soon(t, "Close", func() {
 		if err := tpm.Close(); err != nil {
@@ -102,13 +106,15 @@ func TestCloseWhileAway(t *testing.T) {
 }
 
 // Not even where operations wait for it.
-func TestCloseWhileOthersWaitForTheTPM(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
+func TestCloseWhileOthersWaitForTheTPM(t *testing.T) { inBoth(t, testCloseWhileOthersWaitForTheTPM) }
+
+func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
 	tpm, err := tpmkey.Open(sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := loadWith(t, tpm, "auth", tutorialSRK(), motdepasse())
+	k := loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse())
 	mustSign(t, k)
 	sw.Kill()
 	var waiting []<-chan error
@@ -129,8 +135,10 @@ func TestCloseWhileOthersWaitForTheTPM(t *testing.T) {
 }
 
 // What belongs to the caller stays the caller's.
-func TestCloseLeavesTheCallersSecret(t *testing.T) {
-	tpm := openTutorial(t)
+func TestCloseLeavesTheCallersSecret(t *testing.T) { inBoth(t, testCloseLeavesTheCallersSecret) }
+
+func testCloseLeavesTheCallersSecret(t *testing.T, w world) {
+	tpm := openState(t, w.state)
 	for _, keep := range []bool{false, true} {
 		secret, srk := motdepasse(), tutorialSRK()
 		if keep {
@@ -138,7 +146,7 @@ func TestCloseLeavesTheCallersSecret(t *testing.T) {
 		}
 		answer := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
 		for _, s := range []tpmkey.Secret{secret, answer, answer.Keep(), secret} {
-			k := loadWith(t, tpm, "auth", srk, s)
+			k := loadWith(t, tpm, w.secret, srk, s)
 			mustSign(t, k)
 			if err := k.Close(); err != nil {
 				t.Error(err)

@@ -24,13 +24,12 @@ type gate struct {
 	let     func() // opens it
 }
 
-// gated is the tutorial's TPM, a key that has been used, and a gate for its
-// commands.
-func gated(t *testing.T, name string, ordinal uint32) (*tpmkey.Key, *gate, func(...uint32) int) {
+// gated is a key that has been used, and a gate for the commands of its TPM.
+func gated(t *testing.T, w world, name string, ordinal uint32) (*tpmkey.Key, *gate, func(...uint32) int) {
 	t.Helper()
-	tpm, tap := openTapped(t)
+	tpm, tap := openTappedIn(t, w.state)
 	k := loadFixture(t, tpm, name)
-	if ordinal != ordGetCap {
+	if ordinal != w.getCap {
 		if err := signs(k); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +39,7 @@ func gated(t *testing.T, name string, ordinal uint32) (*tpmkey.Key, *gate, func(
 	g := &gate{ordinal, make(chan struct{}, 100), open, sync.OnceFunc(func() { close(open) })}
 	t.Cleanup(g.let)
 	tap.Before = func(_ int, cmd []byte) ([]byte, error) {
-		if uint32(cmd[9]) == g.ordinal {
+		if commandOf(cmd) == g.ordinal {
 			g.reached <- struct{}{}
 			<-g.open
 		}
@@ -56,8 +55,10 @@ func inBackground(f func() error) <-chan error {
 	return err
 }
 
-func TestDeadlineWhileWaiting(t *testing.T) {
-	k, g, count := gated(t, "auth", ordSign)
+func TestDeadlineWhileWaiting(t *testing.T) { inBoth(t, testDeadlineWhileWaiting) }
+
+func testDeadlineWhileWaiting(t *testing.T, w world) {
+	k, g, count := gated(t, w, w.counted, w.sign)
 	first := inBackground(func() error { return signs(k, "first") })
 	<-g.reached
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -78,8 +79,10 @@ func TestDeadlineWhileWaiting(t *testing.T) {
 	}
 }
 
-func TestCancelledBefore(t *testing.T) {
-	k, g, count := gated(t, "auth", ordSign)
+func TestCancelledBefore(t *testing.T) { inBoth(t, testCancelledBefore) }
+
+func testCancelledBefore(t *testing.T, w world) {
+	k, g, count := gated(t, w, w.secret, w.sign)
 	g.let()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -90,8 +93,10 @@ func TestCancelledBefore(t *testing.T) {
 }
 
 // What a caller says of why it gave up is in the error, and that it did is, too.
-func TestCancelCause(t *testing.T) {
-	k, g, _ := gated(t, "maclef", ordSign)
+func TestCancelCause(t *testing.T) { inBoth(t, testCancelCause) }
+
+func testCancelCause(t *testing.T, w world) {
+	k, g, _ := gated(t, w, w.plain, w.sign)
 	g.let()
 	reason := errors.New("the office closes")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -102,8 +107,10 @@ func TestCancelCause(t *testing.T) {
 }
 
 // An operation under way goes on without its caller, and the session with it.
-func TestCancelledInMidOperation(t *testing.T) {
-	k, g, count := gated(t, "auth", ordSign)
+func TestCancelledInMidOperation(t *testing.T) { inBoth(t, testCancelledInMidOperation) }
+
+func testCancelledInMidOperation(t *testing.T, w world) {
+	k, g, count := gated(t, w, w.secret, w.sign)
 	ctx, cancel := context.WithCancel(context.Background())
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
@@ -117,15 +124,17 @@ func TestCancelledInMidOperation(t *testing.T) {
 	if err := signs(k, "third"); err != nil {
 		t.Error(err)
 	}
-	if n := count(); n != 3 || count(ordSign) != 3 {
-		t.Errorf("%d commands, %d signatures", n, count(ordSign))
+	if n := count(); n != 3 || count(w.sign) != 3 {
+		t.Errorf("%d commands, %d signatures", n, count(w.sign))
 	}
 }
 
 // Whoever has given up may use the slice again that was to be signed or decrypted.
-func TestCancelledLeavesTheCallersBytes(t *testing.T) {
+func TestCancelledLeavesTheCallersBytes(t *testing.T) { inBoth(t, testCancelledLeavesTheCallersBytes) }
+
+func testCancelledLeavesTheCallersBytes(t *testing.T, w world) {
 	for _, decrypt := range []bool{false, true} {
-		k, g, _ := gated(t, "auth", ordGetCap) // before the command is built
+		k, g, _ := gated(t, w, w.counted, w.getCap) // before the command is built
 		ctx, cancel := context.WithCancel(context.Background())
 		input := make([]byte, 256)
 		input[255] = 1
@@ -153,8 +162,10 @@ func TestCancelledLeavesTheCallersBytes(t *testing.T) {
 }
 
 // Close waits for what goes on without its caller.
-func TestCloseAfterCancel(t *testing.T) {
-	k, g, _ := gated(t, "auth", ordSign)
+func TestCloseAfterCancel(t *testing.T) { inBoth(t, testCloseAfterCancel) }
+
+func testCloseAfterCancel(t *testing.T, w world) {
+	k, g, _ := gated(t, w, w.secret, w.sign)
 	ctx, cancel := context.WithCancel(context.Background())
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
@@ -196,13 +207,15 @@ type wrapped struct{ net.Conn }
 
 func (w wrapped) NetConn() net.Conn { return w.Conn }
 
-func TestHungUpWhileWaiting(t *testing.T) {
+func TestHungUpWhileWaiting(t *testing.T) { inBoth(t, testHungUpWhileWaiting) }
+
+func testHungUpWhileWaiting(t *testing.T, w world) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"bare":          func(c net.Conn) net.Conn { return c },
 		"TLS":           func(c net.Conn) net.Conn { return tls.Server(c, &tls.Config{}) },
 		"wrapped twice": func(c net.Conn) net.Conn { return wrapped{wrapped{c}} },
 	} {
-		k, g, count := gated(t, "maclef", ordSign)
+		k, g, count := gated(t, w, w.plain, w.sign)
 		server, client := connected(t)
 		first := inBackground(func() error { return signs(k, "first") })
 		<-g.reached
@@ -226,8 +239,10 @@ func TestHungUpWhileWaiting(t *testing.T) {
 }
 
 // A living client is served, and nothing is read from it.
-func TestWithConnReadsNothing(t *testing.T) {
-	k, g, _ := gated(t, "maclef", ordSign)
+func TestWithConnReadsNothing(t *testing.T) { inBoth(t, testWithConnReadsNothing) }
+
+func testWithConnReadsNothing(t *testing.T, w world) {
+	k, g, _ := gated(t, w, w.plain, w.sign)
 	g.let()
 	server, client := connected(t)
 	if _, err := client.Write([]byte("bonjour")); err != nil {
@@ -250,8 +265,10 @@ func TestWithConnReadsNothing(t *testing.T) {
 }
 
 // TLS clients that hang up in the queue cost no command.
-func TestHandshakesOfTheDead(t *testing.T) {
-	k, g, count := gated(t, "maclef", ordSign)
+func TestHandshakesOfTheDead(t *testing.T) { inBoth(t, testHandshakesOfTheDead) }
+
+func testHandshakesOfTheDead(t *testing.T, w world) {
+	k, g, count := gated(t, w, w.plain, w.sign)
 	cert := make(chan []byte, 1)
 	go func() { cert <- selfSigned(t, k) }()
 	<-g.reached
@@ -290,15 +307,17 @@ func TestHandshakesOfTheDead(t *testing.T) {
 			t.Error("a dead client's handshake succeeded")
 		}
 	}
-	if got := count(ordSign); got != 2 {
+	if got := count(w.sign); got != 2 {
 		t.Errorf("%d signatures, not 2", got)
 	}
 }
 
 // Whoever comes and goes leaves nothing behind: no turn is lost, no goroutine stays.
-func TestStormOfCancellations(t *testing.T) {
-	tpm := openTutorial(t)
-	keys := []*tpmkey.Key{loadFixture(t, tpm, "rsa1024"), loadFixture(t, tpm, "auth")}
+func TestStormOfCancellations(t *testing.T) { inBoth(t, testStormOfCancellations) }
+
+func testStormOfCancellations(t *testing.T, w world) {
+	tpm := openState(t, w.state)
+	keys := []*tpmkey.Key{loadFixture(t, tpm, w.plain), loadFixture(t, tpm, w.secret)}
 	for _, k := range keys {
 		if err := signs(k); err != nil {
 			t.Fatal(err)

@@ -50,6 +50,8 @@ func (k *faultKey) codeFaults20() []faultCase {
 // are many; the seed decides which.
 var enough20 = map[faultClass]int{
 	classGarbled: 5,
+	classLost:    5,
+	classOften:   1,
 	classSilent:  1,
 	classCode:    5, // besides the most telling
 	classFlip:    8,

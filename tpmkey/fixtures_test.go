@@ -61,10 +61,16 @@ func openWaiting(t *testing.T, name string, wait time.Duration) *tpmkey.TPM {
 	return tpm
 }
 
-// loadFixture loads a recorded key of the tutorial with the secrets it needs.
+// loadFixture loads a recorded key with the secrets it needs. The SRK's is the empty
+// password in both generations.
 func loadFixture(t *testing.T, tpm *tpmkey.TPM, name string) *tpmkey.Key {
 	t.Helper()
-	k, err := tpm.LoadFile(tpmtest.FixturePath(t, "tpm12-tutorial/"+name), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: motdepasse()})
+	file := parseFixture(t, name)
+	opts := &tpmkey.LoadOptions{SRK: tutorialSRK(), Name: name}
+	if file.NeedsSecret() {
+		opts.Key = motdepasse()
+	}
+	k, err := tpm.Load(file, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

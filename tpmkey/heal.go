@@ -178,6 +178,9 @@ func (a *attempt) repair(err error) bool {
 		return a.doubtful(err)
 	}
 	if errors.Is(err, errTaken) {
+		if !a.slot.worked { // then the handle may have been garbled
+			chip.misplaced(a.file)
+		}
 		a.tpm.slots.lost(a.held)
 		a.slot.context = nil // it may be the other key's
 		if a.keyTried {

@@ -2,20 +2,39 @@ package tpmkey
 
 import (
 	"bytes"
+	"crypto"
 	"testing"
 
 	"maclef/blob"
 	"maclef/internal/tpmtest"
 )
 
-func openSecretKey(t *testing.T, secret Secret) *Key {
+// A secretKey is a recorded key with the secret "motdepasse", and its TPM.
+type secretKey struct {
+	state tpmtest.State
+	file  string
+}
+
+// secretKeys has one for each generation.
+var secretKeys = map[string]secretKey{
+	"1.2": {tpmtest.Tutorial, "tpm12-tutorial/auth"},
+	"2.0": {tpmtest.Keys20, "tpm2/e2-p256-auth.pem"},
+}
+
+func withSecretKeys(t *testing.T, test func(t *testing.T, in secretKey)) {
+	for name, in := range secretKeys {
+		t.Run(name, func(t *testing.T) { test(t, in) })
+	}
+}
+
+func (in secretKey) open(t *testing.T, secret Secret) *Key {
 	t.Helper()
-	tpm, err := Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+	tpm, err := Open(tpmtest.Start(t, in.state).Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tpm.Close() })
-	file, err := blob.Parse(tpmtest.Fixture(t, "tpm12-tutorial/auth"))
+	file, err := blob.Parse(tpmtest.Fixture(t, in.file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,11 +48,15 @@ func openSecretKey(t *testing.T, secret Secret) *Key {
 // used does an operation, and returns where its secret was.
 func used(t *testing.T, k *Key) (where authData) {
 	t.Helper()
-	_, err := k.operate(func(in loadedKey, key authData) ([]byte, error) {
-		where = key
-		return in.sign(&signing{area: make([]byte, 20)}, key)
-	})
+	digest := make([]byte, 20)
+	plan, err := k.abilities.checkSign(digest, crypto.SHA1)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = k.operate(func(in loadedKey, key authData) ([]byte, error) {
+		where = key
+		return in.sign(plan, key)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return where
@@ -41,9 +64,11 @@ func used(t *testing.T, k *Key) (where authData) {
 
 // A secret that was asked for and may not be kept is nowhere once the TPM has seen
 // it.
-func TestAskedSecretIsNotKept(t *testing.T) {
+func TestAskedSecretIsNotKept(t *testing.T) { withSecretKeys(t, testAskedSecretIsNotKept) }
+
+func testAskedSecretIsNotKept(t *testing.T, in secretKey) {
 	var given *Secret
-	k := openSecretKey(t, AskSecret(func() (Secret, error) {
+	k := in.open(t, AskSecret(func() (Secret, error) {
 		s := Password([]byte("motdepasse"))
 		given = &s
 		return s, nil
@@ -63,24 +88,27 @@ func TestAskedSecretIsNotKept(t *testing.T) {
 
 // A secret that is kept is a copy for each operation, cleared after it; the vault's
 // is cleared by Close.
-func TestKeptSecretIsCleared(t *testing.T) {
+func TestKeptSecretIsCleared(t *testing.T) { withSecretKeys(t, testKeptSecretIsCleared) }
+
+func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 	given := Password([]byte("motdepasse"))
 	ask := AskSecret(func() (Secret, error) { return given, nil })
 	for name, secret := range map[string]Secret{"given": given, "kept": ask.Keep()} {
-		k := openSecretKey(t, secret)
+		k := in.open(t, secret)
 		for range 2 {
-			if where := used(t, k); where == nil || !bytes.Equal(where, make([]byte, 20)) {
+			if where := used(t, k); len(where) == 0 || !bytes.Equal(where, make([]byte, len(where))) {
 				t.Errorf("%s: the operation's copy was not cleared", name)
 			}
 		}
-		if !SHA1Secret([20]byte(k.secret.known())).Equal(given) {
+		want, err := given.resolveFor(k.tpm.chip.generation(), "the secret")
+		if err != nil || !bytes.Equal(k.secret.known(), want) {
 			t.Errorf("%s: the vault does not have it", name)
 		}
 		inVault, ofSRK := k.secret.source.value(), k.srk.source.value()
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if inVault.sha1 != [20]byte{} || inVault.secret != nil || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.srk.known() != nil {
+		if inVault.sha1 != [20]byte{} || !bytes.Equal(inVault.secret, make([]byte, len(inVault.secret))) || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.srk.known() != nil {
 			t.Errorf("%s: the vault was not cleared", name)
 		}
 		if !given.Equal(Password([]byte("motdepasse"))) {
@@ -90,9 +118,11 @@ func TestKeptSecretIsCleared(t *testing.T) {
 }
 
 // Nor is an answer kept that comes after the key was closed.
-func TestAnswerAfterClose(t *testing.T) {
+func TestAnswerAfterClose(t *testing.T) { withSecretKeys(t, testAnswerAfterClose) }
+
+func testAnswerAfterClose(t *testing.T, in secretKey) {
 	asking, answer := make(chan struct{}), make(chan struct{})
-	k := openSecretKey(t, AskSecret(func() (Secret, error) {
+	k := in.open(t, AskSecret(func() (Secret, error) {
 		close(asking)
 		<-answer
 		return Password([]byte("motdepasse")), nil

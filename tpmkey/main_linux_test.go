@@ -129,7 +129,13 @@ func getVersion(conn net.Conn) error {
 		return err
 	}
 	reply := make([]byte, 18)
-	if _, err := io.ReadFull(conn, reply); err != nil {
+	if _, err := io.ReadFull(conn, reply[:10]); err != nil {
+		return err
+	}
+	if reply[0] == 0x80 { // a TPM 2.0, which does not know the command, but has served it
+		return nil
+	}
+	if _, err := io.ReadFull(conn, reply[10:]); err != nil {
 		return err
 	}
 	if reply[9] != 0 {

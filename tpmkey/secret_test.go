@@ -52,16 +52,19 @@ type holder struct {
 	tpm    *tpmkey.TPM
 }
 
-func TestSecretsAreNotPrinted(t *testing.T) {
-	tpm := openTutorial(t)
-	k := loadFixture(t, tpm, "auth")
+func TestSecretsAreNotPrinted(t *testing.T) { inBoth(t, testSecretsAreNotPrinted) }
+
+func testSecretsAreNotPrinted(t *testing.T, w world) {
+	tpm := openState(t, w.state)
+	k := loadFixture(t, tpm, w.secret)
 	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
 		t.Fatal(err)
 	}
 	opts := tpmkey.LoadOptions{Key: motdepasse(), SRK: tutorialSRK()}
 	digest := digestOf("sha1", []byte("motdepasse"))
 	leaks := []string{fmt.Sprintf("%d", digest[:3]), fmt.Sprintf("%x", digest[:3]), fmt.Sprintf("%X", digest[:3]), string(digest[:3]),
-		strings.Trim(fmt.Sprintf("%#v", digest[:3]), "[]byte{}"), strings.Trim(fmt.Sprint(digest[:3]), "[]"), "motdepasse"}
+		strings.Trim(fmt.Sprintf("%#v", digest[:3]), "[]byte{}"), strings.Trim(fmt.Sprint(digest[:3]), "[]"),
+		"motdepasse", "6d6f74", "6D6F74", "109 111 116", "0x6d, 0x6f, 0x74"}
 	var out bytes.Buffer
 	for _, v := range []any{motdepasse(), opts, &opts, k, tpm, holder{motdepasse(), opts, k, tpm}, &holder{motdepasse(), opts, k, tpm}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%b"} {
@@ -101,15 +104,17 @@ func TestAskNobody(t *testing.T) {
 }
 
 // Where nobody knows whether a secret was wrong, it is not tried again.
-func TestLostRefusal(t *testing.T) {
-	tpm, tap := openTapped(t)
-	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: tpmkey.Password([]byte("faux"))})
+func TestLostRefusal(t *testing.T) { inBoth(t, testLostRefusal) }
+
+func testLostRefusal(t *testing.T, w world) {
+	tpm, tap := openTappedIn(t, w.state)
+	k, err := tpm.Load(parseFixture(t, w.counted), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: tpmkey.Password([]byte("faux"))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lost := errors.New("lost")
 	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
-		if cmd[9] == ordSign {
+		if commandOf(cmd) == w.sign {
 			return nil, lost
 		}
 		return rsp, err

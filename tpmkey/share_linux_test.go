@@ -103,11 +103,11 @@ func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
 }
 
 // startHeld is a TPM that counts, which another program holds.
-func startHeld(t *testing.T) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, holder *process) {
+func startHeld(t *testing.T, w world) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, holder *process) {
 	t.Helper()
-	p = startCounted(t)
+	p = tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
 	tpm = openName(t, p.Name)
-	k = loadFixture(t, tpm, "auth")
+	k = loadFixture(t, tpm, w.secret)
 	mustSign(t, k)
 	holder = startUser(t, p.Name)
 	holder.ask("hold")
@@ -116,14 +116,14 @@ func startHeld(t *testing.T) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, 
 }
 
 // afterwards lets the holder go, and counts what reached the TPM.
-func afterwards(t *testing.T, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
+func afterwards(t *testing.T, w world, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
 	t.Helper()
 	holder.ask("drop")
 	if err := p.Settle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 	for _, e := range p.Exchanges() {
-		if e.Ordinal == ordSign || e.Ordinal == ordUnBind {
+		if e.Ordinal == w.sign {
 			t.Errorf("an operation that was given up was carried out: %#x", e.Ordinal)
 		}
 	}
@@ -134,30 +134,36 @@ func afterwards(t *testing.T, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) 
 	}
 }
 
-func TestDeadlineWhileHeld(t *testing.T) {
-	p, _, k, holder := startHeld(t)
+func TestDeadlineWhileHeld(t *testing.T) { inBoth(t, testDeadlineWhileHeld) }
+
+func testDeadlineWhileHeld(t *testing.T, w world) {
+	p, _, k, holder := startHeld(t, w)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	err := signs(k.WithContext(ctx))
 	wantError(t, err, context.DeadlineExceeded)
 	wantError(t, err, tpmkey.ErrBusy, fmt.Sprintf("(process %d)", holder.cmd.Process.Pid))
-	afterwards(t, p, k, holder)
+	afterwards(t, w, p, k, holder)
 }
 
-func TestCancelWhileHeld(t *testing.T) {
-	p, _, k, holder := startHeld(t)
+func TestCancelWhileHeld(t *testing.T) { inBoth(t, testCancelWhileHeld) }
+
+func testCancelWhileHeld(t *testing.T, w world) {
+	p, _, k, holder := startHeld(t, w)
 	ctx, cancel := context.WithCancel(context.Background())
 	waiting := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	time.Sleep(50 * time.Millisecond) // it waits, or will find that it need not
 	cancel()
 	wantError(t, <-waiting, context.Canceled)
-	afterwards(t, p, k, holder)
+	afterwards(t, w, p, k, holder)
 }
 
-func TestWaitWhileHeld(t *testing.T) {
-	p := startCounted(t)
+func TestWaitWhileHeld(t *testing.T) { inBoth(t, testWaitWhileHeld) }
+
+func testWaitWhileHeld(t *testing.T, w world) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
 	tpm := openWaiting(t, p.Name, 200*time.Millisecond)
-	k := loadFixture(t, tpm, "auth")
+	k := loadFixture(t, tpm, w.secret)
 	mustSign(t, k)
 	holder := startUser(t, p.Name)
 	holder.ask("hold")
@@ -169,12 +175,14 @@ func TestWaitWhileHeld(t *testing.T) {
 	defer cancel()
 	_, err = tpmkey.OpenContext(ctx, p.Name, nil)
 	wantError(t, err, context.DeadlineExceeded)
-	afterwards(t, p, k, holder)
+	afterwards(t, w, p, k, holder)
 }
 
 // An operation waits for a holder that goes in time.
-func TestWaitsForAHolder(t *testing.T) {
-	_, _, k, holder := startHeld(t)
+func TestWaitsForAHolder(t *testing.T) { inBoth(t, testWaitsForAHolder) }
+
+func testWaitsForAHolder(t *testing.T, w world) {
+	_, _, k, holder := startHeld(t, w)
 	waiting := inBackground(func() error { return signs(k) })
 	time.Sleep(20 * time.Millisecond)
 	holder.ask("drop")

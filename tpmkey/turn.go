@@ -170,8 +170,11 @@ func (t *TPM) sync() error {
 // startUp starts a TPM that nobody has started since its power came back: after a
 // suspend that went wrong, or in swtpm without --flags startup-clear.
 func (t *TPM) startUp() error {
-	t.forget()
-	return t.chip.startUp()
+	err := t.chip.startUp()
+	if cond := t.chip.condition(err); cond != refused && cond != notStarted { // else it was started all the time
+		t.forget()
+	}
+	return err
 }
 
 // forget forgets everything that was loaded: it is not there any more.

@@ -31,7 +31,12 @@ const (
 // openTapped opens the tutorial's TPM through a tap, as a foreign transport.
 func openTapped(t *testing.T) (*tpmkey.TPM, *tpmtest.Tap) {
 	t.Helper()
-	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+	return openTappedIn(t, tpmtest.Tutorial)
+}
+
+func openTappedIn(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpmtest.Tap) {
+	t.Helper()
+	dev, err := transport.Open(tpmtest.Start(t, state).Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,8 @@ func truth20(p *Proxy, code uint32, cmd []byte) {
 	if relay.Code(cmd) == ccFlush && len(cmd) >= 14 { // its handle is a parameter
 		handles = words(cmd[10:14])
 	}
+	const whose = 0xFF0000 // who says it: the TPM, or what is before it
+	code &^= whose
 	number := int(code>>8&0x7) - 1 // of the handle or session, in format 1
 	switch kind := code &^ 0xF3F; {
 	case code >= rcReferenceH && code < rcReferenceH+7:

@@ -237,6 +237,23 @@ func TestClaimsAreNotInherited(t *testing.T) {
 	wantLiving(t, l)
 }
 
+// A program that is being started has its parent's sockets for a moment.
+func TestClaimsOutliveNoRelease(t *testing.T) {
+	l := testLedger(t, testID(t))
+	if err := l.claim(ClaimKey, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range l.claims {
+		inherited, err := unix.Dup(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(inherited)
+	}
+	l.release(ClaimKey, 1)
+	wantLiving(t, l)
+}
+
 func TestClaimsOfAnotherNetwork(t *testing.T) {
 	if os.Getuid() != 0 {
 		cannot(t, "only root can make a network namespace")

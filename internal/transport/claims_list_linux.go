@@ -26,7 +26,7 @@ func (l *ledger) living() ([]Claim, error) {
 	programs := map[int]string{}
 	claims := make([]Claim, 0, len(names))
 	for name := range names {
-		if name.kind == agentKind || name.kind == markerKind {
+		if name.kind == agentKind || name.kind == markerKind || name.owner == l.owner && !l.has(name) {
 			continue
 		}
 		pid := name.owner.pid
@@ -39,6 +39,15 @@ func (l *ledger) living() ([]Claim, error) {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Handle, b.Handle), cmp.Compare(a.PID, b.PID))
 	})
 	return claims, nil
+}
+
+// has reports whether a claim of this ledger still is one. Where this process is
+// starting a program, that has the sockets, too, for a moment, and keeps their names.
+func (l *ledger) has(name socketName) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, claimed := l.claims[name]
+	return claimed
 }
 
 // look returns the names of all sockets of the TPM. The kernel writes its table

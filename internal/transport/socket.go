@@ -71,12 +71,18 @@ func (o opener) openSocket(doing, network, address string) (*Device, error) {
 // begin connects and waits until swtpm has taken the connection in.
 func (s *socketLink) begin(ctx context.Context) (restarted bool, err error) {
 	before := incarnationOf(s.network, s.address)
-	if err := s.connect(ctx); err != nil {
-		return false, s.connectError(err)
-	}
-	if err = s.takenIn(ctx); err != nil {
+	for tries := 0; ; tries++ {
+		if err := s.connect(ctx); err != nil {
+			return false, s.connectError(err)
+		}
+		if err = s.takenIn(ctx); err == nil {
+			break
+		}
 		s.end()
-		return false, s.connectError(err)
+		// A TPM that ends leaves a broken connection to those who were waiting.
+		if !s.proved || !errors.Is(err, syscall.EPIPE) || tries == 2 {
+			return false, s.connectError(err)
+		}
 	}
 	if s.conn.unread() < 0 {
 		err = s.probe(ctx)

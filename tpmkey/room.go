@@ -28,7 +28,9 @@ func (w *roomWait) wait(ctx context.Context, why error) error {
 		w.until = time.Now().Add(t.wait)
 	}
 	if t.dev.AskRoom() == 0 {
-		if w.alone++; w.alone > lonely {
+		// A TPM 1.2 has places enough; there a repetition could try a secret twice whose
+		// refusal was changed on its way.
+		if w.alone++; w.alone > lonely || t.chip.generation() == tpm12Family {
 			return t.explainNoRoom(why)
 		}
 		if w.alone == 1 && t.freeStrays(why) {

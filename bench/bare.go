@@ -5,14 +5,9 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
-
-	"maclef/blob"
-	"maclef/internal/tpm12"
 )
 
 // direct sends commands over a socket and does nothing else. It is a go-tpm
@@ -49,8 +44,7 @@ func (d *direct) exchange(cmd []byte) ([]byte, error) {
 func (b *bench) bare(op *operation, slice time.Duration) (pace, error) {
 	var p pace
 	err := b.tpm.direct(func(d *direct) error {
-		conn := tpm12.New(d)
-		handle, err := loadDirect(conn, b.plain.Path)
+		handle, err := b.tpm.loadDirect(d, op.plain.Path)
 		if err != nil {
 			return err
 		}
@@ -64,22 +58,9 @@ func (b *bench) bare(op *operation, slice time.Duration) (pace, error) {
 			}
 			p.done++
 		}
-		return flushAll(conn)
+		return b.tpm.flushAll(d)
 	})
 	return p, err
-}
-
-// loadDirect loads a key file under an SRK with the well-known secret.
-func loadDirect(conn *tpm12.Conn, path string) (tpm12.Handle, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	key, err := blob.Parse(data)
-	if err != nil {
-		return 0, err
-	}
-	return conn.LoadKey2(tpm12.SRK, key.Bytes(), new(tpm12.Secret))
 }
 
 func sendChecked(d *direct, cmd []byte) error {
@@ -88,21 +69,4 @@ func sendChecked(d *direct, cmd []byte) error {
 		err = fmt.Errorf("the TPM answers %x", rsp)
 	}
 	return err
-}
-
-// flushAll frees everything that is loaded. Nobody else uses the TPM.
-func flushAll(conn *tpm12.Conn) error {
-	keys, err := conn.LoadedKeys()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, k := range keys {
-		errs = append(errs, conn.FlushSpecific(k))
-	}
-	sessions, err := conn.Sessions()
-	for _, s := range sessions {
-		errs = append(errs, conn.FlushSession(s))
-	}
-	return errors.Join(append(errs, err)...)
 }

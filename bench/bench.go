@@ -3,91 +3,104 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
 
-// A bench is one run of everything that is measured.
-type bench struct {
+// Settings are those of the command line.
+type settings struct {
 	out, progress io.Writer
 
-	rounds  int
-	turns   int           // of each thing in a round
-	slice   time.Duration // for which one thing is measured in one turn
-	counted int           // operations for which TPM commands are counted
-	many    []int         // numbers of keys
-	marks   bool          // say where goals are missed
-	only    string
-	certgen string
+	rounds       int
+	turns        int           // of each thing in a round
+	slice        time.Duration // for which one thing is measured in one turn
+	counted      int           // operations for which TPM commands are counted
+	most         int           // keys
+	marks        bool          // say where goals are missed
+	only         string
+	certgen      string
+	peersProgram string
+}
 
-	tpm    *softTPM
-	priv   *rsa.PrivateKey
-	cert   []byte  // of the key, PEM
-	plain  keyFile // the key, without a secret
-	secret keyFile // the same with one
-	files  []keyFile
-	slots  int // keys that the TPM has room for
+// A bench is one run of everything that is measured on a TPM.
+type bench struct {
+	*settings
+	*plan
+	tpm   *softTPM
+	slots int // keys that the TPM has room for
 
-	sign, decrypt  *operation
 	missed, failed int
 }
 
 func runBench(args []string) error {
-	b := &bench{
-		out: os.Stdout, progress: os.Stderr, turns: 6, slice: 150 * time.Millisecond, counted: 200,
-		many: []int{1, 5, 10, 19, 20, 50, 100, 200, 500, 1000},
+	s := &settings{
+		out: os.Stdout, progress: os.Stderr, turns: 6, slice: 150 * time.Millisecond, counted: 200, most: 1000,
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.IntVar(&b.rounds, "rounds", 5, "measure everything `N` times")
-	flags.BoolVar(&b.marks, "goals", false, "mark the rows that miss their goal")
-	flags.StringVar(&b.only, "only", "", "measure only rows whose name has `TEXT` in it")
-	flags.StringVar(&b.certgen, "certgen", "bin/certgen", "measure the start-up of this certgen (`FILE`)")
-	quick := flags.Bool("quick", false, "look whether everything can be measured, in about 20 seconds; the numbers are poor")
+	flags.IntVar(&s.rounds, "rounds", 3, "measure everything `N` times")
+	flags.BoolVar(&s.marks, "goals", false, "mark the rows that miss their goal")
+	flags.StringVar(&s.only, "only", "", "measure only rows whose name has `TEXT` in it")
+	flags.StringVar(&s.certgen, "certgen", "bin/certgen", "measure the start-up of this certgen (`FILE`)")
+	flags.StringVar(&s.peersProgram, "peers", "bin/peers", "compare with the signers in this program (`FILE`)")
+	which := flags.String("tpm", "both", "measure on this generation of TPM: `1.2`, 2.0 or both")
+	quick := flags.Bool("quick", false, "look whether everything can be measured, in about 40 seconds; the numbers are poor")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || b.rounds < 1 {
-		return errors.New("usage: bench [-quick] [-goals] [-rounds N] [-only TEXT] [-certgen FILE]")
+	if flags.NArg() > 0 || s.rounds < 1 {
+		return errors.New("usage: bench [-quick] [-goals] [-rounds N] [-tpm 1.2|2.0|both] [-only TEXT] [-certgen FILE] [-peers FILE]")
+	}
+	all, err := generations(*which)
+	if err != nil {
+		return err
 	}
 	if *quick {
-		b.rounds, b.turns, b.slice, b.counted = 1, 1, 60*time.Millisecond, 20
+		s.rounds, s.turns, s.slice, s.counted, s.most = 1, 1, 60*time.Millisecond, 20, 50
 	}
+	fmt.Fprint(s.progress, load())
+	fmt.Fprint(s.out, s.method())
+	var errs []error
+	for _, g := range all {
+		if err := s.run(g); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", g, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run measures everything on a TPM of one generation.
+func (s *settings) run(g generation) error {
+	b := &bench{settings: s}
 	var err error
-	if b.tpm, err = newSoftTPM(); err != nil {
+	if b.tpm, err = newSoftTPM(g); err != nil {
 		return err
 	}
 	defer b.tpm.remove()
-	onInterrupt(b.tpm.remove)
-	if err := b.prepare(); err != nil {
+	defer onInterrupt(b.tpm.remove)()
+	m, err := g.newMint(b.tpm)
+	if err == nil {
+		b.plan, err = g.plan(b, m)
+	}
+	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
 	return b.measure()
 }
 
-// prepare makes the keys, and what the operations need.
-func (b *bench) prepare() error {
-	m, err := newMint(b.tpm)
-	if err != nil {
-		return err
+// numbers are those numbers of keys that there is time for, and the most if that is
+// none of them.
+func (s *settings) numbers(all ...int) []int {
+	fit := slices.DeleteFunc(slices.Clone(all), func(n int) bool { return n > s.most })
+	if len(fit) == 0 {
+		return []int{s.most}
 	}
-	if b.priv, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
-		return err
-	}
-	var errs [6]error
-	b.cert, errs[0] = selfSigned(b.priv)
-	b.plain, errs[1] = m.make("plain", b.priv, "")
-	b.secret, errs[2] = m.make("secret", b.priv, "motdepasse")
-	b.files, errs[3] = m.makeMany(b.many[len(b.many)-1], b.priv)
-	b.sign, errs[4] = newSign(b.priv)
-	b.decrypt, errs[5] = newDecrypt(b.priv)
-	return errors.Join(errs[:]...)
+	return fit
 }
 
 // A measurement fills in a row that has a name.
@@ -98,20 +111,19 @@ type measurement struct {
 
 // measure prints the table. A row that cannot be measured does not stop others.
 func (b *bench) measure() error {
-	fmt.Fprint(b.progress, load())
 	start := time.Now()
-	machine, err := b.machine()
+	chip, err := b.chip()
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(b.out, machine, "\n", b.method(), "\n", tableHead)
-	var all []measurement
-	for _, more := range [][]measurement{b.operations(), b.processes(), b.handshakes(), b.startup(), b.memory(), b.manyKeys()} {
-		all = append(all, more...)
-	}
-	for _, m := range all {
-		if strings.Contains(m.name, b.only) {
-			b.one(m)
+	fmt.Fprint(b.out, "\n", chip, "\n", tableHead)
+	for _, group := range [][]measurement{
+		b.uses(), b.processes(), b.handshakes(), b.rivals(), b.startup(), b.memory(), b.manyKeys(),
+	} {
+		for _, m := range group {
+			if strings.Contains(m.name, b.only) {
+				b.one(m)
+			}
 		}
 	}
 	fmt.Fprintf(b.progress, "bench: %d rows failed, %d goals missed, in %v\n", b.failed, b.missed, time.Since(start).Round(time.Second))
@@ -137,14 +149,16 @@ func (b *bench) one(m measurement) {
 }
 
 // long is a whole round of one thing, for what is slow to begin.
-func (b *bench) long() time.Duration {
-	return max(time.Duration(b.turns)*b.slice, 300*time.Millisecond)
+func (s *settings) long() time.Duration {
+	return max(time.Duration(s.turns)*s.slice, 300*time.Millisecond)
 }
 
-// method says how the table came about.
-func (b *bench) method() string {
-	return fmt.Sprintf("Keys of 2048 bits; medians of %d round(s) of about %v. In every round the bare commands were measured, too:\n"+
-		"a loop that sends one prebuilt TPM_Sign or TPM_UnBind, for a key without a secret, over a socket that it keeps\n"+
-		"open. (An authorized command cannot be prebuilt: its HMAC covers a nonce of the TPM's.) TPM commands were\n"+
-		"counted between program and TPM, in runs that were not timed.\n", b.rounds, b.long())
+// method names the machine, and says how the tables came about.
+func (s *settings) method() string {
+	return fmt.Sprintf("Machine: %s; all programs and the TPM share the cores.\n\n"+
+		"RSA keys of 2048 bits; medians of %d round(s) of about %v. In every round the bare commands were measured, too:\n"+
+		"a loop that sends one prebuilt command (TPM_Sign, TPM_UnBind; TPM2_Sign, TPM2_RSA_Decrypt, TPM2_ECDH_ZGen) for a\n"+
+		"loaded key without a secret, over a socket that it keeps open. (An authorized command cannot be prebuilt: its HMAC\n"+
+		"covers a nonce of the TPM's.) TPM commands were counted between program and TPM, in runs that were not timed.\n",
+		machine(), s.rounds, s.long())
 }

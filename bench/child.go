@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,17 +24,21 @@ const childRole = "child"
 // JSON in a line, prepares, writes a line "ready", waits for a line, does it, and
 // writes its report as JSON.
 type task struct {
-	Role string // sign, handshake or visit
+	Role string // sign, handshake or visit; those of bench/peers
 	TPM  string
 	Keys []keyFile
 	For  time.Duration
 
-	Want []byte // sign: the signature
+	Way  string // sign: how
+	Want []byte // sign: the signature, where it is always the same
 
 	Address string // handshake: of the server
 	Cert    []byte // handshake: the server's, PEM
 	Clients int
+	Version uint16
 	Resume  int // handshake: so many times each, all but the first resumed; else For
+
+	program string // the other process's, where it is not this one's
 }
 
 // A report is what became of a task.
@@ -99,7 +104,7 @@ type child struct {
 
 // startChild starts a process with a task.
 func startChild(t *task) (*child, error) {
-	c := &child{cmd: exec.Command("/proc/self/exe", childRole)}
+	c := &child{cmd: exec.Command(cmp.Or(t.program, "/proc/self/exe"), childRole)}
 	c.cmd.Stderr = &c.stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	var err error

@@ -1,15 +1,15 @@
 //go:build linux
 
 // Bench measures the library against a loop that does nothing but send prebuilt
-// commands, and soaks it in restarts and visitors.
+// commands, and against other projects; and soaks it in restarts and visitors.
 //
-//	go run ./bench [-quick] [-goals] [-rounds N] [-only TEXT] [-certgen FILE]
-//	go run ./bench soak [-n N] [-restarts N] [-visitors N] [-for TIME] [-tolerate TEXT]
+//	go run ./bench [-quick] [-goals] [-rounds N] [-tpm 1.2|2.0|both] [-only TEXT] [-certgen FILE] [-peers FILE]
+//	go run ./bench soak [-n N] [-restarts N] [-visitors N] [-tpm 1.2|2.0|both] [-for TIME] [-tolerate TEXT]
 //
-// Both run on a software TPM of their own, swtpm on a Unix socket, that is made
-// for the occasion. Bench prints one table in Markdown; it ends with status 1 if
-// something could not be measured, not if it was slow. Soak prints one, too, and
-// ends with status 1 if anything at all went wrong.
+// Both run on software TPMs of their own, of both generations in turn, swtpm on a Unix
+// socket, that are made for the occasion. Bench prints a table in Markdown for each;
+// it ends with status 1 if something could not be measured, not if it was slow. Soak
+// does, too, and ends with status 1 if anything at all went wrong.
 package main
 
 import (
@@ -41,14 +41,19 @@ func main() {
 	}
 }
 
-// onInterrupt has cleanup run before this process ends by a signal. Its software
-// TPM and its children end with it.
-func onInterrupt(cleanup func()) {
+// onInterrupt has cleanup run before this process ends by a signal, until stop is
+// called. Its software TPM and its children end with it.
+func onInterrupt(cleanup func()) (stop func()) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
-		<-signals
-		cleanup()
-		os.Exit(1)
+		if _, ok := <-signals; ok {
+			cleanup()
+			os.Exit(1)
+		}
 	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }

@@ -12,12 +12,16 @@ import (
 
 // manyKeys are the rows of more and more keys used at random by one process.
 func (b *bench) manyKeys() (all []measurement) {
-	for _, n := range b.many {
-		name := fmt.Sprintf("sign with one of %d keys", n)
-		if n == 1 {
-			name = "sign with the only key"
+	for _, c := range b.many {
+		for _, n := range c.numbers {
+			name := fmt.Sprintf("sign with one of %d %s", n, c.name)
+			if n == 1 {
+				name = "sign with the only key"
+			}
+			all = append(all, measurement{name, func(r *row) error {
+				return b.random(r, c.operation, c.files[:n])
+			}})
 		}
-		all = append(all, measurement{name, func(r *row) error { return b.random(r, b.files[:n]) }})
 	}
 	return all
 }
@@ -25,15 +29,15 @@ func (b *bench) manyKeys() (all []measurement) {
 // manyRounds is enough where loading the keys takes longest.
 const manyRounds = 3
 
-func (b *bench) random(r *row, files []keyFile) error {
+func (b *bench) random(r *row, op *operation, files []keyFile) error {
 	var loading []float64
 	measured, err := inTurns(min(b.rounds, manyRounds), 1,
-		func() (pace, error) { return b.bare(b.sign, b.long()) },
+		func() (pace, error) { return b.bare(op, b.long()) },
 		func() (p pace, err error) {
 			start := time.Now()
 			err = useKeys(b.tpm.name(), files, func(keys []*tpmkey.Key) error {
 				loading = append(loading, time.Since(start).Seconds()*1000/float64(len(files)))
-				p, err = b.sign.repeat(randomly(keys), 1, b.long())
+				p, err = op.repeat(randomly(keys), 1, b.long())
 				return err
 			})
 			return p, err
@@ -43,7 +47,7 @@ func (b *bench) random(r *row, files []keyFile) error {
 	}
 	r.compared(measured, 1, 0)
 	r.note = fmt.Sprintf("loading took %.1f ms a key", median(loading))
-	return b.countSwitches(r, files)
+	return b.countSwitches(r, op, files)
 }
 
 func randomly(keys []*tpmkey.Key) func() *tpmkey.Key {
@@ -52,22 +56,22 @@ func randomly(keys []*tpmkey.Key) func() *tpmkey.Key {
 
 // countSwitches fills in how many TPM commands a signature takes, and how many
 // each time that its key was not in the TPM.
-func (b *bench) countSwitches(r *row, files []keyFile) error {
+func (b *bench) countSwitches(r *row, op *operation, files []keyFile) error {
 	p, err := newProxy(b.tpm)
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	return useKeys(p.name(), files, func(keys []*tpmkey.Key) error {
-		pick := randomly(keys)
-		for range 2 * b.slots { // until all slots are taken
-			if err := b.sign.once(pick()); err != nil {
+		for i := range 2 * b.slots { // until all slots are taken
+			if err := op.once(keys[i%len(keys)]); err != nil {
 				return err
 			}
 		}
+		pick := randomly(keys)
 		p.reset()
 		for range b.counted {
-			if err := b.sign.once(pick()); err != nil {
+			if err := op.once(pick()); err != nil {
 				return err
 			}
 		}

@@ -3,8 +3,6 @@
 package main
 
 import (
-	"crypto"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -14,20 +12,22 @@ import (
 // processes are the rows of several processes that sign on one TPM at once.
 func (b *bench) processes() []measurement {
 	var all []measurement
-	for _, n := range []int{2, 4} {
-		all = append(all, measurement{fmt.Sprintf("sign, no secret, %d processes", n), func(r *row) error {
-			return b.signTogether(r, n)
-		}})
+	for _, s := range b.shared {
+		for _, n := range s.processes {
+			all = append(all, measurement{fmt.Sprintf("%s, %s, %d processes", s.name, s.file.kind(), n), func(r *row) error {
+				return b.signTogether(r, s, n)
+			}})
+		}
 	}
 	return all
 }
 
-func (b *bench) signTogether(r *row, n int) error {
+func (b *bench) signTogether(r *row, s sharing, n int) error {
 	var shares []float64 // of the fair one
 	measured, err := inTurns(b.rounds, 1,
-		func() (pace, error) { return b.bare(b.sign, b.long()) },
-		func() (pace, error) { return b.signProcesses(1, nil) },
-		func() (pace, error) { return b.signProcesses(n, &shares) },
+		func() (pace, error) { return b.bare(s.operation, b.long()) },
+		func() (pace, error) { return b.signProcesses(s, 1, nil) },
+		func() (pace, error) { return b.signProcesses(s, n, &shares) },
 	)
 	if err != nil {
 		return err
@@ -42,10 +42,10 @@ func (b *bench) signTogether(r *row, n int) error {
 
 // signProcesses has processes sign for a while, and adds each one's part in the
 // sum, times their number, to shares.
-func (b *bench) signProcesses(n int, shares *[]float64) (sum pace, err error) {
+func (b *bench) signProcesses(s sharing, n int, shares *[]float64) (sum pace, err error) {
 	tasks := make([]*task, n)
 	for i := range tasks {
-		tasks[i] = &task{Role: "sign", TPM: b.tpm.name(), Keys: []keyFile{b.plain}, For: b.long(), Want: b.sign.want}
+		tasks[i] = &task{Role: "sign", TPM: b.tpm.name(), Keys: []keyFile{s.file}, For: b.long(), Way: s.way, Want: s.want}
 	}
 	reports, err := runChildren(tasks...)
 	if err != nil {
@@ -65,8 +65,7 @@ func (b *bench) signProcesses(n int, shares *[]float64) (sum pace, err error) {
 
 // sign signs for a while, like the operation in one process.
 func (t *task) sign(begin func() error, r *report) error {
-	digest := sha256.Sum256([]byte(signedText))
-	op := &operation{want: t.Want, use: func(k *tpmkey.Key) ([]byte, error) { return k.Sign(nil, digest[:], crypto.SHA256) }}
+	op := &operation{want: t.Want, use: signWith(t.Way)}
 	return t.Keys[0].use(t.TPM, func(k *tpmkey.Key) error {
 		if err := op.once(k); err != nil { // warms up
 			return err

@@ -23,7 +23,10 @@ func (s *soak) restarter() {
 				return
 			}
 		}
-		s.tpm.kill()
+		if err := s.killTPM(); err != nil {
+			s.tally.count(fmt.Errorf("prepare the TPM for a restart: %w", err))
+			return
+		}
 		s.killedSince.Store(0)
 		time.Sleep(rand.N(s.down))
 		if err := s.tpm.start(); err != nil {
@@ -32,6 +35,20 @@ func (s *soak) restarter() {
 		}
 		s.restarted.Add(1)
 	}
+}
+
+// killTPM ends the TPM, which half of the time has been told so before, where its
+// generation can be told.
+func (s *soak) killTPM() error {
+	if rand.IntN(2) == 0 {
+		s.tpm.kill()
+		return nil
+	}
+	return s.tpm.direct(func(d *direct) error {
+		err := s.tpm.generation.shutdown(d)
+		s.tpm.kill() // while nobody else can use it
+		return err
+	})
 }
 
 // reporter tells every ten seconds how far the soak is.

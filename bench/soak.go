@@ -3,10 +3,6 @@
 package main
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,15 +10,15 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"runtime/pprof"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"maclef/tpmkey"
 )
 
-// A soak is one process that signs from many goroutines while its TPM is killed and
-// started again, and other processes come and go.
-type soak struct {
+// soakSettings are those of the command line.
+type soakSettings struct {
 	out, progress io.Writer
 
 	signatures int64
@@ -31,23 +27,30 @@ type soak struct {
 	visitors   int           // at a time
 	limit      time.Duration // of the whole
 	down       time.Duration // how long the TPM is gone at most
-	tally      *tally
+	tolerated  []string      // see tally
+}
 
-	tpm     *softTPM
-	files   []keyFile
-	publics []*rsa.PublicKey
+// A soak is one process that signs from many goroutines while its TPM is killed and
+// started again, and other processes come and go.
+type soak struct {
+	*soakSettings
+	tally *tally
+
+	tpm   *softTPM
+	files []keyFile
 
 	begun, done atomic.Int64 // signatures
 	restarted   atomic.Int64
 	visited     atomic.Int64 // visits that ended by themselves
 	killed      atomic.Int64 // visits that were killed
 	killedSince atomic.Int64 // the same since nothing of them can be left
+	killing     sync.Mutex   // one visitor at a time
 	slowest     atomic.Int64 // nanoseconds that a signature took
 	stop        chan struct{}
 }
 
 func runSoak(args []string) error {
-	s := &soak{out: os.Stdout, progress: os.Stderr, tally: new(tally), stop: make(chan struct{})}
+	s := &soakSettings{out: os.Stdout, progress: os.Stderr}
 	flags := flag.NewFlagSet("bench soak", flag.ContinueOnError)
 	flags.Int64Var(&s.signatures, "n", 100_000, "make `N` signatures")
 	flags.IntVar(&s.goroutines, "goroutines", 16, "from `N` goroutines")
@@ -55,48 +58,62 @@ func runSoak(args []string) error {
 	flags.IntVar(&s.visitors, "visitors", 2, "other processes, up to `N` at a time")
 	flags.DurationVar(&s.limit, "for", 10*time.Minute, "give up after this `TIME`")
 	flags.DurationVar(&s.down, "down", 50*time.Millisecond, "let the TPM be gone for up to this `TIME` when it is restarted")
-	flags.Func("tolerate", "count errors with `TEXT` in them, but do not fail for them (repeatable)", s.tally.tolerate)
+	flags.Func("tolerate", "count errors with `TEXT` in them, but do not fail for them (repeatable)", s.tolerate)
+	which := flags.String("tpm", "both", "soak this generation of TPM: `1.2`, 2.0 or both in turn")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 || s.signatures < 1 || s.goroutines < 1 || s.restarts < 0 || s.visitors < 0 || s.down <= 0 {
 		return errors.New("usage: bench soak [flags]; bench soak -h lists them")
 	}
-	var err error
-	if s.tpm, err = newSoftTPM(); err != nil {
-		return err
-	}
-	defer s.tpm.remove()
-	onInterrupt(s.tpm.remove)
-	if err := s.makeKeys(); err != nil {
-		return fmt.Errorf("prepare: %w", err)
-	}
-	return s.run()
-}
-
-// softwareKeys is how many RSA keys there are; each once without a secret and once
-// with one. All fit into the TPM.
-const softwareKeys = 3
-
-func (s *soak) makeKeys() error {
-	m, err := newMint(s.tpm)
+	all, err := generations(*which)
 	if err != nil {
 		return err
 	}
-	for i := range softwareKeys {
-		priv, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			return err
+	var errs []error
+	for _, g := range all {
+		one := &soak{soakSettings: s, tally: &tally{tolerated: s.tolerated}, stop: make(chan struct{})}
+		if err := one.on(g); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", g, err))
 		}
-		for _, password := range []string{"", "motdepasse"} {
-			f, err := m.make(fmt.Sprintf("key%d%s", i, password), priv, password)
+	}
+	return errors.Join(errs...)
+}
+
+// on soaks a TPM of one generation.
+func (s *soak) on(g generation) (err error) {
+	if s.tpm, err = newSoftTPM(g); err != nil {
+		return err
+	}
+	defer s.tpm.remove()
+	defer onInterrupt(s.tpm.remove)()
+	if err := s.makeKeys(); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	fmt.Fprintf(s.out, "\n%s:\n\n", g)
+	return s.run()
+}
+
+// makeKeys makes key files, of each key one without a secret and one with it.
+func (s *soak) makeKeys() error {
+	m, err := s.tpm.generation.newMint(s.tpm)
+	if err != nil {
+		return err
+	}
+	keys, err := s.tpm.generation.soakKeys()
+	if err != nil {
+		return err
+	}
+	for i, priv := range keys {
+		for _, secret := range []string{"", password} {
+			f, err := m.make(fmt.Sprintf("key%d%s", i, secret), priv, secret)
 			if err != nil {
 				return err
 			}
-			s.files, s.publics = append(s.files, f), append(s.publics, &priv.PublicKey)
+			s.files = append(s.files, f)
 		}
 	}
-	return nil
+	return s.tpm.direct(s.tpm.generation.harden)
 }
 
 // run soaks, and compares what is left with what there was.
@@ -167,7 +184,7 @@ func (s *soak) signer(keys []*tpmkey.Key) {
 				return
 			}
 			i := mathrand.IntN(len(keys))
-			made = s.signOnce(keys[i], s.publics[i])
+			made = s.signOnce(keys[i])
 		}
 		s.done.Add(1)
 	}
@@ -184,17 +201,12 @@ func (s *soak) over() bool {
 }
 
 // signOnce reports whether a signature was made, and counts the error if not.
-func (s *soak) signOnce(key *tpmkey.Key, public *rsa.PublicKey) bool {
-	digest := make([]byte, sha256.Size)
-	rand.Read(digest)
+func (s *soak) signOnce(key *tpmkey.Key) bool {
 	start := time.Now()
-	signature, err := key.Sign(nil, digest, crypto.SHA256)
+	err := signAndVerify(key)
 	took := int64(time.Since(start))
 	for old := s.slowest.Load(); took > old && !s.slowest.CompareAndSwap(old, took); {
 		old = s.slowest.Load()
-	}
-	if err == nil && rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature) != nil {
-		err = errWrongResult
 	}
 	if err != nil {
 		s.tally.count(err)

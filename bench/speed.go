@@ -9,38 +9,29 @@ import (
 	"maclef/tpmkey"
 )
 
-// operations are the rows of signing and decrypting in one process.
-func (b *bench) operations() (all []measurement) {
-	for _, op := range []*operation{b.sign, b.decrypt} {
-		for _, goroutines := range []int{1, 8, 64} {
-			for _, f := range []keyFile{b.plain, b.secret} {
-				name := fmt.Sprintf("%s, %s, %d goroutines", op.name, f.kind(), goroutines)
-				if goroutines == 1 {
-					name = fmt.Sprintf("%s, %s", op.name, f.kind())
-				}
-				all = append(all, measurement{name, func(r *row) error { return b.operation(r, op, f, goroutines) }})
+// uses are the rows of signing, decrypting and agreeing in one process.
+func (b *bench) uses() (all []measurement) {
+	for _, op := range b.operations {
+		for _, how := range op.how {
+			name := fmt.Sprintf("%s, %s", op.name, how.file.kind())
+			if how.goroutines > 1 {
+				name += fmt.Sprintf(", %d goroutines", how.goroutines)
 			}
+			all = append(all, measurement{name, func(r *row) error { return b.operation(r, op, how) }})
 		}
 	}
 	return all
 }
 
-func (f keyFile) kind() string {
-	if f.Password == "" {
-		return "no secret"
-	}
-	return "with secret"
-}
-
-func (b *bench) operation(r *row, op *operation, f keyFile, goroutines int) error {
+func (b *bench) operation(r *row, op *operation, how usage) error {
 	measured, err := inTurns(b.rounds, b.turns,
 		func() (pace, error) { return b.bare(op, b.slice) },
 		func() (p pace, err error) {
-			err = f.use(b.tpm.name(), func(k *tpmkey.Key) error {
-				if err := op.once(k); err != nil { // warms up
+			err = how.file.use(b.tpm.name(), func(k *tpmkey.Key) error {
+				if err := op.warmUp(k); err != nil {
 					return err
 				}
-				p, err = op.repeat(func() *tpmkey.Key { return k }, goroutines, b.slice)
+				p, err = op.repeat(func() *tpmkey.Key { return k }, how.goroutines, b.slice)
 				return err
 			})
 			return p, err
@@ -50,7 +41,7 @@ func (b *bench) operation(r *row, op *operation, f keyFile, goroutines int) erro
 	}
 	r.compared(measured, 1, 0)
 	r.goals = append(r.goals, atLeast("ratio", 0.97, median(measured.ratios(1, 0))))
-	return b.countCommands(r, f, func(k *tpmkey.Key) error { return op.once(k) })
+	return b.countCommands(r, how.file, op.once)
 }
 
 // countCommands fills in how many TPM commands a use of a loaded key takes, from
@@ -80,8 +71,8 @@ func (b *bench) countCommands(r *row, f keyFile, use func(*tpmkey.Key) error) er
 
 // memory are the rows of what an operation allocates.
 func (b *bench) memory() (all []measurement) {
-	for _, op := range []*operation{b.sign, b.decrypt} {
-		for _, f := range []keyFile{b.plain, b.secret} {
+	for _, op := range b.operations {
+		for _, f := range []keyFile{op.plain, op.secret} {
 			all = append(all, measurement{fmt.Sprintf("memory: %s, %s", op.name, f.kind()), func(r *row) error {
 				return f.use(b.tpm.name(), func(k *tpmkey.Key) (err error) {
 					r.note, err = b.allocations(op, k)

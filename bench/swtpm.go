@@ -18,7 +18,8 @@ import (
 // A softTPM is swtpm over a state of its own, on a Unix socket. Its methods may be
 // called from one goroutine at a time, remove from any.
 type softTPM struct {
-	dir string
+	dir        string
+	generation generation
 
 	mu      sync.Mutex
 	removed bool
@@ -27,14 +28,16 @@ type softTPM struct {
 	log     *bytes.Buffer // to be read when it has ended
 }
 
-// newSoftTPM makes a TPM 1.2 as libtpms makes it, without an owner, and starts it.
-func newSoftTPM() (*softTPM, error) {
+// newSoftTPM makes a TPM as libtpms makes it, a TPM 1.2 without an owner, and starts
+// it.
+func newSoftTPM(g generation) (*softTPM, error) {
 	dir, err := os.MkdirTemp("", "bench") // short: a socket's path has 107 bytes
 	if err != nil {
 		return nil, err
 	}
-	s := &softTPM{dir: dir}
-	if err := s.start(); err != nil {
+	s := &softTPM{dir: dir, generation: g}
+	err = errors.Join(s.control("tpm"), s.control("proxy"), s.start())
+	if err != nil {
 		s.remove()
 		return nil, err
 	}
@@ -46,6 +49,10 @@ func (s *softTPM) name() string { return "unix:" + s.socket() }
 
 // socket is the path of the data channel.
 func (s *softTPM) socket() string { return s.path("tpm") }
+
+// control puts the control channel where tpm2-tss looks for it: beside the data
+// channel.
+func (s *softTPM) control(data string) error { return os.Symlink("control", s.path(data+".ctrl")) }
 
 // path is that of a file that is removed with the TPM.
 func (s *softTPM) path(name string) string { return filepath.Join(s.dir, name) }
@@ -59,8 +66,8 @@ func (s *softTPM) start() error {
 	}
 	os.Remove(s.socket()) // left by one that was killed
 	s.log = new(bytes.Buffer)
-	s.cmd = exec.Command("swtpm", "socket", "--tpmstate", "dir=.", "--server", "type=unixio,path=tpm",
-		"--ctrl", "type=unixio,path=control", "--flags", "not-need-init,startup-clear")
+	s.cmd = exec.Command("swtpm", append([]string{"socket", "--tpmstate", "dir=.", "--server", "type=unixio,path=tpm",
+		"--ctrl", "type=unixio,path=control", "--flags", "not-need-init,startup-clear"}, s.generation.flags()...)...)
 	s.cmd.Dir, s.cmd.Stderr = s.dir, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -90,7 +97,7 @@ func (s *softTPM) await() error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		err := s.direct(func(d *direct) error {
-			_, err := d.Send(getVersion)
+			_, err := d.Send(s.generation.hello())
 			return err
 		})
 		if err == nil || time.Now().After(deadline) {
@@ -117,7 +124,12 @@ func (s *softTPM) remove() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed = true
-	os.RemoveAll(s.dir)
+	for range 10 { // who still writes there is about to find out
+		if os.RemoveAll(s.dir) == nil {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // pid is that of the program.
@@ -129,10 +141,6 @@ func (s *softTPM) pid() int {
 	}
 	return s.cmd.Process.Pid
 }
-
-// getVersion is TPM_GetCapability for TPM_CAP_VERSION. TPM Main Part 3, section
-// 7.1 (TPM_GetCapability).
-var getVersion = []byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0}
 
 // direct connects to the TPM past the library for as long as use takes. swtpm
 // serves one client: whoever else is connected makes it wait, in the end fail.

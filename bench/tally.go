@@ -23,11 +23,11 @@ type tally struct {
 }
 
 // tolerate adds a text that does not make errors bad.
-func (t *tally) tolerate(text string) error {
+func (s *soakSettings) tolerate(text string) error {
 	if text == "" {
 		return fmt.Errorf("that would be every error")
 	}
-	t.tolerated = append(t.tolerated, text)
+	s.tolerated = append(s.tolerated, text)
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"maclef/internal/tpm12"
 	"maclef/tpmkey"
 )
 
@@ -24,12 +23,7 @@ type traces struct {
 // traces looks, past the library. Nobody uses the TPM.
 func (s *soak) traces() (t traces, err error) {
 	err = s.tpm.direct(func(d *direct) error {
-		conn := tpm12.New(d)
-		keys, err := conn.LoadedKeys()
-		if err != nil {
-			return err
-		}
-		sessions, err := conn.Sessions()
+		keys, sessions, err := s.tpm.generation.left(d)
 		t.keys, t.sessions = len(keys), len(sessions)
 		return err
 	})

@@ -3,11 +3,6 @@
 package main
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -16,43 +11,29 @@ import (
 	"maclef/tpmkey"
 )
 
-// mostKilled visitors there are before the TPM is tidied up: what they leave must
-// not fill it.
-const mostKilled = 3
-
-// visitor has other processes come and go: each opens the TPM, loads two keys,
-// signs, decrypts, and closes; one of three is killed on the way.
+// visitor has other processes come and go: each opens the TPM, loads two keys, uses
+// them in every way, and closes; one of three is killed on the way.
 func (s *soak) visitor() {
 	for s.wait(mathrand.N(2 * time.Second)) {
 		a, b := mathrand.IntN(len(s.files)), mathrand.IntN(len(s.files))
 		visit := &task{Role: "visit", TPM: s.tpm.name(), Keys: []keyFile{s.files[a], s.files[b]}}
-		if err := s.tidyUp(); err != nil {
-			s.tally.count(fmt.Errorf("free what visitors left: %w", err))
+		var err error
+		if mathrand.IntN(3) == 0 && s.killing.TryLock() {
+			err = s.killOne(visit)
+			s.killing.Unlock()
+		} else {
+			err = s.oneVisit(visit)
 		}
-		kill := mathrand.IntN(3) == 0 && s.killedSince.Load() < mostKilled
-		if err := s.oneVisit(visit, kill); err != nil {
+		if err != nil {
 			s.tally.count(fmt.Errorf("visitor: %w", err))
 		}
 	}
 }
 
-// tidyUp frees what visitors that were killed have left, under the living ones.
-func (s *soak) tidyUp() error {
-	killed := s.killedSince.Load()
-	if killed < mostKilled {
-		return nil
-	}
-	err := whenThere(s.freeLeftovers)
-	if err == nil {
-		s.killedSince.CompareAndSwap(killed, 0)
-	}
-	return err
-}
-
-// visitLimit is longer than any visit.
-const visitLimit = 2 * time.Minute
-
-func (s *soak) oneVisit(visit *task, kill bool) error {
+// killOne kills a visitor on its way, and frees what such visitors have left before
+// that fills the TPM.
+func (s *soak) killOne(visit *task) error {
+	visit.Keys = visit.Keys[:min(leftByOne, s.tpm.generation.bearable())]
 	c, err := startChild(visit)
 	if err != nil {
 		return err
@@ -60,15 +41,33 @@ func (s *soak) oneVisit(visit *task, kill bool) error {
 	if err := c.begin(); err != nil {
 		return err
 	}
-	if kill {
-		s.wait(mathrand.N(150 * time.Millisecond))
-		s.killedSince.Add(1) // before, because the TPM may be restarted right after
-		if c.kill(); !c.cmd.ProcessState.Exited() {
-			s.killed.Add(1)
-			return nil
-		}
+	s.wait(mathrand.N(150 * time.Millisecond))
+	killed := s.killedSince.Add(1) // before, because the TPM may be restarted right after
+	if c.kill(); c.cmd.ProcessState.Exited() {
 		s.visited.Add(1) // it was faster
+	} else {
+		s.killed.Add(1)
+	}
+	if (killed+1)*leftByOne <= int64(s.tpm.generation.bearable()) {
 		return nil
+	}
+	if err := whenThere(s.freeLeftovers); err != nil {
+		return fmt.Errorf("free what was left: %w", err)
+	}
+	s.killedSince.CompareAndSwap(killed, 0)
+	return nil
+}
+
+// visitLimit is longer than any visit.
+const visitLimit = 2 * time.Minute
+
+func (s *soak) oneVisit(visit *task) error {
+	c, err := startChild(visit)
+	if err != nil {
+		return err
+	}
+	if err := c.begin(); err != nil {
+		return err
 	}
 	hung := time.AfterFunc(visitLimit, func() { c.cmd.Process.Kill() })
 	defer hung.Stop()
@@ -95,7 +94,7 @@ func (t *task) visit(begin func() error, r *report) error {
 		return useKeys(t.TPM, t.Keys, func(keys []*tpmkey.Key) error {
 			for range 1 + mathrand.IntN(4) {
 				for _, k := range keys {
-					if err := signAndDecrypt(k); err != nil {
+					if err := useAll(k); err != nil {
 						r.fail(err)
 					}
 				}
@@ -119,27 +118,4 @@ func whenThere(try func() error) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// signAndDecrypt uses a key in both ways, and checks what comes out.
-func signAndDecrypt(k *tpmkey.Key) error {
-	public := k.Public().(*rsa.PublicKey)
-	digest := sha256.Sum256([]byte(rand.Text()))
-	signature, err := k.Sign(nil, digest[:], crypto.SHA256)
-	if err != nil {
-		return err
-	}
-	if rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], signature) != nil {
-		return errWrongResult
-	}
-	message := []byte(rand.Text())
-	ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, public, message)
-	if err != nil {
-		return err
-	}
-	plain, err := k.Decrypt(nil, ciphertext, nil)
-	if err == nil && !bytes.Equal(plain, message) {
-		err = errWrongResult
-	}
-	return err
 }

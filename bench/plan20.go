@@ -1,0 +1,112 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"errors"
+)
+
+// keys20 are the private keys of what is measured on a TPM 2.0.
+type keys20 struct {
+	rsa        *rsa.PrivateKey
+	p256, p384 *ecdsa.PrivateKey
+}
+
+func newKeys20() (*keys20, error) {
+	k := new(keys20)
+	var errs [3]error
+	k.rsa, errs[0] = rsa.GenerateKey(rand.Reader, 2048)
+	k.p256, errs[1] = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	k.p384, errs[2] = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	return k, errors.Join(errs[:]...)
+}
+
+// operations20 are what is done on a TPM 2.0.
+type operations20 struct{ pkcs1, pss, p256, p384, decrypt, agree *operation }
+
+func (o *operations20) all() []*operation {
+	return []*operation{o.pkcs1, o.pss, o.p256, o.p384, o.decrypt, o.agree}
+}
+
+// plan makes the keys of a TPM 2.0, and what is done with them.
+func (g gen20) plan(b *bench, m mint) (*plan, error) {
+	keys, err := newKeys20()
+	if err != nil {
+		return nil, err
+	}
+	ops, err := g.operations(m, keys)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{operations: ops.all(), peers: ops.peers()}
+	p.shared = []sharing{
+		{ops.pkcs1, pkcs1, ops.pkcs1.plain, []int{2, 4}}, {ops.pkcs1, pkcs1, ops.pkcs1.secret, []int{4}},
+	}
+	p.startCommands = 10 // a TPM 2.0 is asked what it is, and its SRK has to be made first
+	p.starts = []keyFile{ops.pkcs1.plain, ops.pkcs1.secret, ops.p256.plain}
+	rsaCert, rsaErr := selfSigned(keys.rsa)
+	ecCert, ecErr := selfSigned(keys.p256)
+	p.servers = []server{
+		{name: "TLS 1.3, RSA 2048", version: tls.VersionTLS13, key: ops.pkcs1.plain, cert: rsaCert, operation: ops.pss, resume: true, goal: 0.9, rival: true},
+		{name: "TLS 1.3, P-256", version: tls.VersionTLS13, key: ops.p256.plain, cert: ecCert, operation: ops.p256, rival: true},
+	}
+	numbers, most := b.numbers(1, 3, 4, 10, 100, 1000), b.numbers(1000)
+	rsaFiles, rsaFilesErr := m.makeMany("rsa", numbers[len(numbers)-1], keys.rsa)
+	ecFiles, ecFilesErr := m.makeMany("ec", most[0], keys.p256)
+	p.many = []crowd{{ops.pkcs1, "RSA keys", rsaFiles, numbers}, {ops.p256, "P-256 keys", ecFiles, most}}
+	return p, errors.Join(rsaErr, ecErr, rsaFilesErr, ecFilesErr)
+}
+
+// peers are what go-tpm-keyfiles does as well.
+func (o *operations20) peers() []peer {
+	return []peer{
+		{op: o.pkcs1, way: pkcs1, file: o.pkcs1.plain}, {op: o.pkcs1, way: pkcs1, file: o.pkcs1.plain, stays: true},
+		{op: o.p256, way: p256, file: o.p256.plain}, {op: o.p256, way: p256, file: o.p256.plain, stays: true},
+		{op: o.p256, way: p256, file: o.p256.secret},
+	}
+}
+
+// operations makes a key file without a secret and one with it for each key.
+func (g gen20) operations(m mint, keys *keys20) (*operations20, error) {
+	o := &operations20{
+		pss:  g.newSignPSS(keys.rsa),
+		p256: g.newSignECDSA(keys.p256, p256),
+		p384: g.newSignECDSA(keys.p384, p384),
+	}
+	var errs [9]error
+	o.pkcs1, errs[0] = g.newSignRSA(keys.rsa)
+	o.decrypt, errs[1] = newDecrypt(keys.rsa, decrypt20)
+	o.agree, errs[2] = newAgree(keys.p256)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	errs[3], errs[4] = makeFiles(m, "rsa", keys.rsa, o.pkcs1, o.pss, o.decrypt)
+	errs[5], errs[6] = makeFiles(m, "p256", keys.p256, o.p256, o.agree)
+	errs[7], errs[8] = makeFiles(m, "p384", keys.p384, o.p384)
+	for _, op := range o.all() {
+		op.fromEach(op.plain, 1, 8)
+		if op != o.p384 {
+			op.fromEach(op.secret, 1, 8)
+		}
+	}
+	for _, op := range []*operation{o.pkcs1, o.p256, o.decrypt, o.agree} {
+		op.fromEach(op.secret.asked(), 1)
+	}
+	return o, errors.Join(errs[:]...)
+}
+
+// makeFiles makes the two files of a key for the operations that it has.
+func makeFiles(m mint, name string, priv crypto.Signer, ops ...*operation) (plainErr, secretErr error) {
+	plain, plainErr := m.make(name, priv, "")
+	secret, secretErr := m.make(name+"-secret", priv, password)
+	for _, op := range ops {
+		op.plain, op.secret = plain, secret
+	}
+	return plainErr, secretErr
+}

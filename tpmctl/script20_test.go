@@ -20,7 +20,7 @@ func wordFill20(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer dev.Close()
 	for err == nil {
-		_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(dev)
+		_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(signTemplate)}.Execute(dev)
 	}
 	if !errors.Is(err, tpm2.TPMRCObjectMemory) {
 		ts.Check(err)

@@ -19,8 +19,8 @@ COMMANDS := keygen certgen tlsdemo tpmctl ecryptmount
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils gocryptfs
 # What interop/ tests against, and what its simulator is compiled with.
-INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' $(CGO_PACKAGES)
 CGO_PACKAGES     := gcc libc6-dev libssl-dev
+INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' $(CGO_PACKAGES)
 # What the machines of vm/ are made of, and have in them besides a kernel.
 VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
@@ -47,7 +47,7 @@ build:
 	$(GO) build -buildvcs=false -o bin/ $(addprefix ./,$(COMMANDS))
 
 demo: demo-needs build
-	@TPM=$(TPM) scripts/demo
+	@TPM=$(TPM) exec scripts/demo
 
 test: test-needs build
 	$(GO) vet ./...

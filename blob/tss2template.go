@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -68,7 +69,7 @@ func NewTSS2Template(t TSS2Template) (*tpm2.TPMTPublic, error) {
 	case t.Type == typeSealed:
 		setSealed(area)
 	default:
-		return nil, fmt.Errorf("there is no type of TPM 2.0 key %q; use one of %q", t.Type, TSS2Types())
+		return nil, fmt.Errorf("there is no type of TPM 2.0 key %q; use one of %s", t.Type, strings.Join(TSS2Types(), ", "))
 	}
 	return area, t.authorize(area)
 }

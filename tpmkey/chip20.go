@@ -66,7 +66,7 @@ func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
 	}
 	if err != nil {
 		if failed, _ := c.conn.InFailureMode(); failed { // then its answers mean nothing
-			return nil, &refusal{ErrFailed, "TPM_RC_FAILURE; restart the machine, or the software TPM; if that does not help the chip is broken", err}
+			return nil, &refusal{ErrFailed, "TPM_RC_FAILURE; restart the machine; if that does not help the chip is broken. A software TPM fails when its disk is full", err}
 		}
 		return nil, c.explain(err, nil)
 	}

@@ -51,6 +51,9 @@ func madeUnder(handle uint32) parentID {
 }
 
 func (c *chip20) create(o *CreateOptions, srk, key authData) (*blob.Key, error) {
+	if err := checkNewSecret(key); err != nil {
+		return nil, err
+	}
 	commands, digest, err := c.newPolicy(o.Policy, key != nil)
 	if err != nil {
 		return nil, err
@@ -73,6 +76,9 @@ func (c *chip20) checkSeal(data []byte, o *SealOptions) error {
 }
 
 func (c *chip20) seal(data []byte, o *SealOptions, srk, key authData) (*blob.Key, error) {
+	if err := checkNewSecret(key); err != nil {
+		return nil, err
+	}
 	commands, digest, err := c.newPolicy(o.Policy, key != nil)
 	if err != nil {
 		return nil, err
@@ -82,6 +88,17 @@ func (c *chip20) seal(data []byte, o *SealOptions, srk, key authData) (*blob.Key
 		return nil, err
 	}
 	return c.createUnder(madeUnder(o.Parent), area, data, srk, key, blob.TSS2{Type: blob.TSS2Sealed, Policy: commands})
+}
+
+// checkNewSecret refuses what is no secret on a TPM 2.0, or too long for one.
+func checkNewSecret(key authData) error {
+	switch {
+	case key != nil && len(bytes.TrimRight(key, "\x00")) == 0:
+		return fmt.Errorf("%w: the new secret is empty, which on a TPM 2.0 is the same as none; choose one, or leave it out", ErrNotSupported)
+	case len(key) > maxAuth20:
+		return fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d; choose a shorter one", ErrNotSupported, len(key), maxAuth20)
+	}
+	return nil
 }
 
 // newPolicy returns the commands of a new object's policy, and their digest.
@@ -102,9 +119,6 @@ func (c *chip20) newPolicy(p *Policy, secret bool) (commands []blob.PolicyComman
 // createUnder creates an object with the area, and data where it is sealed; file says
 // what else goes into its file. The secret and the data cross the bus encrypted.
 func (c *chip20) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key authData, file blob.TSS2) (*blob.Key, error) {
-	if len(key) > maxAuth20 {
-		return nil, fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d; choose a shorter one", ErrNotSupported, len(key), maxAuth20)
-	}
 	var private, public []byte
 	err := c.underParent(id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
@@ -168,6 +182,9 @@ func (c *chip20) srkReadable() (bool, error) { return true, nil }
 
 // wrap imports a key, which crosses the bus encrypted for its parent.
 func (c *chip20) wrap(key crypto.PrivateKey, o *WrapOptions, with *wrapSecrets) (*blob.Key, error) {
+	if err := checkNewSecret(with.key); err != nil {
+		return nil, err
+	}
 	commands, _, err := c.newPolicy(o.Policy, with.key != nil)
 	if err != nil {
 		return nil, err

@@ -31,7 +31,7 @@ func hintFor20(err error, given func(flag string) bool) string {
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
 		return "tpmctl status shows what is loaded, tpmctl flush frees what killed programs left; use /dev/tpmrm0 where there is one"
 	case errors.Is(err, tpm2.TPMRCFailure):
-		return "switch the machine off and on again; if it stays, the chip is broken. tpmctl explain TPM_RC_FAILURE says more"
+		return "a software TPM says so when its state cannot be written: see that its disk is not full. Else switch the machine off and on again; if it stays, the chip is broken"
 	}
 	return ""
 }

@@ -40,7 +40,7 @@ func TestSalts(t *testing.T) {
 		}
 	}
 	if parent == nil {
-		t.Skip("no primary with a short coordinate")
+		t.Fatal("no primary with a short coordinate in 3000: one in 256 has one")
 	}
 	for range 600 { // of ephemeral keys, too
 		s := session(t, conn, parent)

@@ -69,6 +69,10 @@ var (
 	}
 )
 
+// isObject reports whether a handle can be that of a key. A complaint about another, such
+// as a hierarchy's, makes no sense.
+func isObject(h tpm2.TPMHandle) bool { return h>>24 == 0x80 || h>>24 == 0x81 }
+
 func conditionOf20(err *tpm20.Error) condition {
 	switch {
 	case isOneOf(err, noRoom20):
@@ -77,7 +81,7 @@ func conditionOf20(err *tpm20.Error) condition {
 		return noRoomForSession
 	case err.SessionGone || isOneOf(err, goneSession20), isOneOf(err, noHandle20) && isAboutSession(err):
 		return sessionGone
-	case (isOneOf(err, goneKey20) || isOneOf(err, noHandle20)) && err.Gone != 0:
+	case (isOneOf(err, goneKey20) || isOneOf(err, noHandle20)) && isObject(err.Gone):
 		return keyGone
 	case errors.Is(err, tpm2.TPMRCInitialize):
 		return notStarted

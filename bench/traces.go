@@ -62,7 +62,7 @@ func (s *soak) freeLeftovers() error {
 	if err != nil {
 		return err
 	}
-	_, _, err = tpm.FlushLeftovers()
+	_, _, err = tpm.FlushLeftovers(true)
 	return errors.Join(err, tpm.Close())
 }
 

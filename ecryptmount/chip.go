@@ -164,18 +164,3 @@ func (c *chip) tryFile(path string, wrapped []byte) error {
 
 // errBadFileKey is a wrapped key with something else in it.
 var errBadFileKey = errors.New("the key in it is damaged")
-
-// freeLeftovers frees what a killed ecryptmount left loaded. What living programs
-// say is theirs stays.
-func (c *chip) freeLeftovers() error {
-	return c.env.WithTPM(c.o.tpm, func(tpm *tpmkey.TPM) error {
-		n, _, err := tpm.FlushLeftovers()
-		if n > 0 {
-			c.env.Notef("freed %s in the TPM that no running program says is its own", cli.Counted(n, "key"))
-		}
-		if err != nil { // not worth leaving a directory unmounted for
-			c.env.Notef("it may have left keys loaded in the TPM: %v", err)
-		}
-		return nil
-	})
-}

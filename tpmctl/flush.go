@@ -3,24 +3,26 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "It frees the keys and authorization sessions that no running program says are its own: those that killed programs " +
-		"left, and those of programs that do not tell, which are all but this project's. What a running program says is its own stays."
-	fs.Example = "tpmctl flush"
+	fs.Notes = "It frees the keys and authorization sessions that are loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it " +
+		"open: programs of this project leave none behind unless they are killed, and other programs' keys are lost with it, too. Behind the " +
+		"kernel's resource manager (/dev/tpmrm0) there is nothing to free.\n\nSaved sessions belong to programs that were given a secret and may " +
+		"not keep it; with -saved they are freed, and who misses one asks for the secret again."
+	fs.Example = "tpmctl flush\ntpmctl flush -saved"
 	which := fs.TPM()
+	saved := fs.Bool("saved", "free saved sessions, too")
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
 	var keys, sessions int
 	var left loaded
 	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
-		if keys, sessions, err = tpm.FlushLeftovers(); err == nil {
+		if keys, sessions, err = tpm.FlushLeftovers(*saved); err == nil {
 			left = readLoaded(tpm)
 		}
 		return err
@@ -34,19 +36,16 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // flushedText says what was freed, and what was not.
 func flushedText(keys, sessions int, left loaded) string {
-	var b strings.Builder
-	switch {
-	case keys+sessions == 0:
-		b.WriteString("nothing was left behind\n")
-	default:
-		fmt.Fprintf(&b, "freed %s\n", countLoaded(keys, sessions))
+	text := "nothing was left behind\n"
+	if keys+sessions > 0 {
+		text = fmt.Sprintf("freed %s\n", countLoaded(keys, sessions))
 	}
-	for _, of := range left.byOwner() {
-		if of.pid == 0 { // the owner's, or of a moment ago
-			fmt.Fprintf(&b, "still there: %s\n", of.what())
-			continue
-		}
-		fmt.Fprintf(&b, "left %s in use by %s\n", of.what(), of.who())
+	keys, sessions, saved := left.count()
+	if keys+sessions > 0 { // the owner's, or of a moment ago
+		text += fmt.Sprintf("still there: %s\n", countLoaded(keys, sessions))
 	}
-	return b.String()
+	if saved > 0 {
+		text += fmt.Sprintf("left %s of programs that may bring them back: tpmctl flush -saved frees them\n", cli.Counted(saved, "saved session"))
+	}
+	return text
 }

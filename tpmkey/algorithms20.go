@@ -16,6 +16,7 @@ const (
 	transientFirst  tpm2.TPMHandle = 0x80000000
 	persistentFirst tpm2.TPMHandle = 0x81000000
 	sessionsFirst   tpm2.TPMHandle = 0x02000000
+	savedFirst      tpm2.TPMHandle = 0x03000000
 )
 
 // hashes20 are the hashes that a TPM 2.0 may have. TPM 2.0 Library Part 2, section 6.3
@@ -54,7 +55,7 @@ func (c *chip20) keyTypes() ([]KeyType, error) {
 		switch {
 		case err == nil:
 			all = append(all, t)
-		case c.condition(err) != refused:
+		case c.classOf(err) != classRefused:
 			return nil, err
 		}
 	}
@@ -92,7 +93,7 @@ func typeOf(key crypto.PrivateKey) KeyType {
 // checkType refuses types that the chip does not have, before it is asked.
 func (c *chip20) checkType(t KeyType) error {
 	err := c.conn.TestParms(parms20(t))
-	if err == nil || c.condition(err) != refused {
+	if err == nil || c.classOf(err) != classRefused {
 		return c.explain(err, nil)
 	}
 	all, listed := c.keyTypes()

@@ -42,38 +42,25 @@ type chip interface {
 	// may be no room once that is loaded; secret says that it has one, which is at hand
 	// each time.
 	prepare(k *blob.Key, secret bool) error
-	// condition says what an error means for what is loaded.
-	condition(err error) condition
-	// checkTry is ErrLockedOut where a secret of k, nil for the parent's, would not be
-	// looked at, read lately.
-	checkTry(k *blob.Key) error
-	// counted tells whether the TPM has counted a wrong secret since checkTry.
-	counted() verdict
-	// wasReset reports whether the TPM has lost its power, or was reset, within so much
-	// time; false where it does not tell.
-	wasReset(within time.Duration) (bool, error)
-	// startUp starts a TPM whose condition is notStarted.
+	// classOf says what an error means for what is loaded.
+	classOf(err error) errClass
+	// triedSecret reports whether the command that an error is of may have proved a secret.
+	triedSecret(err error) bool
+	// readTries reads what the TPM counts of wrong secrets of a key, or of its parent,
+	// before one is tried or after that.
+	readTries(k *blob.Key, ofParent, after bool) (*tries, error)
+	// lockedOut is the error of a TPM that looks at no secret.
+	lockedOut() error
+	// startUp starts a TPM that says classNotStarted.
 	startUp() error
-	// holds reports whether sessions are open; endSessions ends them, as far as
-	// they belong to no key. forget takes note that the TPM was restarted.
+	// holds reports whether sessions are open; owns whether one is this process's.
+	// endSessions ends those that belong to no key, endShared does where there is more
+	// than one, and reports whether it did. forget takes note that none is there.
 	holds() bool
-	// owns reports whether a key or session is this TPM object's, claimed or not.
-	owns(kind byte, handle uint32) bool
+	owns(session uint32) bool
 	endSessions()
-	// endShared is endSessions where more than one is open; it reports whether it was.
 	endShared() bool
-	// renew has the next command that takes a secret use a new session: a handle of an
-	// old one may be somebody else's.
-	renew()
 	forget()
-	// reclaim frees what was loaded without anybody knowing the handle: the answer
-	// was lost, or, for a key that is misplaced, garbled.
-	reclaim(claimed func(kind byte, handle uint32) bool) error
-	// freeStrays frees what nobody claims, as far as a program of this project is likely to
-	// have left it, for an operation that had no room; it reports whether there was any.
-	freeStrays(why error, claimed func(kind byte, handle uint32) bool) (bool, error)
-	misplaced(k *blob.Key)
-	misplacedSession()
 	maker
 	// ready is nil for a TPM with an SRK to use, else ErrDisabled or ErrNotOwned.
 	ready() error
@@ -82,10 +69,13 @@ type chip interface {
 	// random returns 1 to n random bytes.
 	random(n int) ([]byte, error)
 	status() (*Status, error)
-	// occupants are the handles of all loaded keys and open sessions.
+	// occupants are the handles of all loaded keys and open sessions; saved are the
+	// numbers of the sessions that are saved outside the TPM.
 	occupants() (keys, sessions []uint32, err error)
+	saved() ([]uint32, error)
 	flushKey(handle uint32) error
 	flushSession(handle uint32) error
+	flushSaved(number uint32) error
 	// readHandle reads a key that the TPM itself keeps.
 	readHandle(handle uint32) (*blob.Key, error)
 }
@@ -103,34 +93,6 @@ type maker interface {
 	checkSeal(data []byte, o *SealOptions) error
 	seal(data []byte, o *SealOptions, srk, key authData) (*blob.Key, error)
 }
-
-// A condition is what an error means for what is loaded in a TPM, and so what may
-// be done about it.
-type condition int
-
-const (
-	fine             condition = iota
-	refused                    // for any other reason; nothing was changed
-	noRoomForKey               // all places for keys are taken
-	noRoomForSession           // all places for sessions are taken
-	keyGone                    // the handle is not known: somebody flushed it
-	sessionGone                // so is the session
-	sessionStale               // the secret was refused in a session in which it, or another, was right before
-	notStarted                 // somebody must start the TPM up
-	notSent                    // the command did not reach it
-	noReply                    // nobody knows whether the command was carried out, which had no secret in it
-	noReplyToSecret            // the same of one with a secret
-	unavailable                // the TPM could not be had, or is closed
-)
-
-// A verdict is what a TPM's count of wrong secrets says of one.
-type verdict int
-
-const (
-	unknown verdict = iota
-	wasWrong
-	wasNot
-)
 
 // setup is what changes a chip's state. A nil owner stands for physical presence.
 type setup interface {
@@ -170,21 +132,30 @@ type loadedKey interface {
 	agree(point []byte, key authData) ([]byte, error)
 	// unseal returns sealed data.
 	unseal(key authData) ([]byte, error)
-	// authorize opens a session of the key's own, which needs the secret no more, or is
-	// errNoOwnSession; authorized reports whether there is one.
-	authorize(key authData) error
-	authorized() bool
+	// authorize opens a session of the key's own, which needs the secret no more and
+	// authorizes from then on, or is errNoOwnSession. resume brings one back that was
+	// saved.
+	authorize(key authData) (keySession, error)
+	resume(keySession) error
 	// save returns what restore takes; the key stays loaded.
 	save() ([]byte, error)
-	// flush frees the key's place in the chip, in a turn; abandon takes note that
-	// it is lost.
+	// flush frees the key's place in the chip; that it is gone already is no error.
 	flush() error
-	abandon()
-	// isStill reports whether what has the key's handle is the key, where that can be
-	// found out without a secret; else it is believed.
-	isStill(public crypto.PublicKey) bool
 	// number is the key's handle.
 	number() uint32
+}
+
+// A keySession authorizes one key without its secret. It outlives the key's stay in the
+// TPM, when it is saved before.
+type keySession interface {
+	Alive() bool // it is in the TPM
+	// Save takes it out of the TPM, where it is known by the number Context; Saved
+	// reports whether that was done.
+	Save() error
+	Saved() bool
+	Context() uint32
+	// Close forgets it. In the TPM it is freed with the next session, unless it is saved.
+	Close()
 }
 
 // A signing is one signature to be made.
@@ -239,13 +210,10 @@ func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
 		return nil, fmt.Errorf("set up the software TPM: %w", err)
 	}
 	err := c.readLockout()
-	switch c.condition(err) {
-	case notStarted:
+	if c.classOf(err) == classNotStarted {
 		if err = c.startUp(); err == nil {
 			err = c.readLockout()
 		}
-	case noReply, notSent:
-		err = c.readLockout()
 	}
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):

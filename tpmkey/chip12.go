@@ -15,29 +15,14 @@ import (
 
 // A chip12 is a TPM 1.2.
 type chip12 struct {
-	dev  *transport.Device
 	conn *tpm12.Conn
 	// lockout is what the TPM said of wrong secrets when it was asked last, nil
 	// where it does not tell.
 	lockout     *tpm12.DAInfo
 	lockoutRead time.Time
-	// beforeTry is the same before a key's secret was tried first, in epoch.
-	beforeTry *tpm12.DAInfo
-	epoch     uint64
-
-	// before are the keys that were in the TPM when the last one with a secret was
-	// loaded; nil if none was. lost is one that may be in the TPM without anybody
-	// knowing its handle; lostSession says that a session may be.
-	before      map[tpm12.Handle]bool
-	lost        *blob.Key
-	lostSession bool
 }
 
-func newChip12(dev *transport.Device) *chip12 {
-	c := &chip12{dev: dev, conn: tpm12.New(dev)}
-	c.conn.Claims = dev
-	return c
-}
+func newChip12(dev *transport.Device) *chip12 { return &chip12{conn: tpm12.New(dev)} }
 
 // readLockout asks for the count of wrong secrets. It costs no try. A TPM that
 // has no such capability is no error; one that does not answer for the moment is:
@@ -84,13 +69,6 @@ func (c *chip12) checkUsable(k *blob.Key) (abilities, error) {
 	}
 	return newAbilities12(k), nil
 }
-
-// wasReset is not known: a TPM 1.2 has a clock (TPM_GetTicks), but numbers its keys so
-// that a handle is hardly given twice.
-func (c *chip12) wasReset(time.Duration) (bool, error) { return false, nil }
-
-// freeStrays does nothing: there are places enough.
-func (c *chip12) freeStrays(error, func(byte, uint32) bool) (bool, error) { return false, nil }
 
 func (c *chip12) endShared() bool { return false } // there is but one
 
@@ -165,6 +143,3 @@ func secret12(auth authData) *tpm12.Secret {
 	}
 	return (*tpm12.Secret)(auth)
 }
-
-// renew has nothing to do: a TPM 1.2 ends a session in which a secret was wrong.
-func (c *chip12) renew() {}

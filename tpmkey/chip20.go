@@ -3,7 +3,6 @@ package tpmkey
 import (
 	"crypto/sha256"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,17 +15,12 @@ import (
 
 // A chip20 is a TPM 2.0.
 type chip20 struct {
-	dev  *transport.Device
 	conn *tpm20.Conn
 	can  *chipAbilities20
 
-	// lockout is what the TPM said of wrong secrets when it was asked last.
-	lockout     lockout20
-	lockoutRead time.Time
-	// beforeTry is the same before a key's secret was tried first, in epoch; uncounted
-	// says that the TPM does not count wrong secrets of that key.
-	beforeTry lockout20
-	epoch     uint64
+	// lockout is what the TPM said of wrong secrets when it was asked last; uncounted
+	// says that it does not count those of the key in question.
+	lockout   lockout20
 	uncounted bool
 
 	// parents are those that were in the TPM before, fitting the one that a file turned
@@ -35,34 +29,22 @@ type chip20 struct {
 	parents  map[parentID]*parent20
 	fitting  map[fileParent]parentID
 	imported map[[sha256.Size]byte][]byte
-	names    map[string]bool // of keys that were to be loaded
 
 	session  *tpm20.Session                      // serves all keys; nil if there never was one
 	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
-	bound    map[*tpm20.Session]struct{}         // the keys' own
-
-	// lost are keys that may be in the TPM without anybody knowing the handle;
-	// lostSession says that a session may be.
-	lost        []*blob.Key
-	lostSession bool
 }
 
 func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
 	c := &chip20{
-		dev: dev, conn: tpm20.New(dev),
-		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{}, names: map[string]bool{},
-		bound: map[*tpm20.Session]struct{}{},
+		conn:    tpm20.New(dev),
+		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
 	}
 	c.conn.Patience = patience
-	c.conn.Claims = dev
 	err := c.readAbilities()
-	if c.condition(err) == notStarted {
+	if c.classOf(err) == classNotStarted {
 		if err = c.startUp(); err == nil {
 			err = c.readAbilities()
 		}
-	}
-	if cond := c.condition(err); cond == noReply || cond == notSent {
-		err = c.readAbilities()
 	}
 	if err != nil {
 		if failed, _ := c.conn.InFailureMode(); failed { // then its answers mean nothing
@@ -88,7 +70,6 @@ type lockout20 struct {
 func (c *chip20) readLockout() error {
 	now, err := c.conn.Properties(tpm2.TPMPTPermanent)
 	if err != nil {
-		c.lockoutRead = time.Time{}
 		return err
 	}
 	c.lockout = lockout20{
@@ -98,61 +79,65 @@ func (c *chip20) readLockout() error {
 		recovery:      time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
 		lockoutAuthed: time.Duration(now[tpm2.TPMPTLockoutRecovery]) * time.Second,
 	}
-	c.lockoutRead = time.Now()
 	return nil
 }
 
-// checkTry does not mind a lockout for a key that is not subject to it. Whether a parent
-// is shows when it is there.
-func (c *chip20) checkTry(k *blob.Key) error {
-	if c.foreignSession() {
-		c.renew()
-	}
-	if k == nil {
-		return nil
-	}
-	area := k.TSS2.Area()
-	return c.checkCounted(area != nil && !area.ObjectAttributes.NoDA)
-}
-
-// checkCounted is checkTry for a secret of which the TPM counts wrong ones, or not.
-func (c *chip20) checkCounted(counts bool) error {
-	c.uncounted = !counts
-	if !counts {
-		return nil
-	}
-	if time.Since(c.lockoutRead) > lockoutFresh {
-		if err := c.readLockout(); err != nil {
-			return c.explain(err, nil)
+// readTries reads the count of wrong secrets, and of resets: a TPM that is switched off
+// without having been told counts one, too. TPM 2.0 Library Part 3, section 29.1
+// (TPM2_ReadClock).
+func (c *chip20) readTries(k *blob.Key, ofParent, after bool) (*tries, error) {
+	counts := c.countsKey(k.TSS2)
+	if ofParent {
+		var err error
+		if counts, err = c.countsParent(k.TSS2); err != nil {
+			return nil, err
 		}
 	}
-	if c.lockout.locked {
-		return &refusal{ErrLockedOut, "no secret was tried" + c.lockTime(), nil}
+	c.uncounted = !counts
+	if !counts {
+		return &tries{}, nil
 	}
-	c.lockoutRead = time.Time{} // what is tried next may change it
-	c.beforeTry = c.lockout
-	epoch, err := c.dev.Connected()
-	c.epoch = epoch
-	return err
+	// A reset between the two commands shall not look like a wrong secret.
+	var clock *tpm2.ReadClockResponse
+	read := []func() error{
+		func() (err error) { clock, err = tpm20.Run(c.conn, tpm2.ReadClock{}); return err },
+		c.readLockout,
+	}
+	if after {
+		slices.Reverse(read)
+	}
+	for _, f := range read {
+		if err := f(); err != nil {
+			return nil, c.explain(err, nil)
+		}
+	}
+	return &tries{
+		counts: true, known: true, locked: c.lockout.locked,
+		count: int(c.lockout.count), resets: int(clock.CurrentTime.ClockInfo.ResetCount),
+	}, nil
 }
 
-// counted compares with the count before the try, in the same epoch. Another
-// process's wrong secret can make a right one look wrong; that is the better mistake.
-func (c *chip20) counted() verdict {
-	if c.uncounted {
-		return wasNot // trying again does no harm
+// countsKey reports whether wrong secrets of a key are counted.
+func (c *chip20) countsKey(t *blob.TSS2) bool {
+	area := t.Area()
+	return area != nil && !area.ObjectAttributes.NoDA
+}
+
+// countsParent reports whether those of its parent are: a hierarchy's are not.
+func (c *chip20) countsParent(t *blob.TSS2) (bool, error) {
+	id := c.likelyParent(t)
+	if isHierarchy(uint32(id.handle)) {
+		return false, nil
 	}
-	if c.readLockout() != nil {
-		return unknown
+	parent, err := c.readParent(id)
+	if err != nil {
+		return false, err
 	}
-	epoch, err := c.dev.Connected()
-	switch {
-	case c.lockout.count > c.beforeTry.count:
-		return wasWrong
-	case c.lockout.count == c.beforeTry.count && err == nil && epoch == c.epoch:
-		return wasNot
-	}
-	return unknown
+	return !parent.Public.ObjectAttributes.NoDA, nil
+}
+
+func (c *chip20) lockedOut() error {
+	return &refusal{ErrLockedOut, "no secret was tried" + c.lockTime(), nil}
 }
 
 // triesUsed says, after a wrong secret, how many the TPM has counted.
@@ -186,26 +171,10 @@ func (c *chip20) ready() error {
 	return nil
 }
 
-// wasReset reads the TPM's clock, which counts from its reset. TPM 2.0 Library Part 3,
-// section 29.1 (TPM2_ReadClock).
-func (c *chip20) wasReset(within time.Duration) (bool, error) {
-	rsp, err := tpm20.Run(c.conn, tpm2.ReadClock{})
-	if err != nil {
-		if c.condition(err) == notStarted {
-			return true, nil
-		}
-		return false, c.explain(err, nil)
-	}
-	return time.Duration(rsp.CurrentTime.Time)*time.Millisecond < within, nil
-}
-
-func (c *chip20) startUp() error                     { return c.explain(c.conn.Startup(), nil) }
-func (c *chip20) holds() bool                        { return c.conn.Holds() || c.lostSession }
-func (c *chip20) owns(kind byte, handle uint32) bool { return c.conn.Owns(kind, handle) }
-
-func (c *chip20) endSessions() {
-	c.conn.EndSessions(slices.Collect(maps.Keys(c.bound))...)
-}
+func (c *chip20) startUp() error           { return c.explain(c.conn.Startup(), nil) }
+func (c *chip20) holds() bool              { return c.conn.Holds() }
+func (c *chip20) owns(session uint32) bool { return c.conn.Owns(tpm2.TPMHandle(session)) }
+func (c *chip20) endSessions()             { c.conn.EndShared() }
 
 func (c *chip20) endShared() bool {
 	open := 0
@@ -226,11 +195,7 @@ func (c *chip20) endShared() bool {
 
 func (c *chip20) forget() {
 	c.conn.Forget()
-	for _, p := range c.parents {
-		p.context = nil
-	}
-	c.session, c.policies, c.lost, c.lostSession = nil, nil, nil, false
-	c.lockoutRead = time.Time{}
+	c.session, c.policies = nil, nil
 }
 
 func (c *chip20) random(n int) ([]byte, error) {
@@ -263,13 +228,13 @@ func (c *chip20) flushSession(handle uint32) error {
 	return c.explain(c.conn.Flush(tpm2.TPMHandle(handle)), nil)
 }
 
-// foreignSession reports whether another program says that the session that takes secrets
-// is its: then it has been flushed, and one of the other's has its handle.
-func (c *chip20) foreignSession() bool {
-	return c.session.Alive() && !c.dev.Managed() && c.dev.Foreign(transport.ClaimSession, uint32(c.session.Handle()))
+func (c *chip20) saved() ([]uint32, error) {
+	handles, err := c.conn.Handles(savedFirst)
+	var numbers []uint32
+	for _, h := range handles {
+		numbers = append(numbers, uint32(h))
+	}
+	return numbers, c.explain(err, nil)
 }
 
-func (c *chip20) renew() {
-	c.conn.Renew()
-	c.session, c.policies = nil, nil
-}
+func (c *chip20) flushSaved(number uint32) error { return c.flushSession(number) }

@@ -15,7 +15,7 @@ var ErrHungUp = errors.New("the client has hung up")
 // context's cause. Of operations with a deadline that cannot all be served in time
 // the newest come first. Closing either closes both.
 func (k *Key) WithContext(ctx context.Context) *Key {
-	return &Key{held: k.held, ctx: ctx, alive: k.alive}
+	return &Key{keyState: k.keyState, ctx: ctx, alive: k.alive}
 }
 
 // WithConn is WithContext for an operation that the peer of c waits for, such as
@@ -26,7 +26,7 @@ func (k *Key) WithContext(ctx context.Context) *Key {
 // A hang-up is seen on connections that have a file descriptor, themselves or
 // under a method NetConn, and on Linux only.
 func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key {
-	return &Key{held: k.held, ctx: ctx, alive: func() error {
+	return &Key{keyState: k.keyState, ctx: ctx, alive: func() error {
 		if hungUp(c) {
 			return ErrHungUp
 		}

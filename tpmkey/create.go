@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto"
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"maclef/blob"
@@ -113,21 +114,27 @@ func (t *TPM) make(parent uint32, srk, key Secret, f func(srk, key authData) (*b
 	return made, err
 }
 
-// underParent is roomyTurn for what takes a parent's secret. One that was refused is
-// not tried again; srk is nil where another's is taken.
+// underParent does what takes a parent's secret, and makes a key, in a turn of its own.
+// A secret that was refused is not tried again; srk is nil where another's is taken.
 func (t *TPM) underParent(parent uint32, srk authData, f func() error) error {
 	parent = cmp.Or(parent, defaultParent)
-	return t.roomyTurn(func() error {
+	_, err := t.do(&work{final: true, alone: true, run: func(loadedKey, authData) ([]byte, error) {
 		if srk == nil {
-			return f()
+			return nil, f()
 		}
 		if err := t.checkRefused(parent, srk); err != nil {
-			return err
+			return nil, err
 		}
 		err := f()
-		t.noteParent(parent, srk, err)
-		return err
-	})
+		switch {
+		case err == nil:
+			t.noteProved(parent, srk)
+		case errors.Is(err, ErrWrongSRKSecret):
+			t.noteRefused(parent, srk)
+		}
+		return nil, err
+	}})
+	return err
 }
 
 // newKeySecret resolves a new key's secret, nil for a key without one.
@@ -196,7 +203,7 @@ func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, er
 // resolves that: the SRK's, where the owner has allowed it, else the owner's.
 func (t *TPM) parentSecret(opts *WrapOptions, with *wrapSecrets) error {
 	var readable bool
-	err := t.turn(func() (err error) {
+	err := t.simply(func() (err error) {
 		readable, err = t.chip.srkReadable()
 		return err
 	})

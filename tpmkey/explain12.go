@@ -54,14 +54,13 @@ func (c *chip12) explain(err, wrong error) error {
 
 // explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
 // TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets, and
-// what it was before, in the same epoch of the TPM, tells them apart.
-func (c *chip12) explainLoad(err error, before *tpm12.DAInfo, epoch uint64) error {
+// what it was before, tells them apart.
+func (c *chip12) explainLoad(err error, before *tpm12.DAInfo) error {
 	switch {
 	case errors.Is(err, tpm12.DecryptError):
 		return &refusal{ErrWrongTPM, "TPM_DECRYPT_ERROR; it was made by another TPM, or by this one before it was cleared, or the file is damaged", err}
 	case errors.Is(err, tpm12.AuthFail):
-		same := c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count == before.Count
-		if now, lost := c.dev.Connected(); same && lost == nil && now == epoch {
+		if c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count == before.Count {
 			return &refusal{ErrWrongTPM, "TPM_AUTHFAIL, which the TPM does not count as a wrong secret: the file is damaged", err}
 		}
 	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):

@@ -21,13 +21,12 @@ func (c *chip20) explain(err, wrong error) error {
 	}
 	switch {
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
-		c.dropUnproven()
 		if wrong != nil {
 			return &refusal{wrong, code.Name() + c.triesUsed(), err}
 		}
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return &refusal{ErrLockedOut, code.Name() + c.lockTime(), err}
-	case c.condition(code) == keyGone:
+	case c.classOf(code) == classLost:
 		return &refusal{ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err}
 	}
 	advice := adviceFor20(code)
@@ -45,7 +44,7 @@ func (c *chip20) explainParent(err error) error {
 // explainLoad puts a refusal to load a key in words.
 func (c *chip20) explainLoad(err error) error {
 	var code *tpm20.Error
-	if !errors.As(err, &code) || c.condition(err) != refused {
+	if !errors.As(err, &code) || c.classOf(err) != classRefused {
 		return c.explain(err, ErrWrongSRKSecret)
 	}
 	switch {

@@ -12,7 +12,7 @@ import (
 // CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
 // owner has no secret.
 func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (file *blob.Key, err error) {
-	err = t.turn(func() error {
+	err = t.simply(func() error {
 		file, err = t.chip.(*chip20).createUnder(madeUnder(0), area, nil, nil, nil, blob.TSS2{})
 		return err
 	})
@@ -28,7 +28,7 @@ func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.
 		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: private.Primes[0].Bytes()}),
 	})
 	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner), Public: tpm2.Marshal(tpm2.New2B(*area))}
-	err := t.turn(func() error {
+	err := t.simply(func() error {
 		c := t.chip.(*chip20)
 		return c.underParent(madeUnder(0), nil, func(parent *tpm20.Object, auth tpm2.Session) (err error) {
 			duplicate := tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(sensitive)})

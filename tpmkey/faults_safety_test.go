@@ -57,7 +57,7 @@ func (f *finding) unsafe() (broken []violation) {
 	if _, unwarned := f.c.restarts(); unwarned && f.c.key.tpm.is20 && f.tries > 0 {
 		f.tries-- // not for a secret
 	}
-	if f.tries > 1 {
+	if f.tries > 1 && !f.hiddenCount() {
 		add("a wrong secret costs one try", "%d tries", f.tries)
 	}
 	if f.tries > 0 && f.c.key.wrong == nil && f.c.class != classFlip {
@@ -89,6 +89,13 @@ func (f *finding) hiddenSession() bool {
 // TPM2_ContextLoad.
 func (f *finding) hiddenKey() bool {
 	return f.c.class == classFlip && f.c.planned().ordinal == uint32(tpm2.TPMCCContextLoad) && f.c.at == 13
+}
+
+// hiddenCount reports a count of wrong secrets that was changed on its way: nothing
+// protects it.
+func (f *finding) hiddenCount() bool {
+	ordinal := f.c.planned().ordinal
+	return f.c.class == classFlip && (ordinal == ordGetCap || ordinal == uint32(tpm2.TPMCCGetCapability) || ordinal == uint32(tpm2.TPMCCReadClock))
 }
 
 // checkResult checks what one step gave.
@@ -150,8 +157,13 @@ func unclear(err error) string {
 }
 
 // usedAgain says which secret was sent again after the TPM had called it wrong.
-// One that was right before may be: a session can get out of step.
+// One that was right before may be: a session can get out of step. So may one that the TPM
+// has not counted: it did not say so itself, or has forgotten it in a restart.
 func (f *finding) usedAgain() string {
+	restarted, _ := f.c.restarts()
+	if restarted || f.hiddenCount() {
+		return ""
+	}
 	proved, refused := map[bool]bool{}, map[bool]bool{}
 	for i, e := range f.exchanges {
 		parents, any := f.c.key.secretIn(e)
@@ -164,7 +176,7 @@ func (f *finding) usedAgain() string {
 		switch right, wrong := f.c.key.verdict(e); {
 		case right:
 			proved[parents] = true
-		case wrong && !proved[parents] && (f.c.key.counted || i != f.c.index): // else no harm is done where that is not seen
+		case wrong && !proved[parents] && i != f.c.index:
 			refused[parents] = true
 		}
 	}

@@ -30,7 +30,7 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 // ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
 func (t *TPM) ReadHandle(handle uint32) (k *blob.Key, err error) {
-	err = t.roomyTurn(func() (err error) { // even to read it takes a place
+	err = t.simply(func() (err error) { // even to read it takes a place
 		k, err = t.chip.readHandle(handle)
 		return err
 	})

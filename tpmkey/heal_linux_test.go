@@ -164,8 +164,12 @@ func TestHealsBetweenOperations(t *testing.T) {
 					checkDecrypts(t, keys[i], file+".bound", tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt"))
 				}
 			}
-			if n := unkept.n.Load(); n != 5 {
-				t.Errorf("asked %d times, not once at first and after each injury", n)
+			want := int32(5) // once at first, and after each injury
+			if strings.Contains(name, "flushed") {
+				want = 1 // between turns nothing is there to be flushed
+			}
+			if n := unkept.n.Load(); n != want {
+				t.Errorf("asked %d times, not %d", n, want)
 			}
 			if n := kept.n.Load(); n != 1 {
 				t.Errorf("asked %d times for a secret that may be kept", n)

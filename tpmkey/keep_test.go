@@ -53,10 +53,10 @@ func used(t *testing.T, k *Key) (where authData) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = k.operate(func(in loadedKey, key authData) ([]byte, error) {
+	if _, err = k.tpm.do(k.work(func(in loadedKey, key authData) ([]byte, error) {
 		where = key
 		return in.sign(plan, key)
-	}); err != nil {
+	})); err != nil {
 		t.Fatal(err)
 	}
 	return where
@@ -104,11 +104,11 @@ func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 		if err != nil || !bytes.Equal(k.secret.known(), want) {
 			t.Errorf("%s: the vault does not have it", name)
 		}
-		inVault, ofSRK := k.secret.source.value(), k.srk.source.value()
+		inVault, ofSRK := k.secret.source.value(), k.parentSecret.source.value()
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if inVault.sha1 != [20]byte{} || !bytes.Equal(inVault.secret, make([]byte, len(inVault.secret))) || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.srk.known() != nil {
+		if inVault.sha1 != [20]byte{} || !bytes.Equal(inVault.secret, make([]byte, len(inVault.secret))) || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.parentSecret.known() != nil {
 			t.Errorf("%s: the vault was not cleared", name)
 		}
 		if !given.Equal(Password([]byte("motdepasse"))) {
@@ -129,7 +129,7 @@ func testAnswerAfterClose(t *testing.T, in secretKey) {
 	}).Keep())
 	failed := make(chan error, 1)
 	go func() {
-		_, err := k.operate(func(in loadedKey, key authData) ([]byte, error) { return nil, nil })
+		_, err := k.tpm.do(k.work(func(in loadedKey, key authData) ([]byte, error) { return nil, nil }))
 		failed <- err
 	}()
 	<-asking

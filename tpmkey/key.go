@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"maclef/blob"
 )
@@ -24,28 +23,9 @@ import (
 // places. One that the TPM lost, because it was restarted or somebody flushed it,
 // is loaded again, too.
 type Key struct {
-	*held
+	*keyState
 	ctx   context.Context
 	alive func() error // why nobody waits for the operation any more; may be nil
-}
-
-// A held is what all the Keys have in common that WithContext made of one.
-type held struct {
-	tpm       *TPM
-	file      *blob.Key
-	public    crypto.PublicKey
-	abilities abilities
-	// needsSecret is what the file says of that.
-	needsSecret bool
-
-	slot   slot // of the operation whose turn it is
-	secret *vault
-	srk    *vault
-
-	mu     sync.Mutex // guards what follows
-	proved bool       // the TPM has accepted the secret
-	wrong  error      // set once the TPM called a secret wrong
-	closed bool
 }
 
 var (
@@ -109,31 +89,18 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	return sig, nil
 }
 
-// sign signs, and signs again with the key loaded anew where the signature is
-// wrong: then what has the key's handle may be another key, after a restart of the
-// TPM that nobody noticed.
 func (k *Key) sign(s *signing) ([]byte, error) {
 	if k.ctx.Done() != nil { // the operation may go on after the caller has gone
 		s = s.copied()
 	}
-	once := func() ([]byte, error) {
-		sig, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.sign(s, auth) })
-		if err == nil {
-			err = s.verify(sig)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return sig, nil
-	}
-	sig, err := once()
-	if !errors.Is(err, errBadSignature) {
-		return sig, err
-	}
-	if err := k.distrust(); err != nil {
-		return nil, err
-	}
-	return once()
+	w := k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.sign(s, secret) })
+	w.verify = s.verify
+	return k.tpm.do(w)
+}
+
+// work is an operation with the key, for who waits for it.
+func (k *Key) work(run func(in loadedKey, secret authData) ([]byte, error)) *work {
+	return &work{ctx: k.ctx, alive: k.alive, key: k.keyState, run: run}
 }
 
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
@@ -141,8 +108,8 @@ func (k *Key) sign(s *signing) ([]byte, error) {
 //
 //   - *rsa.PKCS1v15DecryptOptions. With SessionKeyLen n, whatever is wrong with
 //     the plaintext gives n bytes of random and no error, as in crypto/rsa.
-//     A nil random stands for crypto/rand's. For a TPM 1.2 key with a secret that takes
-//     two commands more: its session is a new one each time.
+//     A nil random stands for crypto/rand's. For a TPM 1.2 key with a secret its session
+//     ends with it: the next operation opens a new one, or asks again.
 //   - *rsa.OAEPOptions: on a TPM 2.0 with any hash and label, on a TPM 1.2 with Hash
 //     SHA-1 and Label "TCPA", which it fixes. Encrypt makes such ciphertexts.
 //
@@ -170,13 +137,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	if k.ctx.Done() != nil {
 		d = d.copied()
 	}
-	plain, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) {
-		plain, err := in.decrypt(d, auth)
-		if sessionKey == nil && errors.Is(err, errDecryption) && k.tpm.chip.generation() == tpm12Family && !k.needsSecret && !in.isStill(k.public) {
-			return nil, errTaken
-		}
-		return plain, err
-	})
+	plain, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.decrypt(d, secret) }))
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil
 	}
@@ -197,7 +158,7 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agree: %w", err)
 	}
-	shared, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.agree(point, auth) })
+	shared, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.agree(point, secret) }))
 	if err != nil {
 		return nil, fmt.Errorf("agree: %w", err)
 	}

@@ -138,19 +138,20 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file.PublicKey() == nil {
 		return nil, errNoKey
 	}
-	h, err := t.newHeld(file, able, opts)
+	h, err := t.newKeyState(file, able, opts)
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{held: h, ctx: context.Background()}
-	if _, err := k.operate(nil); err != nil {
+	k := &Key{keyState: h, ctx: context.Background()}
+	if _, err := t.do(k.work(nil)); err != nil {
+		k.forget()
 		return nil, err
 	}
 	return k, nil
 }
 
-// newHeld is what is to be loaded; it sends nothing.
-func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held, error) {
+// newKeyState is what is to be loaded; it sends nothing.
+func (t *TPM) newKeyState(file *blob.Key, able abilities, opts *LoadOptions) (*keyState, error) {
 	if err := checkParent(opts.Parent); err != nil {
 		return nil, err
 	}
@@ -161,12 +162,12 @@ func (t *TPM) newHeld(file *blob.Key, able abilities, opts *LoadOptions) (*held,
 		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
 	}
 	g := t.chip.generation()
-	h := &held{
+	h := &keyState{
 		tpm: t, file: file, public: file.PublicKey(), abilities: able, needsSecret: file.NeedsSecret(),
-		secret: newVault(g, opts.Key, "the key's own secret"),
-		srk:    newVault(g, opts.SRK.orWellKnown(), "the SRK's secret"),
+		secret:       newSecretSource(g, opts.Key, "the key's own secret"),
+		parentSecret: newSecretSource(g, opts.SRK.orWellKnown(), "the SRK's secret"),
 	}
-	if err := h.srk.check(); err != nil {
+	if err := h.parentSecret.check(); err != nil {
 		return nil, err
 	}
 	if h.needsSecret {
@@ -195,7 +196,7 @@ func withSecret(file *blob.Key) *blob.Key {
 // that has no SRK.
 func (t *TPM) srkSecret(s Secret) (authData, error) {
 	if s.ask != nil {
-		if err := t.turn(func() error { return t.chip.ready() }); err != nil {
+		if err := t.simply(t.chip.ready); err != nil {
 			return nil, err
 		}
 	}

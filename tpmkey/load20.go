@@ -49,15 +49,11 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if t.Handle != 0 {
 		return c.usePersistent(k)
 	}
-	if name, err := t.Name(); err == nil {
-		c.names[string(name)] = true
-	}
 	in, err := c.loadUnderAny(c.parentsOf(t), k, srk)
 	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
 		in, err = c.loadUnderKept(k, srk, err)
 	}
 	if err != nil {
-		c.missed(k, err)
 		return nil, c.explainLoad(err)
 	}
 	return in, nil
@@ -74,7 +70,7 @@ func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in
 			}
 			return in, nil
 		}
-		if c.condition(err) != refused || errors.Is(err, ErrWrongSRKSecret) {
+		if c.classOf(err) != classRefused || errors.Is(err, ErrWrongSRKSecret) {
 			return nil, err
 		}
 		if failed == nil {
@@ -103,7 +99,7 @@ func (c *chip20) loadUnderKept(k *blob.Key, srk authData, failed error) (loadedK
 	}
 	for _, id := range kept {
 		in, err := c.loadUnderAny([]parentID{id}, k, srk)
-		if err == nil || c.condition(err) != refused {
+		if err == nil || c.classOf(err) != classRefused {
 			return in, err
 		}
 	}
@@ -188,7 +184,7 @@ func (c *chip20) readHandle(handle uint32) (*blob.Key, error) {
 }
 
 func (c *chip20) explainHandle(handle uint32, err error) error {
-	if c.condition(err) == keyGone {
+	if c.classOf(err) == classLost {
 		return &refusal{ErrNoKey, fmt.Sprintf("this TPM keeps none at %#x; tpmctl status lists those that it keeps", handle), err}
 	}
 	return c.explain(err, nil)
@@ -205,8 +201,7 @@ func (c *chip20) restore(k *blob.Key, saved []byte) (loadedKey, error) {
 	like.Name = *name
 	object, err := c.conn.LoadContext(saved, like)
 	if err != nil {
-		c.missed(k, err)
-		if c.condition(err) == keyGone {
+		if c.classOf(err) == classLost {
 			err = &refusal{ErrUnloaded, "the TPM does not take its saved context any more", nil}
 		}
 		return nil, c.explain(err, nil)

@@ -1,7 +1,6 @@
 package tpmkey
 
 import (
-	"crypto"
 	"errors"
 	"fmt"
 
@@ -17,7 +16,6 @@ type loadedKey20 struct {
 	object *tpm20.Object
 	file   *blob.Key
 	parent parentID
-	taken  bool           // see displaced
 	bound  *tpm20.Session // nil where the secret is at hand for each command
 	rules  *tpm20.Policy  // of a key with a policy, once it was used
 }
@@ -59,21 +57,24 @@ func (k *loadedKey20) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
 
 // authorize opens a session that is bound to the key, and needs its secret no more.
 // A policy wants the secret each time.
-func (k *loadedKey20) authorize(key authData) error {
+func (k *loadedKey20) authorize(key authData) (keySession, error) {
 	if k.hasPolicy() {
-		return errNoOwnSession
+		return nil, errNoOwnSession
 	}
 	err := k.chip.salted(k.parent, func(salt *tpm20.Object) (err error) {
 		k.bound, err = k.chip.conn.StartHMAC(salt, k.object, key)
 		return err
 	})
-	if err == nil {
-		k.chip.bound[k.bound] = struct{}{}
+	if err != nil {
+		return nil, k.chip.explain(err, nil)
 	}
-	return k.chip.explain(err, nil)
+	return k.bound, nil
 }
 
-func (k *loadedKey20) authorized() bool { return k.bound.Alive() }
+func (k *loadedKey20) resume(s keySession) error {
+	k.bound = s.(*tpm20.Session)
+	return k.chip.explain(k.bound.Restore(), nil)
+}
 
 // sign executes the plan of abilities20.
 func (k *loadedKey20) sign(s *signing, key authData) ([]byte, error) {
@@ -170,24 +171,9 @@ func (k *loadedKey20) unseal(key authData) ([]byte, error) {
 	return data, k.explain(err)
 }
 
-// explain puts a refusal of a command on the key in words. Any can mean that what has
-// its handle is another key: after a sleep of the machine that nobody noticed.
+// explain puts a refusal of a command on the key in words.
 func (k *loadedKey20) explain(err error) error {
-	if cond := k.chip.condition(err); (cond == refused || cond == sessionStale) && !k.persistent() && k.isTaken(err) {
-		return errTaken
-	}
 	return k.chip.explain(k.explainPolicy(err), ErrWrongKeySecret)
-}
-
-// isTaken reports whether something else has the key's handle, now that a command was
-// refused. A key that has gone meanwhile is no reason to try a secret again that was.
-func (k *loadedKey20) isTaken(why error) bool {
-	now, err := k.chip.conn.ReadPublic(k.object.Handle)
-	if err != nil {
-		wrong := errors.Is(why, tpm2.TPMRCAuthFail) || errors.Is(why, tpm2.TPMRCBadAuth)
-		return k.chip.condition(err) == keyGone && !wrong
-	}
-	return string(now.Name.Buffer) != string(k.object.Name.Buffer)
 }
 
 func (k *loadedKey20) save() ([]byte, error) {
@@ -204,26 +190,6 @@ func (k *loadedKey20) flush() error {
 		return nil
 	}
 	return k.chip.flushKey(uint32(k.object.Handle))
-}
-
-// displaced takes note that what has the key's handle now is another key of this
-// process: somebody flushed this one.
-func (k *loadedKey20) displaced() { k.taken = true }
-
-func (k *loadedKey20) abandon() {
-	k.bound.Close()
-	delete(k.chip.bound, k.bound)
-	if !k.persistent() && !k.taken {
-		k.chip.conn.Lost(k.object.Handle)
-	}
-}
-
-func (k *loadedKey20) isStill(public crypto.PublicKey) bool {
-	now, err := k.chip.conn.ReadPublic(k.object.Handle)
-	if err != nil {
-		return k.chip.condition(err) != keyGone
-	}
-	return string(now.Name.Buffer) == string(k.object.Name.Buffer)
 }
 
 // errNoOwnSession: the key's secret is needed for each command.

@@ -27,7 +27,7 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 		return errOwn20
 	}
 	// Before anybody is asked for secrets.
-	err := t.turn(func() error {
+	err := t.simply(func() error {
 		s, err := t.chip.setupState()
 		if err != nil {
 			return err
@@ -47,7 +47,7 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 		return err
 	}
 	defer clear(srkAuth)
-	return t.turn(func() error {
+	return t.finally(func() error {
 		t.proved, t.refused = nil, nil // they are of an SRK that is gone
 		return t.chip.takeOwnership(ownerAuth, srkAuth)
 	})

@@ -25,7 +25,7 @@ func TestFlushLeftoversFreesKeyWithSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, sessions, err := tpm.FlushLeftovers()
+	keys, sessions, err := tpm.FlushLeftovers(false)
 	if err != nil || keys != 1 || keys+sessions != len(before) {
 		t.Errorf("freed %d keys and %d sessions of %+v, %v", keys, sessions, before, err)
 	}

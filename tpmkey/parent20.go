@@ -85,7 +85,6 @@ func (f fileParent) likeliest() primary {
 func (c *chip20) underParent(id parentID, srk authData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
 	parent, err := c.bringParent(id, srk)
 	if err != nil {
-		c.missedParent(err)
 		return err
 	}
 	if !isHierarchy(uint32(id.handle)) {
@@ -93,25 +92,16 @@ func (c *chip20) underParent(id parentID, srk authData, f func(parent *tpm20.Obj
 		if err == nil {
 			err = f(parent, auth)
 		}
-		if err = c.parentLost(parent, err); c.condition(err) == refused || c.condition(err) == sessionGone {
+		if err = c.parentLost(parent, err); c.classOf(err) == classRefused || c.classOf(err) == classLost {
 			delete(c.parents, id) // it may be another key by now
 		}
 		return err
 	}
-	// A primary of ours has no secret: whoever may make it may use it.
+	// A primary of ours has no secret: whoever may make it may use it. What was done with
+	// it is done all the same where it cannot be taken out; then the connection is gone.
 	err = c.parentLost(parent, f(parent, nil))
-	c.dismiss(parent)
-	c.missedParent(err)
+	c.conn.Flush(parent.Handle)
 	return err
-}
-
-// dismiss takes a primary out again. What was done with it is done all the same where
-// that fails; it is taken out later, then.
-func (c *chip20) dismiss(parent *tpm20.Object) {
-	if c.conn.Flush(parent.Handle) != nil {
-		c.conn.Lost(parent.Handle)
-		c.mislay()
-	}
 }
 
 // A parentGone is a parent that the TPM does not know any more, while it was in use.
@@ -126,16 +116,7 @@ func (c *chip20) parentLost(parent *tpm20.Object, err error) error {
 	if !errors.As(err, &code) || code.Gone != parent.Handle {
 		return err
 	}
-	c.mislay()
 	return &parentGone{err}
-}
-
-// missedParent notes that a primary may be in the TPM without anybody knowing its
-// handle.
-func (c *chip20) missedParent(err error) {
-	if cond := c.condition(err); cond == noReply || cond == noReplyToSecret {
-		c.misplacedSession()
-	}
 }
 
 // parentAuth is what authorizes the use of a persistent parent: an HMAC session that
@@ -144,8 +125,14 @@ func (c *chip20) parentAuth(parent *tpm20.Object, srk authData) (tpm2.Session, e
 	if len(srk) == 0 {
 		return nil, nil
 	}
-	if err := c.checkCounted(!parent.Public.ObjectAttributes.NoDA); err != nil {
-		return nil, err
+	c.uncounted = parent.Public.ObjectAttributes.NoDA
+	if !c.uncounted {
+		if err := c.readLockout(); err != nil {
+			return nil, c.explain(err, nil)
+		}
+		if c.lockout.locked {
+			return nil, c.lockedOut()
+		}
 	}
 	s, err := c.startSession(parent)
 	if err != nil {
@@ -160,7 +147,7 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 	known := c.parents[id]
 	if known != nil && known.context != nil {
 		object, err := c.conn.LoadContext(known.context, known.object)
-		if err == nil || c.condition(err) != refused && c.condition(err) != keyGone {
+		if class := c.classOf(err); class != classRefused && class != classLost {
 			return object, c.explainParent(err)
 		}
 		known.context = nil // of an earlier start of the TPM
@@ -178,9 +165,9 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 		return nil, errors.Join(errOtherParent, c.conn.Flush(object.Handle))
 	}
 	saved, err := c.conn.SaveContext(object)
-	if err != nil && c.condition(err) != refused { // a chip that saves no contexts makes it anew
+	if err != nil && c.classOf(err) != classRefused { // a chip that saves no contexts makes it anew
 		err = c.parentLost(object, err)
-		c.dismiss(object)
+		c.conn.Flush(object.Handle)
 		return nil, c.explainParent(err)
 	}
 	c.parents[id] = &parent20{object, saved}
@@ -197,7 +184,7 @@ func (c *chip20) readParent(id parentID) (*tpm20.Object, error) {
 	}
 	object, err := c.conn.ReadPublic(id.handle)
 	if err != nil {
-		if c.condition(err) == keyGone {
+		if c.classOf(err) == classLost {
 			return nil, &refusal{ErrNoParent, fmt.Sprintf("this TPM keeps no key at %#x; name another parent with -parent, or put one there with tpm2_evictcontrol", uint32(id.handle)), err}
 		}
 		return nil, c.explainParent(err)

@@ -1,10 +1,6 @@
 package tpmkey
 
-import (
-	"bytes"
-
-	"github.com/google/go-tpm/tpm2"
-)
+import "github.com/google/go-tpm/tpm2"
 
 // Templates of the primary keys that people's key files have for parent. Which of
 // them it is, is not in the file; only the load tells.
@@ -84,16 +80,4 @@ func (p primary) template() tpm2.TPMTPublic {
 		return area
 	}
 	return eccStorage(0, true)
-}
-
-// isPrimary reports whether a key was made by one of the templates.
-func isPrimary(area *tpm2.TPMTPublic) bool {
-	for p := range numberOfPrimaries {
-		template := p.template()
-		template.Unique = area.Unique
-		if template.Type == area.Type && bytes.Equal(tpm2.Marshal(template), tpm2.Marshal(*area)) {
-			return true
-		}
-	}
-	return false
 }

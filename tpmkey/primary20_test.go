@@ -29,7 +29,7 @@ func TestEveryPrimary20(t *testing.T) {
 		area.ObjectAttributes.FixedTPM = p != primaryOld // which may be moved, and what is below it
 		var file *blob.Key
 		chip := maker.chip.(*chip20)
-		err := maker.roomyTurn(func() (err error) {
+		err := maker.simply(func() (err error) {
 			file, err = chip.createUnder(parentID{madeUnder(0).handle, p}, area, nil, nil, nil, blob.TSS2{})
 			return err
 		})

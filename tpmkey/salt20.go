@@ -25,18 +25,6 @@ func (c *chip20) startSession(salt *tpm20.Object) (*tpm20.Session, error) {
 	return s, nil
 }
 
-// dropUnproven closes the sessions in which nothing was right yet.
-func (c *chip20) dropUnproven() {
-	for _, s := range c.policies {
-		if !s.Proven() {
-			s.Close()
-		}
-	}
-	if !c.session.Proven() {
-		c.session.Close()
-	}
-}
-
 // sharedSession is startSession for a key whose parent is not in the TPM now.
 func (c *chip20) sharedSession(parent parentID) (*tpm20.Session, error) {
 	if c.session != nil && c.session.Alive() {

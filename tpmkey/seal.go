@@ -65,12 +65,12 @@ func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if file.TSS2 == nil || !file.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)
 	}
-	h, err := t.newHeld(file, nil, opts)
+	h, err := t.newKeyState(file, nil, opts)
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{held: h, ctx: context.Background()}
-	data, err := k.operate(func(in loadedKey, auth authData) ([]byte, error) { return in.unseal(auth) })
+	k := &Key{keyState: h, ctx: context.Background()}
+	data, err := t.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.unseal(secret) }))
 	if closed := k.Close(); err == nil && closed != nil {
 		clear(data)
 		return nil, closed

@@ -147,7 +147,7 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	}
 	var nothing bool
 	var s *setupState
-	err = t.turn(func() (err error) {
+	err = t.simply(func() (err error) {
 		s, err = t.chip.setupState()
 		if err == nil {
 			err = s.ready()
@@ -171,7 +171,7 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 		return false, doingError(doing, err)
 	}
 	defer clear(auth)
-	err = t.roomyTurn(func() error { return t.chip.resetLockout(auth) })
+	err = t.finally(func() error { return t.chip.resetLockout(auth) })
 	return err == nil, doingError(doing, err)
 }
 
@@ -196,14 +196,14 @@ func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
 		return false, doingError(doing, err)
 	}
 	defer clear(owner)
-	err = t.roomyTurn(func() error { return to.set(owner) })
+	err = t.finally(func() error { return to.set(owner) })
 	return err == nil, doingError(doing, err)
 }
 
 // checkChange reports the state, and whether nothing is left to do, or refuses,
 // without a secret.
 func (t *TPM) checkChange(by Authority, to *setting) (s *setupState, done bool, err error) {
-	err = t.turn(func() (err error) {
+	err = t.simply(func() (err error) {
 		if s, err = t.chip.setupState(); err != nil {
 			return err
 		}

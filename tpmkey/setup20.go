@@ -3,7 +3,6 @@ package tpmkey
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -112,6 +111,5 @@ func (c *chip20) lockoutClean() (bool, error) {
 
 // resetLockout is TPM 2.0 Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
 func (c *chip20) resetLockout(lockout authData) error {
-	defer func() { c.lockoutRead = time.Time{} }()
 	return c.byLockout(lockout, authorizing, c.conn.ResetLockout)
 }

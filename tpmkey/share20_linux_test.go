@@ -1,7 +1,6 @@
 package tpmkey_test
 
 import (
-	"os"
 	"testing"
 
 	"maclef/internal/tpmtest"
@@ -76,32 +75,6 @@ func TestMoreAskedKeysThanSessions20(t *testing.T) {
 	agrees20(t, keys[0])
 }
 
-// What a killed process had loaded is found, and freed; what living ones have stays.
-func TestKilledProcessLeavesLeftovers20(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Keys20)
-	tpm := openName(t, sw.Socket)
-	file := tpmtest.FixturePath(t, "tpm2/e2-p256-auth.pem")
-	living, dead := startUsers(t, 1, sw.Socket, file, 1)[0], startUsers(t, 1, sw.Socket, file, 2)[0]
-	dead.ask("sign 3")
-	living.ask("sign 2")
-	dead.ask("sign 1")
-	dead.kill()
-	keys, sessions, err := tpm.FlushLeftovers()
-	if keys == 0 || sessions != 1 || err != nil {
-		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
-	}
-	all, err := tpm.Loaded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range all {
-		if o.PID != living.cmd.Process.Pid && o.PID != os.Getpid() {
-			t.Errorf("left: %+v", o)
-		}
-	}
-	living.ask("sign 2")
-}
-
 // A process that is killed in the middle of its work stops nobody.
 func TestKilledInMidOperation20(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
@@ -116,9 +89,6 @@ func TestKilledInMidOperation20(t *testing.T) {
 		mustSign(t, k, i)
 		p.kill()
 		mustSign(t, k, i)
-		if _, _, err := tpm.FlushLeftovers(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -40,7 +40,7 @@ func TestOneCommandForOneOperation20(t *testing.T) {
 			t.Fatal(err)
 		}
 		const n = 10
-		if got := counted(t, p, func() {
+		if got := operations(t, p, func() {
 			for i := range n {
 				if err := signs(k, i); err != nil {
 					t.Error(err)
@@ -100,7 +100,7 @@ func TestCommandsOfAHandshake20(t *testing.T) {
 		roots.AppendCertsFromPEM(cert)
 		client := &tls.Config{RootCAs: roots, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 		for i, want := range []int{1, 0, 0} {
-			got := counted(t, p, func() {
+			got := operations(t, p, func() {
 				state := handshake(t, server, client)
 				if state.DidResume != (i > 0) || state.Version != tls.VersionTLS13 {
 					t.Errorf("%s: handshake %d: %#x, resumed: %v", name, i, state.Version, state.DidResume)

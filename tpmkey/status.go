@@ -81,7 +81,7 @@ func (s *Status) String() string {
 // works on a TPM without an owner, or disabled, and on TPM 2.0.
 func (t *TPM) Status() (*Status, error) {
 	var s *Status
-	err := t.turn(func() (err error) {
+	err := t.simply(func() (err error) {
 		s, err = t.chip.status()
 		return err
 	})

@@ -17,24 +17,44 @@ import (
 
 // A TPM is an open TPM. Close it to free what was loaded there.
 type TPM struct {
-	dev   *transport.Device
+	dev   device
 	chip  chip
 	wait  time.Duration
+	rules turnRules
 	queue queue
 	// closing is held while the TPM is being closed.
 	closing sync.Mutex
 
 	// What follows belongs to the operation whose turn it is.
-	epoch uint64
-	keys  map[*held]struct{} // those not closed yet
-	slots slots
-	idle  *time.Timer // see watchIdle; nil until it is needed
-	sleep sleepWatch
+	turn   *turn  // nil between turns
+	opened uint64 // how often dev had been opened in the last turn
+	// dirty says that something may be loaded in a bare TPM whose handle is not known.
+	dirty  bool
+	keys   map[*keyState]struct{} // those not closed yet
+	loaded loadedSet
+	idle   *time.Timer // see watchIdle; nil until it is needed
 	// proved marks an SRK secret that the TPM has accepted, refused one that it has
 	// refused; nil if none.
 	proved, refused []byte
 	salt            [32]byte // of marks
 	closed          bool
+}
+
+// A device is a way to a TPM: a *transport.Device.
+type device interface {
+	Acquire(ctx context.Context) (release func(), err error)
+	// Opened counts how often the TPM was opened or connected to, Connected reports
+	// whether it is still, in a turn.
+	Opened() uint64
+	Connected() bool
+	// Bare reports whether who has a turn owns what is loaded; Managed whether this is
+	// the kernel's resource manager.
+	Bare() bool
+	Managed() bool
+	Name() string
+	Emulator() bool
+	Hurry()
+	Close() error
 }
 
 // OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
@@ -75,15 +95,18 @@ func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, err
 		opts = new(OpenOptions)
 	}
 	wait := cmp.Or(max(opts.Wait, 0), defaultWait)
-	dev, err := transport.OpenContext(ctx, name, wait)
+	dev, err := transport.OpenLazily(name, wait)
 	if err != nil {
 		return nil, err
 	}
+	dev.SetDeadline(time.Now().Add(wait))
+	defer dev.SetDeadline(time.Time{})
 	return open(ctx, dev, wait)
 }
 
 // OpenTransport uses a TPM that is open already, by any of go-tpm's
-// transports. The TPM owns t from then on: Close closes it.
+// transports. The TPM owns t from then on: Close closes it. It stays open, and what is
+// loaded stays loaded; others that use it at the same time must leave that alone.
 func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
@@ -94,33 +117,27 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 // open finds out which TPM dev is, and sets a new software TPM up. It closes
 // dev where it fails.
 func open(ctx context.Context, dev *transport.Device, wait time.Duration) (*TPM, error) {
-	t := &TPM{dev: dev, wait: wait, keys: make(map[*held]struct{})}
-	t.slots.tpm = t
-	rand.Read(t.salt[:])
-	err := t.find(ctx)
+	t := newTPM(dev, wait)
+	release, err := dev.Acquire(ctx)
 	if err != nil {
+		return nil, errors.Join(err, dev.Close())
+	}
+	defer release()
+	if t.chip, err = newChip(dev, min(wait, maxPatience)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dev.Name(), err), dev.Close())
 	}
-	dev.OnAsked(t.makeRoom)
+	t.opened = dev.Opened()
 	return t, nil
+}
+
+func newTPM(dev device, wait time.Duration) *TPM {
+	t := &TPM{dev: dev, wait: wait, rules: usualTurns, keys: make(map[*keyState]struct{})}
+	rand.Read(t.salt[:])
+	return t
 }
 
 // maxPatience is how long a TPM may say that it is busy with itself.
 const maxPatience = 10 * time.Second
-
-// find finds out which generation the TPM is.
-func (t *TPM) find(ctx context.Context) error {
-	release, err := t.dev.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if t.chip, err = newChip(t.dev, min(t.wait, maxPatience)); err != nil {
-		return err
-	}
-	t.epoch, err = t.dev.Connected()
-	return err
-}
 
 // Name returns the name that the TPM was opened by, with defaults filled in.
 func (t *TPM) Name() string { return t.dev.Name() }
@@ -149,10 +166,7 @@ func (t *TPM) Close() error {
 	if t.idle != nil {
 		t.idle.Stop()
 	}
-	var err error
-	if len(t.keys) > 0 || t.chip.holds() {
-		err = t.acquired(context.Background(), t.clear)
-	}
+	err := t.clear()
 	if errors.Is(err, transport.ErrAway) {
 		err = nil // what was loaded has gone with the TPM
 	}
@@ -162,16 +176,22 @@ func (t *TPM) Close() error {
 	return errors.Join(err, t.dev.Close())
 }
 
-// clear closes every key that is still open, and the sessions.
+// clear closes every key that is still open, and takes all that is loaded out.
 func (t *TPM) clear() error {
 	var errs []error
 	for k := range t.keys {
 		errs = append(errs, k.shut())
 	}
-	t.chip.endSessions()
-	if err := t.sync(); t.chip.holds() && err == nil { // a connection was lost
-		t.chip.endSessions()
+	if t.dirty || t.turn == nil && t.chip.holds() {
+		errs = append(errs, t.openTurn(&work{ctx: noLimit}))
 	}
-	errs = append(errs, t.chip.reclaim(t.claimed))
+	if t.turn != nil {
+		t.chip.endSessions()
+		t.endTurn()
+	}
+	if t.dirty { // the connection was lost meanwhile
+		errs = append(errs, t.openTurn(&work{ctx: noLimit}))
+		t.endTurn()
+	}
 	return errors.Join(errs...)
 }

@@ -3,182 +3,214 @@ package tpmkey
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
-	"sync/atomic"
 	"time"
 )
 
-// turn runs f while no other operation of this process, and no other process that
-// shares the TPM, sends commands. f must not outlive it.
-func (t *TPM) turn(f func() error) error {
-	if err := t.enter(context.Background(), nil); err != nil {
-		return err
-	}
-	defer t.queue.leave()
-	return t.acquired(context.Background(), f)
+// A turn is a time in which this process has the TPM. In a bare TPM nothing of this
+// process is loaded before and after it: who has the TPM open owns what is loaded there.
+// Behind the kernel's resource manager, and on a caller's transport, everything stays
+// loaded, and each operation is a turn.
+type turn struct {
+	release func()
+	began   time.Time         // when the first operation began; zero before that
+	last    time.Time         // when the last one ended
+	brought time.Duration     // how long it took to bring in what the operations needed
+	done    int               // operations
+	freed   map[errClass]bool // what others had left was freed
+	over    bool              // no operation follows
 }
 
-// An outcome is what an operation of a key came to.
-type outcome struct {
-	data []byte
-	err  error
+// turnRules say when a turn ends: when no work is left and none came for as long as
+// bringing things in took, at most idle; or after so much time and so many operations,
+// whichever is later; after last no operation begins.
+type turnRules struct {
+	time, last, idle time.Duration
+	operations       int
 }
 
-// turnFor is turn for an operation that its caller may not wait for: then f goes
-// on alone, and owns what it uses until cleanup, which is called in any case.
-func (t *TPM) turnFor(ctx context.Context, alive func() error, f func() ([]byte, error), cleanup func()) ([]byte, error) {
-	if err := t.enter(ctx, alive); err != nil {
-		cleanup()
-		return nil, err
+var usualTurns = turnRules{time: 40 * time.Millisecond, last: 600 * time.Millisecond, idle: 100 * time.Millisecond, operations: 8}
+
+// openTurn sees that this process has the TPM, and that nothing is loaded there that it
+// lost sight of. It runs in the operation whose turn it is in this process.
+func (t *TPM) openTurn(w *work) error {
+	if t.turn != nil && !t.dev.Connected() {
+		t.abandonTurn()
 	}
-	fate := fateFor(ctx)
-	run := func() (out outcome) {
-		defer t.pass()
-		defer cleanup()
-		err := t.acquired(ctx, func() error {
-			if !fate.settle(underWay) {
-				return ctx.Err()
-			}
-			out.data, out.err = f()
-			return out.err
-		})
-		return outcome{out.data, err}
+	if t.turn == nil {
+		release, err := t.dev.Acquire(w.ctx)
+		if err != nil {
+			return &noTurn{err}
+		}
+		t.turn = &turn{release: release}
+		if opened := t.dev.Opened(); opened != t.opened {
+			t.opened = opened
+			t.forgetOthers()
+		}
 	}
-	if ctx.Done() == nil {
-		out := run()
-		return out.data, out.err
-	}
-	done := make(chan outcome, 1)
-	go func() { done <- run() }()
-	select {
-	case out := <-done:
-		return out.data, out.err
-	case <-ctx.Done():
-	}
-	if !fate.settle(dropped) {
-		return nil, gaveUp(ctx)
-	}
-	select { // whoever waits for another program is told in a moment which one
-	case out := <-done:
-		return nil, gaveUpBecause(ctx, out.err)
-	case <-time.After(dropTime):
-		return nil, gaveUp(ctx)
-	}
+	return t.clean()
 }
 
-// dropTime is how long the end of an operation is waited for that was dropped.
-const dropTime = time.Second
+// forgetOthers notes that others had the TPM, or may have had it. Keys stay in a TPM that
+// does not save contexts.
+func (t *TPM) forgetOthers() {
+	if t.loaded.unsaved && t.dev.Bare() {
+		t.chip.forget()
+		return
+	}
+	t.forgetLoaded()
+}
 
-// A fate is what came first: that an operation was begun, or that its caller left.
-type fate struct{ atomic.Int32 }
+// A noTurn error is why there was no turn: nothing was sent.
+type noTurn struct{ error }
 
-const (
-	underWay = 1 + iota
-	dropped
-)
+func (e *noTurn) Unwrap() error { return e.error }
 
-// fateFor is nil for an operation whose caller cannot leave.
-func fateFor(ctx context.Context) *fate {
-	if ctx.Done() == nil {
+// clean frees everything that is loaded in a bare TPM, after something was loaded, or may
+// have been, whose handle is not known: it can only be this process's, or was left behind.
+func (t *TPM) clean() error {
+	if !t.dirty {
 		return nil
 	}
-	return new(fate)
+	keys, sessions, err := t.chip.occupants()
+	for _, s := range sessions { // first: a key takes along those that were opened for it
+		if err == nil {
+			err = t.chip.flushSession(s)
+		}
+	}
+	for _, k := range keys {
+		if err == nil {
+			err = t.chip.flushKey(k)
+		}
+	}
+	if class := t.chip.classOf(err); class == classNone || class == classRefused {
+		t.dirty = false // what the TPM does not give away is not this process's
+		return nil
+	}
+	return err
 }
 
-// settle reports whether the fate is this one, which it makes it unless it was
-// settled before.
-func (f *fate) settle(as int32) bool {
-	return f == nil || f.CompareAndSwap(0, as) || f.Load() == as
+// turnIsOver reports whether no other operation may begin in the turn.
+func (t *TPM) turnIsOver() bool {
+	u := t.turn
+	if !t.dev.Bare() || u.over {
+		return true
+	}
+	took := time.Since(u.began)
+	return !u.began.IsZero() && (took >= t.rules.last || took >= t.rules.time && u.done >= t.rules.operations)
 }
 
-// pass ends a turn. The next operation gets to the TPM before this goroutine does
-// anything else, such as verifying a signature: the TPM does not wait for that.
-func (t *TPM) pass() {
+// endTurn takes what is loaded out of a bare TPM, and lets others have it.
+func (t *TPM) endTurn() {
+	if t.turn == nil {
+		return
+	}
+	if !t.dev.Connected() {
+		t.abandonTurn()
+		return
+	}
+	if t.dev.Bare() {
+		t.takeOut()
+	}
+	release := t.turn.release
+	t.turn = nil
+	release()
+}
+
+// abandonTurn ends a turn whose connection broke: its handles mean nothing any more.
+func (t *TPM) abandonTurn() {
+	t.forgetLoaded()
+	t.dirty = t.dev.Bare()
+	release := t.turn.release
+	t.turn = nil
+	release()
+}
+
+// leave lets the next operation of this process have the TPM; where none waits, the turn
+// ends soon. The next one gets to the TPM before this goroutine does anything else, such
+// as verifying a signature: the TPM does not wait for that.
+func (t *TPM) leave() {
+	if t.turn != nil {
+		t.turn.last = time.Now()
+		if t.turnIsOver() {
+			t.endTurn()
+		}
+	}
+	t.watchIdle()
 	if t.queue.leave() {
 		runtime.Gosched()
 	}
 }
 
+// sessionIdle is how long sessions stay open unused behind the kernel's resource
+// manager. It swaps them out with every command, and the chip bears only so many
+// swaps (255 or 65535) of other sessions until it wants to see the oldest one again: an
+// idle one would stop everybody. TPM 2.0 Library Part 1, section 30.5 (Context gap).
+const sessionIdle = time.Second
+
+// idleTime is for how long a process that has nothing to do leaves things as they are;
+// negative where there is nothing to end.
+func (t *TPM) idleTime() time.Duration {
+	switch {
+	case t.turn != nil:
+		return min(t.turn.brought, t.rules.idle)
+	case t.dev.Managed() && !t.closed && t.chip.holds():
+		return sessionIdle
+	}
+	return -1
+}
+
+// watchIdle sees that an idle process keeps nobody waiting. It is called at the end of
+// each operation.
+func (t *TPM) watchIdle() {
+	d := t.idleTime()
+	switch {
+	case d < 0:
+	case t.idle == nil:
+		t.idle = time.AfterFunc(d, t.endIdle)
+	default:
+		t.idle.Reset(d)
+	}
+}
+
+// endIdle ends a turn in which nothing is done any more. Behind the resource manager it
+// ends the sessions that come back without a question; those that do not are kept fresh,
+// which any command does.
+func (t *TPM) endIdle() {
+	if t.turnless() {
+		t.do(&work{run: func(loadedKey, authData) ([]byte, error) { // an error: there is nothing left to end
+			t.chip.endSessions()
+			if t.chip.holds() {
+				return t.chip.random(1)
+			}
+			return nil, nil
+		}})
+	}
+}
+
+// turnless ends the turn unless an operation came meanwhile, and reports whether there
+// was none, as behind the resource manager.
+func (t *TPM) turnless() bool {
+	if t.queue.enter(noLimit, nil) != nil {
+		return false
+	}
+	defer t.queue.leave()
+	if t.turn == nil {
+		return t.dev.Managed()
+	}
+	if rest := t.idleTime() - time.Since(t.turn.last); rest > 0 {
+		t.idle.Reset(rest)
+		return false
+	}
+	t.endTurn()
+	return false
+}
+
+// enter waits until no other operation of this process has the TPM.
 func (t *TPM) enter(ctx context.Context, alive func() error) error {
 	err := t.queue.enter(ctx, alive)
 	if errors.Is(err, errQueueClosed) {
 		return t.errClosed()
 	}
 	return err
-}
-
-func (t *TPM) errClosed() error { return fmt.Errorf("TPM %s: %w", t.dev.Name(), ErrClosed) }
-
-// acquired runs f in this process's turn, on a TPM whose restarts are known.
-func (t *TPM) acquired(ctx context.Context, f func() error) error {
-	release, err := t.dev.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	defer t.watchIdle()
-	if err := t.sync(); err != nil {
-		return err
-	}
-	// Operations of keys have repaired this already: it is for the others.
-	for again := 0; ; again++ {
-		err = f()
-		switch t.chip.condition(err) {
-		case notStarted:
-			if started := t.startUp(); started != nil {
-				return started
-			}
-		case sessionGone: // somebody flushed it; the next one is new
-		default:
-			return err
-		}
-		if again == maxAgain {
-			return err
-		}
-	}
-}
-
-// maxAgain is how often that is repaired: the key and the session that an operation of
-// a TPM 2.0 takes may both be gone.
-const maxAgain = 2
-
-// sync takes note of a restart of the TPM, after which no handle means anything.
-func (t *TPM) sync() error {
-	epoch, err := t.dev.Connected()
-	if err != nil {
-		return err
-	}
-	if epoch != t.epoch {
-		t.epoch = epoch
-		t.forget()
-	}
-	was := t.sleep
-	if ago, woke := t.sleep.woke(); woke && !t.dev.Managed() {
-		reset, err := t.chip.wasReset(ago)
-		if err != nil {
-			t.sleep = was // it is asked again
-			return err
-		}
-		if reset {
-			t.forget()
-		}
-	}
-	return nil
-}
-
-// startUp starts a TPM that nobody has started since its power came back: after a
-// suspend that went wrong, or in swtpm without --flags startup-clear.
-func (t *TPM) startUp() error {
-	err := t.chip.startUp()
-	if cond := t.chip.condition(err); cond != refused && cond != notStarted { // else it was started all the time
-		t.forget()
-	}
-	return err
-}
-
-// forget forgets everything that was loaded: it is not there any more.
-func (t *TPM) forget() {
-	t.slots.forget()
-	t.chip.forget()
 }

@@ -164,13 +164,13 @@ func TestFlushLeftoversFreesSessions(t *testing.T) {
 		}
 		return err
 	}
-	if err := load(); err == nil || !strings.Contains(err.Error(), "tpmctl flush") {
-		t.Errorf("with all sessions taken: %v", err)
-	}
-	if keys, sessions, err := tpm.FlushLeftovers(); keys != 0 || sessions != 16 || err != nil {
+	if keys, sessions, err := tpm.FlushLeftovers(false); keys != 0 || sessions != 16 || err != nil {
 		t.Errorf("flushed %d keys and %d sessions, %v", keys, sessions, err)
 	}
-	if err := load(); err != nil {
+	for range 16 {
+		sw.Send(oiap)
+	}
+	if err := load(); err != nil { // or when their place is needed
 		t.Error(err)
 	}
 }

@@ -24,6 +24,16 @@ var worlds = []world{
 	{"2.0", tpmtest.Keys20, "pv-p256", "e2-p256-auth", "pv-rsa-auth", uint32(tpm2.TPMCCSign), uint32(tpm2.TPMCCGetCapability)},
 }
 
+func (w world) is20() bool { return w.name == "2.0" }
+
+// path is that of a recorded key's file.
+func (w world) path(t *testing.T, name string) string {
+	if w.is20() {
+		return tpmtest.FixturePath(t, "tpm2/"+name+".pem")
+	}
+	return tpmtest.FixturePath(t, "tpm12-tutorial/"+name)
+}
+
 // inBoth runs a test in both generations.
 func inBoth(t *testing.T, test func(t *testing.T, w world)) {
 	for _, w := range worlds {

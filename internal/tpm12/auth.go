@@ -1,6 +1,9 @@
 package tpm12
 
-import "errors"
+import (
+	"encoding/binary"
+	"errors"
+)
 
 // An Auth authorizes the use of a key: a *Secret by the rolling session, or a
 // *KeySession. Nil, or a nil *Secret, sends the command without authorization, as
@@ -23,18 +26,29 @@ func (secret *Secret) authorize(c *Conn) (a *authorization, err error) {
 	return newAuthorization(c.rolling, secret, c.keep || c.rolling.rolled)
 }
 
+// A lastUse ends the session that authorizes a command.
+type lastUse struct{ Auth }
+
+func (l lastUse) authorize(c *Conn) (*authorization, error) {
+	a, err := l.Auth.authorize(c)
+	if a != nil {
+		a.goOn = 0
+	}
+	return a, err
+}
+
 // ErrSessionEnded is the use of a KeySession that has ended.
 var ErrSessionEnded = errors.New("the key's authorization session has ended")
 
 // A KeySession is a session for one key, made by its secret and used without it:
 // it authorizes until a command fails in it, or the key is flushed.
 //
-// It survives SaveContext of its key, and authorizes for other handles of the same
-// key, too. FlushSpecific of any of these handles ends it, so that it does not come
-// back with LoadContext (seen on libtpms 0.9.2, and TPM Main Part 3, section 22.1).
+// FlushSpecific of the key ends it. Save takes it out of the TPM before; then Restore
+// brings it back for the key, when that is loaded again.
 type KeySession struct {
-	conn *Conn
-	s    *session
+	conn  *Conn
+	s     *session
+	saved []byte // its context, nil while it is in the TPM
 }
 
 // OpenKeySession opens a session for a loaded key. secret is not kept; a wrong one
@@ -48,14 +62,65 @@ func (c *Conn) OpenKeySession(key Handle, secret *Secret) (*KeySession, error) {
 	return &KeySession{conn: c, s: s}, nil
 }
 
-// Alive reports whether the session can be used, as far as is known.
+// Alive reports whether the session is in the TPM and can be used, as far as is known.
 func (k *KeySession) Alive() bool { return k != nil && k.s.alive }
 
+// Saved reports whether the session is saved outside the TPM.
+func (k *KeySession) Saved() bool { return k != nil && k.saved != nil }
+
+// Context is the number by which SavedSessions lists a saved session.
+func (k *KeySession) Context() uint32 {
+	const at = 2 + 4 + 4 + 16 // tag, resourceType, handle, label: TPM Main Part 2, section 18.1 (TPM_CONTEXT_BLOB)
+	if len(k.saved) < at+4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(k.saved[at:])
+}
+
+// Save takes the session out of the TPM, which keeps the number of its context: it can
+// be restored once. TPM Main Part 3, section 21.2 (TPM_SaveContext).
+func (k *KeySession) Save() (err error) {
+	if !k.Alive() {
+		return ErrSessionEnded
+	}
+	saved, err := k.conn.saveContext(k.s.handle, resourceAuth)
+	if err != nil {
+		return err
+	}
+	delete(k.conn.open, k.s)
+	k.s.alive, k.saved = false, saved
+	return nil
+}
+
+// Restore brings a saved session back, for its key, which is loaded. After an error other
+// than want of room it is lost. TPM Main Part 3, section 21.3 (TPM_LoadContext).
+func (k *KeySession) Restore(key Handle) error {
+	if !k.Saved() {
+		return ErrSessionEnded
+	}
+	handle, err := k.conn.loadContext(uint32(key), k.saved)
+	switch {
+	case errors.Is(err, Resources), errors.Is(err, ContextGap):
+		return err
+	case err != nil:
+		k.Close()
+		return err
+	}
+	k.saved = nil
+	k.s.handle, k.s.key, k.s.alive = handle, key, true
+	k.conn.open[k.s] = struct{}{}
+	return nil
+}
+
 // Close ends the session. It sends nothing: the next session that is opened, or
-// EndSessions or EndRolling, frees this one in the TPM.
+// EndSessions or EndRolling, frees this one in the TPM, unless it is saved.
 func (k *KeySession) Close() {
 	if k.Alive() {
-		k.conn.ended(k.s, disused)
+		k.conn.ended(k.s, left)
+	}
+	if k.Saved() {
+		clear(k.s.shared[:])
+		k.saved = nil
 	}
 }
 

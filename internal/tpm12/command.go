@@ -44,11 +44,6 @@ var ErrTPM20 = errors.New("this is a TPM 2.0")
 type Error struct {
 	Ordinal Ordinal
 	Code    ResultCode
-	// Rolled says that the command used a session that had authorized another one
-	// before. Then TPM_AUTHFAIL can mean a session out of step as well as a wrong
-	// secret, and TPM_INVALID_AUTHHANDLE that somebody flushed the session; the
-	// next command opens a new one.
-	Rolled bool
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code) }
@@ -56,8 +51,8 @@ func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code)
 // Opens reports whether the command was to open a session, and nothing else.
 func (e *Error) Opens() bool { return e.Ordinal == ordOIAP || e.Ordinal == ordOSAP }
 
-// Saves reports whether the command was to save a key, for which a TPM says in words
-// of its own that it does not have it.
+// Saves reports whether the command was to save a key or a session, for which a TPM says
+// in words of its own that it does not have it.
 func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
 
 // Unwrap lets errors.Is find the result code.
@@ -81,6 +76,9 @@ func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 	handles, params, err = c.converse(cmd)
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {
+		if d, ok := c.tpm.(interface{ Drop() }); ok && !errors.Is(err, ErrTPM20) {
+			d.Drop() // what is loaded now is not known
+		}
 		err = &Unanswered{cmd.auth != nil, err}
 	}
 	return handles, params, err
@@ -149,7 +147,7 @@ func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 	if size != uint32(len(reply)) {
 		return nil, cmd.malformed("its header says %d bytes, it has %d", size, len(reply))
 	}
-	if tag == tagTPM20 || code == BadTag && !known12 {
+	if (tag == tagTPM20 || code == BadTag) && !known12 {
 		return nil, fmt.Errorf("%v: %w", cmd.ordinal, ErrTPM20)
 	}
 	if tag != tagReply && tag != tagReplyAuth1 {

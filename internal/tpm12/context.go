@@ -13,14 +13,20 @@ package tpm12
 //   - A key gets the handle it had, where that is free. keepHandle must not insist
 //     on it: with the handle taken, libtpms answers TPM_BAD_HANDLE, and flushes
 //     the key that has it.
+//   - A saved session is out of the TPM. It loads once, and for an entity that is
+//     loaded: with another handle it is TPM_BAD_HANDLE.
 
 // SaveContext returns a loaded key in a form that only this TPM reads, about 600
 // bytes for 2048 bits; the key stays loaded. For an unknown handle, and the SRK, it
 // is TPM_INVALID_RESOURCE, for a key that the owner keeps loaded
 // TPM_OWNER_CONTROL. TPM Main Part 3, section 21.2 (TPM_SaveContext).
 func (c *Conn) SaveContext(key Handle) ([]byte, error) {
+	return c.saveContext(uint32(key), resourceKey)
+}
+
+func (c *Conn) saveContext(handle, resource uint32) ([]byte, error) {
 	var label [16]byte // for the caller's use
-	cmd := &command{ordinal: ordSaveContext, handles: u32(uint32(key)), params: append(u32(resourceKey), label[:]...)}
+	cmd := &command{ordinal: ordSaveContext, handles: u32(handle), params: append(u32(resource), label[:]...)}
 	_, out, err := c.run(cmd)
 	if err != nil {
 		return nil, err
@@ -37,11 +43,27 @@ func (c *Conn) SaveContext(key Handle) ([]byte, error) {
 // leaves open whether the key was loaded, as it does with LoadKey2. TPM Main Part
 // 3, section 21.3 (TPM_LoadContext).
 func (c *Conn) LoadContext(context []byte) (Handle, error) {
-	const noEntity, keepHandle = 0, false // the entity is for sessions
+	const noEntity = 0 // it is for sessions
+	h, err := c.loadContext(noEntity, context)
+	return Handle(h), err
+}
+
+// loadContext loads a key, or the session of an entity.
+func (c *Conn) loadContext(entity uint32, context []byte) (uint32, error) {
+	const keepHandle = false
 	cmd := &command{
-		ordinal: ordLoadContext, handles: u32(noEntity),
+		ordinal: ordLoadContext, handles: u32(entity),
 		params: append(boolean(keepHandle), sized(context)...), outHandles: 4,
 	}
 	handle, rest, err := c.run(cmd)
-	return c.newKey(cmd, handle, rest, err)
+	h, err := c.newKey(cmd, handle, rest, err)
+	return uint32(h), err
 }
+
+// SavedSessions returns the numbers of the sessions that are saved outside the TPM, and
+// not restored, whoever saved them. They take places, too, and a TPM that knows too many
+// saves no more: TPM_TOOMANYCONTEXTS.
+func (c *Conn) SavedSessions() ([]uint32, error) { return c.loaded(resourceContext) }
+
+// FlushSaved frees what SavedSessions has listed: it cannot be restored any more.
+func (c *Conn) FlushSaved(number uint32) error { return c.flush(number, resourceContext) }

@@ -36,20 +36,37 @@ type fixture struct {
 func (f *fixture) sign() error { return signFox(f.t, f.conn, f.key, f.secret) }
 
 // onSign has a hook for the next commands TPM_Sign; both may be nil.
-func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) {
+func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) { f.on(ordSign, before, after) }
+
+// on has a hook for the next commands of an ordinal; both may be nil.
+func (f *fixture) on(ordinal byte, before, after func([]byte) ([]byte, error)) {
 	f.tap.Before = func(_ int, cmd []byte) ([]byte, error) {
-		if before != nil && cmd[9] == ordSign {
+		if before != nil && cmd[9] == ordinal {
 			return before(cmd)
 		}
 		return cmd, nil
 	}
 	f.tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
-		if after != nil && err == nil && cmd[9] == ordSign {
+		if after != nil && err == nil && cmd[9] == ordinal {
 			return after(rsp)
 		}
 		return rsp, err
 	}
 }
+
+// refuse answers the commands of an ordinal, which the TPM does not see.
+func (f *fixture) refuse(ordinal byte, code tpm12.ResultCode) {
+	f.on(ordinal, func([]byte) ([]byte, error) { return selfTest, nil }, nil)
+	f.tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
+		if bytes.Equal(cmd, selfTest) {
+			return refusal(code), nil
+		}
+		return rsp, err
+	}
+}
+
+// selfTest is TPM_ContinueSelfTest, which changes nothing.
+var selfTest = []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x53}
 
 var failures = []failure{
 	{name: "out of step", code: tpm12.AuthFail, cause: func(f *fixture) {
@@ -129,8 +146,7 @@ func TestFailuresInTheRollingSession(t *testing.T) {
 				t.Errorf("%d commands", n)
 			}
 			var refused *tpm12.Error
-			if isRefusal := errors.As(err, &refused); err == nil || isRefusal != (fail.code != 0) ||
-				isRefusal && (refused.Code != fail.code || !refused.Rolled) {
+			if isRefusal := errors.As(err, &refused); err == nil || isRefusal != (fail.code != 0) || isRefusal && refused.Code != fail.code {
 				t.Errorf("%v, want %v", err, fail.code)
 			}
 			f.onSign(nil, nil)
@@ -146,6 +162,45 @@ func TestFailuresInTheRollingSession(t *testing.T) {
 				t.Errorf("keys %v, %v", keys, err)
 			}
 		})
+	}
+}
+
+// A dropper counts how often its connection is to be broken.
+type dropper struct {
+	*tpmtest.Tap
+	n int
+}
+
+func (d *dropper) Drop() { d.n++ }
+
+// A reply that cannot be trusted breaks the connection, a refusal does not.
+func TestFailuresDropTheConnection(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	for _, fail := range failures {
+		dev, err := transport.Open(sw.Socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := &dropper{Tap: tpmtest.NewTap(dev)}
+		f := &fixture{conn: tpm12.New(device), tap: device.Tap, t: t}
+		f.conn.Keep(true)
+		f.key, f.secret = loadSecretKey(t, f.conn)
+		mustSign(t, f.conn, f.key, f.secret)
+		if fail.cause != nil {
+			fail.cause(f)
+		}
+		if fail.run == nil {
+			fail.run = (*fixture).sign
+		}
+		want := 0
+		if fail.code == 0 {
+			want = 1
+		}
+		if err := fail.run(f); err == nil || device.n != want {
+			t.Errorf("%s: %v: dropped %d times, want %d", fail.name, err, device.n, want)
+		}
+		f.tap.Close()
+		sw.Restart() // the TPM counts wrong secrets
 	}
 }
 
@@ -178,13 +233,7 @@ func TestLockedSession(t *testing.T) {
 	conn, tap := open(t, tpmtest.Tutorial)
 	conn.Keep(true)
 	key, secret := loadSecretKey(t, conn)
-	for err := error(nil); !errors.Is(err, tpm12.DefendLockRunning); {
-		other := tpm12.New(tap)
-		if err = signFox(t, other, key, wellKnown); err == nil {
-			t.Fatal("signed by a wrong secret")
-		}
-		other.EndSessions()
-	}
+	(&fixture{conn: conn, tap: tap, key: key, t: t}).lock()
 	tap.Reset()
 	var refused *tpm12.Error
 	if err := signFox(t, conn, key, secret); err != nil && (!errors.As(err, &refused) || refused.Code != tpm12.DefendLockRunning) {
@@ -215,7 +264,6 @@ func TestOwnSessionsEnd(t *testing.T) {
 		t.Error(err)
 	}
 	// Refused before the TPM looks at the authorization: the session stays.
-	selfTest := []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, 0x53}
 	tap.Before = func(_ int, cmd []byte) ([]byte, error) {
 		if binary.BigEndian.Uint16(cmd) == 0xc2 {
 			return selfTest, nil
@@ -232,4 +280,25 @@ func TestOwnSessionsEnd(t *testing.T) {
 		t.Error(err)
 	}
 	wantSessions(t, tap, 0)
+}
+
+// Keys that the TPM refuses before it looks at the session leave none.
+func TestDamagedKeys(t *testing.T) {
+	conn, tap := open(t, tpmtest.Tutorial)
+	key, secret := secretKey(t)
+	for _, keep := range []bool{false, true} {
+		conn.Keep(keep)
+		for range 20 { // more than a TPM has sessions
+			if _, err := conn.LoadKey2(tpm12.SRK, key[:30], tutorialSRK()); !errors.Is(err, tpm12.Size) {
+				t.Fatal(err)
+			}
+		}
+		h, err := conn.LoadKey2(tpm12.SRK, key, tutorialSRK())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSign(t, conn, h, secret)
+		conn.EndSessions()
+		wantSessions(t, tap, 0)
+	}
 }

@@ -29,7 +29,6 @@ func (c *Conn) newKey(cmd *command, handle, rest []byte, err error) (Handle, err
 		c.FlushSpecific(h) // a key of which nobody will know
 		return 0, err
 	}
-	c.gained(h)
 	return h, nil
 }
 
@@ -38,7 +37,7 @@ func (c *Conn) newKey(cmd *command, handle, rest []byte, err error) (Handle, err
 func (c *Conn) FlushSpecific(key Handle) error {
 	err := c.flush(uint32(key), resourceKey)
 	if err == nil || errors.Is(err, BadParameter) || errors.Is(err, InvalidKeyHandle) {
-		c.lost(key)
+		c.Lost(key)
 	}
 	return err
 }
@@ -64,8 +63,9 @@ var goneAlready = map[ResultCode]bool{BadParameter: true, InvalidKeyHandle: true
 
 // Kinds of handles. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
 const (
-	resourceKey  = 1 // TPM_RT_KEY
-	resourceAuth = 2 // TPM_RT_AUTH
+	resourceKey     = 1 // TPM_RT_KEY
+	resourceAuth    = 2 // TPM_RT_AUTH
+	resourceContext = 5 // TPM_RT_CONTEXT: a saved session
 )
 
 // Sign signs area, 1 to k-11 bytes for a key of k bytes with the DER scheme,
@@ -81,6 +81,12 @@ func (c *Conn) UnBind(key Handle, data []byte, auth Auth) ([]byte, error) {
 	return c.transform(ordUnBind, key, data, auth)
 }
 
+// UnBindLast is UnBind in a session that ends with it, whatever comes of it: what
+// follows does not tell a good ciphertext from a bad one.
+func (c *Conn) UnBindLast(key Handle, data []byte, auth Auth) ([]byte, error) {
+	return c.transform(ordUnBind, key, data, lastUse{auth})
+}
+
 // transform sends sized data to a key and returns the sized data it answers.
 func (c *Conn) transform(ord Ordinal, key Handle, data []byte, auth Auth) ([]byte, error) {
 	c.params = binary.BigEndian.AppendUint32(c.params[:0], uint32(key))
@@ -89,7 +95,7 @@ func (c *Conn) transform(ord Ordinal, key Handle, data []byte, auth Auth) ([]byt
 	cmd := &command{ordinal: ord, handles: c.params[:4], params: c.params[4:]}
 	_, out, err := c.runAuthorized(cmd, auth)
 	if errors.Is(err, InvalidKeyHandle) {
-		c.lost(key)
+		c.Lost(key)
 	}
 	if err != nil {
 		return nil, err
@@ -116,7 +122,7 @@ func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byt
 	}
 	auth, err := newAuthorization(s, &s.shared, false)
 	if err != nil {
-		c.ended(s, unsure)
+		c.ended(s, left)
 		return nil, err
 	}
 	params := adip(usage, &s.shared, &s.nonceEven)

@@ -3,6 +3,7 @@ package tpm12_test
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"maclef/internal/tpm12"
@@ -28,6 +29,7 @@ var calls = map[string]func(*tpm12.Conn) error{
 	"LoadKey2 noauth": func(c *tpm12.Conn) error { _, err := c.LoadKey2(tpm12.SRK, nil, nil); return err },
 	"Sign":            func(c *tpm12.Conn) error { _, err := c.Sign(1, []byte("x"), nil); return err },
 	"UnBind":          func(c *tpm12.Conn) error { _, err := c.UnBind(1, []byte("x"), wellKnown); return err },
+	"UnBindLast":      func(c *tpm12.Conn) error { _, err := c.UnBindLast(1, []byte("x"), wellKnown); return err },
 	"CreateWrapKey": func(c *tpm12.Conn) error {
 		_, err := c.CreateWrapKey(1, wellKnown, nil, wellKnown, wellKnown)
 		return err
@@ -52,6 +54,8 @@ var calls = map[string]func(*tpm12.Conn) error{
 	"Owned":                func(c *tpm12.Conn) error { _, err := c.Owned(); return err },
 	"KeySlots":             func(c *tpm12.Conn) error { _, _, err := c.KeySlots(); return err },
 	"Sessions":             func(c *tpm12.Conn) error { _, err := c.Sessions(); return err },
+	"SavedSessions":        func(c *tpm12.Conn) error { _, err := c.SavedSessions(); return err },
+	"FlushSaved":           func(c *tpm12.Conn) error { return c.FlushSaved(1) },
 	"LoadedKeys":           func(c *tpm12.Conn) error { _, err := c.LoadedKeys(); return err },
 	"PhysicalPresence":     func(c *tpm12.Conn) error { return c.PhysicalPresence(tpm12.PresencePresent) },
 	"PhysicalEnable":       func(c *tpm12.Conn) error { return c.PhysicalEnable() },
@@ -209,6 +213,8 @@ func FuzzReply(f *testing.F) {
 	f.Add(reply(0xc4, 18, 0, 0, 0, 0, 4, 0, 1, 0, 0))     // TPM_SaveContext
 	f.Add(append(reply(0xc4, 34, 0, make([]byte, 24)...), // two replies in turn
 		reply(0xc5, 51, 0, make([]byte, 41)...)...))
+	f.Add(slices.Concat(reply(0xc4, 54, 0, make([]byte, 44)...), // TPM_OSAP, TPM_SaveContext, TPM_LoadContext
+		reply(0xc4, 46, 0, append([]byte{0, 0, 0, 32}, make([]byte, 32)...)...), reply(0xc4, 14, 0, 0, 0, 0, 9)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, call := range calls {
 			call(answering(data))
@@ -221,5 +227,26 @@ func FuzzReply(f *testing.F) {
 		}
 		conn.EndSessions()
 		conn.Forget()
+		fuzzSaving(t, tpm12.New(&inTurn{data: data}))
 	})
+}
+
+// fuzzSaving saves and restores a session, whatever is answered.
+func fuzzSaving(t *testing.T, conn *tpm12.Conn) {
+	conn.Patience = 0
+	session, err := conn.OpenKeySession(1, wellKnown)
+	if err != nil {
+		return
+	}
+	sign := func() error { _, err := conn.Sign(2, []byte("x"), session); return err }
+	for i, do := range []func() error{session.Save, sign, func() error { return session.Restore(2) }, sign, session.Save} {
+		err := do()
+		if session.Alive() && session.Saved() || !session.Saved() && session.Context() != 0 {
+			t.Errorf("%d: %v; alive %v, saved %v", i, err, session.Alive(), session.Saved())
+		}
+	}
+	session.Close()
+	if session.Alive() || session.Saved() {
+		t.Error("closed, and not")
+	}
 }

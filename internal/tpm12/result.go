@@ -51,9 +51,12 @@ const (
 	BadLocality       ResultCode = 0x3d  // TPM_BAD_LOCALITY
 	InvalidStructure  ResultCode = 0x43  // TPM_INVALID_STRUCTURE
 	KeyOwnerControl   ResultCode = 0x44  // TPM_KEY_OWNER_CONTROL
+	ContextGap        ResultCode = 0x47  // TPM_CONTEXT_GAP
 	MaxNVWrites       ResultCode = 0x48  // TPM_MAXNVWRITES
 	OwnerControl      ResultCode = 0x4f  // TPM_OWNER_CONTROL
 	BadContext        ResultCode = 0x5a  // TPM_BADCONTEXT
+	TooManyContexts   ResultCode = 0x5b  // TPM_TOOMANYCONTEXTS
+	NoContextSpace    ResultCode = 0x63  // TPM_NOCONTEXTSPACE
 	Retry             ResultCode = 0x800 // TPM_RETRY
 	NeedsSelfTest     ResultCode = 0x801 // TPM_NEEDS_SELFTEST
 	DoingSelfTest     ResultCode = 0x802 // TPM_DOING_SELFTEST

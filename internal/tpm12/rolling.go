@@ -25,7 +25,7 @@ func (c *Conn) Keep(on bool) { c.keep = on }
 // cannot be freed for want of a connection is tried again next time.
 func (c *Conn) EndSessions() {
 	for s := range c.open {
-		c.ended(s, disused)
+		c.ended(s, left)
 	}
 	c.flushStale()
 }
@@ -33,7 +33,7 @@ func (c *Conn) EndSessions() {
 // EndRolling is EndSessions for all but those of keys.
 func (c *Conn) EndRolling() {
 	if c.rolling != nil {
-		c.ended(c.rolling, disused)
+		c.ended(c.rolling, left)
 	}
 	c.flushStale()
 }
@@ -61,7 +61,7 @@ func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, er
 		return nil, nil, err
 	}
 	if cmd.auth, err = newAuthorization(s, owner, false); err != nil {
-		c.ended(s, unsure)
+		c.ended(s, left)
 		return nil, nil, err
 	}
 	return c.runOnce(cmd)
@@ -89,13 +89,11 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 		c.ended(s, gone)
 	case err == nil && asked != 0:
 		s.rolled = true
-	case isRefusal && refused.Code&nonFatal != 0 && asked != 0:
-		refused.Rolled = s.rolled // and the session is as it was
+	case isRefusal && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
 	case isRefusal:
-		refused.Rolled = s.rolled
-		c.ended(s, endedBy(refused.Code))
+		c.ended(s, endedBy(refused.Code, asked))
 	default: // nobody knows
-		c.ended(s, unsure)
+		c.ended(s, left)
 	}
 	return handles, params, err
 }
@@ -104,7 +102,6 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 func (c *Conn) opened(s *session) *session {
 	s.alive = true
 	c.open[s] = struct{}{}
-	c.claim(claimSession, s.handle)
 	return s
 }
 
@@ -112,23 +109,20 @@ func (c *Conn) opened(s *session) *session {
 type ending int
 
 const (
-	gone    ending = iota // the TPM has ended it
-	disused               // it is open
-	unsure                // nobody knows
+	gone ending = iota // the TPM has ended it
+	left               // it is open, or nobody knows
 )
 
-// endedBy is what a refusal does to the session of the command.
-func endedBy(code ResultCode) ending {
-	if code == AuthFail || code == InvalidAuthHandle {
+// endedBy is what a refusal does to the session of a command that asked whether the
+// session goes on. One that does not has ended, unless the TPM has not looked at it.
+func endedBy(code ResultCode, goOn byte) ending {
+	switch {
+	case code == AuthFail, code == InvalidAuthHandle:
 		return gone
+	case goOn != 0, code&nonFatal != 0, code == Disabled, code == Deactivated, code == NoSRK:
+		return left
 	}
-	return unsure
-}
-
-// A staleSession is not used any more, and to be freed.
-type staleSession struct {
-	handle uint32
-	how    ending
+	return gone
 }
 
 // ended notes that a session is not used any more. Where it is not known to be
@@ -141,27 +135,21 @@ func (c *Conn) ended(s *session, how ending) {
 	if c.rolling == s {
 		c.rolling = nil
 	}
-	if how == gone {
-		c.release(claimSession, s.handle)
-	} else {
-		c.stale = append(c.stale, staleSession{s.handle, how})
+	if how == left {
+		c.stale = append(c.stale, s.handle)
 	}
 }
 
 // flushStale frees the sessions that may be open still. A refusal says that they
-// are not. Where nobody knows whether one has ended, a handle that somebody else
-// has claimed meanwhile is the other's session.
+// are not.
 func (c *Conn) flushStale() {
 	for len(c.stale) > 0 {
-		last := c.stale[len(c.stale)-1]
-		if last.how == disused || c.Claims == nil || !c.Claims.Foreign(claimSession, last.handle) {
-			err := c.flush(last.handle, resourceAuth)
-			var refused *Error
-			if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
-				return
-			}
+		last := len(c.stale) - 1
+		err := c.flush(c.stale[last], resourceAuth)
+		var refused *Error
+		if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
+			return
 		}
-		c.release(claimSession, last.handle)
-		c.stale = c.stale[:len(c.stale)-1]
+		c.stale = c.stale[:last]
 	}
 }

@@ -16,10 +16,13 @@ import (
 
 // Ordinals, for counting.
 const (
-	ordOIAP  = 0x0a
-	ordOSAP  = 0x0b
-	ordSign  = 0x3c
-	ordFlush = 0xba
+	ordOIAP        = 0x0a
+	ordOSAP        = 0x0b
+	ordUnBind      = 0x1e
+	ordSign        = 0x3c
+	ordSaveContext = 0xb8
+	ordLoadContext = 0xb9
+	ordFlush       = 0xba
 )
 
 // secretKey is the tutorial's key with a secret, and that secret.
@@ -178,7 +181,7 @@ func TestKeySession(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *tpm12.Error
-	if err := signFox(t, conn, key, wrong); !errors.As(err, &refused) || refused.Code != tpm12.AuthFail || refused.Rolled || wrong.Alive() {
+	if err := signFox(t, conn, key, wrong); !errors.As(err, &refused) || refused.Code != tpm12.AuthFail || wrong.Alive() {
 		t.Error(err)
 	}
 	wantSessions(t, tap, 0)
@@ -222,6 +225,64 @@ func TestKeySessionAndContexts(t *testing.T) {
 	wantSessions(t, tap, 0)
 	if session.Alive() {
 		t.Error("its key was flushed, and it is alive")
+	}
+}
+
+// A Conn knows which sessions in the TPM are its own, as far as it can.
+func TestOwnSessions(t *testing.T) {
+	f := &fixture{t: t}
+	f.conn, f.tap = open(t, tpmtest.Tutorial)
+	f.key, f.secret = loadSecretKey(t, f.conn)
+	f.wantOwn("loaded", 0, 0, false)
+	f.conn.Keep(true)
+	mustSign(t, f.conn, f.key, f.secret)
+	f.wantOwn("signed", 1, 1, true)
+	session := f.open()
+	f.wantOwn("opened", 2, 2, true)
+	session.Close()
+	f.wantOwn("closed", 2, 1, true)
+	if err := signFox(t, f.conn, f.key, wellKnown); !errors.Is(err, tpm12.AuthFail) {
+		t.Error(err)
+	}
+	f.wantOwn("wrong secret", 1, 0, true)
+	f.conn.EndSessions()
+	f.wantOwn("ended", 0, 0, false)
+	f.open()
+	mustSign(t, f.conn, f.key, f.secret)
+	f.conn.EndRolling()
+	f.wantOwn("rolling ended", 1, 1, true)
+	tpm12.New(f.tap).FlushSpecific(f.key)
+	f.wantOwn("key flushed by somebody", 0, 0, true)
+	if err := signFox(t, f.conn, f.key, nil); !errors.Is(err, tpm12.InvalidKeyHandle) {
+		t.Error(err)
+	}
+	f.wantOwn("noticed", 0, 0, false)
+	f.key, _ = loadSecretKey(t, f.conn)
+	f.conn.EndSessions()
+	session = f.open()
+	f.conn.Forget()
+	f.wantOwn("forgotten", 1, 0, false)
+	if session.Alive() {
+		t.Error("forgotten, and alive")
+	}
+	if err := f.conn.OwnerClear(wellKnown); err != nil {
+		t.Error(err)
+	}
+	f.wantOwn("cleared", 0, 0, false)
+}
+
+// wantOwn counts the sessions in the TPM, and those that the Conn owns.
+func (f *fixture) wantOwn(step string, all, own int, holds bool) {
+	f.t.Helper()
+	open, err := tpm12.New(f.tap).Sessions()
+	n := 0
+	for _, h := range open {
+		if f.conn.Owns(h) {
+			n++
+		}
+	}
+	if err != nil || len(open) != all || n != own || f.conn.Holds() != holds {
+		f.t.Errorf("%s: %d of %d sessions are its own, want %d of %d; holds %v, %v", step, n, len(open), own, all, f.conn.Holds(), err)
 	}
 }
 

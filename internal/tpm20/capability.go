@@ -34,7 +34,7 @@ func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapab
 			return nil
 		}
 	}
-	return &Unanswered{false, malformed(tpm2.TPMCCGetCapability, "%d replies, and there is no end", rounds)}
+	return c.unanswered(false, malformed(tpm2.TPMCCGetCapability, "%d replies, and there is no end", rounds))
 }
 
 // inOrder refuses a list that could go on for ever.

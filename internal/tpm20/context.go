@@ -21,17 +21,26 @@ func (c *Conn) SaveContext(o *Object) ([]byte, error) {
 // LoadContext loads what SaveContext returned of an object that was like this one,
 // and returns it with its new handle. Part 3, section 28.3 (TPM2_ContextLoad).
 func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {
+	handle, err := c.loadContext(saved)
+	if err != nil {
+		return nil, err
+	}
+	if err := mustBeTransient(handle); err != nil {
+		return nil, c.unanswered(false, malformed(tpm2.TPMCCContextLoad, "%w", err))
+	}
+	return &Object{Handle: handle, Name: like.Name, Public: like.Public}, nil
+}
+
+func (c *Conn) loadContext(saved []byte) (tpm2.TPMHandle, error) {
 	context, err := contextOf(saved)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	rsp, err := runChecked(c, tpm2.ContextLoad{Context: *context}, func(rsp *tpm2.ContextLoadResponse) error {
-		return mustBeTransient(rsp.LoadedHandle)
-	})
+	rsp, err := Run(c, tpm2.ContextLoad{Context: *context})
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return &Object{Handle: rsp.LoadedHandle, Name: like.Name, Public: like.Public}, nil
+	return rsp.LoadedHandle, nil
 }
 
 func contextOf(saved []byte) (context *tpm2.TPMSContext, err error) {

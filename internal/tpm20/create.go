@@ -36,7 +36,7 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 	r.next(2 + 4)
 	r.sized() // creationTicket
 	if !r.whole() {
-		return nil, nil, &Unanswered{false, malformed(tpm2.TPMCCCreate, "%d bytes are no created object", len(out))}
+		return nil, nil, c.unanswered(false, malformed(tpm2.TPMCCCreate, "%d bytes are no created object", len(out)))
 	}
 	return sized(inPrivate), sized(inPublic), nil
 }

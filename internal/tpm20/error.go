@@ -17,13 +17,6 @@ var ErrTPM12 = errors.New("this is a TPM 1.2")
 type Error struct {
 	Command tpm2.TPMCC
 	Code    tpm2.TPMRC // as it was sent
-	// Rolled says that the command used a session that had authorized another one
-	// before. Then TPM_RC_AUTH_FAIL can mean a session that is somebody else's by
-	// now, because the TPM was restarted, as well as a wrong secret.
-	Rolled bool
-	// Unproven says that it used one that had not: with a reply that was changed on its
-	// way, the session's beginning, every auth value is wrong.
-	Unproven bool
 	// Gone is the handle that the TPM does not know, 0 where it complains of none.
 	// SessionGone says that it is that of a policy's session, in a command on it.
 	Gone        tpm2.TPMHandle

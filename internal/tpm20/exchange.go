@@ -64,7 +64,7 @@ func (x *exchange) guard(do func() error) (err error) {
 	return do()
 }
 
-// finish notes what became of the command's sessions, and of what it was to load.
+// finish notes what became of the command's sessions.
 func (x *exchange) finish(err error) error {
 	c := x.conn
 	c.current = nil
@@ -84,18 +84,25 @@ func (x *exchange) finish(err error) error {
 		x.refused(refused)
 		return err
 	}
-	c.lacking = c.lacking || slices.Contains(loaders, x.cc)
 	secret := x.secret
 	for _, u := range x.uses {
 		secret = secret || u.secret()
-		c.ended(u.Session, unsure)
+		c.ended(u.Session, left)
 	}
 	if x.body != nil {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("it is cut off")
 		}
 		err = malformed(x.cc, "%w", err)
-		x.stray()
+	}
+	return c.unanswered(secret, err)
+}
+
+// unanswered says that the last reply cannot be trusted. A transport that can breaks the
+// connection: what is loaded now is not known.
+func (c *Conn) unanswered(secret bool, err error) error {
+	if d, ok := c.tpm.(interface{ Drop() }); ok {
+		d.Drop()
 	}
 	return &Unanswered{secret, err}
 }
@@ -105,39 +112,10 @@ func (x *exchange) succeeded() {
 		if u.closed {
 			x.conn.ended(u.Session, gone)
 		}
-		u.rolled, u.doubted, u.needAuth, u.ran = true, false, false, false
-	}
-	if h, ok := x.newHandle(); ok && h>>24 == transient {
-		x.conn.gained(h)
+		u.needAuth, u.ran = false, false
 	}
 	if x.cc == tpm2.TPMCCFlushContext {
 		x.conn.vanished(handleAt(x.msg, headerSize))
-	}
-}
-
-// loaders are the commands whose reply begins with a new handle.
-var loaders = []tpm2.TPMCC{
-	tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCLoadExternal, tpm2.TPMCCCreateLoaded, tpm2.TPMCCContextLoad,
-	tpm2.TPMCCStartAuthSession, tpm2.TPMCCHashSequenceStart, tpm2.TPMCCMACStart,
-}
-
-// newHandle is the handle of what was loaded.
-func (x *exchange) newHandle() (tpm2.TPMHandle, bool) {
-	if !slices.Contains(loaders, x.cc) || len(x.body) < 4 {
-		return 0, false
-	}
-	return handleAt(x.body, 0), true
-}
-
-// stray frees what was loaded by a command whose reply is no good otherwise:
-// nobody will know of it. What this Conn has is not it; then the reply lies.
-func (x *exchange) stray() {
-	h, ok := x.newHandle()
-	if !ok || x.conn.Owns(claimObject, uint32(h)) || x.conn.Owns(claimSession, uint32(h)) {
-		return
-	}
-	if h>>24 == transient || isSession(h) {
-		x.conn.Flush(h)
 	}
 }
 
@@ -151,23 +129,18 @@ const (
 // refused notes what a refusal says of the command's sessions and handles.
 func (x *exchange) refused(e *Error) {
 	code := e.code()
-	for _, u := range x.uses {
-		e.Rolled = e.Rolled || u.rolled && about(code, u.index)
-	}
 	switch {
 	case code >= tpm2.TPMRCReferenceH0 && code <= tpm2.TPMRCReferenceH6:
 		x.unknown(e, int(code-tpm2.TPMRCReferenceH0))
 	case code >= tpm2.TPMRCReferenceS0 && code <= tpm2.TPMRCReferenceS6:
 		x.end(int(code-tpm2.TPMRCReferenceS0), gone)
-	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
-		x.suspect(e)
 	case errors.Is(code, tpm2.TPMRCNonce), errors.Is(code, tpm2.TPMRCHandle), errors.Is(code, tpm2.TPMRCValue):
 		var which tpm2.TPMFmt1Error
 		code.As(&which)
 		if is, i := which.Session(); is && errors.Is(code, tpm2.TPMRCHandle) {
 			x.end(i-1, gone) // what has its place is a session of the other kind
 		} else if is {
-			x.end(i-1, unsure)
+			x.end(i-1, left)
 		}
 		if is, i := which.Handle(); is && !errors.Is(code, tpm2.TPMRCNonce) {
 			x.unknown(e, i-1)
@@ -199,14 +172,6 @@ func (x *exchange) handle(index int) (tpm2.TPMHandle, bool) {
 	return handleAt(x.msg, at), true
 }
 
-// suspect notes that an auth value was refused.
-func (x *exchange) suspect(e *Error) {
-	for _, u := range x.uses {
-		e.Unproven = e.Unproven || !u.rolled
-		u.doubted = u.doubted || u.rolled && about(e.code(), u.index)
-	}
-}
-
 // end ends the session that stands at an index among the command's.
 func (x *exchange) end(index int, how ending) {
 	for _, u := range x.uses {
@@ -214,16 +179,6 @@ func (x *exchange) end(index int, how ending) {
 			x.conn.ended(u.Session, how)
 		}
 	}
-}
-
-// about reports whether a code may be about the session at an index.
-func about(code tpm2.TPMRC, index int) bool {
-	var which tpm2.TPMFmt1Error
-	if !code.As(&which) {
-		return true
-	}
-	is, i := which.Session()
-	return !is || i == index+1
 }
 
 func handleAt(b []byte, i int) tpm2.TPMHandle {

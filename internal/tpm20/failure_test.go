@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 )
 
 var errLost = errors.New("lost")
@@ -24,16 +25,19 @@ func reply(tag tpm2.TPMST, code tpm2.TPMRC, body ...byte) []byte {
 func refusal(code tpm2.TPMRC) []byte { return reply(tpm2.TPMSTNoSessions, code) }
 
 // onSign has a hook for the next commands TPM2_Sign; both may be nil.
-func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) {
-	isSign := func(cmd []byte) bool { return binary.BigEndian.Uint32(cmd[6:]) == ccSign }
+func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) { f.on(ccSign, before, after) }
+
+// on has a hook for the next commands of a code; both may be nil.
+func (f *fixture) on(cc uint32, before, after func([]byte) ([]byte, error)) {
+	isIt := func(cmd []byte) bool { return binary.BigEndian.Uint32(cmd[6:]) == cc }
 	f.tap.Before = func(_ int, cmd []byte) ([]byte, error) {
-		if before != nil && isSign(cmd) {
+		if before != nil && isIt(cmd) {
 			return before(cmd)
 		}
 		return cmd, nil
 	}
 	f.tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
-		if after != nil && err == nil && isSign(cmd) {
+		if after != nil && err == nil && isIt(cmd) {
 			return after(rsp)
 		}
 		return rsp, err
@@ -44,8 +48,10 @@ func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) {
 var harmless = []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x81}
 
 // refuse answers the next n commands TPM2_Sign, which the TPM does not see.
-func (f *fixture) refuse(code tpm2.TPMRC, n int) {
-	f.onSign(func(cmd []byte) ([]byte, error) {
+func (f *fixture) refuse(code tpm2.TPMRC, n int) { f.refuseOn(ccSign, code, n) }
+
+func (f *fixture) refuseOn(cc uint32, code tpm2.TPMRC, n int) {
+	f.on(cc, func(cmd []byte) ([]byte, error) {
 		if n--; n >= 0 {
 			return harmless, nil
 		}
@@ -158,11 +164,8 @@ func TestFailures(t *testing.T) {
 			err := fail.run(f)
 			wantCommands(t, f.tap, ccSign)
 			f.check(fail, err)
-			if s.Alive() != fail.alive || f.conn.Owns('s', uint32(s.Handle())) != fail.alive {
+			if s.Alive() != fail.alive || f.conn.Owns(s.Handle()) != fail.alive {
 				t.Errorf("alive: %v", s.Alive())
-			}
-			if f.conn.Owns('k', uint32(f.key.Handle)) == fail.gone {
-				t.Error("the key is gone, or is not and is taken for that")
 			}
 			f.onSign(nil, nil)
 			wantLoaded(t, f.tap, f.objects(fail), fail.left)
@@ -173,6 +176,37 @@ func TestFailures(t *testing.T) {
 			f.conn.EndSessions()
 			wantLoaded(t, f.tap, 2, 0)
 		})
+	}
+}
+
+// A dropper counts how often its connection is to be broken.
+type dropper struct {
+	*tpmtest.Tap
+	n int
+}
+
+func (d *dropper) Drop() { d.n++ }
+
+// A reply that cannot be trusted breaks the connection, a refusal does not.
+func TestFailuresDropTheConnection(t *testing.T) {
+	for _, fail := range failures {
+		_, tap := open(t)
+		device := &dropper{Tap: tap}
+		f := fixtureOn(t, tpm20.New(device), tap)
+		f.mustSign()
+		if fail.cause != nil {
+			fail.cause(f)
+		}
+		if fail.run == nil {
+			fail.run = func(f *fixture) error { return f.sign("pw") }
+		}
+		want := 0
+		if fail.code == 0 {
+			want = 1
+		}
+		if err := fail.run(f); err == nil || device.n != want {
+			t.Errorf("%s: %v: dropped %d times, want %d", fail.name, err, device.n, want)
+		}
 	}
 }
 
@@ -189,8 +223,11 @@ func (f *fixture) check(fail failure, err error) {
 	var unanswered *tpm20.Unanswered
 	switch {
 	case fail.code != 0:
-		if !errors.As(err, &refused) || !errors.Is(err, fail.code) || !refused.Rolled || errors.As(err, &unanswered) {
+		if !errors.As(err, &refused) || !errors.Is(err, fail.code) || errors.As(err, &unanswered) {
 			f.t.Errorf("%v (%+v), want %v", err, refused, fail.code)
+		}
+		if (refused.Gone == f.key.Handle) != fail.gone || refused.SessionGone {
+			f.t.Errorf("the key is gone, or is not and is taken for that: %+v", refused)
 		}
 	case !errors.As(err, &unanswered) || !unanswered.Secret || errors.As(err, &refused):
 		f.t.Errorf("%v (%+v), want no answer", err, unanswered)

@@ -26,7 +26,7 @@ func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, dig
 		err = fmt.Errorf("a signature of scheme %#x where %#x was asked for", uint16(signature.SigAlg), uint16(scheme.Scheme))
 	}
 	if err != nil {
-		return nil, &Unanswered{false, malformed(tpm2.TPMCCSign, "%w", err)}
+		return nil, c.unanswered(false, malformed(tpm2.TPMCCSign, "%w", err))
 	}
 	return signature, nil
 }
@@ -130,7 +130,7 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	}
 	clear(out)
 	if err != nil {
-		return nil, &Unanswered{false, malformed(tpm2.TPMCCECDHZGen, "%w", err)}
+		return nil, c.unanswered(false, malformed(tpm2.TPMCCECDHZGen, "%w", err))
 	}
 	clear(x[1+crv.width:])
 	return x[1 : 1+crv.width], nil
@@ -144,7 +144,7 @@ func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm
 	}
 	data, err := unsized("parameter", out)
 	if err != nil {
-		return nil, &Unanswered{false, malformed(cc, "%w", err)}
+		return nil, c.unanswered(false, malformed(cc, "%w", err))
 	}
 	return data, nil
 }

@@ -85,11 +85,9 @@ func flipped(b []byte, fromEnd int) []byte {
 }
 
 // A TPM, or who stands before it, that answers for another object than the one that
-// was asked for is not believed, and what it may have loaded is freed.
+// was asked for is not believed.
 func TestAnotherObject(t *testing.T) {
 	conn, tap := open(t)
-	held := newClaims(t)
-	conn.Claims = held
 	parent := primary(t, conn, false)
 	mine, public := createBlobs(t, conn, parent, eccKey, "", nil)
 	conn.EndSessions()
@@ -114,10 +112,13 @@ func TestAnotherObject(t *testing.T) {
 		t.Error(err)
 	}
 	tap.After = nil
-	wantLoaded(t, tap, 1, 0)
-	if len(held.held['k']) != 1 || !conn.Owns('k', uint32(parent.Handle)) {
-		t.Error(held.held)
+	wantLoaded(t, tap, 3, 0)
+	for _, stray := range []tpm2.TPMHandle{0x80000001, 0x80000002} { // nobody else knows of them
+		if err := conn.Flush(stray); err != nil {
+			t.Error(err)
+		}
 	}
+	wantLoaded(t, tap, 1, 0)
 	// The answer to one template for another.
 	other := storage(false)
 	other.ObjectAttributes.NoDA = false
@@ -182,4 +183,36 @@ func TestImport(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// An object that is flushed already is no error, and one more than there is room for is
+// a refusal.
+func TestContexts(t *testing.T) {
+	f := newFixture(t)
+	saved, err := f.conn.SaveContext(f.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := f.conn.LoadContext(saved, f.key)
+	if err != nil || second.Handle == f.key.Handle {
+		t.Fatal(second, err)
+	}
+	if _, err := f.conn.LoadContext(saved, f.key); !errors.Is(err, tpm2.TPMRCObjectMemory) {
+		t.Error(err)
+	}
+	wantLoaded(t, f.tap, 3, 0)
+	for range 2 {
+		if err := f.conn.Flush(second.Handle); err != nil {
+			t.Error(err)
+		}
+		wantLoaded(t, f.tap, 2, 0)
+	}
+	tpm20.New(f.tap).Flush(f.parent.Handle)
+	_, err = f.conn.Load(f.parent, nil, tpm2b(nil), tpm2.Marshal(tpm2.New2B(*f.key.Public)))
+	var refused *tpm20.Error
+	if !errors.As(err, &refused) || !errors.Is(err, tpm2.TPMRCReferenceH0) || refused.Gone != f.parent.Handle {
+		t.Error(err)
+	}
+	f.session = mustStart(f.conn.StartHMAC(nil, nil, nil))
+	f.mustSign() // the key is there still
 }

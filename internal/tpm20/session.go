@@ -33,10 +33,9 @@ type Session struct {
 	boundAuth bool   // that has an auth value
 
 	alive    bool
-	rolled   bool // it has been in a command that went well
-	doubted  bool // since then an auth value was refused in it: it may be another one
-	needAuth bool // PolicyAuthValue was run in it
-	ran      bool // a policy was, since it authorized last
+	saved    []byte // its context, nil while it is in the TPM
+	needAuth bool   // PolicyAuthValue was run in it
+	ran      bool   // a policy was, since it authorized last
 }
 
 // StartHMAC starts a session that authorizes with auth values. Its key is known to
@@ -119,11 +118,9 @@ func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
 		c.ended(old, gone)
 	}
 	if s.handle>>24 != kind || len(s.nonceTPM) != nonceSize {
-		c.Flush(s.handle)
-		return &Unanswered{false, malformed(tpm2.TPMCCStartAuthSession, "a session %#08x with a nonce of %d bytes", s.handle, len(s.nonceTPM))}
+		return c.unanswered(false, malformed(tpm2.TPMCCStartAuthSession, "a session %#08x with a nonce of %d bytes", s.handle, len(s.nonceTPM)))
 	}
 	c.open[s] = struct{}{}
-	c.claim(claimSession, s.handle)
 	return nil
 }
 
@@ -161,24 +158,62 @@ func (s *Session) Nonce() []byte { return bytes.Clone(s.nonceTPM) }
 // this one keeps the password off the bus.
 func (s *Session) NeedAuthValue() { s.needAuth = true }
 
-// Alive reports whether the session can be used, as far as is known.
+// Alive reports whether the session is in the TPM and can be used, as far as is known.
 func (s *Session) Alive() bool { return s != nil && s.alive }
 
-// Proven reports whether the session has been in a command that went well. In one that
-// has not every auth value can be wrong: its beginning was changed on its way.
-func (s *Session) Proven() bool { return s.Alive() && s.rolled }
+// Saved reports whether the session is saved outside the TPM.
+func (s *Session) Saved() bool { return s != nil && s.saved != nil }
+
+// Save takes the session out of the TPM, which keeps its number: it can be restored once.
+// Part 3, section 28.2 (TPM2_ContextSave).
+func (s *Session) Save() error {
+	if !s.Alive() {
+		return ErrSessionEnded
+	}
+	saved, err := s.conn.SaveContext(&Object{Handle: s.handle})
+	if err != nil {
+		return err
+	}
+	delete(s.conn.open, s)
+	s.alive, s.saved = false, saved
+	return nil
+}
+
+// Restore brings a saved session back. After an error other than want of room it is
+// lost. Part 3, section 28.3 (TPM2_ContextLoad).
+func (s *Session) Restore() error {
+	if !s.Saved() {
+		return ErrSessionEnded
+	}
+	handle, err := s.conn.loadContext(s.saved)
+	if err == nil && handle != s.handle {
+		err = s.conn.unanswered(false, malformed(tpm2.TPMCCContextLoad, "the session %#08x came back as %#08x", s.handle, handle))
+	}
+	switch {
+	case errors.Is(err, tpm2.TPMRCSessionMemory), errors.Is(err, tpm2.TPMRCContextGap):
+		return err
+	case err != nil:
+		s.Close()
+		return err
+	}
+	s.alive, s.saved = true, nil
+	s.conn.open[s] = struct{}{}
+	return nil
+}
+
+// Context is the number by which Handles lists a saved session.
+func (s *Session) Context() uint32 { return uint32(s.handle) }
 
 // Close ends the session. It sends nothing: the next session that is started, or
-// EndSessions, frees this one in the TPM.
+// EndSessions, frees this one in the TPM, unless it is saved.
 func (s *Session) Close() {
-	if !s.Alive() {
-		return
+	if s.Alive() {
+		s.conn.ended(s, left)
 	}
-	how := disused
-	if s.doubted {
-		how = unsure
+	if s.Saved() {
+		clear(s.key)
+		s.saved = nil
 	}
-	s.conn.ended(s, how)
 }
 
 // trim removes the trailing zeros of an auth value: the TPM keeps none. Part 1,

@@ -3,24 +3,15 @@ package tpm20
 import (
 	"errors"
 	"slices"
-
-	"github.com/google/go-tpm/tpm2"
 )
 
 // What became of a session that is not used any more.
 type ending int
 
 const (
-	gone    ending = iota // the TPM has ended it
-	disused               // it is open
-	unsure                // nobody knows
+	gone ending = iota // the TPM has ended it
+	left               // it is open, or nobody knows
 )
-
-// A staleSession is not used any more, and to be freed.
-type staleSession struct {
-	handle tpm2.TPMHandle
-	how    ending
-}
 
 // EndSessions frees every session of this Conn that is, or may be, open, but for
 // those to keep; what cannot be freed for want of a connection is tried again next
@@ -34,6 +25,17 @@ func (c *Conn) EndSessions(keep ...*Session) {
 	c.flushStale()
 }
 
+// EndShared is EndSessions for those that are not bound to one key.
+func (c *Conn) EndShared() {
+	var keep []*Session
+	for s := range c.open {
+		if s.bound != nil {
+			keep = append(keep, s)
+		}
+	}
+	c.EndSessions(keep...)
+}
+
 // ended notes that a session is not used any more. Where it is not known to be
 // gone, it is freed later: no command may take longer because it failed, lest
 // somebody learn from the time what was wrong with a ciphertext.
@@ -44,34 +46,21 @@ func (c *Conn) ended(s *Session, how ending) {
 	delete(c.open, s)
 	s.alive = false
 	clear(s.key)
-	if how == gone {
-		c.release(claimSession, s.handle)
-	} else {
-		c.stale = append(c.stale, staleSession{s.handle, how})
+	if how == left {
+		c.stale = append(c.stale, s.handle)
 	}
 }
 
 // flushStale frees the sessions that may be open still. A refusal says that they
-// are not. Where nobody knows whether one has ended, a handle that somebody else
-// has claimed meanwhile is the other's session.
+// are not.
 func (c *Conn) flushStale() {
 	for len(c.stale) > 0 {
-		last := c.stale[len(c.stale)-1]
-		if last.how == disused || c.Claims == nil || !c.Claims.Foreign(claimSession, uint32(last.handle)) {
-			err := c.Flush(last.handle)
-			var refused *Error
-			if err != nil && (!errors.As(err, &refused) || busy(refused.code())) {
-				return
-			}
+		last := len(c.stale) - 1
+		err := c.Flush(c.stale[last])
+		var refused *Error
+		if err != nil && (!errors.As(err, &refused) || busy(refused.code())) {
+			return
 		}
-		c.release(claimSession, last.handle)
-		c.stale = c.stale[:len(c.stale)-1]
-	}
-}
-
-// Renew ends all sessions, as ones that may be somebody else's by now.
-func (c *Conn) Renew() {
-	for s := range c.open {
-		c.ended(s, unsure)
+		c.stale = c.stale[:last]
 	}
 }

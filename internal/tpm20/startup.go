@@ -37,7 +37,7 @@ func (c *Conn) InFailureMode() (bool, error) {
 	case isRefusal(err):
 		return false, nil
 	}
-	return false, &Unanswered{false, err}
+	return false, c.unanswered(false, err)
 }
 
 // readClock is TPM2_ReadClock, which needs nothing. Part 3, section 29.1.

@@ -6,16 +6,15 @@
 //
 // # Sharing
 //
-// A TPM serves one process at a time, so processes take turns. A Device has the
-// kernel's device open, or is connected to the socket, only in a turn and for a
-// few milliseconds after it: one command after the other then costs no new
-// connection. It lets go after [quantum] at the latest, so that others get their
-// turn. Loaded keys and sessions stay in the TPM between turns; [Device.Claim]
-// tells other processes whose they are.
+// A bare TPM (/dev/tpm0, a socket, the emulator) serves one process at a time, so
+// processes take turns. A Device has it open in a turn only, from [Device.Acquire] to
+// release; who has it open owns what is loaded in it. A connection that breaks stays
+// broken for the rest of the turn.
 //
 // The kernel's resource manager for TPM 2.0 (/dev/tpmrm0) is different: it serves
 // all processes at once and frees what one has loaded when that closes the device.
-// There a Device is open from the first turn until Close.
+// There a Device is open from the first turn until Close. So is somebody else's
+// transport, which is all the caller's.
 //
 // # Concurrency
 //
@@ -42,57 +41,44 @@ import (
 
 // Device is an open TPM. Close it after use.
 type Device struct {
-	name    string
-	link    link
-	waits   waits
-	managed bool          // the link is a lastingLink
-	turns   chan struct{} // holds one token while a turn runs
-	life    context.Context
-	die     context.CancelFunc // by Close
+	name  string
+	link  link
+	waits waits
+	turns chan struct{} // holds one token while a turn runs
+	life  context.Context
+	die   context.CancelFunc // by Close
 
 	// wire is held while the link is used. It guards what follows, and comes
 	// before mu.
-	wire  sync.Mutex
-	epoch uint64
-	up    bool      // the link has begun
-	since time.Time // when it did
+	wire   sync.Mutex
+	up     bool   // the link has begun
+	opened uint64 // how often it has
 
-	book   sync.Mutex // guards the claims
-	ledger *ledger
-	asked  func()
-	shut   bool // no claims any more
-
-	mu     sync.Mutex // guards what is below
-	turn   context.Context
-	idle   *time.Timer // ends the link after a turn
-	closed bool
+	mu       sync.Mutex // guards what is below
+	turn     bool       // one is running
+	deadline time.Time
+	closed   bool
 }
-
-// linger is how long the link stays up after a turn, for a next one: longer than
-// a program takes between two signatures that it makes in a row.
-const linger = 3 * time.Millisecond
-
-// quantum is how long the link stays up at most while turn follows turn.
-const quantum = 40 * time.Millisecond
 
 // link is one way of reaching a TPM. Device calls it under Device.wire.
 type link interface {
-	// begin waits until no other process uses the TPM. restarted says that the
-	// TPM was started anew since the last begin: what was loaded is lost.
-	begin(ctx context.Context) (restarted bool, err error)
+	// begin waits until no other process uses the TPM.
+	begin(ctx context.Context) error
 	end()
-	exchange(cmd []byte) ([]byte, error)
+	// exchange sends a command, and gives up waiting for the response after limit.
+	exchange(cmd []byte, limit time.Duration) ([]byte, error)
 	close() error
 }
+
+// A lastingLink keeps nobody out, and what was loaded over it is lost when it ends:
+// between turns it stays up.
+type lastingLink interface{ lasts() }
 
 var _ transport.TPMCloser = (*Device)(nil)
 
 func newDevice(name string, l link, w waits) *Device {
-	_, managed := l.(lastingLink)
-	d := &Device{name: name, link: l, waits: w, managed: managed, turns: make(chan struct{}, 1)}
+	d := &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
 	d.life, d.die = context.WithCancel(context.Background())
-	d.idle = time.AfterFunc(time.Hour, d.rest)
-	d.idle.Stop()
 	return d
 }
 
@@ -118,25 +104,123 @@ func (d *Device) Emulator() bool {
 // has handles of its own, for three objects and three sessions, that nobody else can
 // take or fill. But numbers of sessions are those of all users: a session that this
 // Device did not open is somebody else's, and could be flushed by mistake.
-func (d *Device) Managed() bool { return d.managed }
+func (d *Device) Managed() bool {
+	_, ok := d.link.(lastingLink)
+	return ok
+}
 
-// Connected sees, in a turn, that there is a connection, a new one where the last
-// was lost, and counts the restarts of the TPM that were noticed: what was loaded
-// in an earlier epoch is lost. Not every restart can be noticed.
-func (d *Device) Connected() (epoch uint64, err error) {
+// Bare reports whether one process at a time has the TPM, and owns what is loaded in it.
+func (d *Device) Bare() bool { return !d.Managed() && !d.isForeign() }
+
+func (d *Device) isForeign() bool {
+	_, ok := d.link.(foreign)
+	return ok
+}
+
+// Acquire begins a turn: until release is called no other Acquire of this
+// Device succeeds, and no other process that takes turns reaches a bare TPM. It
+// waits for its turn until ctx is done, and for other processes at most the time
+// that the TPM was opened with; then the error is ErrBusy, and names who has a device.
+// Turns do not nest. release may be called twice.
+func (d *Device) Acquire(ctx context.Context) (release func(), err error) {
+	select {
+	case d.turns <- struct{}{}:
+	case <-d.life.Done():
+		return nil, d.usable()
+	case <-ctx.Done():
+		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended: %w", ctx.Err())
+	}
+	if err := d.begin(ctx); err != nil {
+		<-d.turns
+		return nil, err
+	}
+	return sync.OnceFunc(d.release), nil
+}
+
+func (d *Device) begin(ctx context.Context) error {
 	d.wire.Lock()
 	defer d.wire.Unlock()
-	turn, err := d.running()
-	if err == nil {
-		err = d.raise(turn)
+	if !d.up {
+		ctx, cancel := context.WithTimeoutCause(ctx, d.waits.turn, errWaited)
+		defer cancel()
+		defer context.AfterFunc(d.life, cancel)()
+		err := d.link.begin(ctx)
+		if closed := d.usable(); closed != nil {
+			if err == nil {
+				d.link.end()
+			}
+			return closed
+		}
+		if err != nil {
+			return err
+		}
+		d.up = true
+		d.opened++
 	}
-	return d.epoch, err
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn = true
+	return d.usableLocked()
+}
+
+// errWaited is the cause of a context that ended because the TPM's own limit for
+// waiting had passed, and not the caller's.
+var errWaited = errors.New("it took too long")
+
+func (d *Device) release() {
+	d.wire.Lock()
+	if d.Bare() {
+		d.drop()
+	}
+	d.mu.Lock()
+	d.turn = false
+	d.mu.Unlock()
+	d.wire.Unlock()
+	<-d.turns
+}
+
+// Opened counts how often the TPM was opened or connected to: what was loaded before
+// the last time is not there any more, or not this Device's.
+func (d *Device) Opened() uint64 {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	return d.opened
+}
+
+// Connected reports whether the connection of the turn that runs holds still.
+func (d *Device) Connected() bool {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	return d.up
+}
+
+// Drop breaks the connection, for the rest of the turn: what came over it was no answer.
+// Somebody else's transport stays as it is.
+func (d *Device) Drop() {
+	d.wire.Lock()
+	defer d.wire.Unlock()
+	d.drop()
+}
+
+func (d *Device) drop() {
+	if d.up && !d.isForeign() {
+		d.link.end()
+		d.up = false
+	}
+}
+
+// SetDeadline sets when commands that get no answer are given up, however long they
+// may take otherwise; the zero time takes it back.
+func (d *Device) SetDeadline(at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deadline = at
 }
 
 // Send sends one command, in a turn of its own unless one is running, and
 // returns the TPM's response, which the caller owns. Its header has been
 // checked, the result code is the caller's to read. With ErrGone the connection
-// was lost, and the next Send makes a new one; with ErrNotSent besides, the
+// was lost, and the next turn makes a new one; with ErrNotSent besides, the
 // command was not carried out.
 func (d *Device) Send(cmd []byte) ([]byte, error) {
 	if err := checkCommand(cmd); err != nil {
@@ -158,22 +242,42 @@ var errNoTurn = errors.New("no turn is running")
 func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
 	d.wire.Lock()
 	defer d.wire.Unlock()
-	turn, err := d.running()
+	limit, err := d.limit(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.raise(turn); err != nil {
-		return nil, &notSent{err}
+	if !d.up {
+		return nil, &notSent{failure("use", d.name, ErrGone, "the connection was lost before")}
 	}
-	rsp, err := d.link.exchange(cmd)
+	rsp, err := d.link.exchange(cmd, limit)
 	if err == nil {
 		err = checkResponse(rsp)
 	}
 	if err != nil {
-		d.down()
+		d.drop()
 		return nil, d.explain(err)
 	}
 	return rsp, nil
+}
+
+// shortest is what even a command gets that comes after the deadline.
+const shortest = 100 * time.Millisecond
+
+// limit is how long a command may take, in the turn that is running.
+func (d *Device) limit(cmd []byte) (time.Duration, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usableLocked(); err != nil {
+		return 0, err
+	}
+	if !d.turn {
+		return 0, errNoTurn
+	}
+	limit := d.waits.limitOf(cmd)
+	if !d.deadline.IsZero() {
+		limit = min(limit, max(shortest, time.Until(d.deadline)))
+	}
+	return limit, nil
 }
 
 // explain gives a failed exchange its kind, unless the link knows better.
@@ -206,26 +310,11 @@ func (d *Device) Close() error {
 	}
 	d.closed = true
 	d.die()
-	d.idle.Stop()
 	d.mu.Unlock()
 	d.wire.Lock()
 	defer d.wire.Unlock()
-	d.down()
-	d.forgetClaims(true)
+	d.drop()
 	return d.link.close()
-}
-
-// running is the context of the turn that is running.
-func (d *Device) running() (context.Context, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.usableLocked(); err != nil {
-		return nil, err
-	}
-	if d.turn == nil {
-		return nil, errNoTurn
-	}
-	return d.turn, nil
 }
 
 func (d *Device) usable() error {
@@ -244,7 +333,7 @@ func (d *Device) usableLocked() error {
 // foreign is somebody else's transport.
 type foreign struct{ transport.TPMCloser }
 
-func (f foreign) begin(context.Context) (bool, error) { return false, nil }
-func (f foreign) end()                                {}
-func (f foreign) exchange(cmd []byte) ([]byte, error) { return f.Send(cmd) }
-func (f foreign) close() error                        { return f.Close() }
+func (f foreign) begin(context.Context) error                          { return nil }
+func (f foreign) end()                                                 {}
+func (f foreign) exchange(cmd []byte, _ time.Duration) ([]byte, error) { return f.Send(cmd) }
+func (f foreign) close() error                                         { return f.Close() }

@@ -49,7 +49,7 @@ func (o opener) openEmulator(doing, form, dir string) (*Device, error) {
 	}
 	e.socketLink = socketLink{
 		network: "unix", address: filepath.Join(e.path, dataSocket), label: name, waits: o.waits, doing: doing,
-		proved: true, generation: m.first, born: incarnationOf("unix", filepath.Join(e.path, dataSocket)),
+		proved: true, generation: m.first,
 		revive: func() error { return e.explain("use", name, e.run()) },
 	}
 	return newDevice(name, e, o.waits), nil
@@ -119,7 +119,7 @@ func (e *emulator) run() error {
 	}
 }
 
-func (e *emulator) begin(ctx context.Context) (restarted bool, err error) {
+func (e *emulator) begin(ctx context.Context) error {
 	if e.turns++; e.turns%trimEvery == 0 {
 		e.trimLog()
 	}

@@ -24,10 +24,6 @@ func TestMain(m *testing.M) {
 		beUser(os.Args[2])
 		return
 	}
-	if len(os.Args) > 1 && os.Args[1] == "claimer" {
-		beClaimer(os.Args[2])
-		return
-	}
 	os.Exit(m.Run())
 }
 
@@ -151,6 +147,16 @@ func (p *process) want(prefix, got string) {
 	}
 }
 
+// await waits until something is so.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain for " + what)
+		}
+	}
+}
+
 // programs returns the names of the processes at work in a directory, sorted.
 func programs(dir string) (names []string) {
 	found, _ := filepath.Glob("/proc/[0-9]*/cwd")
@@ -221,6 +227,17 @@ func mustOpen(t *testing.T, name string) *Device {
 	}
 	t.Cleanup(func() { d.Close() })
 	return d
+}
+
+// mustAcquire begins a turn, which ends with the test at the latest.
+func mustAcquire(t *testing.T, d *Device) (release func()) {
+	t.Helper()
+	release, err := d.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return release
 }
 
 // asNobody runs a user process without any rights, if this one can do that.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 )
 
 // A managedLink is the device of the kernel's resource manager for TPM 2.0. Every
@@ -21,18 +22,13 @@ type managedLink struct{ node *nodeLink }
 func (m *managedLink) lasts() {}
 
 // begin opens the device. What was loaded by an earlier file is lost.
-func (m *managedLink) begin(ctx context.Context) (restarted bool, err error) {
-	again := m.node.known
-	_, err = m.node.begin(ctx)
-	return again && err == nil, err
-}
+func (m *managedLink) begin(ctx context.Context) error { return m.node.begin(ctx) }
+func (m *managedLink) end()                            { m.node.end() }
+func (m *managedLink) close() error                    { return m.node.close() }
+func (m *managedLink) hurry()                          { m.node.hurry() }
 
-func (m *managedLink) end()         { m.node.end() }
-func (m *managedLink) close() error { return m.node.close() }
-func (m *managedLink) hurry()       { m.node.hurry() }
-
-func (m *managedLink) exchange(cmd []byte) ([]byte, error) {
-	rsp, err := m.node.exchange(cmd)
+func (m *managedLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
+	rsp, err := m.node.exchange(cmd, limit)
 	if errors.Is(err, syscall.ENOMEM) {
 		return noRoom(cmd), nil
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,29 +27,36 @@ type nodeLink struct {
 	doing string
 	known bool // it was open before
 	hasty atomic.Bool
-	fd    int
-	buf   [maxSize]byte
+	fd    int       // -1 where a command that was given up has it still
+	ended time.Time // when it was closed last
 }
 
 // nodePause is how often a device that somebody has open is tried. The kernel
 // has no queue for it.
 const nodePause = 500 * time.Microsecond
 
-func (n *nodeLink) begin(ctx context.Context) (restarted bool, err error) {
+// makeWay is for how long a program does not open a device that it has just closed:
+// others, who try now and then, get in meanwhile.
+const makeWay = 2 * nodePause
+
+func (n *nodeLink) begin(ctx context.Context) (err error) {
+	if rest := makeWay - time.Since(n.ended); rest > 0 {
+		time.Sleep(rest)
+	}
 	for begin := time.Now(); ; {
 		n.fd, err = retry(func() (int, error) {
 			return syscall.Open(n.path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
 		})
 		if err == nil {
 			n.known, n.doing = true, "use"
-			return false, nil
+			return nil
 		}
 		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
 		if err != syscall.EBUSY && (!absent || n.hasty.Load() || time.Since(begin) > n.waits.grace) {
-			return false, n.explain(err)
+			return n.explain(err)
 		}
 		if waiting := sleep(ctx, nodePause); waiting != nil {
-			return false, n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
+			return n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
 		}
 	}
 }
@@ -58,30 +66,58 @@ func (n *nodeLink) explain(err error) error {
 	return nodeError(n.doing, n.path, info, err)
 }
 
-// makeWay lets others, who try now and then, open the device.
-func (n *nodeLink) makeWay() { time.Sleep(2 * nodePause) }
-
 func (n *nodeLink) hurry() { n.hasty.Store(true) }
 
-func (n *nodeLink) end() { syscall.Close(n.fd) }
+func (n *nodeLink) end() {
+	if n.fd >= 0 {
+		syscall.Close(n.fd)
+	}
+	n.ended = time.Now()
+}
 
 func (n *nodeLink) close() error { return nil }
 
-func (n *nodeLink) id() (string, error) { return tpmID("device", n.path) }
+// exchange leaves a command that the kernel does not return from to itself, and its
+// descriptor with it.
+func (n *nodeLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
+	fd, own := n.fd, bytes.Clone(cmd)
+	var rsp []byte
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		rsp, err = carry(fd, own)
+		clear(own)
+		done <- err
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return rsp, err
+	case <-timer.C:
+		n.fd = -1
+		go func() {
+			<-done
+			syscall.Close(fd)
+		}()
+		return nil, fmt.Errorf("no answer within %v: %w", limit, os.ErrDeadlineExceeded)
+	}
+}
 
-func (n *nodeLink) exchange(cmd []byte) ([]byte, error) {
-	wrote, err := retry(func() (int, error) { return syscall.Write(n.fd, cmd) })
+func carry(fd int, cmd []byte) ([]byte, error) {
+	wrote, err := retry(func() (int, error) { return syscall.Write(fd, cmd) })
 	if err != nil {
 		return nil, fmt.Errorf("send command: %w", err)
 	}
 	if wrote != len(cmd) {
 		return nil, fmt.Errorf("send command: the driver took %d of %d bytes", wrote, len(cmd))
 	}
-	got, err := retry(func() (int, error) { return syscall.Read(n.fd, n.buf[:]) })
+	rsp := make([]byte, maxSize)
+	got, err := retry(func() (int, error) { return syscall.Read(fd, rsp) })
 	if err != nil {
 		return nil, fmt.Errorf("read response: %w", err)
 	}
-	return append([]byte(nil), n.buf[:got]...), nil
+	return rsp[:got], nil
 }
 
 // retry repeats a system call that a signal interrupted.

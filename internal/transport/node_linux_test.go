@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"maclef/internal/tpmtest"
 )
 
 // Nothing but a TPM's device is opened.
@@ -50,37 +54,135 @@ func TestNodeAnswersLikeNoTPM(t *testing.T) {
 	wantError(t, alive(d), ErrGone)
 }
 
-// An openNode is open already.
-type openNode struct{ nodeLink }
+// An openNode has descriptors for its turns already.
+type openNode struct {
+	nodeLink
+	fds []int
+}
 
-func (*openNode) begin(context.Context) (bool, error) { return false, nil }
+func (n *openNode) begin(context.Context) error {
+	n.fd, n.fds = n.fds[0], n.fds[1:]
+	return nil
+}
 
-// A descriptor of packets stands for the driver: one write, one read.
-func TestNodeExchange(t *testing.T) {
+// packets are two ends of a connection of packets; the first one stands for a device,
+// the second one for its driver: one write, one read.
+func packets(t *testing.T) (device, driver int) {
+	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDevice("/dev/tpm0", &openNode{nodeLink{fd: pair[0]}}, defaultWaits())
-	answers := []string{good, good[:8]}
+	t.Cleanup(func() { syscall.Close(pair[1]) })
+	return pair[0], pair[1]
+}
+
+// drive reads a command as the driver, and gives an answer.
+func drive(t *testing.T, driver int, answer string) {
+	t.Helper()
+	buf := make([]byte, maxSize)
+	if n, err := syscall.Read(driver, buf); err != nil || n != len(probeCommand) {
+		t.Error("the driver got", n, err)
+		return
+	}
+	if _, err := syscall.Write(driver, []byte(answer)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNodeExchange(t *testing.T) {
+	device, driver := packets(t)
+	d := newDevice("/dev/tpm0", &openNode{fds: []int{device}}, defaultWaits())
+	mustAcquire(t, d)
 	go func() {
-		buf := make([]byte, maxSize)
-		for _, answer := range answers {
-			n, _ := syscall.Read(pair[1], buf)
-			if n == len(probeCommand) {
-				syscall.Write(pair[1], []byte(answer))
-			}
-		}
-		syscall.Close(pair[1])
+		drive(t, driver, good)
+		drive(t, driver, good[:8])
 	}()
 	if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
 		t.Fatal(rsp, err)
 	}
-	_, err = d.Send(probeCommand[:])
+	_, err := d.Send(probeCommand[:])
 	wantError(t, err, ErrGone, "8 bytes")
+	wantBroken(t, d)
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A bare device is open in turns only, and between two there is time for others. The
+// terminal that stands for it serves anybody, too.
+func TestNodeIsOpenInTurns(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "tpm0"), tpmtest.Start(t, tpmtest.Fresh))
+	d := newDevice(m.path, &nodeLink{path: m.path, waits: defaultWaits()}, defaultWaits())
+	defer d.Close()
+	var released time.Time
+	for i := range uint64(3) {
+		release := mustAcquire(t, d)
+		if waited := time.Since(released); waited < makeWay {
+			t.Errorf("turn %d: others had %v", i, waited)
+		}
+		if err := errors.Join(alive(d), alive(d)); err != nil || m.files(t) != 1 || d.Opened() != i+1 {
+			t.Errorf("turn %d: %v; open %d times, opened %d times", i, err, m.files(t), d.Opened())
+		}
+		released = time.Now()
+		release()
+		if n := m.files(t); n != 0 {
+			t.Errorf("turn %d: open %d times after it", i, n)
+		}
+	}
+}
+
+// A command that the driver does not answer is given up, and keeps its descriptor until
+// the driver does; meanwhile there are other turns.
+func TestNodeNeverAnswers(t *testing.T) {
+	hasty := defaultWaits()
+	hasty.quick = 50 * time.Millisecond
+	for _, row := range []struct {
+		name  string
+		waits waits
+		in    time.Duration // the deadline
+		words string
+	}{
+		{"its limit", hasty, time.Hour, "no answer within 50ms"},
+		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // shortest
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			device, stuck := packets(t)
+			next, driver := packets(t)
+			d := newDevice("/dev/tpm0", &openNode{fds: []int{device, next}}, row.waits)
+			release := mustAcquire(t, d)
+			d.SetDeadline(time.Now().Add(row.in))
+			giveUp(t, d, row.words)
+			release()
+			d.SetDeadline(time.Time{})
+			go drive(t, driver, good)
+			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
+				t.Error("in the next turn:", rsp, err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+			drive(t, stuck, good) // fails where the descriptor was closed
+			await(t, "the descriptor to be closed", func() bool {
+				n, _, err := syscall.Recvfrom(stuck, make([]byte, 1), syscall.MSG_DONTWAIT)
+				return n == 0 && err == nil
+			})
+		})
+	}
+}
+
+// giveUp sends a command that gets no answer.
+func giveUp(t *testing.T, d *Device, words string) {
+	t.Helper()
+	cmd := bytes.Clone(probeCommand[:])
+	begin := time.Now()
+	_, err := d.Send(cmd)
+	wantError(t, err, ErrGone, d.Name(), words)
+	if took := time.Since(begin); took > 5*time.Second || !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ErrNotSent) {
+		t.Error(took, err)
+	}
+	clear(cmd) // it is the caller's
+	wantBroken(t, d)
 }
 
 // fakeInfo is a device's group and mode.

@@ -14,7 +14,8 @@ const EnvName = "TPMKEY_TPM"
 // waits are the times after which something is given up.
 type waits struct {
 	probe   time.Duration // a living TPM answers a trifle within this
-	command time.Duration // the slowest command: key generation on a chip
+	slow    time.Duration // the slowest commands: key generation on a chip
+	command time.Duration // all that are neither slow nor quick
 	quick   time.Duration // commands that no chip thinks about for long
 	turn    time.Duration // other programs that use the TPM
 	start   time.Duration // swtpm to start, or an old one to end
@@ -24,8 +25,9 @@ type waits struct {
 func defaultWaits() waits {
 	return waits{
 		probe:   8 * time.Second,
-		command: 5 * time.Minute,
-		quick:   30 * time.Second,
+		slow:    5 * time.Minute,
+		command: 30 * time.Second,
+		quick:   10 * time.Second,
 		turn:    time.Minute,
 		start:   20 * time.Second,
 		grace:   10 * time.Second,
@@ -44,16 +46,16 @@ const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT, emulator
 // the kernel's resource manager before the bare device, never an emulator.
 //
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
-func Open(name string) (*Device, error) { return OpenContext(context.Background(), name, 0) }
+func Open(name string) (*Device, error) {
+	return opener{waits: defaultWaits(), devices: "/dev"}.open(context.Background(), name)
+}
 
-// OpenContext is Open with a time to wait for other programs that use the TPM, in
-// each turn, 0 for a minute. ctx counts for opening alone.
-func OpenContext(ctx context.Context, name string, wait time.Duration) (*Device, error) {
+// OpenLazily is Open with a time to wait for other programs that use the TPM, in
+// each turn. It takes no turn: whether a TPM is there shows in the first.
+func OpenLazily(name string, wait time.Duration) (*Device, error) {
 	o := opener{waits: defaultWaits(), devices: "/dev"}
-	if wait > 0 {
-		o.waits.turn, o.waits.grace = wait, min(o.waits.grace, wait)
-	}
-	return o.open(ctx, name)
+	o.waits.turn, o.waits.grace = wait, min(o.waits.grace, wait)
+	return o.find(name)
 }
 
 // opener is Open with what tests change.

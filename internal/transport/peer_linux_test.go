@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"io"
 	"net"
 	"path/filepath"
@@ -77,7 +76,7 @@ func TestSocketNotATPM(t *testing.T) {
 }
 
 // After a bad answer the connection is out of step and never used again; there is
-// a new one.
+// a new one in the next turn.
 func TestSocketOutOfStep(t *testing.T) {
 	for _, row := range []struct{ name, answer string }{
 		{"silent", ""},
@@ -93,26 +92,24 @@ func TestSocketOutOfStep(t *testing.T) {
 			var connections atomic.Int32
 			peer(t, "unix", path, func(c net.Conn) {
 				if connections.Add(1) == 1 {
-					answering(good, good, row.answer, good, good)(c)
+					answering(good, row.answer, good, good)(c)
 					return
 				}
 				answering(good, good)(c)
 			})
-			d, err := tryOpen(impatient(), "unix:"+path)
+			d, err := impatient().find("unix:" + path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			release, err := d.Acquire(context.Background()) // keeps the connection
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer release()
+			release := mustAcquire(t, d)
 			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
 				t.Fatal(rsp, err)
 			}
 			_, err = d.Send(probeCommand[:])
 			wantError(t, err, ErrGone)
+			wantBroken(t, d)
+			release()
 			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good || connections.Load() != 2 {
 				t.Error("on a new connection:", rsp, err, connections.Load())
 			}
@@ -128,12 +125,8 @@ func TestSocketHangsUpInMidCommand(t *testing.T) {
 		io.ReadFull(c, make([]byte, len(probeCommand)))
 	})
 	d := mustOpen(t, "unix:"+path)
-	release, err := d.Acquire(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
+	mustAcquire(t, d)
 	d.Send(probeCommand[:])
-	_, err = d.Send(probeCommand[:])
+	_, err := d.Send(probeCommand[:])
 	wantError(t, err, ErrGone, "hung up after 0 bytes")
 }

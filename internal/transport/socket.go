@@ -16,7 +16,7 @@ import (
 // swtpm serves one client, and leaves the next ones connected and waiting,
 // without a word, in the order in which they came. That is the queue of all
 // processes that use it. A link waits there until swtpm has taken it in, which
-// the lead byte shows, and goes to the end of the queue after each quantum.
+// the lead byte shows, and goes to the end of the queue after each turn.
 type socketLink struct {
 	network, address string
 	label            string       // for messages
@@ -28,7 +28,6 @@ type socketLink struct {
 	doing            string
 	proved           bool // a TPM has answered
 	generation       byte // the first byte of the last command, and so probably of the next
-	born             incarnation
 }
 
 // A stream is a connection to a TPM.
@@ -41,14 +40,6 @@ type stream interface {
 	// pending is how many bytes of the peer's have not been read.
 	pending() int
 }
-
-// An incarnation tells one run of swtpm from the next, by the socket that it made.
-type incarnation struct {
-	inode uint64
-	made  int64 // in nanoseconds
-}
-
-func (s *socketLink) id() (string, error) { return tpmID(s.network, s.address) }
 
 func (s *socketLink) close() error { return nil }
 
@@ -68,33 +59,33 @@ func (o opener) openSocket(doing, network, address string) (*Device, error) {
 	return newDevice(label, s, o.waits), nil
 }
 
-// begin connects and waits until swtpm has taken the connection in.
-func (s *socketLink) begin(ctx context.Context) (restarted bool, err error) {
-	before := incarnationOf(s.network, s.address)
-	for tries := 0; ; tries++ {
-		if err := s.connect(ctx); err != nil {
-			return false, s.connectError(err)
+// begin connects and waits until swtpm serves the connection. A TPM that ends leaves a
+// broken one to those who wait.
+func (s *socketLink) begin(ctx context.Context) error {
+	for begin := time.Now(); ; {
+		err := s.connect(ctx)
+		if err == nil {
+			err = s.takenIn(ctx)
 		}
-		if err = s.takenIn(ctx); err == nil {
-			break
+		if err == nil {
+			return nil
 		}
 		s.end()
-		// A TPM that ends leaves a broken connection to those who were waiting.
-		if !s.proved || !errors.Is(err, syscall.EPIPE) || tries == 2 {
-			return false, s.connectError(err)
+		if !s.proved || !hungUp(err) || s.hasty.Load() || time.Since(begin) > s.waits.grace {
+			return s.connectError(err)
+		}
+		if ended := sleep(ctx, reconnectPause); ended != nil {
+			return s.connectError(ended)
 		}
 	}
-	if s.conn.unread() < 0 {
-		err = s.probe(ctx)
-	}
-	if err != nil {
-		s.end()
-		return false, err
-	}
-	now := incarnationOf(s.network, s.address)
-	restarted = s.proved && (before != s.born || now != before)
-	s.born = now
-	return restarted, nil
+}
+
+// reconnectPause is how often a TPM is tried that is not there for the moment.
+const reconnectPause = 5 * time.Millisecond
+
+// hungUp reports whether the peer has ended a connection.
+func hungUp(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // connect opens a connection. A TPM that was there before may be just starting
@@ -118,7 +109,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 				return err
 			}
 		}
-		if ended := sleep(ctx, 5*time.Millisecond); ended != nil {
+		if ended := sleep(ctx, reconnectPause); ended != nil {
 			return fmt.Errorf("%w: %w: %w", ErrAway, err, ended)
 		}
 	}
@@ -128,7 +119,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 // until swtpm has read it: then this is the connection that it serves.
 func (s *socketLink) takenIn(ctx context.Context) error {
 	if s.conn.unread() < 0 {
-		return nil // nothing to see: probe instead
+		return s.probe(ctx)
 	}
 	if _, err := s.conn.Write([]byte{s.generation}); err != nil {
 		return err
@@ -170,13 +161,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (s *socketLink) exchange(cmd []byte) ([]byte, error) {
+func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	if s.conn == nil {
 		return nil, os.ErrClosed
 	}
-	limit := s.waits.limitOf(cmd)
 	if !s.proved {
-		limit = s.waits.probe
+		limit = min(limit, s.waits.probe)
 	}
 	rest := cmd
 	if s.lead {
@@ -211,8 +201,7 @@ func (s *socketLink) leadWith(first byte) error {
 	s.generation = first
 	ctx, cancel := context.WithTimeoutCause(context.Background(), s.waits.turn, errWaited)
 	defer cancel()
-	_, err := s.begin(ctx)
-	return err
+	return s.begin(ctx)
 }
 
 // probeCommand is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section

@@ -18,7 +18,9 @@ import (
 // impatient gives up soon.
 func impatient() opener {
 	w := defaultWaits()
-	w.probe, w.command, w.turn, w.grace = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
+	for _, limit := range []*time.Duration{&w.probe, &w.slow, &w.command, &w.quick, &w.turn, &w.grace} {
+		*limit = 300 * time.Millisecond
+	}
 	return opener{waits: w, devices: "/dev"}
 }
 
@@ -73,8 +75,8 @@ func TestSocketTPM20(t *testing.T) {
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.TPM20).Socket)
 	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
 	random := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8}
+	opened := d.Opened()
 	for i, cmd := range [][]byte{random, random, probeCommand[:], probeCommand[:], random, random} {
-		time.Sleep(3 * linger) // so that each one is the first of its connection
 		rsp, err := d.Send(cmd)
 		if is20 := len(rsp) == 20; err != nil || is20 != (cmd[0] == 0x80) {
 			t.Errorf("%d: %x %v", i, rsp, err)
@@ -83,23 +85,30 @@ func TestSocketTPM20(t *testing.T) {
 			t.Errorf("%d: the next command would begin with %#x", i, link.generation)
 		}
 	}
-	if epoch, err := d.epoch, d.Close(); epoch != 0 || err != nil {
-		t.Error(epoch, err)
+	if n, err := d.Opened()-opened, d.Close(); n != 6 || err != nil {
+		t.Error(n, err)
 	}
 }
 
-func TestSocketTCP(t *testing.T) {
-	s := tpmtest.Start(t, tpmtest.Fresh)
-	address := peer(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
+// overTCP makes a software TPM reachable by TCP, and returns its name.
+func overTCP(t *testing.T, s *tpmtest.SWTPM) string {
+	t.Helper()
+	return "tcp:" + peer(t, "tcp", "127.0.0.1:0", func(c net.Conn) {
 		swtpm, err := net.Dial("unix", strings.TrimPrefix(s.Socket, "unix:"))
 		if err != nil {
 			return
 		}
 		defer swtpm.Close()
-		go io.Copy(swtpm, c)
+		go func() {
+			io.Copy(swtpm, c)
+			swtpm.Close()
+		}()
 		io.Copy(c, swtpm)
 	})
-	if err := alive(mustOpen(t, "tcp:"+address)); err != nil {
+}
+
+func TestSocketTCP(t *testing.T) {
+	if err := alive(mustOpen(t, overTCP(t, tpmtest.Start(t, tpmtest.Fresh)))); err != nil {
 		t.Error(err)
 	}
 }
@@ -112,7 +121,7 @@ func TestSocketBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tryOpen(impatient(), s.Socket)
-	wantError(t, err, ErrBusy, "300ms")
+	wantError(t, err, ErrBusy, "300ms", "another program is using it")
 	// Fill the queue, so that not even connecting works.
 	var queue []net.Conn
 	for range 8 {
@@ -167,31 +176,25 @@ func TestSocketLongPath(t *testing.T) {
 func TestSocketTPMKilled(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
-	release, err := d.Acquire(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
+	release := mustAcquire(t, d)
 	if err := alive(d); err != nil {
 		t.Fatal(err)
 	}
-	epoch, _ := d.Connected()
+	opened := d.Opened()
 	s.Kill()
-	err = alive(d)
-	wantError(t, err, ErrGone, s.Socket)
-	_, err = tryOpen(impatient(), s.Socket)
+	wantError(t, alive(d), ErrGone, s.Socket)
+	wantBroken(t, d)
+	release()
+	_, err := tryOpen(impatient(), s.Socket)
 	wantError(t, err, ErrNoTPM, "is swtpm running")
 	restarted := make(chan struct{})
 	time.AfterFunc(300*time.Millisecond, func() {
 		defer close(restarted)
 		s.Restart() // returns when it has been served itself
 	})
-	if now, err := d.Connected(); err != nil || now != epoch+1 {
-		t.Error("it did not wait for the TPM to come back:", now, err)
+	if err := alive(d); err != nil || d.Opened() != opened+1 {
+		t.Error("it did not wait for the TPM to come back:", err, opened, d.Opened())
 	}
-	if err := alive(d); err != nil {
-		t.Error(err)
-	}
-	release()
 	<-restarted
 }
 
@@ -238,6 +241,7 @@ func TestWrap(t *testing.T) {
 		if kind(err) != want || err == nil && !bytes.Equal(rsp, []byte(good)) {
 			t.Errorf("answer %d: %q %v", i, rsp, err)
 		}
+		d.Drop() // does nothing
 	}
 	if d.Name() != "mine" || d.Emulator() || d.Close() != nil {
 		t.Error(d.Name())

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -16,7 +15,10 @@ import (
 func (s *socketLink) connectError(err error) error {
 	var noHost *net.DNSError
 	var badAddress *net.AddrError
+	var known *opError
 	switch {
+	case errors.As(err, &known):
+		return err
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return failure(s.doing, s.label, ErrBusy, "no descriptor is left for the connection: close files, or raise the limit (ulimit -n): %w", err)
 	case errors.Is(err, os.ErrPermission):
@@ -26,7 +28,7 @@ func (s *socketLink) connectError(err error) error {
 	case errors.Is(err, ErrAway):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failure(s.doing, s.label, ErrBusy, "%s: %w", s.whoServed(), waited(err, s.waits.turn))
+		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
 	case s.proved:
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
@@ -42,18 +44,8 @@ func waited(err error, limit time.Duration) error {
 	return err
 }
 
-// whoServed says who has kept everybody else waiting.
-func (s *socketLink) whoServed() string {
-	const advice = "; stop it or wait, and try again"
-	var names []string
-	for _, p := range socketHolders(s.network, s.address) {
-		names = append(names, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
-	}
-	if len(names) == 0 {
-		return "another program is using it, and swtpm serves one at a time" + advice
-	}
-	return strings.Join(names, " and ") + " uses it, and swtpm serves one at a time" + advice
-}
+// othersServed is what keeps everybody else waiting.
+const othersServed = "another program is using it, and swtpm serves one at a time; stop it or wait, and try again"
 
 // probeError says what a first command met instead of a TPM.
 func (s *socketLink) probeError(rsp []byte, err error) error {
@@ -61,7 +53,7 @@ func (s *socketLink) probeError(rsp []byte, err error) error {
 	case isControlAnswer(rsp):
 		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
 	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
-		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), s.whoServed())
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), othersServed)
 	}
 	if s.proved {
 		return failure(s.doing, s.label, ErrGone, "%w", err)

@@ -138,13 +138,3 @@ func connectUnix(fd int, path string) error {
 	}
 	return nil
 }
-
-// incarnationOf looks at the socket that swtpm made. What is at the other end of
-// TCP has none.
-func incarnationOf(network, address string) incarnation {
-	var st unix.Stat_t
-	if network != "unix" || unix.Stat(address, &st) != nil {
-		return incarnation{}
-	}
-	return incarnation{st.Ino, st.Mtim.Nano()}
-}

@@ -19,5 +19,3 @@ func dialStream(ctx context.Context, network, address string) (stream, error) {
 	}
 	return anyStream{conn}, nil
 }
-
-func incarnationOf(network, address string) incarnation { return incarnation{} }

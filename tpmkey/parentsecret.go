@@ -5,14 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 )
 
 // defaultParent is the SRK of a TPM 1.2, and the owner's hierarchy of a TPM 2.0.
 const defaultParent = 0x40000001
 
 // parent is the handle of the key's parent, as the file says it.
-func (h *held) parent() uint32 {
+func (h *keyState) parent() uint32 {
 	if h.file.TSS2 == nil {
 		return defaultParent
 	}
@@ -27,12 +26,12 @@ func (t *TPM) checkRefused(parent uint32, srk authData) error {
 	return nil
 }
 
-// noteParent remembers what an error, or none, says of a parent's secret.
-func (t *TPM) noteParent(parent uint32, srk authData, err error) {
-	switch {
-	case err == nil:
-		t.proved = t.mark(parent, srk)
-	case errors.Is(err, ErrWrongSRKSecret) && !t.hasProved(parent, srk):
+// noteProved remembers a parent's secret that the TPM has accepted.
+func (t *TPM) noteProved(parent uint32, srk authData) { t.proved = t.mark(parent, srk) }
+
+// noteRefused remembers one that it has refused, and never accepted.
+func (t *TPM) noteRefused(parent uint32, srk authData) {
+	if !t.hasProved(parent, srk) {
 		t.refused = t.mark(parent, srk)
 	}
 }

@@ -50,6 +50,8 @@ func (p *performance) judge(class errClass, err error) (again bool, why error) {
 	switch {
 	case errors.Is(err, errDecryption), !p.tpm.chip.triedSecret(err):
 		return true, err
+	case class == classNotStarted && !p.before.known: // it did not count before it was started
+		return true, err
 	case class == classAuth && !p.before.counts: // nothing says otherwise
 		return false, err
 	}

@@ -30,6 +30,9 @@ func (secret *Secret) authorize(c *Conn) (a *authorization, err error) {
 type lastUse struct{ Auth }
 
 func (l lastUse) authorize(c *Conn) (*authorization, error) {
+	if l.Auth == nil {
+		return nil, nil
+	}
 	a, err := l.Auth.authorize(c)
 	if a != nil {
 		a.goOn = 0
@@ -85,6 +88,9 @@ func (k *KeySession) Save() (err error) {
 	}
 	saved, err := k.conn.saveContext(k.s.handle, resourceAuth)
 	if err != nil {
+		if errors.Is(err, InvalidResource) { // somebody flushed it
+			k.conn.ended(k.s, gone)
+		}
 		return err
 	}
 	delete(k.conn.open, k.s)
@@ -98,7 +104,8 @@ func (k *KeySession) Restore(key Handle) error {
 	if !k.Saved() {
 		return ErrSessionEnded
 	}
-	handle, err := k.conn.loadContext(uint32(key), k.saved)
+	k.conn.flushStale() // it may get the handle of one of these
+	handle, err := k.conn.loadContext(uint32(key), resourceAuth, k.saved)
 	switch {
 	case errors.Is(err, Resources), errors.Is(err, ContextGap):
 		return err

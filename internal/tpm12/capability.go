@@ -68,7 +68,7 @@ func (c *Conn) Version() (*VersionInfo, error) {
 		!s.ReadUint8(&major) || !s.ReadUint8(&minor) || !s.ReadUint8(&v.RevMajor) || !s.ReadUint8(&v.RevMinor) ||
 		!s.ReadUint16(&v.SpecLevel) || !s.ReadUint8(&v.ErrataRev) || !s.CopyBytes(v.VendorID[:]) ||
 		!s.ReadUint16(&vendor) || len(s) != int(vendor) {
-		return nil, cmd.malformed("%d bytes are no TPM_CAP_VERSION_INFO", len(data))
+		return nil, cmd.untrusted("%d bytes are no TPM_CAP_VERSION_INFO", len(data))
 	}
 	return &v, nil
 }
@@ -80,7 +80,7 @@ func (c *Conn) Owned() (bool, error) {
 		return false, err
 	}
 	if len(data) != 1 {
-		return false, cmd.malformed("%d bytes are no BOOL", len(data))
+		return false, cmd.untrusted("%d bytes are no BOOL", len(data))
 	}
 	return data[0] != 0, nil
 }
@@ -102,7 +102,7 @@ func (c *Conn) property(prop uint32) (uint32, error) {
 		return 0, err
 	}
 	if len(data) != 4 {
-		return 0, cmd.malformed("%d bytes are no UINT32", len(data))
+		return 0, cmd.untrusted("%d bytes are no UINT32", len(data))
 	}
 	return binary.BigEndian.Uint32(data), nil
 }
@@ -129,7 +129,7 @@ func (c *Conn) loaded(resource uint32) ([]uint32, error) {
 		return nil, err
 	}
 	if len(data) < 2 || len(data) != 2+4*int(binary.BigEndian.Uint16(data)) {
-		return nil, cmd.malformed("%d bytes are no TPM_KEY_HANDLE_LIST", len(data))
+		return nil, cmd.untrusted("%d bytes are no TPM_KEY_HANDLE_LIST", len(data))
 	}
 	var handles []uint32
 	for rest := data[2:]; len(rest) > 0; rest = rest[4:] {
@@ -176,7 +176,7 @@ func (c *Conn) DictionaryAttack() (*DAInfo, error) {
 		ok = false
 	}
 	if !ok || !s.ReadUint32(&vendor) || uint64(len(s)) != uint64(vendor) {
-		return nil, cmd.malformed("%d bytes are no TPM_DA_INFO", len(data))
+		return nil, cmd.untrusted("%d bytes are no TPM_DA_INFO", len(data))
 	}
 	return &d, nil
 }

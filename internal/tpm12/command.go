@@ -30,6 +30,7 @@ type command struct {
 	// outHandles is how many bytes of handles lead the reply's parameters; an
 	// authorization does not cover them either.
 	outHandles int
+	conn       *Conn // that runs it
 }
 
 // tagTPM20 is TPM_ST_NO_SESSIONS of TPM 2.0. It or TPM_BADTAG is what a TPM 2.0
@@ -73,15 +74,27 @@ func (e *Unanswered) Unwrap() error { return e.cause }
 // *Error or an *Unanswered; with the latter there are handles only where the
 // reply's HMAC is wrong: something may have been loaded.
 func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
+	cmd.conn = c
 	handles, params, err = c.converse(cmd)
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {
-		if d, ok := c.tpm.(interface{ Drop() }); ok && !errors.Is(err, ErrTPM20) {
-			d.Drop() // what is loaded now is not known
-		}
-		err = &Unanswered{cmd.auth != nil, err}
+		err = cmd.unanswered(err)
 	}
 	return handles, params, err
+}
+
+// unanswered says that the reply cannot be trusted. A transport that can breaks the
+// connection: what is loaded now is not known.
+func (cmd *command) unanswered(err error) error {
+	if d, ok := cmd.conn.tpm.(interface{ Drop() }); ok && !errors.Is(err, ErrTPM20) {
+		d.Drop()
+	}
+	return &Unanswered{cmd.auth != nil, err}
+}
+
+// untrusted is malformed for what follows a good header and HMAC.
+func (cmd *command) untrusted(format string, args ...any) error {
+	return cmd.unanswered(cmd.malformed(format, args...))
 }
 
 func (c *Conn) converse(cmd *command) (handles, params []byte, err error) {
@@ -110,7 +123,7 @@ func (c *Conn) converse(cmd *command) (handles, params []byte, err error) {
 func (c *Conn) runPlain(cmd *command) error {
 	_, out, err := c.run(cmd)
 	if err == nil && len(out) != 0 {
-		return cmd.malformed("%d bytes of parameters where none belong", len(out))
+		return cmd.untrusted("%d bytes of parameters where none belong", len(out))
 	}
 	return err
 }

@@ -33,7 +33,7 @@ func (c *Conn) saveContext(handle, resource uint32) ([]byte, error) {
 	}
 	context, err := cmd.unsized(out)
 	if err == nil && len(context) == 0 {
-		return nil, cmd.malformed("an empty context")
+		return nil, cmd.untrusted("an empty context")
 	}
 	return context, err
 }
@@ -44,20 +44,19 @@ func (c *Conn) saveContext(handle, resource uint32) ([]byte, error) {
 // 3, section 21.3 (TPM_LoadContext).
 func (c *Conn) LoadContext(context []byte) (Handle, error) {
 	const noEntity = 0 // it is for sessions
-	h, err := c.loadContext(noEntity, context)
+	h, err := c.loadContext(noEntity, resourceKey, context)
 	return Handle(h), err
 }
 
 // loadContext loads a key, or the session of an entity.
-func (c *Conn) loadContext(entity uint32, context []byte) (uint32, error) {
+func (c *Conn) loadContext(entity, resource uint32, context []byte) (uint32, error) {
 	const keepHandle = false
 	cmd := &command{
 		ordinal: ordLoadContext, handles: u32(entity),
 		params: append(boolean(keepHandle), sized(context)...), outHandles: 4,
 	}
 	handle, rest, err := c.run(cmd)
-	h, err := c.newKey(cmd, handle, rest, err)
-	return uint32(h), err
+	return c.loadedHandle(cmd, resource, handle, rest, err)
 }
 
 // SavedSessions returns the numbers of the sessions that are saved outside the TPM, and

@@ -56,7 +56,7 @@ func (c *Conn) flagBits(subCap uint32, tag uint16, least int) (bits, error) {
 		return nil, err
 	}
 	if len(data) < 2+least || binary.BigEndian.Uint16(data) != tag {
-		return nil, cmd.malformed("%d bytes are no flags with tag %#04x", len(data), tag)
+		return nil, cmd.untrusted("%d bytes are no flags with tag %#04x", len(data), tag)
 	}
 	return bits(data[2:]), nil
 }

@@ -13,20 +13,21 @@ import (
 func (c *Conn) LoadKey2(parent Handle, key []byte, secret *Secret) (Handle, error) {
 	cmd := &command{ordinal: ordLoadKey2, handles: u32(uint32(parent)), params: key, outHandles: 4}
 	b, rest, err := c.runAuthorized(cmd, secret)
-	return c.newKey(cmd, b, rest, err)
+	h, err := c.loadedHandle(cmd, resourceKey, b, rest, err)
+	return Handle(h), err
 }
 
-// newKey returns the handle in the reply to a command that loads a key.
-func (c *Conn) newKey(cmd *command, handle, rest []byte, err error) (Handle, error) {
+// loadedHandle returns the handle in the reply to a command that loads a key or a session.
+func (c *Conn) loadedHandle(cmd *command, resource uint32, handle, rest []byte, err error) (uint32, error) {
 	if len(handle) == 0 {
 		return 0, err
 	}
-	h := Handle(binary.BigEndian.Uint32(handle))
+	h := binary.BigEndian.Uint32(handle)
 	if err == nil && len(rest) != 0 {
-		err = cmd.malformed("%d bytes after the handle", len(rest))
+		err = cmd.untrusted("%d bytes after the handle", len(rest))
 	}
 	if err != nil {
-		c.FlushSpecific(h) // a key of which nobody will know
+		c.flush(h, resource) // nobody will know of it
 		return 0, err
 	}
 	return h, nil
@@ -106,7 +107,7 @@ func (c *Conn) transform(ord Ordinal, key Handle, data []byte, auth Auth) ([]byt
 // unsized returns the data of a length and as many bytes, and nothing else.
 func (cmd *command) unsized(b []byte) ([]byte, error) {
 	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) != uint64(len(b)-4) {
-		return nil, cmd.malformed("its length field does not fit its %d bytes of parameters", len(b))
+		return nil, cmd.untrusted("its length field does not fit its %d bytes of parameters", len(b))
 	}
 	return b[4:], nil
 }
@@ -155,7 +156,7 @@ func (c *Conn) GetRandom(n int) ([]byte, error) {
 	}
 	data, err := cmd.unsized(out)
 	if err == nil && (len(data) == 0 || len(data) > n) {
-		return nil, cmd.malformed("%d random bytes where %d were asked for", len(data), n)
+		return nil, cmd.untrusted("%d random bytes where %d were asked for", len(data), n)
 	}
 	return data, err
 }

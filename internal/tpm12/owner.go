@@ -41,14 +41,14 @@ func (c *Conn) endorsementKey(ord Ordinal, parms []byte) ([]byte, error) {
 		return nil, err
 	}
 	if len(out) < sha1.Size {
-		return nil, cmd.malformed("%d bytes are too few for a checksum", len(out))
+		return nil, cmd.untrusted("%d bytes are too few for a checksum", len(out))
 	}
 	pub, checksum := out[:len(out)-sha1.Size], out[len(out)-sha1.Size:]
 	h := sha1.New()
 	h.Write(pub)
 	h.Write(antiReplay[:])
 	if subtle.ConstantTimeCompare(h.Sum(nil), checksum) != 1 {
-		return nil, cmd.malformed("its checksum is wrong")
+		return nil, cmd.untrusted("its checksum is wrong")
 	}
 	return pub, nil
 }
@@ -106,7 +106,7 @@ func (c *Conn) setByOwner(ord Ordinal, params []byte, owner *Secret) error {
 	cmd := &command{ordinal: ord, params: params}
 	_, out, err := c.runOwner(cmd, owner)
 	if err == nil && len(out) != 0 {
-		return cmd.malformed("%d bytes of parameters where none belong", len(out))
+		return cmd.untrusted("%d bytes of parameters where none belong", len(out))
 	}
 	return err
 }

@@ -91,7 +91,7 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 		s.rolled = true
 	case isRefusal && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
 	case isRefusal:
-		c.ended(s, endedBy(refused.Code, asked))
+		c.ended(s, endedBy(refused, asked))
 	default: // nobody knows
 		c.ended(s, left)
 	}
@@ -114,12 +114,16 @@ const (
 )
 
 // endedBy is what a refusal does to the session of a command that asked whether the
-// session goes on. One that does not has ended, unless the TPM has not looked at it.
-func endedBy(code ResultCode, goOn byte) ending {
-	switch {
+// session goes on. One that does not has ended with TPM_UnBind, unless the TPM has not
+// looked at it. Other commands, such as TPM_LoadKey2 of a damaged key, may be refused for
+// their parameters before the TPM knows their session.
+func endedBy(refused *Error, goOn byte) ending {
+	switch code := refused.Code; {
 	case code == AuthFail, code == InvalidAuthHandle:
 		return gone
-	case goOn != 0, code&nonFatal != 0, code == Disabled, code == Deactivated, code == NoSRK:
+	case goOn != 0, refused.Ordinal != ordUnBind:
+		return left
+	case code&nonFatal != 0, code == Disabled, code == Deactivated, code == NoSRK:
 		return left
 	}
 	return gone

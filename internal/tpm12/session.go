@@ -81,7 +81,7 @@ func (c *Conn) oiap() (*session, error) {
 		return nil, err
 	}
 	if len(out) != 24 {
-		return nil, cmd.malformed("%d bytes of parameters, not 24", len(out))
+		return nil, cmd.untrusted("%d bytes of parameters, not 24", len(out))
 	}
 	return c.opened(&session{handle: binary.BigEndian.Uint32(out), nonceEven: nonce(out[4:])}), nil
 }
@@ -104,7 +104,7 @@ func (c *Conn) osap(entityType uint16, entity uint32, secret *Secret) (*session,
 		return nil, err
 	}
 	if len(out) != 44 {
-		return nil, cmd.malformed("%d bytes of parameters, not 44", len(out))
+		return nil, cmd.untrusted("%d bytes of parameters, not 44", len(out))
 	}
 	s := &session{handle: binary.BigEndian.Uint32(out), nonceEven: nonce(out[4:]), key: Handle(entity)}
 	copy(s.shared[:], c.hash.hmac(secret, out[24:44], nonceOdd[:])) // nonceEvenOSAP, nonceOddOSAP

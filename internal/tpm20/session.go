@@ -202,7 +202,7 @@ func (s *Session) Restore() error {
 }
 
 // Context is the number by which Handles lists a saved session.
-func (s *Session) Context() uint32 { return uint32(s.handle) }
+func (s *Session) Context() uint32 { return hmacSession<<24 | uint32(s.handle)&0xffffff } // of a policy's session, too
 
 // Close ends the session. It sends nothing: the next session that is started, or
 // EndSessions, frees this one in the TPM, unless it is saved.

@@ -39,6 +39,8 @@ type stream interface {
 	unread() int
 	// pending is how many bytes of the peer's have not been read.
 	pending() int
+	// ended reports whether the peer is known to have hung up.
+	ended() bool
 }
 
 func (s *socketLink) close() error { return nil }
@@ -62,7 +64,8 @@ func (o opener) openSocket(doing, network, address string) (*Device, error) {
 // begin connects and waits until swtpm serves the connection. A TPM that ends leaves a
 // broken one to those who wait.
 func (s *socketLink) begin(ctx context.Context) error {
-	for begin := time.Now(); ; {
+	var hung time.Time // since when it hangs up
+	for {
 		err := s.connect(ctx)
 		if err == nil {
 			err = s.takenIn(ctx)
@@ -71,11 +74,14 @@ func (s *socketLink) begin(ctx context.Context) error {
 			return nil
 		}
 		s.end()
-		if !s.proved || !hungUp(err) || s.hasty.Load() || time.Since(begin) > s.waits.grace {
+		if hung.IsZero() {
+			hung = time.Now()
+		}
+		if !s.proved || !hungUp(err) || s.hasty.Load() || time.Since(hung) > s.waits.grace {
 			return s.connectError(err)
 		}
-		if ended := sleep(ctx, reconnectPause); ended != nil {
-			return s.connectError(ended)
+		if waiting := sleep(ctx, reconnectPause); waiting != nil {
+			return s.connectError(fmt.Errorf("%w, %w", err, waited(waiting, s.waits.turn)))
 		}
 	}
 }
@@ -129,6 +135,9 @@ func (s *socketLink) takenIn(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.conn.ended() { // it took nothing
+		return fmt.Errorf("wait to be served: %w", syscall.ECONNRESET)
+	}
 	s.lead = true
 	return nil
 }
@@ -170,7 +179,7 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	}
 	rest := cmd
 	if s.lead {
-		if err := s.leadWith(cmd[0]); err != nil {
+		if err := s.leadWith(cmd[0], limit); err != nil {
 			return nil, &notSent{err}
 		}
 		s.lead = false
@@ -193,13 +202,13 @@ func (s *socketLink) tookAnswer() { s.proved, s.doing = true, "use" }
 
 // leadWith sees that the byte that was sent ahead is the command's: a TPM 2.0's
 // first commands are those by which it is found to be one.
-func (s *socketLink) leadWith(first byte) error {
+func (s *socketLink) leadWith(first byte, limit time.Duration) error {
 	if s.generation == first {
 		return nil
 	}
 	s.end()
 	s.generation = first
-	ctx, cancel := context.WithTimeoutCause(context.Background(), s.waits.turn, errWaited)
+	ctx, cancel := context.WithTimeout(context.Background(), min(limit, s.waits.turn))
 	defer cancel()
 	return s.begin(ctx)
 }
@@ -213,10 +222,13 @@ var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
 // even after it was given up.
 func (s *socketLink) probe(ctx context.Context) error {
 	conn := s.conn
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // a deadline would be set anew
 	rsp, err := exchange(conn, probeCommand[:], s.waits.turn)
-	if err != nil && len(rsp) == 0 && ctx.Err() != nil {
-		return s.connectError(ended(ctx))
+	if !stop() {
+		err = waited(ended(ctx), s.waits.turn)
+		if len(rsp) == 0 || checkResponse(rsp) == nil {
+			return s.connectError(ended(ctx))
+		}
 	}
 	if err != nil {
 		return s.probeError(rsp, err)

@@ -27,6 +27,8 @@ func (s *socketLink) connectError(err error) error {
 		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
 	case errors.Is(err, ErrAway):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case s.proved && hungUp(err):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
 	case s.proved:

@@ -32,6 +32,16 @@ func newUnixStream(fd int, path string) (stream, error) {
 func (u unixStream) unread() int  { return askKernel(u.raw, unix.SIOCOUTQ) }
 func (u unixStream) pending() int { return askKernel(u.raw, unix.SIOCINQ) }
 
+// ended asks whether the peer has closed its end, which drops what it has not taken.
+func (u unixStream) ended() bool {
+	poll := []unix.PollFd{{Events: unix.POLLRDHUP}}
+	err := u.raw.Control(func(fd uintptr) {
+		poll[0].Fd = int32(fd)
+		retry(func() (int, error) { return unix.Poll(poll, 0) })
+	})
+	return err != nil || poll[0].Revents != 0
+}
+
 // askKernel asks about a connection; it gives 0 where the kernel does not tell.
 func askKernel(raw syscall.RawConn, what uint) (n int) {
 	var asked error
@@ -46,6 +56,7 @@ func askKernel(raw syscall.RawConn, what uint) (n int) {
 type tcpStream struct{ net.Conn }
 
 func (tcpStream) unread() int { return -1 }
+func (tcpStream) ended() bool { return false }
 
 func (t tcpStream) pending() int {
 	if c, ok := t.Conn.(syscall.Conn); ok {

@@ -11,6 +11,7 @@ type anyStream struct{ net.Conn }
 
 func (anyStream) unread() int  { return -1 }
 func (anyStream) pending() int { return 0 }
+func (anyStream) ended() bool  { return false }
 
 func dialStream(ctx context.Context, network, address string) (stream, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)

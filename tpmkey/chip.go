@@ -34,10 +34,10 @@ type chip interface {
 	// checkUsable refuses a key that this chip has no use for, and returns what it
 	// can do with the others. It runs outside a turn and sends nothing.
 	checkUsable(k *blob.Key) (abilities, error)
-	// load loads a key under its parent, restore from what loadedKey.save gave. srk is
-	// the secret of the parent, or of what makes it.
+	// load loads a key under its parent. srk is the secret of that, or of what makes it.
+	// restore loads one that was loaded before from what loadedKey.save gave.
 	load(k *blob.Key, srk authData) (loadedKey, error)
-	restore(k *blob.Key, context []byte) (loadedKey, error)
+	restore(was loadedKey, context []byte) (loadedKey, error)
 	// prepare has ready what an operation of a key takes besides the key, for which there
 	// may be no room once that is loaded; secret says that it has one, which is at hand
 	// each time.

@@ -192,21 +192,17 @@ func (c *chip20) explainHandle(handle uint32, err error) error {
 
 // restore brings a key back from its saved context. Whatever the TPM has against that
 // is no reason not to load it from its file.
-func (c *chip20) restore(k *blob.Key, saved []byte) (loadedKey, error) {
-	like := &tpm20.Object{Public: k.TSS2.Area()}
-	name, err := tpm2.ObjectName(like.Public)
-	if err != nil {
-		return nil, err
-	}
-	like.Name = *name
-	object, err := c.conn.LoadContext(saved, like)
+func (c *chip20) restore(was loadedKey, saved []byte) (loadedKey, error) {
+	k := *was.(*loadedKey20)
+	object, err := c.conn.LoadContext(saved, k.object)
 	if err != nil {
 		if c.classOf(err) == classLost {
 			err = &refusal{ErrUnloaded, "the TPM does not take its saved context any more", nil}
 		}
 		return nil, c.explain(err, nil)
 	}
-	return &loadedKey20{chip: c, object: object, file: k, parent: c.parentNow(k)}, nil
+	k.object, k.bound = object, nil
+	return &k, nil
 }
 
 // prepare starts the session that the key will need, for which its parent has to be in

@@ -9,7 +9,8 @@ import (
 // A place is where a key is: in the TPM, or outside with what brings it back.
 type place struct {
 	in      loadedKey  // nil for a key that is outside
-	context []byte     // to restore it from, once it was saved; a TPM takes it until it is restarted
+	was     loadedKey  // what it was when it was in
+	context []byte     // to restore that from, once it was saved; a TPM takes it until it is restarted
 	session keySession // authorizes it without its secret; nil if there is none
 }
 
@@ -75,7 +76,7 @@ func (t *TPM) beside(h *keyState) int {
 // fetch loads a key from its context, or else from its file.
 func (t *TPM) fetch(h *keyState, with *secrets) (loadedKey, error) {
 	if h.context != nil {
-		in, err := t.chip.restore(h.file, h.context)
+		in, err := t.chip.restore(h.was, h.context)
 		if class := t.chip.classOf(err); class != classRefused && class != classLost {
 			return in, err
 		}
@@ -185,7 +186,7 @@ func (t *TPM) save(h *keyState) error {
 
 // isOut notes that a key is not in the TPM any more.
 func (t *TPM) isOut(h *keyState) {
-	h.in = nil
+	h.in, h.was = nil, h.in
 	if h.authorized() { // it ended with the key, or nobody knows it
 		h.endSession()
 	}
@@ -198,7 +199,7 @@ func (t *TPM) isOut(h *keyState) {
 // for that: by then its number may stand for another's.
 func (t *TPM) free(h *keyState) error {
 	if h.in == nil && h.context != nil {
-		in, err := t.chip.restore(h.file, h.context)
+		in, err := t.chip.restore(h.was, h.context)
 		if err == nil {
 			t.isIn(h, in)
 			err = t.resume(h)

@@ -32,12 +32,12 @@ func (c *chip12) load(k *blob.Key, srk authData) (loadedKey, error) {
 	return &loadedKey12{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
 }
 
-func (c *chip12) restore(k *blob.Key, context []byte) (loadedKey, error) {
+func (c *chip12) restore(was loadedKey, context []byte) (loadedKey, error) {
 	handle, err := c.conn.LoadContext(context)
 	if err != nil {
 		return nil, c.explain(err, nil)
 	}
-	return &loadedKey12{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
+	return &loadedKey12{chip: c, handle: handle, size: was.(*loadedKey12).size}, nil
 }
 
 func (k *loadedKey12) number() uint32 { return uint32(k.handle) }

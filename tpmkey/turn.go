@@ -22,14 +22,20 @@ type turn struct {
 }
 
 // turnRules say when a turn ends: when no work is left and none came for as long as
-// bringing things in took, at most idle; or after so much time and so many operations,
-// whichever is later; after last no operation begins.
+// bringing things in took, but at least and at most so long; or after so much time and so
+// many operations, whichever is later. After last no operation begins.
 type turnRules struct {
-	time, last, idle time.Duration
-	operations       int
+	time, last         time.Duration
+	operations         int
+	leastIdle, maxIdle time.Duration
 }
 
-var usualTurns = turnRules{time: 40 * time.Millisecond, last: 600 * time.Millisecond, idle: 100 * time.Millisecond, operations: 8}
+// usualTurns leave a program the time to verify a signature, P-384 takes a millisecond,
+// before it asks for the next one.
+var usualTurns = turnRules{
+	time: 40 * time.Millisecond, operations: 8, last: 600 * time.Millisecond,
+	leastIdle: 2 * time.Millisecond, maxIdle: 100 * time.Millisecond,
+}
 
 // openTurn sees that this process has the TPM, and that nothing is loaded there that it
 // lost sight of. It runs in the operation whose turn it is in this process.
@@ -153,7 +159,7 @@ const sessionIdle = time.Second
 func (t *TPM) idleTime() time.Duration {
 	switch {
 	case t.turn != nil:
-		return min(t.turn.brought, t.rules.idle)
+		return min(max(t.turn.brought, t.rules.leastIdle), t.rules.maxIdle)
 	case t.dev.Managed() && !t.closed && t.chip.holds():
 		return sessionIdle
 	}

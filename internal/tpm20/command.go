@@ -8,6 +8,24 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
+// plain runs a command that nothing authorizes, whose handles and parameters are
+// marshalled already, and returns those of its reply.
+//
+//	tag(2) size(4) commandCode(4) handles params
+//	tag(2) size(4) responseCode(4) handles params
+func (c *Conn) plain(cc tpm2.TPMCC, params []byte) (out []byte, err error) {
+	x := c.begin(cc)
+	msg := binary.BigEndian.AppendUint16(c.buf[:0], uint16(tpm2.TPMSTNoSessions))
+	msg = binary.BigEndian.AppendUint32(msg, uint32(headerSize+len(params)))
+	msg = binary.BigEndian.AppendUint32(msg, uint32(cc))
+	c.buf = append(msg, params...)
+	err = x.run(func() error {
+		_, err := x.Send(c.buf)
+		return err
+	})
+	return x.body, err
+}
+
 // transform runs a command on an object, whose parameters are marshalled already,
 // and returns those of its reply. It does what go-tpm's Execute does, for commands
 // that are run often.

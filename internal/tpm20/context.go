@@ -2,20 +2,28 @@ package tpm20
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 )
 
-// SaveContext returns a loaded object in a form that only this TPM reads, until it
-// is restarted; the object stays loaded. Part 3, section 28.2 (TPM2_ContextSave).
+// SaveContext returns a loaded object, or a session, in a form that only this TPM reads,
+// until it is restarted: a TPMS_CONTEXT. An object stays loaded. Part 3, section 28.2
+// (TPM2_ContextSave).
+//
+//	sequence(8) savedHandle(4) hierarchy(4) contextBlob(2+n)
 func (c *Conn) SaveContext(o *Object) ([]byte, error) {
-	rsp, err := Run(c, tpm2.ContextSave{SaveHandle: o.Handle})
+	saved, err := c.plain(tpm2.TPMCCContextSave, handleBytes(o.Handle))
 	if err != nil {
 		return nil, err
 	}
-	return tpm2.Marshal(rsp.Context), nil
+	r := reader{b: saved}
+	r.next(8 + 4 + 4)
+	if r.sized(); !r.whole() {
+		return nil, c.unanswered(false, malformed(tpm2.TPMCCContextSave, "%d bytes are no context", len(saved)))
+	}
+	return bytes.Clone(saved), nil
 }
 
 // LoadContext loads what SaveContext returned of an object that was like this one,
@@ -32,28 +40,14 @@ func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {
 }
 
 func (c *Conn) loadContext(saved []byte) (tpm2.TPMHandle, error) {
-	context, err := contextOf(saved)
+	out, err := c.plain(tpm2.TPMCCContextLoad, saved)
 	if err != nil {
 		return 0, err
 	}
-	rsp, err := Run(c, tpm2.ContextLoad{Context: *context})
-	if err != nil {
-		return 0, err
+	if len(out) != 4 {
+		return 0, c.unanswered(false, malformed(tpm2.TPMCCContextLoad, "%d bytes are no handle", len(out)))
 	}
-	return rsp.LoadedHandle, nil
-}
-
-func contextOf(saved []byte) (context *tpm2.TPMSContext, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("no saved context: %v", r)
-		}
-	}()
-	context, err = tpm2.Unmarshal[tpm2.TPMSContext](saved)
-	if err == nil && !bytes.Equal(tpm2.Marshal(*context), saved) {
-		err = errors.New("no saved context")
-	}
-	return context, err
+	return handleAt(out, 0), nil
 }
 
 // Flush frees a loaded object or a session, whoever has loaded it; one that is gone
@@ -61,7 +55,11 @@ func contextOf(saved []byte) (context *tpm2.TPMSContext, err error) {
 func (c *Conn) Flush(h tpm2.TPMHandle) error {
 	var err error
 	for range 2 { // what stays loaded takes one of few places until the TPM is restarted
-		_, err = Run(c, tpm2.FlushContext{FlushHandle: h})
+		var out []byte
+		out, err = c.plain(tpm2.TPMCCFlushContext, handleBytes(h))
+		if err == nil && len(out) != 0 {
+			return c.unanswered(false, malformed(tpm2.TPMCCFlushContext, "%d bytes of parameters where none belong", len(out)))
+		}
 		if err == nil || !isRefusal(err) {
 			return err
 		}
@@ -72,6 +70,8 @@ func (c *Conn) Flush(h tpm2.TPMHandle) error {
 	}
 	return err
 }
+
+func handleBytes(h tpm2.TPMHandle) []byte { return binary.BigEndian.AppendUint32(nil, uint32(h)) }
 
 // goneAlready reports what a TPM, or the kernel's resource manager, says to flushing
 // what it does not have.

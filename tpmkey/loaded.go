@@ -123,23 +123,44 @@ func (t *TPM) oldest(last *keyState) *keyState {
 	return nil
 }
 
-// evict takes a key out, and its session with it: that comes back with the key. A TPM 1.2
-// ends the sessions of all that are loaded of the same key.
+// evict takes a key out, and its session with it: that comes back with the key.
 func (t *TPM) evict(h *keyState) error {
-	for _, other := range t.loaded.keys {
-		if other == h || sameKey(other.public, h.public) {
-			if err := t.saveSession(other); err != nil {
-				return err
-			}
-		}
-	}
 	if err := t.save(h); err != nil {
+		return err
+	}
+	if err := t.saveSession(h); err != nil {
+		return err
+	}
+	if err := t.saveSameKeys(h); err != nil {
 		return err
 	}
 	if err := h.in.flush(); err != nil {
 		return err
 	}
 	t.isOut(h)
+	return nil
+}
+
+// saveSessions saves those of the keys that are loaded. A TPM 1.2 ends them when a copy of
+// their key is flushed.
+func (t *TPM) saveSessions() error {
+	for _, h := range t.loaded.keys {
+		if err := t.saveSession(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// saveSameKeys is saveSessions for the other copies of a key.
+func (t *TPM) saveSameKeys(h *keyState) error {
+	for _, other := range t.loaded.keys {
+		if other != h && sameKey(other.public, h.public) {
+			if err := t.saveSession(other); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -157,9 +178,15 @@ func (t *TPM) saveSession(h *keyState) error {
 		h.endSession()
 		return nil
 	}
+	if err := t.save(h); err != nil { // which brings the session back for good, too
+		return err
+	}
 	err := h.session.Save()
+	if t.chip.classOf(err) == classSavedRoom && t.freeSaved() {
+		err = h.session.Save()
+	}
 	switch t.chip.classOf(err) {
-	case classRefused, classLost:
+	case classRefused, classLost, classSavedRoom: // then the secret is asked for again
 		h.endSession()
 		return nil
 	}
@@ -186,7 +213,9 @@ func (t *TPM) save(h *keyState) error {
 
 // isOut notes that a key is not in the TPM any more.
 func (t *TPM) isOut(h *keyState) {
-	h.in, h.was = nil, h.in
+	if h.in != nil {
+		h.in, h.was = nil, h.in
+	}
 	if h.authorized() { // it ended with the key, or nobody knows it
 		h.endSession()
 	}
@@ -198,22 +227,17 @@ func (t *TPM) isOut(h *keyState) {
 // free frees a key's place, and its session's, for good. A saved session is brought back
 // for that: by then its number may stand for another's.
 func (t *TPM) free(h *keyState) error {
-	if h.in == nil && h.context != nil {
-		in, err := t.chip.restore(h.was, h.context)
-		if err == nil {
-			t.isIn(h, in)
-			err = t.resume(h)
-		}
-		if err != nil && h.in == nil { // the TPM does not have it any more
-			h.endSession()
-			return nil
-		}
+	if h.session != nil && h.session.Saved() {
+		t.bringBack(h)
 	}
 	if h.in == nil {
 		h.endSession()
 		return nil
 	}
-	err := h.in.flush()
+	err := t.saveSameKeys(h)
+	if err == nil {
+		err = h.in.flush()
+	}
 	h.endSession()
 	t.isOut(h)
 	switch t.chip.classOf(err) {
@@ -224,6 +248,27 @@ func (t *TPM) free(h *keyState) error {
 		return nil
 	}
 	return err
+}
+
+// bringBack brings a key and its session back without anybody's secret, unless the TPM
+// does not have them any more.
+func (t *TPM) bringBack(h *keyState) {
+	for range maxRepairs {
+		var err error
+		if h.in == nil && h.context != nil {
+			var in loadedKey
+			if in, err = t.chip.restore(h.was, h.context); err == nil {
+				t.isIn(h, in)
+			}
+		}
+		if err == nil && h.in != nil {
+			err = t.resume(h)
+		}
+		class := t.chip.classOf(err)
+		if class != classKeyRoom && class != classSessionRoom || !t.makeRoom(class, h) {
+			return
+		}
+	}
 }
 
 // takeOut takes all that this process has loaded out of a bare TPM.
@@ -243,6 +288,7 @@ func (t *TPM) takeOut() {
 	}
 	t.chip.endSessions()
 	t.dirty = t.dirty || t.chip.holds()
+	t.clean() // an error: the next turn does it
 }
 
 // forgetLoaded notes that nothing of this process is loaded: the TPM was another's, or was
@@ -284,15 +330,24 @@ func (t *TPM) makeRoom(class errClass, h *keyState) bool {
 	if t.dev.Bare() && t.freeLeft(class) {
 		return true
 	}
+	victim := t.oldest(h)
 	if class == classSessionRoom {
 		if t.chip.endShared() {
 			return true
 		}
 		i := slices.IndexFunc(t.loaded.keys, func(other *keyState) bool { return other != h && other.authorized() })
-		return i >= 0 && t.evict(t.loaded.keys[i]) == nil
+		if i < 0 {
+			return false
+		}
+		victim = t.loaded.keys[i]
 	}
-	victim := t.oldest(h)
-	return victim != nil && t.evict(victim) == nil
+	if victim == nil {
+		return false
+	}
+	if err := t.evict(victim); err != nil {
+		t.startOver(victim, err)
+	}
+	return true
 }
 
 // freeLeft frees the keys or sessions in a bare TPM that this process has not loaded in
@@ -303,7 +358,7 @@ func (t *TPM) freeLeft(class errClass) (freed bool) {
 	}
 	keys, sessions, err := t.leftBehind()
 	if err != nil {
-		return false
+		return t.worthwhile(err)
 	}
 	if t.turn.freed == nil {
 		t.turn.freed = map[errClass]bool{}
@@ -312,12 +367,18 @@ func (t *TPM) freeLeft(class errClass) (freed bool) {
 	free, flush := keys, t.chip.flushKey
 	if class == classSessionRoom {
 		free, flush = sessions, t.chip.flushSession
+	} else if err := t.saveSessions(); err != nil { // what was left may be the same keys
+		return t.worthwhile(err)
 	}
 	for _, handle := range free {
-		freed = flush(handle) == nil || freed
+		freed = t.worthwhile(flush(handle)) || freed
 	}
 	return freed
 }
+
+// worthwhile reports whether something was done about want of room, or went wrong in a way
+// that the next attempt shows.
+func (t *TPM) worthwhile(err error) bool { return t.chip.classOf(err) != classRefused }
 
 // leftBehind are the keys and sessions in the TPM that are not this process's.
 func (t *TPM) leftBehind() (keys, sessions []uint32, err error) {
@@ -336,12 +397,12 @@ func (t *TPM) freeSaved() (freed bool) {
 	}
 	saved, err := t.chip.saved()
 	if err != nil {
-		return false
+		return t.worthwhile(err)
 	}
 	own := t.savedNumbers()
 	for _, number := range saved {
 		if own[number] == nil {
-			freed = t.chip.flushSaved(number) == nil || freed
+			freed = t.worthwhile(t.chip.flushSaved(number)) || freed
 		}
 	}
 	if freed {
@@ -349,7 +410,7 @@ func (t *TPM) freeSaved() (freed bool) {
 	}
 	for number, h := range own {
 		h.endSession()
-		freed = t.chip.flushSaved(number) == nil || freed
+		freed = t.worthwhile(t.chip.flushSaved(number)) || freed
 	}
 	return freed
 }

@@ -78,7 +78,8 @@ type performance struct {
 	repairs map[errClass]int
 	all     int // of repairs
 
-	// What the last attempt tried: the parent's or the key's secret, and what the TPM
+	turn *turn // of the last attempt, unless the TPM was started up since
+	// What that tried: the parent's or the key's secret, and what the TPM
 	// counted before, nil where the secret was right before.
 	parentTried, keyTried bool
 	before                *tries
@@ -136,10 +137,17 @@ func (p *performance) leave() {
 func (p *performance) attempt() ([]byte, error) {
 	t := p.tpm
 	p.parentTried, p.keyTried, p.before = false, false, nil
+	if h := p.work.key; h != nil {
+		if err := h.usable(); err != nil {
+			return nil, &noTurn{err}
+		}
+	}
 	if p.work.alone {
 		t.endTurn()
 	}
-	if err := t.openTurn(p.work); err != nil {
+	err := t.openTurn(p.work)
+	p.turn = t.turn
+	if err != nil {
 		return nil, err
 	}
 	if !p.fate.settle(underWay) {
@@ -149,14 +157,13 @@ func (p *performance) attempt() ([]byte, error) {
 	in, secret, err := p.bring()
 	began := time.Now()
 	t.turn.brought += began.Sub(bringing)
-	if err != nil || p.work.run == nil {
+	if err != nil {
 		return nil, err
 	}
-	if t.turn.began.IsZero() {
-		t.turn.began = began
+	t.turn.operation(began, p.work.alone)
+	if p.work.run == nil {
+		return nil, nil
 	}
-	t.turn.over = p.work.alone
-	t.turn.done++
 	return p.work.run(in, secret)
 }
 
@@ -165,9 +172,6 @@ func (p *performance) bring() (in loadedKey, secret authData, err error) {
 	t, h := p.tpm, p.work.key
 	if h == nil {
 		return nil, nil, nil
-	}
-	if err := h.usable(); err != nil {
-		return nil, nil, err
 	}
 	if err := t.chip.prepare(h.file, h.needsSecret && h.secret.kept()); err != nil {
 		return nil, nil, err
@@ -202,19 +206,18 @@ func (p *performance) authorization(in loadedKey) (secret authData, err error) {
 	if p.with.key == nil {
 		return nil, &needed{}
 	}
+	secret = p.with.key
+	if !h.secret.kept() {
+		session, err := in.authorize(secret)
+		switch {
+		case err == nil:
+			h.session, secret = session, nil
+		case err != errNoOwnSession:
+			return nil, err
+		}
+	}
 	p.keyTried, p.before = true, before
-	if h.secret.kept() {
-		return p.with.key, nil
-	}
-	session, err := in.authorize(p.with.key)
-	switch {
-	case err == errNoOwnSession:
-		return p.with.key, nil
-	case err != nil:
-		return nil, err
-	}
-	h.session = session
-	return nil, nil
+	return secret, nil
 }
 
 // readTries is what the TPM counts, or ErrLockedOut where it would not look at a secret.
@@ -278,27 +281,23 @@ func (p *performance) loadAnew(err error) error {
 	}
 	p.tpm.startOver(h, err)
 	h.context = nil
-	h.endSession()
 	return nil
 }
 
 func (p *performance) makeRoom(err error) error {
-	if !p.tpm.makeRoom(p.class(err), p.work.key) {
+	if p.turn == p.tpm.turn && !p.tpm.makeRoom(p.class(err), p.work.key) {
 		return err
 	}
-	return nil
+	return nil // the room of an earlier turn says nothing of this one
 }
 
 // startUp starts a TPM that nobody has started since its power came back: after a
-// suspend that went wrong, or in swtpm without --flags startup-clear.
+// suspend that went wrong, or in swtpm without --flags startup-clear. Where it fails, the
+// next attempt shows what it is.
 func (p *performance) startUp(error) error {
-	err := p.tpm.chip.startUp()
-	switch p.tpm.chip.classOf(err) {
-	case classNone:
+	if p.tpm.chip.classOf(p.tpm.chip.startUp()) == classNone {
 		p.tpm.forgetLoaded()
-	case classRefused, classNotStarted, classNotSent: // it was started all the time; the next attempt shows
-	default:
-		return err
+		p.turn = nil // nothing is as it was
 	}
 	return nil
 }

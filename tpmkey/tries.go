@@ -74,21 +74,24 @@ func (p *performance) judge(class errClass, err error) (again bool, why error) {
 	return false, err
 }
 
-// verdict asks the TPM, whoever waits for the operation still.
+// verdict asks the TPM, whoever waits for the operation still, and again where that fails.
 func (p *performance) verdict(class errClass) verdict {
-	t := p.tpm
+	t, refused := p.tpm, class == classAuth
 	if !p.before.counts {
 		return wasNot
 	}
-	if t.openTurn(&work{ctx: noLimit}) != nil {
-		return unknown
+	for range 2 {
+		if t.openTurn(&work{ctx: noLimit}) != nil {
+			return unknown
+		}
+		if class == classNotStarted {
+			p.startUp(nil)
+		}
+		now, err := t.chip.readTries(p.work.key.file, p.parentTried, true)
+		if err == nil {
+			return now.since(p.before, refused)
+		}
+		class = t.chip.classOf(err)
 	}
-	if class == classNotStarted && p.startUp(nil) != nil {
-		return unknown
-	}
-	now, err := t.chip.readTries(p.work.key.file, p.parentTried, true)
-	if err != nil {
-		return unknown
-	}
-	return now.since(p.before, class == classAuth)
+	return unknown
 }

@@ -13,7 +13,7 @@ import (
 // loaded, and each operation is a turn.
 type turn struct {
 	release func()
-	began   time.Time         // when the first operation began; zero before that
+	began   time.Time         // when the first operation began
 	last    time.Time         // when the last one ended
 	brought time.Duration     // how long it took to bring in what the operations needed
 	done    int               // operations
@@ -89,8 +89,10 @@ func (t *TPM) clean() error {
 			err = t.chip.flushKey(k)
 		}
 	}
-	if class := t.chip.classOf(err); class == classNone || class == classRefused {
-		t.dirty = false // what the TPM does not give away is not this process's
+	switch t.chip.classOf(err) {
+	case classNone, classRefused, classNotStarted:
+		t.dirty = false // what the TPM does not give away is not this process's; before its start there is nothing
+		t.forgetLoaded()
 		return nil
 	}
 	return err
@@ -103,7 +105,16 @@ func (t *TPM) turnIsOver() bool {
 		return true
 	}
 	took := time.Since(u.began)
-	return !u.began.IsZero() && (took >= t.rules.last || took >= t.rules.time && u.done >= t.rules.operations)
+	return u.done > 0 && (took >= t.rules.last || took >= t.rules.time && u.done >= t.rules.operations)
+}
+
+// operation notes that one begins.
+func (u *turn) operation(now time.Time, alone bool) {
+	if u.done == 0 {
+		u.began = now
+	}
+	u.done++
+	u.over = alone
 }
 
 // endTurn takes what is loaded out of a bare TPM, and lets others have it.

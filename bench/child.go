@@ -32,6 +32,8 @@ type task struct {
 	Way  string // sign: how
 	Want []byte // sign: the signature, where it is always the same
 
+	Pause time.Duration // sign: up to so long before each signature
+
 	Address string // handshake: of the server
 	Cert    []byte // handshake: the server's, PEM
 	Clients int
@@ -45,6 +47,7 @@ type task struct {
 type report struct {
 	Done   int
 	Took   time.Duration
+	Each   []float64      // where there are pauses: seconds that a signature took
 	Failed map[string]int // errors by text
 }
 

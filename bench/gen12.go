@@ -7,9 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
-	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"maclef/blob"
 	"maclef/internal/tpm12"
@@ -78,8 +76,6 @@ func (gen12) soakKeys() (keys []crypto.Signer, err error) {
 	return keys, nil
 }
 
-func (gen12) bearable() int { return 6 }
-
 func (gen12) harden(*direct) error   { return nil }
 func (gen12) shutdown(*direct) error { return nil }
 
@@ -127,39 +123,4 @@ func (m *mint12) wrap(priv *rsa.PrivateKey, password string) (*blob.Key, error) 
 		template.UsageAuth = sha1.Sum([]byte(password))
 	}
 	return blob.Wrap(rand.Reader, priv, m.srk, template)
-}
-
-// makeMany does without blob.Wrap, which would see each time whether the key is one;
-// that takes long.
-func (m *mint12) makeMany(name string, n int, signer crypto.Signer) ([]keyFile, error) {
-	priv := signer.(*rsa.PrivateKey)
-	key, err := m.wrap(priv, "")
-	if err != nil {
-		return nil, err
-	}
-	private := storeAsymkey(key, priv)
-	files := make([]keyFile, n)
-	for i := range files {
-		files[i].Path = m.tpm.path(fmt.Sprintf("%s%d", name, i))
-		if key.EncData, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, m.srk, private, []byte("TCPA")); err != nil {
-			return nil, err
-		}
-		if err := files[i].write(key); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-// storeAsymkey is what a key file has encrypted: TPM Main Part 2, section 10.6
-// (TPM_STORE_ASYMKEY), without secrets.
-func storeAsymkey(key *blob.Key, priv *rsa.PrivateKey) []byte {
-	public := key.Bytes()
-	public = public[:len(public)-len(key.EncData)-4]
-	digest, prime := sha1.Sum(public), priv.Primes[0].Bytes()
-	b := make([]byte, 1+2*sha1.Size, 256)
-	b[0] = 1 // TPM_PT_ASYM
-	b = append(b, digest[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(prime)))
-	return append(b, prime...)
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
-	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -109,8 +108,6 @@ func (gen20) soakKeys() ([]crypto.Signer, error) {
 	return []crypto.Signer{rsaKey, p256Key, p384Key}, errors.Join(rsaErr, p256Err, p384Err)
 }
 
-func (gen20) bearable() int { return 1 }
-
 // harden is TPM2_DictionaryAttackParameters: a million tries. TPM 2.0 Library Part 3,
 // section 25.3.
 func (gen20) harden(d *direct) error {
@@ -145,20 +142,4 @@ func (m *mint20) wrap(priv crypto.Signer, password string) (key *blob.Key, err e
 		opts.Key = tpmkey.Password([]byte(password))
 	}
 	return tpm.Wrap(priv, opts)
-}
-
-// makeMany writes the same bytes each time: the TPM does not know that they are.
-func (m *mint20) makeMany(name string, n int, priv crypto.Signer) ([]keyFile, error) {
-	key, err := m.wrap(priv, "")
-	if err != nil {
-		return nil, err
-	}
-	files := make([]keyFile, n)
-	for i := range files {
-		files[i].Path = m.tpm.path(fmt.Sprintf("%s%d", name, i))
-		if err := files[i].write(key); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
 }

@@ -32,8 +32,6 @@ type generation interface {
 	// left lists what is loaded; flush frees it.
 	left(d *direct) (keys, sessions []uint32, err error)
 	flush(d *direct, handle uint32, session bool) error
-	// bearable is how many keys dead processes may leave loaded before it gets narrow.
-	bearable() int
 	// harden has the TPM not lock anybody out, however often it is restarted.
 	harden(d *direct) error
 	// shutdown prepares it for a restart, where there is such a thing.
@@ -45,8 +43,6 @@ type generation interface {
 type mint interface {
 	// make writes a key file; an empty password makes a key without a secret.
 	make(name string, priv crypto.Signer, password string) (keyFile, error)
-	// makeMany writes so many files without a secret, all of one key.
-	makeMany(name string, n int, priv crypto.Signer) ([]keyFile, error)
 }
 
 // generations are those that a flag asks for.

@@ -100,13 +100,11 @@ func (b *bench) countHandshakes(r *row, s server, t *task, most float64) error {
 		if err != nil {
 			return err
 		}
-		commands := p.count()
+		others := 0
 		if t.Resume > 0 {
-			commands -= t.Clients
+			others = t.Clients
 		}
-		each := float64(commands) / float64(done.done)
-		r.commands = fmt.Sprintf("%.2f", each)
-		r.goals = append(r.goals, atMost("commands", most, each))
+		r.counted(p, done.done, others, most)
 		return nil
 	})
 }

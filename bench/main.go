@@ -4,7 +4,7 @@
 // commands, and against other projects; and soaks it in restarts and visitors.
 //
 //	go run ./bench [-quick] [-goals] [-rounds N] [-tpm 1.2|2.0|both] [-only TEXT] [-certgen FILE] [-peers FILE]
-//	go run ./bench soak [-n N] [-restarts N] [-visitors N] [-tpm 1.2|2.0|both] [-for TIME] [-tolerate TEXT]
+//	go run ./bench soak [-n N] [-restarts N] [-visitors N] [-tpm 1.2|2.0|both] [-for TIME]
 //
 // Both run on software TPMs of their own, of both generations in turn, swtpm on a Unix
 // socket, that are made for the occasion. Bench prints a table in Markdown for each;

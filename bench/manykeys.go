@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"maclef/tpmkey"
@@ -19,7 +20,7 @@ func (b *bench) manyKeys() (all []measurement) {
 				name = "sign with the only key"
 			}
 			all = append(all, measurement{name, func(r *row) error {
-				return b.random(r, c.operation, c.files[:n])
+				return b.random(r, c.operation, slices.Repeat([]keyFile{c.plain}, n))
 			}})
 		}
 	}
@@ -63,11 +64,7 @@ func (b *bench) countSwitches(r *row, op *operation, files []keyFile) error {
 	}
 	defer p.close()
 	return useKeys(p.name(), files, func(keys []*tpmkey.Key) error {
-		for i := range 2 * b.slots { // until all slots are taken
-			if err := op.once(keys[i%len(keys)]); err != nil {
-				return err
-			}
-		}
+		time.Sleep(2 * turnIdle) // until all have been taken out once
 		pick := randomly(keys)
 		p.reset()
 		for range b.counted {
@@ -75,12 +72,12 @@ func (b *bench) countSwitches(r *row, op *operation, files []keyFile) error {
 				return err
 			}
 		}
-		r.commands = fmt.Sprintf("%.2f", float64(p.count())/float64(b.counted))
-		switches := p.count("LoadKey2", "LoadContext", "Load", "ContextLoad")
+		all, switches := p.count("LoadKey2", "LoadContext", "Load", "ContextLoad")
+		r.commands = fmt.Sprintf("%.2f", float64(all)/float64(b.counted))
 		if switches == 0 {
 			return nil
 		}
-		each := float64(p.count()-b.counted) / float64(switches)
+		each := float64(all-b.counted) / float64(switches)
 		r.note += fmt.Sprintf("; %.0f %% found their key outside, %.2f commands for a switch: %s",
 			100*float64(switches)/float64(b.counted), each, p.list())
 		r.goals = append(r.goals, atMost("a switch", 3, each))

@@ -39,8 +39,8 @@ func (b *bench) rivalServer(r *row, s server) error {
 		p.reset()
 		return full.at(address)
 	})
-	if err == nil {
-		r.commands = fmt.Sprintf("%.2f", float64(p.count())/float64(done.done))
+	if all, _ := p.count(); err == nil {
+		r.commands = fmt.Sprintf("%.2f", float64(all)/float64(done.done))
 	}
 	return err
 }

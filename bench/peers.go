@@ -114,6 +114,7 @@ func (b *bench) countPeer(r *row, p peer) error {
 	if err != nil {
 		return err
 	}
-	r.commands = fmt.Sprintf("%.2f", float64(proxy.count())/float64(report.Done))
+	all, _ := proxy.count()
+	r.commands = fmt.Sprintf("%.2f", float64(all)/float64(report.Done))
 	return b.tpm.direct(b.tpm.flushAll)
 }

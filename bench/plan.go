@@ -6,6 +6,7 @@ package main
 type plan struct {
 	operations []*operation
 	shared     []sharing // by several processes
+	slow       []sharing // on a slow chip, by one and by four
 	servers    []server
 	starts     []keyFile
 	// startCommands is how many certgen should take with a key without a secret.
@@ -20,13 +21,14 @@ type sharing struct {
 	way       string
 	file      keyFile
 	processes []int
+	least     float64 // of what one process does, that all together should do
 }
 
-// A crowd is many keys that one process has, and numbers of them that it uses.
+// A crowd is many keys that one process has, and numbers of them that it uses. They are
+// all of one file, which the TPM does not know.
 type crowd struct {
 	*operation
 	name    string
-	files   []keyFile
 	numbers []int
 }
 

@@ -15,7 +15,7 @@ func (g gen12) plan(b *bench, m mint) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs [6]error
+	var errs [5]error
 	var plain, secret keyFile
 	var sign, decrypt *operation
 	var cert []byte
@@ -24,9 +24,6 @@ func (g gen12) plan(b *bench, m mint) (*plan, error) {
 	sign, errs[2] = g.newSign(priv)
 	decrypt, errs[3] = newDecrypt(priv, decrypt12)
 	cert, errs[4] = selfSigned(priv)
-	numbers := b.numbers(1, 10, 20, 50, 200, 1000)
-	files, err := m.makeMany("many", numbers[len(numbers)-1], priv)
-	errs[5] = err
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -38,9 +35,9 @@ func (g gen12) plan(b *bench, m mint) (*plan, error) {
 	}
 	return &plan{
 		operations: []*operation{sign, decrypt},
-		shared:     []sharing{{sign, pkcs1, plain, []int{2, 4}}},
+		shared:     []sharing{{sign, pkcs1, plain, []int{2, 4}, 0.9}, {sign, pkcs1, secret, []int{4}, 0.9}},
 		servers:    []server{{name: "TLS 1.2", version: tls.VersionTLS12, key: plain, cert: cert, operation: sign, resume: true, goal: 0.9}},
 		starts:     []keyFile{plain, secret}, startCommands: 5,
-		many: []crowd{{sign, "keys", files, numbers}},
+		many: []crowd{{sign, "keys", b.numbers(1, 10, 20, 50, 200, 1000)}},
 	}, nil
 }

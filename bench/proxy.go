@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -63,17 +64,32 @@ func (p *proxy) reset() {
 	clear(p.counts)
 }
 
-// count returns how many commands of some names there were since reset, of all
-// where none is given.
-func (p *proxy) count(names ...string) (n int) {
+// housekeeping are the commands by which a turn brings keys and sessions in, and takes
+// them out, of both generations.
+var housekeeping = []string{
+	"OIAP", "OSAP", "SaveContext", "LoadContext", "FlushSpecific",
+	"StartAuthSession", "ContextSave", "ContextLoad", "FlushContext",
+}
+
+// count returns how many commands there were since reset, and how many of some names.
+func (p *proxy) count(names ...string) (all, named int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c, times := range p.counts {
-		if len(names) == 0 || slices.Contains(names, c.name) {
-			n += times
+		all += times
+		if slices.Contains(names, c.name) {
+			named += times
 		}
 	}
-	return n
+	return all, named
+}
+
+// counted fills in how many TPM commands each of so many operations took, and demands
+// that most of them at most are not housekeeping. others are commands of something else.
+func (r *row) counted(p *proxy, done, others int, most float64) {
+	all, kept := p.count(housekeeping...)
+	r.commands = fmt.Sprintf("%.2f", float64(all-others)/float64(done))
+	r.goals = append(r.goals, atMost("commands within a turn", most, float64(all-kept-others)/float64(done)))
 }
 
 // list names the commands since reset, in the order of their codes.

@@ -27,7 +27,6 @@ func (s *soak) restarter() {
 			s.tally.count(fmt.Errorf("prepare the TPM for a restart: %w", err))
 			return
 		}
-		s.killedSince.Store(0)
 		time.Sleep(rand.N(s.down))
 		if err := s.tpm.start(); err != nil {
 			s.tally.count(fmt.Errorf("restart the TPM: %w", err))
@@ -57,7 +56,7 @@ func (s *soak) reporter() {
 		done := s.done.Load()
 		fmt.Fprintf(s.progress, "soak: %d of %d signatures, %.0f a second; %d restarts, %d visits, %d killed; %d errors\n",
 			done, s.signatures, float64(done)/time.Since(start).Seconds(),
-			s.restarted.Load(), s.visited.Load(), s.killed.Load(), s.tally.bad.Load())
+			s.restarted.Load(), s.visited.Load(), s.killed.Load(), s.tally.total.Load())
 	}
 }
 

@@ -62,9 +62,7 @@ func (b *bench) countCommands(r *row, f keyFile, use func(*tpmkey.Key) error) er
 				return err
 			}
 		}
-		each := float64(p.count()) / float64(b.counted)
-		r.commands = fmt.Sprintf("%.2f", each)
-		r.goals = append(r.goals, atMost("commands", 1, each))
+		r.counted(p, b.counted, 0, 1)
 		return nil
 	})
 }

@@ -19,6 +19,7 @@ import (
 // called from one goroutine at a time, remove from any.
 type softTPM struct {
 	dir        string
+	data       string // the data channel
 	generation generation
 
 	mu      sync.Mutex
@@ -35,7 +36,7 @@ func newSoftTPM(g generation) (*softTPM, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &softTPM{dir: dir, generation: g}
+	s := &softTPM{dir: dir, data: "tpm", generation: g}
 	err = errors.Join(s.control("tpm"), s.control("proxy"), s.start())
 	if err != nil {
 		s.remove()
@@ -48,7 +49,12 @@ func newSoftTPM(g generation) (*softTPM, error) {
 func (s *softTPM) name() string { return "unix:" + s.socket() }
 
 // socket is the path of the data channel.
-func (s *softTPM) socket() string { return s.path("tpm") }
+func (s *softTPM) socket() string { return s.path(s.data) }
+
+// behind is the same TPM for who comes to it by another socket beside its own.
+func (s *softTPM) behind(data string) *softTPM {
+	return &softTPM{dir: s.dir, data: data, generation: s.generation}
+}
 
 // control puts the control channel where tpm2-tss looks for it: beside the data
 // channel.

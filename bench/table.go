@@ -65,8 +65,12 @@ func oneLine(s string) string {
 // compared fills in a thing's rate and its ratio to the bare commands.
 func (r *row) compared(measured rates, thing, bare int) {
 	ratios := measured.ratios(thing, bare)
-	r.rate = fmt.Sprintf("%.0f", measured.median(thing))
-	r.bare = fmt.Sprintf("%.0f", measured.median(bare))
+	format := "%.0f"
+	if measured.median(bare) < 10 {
+		format = "%.2f"
+	}
+	r.rate = fmt.Sprintf(format, measured.median(thing))
+	r.bare = fmt.Sprintf(format, measured.median(bare))
 	r.ratio = fmt.Sprintf("%.2f", median(ratios))
 	r.spread = spread("%.2f", ratios)
 }

@@ -8,27 +8,16 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
 
 // A tally counts errors by their text.
 type tally struct {
-	tolerated []string
-	bad       atomic.Int64 // those that are not tolerated
+	total atomic.Int64
 
 	mu     sync.Mutex
 	counts map[string]int
-}
-
-// tolerate adds a text that does not make errors bad.
-func (s *soakSettings) tolerate(text string) error {
-	if text == "" {
-		return fmt.Errorf("that would be every error")
-	}
-	s.tolerated = append(s.tolerated, text)
-	return nil
 }
 
 func (t *tally) count(err error) {
@@ -44,13 +33,7 @@ func (t *tally) add(text string, n int) {
 		t.counts = make(map[string]int)
 	}
 	t.counts[text] += n
-	if !t.tolerates(text) {
-		t.bad.Add(int64(n))
-	}
-}
-
-func (t *tally) tolerates(text string) bool {
-	return slices.ContainsFunc(t.tolerated, func(part string) bool { return strings.Contains(text, part) })
+	t.total.Add(int64(n))
 }
 
 // print writes rows of a table.
@@ -58,11 +41,7 @@ func (t *tally) print(out io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, text := range slices.Sorted(maps.Keys(t.counts)) {
-		what := "error"
-		if t.tolerates(text) {
-			what = "tolerated error"
-		}
-		fmt.Fprintf(out, "| %s: %s | %d |\n", what, oneLine(text), t.counts[text])
+		fmt.Fprintf(out, "| error: %s | %d |\n", oneLine(text), t.counts[text])
 	}
 }
 

@@ -31,21 +31,26 @@
 // # Sharing
 //
 // Programs that use this package take turns: none holds a device or a socket while
-// it is idle. OpenOptions.Wait bounds the wait for others, such as programs that
-// hold the TPM. Loaded keys and open sessions belong to the process that loaded
-// them, which the others are told (by the kernel, in a network namespace); Loaded
-// lists them, and FlushLeftovers frees those of killed programs. Where a chip has no
-// room, a process makes room of its own keys, and then asks the others to do so. Behind
-// the kernel's resource manager (/dev/tpmrm0) none of that is needed: each process has
-// the TPM to itself, as far as it sees, and the file stays open until Close.
+// it is idle. OpenOptions.Wait bounds the wait for others. A bare TPM, which one program
+// has open at a time (/dev/tpm0, a socket, the emulator), holds nothing of a program
+// between its turns: keys and sessions are brought in when a turn needs them, and taken
+// out at its end. What is loaded when a turn begins was left behind, by a killed program
+// or one that keeps raw handles, and is freed when its place is needed; Loaded lists it,
+// and FlushLeftovers frees it. A turn ends when nothing is to be done, or after 40 ms or
+// eight operations, whichever is later; no operation begins 600 ms after the first one.
+//
+// Behind the kernel's resource manager (/dev/tpmrm0) each process has the TPM to itself,
+// as far as it sees: the file stays open, and what is loaded stays loaded, until Close. So
+// it does on a transport of OpenTransport; there nothing is freed that was not loaded by
+// this package, and want of room is an error.
 //
 // # Healing
 //
-// A Key is loaded again where the TPM has lost it: it was restarted, suspended, or
-// somebody flushed the key. A command whose answer was lost is repeated once if that
-// costs no try of a secret: signing twice does no harm. After a lost answer, sessions
-// that nobody claims are freed; over OpenTransport that is everybody's. For loading again the SRK's
-// secret is needed again, and the key's.
+// What goes wrong is repaired once, where that costs no try of a secret: a key that the TPM
+// has lost is loaded again, want of room is cured, a command that was not sent is sent
+// again, and one whose answer was lost is repeated: signing twice does no harm. For loading
+// from the file again the parent's secret is needed again; for a session that was lost, the
+// key's, if it may not be kept.
 //
 // # Secrets
 //
@@ -65,9 +70,8 @@
 // nothing, but who answers for the TPM from the beginning reads new secrets and what is
 // decrypted. What has no session, such as random numbers and the PCRs that a new policy
 // takes, is believed as it comes. Wrap leaves copies of a private key in memory, as the
-// libraries do that it came from. Processes in
-// different network namespaces (containers) do not see each other's keys as used.
-// A program that is killed leaves its keys loaded. Where another program's key has
-// taken the handle of one that was lost unnoticed, Sign and Decrypt notice, but
-// Decrypt with a SessionKeyLen does not: it must not show what is wrong.
+// libraries do that it came from.
+// A program that is killed in its turn leaves keys and sessions loaded, and one that is
+// killed at any time may leave the saved session of a secret that was asked for. On a
+// TPM 1.2 that saves no contexts, keys stay loaded between turns.
 package tpmkey

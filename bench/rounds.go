@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -71,4 +72,16 @@ func median(values []float64) float64 {
 // spread is from where to where values go.
 func spread(format string, values []float64) string {
 	return fmt.Sprintf(format+" – "+format, slices.Min(values), slices.Max(values))
+}
+
+// A crew is goroutines that are waited for together.
+type crew struct{ sync.WaitGroup }
+
+// run runs f in a new one.
+func (c *crew) run(f func()) {
+	c.Add(1)
+	go func() {
+		defer c.Done()
+		f()
+	}()
 }

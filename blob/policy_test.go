@@ -227,3 +227,14 @@ func TestPolicyNow(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// NewPolicyPCR makes the command for some PCRs of one bank: digest is that of their
+// values, one after the other in ascending order. It has the form that is hashed, which
+// openssl_tpm2_engine reads.
+func NewPolicyPCR(bank tpm2.TPMAlgID, pcrs []uint, digest []byte) PolicyCommand {
+	selection := tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{
+		Hash:      bank,
+		PCRSelect: tpm2.PCClientCompatible.PCRs(pcrs...),
+	}}}
+	return PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: append(tpm2.Marshal(selection), digest...)}
+}

@@ -151,12 +151,3 @@ func (t *TSS2) Guessed() bool { return t.guessed }
 // OldPrimary reports whether a hierarchy in Parent stands for the primary key that
 // files of the old form mean, which lacks the attributes fixedTPM and fixedParent.
 func (t *TSS2) OldPrimary() bool { return t.old && t.Parent>>24 == handlePermanent }
-
-// nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
-func (t *TSS2) nameAlg() tpm2.TPMAlgID {
-	p, err := parsePublicArea(t.Public)
-	if err != nil {
-		return 0
-	}
-	return p.nameAlg
-}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
@@ -348,4 +349,13 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 	} else if again, err := Parse(file); err != nil || again.TSS2.Description != "changed" {
 		t.Errorf("a change is lost (error %v)", err)
 	}
+}
+
+// nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
+func (t *TSS2) nameAlg() tpm2.TPMAlgID {
+	p, err := parsePublicArea(t.Public)
+	if err != nil {
+		return 0
+	}
+	return p.nameAlg
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"testing"
+	"time"
 
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
@@ -16,7 +17,7 @@ func TestCost(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			swtpm := startFor(t, key)
 			c := newTestChip(t, swtpm, key)
-			dev, err := transport.Open(swtpm.Socket)
+			dev, err := transport.Open(swtpm.Socket, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,10 +16,10 @@ import (
 	"maclef/internal/transport"
 )
 
-// inTPM is how many keys and sessions are in the TPM, as it says itself.
+// inTPM is how many keys and sessions are in the TPM, or were saved, as it says itself.
 func (r *rig) inTPM() (keys, sessions int) {
 	r.t.Helper()
-	dev, err := transport.Open(r.swtpm.Socket)
+	dev, err := transport.Open(r.swtpm.Socket, time.Minute)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -36,7 +36,11 @@ func (r *rig) inTPM() (keys, sessions int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return len(loaded), len(open)
+	saved, err := conn.SavedSessions()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return len(loaded), len(open) + len(saved)
 }
 
 // handles is how many handles of one kind a TPM 2.0 has.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -10,19 +11,23 @@ import (
 	"maclef/internal/transport"
 )
 
-// wordFill20 is "fill20": have somebody who does not tell load keys into a TPM 2.0 until
-// there is no more room.
+// wordFill20 is "fill20": load keys into a TPM 2.0 until there is no more room, and leave
+// them there. "fill20 sessions" opens sessions.
 func wordFill20(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: fill20")
+	sessions := len(args) == 1 && args[0] == "sessions"
+	if neg || len(args) > 0 && !sessions {
+		ts.Fatalf("usage: fill20 [sessions]")
 	}
-	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
 	ts.Check(err)
 	defer dev.Close()
+	for err == nil && sessions {
+		_, _, err = tpm2.HMACSession(dev, tpm2.TPMAlgSHA256, 16)
+	}
 	for err == nil {
 		_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(signTemplate)}.Execute(dev)
 	}
-	if !errors.Is(err, tpm2.TPMRCObjectMemory) {
+	if !errors.Is(err, tpm2.TPMRCObjectMemory) && !errors.Is(err, tpm2.TPMRCSessionMemory) {
 		ts.Check(err)
 	}
 }
@@ -49,7 +54,7 @@ func wordKeep(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 2 {
 		create.InSensitive.Sensitive = &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(args[1])}}
 	}
-	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
 	ts.Check(err)
 	defer dev.Close()
 	made, err := create.Execute(dev)

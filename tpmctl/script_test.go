@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -18,6 +22,7 @@ import (
 	"maclef/internal/scripttest"
 	"maclef/internal/tpm12"
 	"maclef/internal/transport"
+	"maclef/tpmkey"
 )
 
 // TestMain makes the test binary the command tpmctl, too, and one that panics when
@@ -27,7 +32,44 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main("tpmctl-panics", func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
 			return run(args, panicking{}, stdout, stderr)
 		}))
-	}})
+	}, "tpmctl-asks": func() { os.Exit(cli.Main("tpmctl-asks", asks)) }})
+}
+
+// asks is a program that may not keep the secret of its key: it signs, waits for a line
+// of a pipe, signs again, and says how often it has asked.
+func asks(args []string, _ io.Reader, stdout, _ io.Writer) error {
+	tpm, err := tpmkey.Open("")
+	if err != nil {
+		return err
+	}
+	defer tpm.Close()
+	asked := 0
+	key, err := tpm.LoadFile(args[0], &tpmkey.LoadOptions{
+		SRK: tpmkey.Password(nil),
+		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+			asked++
+			return tpmkey.Password([]byte("motdepasse")), nil
+		}),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := key.Sign(nil, make([]byte, sha256.Size), crypto.SHA256); err != nil {
+		return err
+	}
+	gate, err := os.Open(args[1])
+	if err != nil {
+		return err
+	}
+	defer gate.Close()
+	if _, err := gate.Read(make([]byte, 64)); err != nil {
+		return err
+	}
+	if _, err := key.Sign(nil, make([]byte, sha256.Size), crypto.SHA256); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, "asked", asked)
+	return err
 }
 
 // panicking is an input that finds a mistake in whoever reads it.
@@ -84,23 +126,47 @@ func wordMachine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(converse(socket, 10, commands...))
 }
 
-// wordFill is "fill FILE": have somebody who does not tell load a key, under an SRK
-// with the empty password, as often as there is room.
+// wordFill is "fill FILE": load a key, under an SRK with the empty password, as often as
+// there is room, and leave it there. "fill sessions" opens sessions.
 func wordFill(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: fill FILE")
+		ts.Fatalf("usage: fill FILE, fill sessions")
+	}
+	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
+	ts.Check(err)
+	defer dev.Close()
+	if args[0] == "sessions" {
+		ts.Check(fillSessions(dev))
+		return
 	}
 	key, err := blob.Parse([]byte(ts.ReadFile(args[0])))
 	ts.Check(err)
-	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
-	ts.Check(err)
-	defer dev.Close()
 	conn, srk := tpm12.New(dev), tpm12.Secret(sha1.Sum(nil))
 	for err == nil {
 		_, err = conn.LoadKey2(tpm12.SRK, key.Bytes(), &srk)
 	}
 	if !errors.Is(err, tpm12.NoSpace) && !errors.Is(err, tpm12.Resources) {
 		ts.Check(err)
+	}
+}
+
+// openSession is TPM_OIAP. TPM Main Part 3, section 18.1 (TPM_OIAP).
+var openSession = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x0A}
+
+// fillSessions opens sessions until the TPM says TPM_RESOURCES.
+func fillSessions(dev *transport.Device) error {
+	for {
+		rsp, err := dev.Send(openSession)
+		if err != nil {
+			return err
+		}
+		switch code := tpm12.ResultCode(binary.BigEndian.Uint32(rsp[6:])); code {
+		case 0:
+		case tpm12.Resources:
+			return nil
+		default:
+			return code
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha1"
 	"errors"
 	"testing"
+	"time"
 
 	"maclef/blob"
 	"maclef/internal/tpm12"
@@ -18,7 +19,7 @@ import (
 // bindKey makes a key of usage bind, which none of the recorded ones is.
 func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.Key {
 	t.Helper()
-	dev, err := transport.Open(socket)
+	dev, err := transport.Open(socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package tpmkey
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/rsa"
@@ -165,13 +164,6 @@ type signing struct {
 	how    any                          // of the generation
 }
 
-// copied is s with bytes of its own.
-func (s *signing) copied() *signing {
-	dup := *s
-	dup.area = bytes.Clone(s.area)
-	return &dup
-}
-
 // A decryption is one ciphertext to be opened.
 type decryption struct {
 	ciphertext []byte
@@ -179,13 +171,6 @@ type decryption struct {
 	// the plaintext is no error; 0 for other plaintexts.
 	sessionKeyLen int
 	how           any // of the generation
-}
-
-// copied is d with bytes of its own.
-func (d *decryption) copied() *decryption {
-	dup := *d
-	dup.ciphertext = bytes.Clone(d.ciphertext)
-	return &dup
 }
 
 // errDecryption is a ciphertext that is not one of this key. It does not say

@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdh"
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"maclef/blob"
 )
@@ -78,7 +80,7 @@ func (k *Key) File() *blob.Key { return k.file }
 // section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3
 // (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s, err := k.abilities.checkSign(digest, opts)
+	s, err := k.abilities.checkSign(k.own(digest), opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -90,12 +92,17 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 }
 
 func (k *Key) sign(s *signing) ([]byte, error) {
-	if k.ctx.Done() != nil { // the operation may go on after the caller has gone
-		s = s.copied()
-	}
 	w := k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.sign(s, secret) })
 	w.verify = s.verify
 	return k.tpm.do(w)
+}
+
+// own returns a caller's bytes, as a copy where the operation may go on after it has gone.
+func (k *Key) own(b []byte) []byte {
+	if k.ctx.Done() == nil {
+		return b
+	}
+	return bytes.Clone(b)
 }
 
 // work is an operation with the key, for who waits for it.
@@ -120,7 +127,7 @@ func (k *Key) work(run func(in loadedKey, secret authData) ([]byte, error)) *wor
 // of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
 // Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	d, err := k.abilities.checkDecrypt(ciphertext, opts)
+	d, err := k.abilities.checkDecrypt(k.own(ciphertext), opts)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
@@ -133,9 +140,6 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 		if _, err := io.ReadFull(random, sessionKey); err != nil {
 			return nil, fmt.Errorf("decrypt: %w", err)
 		}
-	}
-	if k.ctx.Done() != nil {
-		d = d.copied()
 	}
 	plain, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.decrypt(d, secret) }))
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
@@ -179,3 +183,72 @@ func chooseSessionKey(plain, fallback []byte, valid bool) []byte {
 	clear(plain)
 	return fallback
 }
+
+// ErrHungUp: the client for whom the operation was has gone.
+var ErrHungUp = errors.New("the client has hung up")
+
+// WithContext returns the same key for operations that somebody waits for no
+// longer than ctx: one that waits for its turn is dropped before it reaches the
+// TPM, and one that is under way goes on without its caller, whose error wraps the
+// context's cause. Of operations with a deadline that cannot all be served in time
+// the newest come first. Closing either closes both.
+func (k *Key) WithContext(ctx context.Context) *Key {
+	return &Key{keyState: k.keyState, ctx: ctx, alive: k.alive}
+}
+
+// WithConn is WithContext for an operation that the peer of c waits for, such as
+// a TLS client for the handshake's signature: it is dropped as well when the peer
+// has hung up, with ErrHungUp. Nothing is read from c. TLSConfig does this by
+// itself.
+//
+// A hang-up is seen on connections that have a file descriptor, themselves or
+// under a method NetConn, and on Linux only.
+func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key {
+	return &Key{keyState: k.keyState, ctx: ctx, alive: func() error {
+		if hungUp(c) {
+			return ErrHungUp
+		}
+		return nil
+	}}
+}
+
+// CheckSign returns why the key of a key file cannot sign digest with opts, nil
+// if it can: what Key.Sign would say, but without a TPM, before a secret is
+// tried.
+func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
+	k, err := abilitiesOf(file)
+	if err == nil {
+		_, err = k.checkSign(digest, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	return nil
+}
+
+// CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with
+// opts, as far as that can be known without a TPM. See Key.Decrypt.
+func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
+	k, err := abilitiesOf(file)
+	if err == nil {
+		_, err = k.checkDecrypt(ciphertext, opts)
+	}
+	if err != nil {
+		return fmt.Errorf("decrypt: %w", err)
+	}
+	return nil
+}
+
+// abilitiesOf finds the generation of TPM that a key file is for.
+func abilitiesOf(file *blob.Key) (abilities, error) {
+	if file == nil || file.PublicKey() == nil {
+		return nil, errNoKey
+	}
+	if file.TSS2 != nil {
+		return newAbilities20(file, nil)
+	}
+	return newAbilities12(file), nil
+}
+
+// errNoKey is a blob.Key that blob.Parse did not make.
+var errNoKey = errors.New("there is no key in it; read it with blob.Parse")

@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/binary"
@@ -169,4 +170,30 @@ var schemeNames = map[tpm2.TPMAlgID]string{
 	tpm2.TPMAlgNull: "NULL", tpm2.TPMAlgRSASSA: "RSASSA", tpm2.TPMAlgRSAPSS: "RSAPSS", tpm2.TPMAlgRSAES: "RSAES", tpm2.TPMAlgOAEP: "OAEP",
 	tpm2.TPMAlgECDSA: "ECDSA", tpm2.TPMAlgECDH: "ECDH", tpm2.TPMAlgECDAA: "ECDAA", tpm2.TPMAlgSM2: "SM2",
 	tpm2.TPMAlgECSchnorr: "ECSCHNORR", tpm2.TPMAlgECMQV: "ECMQV",
+}
+
+// checkAgree allows what TPM2_ECDH_ZGen can do: a key agreement on the key's own
+// curve. It returns the other side's point as SEC 1 has it, uncompressed. TPM 2.0
+// Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
+func (k *abilities20) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
+	switch a := k.area.ObjectAttributes; {
+	case k.ecdsa == nil:
+		return nil, fmt.Errorf("%w: an RSA key cannot agree on a secret (ECDH)", ErrNotSupported)
+	case a.Restricted || !a.Decrypt:
+		return nil, k.cannotDecrypt("agree on a secret (ECDH)")
+	case k.scheme.alg != tpm2.TPMAlgNull && k.scheme.alg != tpm2.TPMAlgECDH:
+		return nil, fmt.Errorf("%w: a key of scheme %v cannot agree on a secret (ECDH)", ErrNotSupported, k.scheme)
+	case !k.may(tpm2.TPMCCECDHZGen):
+		return nil, k.notAllowed("agree on a secret (TPM2_ECDH_ZGen)")
+	case remote == nil:
+		return nil, fmt.Errorf("%w: the other side's public key is a nil pointer", ErrNotSupported)
+	}
+	own, err := k.ecdsa.ECDH()
+	if err != nil {
+		return nil, fmt.Errorf("%w: Go refuses this key: %w", ErrNotSupported, err)
+	}
+	if remote.Curve() != own.Curve() {
+		return nil, fmt.Errorf("%w: the other side's key is on %v, this one on %v", ErrNotSupported, remote.Curve(), own.Curve())
+	}
+	return remote.Bytes(), nil
 }

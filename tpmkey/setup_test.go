@@ -3,6 +3,7 @@ package tpmkey_test
 import (
 	"crypto"
 	"testing"
+	"time"
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
@@ -13,7 +14,7 @@ import (
 // tapState opens a TPM in a state through a tap, and beside the library.
 func tapState(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpm12.Conn, *tpmtest.Tap) {
 	t.Helper()
-	dev, err := transport.Open(tpmtest.Start(t, state).Socket)
+	dev, err := transport.Open(tpmtest.Start(t, state).Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

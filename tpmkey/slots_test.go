@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
@@ -18,7 +19,7 @@ import (
 // tells nobody what it loads.
 func raw(t *testing.T, sw *tpmtest.SWTPM) *tpm12.Conn {
 	t.Helper()
-	dev, err := transport.Open(sw.Socket)
+	dev, err := transport.Open(sw.Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -227,7 +228,7 @@ func (r *refusing) Send(cmd []byte) ([]byte, error) {
 // A chip that saves no contexts, or loads none, has the keys loaded from their files.
 func TestChipsWithoutContexts(t *testing.T) {
 	for _, ordinal := range []uint32{ordSaveContext, ordLoadContext} {
-		dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+		dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

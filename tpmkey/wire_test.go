@@ -36,7 +36,7 @@ func openTapped(t *testing.T) (*tpmkey.TPM, *tpmtest.Tap) {
 
 func openTappedIn(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpmtest.Tap) {
 	t.Helper()
-	dev, err := transport.Open(tpmtest.Start(t, state).Socket)
+	dev, err := transport.Open(tpmtest.Start(t, state).Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package scripttest
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -38,6 +39,24 @@ func wordHold(ts *testscript.TestScript, neg bool, args []string) {
 	*held = conn
 }
 
+// wordReads is "reads FIFO": wait until a command in the background reads this pipe. From
+// then on this program has it open, too, so that the pipe has no end yet.
+func wordReads(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: reads FIFO")
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		pipe, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if errors.Is(err, syscall.ENXIO) { // nobody does
+			continue
+		}
+		ts.Check(err)
+		ts.Defer(func() { pipe.Close() })
+		return
+	}
+	ts.Fatalf("nobody reads %s", args[0])
+}
+
 var signals = map[string]os.Signal{
 	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
 }
@@ -52,20 +71,11 @@ func wordSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// wordLoaded is "loaded KEYS SESSIONS": so many are in the TPM, whoever loaded them.
-// "loaded some" waits until there is a key, "loaded none" until there is nothing.
+// wordLoaded is "loaded KEYS SESSIONS": so many are in the TPM, whoever loaded them, or
+// saved them.
 func wordLoaded(ts *testscript.TestScript, neg bool, args []string) {
-	switch {
-	case neg, len(args) == 0, len(args) > 2, len(args) == 1 && args[0] != "some" && args[0] != "none":
-		ts.Fatalf("usage: loaded KEYS SESSIONS, loaded some, loaded none")
-	case len(args) == 1:
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			keys, sessions := inTPM(ts)
-			if args[0] == "some" && keys > 0 || args[0] == "none" && keys+sessions == 0 {
-				return
-			}
-		}
-		ts.Fatalf("it does not come to that")
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: loaded KEYS SESSIONS")
 	}
 	if keys, sessions := inTPM(ts); strconv.Itoa(keys) != args[0] || strconv.Itoa(sessions) != args[1] {
 		ts.Fatalf("%d keys and %d sessions are in the TPM, want %v", keys, sessions, args)
@@ -79,9 +89,9 @@ func wordNoLeaks(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// inTPM asks the TPM itself what is loaded, and nobody whose it is.
+// inTPM asks the TPM itself what is loaded, and how many sessions are saved.
 func inTPM(ts *testscript.TestScript) (keys, sessions int) {
-	dev, err := transport.Open("unix:" + ts.Getenv("SOCKET"))
+	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
 	ts.Check(err)
 	defer dev.Close()
 	if swtpmOf(ts).Is20() {
@@ -89,14 +99,16 @@ func inTPM(ts *testscript.TestScript) (keys, sessions int) {
 		ts.Check(err)
 		loaded, err := tpmtest.Handles20(dev, 0x02000000)
 		ts.Check(err)
-		swapped, err := tpmtest.Handles20(dev, 0x03000000)
+		saved, err := tpmtest.Handles20(dev, 0x03000000)
 		ts.Check(err)
-		return len(objects), len(loaded) + len(swapped)
+		return len(objects), len(loaded) + len(saved)
 	}
 	conn := tpm12.New(dev)
 	loaded, err := conn.LoadedKeys()
 	ts.Check(err)
 	open, err := conn.Sessions()
 	ts.Check(err)
-	return len(loaded), len(open)
+	saved, err := conn.SavedSessions()
+	ts.Check(err)
+	return len(loaded), len(open) + len(saved)
 }

@@ -36,7 +36,7 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 		}
 	}
 	all := map[string]Word{
-		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "signal": wordSignal, "fixture": wordFixture,
+		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "reads": wordReads, "signal": wordSignal, "fixture": wordFixture,
 		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks, "extend": wordExtend, "restart": wordRestart,
 	}
 	maps.Copy(all, words)

@@ -1,7 +1,6 @@
 package tpm12
 
 import (
-	"context"
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -18,8 +17,6 @@ type Conn struct {
 	// Patience is how long a command is sent again while the TPM says that it is
 	// busy or testing itself; New sets 10 seconds. At 0 that is an error at once.
 	Patience time.Duration
-	// Context, where set, is asked before such a wait for what ends it.
-	Context func() context.Context
 
 	tpm     transport.TPM
 	is12    bool // it has answered as a TPM 1.2 does
@@ -75,3 +72,27 @@ func (c *Conn) Owns(session uint32) bool {
 	}
 	return false
 }
+
+// Startup starts a TPM that was reset and not started, which says
+// TPM_INVALID_POSTINIT to everything else, as one does that nothing was saved in
+// (TPM_ST_CLEAR): all keys and sessions are gone. TPM Main Part 3, section 3.2
+// (TPM_Startup).
+func (c *Conn) Startup() error {
+	err := c.runPlain(&command{ordinal: ordStartup, params: []byte{0, startupClear}})
+	if err == nil {
+		c.Forget()
+	}
+	return err
+}
+
+// startupClear is TPM_ST_CLEAR, TPM Main Part 2, section 4.5 (TPM_STARTUP_TYPE).
+const startupClear = 1
+
+// ContinueSelfTest has the TPM test what it has not tested yet; it may do so
+// after it has answered. TPM Main Part 3, section 4.2 (TPM_ContinueSelfTest).
+func (c *Conn) ContinueSelfTest() error {
+	return c.runPlain(&command{ordinal: ordContinueSelfTest})
+}
+
+// continueSelfTest is that command, for use while another one waits.
+var continueSelfTest = []byte{0, tagRequest, 0, 0, 0, headerSize, 0, 0, 0, byte(ordContinueSelfTest)}

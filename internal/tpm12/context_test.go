@@ -16,7 +16,7 @@ import (
 // connect opens a running software TPM, and closes it with the test.
 func connect(t *testing.T, sw *tpmtest.SWTPM) (*tpm12.Conn, *tpmtest.Tap) {
 	t.Helper()
-	dev, err := transport.Open(sw.Socket)
+	dev, err := transport.Open(sw.Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestStartup(t *testing.T) {
 	tap.Close()
 	reset(t, sw)
 	// The same Conn, over a connection of now.
-	dev, err := transport.Open(sw.Socket)
+	dev, err := transport.Open(sw.Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

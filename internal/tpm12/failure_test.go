@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
+	"time"
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
@@ -125,7 +126,7 @@ func TestFailuresInTheRollingSession(t *testing.T) {
 	for _, fail := range failures {
 		t.Run(fail.name, func(t *testing.T) {
 			defer sw.Restart() // the TPM counts wrong secrets
-			dev, err := transport.Open(sw.Socket)
+			dev, err := transport.Open(sw.Socket, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +178,7 @@ func (d *dropper) Drop() { d.n++ }
 func TestFailuresDropTheConnection(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for _, fail := range failures {
-		dev, err := transport.Open(sw.Socket)
+		dev, err := transport.Open(sw.Socket, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,18 +9,20 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"testing"
+	"time"
 
-	oracle "github.com/google/go-tpm/tpm"
 	"maclef/blob"
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
+
+	oracle "github.com/google/go-tpm/tpm"
 )
 
 // open connects to a software TPM; what the test sends is in the tap.
 func open(t *testing.T, state tpmtest.State) (*tpm12.Conn, *tpmtest.Tap) {
 	t.Helper()
-	dev, err := transport.Open(tpmtest.Start(t, state).Socket)
+	dev, err := transport.Open(tpmtest.Start(t, state).Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

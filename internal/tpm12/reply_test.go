@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
@@ -157,7 +158,7 @@ func TestResultCodeNames(t *testing.T) {
 // Every bit of an authorized reply is covered: parameters and authorization by
 // the HMAC, the rest by the checks of the header.
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
-	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket)
+	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

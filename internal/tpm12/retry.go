@@ -1,7 +1,6 @@
 package tpm12
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -56,9 +55,7 @@ func (c *Conn) exchange(cmd *command) ([]byte, error) {
 				return nil, fmt.Errorf("%v: %w", ordContinueSelfTest, err)
 			}
 		}
-		if ended := c.wait(min(pause, left)); ended != nil {
-			return nil, fmt.Errorf("%w: %w", err, ended)
-		}
+		time.Sleep(min(pause, left))
 		body, err = c.sendOnce(cmd, msg)
 	}
 }
@@ -71,20 +68,4 @@ func (c *Conn) sendOnce(cmd *command, msg []byte) ([]byte, error) {
 	body, err := cmd.checkHeader(reply, c.is12)
 	c.is12 = c.is12 || err == nil
 	return body, err
-}
-
-// wait pauses, and returns why it was cut short.
-func (c *Conn) wait(pause time.Duration) error {
-	ctx := context.Background()
-	if c.Context != nil {
-		ctx = c.Context()
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -2,7 +2,6 @@ package tpm12_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -61,14 +60,10 @@ func TestBusyTPM(t *testing.T) {
 type always struct {
 	code tpm12.ResultCode
 	n    int
-	then func()
 }
 
 func (a *always) Send([]byte) ([]byte, error) {
 	a.n++
-	if a.then != nil {
-		a.then()
-	}
 	return refusal(a.code), nil
 }
 
@@ -85,19 +80,6 @@ func TestPatienceEnds(t *testing.T) {
 		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n != 1 {
 			t.Errorf("%v after %d commands", err, tpm.n)
 		}
-	}
-}
-
-func TestWaitEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	tpm := &always{code: tpm12.Retry, then: cancel}
-	conn := tpm12.New(tpm)
-	conn.Patience = time.Hour
-	conn.Context = func() context.Context { return ctx }
-	_, err := conn.GetRandom(8)
-	var refused *tpm12.Error
-	if !errors.Is(err, context.Canceled) || !errors.As(err, &refused) || refused.Code != tpm12.Retry || tpm.n != 1 {
-		t.Errorf("%v after %d commands", err, tpm.n)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	gotransport "github.com/google/go-tpm/tpm2/transport"
 
@@ -39,7 +40,7 @@ func newSaver(t *testing.T) *saver {
 
 func (s *saver) connect() {
 	s.t.Helper()
-	dev, err := transport.Open(s.sw.Socket)
+	dev, err := transport.Open(s.sw.Socket, time.Minute)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
 package tpm20
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -13,8 +14,6 @@ type Conn struct {
 	// Patience is how long a command is sent again while the TPM says that it is
 	// busy or testing itself; New sets 10 seconds. At 0 that is an error at once.
 	Patience time.Duration
-	// Context, where set, is asked before such a wait for what ends it.
-	Context func() context.Context
 
 	tpm     transport.TPM
 	current *exchange // the command under way, nil between two
@@ -65,3 +64,66 @@ func (c *Conn) vanished(h tpm2.TPMHandle) {
 		c.ended(s, gone)
 	}
 }
+
+// Startup starts a TPM that was reset and not started, which says
+// TPM_RC_INITIALIZE to everything else, as one does that nothing was saved in: all
+// objects and sessions are gone. Part 3, section 9.3 (TPM2_Startup).
+func (c *Conn) Startup() error {
+	_, err := Run(c, tpm2.Startup{StartupType: tpm2.TPMSUClear})
+	if err == nil {
+		c.Forget()
+	}
+	return err
+}
+
+// Shutdown prepares the TPM for the loss of power, which else can count as a wrong
+// secret. Part 3, section 9.4 (TPM2_Shutdown).
+func (c *Conn) Shutdown() error {
+	_, err := Run(c, tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear})
+	return err
+}
+
+// InFailureMode reports whether the TPM refuses everything. Part 1, section 12.3.
+func (c *Conn) InFailureMode() (bool, error) {
+	x := &exchange{conn: c, cc: tpm2.TPMCCReadClock, msg: readClock}
+	_, err := x.sendOnce()
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, tpm2.TPMRCFailure):
+		return true, nil
+	case isRefusal(err):
+		return false, nil
+	}
+	return false, c.unanswered(false, err)
+}
+
+// readClock is TPM2_ReadClock, which needs nothing. Part 3, section 29.1.
+var readClock = []byte{0x80, 0x01, 0, 0, 0, headerSize, 0, 0, 0x01, 0x81}
+
+// GetRandom returns 1 to n random bytes, as many as the TPM gives at once. Part 3,
+// section 16.1 (TPM2_GetRandom).
+func (c *Conn) GetRandom(n int) ([]byte, error) {
+	const most = 64 // no TPM has a longer digest
+	n = min(n, most)
+	rsp, err := runChecked(c, tpm2.GetRandom{BytesRequested: uint16(n)}, func(rsp *tpm2.GetRandomResponse) error {
+		if got := len(rsp.RandomBytes.Buffer); got == 0 || got > n {
+			return fmt.Errorf("%d random bytes where %d were asked for", got, n)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rsp.RandomBytes.Buffer, nil
+}
+
+// ResetLockout forgets all wrong secrets that were counted; auth proves the lockout
+// hierarchy's. Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
+func (c *Conn) ResetLockout(auth tpm2.Session) error {
+	_, err := c.transform(dictionaryAttackLockReset, Hierarchy(tpm2.TPMRHLockout), auth, nil, nil)
+	return err
+}
+
+// dictionaryAttackLockReset is a command that go-tpm has not. Part 2, section 6.5.2.
+const dictionaryAttackLockReset tpm2.TPMCC = 0x139

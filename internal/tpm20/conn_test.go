@@ -2,6 +2,7 @@ package tpm20_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -26,7 +27,7 @@ func start(t testing.TB) (*tpm20.Conn, *tpmtest.Tap, *tpmtest.SWTPM) {
 
 func dial(t testing.TB, sw *tpmtest.SWTPM) *tpmtest.Tap {
 	t.Helper()
-	dev, err := transport.Open(sw.Socket)
+	dev, err := transport.Open(sw.Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

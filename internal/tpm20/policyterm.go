@@ -1,6 +1,8 @@
 package tpm20
 
 import (
+	"bytes"
+	"crypto"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +10,116 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte"
 )
+
+// A policyDigest is the digest of a policy session, computed in software. Its value is
+// nil where only the TPM knows it.
+//
+// TPM 2.0 Library Part 1, section 19.7.2 (policyDigest)
+type policyDigest struct {
+	hash  crypto.Hash
+	value []byte
+}
+
+// newPolicyDigest is that of a session that was just opened. alg is one of
+// policyHash.
+func newPolicyDigest(alg tpm2.TPMIAlgHash) policyDigest {
+	hash, _ := alg.Hash()
+	return policyDigest{hash, make([]byte, hash.Size())}
+}
+
+func (d policyDigest) known() bool { return d.value != nil }
+
+// unknown is d after a command of which software cannot tell the effect.
+func (d policyDigest) unknown() policyDigest { return policyDigest{d.hash, nil} }
+
+// reset is d after a command that replaces what was before.
+func (d policyDigest) reset() policyDigest {
+	return policyDigest{d.hash, make([]byte, d.hash.Size())}
+}
+
+// extend is d after a command.
+func (d policyDigest) extend(code tpm2.TPMCC, data ...[]byte) policyDigest {
+	return d.append(append([][]byte{binary.BigEndian.AppendUint32(nil, uint32(code))}, data...)...)
+}
+
+// extendTwice is d after a command that names somebody, with its policyRef. TPM 2.0
+// Library Part 3, section 23.2.3 (Policy Digest Update Function).
+func (d policyDigest) extendTwice(code tpm2.TPMCC, name, ref []byte) policyDigest {
+	return d.extend(code, name).append(ref)
+}
+
+func (d policyDigest) append(data ...[]byte) policyDigest {
+	if !d.known() {
+		return d
+	}
+	return policyDigest{d.hash, digestOf(d.hash, append([][]byte{d.value}, data...)...)}
+}
+
+func digestOf(hash crypto.Hash, data ...[]byte) []byte {
+	h := hash.New()
+	for _, b := range data {
+		h.Write(b)
+	}
+	return h.Sum(nil)
+}
+
+// An orTerm is TPM2_PolicyOR: the digest before it must be one of a list's.
+//
+// TPM 2.0 Library Part 3, section 23.6
+type orTerm struct {
+	body    []byte // TPML_DIGEST
+	digests [][]byte
+}
+
+// A TPM takes two to eight branches.
+const (
+	minOr = 2
+	maxOr = 8
+)
+
+func newOrTerm(body []byte, size int) (*orTerm, error) {
+	s := cryptobyte.String(body)
+	var count uint32
+	if !s.ReadUint32(&count) || count < minOr || count > maxOr {
+		return nil, fmt.Errorf("it is not a list of %d to %d digests", minOr, maxOr)
+	}
+	t := &orTerm{body: body}
+	for range count {
+		var digest cryptobyte.String
+		if !s.ReadUint16LengthPrefixed(&digest) || len(digest) != size {
+			return nil, fmt.Errorf("it has a digest that is not of %d bytes", size)
+		}
+		t.digests = append(t.digests, digest)
+	}
+	if !s.Empty() {
+		return nil, fmt.Errorf("%d bytes behind its digests", len(s))
+	}
+	return t, nil
+}
+
+func (t *orTerm) extend(d policyDigest) policyDigest {
+	return d.reset().extend(tpm2.TPMCCPolicyOR, t.digests...)
+}
+
+func (t *orTerm) check(d policyDigest) error {
+	if !d.known() {
+		return nil
+	}
+	for _, digest := range t.digests {
+		if bytes.Equal(digest, d.value) {
+			return nil
+		}
+	}
+	return unmet(nil, "what comes before its TPM2_PolicyOR is none of the %d branches there", len(t.digests))
+}
+
+func (t *orTerm) run(r *policyRun) error {
+	err := r.send(tpm2.TPMCCPolicyOR, t.body)
+	if says(err, tpm2.TPMRCValue) {
+		return unmet(err, "none of the %d branches of its TPM2_PolicyOR is met%s", len(t.digests), r.asIs)
+	}
+	return r.explain(err, "the TPM refuses TPM2_PolicyOR")
+}
 
 // A term is one command of a policy.
 //

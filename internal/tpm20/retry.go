@@ -1,7 +1,6 @@
 package tpm20
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,9 +52,7 @@ func (x *exchange) answer() ([]byte, error) {
 				return nil, fmt.Errorf("%s: %w", commandName(tpm2.TPMCCSelfTest), err)
 			}
 		}
-		if ended := x.conn.wait(min(pause, left)); ended != nil {
-			return nil, fmt.Errorf("%w: %w", err, ended)
-		}
+		time.Sleep(min(pause, left))
 		x.resent = true
 		reply, err = x.sendOnce()
 	}
@@ -107,22 +104,6 @@ func (x *exchange) checkHeader(reply []byte) error {
 		return malformed(x.cc, "tag %#04x does not fit the command's authorization", tag)
 	}
 	return nil
-}
-
-// wait pauses, and returns why it was cut short.
-func (c *Conn) wait(pause time.Duration) error {
-	ctx := context.Background()
-	if c.Context != nil {
-		ctx = c.Context()
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // isRefusal reports whether err is a refusal of the TPM's.

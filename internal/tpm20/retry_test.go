@@ -2,7 +2,6 @@ package tpm20_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -76,14 +75,10 @@ func TestFirstSignatureAfterStart(t *testing.T) {
 type always struct {
 	code tpm2.TPMRC
 	n    int
-	then func()
 }
 
 func (a *always) Send([]byte) ([]byte, error) {
 	a.n++
-	if a.then != nil {
-		a.then()
-	}
 	return refusal(a.code), nil
 }
 
@@ -100,19 +95,6 @@ func TestPatienceEnds(t *testing.T) {
 		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n != 1 {
 			t.Errorf("%v after %d commands", err, tpm.n)
 		}
-	}
-}
-
-func TestWaitEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	tpm := &always{code: tpm2.TPMRCRetry, then: cancel}
-	conn := tpm20.New(tpm)
-	conn.Patience = time.Hour
-	conn.Context = func() context.Context { return ctx }
-	_, err := conn.GetRandom(8)
-	var refused *tpm20.Error
-	if !errors.Is(err, context.Canceled) || !errors.As(err, &refused) || refused.Code != tpm2.TPMRCRetry || tpm.n != 1 {
-		t.Errorf("%v after %d commands", err, tpm.n)
 	}
 }
 

@@ -26,7 +26,7 @@ func TestEmulatorWritableDirectory(t *testing.T) {
 		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Open("emulator:" + dir)
+		_, err := openNow("emulator:" + dir)
 		wantError(t, err, ErrPermission, "use a directory of your own", "others may write", "chmod go-w "+dir)
 		if left, err := os.ReadDir(dir); len(left) != 1 {
 			t.Error("it was used:", left, err)
@@ -112,7 +112,7 @@ func TestEmulatorPlantedFiles(t *testing.T) {
 		for _, m := range models {
 			for _, base := range m.plainFiles() {
 				dir := planted(t, base, plant)
-				err := soon(t, func() error { _, err := Open(m.form + ":" + dir); return err })
+				err := soon(t, func() error { _, err := openNow(m.form + ":" + dir); return err })
 				wantPlain(t, err, filepath.Join(dir, base), what)
 			}
 		}
@@ -130,7 +130,7 @@ func TestEmulatorPlantedSocket(t *testing.T) {
 	peer(t, "unix", listener, func(c net.Conn) { asked <- true; answering(good, good)(c) })
 	for _, base := range []string{dataSocket, controlSocket} {
 		dir := planted(t, base, func(p string) error { return os.Symlink(listener, p) })
-		_, err := Open("emulator:" + dir)
+		_, err := openNow("emulator:" + dir)
 		wantPlain(t, err, filepath.Join(dir, base), "a symbolic link, it must be a socket")
 	}
 	if len(asked) != 0 {
@@ -174,7 +174,7 @@ func TestEmulatorOfOtherUser(t *testing.T) {
 			}
 			return os.Chown(p, 65534, 65534)
 		})
-		_, err := Open("emulator:" + dir)
+		_, err := openNow("emulator:" + dir)
 		wantError(t, err, ErrPermission, filepath.Join(dir, base)+" belongs to the user ")
 	}
 }

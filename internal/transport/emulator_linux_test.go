@@ -183,7 +183,7 @@ func TestEmulatorDefaultDirectory(t *testing.T) {
 	}
 	t.Setenv("HOME", "")
 	t.Setenv("XDG_STATE_HOME", "")
-	if _, err := Open("emulator"); err == nil || !strings.Contains(err.Error(), "emulator:DIR") {
+	if _, err := openNow("emulator"); err == nil || !strings.Contains(err.Error(), "emulator:DIR") {
 		t.Error(err)
 	}
 }

@@ -148,7 +148,7 @@ func TestEmulatorModels(t *testing.T) {
 		}
 		for _, running := range []bool{true, false} {
 			want := "open TPM " + other.form + ":" + dir + ": it holds a " + m.text + ": use " + m.form + ":" + dir + ", or another directory"
-			if _, err := Open(other.form + ":" + dir); err == nil || err.Error() != want {
+			if _, err := openNow(other.form + ":" + dir); err == nil || err.Error() != want {
 				t.Errorf("%v while it runs: %v: got %v, want %s", m, running, err, want)
 			}
 		}
@@ -158,7 +158,7 @@ func TestEmulatorModels(t *testing.T) {
 	write(t, dir+"/tpm-00.permall", "", 0o600)
 	write(t, dir+"/tpm2-00.permall", "", 0o600)
 	for _, m := range models {
-		if _, err := Open(m.form + ":" + dir); err == nil || !strings.Contains(err.Error(), "move tpm") {
+		if _, err := openNow(m.form + ":" + dir); err == nil || !strings.Contains(err.Error(), "move tpm") {
 			t.Error(err)
 		}
 	}
@@ -175,7 +175,7 @@ func TestEmulatorModelsRace(t *testing.T) {
 			both.Add(1)
 			go func() {
 				defer both.Done()
-				opened[i], failed[i] = Open(m.form + ":" + dir)
+				opened[i], failed[i] = openNow(m.form + ":" + dir)
 			}()
 		}
 		both.Wait()
@@ -220,7 +220,7 @@ func TestEmulator2DefaultDirectory(t *testing.T) {
 	d.Close()
 	emptied(t, want)
 	t.Setenv("HOME", "")
-	if _, err := Open("emulator2"); err == nil || !strings.Contains(err.Error(), "emulator2:DIR") {
+	if _, err := openNow("emulator2"); err == nil || !strings.Contains(err.Error(), "emulator2:DIR") {
 		t.Error(err)
 	}
 }
@@ -235,7 +235,7 @@ func TestEmulator2ComingAndGoing(t *testing.T) {
 		go func() {
 			defer all.Done()
 			for i := range 12 {
-				d, err := Open("emulator2:" + dir)
+				d, err := openNow("emulator2:" + dir)
 				if err != nil {
 					t.Error(err)
 					return

@@ -27,13 +27,13 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 func TestEmulatorProgramsMissing(t *testing.T) {
 	dir := stateDir(t)
 	t.Setenv("PATH", "")
-	_, err := Open("emulator:" + dir)
+	_, err := openNow("emulator:" + dir)
 	wantError(t, err, ErrNoSWTPM, "apt-get install swtpm")
 	bin := t.TempDir()
 	write(t, bin+"/swtpm", "#!/bin/sh\n", 0o755)
 	write(t, bin+"/sh", "#!/bin/sh\n", 0o755)
 	t.Setenv("PATH", bin)
-	_, err = Open("emulator:" + dir)
+	_, err = openNow("emulator:" + dir)
 	if kind(err) != "other" || !strings.Contains(err.Error(), "program flock") {
 		t.Error(err)
 	}
@@ -96,7 +96,7 @@ func TestEmulatorBadDirectory(t *testing.T) {
 		"damaged": "start swtpm: it ended at once",
 	} {
 		path := filepath.Join(dir, name)
-		_, err := Open("emulator:" + path)
+		_, err := openNow("emulator:" + path)
 		if kind(err) != "other" || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -112,7 +112,7 @@ func TestEmulatorDirectoryInUse(t *testing.T) {
 	if err := os.Rename(s.Dir+"/sock", s.Dir+"/moved"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open("emulator:" + s.Dir)
+	_, err := openNow("emulator:" + s.Dir)
 	wantError(t, err, ErrBusy, "another swtpm")
 	if err := alive(mustOpen(t, "unix:"+s.Dir+"/moved")); err != nil {
 		t.Error("the one who was first:", err)

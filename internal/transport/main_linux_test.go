@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // beUser opens a TPM and obeys the lines of its standard input, answering each.
 func beUser(name string) {
-	d, err := Open(name)
+	d, err := openNow(name)
 	fmt.Println("open", kind(err), err)
 	if err != nil {
 		return
@@ -221,7 +221,7 @@ func stateDir(t *testing.T) string {
 // mustOpen opens a TPM that the test closes at its end.
 func mustOpen(t *testing.T, name string) *Device {
 	t.Helper()
-	d, err := Open(name)
+	d, err := openNow(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,4 +268,23 @@ func cannot(t *testing.T, format string, args ...any) {
 		t.Fatalf("this must run in CI: "+format, args...)
 	}
 	t.Skipf(format, args...)
+}
+
+// openNow opens a TPM and takes a first turn, to see that it is there.
+func openNow(name string) (*Device, error) {
+	return opener{waits: defaultWaits(), devices: "/dev"}.open(context.Background(), name)
+}
+
+func (o opener) open(ctx context.Context, name string) (*Device, error) {
+	d, err := o.find(name)
+	if err != nil {
+		return nil, err
+	}
+	release, err := d.Acquire(ctx)
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	release()
+	return d, nil
 }

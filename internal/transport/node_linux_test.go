@@ -41,7 +41,7 @@ func TestNodeIsNoTPM(t *testing.T) {
 		"/dev/ptmx":      `"tty"`,
 		"./relative":     "no such device",
 	} {
-		_, err := Open(path)
+		_, err := openNow(path)
 		wantError(t, err, ErrNoTPM, strings.TrimPrefix(path, "."), words)
 	}
 }
@@ -279,18 +279,18 @@ func TestNodePermission(t *testing.T) {
 	p := startUser(t, path, asNobody)
 	p.want("open permission open TPM "+path+": no permission: its mode is 0600: run this as root", p.answer())
 	if _, err := os.Stat("/sys/dev/char/10:224"); err != nil {
-		_, err := Open(path)
+		_, err := openNow(path)
 		wantError(t, err, ErrNoTPM, "driver")
 	}
 }
 
 func TestOpenNames(t *testing.T) {
 	for _, name := range []string{"foo", "tpm0", "http:", "emulator20", "emulator12:/x", "emulator:", "emulator2:", "simulator", "UNIX:/x", " ", ":"} {
-		if _, err := Open(name); err == nil || !strings.Contains(err.Error(), nameForms) {
+		if _, err := openNow(name); err == nil || !strings.Contains(err.Error(), nameForms) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := Open("http://localhost/tpm"); err == nil || !strings.Contains(err.Error(), nameForms) {
+	if _, err := openNow("http://localhost/tpm"); err == nil || !strings.Contains(err.Error(), nameForms) {
 		t.Error(err)
 	}
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,20 +38,15 @@ const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT, emulator
 
 // Open opens a TPM by name: the path of a device ("/dev/tpm0"), "unix:PATH" or
 // "tcp:HOST:PORT" (data channel of swtpm), "emulator" or "emulator:DIR" (a
-// software TPM 1.2 that Open starts over a state directory, which must be the
+// software TPM 1.2 that it starts over a state directory, which must be the
 // user's and writable by nobody else, by default $XDG_STATE_HOME/maclef/tpm12),
 // "emulator2" or "emulator2:DIR" (the same with a TPM 2.0, by default in tpm20).
 // The empty name means $TPMKEY_TPM, else the first TPM device of this machine,
 // the kernel's resource manager before the bare device, never an emulator.
 //
-// Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM, or an unknown name.
-func Open(name string) (*Device, error) {
-	return opener{waits: defaultWaits(), devices: "/dev"}.open(context.Background(), name)
-}
-
-// OpenLazily is Open with a time to wait for other programs that use the TPM, in
-// each turn. It takes no turn: whether a TPM is there shows in the first.
-func OpenLazily(name string, wait time.Duration) (*Device, error) {
+// wait is for other programs that use the TPM, in each turn. It takes no turn: whether a
+// TPM is there shows in the first. Errors: ErrNoTPM, ErrNoSWTPM, or an unknown name.
+func Open(name string, wait time.Duration) (*Device, error) {
 	o := opener{waits: defaultWaits(), devices: "/dev"}
 	o.waits.turn, o.waits.grace = wait, min(o.waits.grace, wait)
 	return o.find(name)
@@ -62,21 +56,6 @@ func OpenLazily(name string, wait time.Duration) (*Device, error) {
 type opener struct {
 	waits   waits
 	devices string // directory of the device nodes
-}
-
-// open opens a TPM and takes a first turn, to see that it is there.
-func (o opener) open(ctx context.Context, name string) (*Device, error) {
-	d, err := o.find(name)
-	if err != nil {
-		return nil, err
-	}
-	release, err := d.Acquire(ctx)
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
-	release()
-	return d, nil
 }
 
 func (o opener) find(name string) (*Device, error) {

@@ -237,7 +237,7 @@ func TestEmulatorStorm(t *testing.T) {
 		}
 	})
 	for range 8 {
-		d, err := Open(name)
+		d, err := openNow(name)
 		if err == nil {
 			err = errors.Join(alive(d), d.Close())
 		}

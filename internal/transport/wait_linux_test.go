@@ -245,7 +245,7 @@ func TestLazyOpenEnds(t *testing.T) {
 			t.Run(row.name+", "+network, func(t *testing.T) {
 				name := network + ":" + peer(t, network, address, row.serve)
 				begin := time.Now()
-				d, err := OpenLazily(name, wait)
+				d, err := Open(name, wait)
 				if err != nil {
 					t.Fatal(err)
 				}

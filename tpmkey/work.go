@@ -64,7 +64,7 @@ func (t *TPM) do(w *work) ([]byte, error) {
 }
 
 // dropTime is how long the end of an operation is waited for that was dropped.
-const dropTime = time.Second
+const dropTime = 400 * time.Millisecond
 
 // A fate is what came first: that an operation was begun, or that its caller left.
 type fate struct{ atomic.Int32 }

@@ -40,36 +40,24 @@ func (k Kernel) Holders(name string) []Process {
 	if err != nil {
 		return nil
 	}
-	return k.openers(func(_ int, target string) bool { return target == name })
-}
-
-// scanLimit is how long the open files of all processes are looked at.
-const scanLimit = 5 * time.Second
-
-// openers returns the processes that have an open file which is wanted, as far
-// as this user may see and time allows; target is what the file's link under
-// /proc says: a path, "socket:[<inode>]".
-func (k Kernel) openers(wanted func(pid int, target string) bool) []Process {
 	deadline := time.Now().Add(scanLimit)
 	dirs, _ := os.ReadDir(k.path("proc"))
 	var found []Process
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(dir.Name())
-		if err != nil || pid <= 0 {
-			continue
-		}
-		if time.Now().After(deadline) {
-			break
-		}
-		if k.anyFile(pid, deadline, wanted) {
+		if err == nil && pid > 0 && k.hasOpen(pid, name, deadline) {
 			found = append(found, Process{PID: pid, Name: k.program(pid)})
 		}
 	}
 	return found
 }
 
-// anyFile reports whether a process has an open file that is wanted.
-func (k Kernel) anyFile(pid int, deadline time.Time, wanted func(pid int, target string) bool) bool {
+// scanLimit is how long the open files of all processes are looked at: a wait that is
+// over is not to last much longer.
+const scanLimit = 300 * time.Millisecond
+
+// hasOpen reports whether a process has a file open, which the link under /proc names.
+func (k Kernel) hasOpen(pid int, name string, deadline time.Time) bool {
 	path := k.path("proc", strconv.Itoa(pid), "fd")
 	dir, err := os.Open(path)
 	if err != nil {
@@ -80,7 +68,7 @@ func (k Kernel) anyFile(pid int, deadline time.Time, wanted func(pid int, target
 		files, err := dir.Readdirnames(1024)
 		if slices.ContainsFunc(files, func(file string) bool {
 			target, err := os.Readlink(filepath.Join(path, file))
-			return err == nil && wanted(pid, target)
+			return err == nil && target == name
 		}) {
 			return true
 		}

@@ -78,7 +78,9 @@ func demo(env *cli.Env, o *options) (err error) {
 		}
 		unwatch()
 	}()
+	done := env.AwaitTPM(tpm.Name())
 	id, err := identify(env, tpm, o, files)
+	done()
 	if err != nil {
 		return err
 	}

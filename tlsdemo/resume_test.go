@@ -13,6 +13,7 @@ func TestResumptionNeedsNoTPM(t *testing.T) {
 }
 
 func testResumptionNeedsNoTPM(t *testing.T, rig *rig) {
+	real := rig.swtpm.Socket
 	counter := newSlowTPM(t, rig.swtpm)
 	rig.swtpm.Socket = counter.name
 	r := rig.serve(nil)
@@ -20,6 +21,10 @@ func testResumptionNeedsNoTPM(t *testing.T, rig *rig) {
 	transport := client.Transport.(*http.Transport)
 	transport.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 	r.status(client)
+	rig.swtpm.Socket = real
+	if keys, sessions := r.inTPM(); keys+sessions > 0 { // that turn comes when the one of the signature is over
+		t.Errorf("%d keys and %d sessions are in the TPM", keys, sessions)
+	}
 	before := counter.commands.Load()
 	comeBack := func(resumed int) {
 		t.Helper()

@@ -45,7 +45,11 @@ func flushedText(keys, sessions int, left loaded) string {
 		text += fmt.Sprintf("still there: %s\n", countLoaded(keys, sessions))
 	}
 	if saved > 0 {
-		text += fmt.Sprintf("left %s of programs that may bring them back: tpmctl flush -saved frees them\n", cli.Counted(saved, "saved session"))
+		whose := "programs that may bring them"
+		if saved == 1 {
+			whose = "a program that may bring it"
+		}
+		text += fmt.Sprintf("left %s of %s back: tpmctl flush -saved frees %s\n", cli.Counted(saved, "saved session"), whose, them(saved))
 	}
 	return text
 }

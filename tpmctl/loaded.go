@@ -39,11 +39,7 @@ func (l loaded) rows() []row {
 	var rows []row
 	keys, sessions, saved := l.count()
 	if n := keys + sessions; n > 0 {
-		cure := ": tpmctl flush frees them"
-		if n == 1 {
-			cure = ": tpmctl flush frees it"
-		}
-		rows = append(rows, row{"left behind", countLoaded(keys, sessions) + cure})
+		rows = append(rows, row{"left behind", countLoaded(keys, sessions) + ": tpmctl flush frees " + them(n)})
 	}
 	if saved > 0 {
 		rows = append(rows, row{"saved", cli.Counted(saved, "session") + " of programs that may not keep a secret: tpmctl flush -saved frees what killed ones left"})
@@ -52,6 +48,14 @@ func (l loaded) rows() []row {
 		rows = []row{{"loaded", "nothing"}}
 	}
 	return rows
+}
+
+// them is the pronoun for n things.
+func them(n int) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
 }
 
 // countLoaded is keys and sessions in words, such as "2 keys and 1 session".

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 
 	"maclef/internal/transport"
@@ -42,6 +43,8 @@ type report struct {
 
 	Kernel *transport.Node   `json:"kernel,omitempty"` // where it is a device
 	Others []*transport.Node `json:"others,omitempty"` // the machine's other TPMs
+
+	bypasses bool // it was opened beside the kernel's resource manager
 }
 
 type specification struct {
@@ -93,9 +96,18 @@ func newReport(s *tpmkey.Status, node *transport.Node, all []*transport.Node, er
 		r.RestartNeeded, r.UntilRestart = state.RestartNeeded, state.UntilRestart
 	} else {
 		r.fill(s)
+		r.bypasses = node != nil && node.Manager != "" && !isManager(s.Name)
 	}
 	r.VendorName = vendorNames[strings.ToUpper(r.Vendor)]
 	return r
+}
+
+// isManager reports whether a device is the kernel's resource manager.
+func isManager(device string) bool {
+	if real, err := filepath.EvalSymlinks(device); err == nil {
+		device = real
+	}
+	return strings.HasPrefix(filepath.Base(device), "tpmrm")
 }
 
 func (r *report) fill(s *tpmkey.Status) {

@@ -13,7 +13,7 @@ import (
 func (r *report) rows() []row {
 	rows := []row{{"device", r.Name}}
 	if r.Kernel != nil {
-		rows = append(rows, kernelRows(r.Kernel)...)
+		rows = append(rows, kernelRows(r.Kernel, r.bypasses)...)
 	}
 	rows = append(rows, row{"family", orUnknown("TPM ", r.Family)})
 	if r.Vendor != "" {
@@ -134,10 +134,14 @@ func (r *report) presenceText() string {
 	return "never by command: only the firmware (BIOS) can enable, activate or clear this TPM without its owner"
 }
 
-func kernelRows(n *transport.Node) []row {
+func kernelRows(n *transport.Node, bypasses bool) []row {
 	var rows []row
 	if n.Manager != "" {
-		rows = append(rows, row{"resource manager", n.Manager + usersText(n.UsedBy)})
+		text := n.Manager + usersText(n.UsedBy)
+		if bypasses {
+			text += "; " + n.Device + " is for machines on which nobody uses it: -tpm " + n.Manager
+		}
+		rows = append(rows, row{"resource manager", text})
 	}
 	rows = append(rows, row{"driver", orUnknown("", joined(n.Driver, n.ID, n.Description))})
 	if p := n.PPI; p != nil && p.Pending != 0 {

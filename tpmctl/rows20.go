@@ -54,7 +54,7 @@ func (r *report) slotsText() string {
 	if r.KeySlots.Total > 0 {
 		text = fmt.Sprintf("%d of %d free", r.KeySlots.Free, r.KeySlots.Total)
 	}
-	if strings.HasPrefix(r.Name, "/dev/tpmrm") {
+	if isManager(r.Name) {
 		text += "; the kernel's resource manager makes room as it is needed"
 	}
 	return text

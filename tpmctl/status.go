@@ -19,7 +19,8 @@ import (
 
 func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "What is loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it open was left behind: by a killed " +
-		"program, or by one that keeps handles between its commands.\n\n" +
+		"program, or by one that keeps handles between its commands. /dev/tpm0 is for machines on which nobody uses the kernel's " +
+		"resource manager (/dev/tpmrm0).\n\n" +
 		"Where the TPM cannot be opened, because another program holds it or this user may not, it prints what the kernel " +
 		"tells of it all the same, and fails.\n\nThe names of -json's fields do not change; what is not known is left out."
 	fs.Example = "tpmctl status\ntpmctl status -json"

@@ -13,9 +13,7 @@ var errNotConfirmed = errors.New("not confirmed, nothing was done")
 // nil is yes. Where there is no terminal to ask on, the error says which flag stands for
 // the answer.
 func (e *Env) Confirm(question, word, flag string) error {
-	e.screen.mu.Lock()
-	defer e.screen.mu.Unlock()
-	e.screen.clear(e.Stderr)
+	defer e.takeScreen()()
 	tty, err := openTTY()
 	if err != nil {
 		return WithHint(errors.New("this has to be confirmed, and there is no terminal to ask on; nothing was done"),

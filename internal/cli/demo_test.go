@@ -35,8 +35,10 @@ func TestScript(t *testing.T) {
 type demoFlags struct {
 	scheme, in, out, need, tries, fail *string
 	auth, force, popup, flood, confirm *bool
+	open                               *bool
 	finish                             *int
 	days, sleep                        *int
+	tpm                                *TPMFlag
 	secrets                            map[string]*SecretFlag
 }
 
@@ -59,9 +61,10 @@ func defineDemo(env *Env) (*FlagSet, *demoFlags) {
 		sleep:   fs.Int("sleep", 0, 0, 60000, "milliseconds to take, under progress"),
 		flood:   fs.Bool("flood", "print without end"),
 		confirm: fs.Bool("confirm", "ask first"),
+		open:    fs.Bool("open", "have the TPM give random bytes, and do the rest while it is open"),
 		finish:  fs.Int("finish", 0, 0, 60000, "milliseconds that nothing cuts short"),
 	}
-	fs.TPM()
+	f.tpm = fs.TPM()
 	f.secrets = map[string]*SecretFlag{
 		"srk": fs.SRKPass(),
 		"key": fs.KeyPass(),
@@ -111,6 +114,18 @@ func demo(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 
 // work does what stands between opening the output and writing it.
 func (f *demoFlags) work(env *Env) error {
+	if !*f.open {
+		return f.rest(env)
+	}
+	return env.WithTPM(f.tpm, func(tpm *tpmkey.TPM) error {
+		if _, err := io.ReadFull(tpm.Random(), make([]byte, 8)); err != nil {
+			return err
+		}
+		return f.rest(env)
+	})
+}
+
+func (f *demoFlags) rest(env *Env) error {
 	if *f.sleep > 0 {
 		fmt.Fprintln(env.Stdout, "sleeping")
 		done := env.Progress("taking its time")

@@ -23,8 +23,29 @@ type Env struct {
 
 // NewEnv returns the surroundings of the command name.
 func NewEnv(name string, stdin io.Reader, stdout, stderr io.Writer) *Env {
-	return &Env{Name: name, Stdin: stdin, Stdout: stdout, Stderr: stderr}
+	e := &Env{Name: name, Stdin: stdin, Stdout: stdout, Stderr: stderr}
+	if fd, ok := terminalFd(stdout); ok && IsTerminal(stdout) && IsTerminal(stderr) {
+		e.Stdout = &screenWriter{e, stdout, fd}
+	}
+	return e
 }
+
+// A screenWriter is standard output on the terminal that progress is shown on.
+type screenWriter struct {
+	env *Env
+	w   io.Writer
+	fd  int
+}
+
+func (s *screenWriter) Write(p []byte) (int, error) {
+	s.env.screen.mu.Lock()
+	s.env.screen.clear(s.env.Stderr)
+	s.env.screen.mu.Unlock()
+	return s.w.Write(p)
+}
+
+// Fd makes the writer a terminal to those who ask.
+func (s *screenWriter) Fd() uintptr { return uintptr(s.fd) }
 
 // Notef prints "name: note: …" on standard error.
 func (e *Env) Notef(format string, args ...any) {

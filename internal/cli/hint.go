@@ -45,7 +45,7 @@ func hintFor(err error, args []string) string {
 	case errors.Is(err, tpmkey.ErrSecretNeeded):
 		return "give the key's secret with -key-pass, the SRK's with -srk-pass"
 	case errors.Is(err, tpmkey.ErrBusy):
-		return busyHint(args)
+		return "-wait 5m waits longer"
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, tpmkey.ErrDisabled):
@@ -56,15 +56,6 @@ func hintFor(err error, args []string) string {
 		return "restart the machine, or the software TPM, then run this again"
 	}
 	return ""
-}
-
-// busyHint advises on a TPM that others have used for too long.
-func busyHint(args []string) string {
-	const hint = "-wait 5m waits longer"
-	if len(args) > 0 && args[0] == "status" {
-		return hint
-	}
-	return hint + "; tpmctl status tells who uses the TPM"
 }
 
 // orUTF16 ends the advice on a wrong secret that the user did give.

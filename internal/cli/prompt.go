@@ -19,9 +19,7 @@ var errTwoSecrets = fmt.Errorf("the two texts differed %d times", newSecretTries
 
 // askSecret asks for the secret of a flag by way of ask; a new one twice.
 func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte, error)) ([]byte, error) {
-	e.screen.mu.Lock()
-	defer e.screen.mu.Unlock()
-	e.screen.clear(e.Stderr)
+	defer e.takeScreen()()
 	var text []byte
 	var err error
 	if isNew {

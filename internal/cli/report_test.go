@@ -37,7 +37,7 @@ func TestHintFor(t *testing.T) {
 		{"secret needed", tpmkey.ErrSecretNeeded, nil, "-key-pass"},
 		{"not owned", tpmkey.ErrNotOwned, nil, "tpmctl own"},
 		{"disabled", tpmkey.ErrDisabled, nil, "tpmctl enable and tpmctl activate say"},
-		{"busy", tpmkey.ErrBusy, []string{"sign"}, "-wait 5m waits longer; tpmctl status tells"},
+		{"busy", tpmkey.ErrBusy, []string{"sign"}, "-wait 5m waits longer"},
 		{"lost", tpmkey.ErrGone, nil, ""},
 		{"unknown", errors.New("odd"), nil, ""},
 		{"wrong parent's secret", refused20(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), nil, "try -srk-pass prompt"},

@@ -156,6 +156,7 @@ func (s *SecretFlag) read() ([]byte, error) {
 			return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
 		}
 	}
+	defer env.pause()()
 	return s.fs.secrets.readLine(s)
 }
 

@@ -30,6 +30,7 @@ const noteDelay = 100 * time.Millisecond
 // while cleanup lasts.
 func (e *Env) FinishOnSignal(cleanup func(), first, second string) (stop func()) {
 	return onSignal(func(incoming <-chan os.Signal) {
+		e.hide()
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

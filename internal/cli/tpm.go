@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"os"
 	"strings"
 	"time"
 
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
@@ -23,6 +26,10 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	return f
 }
 
+// name is what the TPM is called where it has not been opened, empty where only that
+// tells.
+func (f *TPMFlag) name() string { return cmp.Or(f.Name, os.Getenv(transport.EnvName)) }
+
 // SRKPass defines -srk-pass, the secret that opens the storage root key, or the parent.
 func (fs *FlagSet) SRKPass() *SecretFlag {
 	return fs.Secret("srk-pass", SecretOptions{Default: "wellknown", Label: "Secret of the storage root key (SRK)"},
@@ -37,10 +44,12 @@ func (fs *FlagSet) KeyPass() *SecretFlag {
 }
 
 // OpenTPM opens the TPM that -tpm names, and says so, once, where it is a software
-// TPM that protects nothing. Whoever loads something sees to it that a signal frees
+// TPM that protects nothing. On a terminal it says what it waits for. Whoever loads something sees to it that a signal frees
 // that: see [OnSignal].
 func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
+	done := e.AwaitTPM(flag.name())
 	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait})
+	done()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +67,10 @@ func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 // and panics close it, too.
 func (e *Env) WithTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	return e.WithGuardedTPM(flag, func(tpm *tpmkey.TPM) error {
-		defer OnSignal(func() { tpm.Close() })()
+		defer OnSignal(func() {
+			e.hide()
+			tpm.Close()
+		})()
 		defer tpm.Close() // while a signal waits for it
 		return use(tpm)
 	})
@@ -70,6 +82,7 @@ func (e *Env) WithGuardedTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	if err != nil {
 		return err
 	}
+	defer e.awaitTPM(tpm.Name())() // after tpm.Close: a terminal can be stopped
 	// What use made is good, whatever becomes of a key's place in the TPM.
 	defer tpm.Close()
 	return use(tpm)

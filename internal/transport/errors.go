@@ -80,6 +80,8 @@ func (s *socketLink) connectError(err error) error {
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
+	case errors.Is(err, os.ErrDeadlineExceeded): // of a dialer; a full queue does not answer, either
+		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaited, s.waits.turn))
 	case s.proved:
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"maclef/internal/relay"
+	"maclef/internal/tpmtest"
+)
+
+// shortDir is a directory whose name leaves room on a line.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// mute is a TPM, under a path, that takes connections and never answers.
+func mute(t *testing.T, path string) (name string) {
+	t.Helper()
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() }) // connections wait until then
+	return "unix:" + path
+}
+
+// slow is a TPM that takes its time for random numbers.
+func slow(t *testing.T, delay time.Duration) (name string) {
+	t.Helper()
+	swtpm := tpmtest.Start(t, tpmtest.TPM20)
+	r, err := relay.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), false, func(c *relay.Conn, cmd []byte) ([]byte, error) {
+		if relay.IsCommand(cmd, "GetRandom") {
+			time.Sleep(delay)
+		}
+		return c.Send(cmd)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r.Name
+}
+
+// erased is the end of a text that was on the terminal: the line is empty again.
+const erased = `\r +\r`
+
+// Whoever waits for a TPM that others have is told so after two seconds, and no more when
+// that is over.
+func TestAwaitOpening(t *testing.T) {
+	t.Parallel()
+	name := mute(t, shortDir(t)+"/s")
+	begin := time.Now()
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", name, "-wait", "4s"))
+	line := `\rdemo: waiting for the TPM ` + regexp.QuoteMeta(name) + `… `
+	p.expect(line + `[23] s`)
+	if took := time.Since(begin); took < waitDelay {
+		t.Errorf("it was told after %v", took)
+	}
+	p.expect(line + `[34] s` + erased + `demo: error: .*busy`)
+	if _, exit := waitSignal(t, p.cmd); exit != exitFailed {
+		t.Errorf("exit status %d", exit)
+	}
+	if strings.Contains(p.text(), "… 0 s") || strings.Contains(p.text(), "… 1 s") {
+		t.Errorf("it was told too soon: %q", p.text())
+	}
+}
+
+// A name that is too long for the line leaves the seconds on it.
+func TestAwaitLongName(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(shortDir(t), strings.Repeat("long", 20))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", mute(t, dir+"/s"), "-wait", "3s"))
+	p.expect(`\r(demo: waiting for the TPM unix:/.{42}… [23] s)` + erased + `demo: error: `)
+}
+
+// So is whoever waits for what the TPM does. What the command prints then has the line
+// for itself.
+func TestAwaitOperation(t *testing.T) {
+	t.Parallel()
+	name := slow(t, 3500*time.Millisecond)
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", name, "-finish", "10", "word"))
+	p.expect(`\rdemo: waiting for the TPM ` + regexp.QuoteMeta(name) + `… [23] s` + erased + `busy\r\nfinished\r\nword=word`)
+	if _, exit := waitSignal(t, p.cmd); exit != 0 {
+		t.Errorf("exit status %d", exit)
+	}
+}
+
+// A command that shows progress of its own shows nothing else.
+func TestAwaitGivesWayToProgress(t *testing.T) {
+	t.Parallel()
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", slow(t, 0), "-sleep", "2600", "word"))
+	p.expect(`taking its time… [0-9] s` + erased + `word=word`)
+	if strings.Contains(p.text(), "waiting for") {
+		t.Errorf("%q", p.text())
+	}
+}
+
+// Nothing is shown at a prompt, and its time is not the TPM's.
+func TestAwaitGivesWayToPrompt(t *testing.T) {
+	t.Parallel()
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", slow(t, 0), "-need", "key", "-sleep", "100", "-try", "hunter2"))
+	p.expect("Secret of the key: $")
+	time.Sleep(waitDelay + 500*time.Millisecond)
+	p.send("hunter2\n")
+	p.expect(`password "hunter2"`)
+	if _, exit := waitSignal(t, p.cmd); exit != 0 {
+		t.Errorf("exit status %d", exit)
+	}
+	if strings.Contains(p.text(), "waiting for") {
+		t.Errorf("%q", p.text())
+	}
+}
+
+// Nor is the time of a secret that comes from elsewhere.
+func TestAwaitGivesWayToSecret(t *testing.T) {
+	t.Parallel()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", slow(t, 0), "-need", "key", "-key-pass", "file:"+secret, "-try", "hunter2"))
+	pipe, err := os.OpenFile(secret, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	time.Sleep(waitDelay + 500*time.Millisecond)
+	io.WriteString(pipe, "hunter2\n")
+	p.expect(`password "hunter2"`)
+	if strings.Contains(p.text(), "waiting for") {
+		t.Errorf("%q", p.text())
+	}
+}
+
+// Ctrl-C ends the wait, and leaves no line behind.
+func TestAwaitEndsWithSignal(t *testing.T) {
+	t.Parallel()
+	for name, tpm := range map[string]string{"opening": mute(t, shortDir(t)+"/s"), "operation": slow(t, 5*time.Second)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startOnPTY(t, demoCommand(t, "-open", "-tpm", tpm, "word"))
+			p.expect(`… [2-9] s`)
+			p.send("\x03")
+			p.expect(`… [2-9] s(\^C)?` + erased)
+			if signal, _ := waitSignal(t, p.cmd); signal != syscall.SIGINT {
+				t.Errorf("ended with signal %v", signal)
+			}
+			if !regexp.MustCompile(erased + `$`).MatchString(p.text()) {
+				t.Errorf("%q", p.text())
+			}
+		})
+	}
+}
+
+// Where standard error is no terminal nothing is shown.
+func TestAwaitWithoutTerminal(t *testing.T) {
+	t.Parallel()
+	cmd := demoCommand(t, "-open", "-tpm", mute(t, shortDir(t)+"/s"), "-wait", "2200ms")
+	out, _ := cmd.CombinedOutput()
+	if text := string(out); strings.Contains(text, "waiting") || !strings.Contains(text, "busy") {
+		t.Errorf("%q", text)
+	}
+}

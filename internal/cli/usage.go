@@ -36,3 +36,11 @@ func (e *hintedError) Hint() string  { return e.hint }
 
 // WithHint returns err with advice that [Main] prints under it.
 func WithHint(err error, hint string) error { return &hintedError{err: err, hint: hint} }
+
+// Counted is a number with its noun: "1 key", "2 keys".
+func Counted[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

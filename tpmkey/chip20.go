@@ -60,6 +60,7 @@ func (c *chip20) generation() generation { return tpm20Family }
 // A lockout20 is the state of the defence against guessing.
 type lockout20 struct {
 	locked        bool
+	told          bool // that it would be switched off, when it was last
 	count, limit  uint32
 	recovery      time.Duration // until one wrong secret is forgotten
 	lockoutAuthed time.Duration // after a wrong lockout secret
@@ -74,6 +75,7 @@ func (c *chip20) readLockout() error {
 	}
 	c.lockout = lockout20{
 		locked:        now[tpm2.TPMPTPermanent]&inLockout != 0,
+		told:          now[tpm2.TPMPTStartupClear]&orderly != 0,
 		count:         now[tpm2.TPMPTLockoutCounter],
 		limit:         now[tpm2.TPMPTMaxAuthFail],
 		recovery:      time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
@@ -113,7 +115,7 @@ func (c *chip20) readTries(k *blob.Key, ofParent, after bool) (*tries, error) {
 	}
 	return &tries{
 		counts: true, known: true, locked: c.lockout.locked,
-		count: int(c.lockout.count), resets: int(clock.CurrentTime.ClockInfo.ResetCount),
+		count: int(c.lockout.count), resets: int(clock.CurrentTime.ClockInfo.ResetCount), told: c.lockout.told,
 	}, nil
 }
 

@@ -24,6 +24,7 @@ type model struct {
 
 	start    int // of the TPM: contexts of an earlier one do not load
 	started  bool
+	told     bool // of the last reset
 	secretIn bool // a counted secret was used since the start
 	count    int  // of wrong secrets
 	byItself int  // of those, counted for a restart without a warning
@@ -83,6 +84,7 @@ func newModel(random *rand.Rand, gen generation) *model {
 // secret was used.
 func (m *model) reset(warned bool) {
 	m.start++
+	m.told = warned
 	if !warned && m.secretIn && m.gen == tpm20Family {
 		m.count++
 		m.byItself++
@@ -391,7 +393,7 @@ func (c *modelChip) readTries(k *blob.Key, ofParent, _ bool) (now *tries, err er
 	err = c.command("readTries", false, func() errClass {
 		now = &tries{counts: true, known: true, count: c.d.count}
 		if c.d.gen == tpm20Family {
-			now.resets = c.d.start
+			now.resets, now.told = c.d.start, c.d.told
 		}
 		return classNone
 	})

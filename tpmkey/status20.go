@@ -15,6 +15,7 @@ const (
 	ownerAuthSet = 1 << 0
 	inLockout    = 1 << 9
 	shEnable     = 1 << 1
+	orderly      = 1 << 31
 )
 
 func (c *chip20) status() (*Status, error) {

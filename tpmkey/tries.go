@@ -11,7 +11,8 @@ type tries struct {
 	known  bool // and tells how many there were
 	locked bool // it looks at none for a while
 	count  int
-	resets int // how often the TPM was reset: a TPM 2.0 that was not told counts that, too
+	resets int  // how often the TPM was reset: a TPM 2.0 that was not told counts that, too
+	told   bool // of the last reset, which it does not count then
 }
 
 // A verdict is what a TPM's count of wrong secrets says of one.
@@ -29,6 +30,9 @@ const (
 // better mistake.
 func (now *tries) since(before *tries, refused bool) verdict {
 	more, resets := now.count-before.count, now.resets-before.resets
+	if resets > 0 && now.told {
+		resets--
+	}
 	switch {
 	case !before.known || !now.known:
 		return unknown

@@ -91,7 +91,7 @@ func (e *emulator) startError(why error) error {
 		return fmt.Errorf("start swtpm: %w", err)
 	}
 	if tail == "" {
-		tail = "it left no message"
+		return fmt.Errorf("start swtpm: %w: %w", why, errKilled)
 	}
 	return fmt.Errorf("start swtpm: %w: %s", why, tail)
 }

@@ -71,6 +71,9 @@ func (s *socketLink) begin(ctx context.Context) error {
 			err = s.takenIn(ctx)
 		}
 		if err == nil {
+			if s.proved {
+				s.doing = "use"
+			}
 			return nil
 		}
 		s.end()
@@ -111,7 +114,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
-			if err := s.revive(); err != nil {
+			if err := s.revive(); err != nil && !errors.Is(err, errKilled) {
 				return err
 			}
 		}
@@ -120,6 +123,9 @@ func (s *socketLink) connect(ctx context.Context) error {
 		}
 	}
 }
+
+// errKilled is a TPM that was started, and ended at once, for no reason of its own.
+var errKilled = errors.New("it left no message")
 
 // takenIn sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.

@@ -71,7 +71,7 @@ func (t tcpStream) pending() int {
 // caller waiting, in the order in which callers come.
 func dialStream(ctx context.Context, network, address string) (stream, error) {
 	if network != "unix" {
-		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		conn, err := dialTCP(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

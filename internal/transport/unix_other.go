@@ -14,7 +14,11 @@ func (anyStream) pending() int { return 0 }
 func (anyStream) ended() bool  { return false }
 
 func dialStream(ctx context.Context, network, address string) (stream, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	dial := new(net.Dialer).DialContext
+	if network == "tcp" {
+		dial = dialTCP
+	}
+	conn, err := dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"time"
@@ -87,3 +88,52 @@ func (e *Env) WithGuardedTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	defer tpm.Close()
 	return use(tpm)
 }
+
+// defaultWait is -wait: longer than all but the making of keys takes on a chip.
+const defaultWait = 30 * time.Second
+
+// noWait is the shortest -wait, and what 0 stands for: as long as a TPM that nobody else uses needs
+// to take a program in.
+const noWait = 100 * time.Millisecond
+
+// maxWait keeps sums of times in range.
+const maxWait = 1000 * time.Hour
+
+// waitValue is the value of -wait.
+type waitValue time.Duration
+
+func (v *waitValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || d > maxWait {
+		return errors.New("it takes a time such as 500ms, 30s or 5m, or 0")
+	}
+	*v = waitValue(max(d, noWait))
+	return nil
+}
+
+func (v *waitValue) String() string { return time.Duration(*v).String() }
+
+// A PolicyFlag is what must hold for a new key to be used, by -policy.
+type PolicyFlag struct {
+	Policy *tpmkey.Policy // nil if not given
+	text   string
+}
+
+// Policy defines -policy.
+func (fs *FlagSet) Policy() *PolicyFlag {
+	f := new(PolicyFlag)
+	fs.Var(f, "policy", "TPM 2.0: what must hold when it is used, a `POLICY`: pcr:sha256:7,11 is that these PCRs have the values they have now")
+	return f
+}
+
+// Set reads a policy.
+func (f *PolicyFlag) Set(text string) error {
+	policy, err := tpmkey.ParsePolicy(text)
+	if err != nil {
+		return err
+	}
+	f.Policy, f.text = policy, text
+	return nil
+}
+
+func (f *PolicyFlag) String() string { return f.text }

@@ -247,3 +247,72 @@ func PolicyPCR(selection []PCRSelection, digest []byte) PolicyCommand {
 
 // PolicyAuthValue is TPM2_PolicyAuthValue as key files have it.
 func PolicyAuthValue() PolicyCommand { return PolicyCommand{Code: tpm2.TPMCCPolicyAuthValue} }
+
+// ErrNoPCR is a PCR, or a bank of them, that the TPM does not have.
+var ErrNoPCR = errors.New("the TPM has no such PCR")
+
+// PCRRead returns the values of some PCRs in the bank of a hash. Part 3, section
+// 22.4 (TPM2_PCR_Read).
+func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error) {
+	hash, err := bank.Hash()
+	if err != nil {
+		return nil, fmt.Errorf("bank %#x: %w", uint16(bank), err)
+	}
+	values, wanted := map[int][]byte{}, map[int]bool{}
+	for _, pcr := range pcrs {
+		if pcr < 0 || pcr > 31 {
+			return nil, fmt.Errorf("PCR %d: %w", pcr, ErrNoPCR)
+		}
+		wanted[pcr] = true
+	}
+	for len(wanted) > 0 { // a TPM tells eight at once
+		cmd := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{
+			PCRSelections: []tpm2.TPMSPCRSelection{{Hash: bank, PCRSelect: tpm2.PCClientCompatible.PCRs(numbersOf(wanted)...)}},
+		}}
+		before := len(wanted)
+		_, err := runChecked(c, cmd, func(rsp *tpm2.PCRReadResponse) error {
+			return takePCRs(rsp, bank, hash.Size(), wanted, values)
+		})
+		if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCHash) {
+			err = fmt.Errorf("PCR %v of bank %#x: %w (%w)", numbersOf(wanted), uint16(bank), ErrNoPCR, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(wanted) == before {
+			return nil, fmt.Errorf("PCR %v of bank %#x: %w", numbersOf(wanted), uint16(bank), ErrNoPCR)
+		}
+	}
+	return values, nil
+}
+
+// takePCRs moves what a reply has from wanted to values.
+func takePCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted map[int]bool, values map[int][]byte) error {
+	digests := rsp.PCRValues.Digests
+	for _, selection := range rsp.PCRSelectionOut.PCRSelections {
+		for pcr := range 8 * len(selection.PCRSelect) {
+			if selection.PCRSelect[pcr/8]>>(pcr%8)&1 == 0 {
+				continue
+			}
+			if selection.Hash != bank || !wanted[pcr] || len(digests) == 0 || len(digests[0].Buffer) != size {
+				return fmt.Errorf("PCR %d of bank %#x was not asked for, or has no value", pcr, uint16(selection.Hash))
+			}
+			values[pcr], digests = digests[0].Buffer, digests[1:]
+			delete(wanted, pcr)
+		}
+	}
+	if len(digests) != 0 {
+		return fmt.Errorf("%d values of nothing", len(digests))
+	}
+	return nil
+}
+
+func numbersOf(set map[int]bool) []uint {
+	var numbers []uint
+	for pcr := range 32 {
+		if set[pcr] {
+			numbers = append(numbers, uint(pcr))
+		}
+	}
+	return numbers
+}

@@ -131,7 +131,7 @@ func (t *TPM) evict(h *keyState) error {
 	if err := t.saveSession(h); err != nil {
 		return err
 	}
-	if err := t.saveSameKeys(h); err != nil {
+	if err := t.saveSessions(h); err != nil {
 		return err
 	}
 	if err := h.in.flush(); err != nil {
@@ -141,24 +141,15 @@ func (t *TPM) evict(h *keyState) error {
 	return nil
 }
 
-// saveSessions saves those of the keys that are loaded. A TPM 1.2 ends them when a copy of
-// their key is flushed.
-func (t *TPM) saveSessions() error {
+// saveSessions saves those of the other loaded copies of a key, or of all keys for nil. A
+// TPM 1.2 ends them when a copy of their key is flushed.
+func (t *TPM) saveSessions(of *keyState) error {
 	for _, h := range t.loaded.keys {
+		if of != nil && (h == of || !sameKey(h.public, of.public)) {
+			continue
+		}
 		if err := t.saveSession(h); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// saveSameKeys is saveSessions for the other copies of a key.
-func (t *TPM) saveSameKeys(h *keyState) error {
-	for _, other := range t.loaded.keys {
-		if other != h && sameKey(other.public, h.public) {
-			if err := t.saveSession(other); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -234,7 +225,7 @@ func (t *TPM) free(h *keyState) error {
 		h.endSession()
 		return nil
 	}
-	err := t.saveSameKeys(h)
+	err := t.saveSessions(h)
 	if err == nil {
 		err = h.in.flush()
 	}
@@ -367,7 +358,7 @@ func (t *TPM) freeLeft(class errClass) (freed bool) {
 	free, flush := keys, t.chip.flushKey
 	if class == classSessionRoom {
 		free, flush = sessions, t.chip.flushSession
-	} else if err := t.saveSessions(); err != nil { // what was left may be the same keys
+	} else if err := t.saveSessions(nil); err != nil { // what was left may be the same keys
 		return t.worthwhile(err)
 	}
 	for _, handle := range free {

@@ -72,7 +72,7 @@ func isOfWay(err error) bool {
 func classOfWay(err error) errClass {
 	switch {
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrBusy), errors.Is(err, ErrPermission),
-		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		!errors.Is(err, ErrGone) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		return classUnavailable
 	case errors.Is(err, transport.ErrNotSent):
 		return classNotSent

@@ -191,10 +191,10 @@ func (t *TPM) save(h *keyState) error {
 		return nil
 	}
 	saved, err := h.in.save()
-	switch t.chip.classOf(err) {
-	case classNone:
+	switch class := t.chip.classOf(err); {
+	case class == classNone:
 		h.context = saved
-	case classRefused:
+	case class == classRefused && t.chip.generation() == tpm12Family:
 		t.loaded.unsaved = true
 	default:
 		return err
@@ -267,6 +267,7 @@ func (t *TPM) takeOut() {
 	for _, h := range slices.Clone(t.loaded.keys) {
 		err := t.save(h)
 		if err == nil && h.context == nil && t.loaded.unsaved {
+			h.endSession()
 			continue
 		}
 		if err == nil {

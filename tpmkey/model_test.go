@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"maclef/blob"
 )
@@ -143,7 +144,7 @@ type modelDevice struct {
 
 var errModelGone = errors.New("the connection is lost")
 
-func (d *modelDevice) Acquire(context.Context) (func(), error) {
+func (d *modelDevice) Acquire(context.Context, time.Time) (func(), error) {
 	for d.holder != nil && !d.dead {
 		d.step(d)
 	}

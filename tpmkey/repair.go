@@ -157,10 +157,10 @@ func (p *performance) attempt() ([]byte, error) {
 	in, secret, err := p.bring()
 	began := time.Now()
 	t.turn.brought += began.Sub(bringing)
+	t.turn.operation(began, p.work.alone) // one that fails here, too: else such keep others out
 	if err != nil {
 		return nil, err
 	}
-	t.turn.operation(began, p.work.alone)
 	if p.work.run == nil {
 		return nil, nil
 	}
@@ -194,10 +194,16 @@ func (p *performance) bring() (in loadedKey, secret authData, err error) {
 // one or with a session of its own.
 func (p *performance) authorization(in loadedKey) (secret authData, err error) {
 	h := p.work.key
-	if !h.needsSecret || h.authorized() {
+	if !h.needsSecret || h.authorized() && h.isProved() {
 		return nil, nil
 	}
 	var before *tries
+	if h.authorized() { // by an earlier attempt, and never used with success
+		if before, err = p.tpm.readTries(h.file, false); err == nil {
+			p.keyTried, p.before = true, before
+		}
+		return nil, err
+	}
 	if p.with.key == nil || !h.isProved() { // before anybody is asked
 		if before, err = p.tpm.readTries(h.file, false); err != nil {
 			return nil, err

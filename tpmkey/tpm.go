@@ -42,7 +42,7 @@ type TPM struct {
 
 // A device is a way to a TPM: a *transport.Device.
 type device interface {
-	Acquire(ctx context.Context) (release func(), err error)
+	Acquire(ctx context.Context, since time.Time) (release func(), err error)
 	// Opened counts how often the TPM was opened or connected to, Connected reports
 	// whether it is still, in a turn.
 	Opened() uint64
@@ -118,7 +118,7 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 // dev where it fails.
 func open(ctx context.Context, dev *transport.Device, wait time.Duration) (*TPM, error) {
 	t := newTPM(dev, wait)
-	release, err := dev.Acquire(ctx)
+	release, err := dev.Acquire(ctx, time.Time{})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
@@ -180,10 +180,16 @@ func (t *TPM) Close() error {
 func (t *TPM) clear() error {
 	var errs []error
 	for k := range t.keys {
-		errs = append(errs, k.shut())
+		err := k.shut()
+		errs = append(errs, err)
+		if err != nil && t.turn == nil { // the TPM cannot be had: one wait is enough
+			return errors.Join(errs...)
+		}
 	}
 	if t.dirty || t.turn == nil && t.chip.holds() {
-		errs = append(errs, t.openTurn(&work{ctx: noLimit}))
+		if err := t.openTurn(&work{ctx: noLimit}); t.turn == nil {
+			return errors.Join(append(errs, err)...)
+		}
 	}
 	if t.turn != nil {
 		t.chip.endSessions()

@@ -84,6 +84,12 @@ func (p *performance) verdict(class errClass) verdict {
 	if !p.before.counts {
 		return wasNot
 	}
+	if !p.entered { // the result was looked at after the turn
+		if t.enter(noLimit, nil) != nil {
+			return unknown
+		}
+		p.entered = true
+	}
 	for range 2 {
 		if t.openTurn(&work{ctx: noLimit}) != nil {
 			return unknown

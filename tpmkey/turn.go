@@ -44,7 +44,7 @@ func (t *TPM) openTurn(w *work) error {
 		t.abandonTurn()
 	}
 	if t.turn == nil {
-		release, err := t.dev.Acquire(w.ctx)
+		release, err := t.dev.Acquire(w.ctx, w.since)
 		if err != nil {
 			return &noTurn{err}
 		}
@@ -79,19 +79,18 @@ func (t *TPM) clean() error {
 		return nil
 	}
 	keys, sessions, err := t.chip.occupants()
-	for _, s := range sessions { // first: a key takes along those that were opened for it
-		if err == nil {
-			err = t.chip.flushSession(s)
+	flush := func(handles []uint32, f func(uint32) error) {
+		for _, h := range handles {
+			if err == nil || t.chip.classOf(err) == classRefused { // what it does not give away is not this process's
+				err = f(h)
+			}
 		}
 	}
-	for _, k := range keys {
-		if err == nil {
-			err = t.chip.flushKey(k)
-		}
-	}
+	flush(sessions, t.chip.flushSession) // first: a key takes along those that were opened for it
+	flush(keys, t.chip.flushKey)
 	switch t.chip.classOf(err) {
-	case classNone, classRefused, classNotStarted:
-		t.dirty = false // what the TPM does not give away is not this process's; before its start there is nothing
+	case classNone, classRefused, classNotStarted: // before its start there is nothing
+		t.dirty = false
 		t.forgetLoaded()
 		return nil
 	}

@@ -21,6 +21,8 @@ type work struct {
 	final bool
 	// alone says that it makes a key: nothing else is done in its turn.
 	alone bool
+	// since is when somebody began to wait for it; zero for now.
+	since time.Time
 }
 
 var noLimit = context.Background()
@@ -31,6 +33,7 @@ func (t *TPM) do(w *work) ([]byte, error) {
 	if w.ctx == nil {
 		w.ctx = noLimit
 	}
+	w.since = time.Now()
 	if w.ctx.Done() == nil {
 		return t.perform(w, nil)
 	}

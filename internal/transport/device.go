@@ -54,6 +54,8 @@ type Device struct {
 	wire   sync.Mutex
 	up     bool   // the link has begun
 	opened uint64 // how often it has
+	// busySince is since when the TPM cannot be had; zero if it could the last time.
+	busySince time.Time
 
 	mu       sync.Mutex // guards what is below
 	turn     bool       // one is running
@@ -122,8 +124,9 @@ func (d *Device) isForeign() bool {
 // Device succeeds, and no other process that takes turns reaches a bare TPM. It
 // waits for its turn until ctx is done, and for other processes at most the time
 // that the TPM was opened with; then the error is ErrBusy, and names who has a device.
-// Turns do not nest. release may be called twice.
-func (d *Device) Acquire(ctx context.Context) (release func(), err error) {
+// What the caller has waited since a time, where it is not zero, counts, if nobody of this
+// process got the TPM meanwhile. Turns do not nest. release may be called twice.
+func (d *Device) Acquire(ctx context.Context, since time.Time) (release func(), err error) {
 	select {
 	case d.turns <- struct{}{}:
 	case <-d.life.Done():
@@ -131,18 +134,28 @@ func (d *Device) Acquire(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended: %w", ctx.Err())
 	}
-	if err := d.begin(ctx); err != nil {
+	if err := d.begin(ctx, since); err != nil {
 		<-d.turns
 		return nil, err
 	}
 	return sync.OnceFunc(d.release), nil
 }
 
-func (d *Device) begin(ctx context.Context) error {
+func (d *Device) begin(ctx context.Context, since time.Time) error {
 	d.wire.Lock()
 	defer d.wire.Unlock()
 	if !d.up {
-		ctx, cancel := context.WithTimeoutCause(ctx, d.waits.turn, errWaited)
+		now := time.Now()
+		if d.busySince.IsZero() {
+			d.busySince = now
+		}
+		if since.IsZero() {
+			since = now
+		} else if since.Before(d.busySince) {
+			since = d.busySince
+		}
+		left := max(d.waits.turn-now.Sub(since), leastWait)
+		ctx, cancel := context.WithTimeoutCause(ctx, left, errWaited)
 		defer cancel()
 		defer context.AfterFunc(d.life, cancel)()
 		err := d.link.begin(ctx)
@@ -155,7 +168,7 @@ func (d *Device) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.up = true
+		d.up, d.busySince = true, time.Time{}
 		d.opened++
 	}
 	d.mu.Lock()
@@ -163,6 +176,9 @@ func (d *Device) begin(ctx context.Context) error {
 	d.turn = true
 	return d.usableLocked()
 }
+
+// leastWait is for who has waited long enough already.
+const leastWait = 10 * time.Millisecond
 
 // errWaited is the cause of a context that ended because the TPM's own limit for
 // waiting had passed, and not the caller's.
@@ -230,7 +246,7 @@ func (d *Device) Send(cmd []byte) ([]byte, error) {
 	if rsp, err := d.sendInTurn(cmd); err != errNoTurn {
 		return rsp, err
 	}
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		return nil, err
 	}

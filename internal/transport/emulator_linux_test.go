@@ -49,7 +49,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 	if d.Name() != "emulator:"+dir || !d.Emulator() || !d.SetupNeeded() {
 		t.Fatal(d.Name(), d.Emulator(), d.SetupNeeded())
 	}
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 func TestEmulatorStateSurvives(t *testing.T) {
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
-	if _, err := d.Acquire(context.Background()); err != nil {
+	if _, err := d.Acquire(context.Background(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	// TSC_PhysicalPresence: TPM Main Part 3, section 6.6.
@@ -104,7 +104,7 @@ func TestEmulatorSetupInterrupted(t *testing.T) {
 	p.want("done ok", p.ask("acquire"))
 	time.AfterFunc(100*time.Millisecond, func() { p.cmd.Process.Kill() })
 	d := mustOpen(t, "emulator:"+dir)
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func TestEmulatorLongDirectory(t *testing.T) {
 	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
 	t.Cleanup(func() { emptied(t, dir) })
 	d := mustOpen(t, "emulator:"+dir)
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func beUser(name string) {
 		case "send":
 			err = sendMany(d, arg)
 		case "acquire":
-			release, err = d.Acquire(context.Background())
+			release, err = d.Acquire(context.Background(), time.Time{})
 		case "release":
 			release()
 		case "exit": // without Close
@@ -232,7 +232,7 @@ func mustOpen(t *testing.T, name string) *Device {
 // mustAcquire begins a turn, which ends with the test at the latest.
 func mustAcquire(t *testing.T, d *Device) (release func()) {
 	t.Helper()
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func (o opener) open(ctx context.Context, name string) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	release, err := d.Acquire(ctx)
+	release, err := d.Acquire(ctx, time.Time{})
 	if err != nil {
 		d.Close()
 		return nil, err

@@ -171,7 +171,7 @@ func TestTurns(t *testing.T) {
 	}
 	defer a.Close()
 	b := mustOpen(t, "emulator:"+dir)
-	release, err := b.Acquire(context.Background())
+	release, err := b.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,11 +187,11 @@ func TestTurns(t *testing.T) {
 	if err := errors.Join(alive(a), alive(b)); err != nil {
 		t.Error(err)
 	}
-	if release, err = a.Acquire(context.Background()); err != nil {
+	if release, err = a.Acquire(context.Background(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	a.Close()
-	if _, err := a.Acquire(context.Background()); !errors.Is(err, ErrGone) {
+	if _, err := a.Acquire(context.Background(), time.Time{}); !errors.Is(err, ErrGone) {
 		t.Error(err)
 	}
 	release()
@@ -207,7 +207,7 @@ func TestTurnsOfGoroutines(t *testing.T) {
 	together(6, func(i int) {
 		d := devices[i%2]
 		for range 40 {
-			release, err := d.Acquire(context.Background())
+			release, err := d.Acquire(context.Background(), time.Time{})
 			if err != nil {
 				t.Error(err)
 				return

@@ -55,7 +55,7 @@ func TestSocket(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
 		d := mustOpen(t, s.Socket)
-		release, err := d.Acquire(context.Background())
+		release, err := d.Acquire(context.Background(), time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +116,7 @@ func TestSocketTCP(t *testing.T) {
 func TestSocketBusy(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
-	release, err := d.Acquire(context.Background())
+	release, err := d.Acquire(context.Background(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

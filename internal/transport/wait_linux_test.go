@@ -91,7 +91,7 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 		},
 	} {
 		ctx, cancel := give()
-		_, err := d.Acquire(ctx)
+		_, err := d.Acquire(ctx, time.Time{})
 		cancel()
 		wantError(t, err, ErrBusy, "another program is using it")
 		if !errors.Is(err, kind) || !errors.Is(err, reason) {
@@ -120,7 +120,7 @@ func TestHurryEndsTheWait(t *testing.T) {
 	s.Kill()
 	begin := time.Now()
 	time.AfterFunc(50*time.Millisecond, d.Hurry)
-	_, err := d.Acquire(context.Background())
+	_, err := d.Acquire(context.Background(), time.Time{})
 	wantError(t, err, ErrGone, "is swtpm running")
 	if !errors.Is(err, ErrAway) {
 		t.Error(err)
@@ -170,7 +170,7 @@ func outlive(t *testing.T, d *Device, s *tpmtest.SWTPM, queue, away time.Duratio
 	}
 	waited := make(chan error, 1)
 	go func() {
-		release, err := d.Acquire(context.Background())
+		release, err := d.Acquire(context.Background(), time.Time{})
 		if err == nil {
 			err = alive(d)
 			release()
@@ -216,7 +216,7 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 				if row.hurry {
 					time.AfterFunc(grace, d.Hurry)
 				}
-				_, err = d.Acquire(context.Background())
+				_, err = d.Acquire(context.Background(), time.Time{})
 				// Its last connection may have been in the making.
 				if !errors.Is(err, ErrBusy) || row.turn > grace {
 					wantError(t, err, ErrGone, name)
@@ -250,7 +250,7 @@ func TestLazyOpenEnds(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer d.Close()
-				release, err := d.Acquire(context.Background())
+				release, err := d.Acquire(context.Background(), time.Time{})
 				if err == nil { // it read the first byte
 					d.SetDeadline(begin.Add(wait))
 					_, err = d.Send(probeCommand[:])

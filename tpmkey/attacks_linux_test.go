@@ -1,0 +1,156 @@
+package tpmkey_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// A wrong secret that is asked for costs one try, where its session is open before it is used.
+func TestUnprovedSessionCostsOneTry(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	tpm := openName(t, sw.Socket)
+	k, err := tpm.Load(fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Password([]byte("wrong")), nil })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	raw := sw.Dial()
+	for range 2 {
+		if _, err := (tpm2.StartAuthSession{TPMKey: tpm2.TPMRHNull, Bind: tpm2.TPMRHNull, SessionType: tpm2.TPMSEHMAC, AuthHash: tpm2.TPMAlgSHA256, NonceCaller: tpm2.TPM2BNonce{Buffer: make([]byte, 16)}, Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull}}).Execute(raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw.Close()
+	c, _ := rsa.EncryptPKCS1v15(rand.Reader, k.Public().(*rsa.PublicKey), []byte("x"))
+	_, err = k.Decrypt(nil, c, nil)
+	wantError(t, err, tpmkey.ErrWrongKeySecret)
+	wantTries(t, tpm, 1)
+}
+
+// Operations that fail while their keys are brought in end their turn like others.
+func TestFailuresKeepNobodyOut(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	a := openName(t, sw.Socket)
+	b := openWaiting(t, sw.Socket, 3*time.Second)
+	bad := fixture20(t, "e2-rsa-81000001")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			a.Load(bad, &tpmkey.LoadOptions{Parent: 0x81000003}) // an error each time
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	buf := make([]byte, 8)
+	_, err := b.Random().Read(buf)
+	if err != nil {
+		t.Errorf("after %v: %v", time.Since(begin), err)
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// Operations that wait together wait once.
+func TestQueueWaitsOnce(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	b := openWaiting(t, sw.Socket, time.Second)
+	raw := sw.Dial()
+	defer raw.Close()
+	(tpm2.GetRandom{BytesRequested: 4}).Execute(raw)
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			buf := make([]byte, 8)
+			_, err := b.Random().Read(buf)
+			d := time.Since(begin)
+			if d > 1500*time.Millisecond {
+				t.Errorf("waited %v: %v", d, err)
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// Close waits once, however many keys have something in the TPM.
+func TestCloseWaitsOnce(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	tpm, err := tpmkey.OpenContext(context.Background(), sw.Socket, &tpmkey.OpenOptions{Wait: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: asked()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSign(t, k, i)
+	}
+	time.Sleep(300 * time.Millisecond)
+	raw := sw.Dial()
+	(tpm2.GetRandom{BytesRequested: 4}).Execute(raw)
+	begin := time.Now()
+	err = tpm.Close()
+	if d := time.Since(begin); d > 1500*time.Millisecond {
+		t.Errorf("Close took %v: %v", d, err)
+	}
+	raw.Close()
+}
+
+// A lateTransport gives up the first use of a key by a deadline of its own.
+type lateTransport struct {
+	transport.TPMCloser
+	mu sync.Mutex
+	on int
+}
+
+func (l *lateTransport) Send(cmd []byte) ([]byte, error) {
+	rsp, err := l.TPMCloser.Send(cmd)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	cc := uint32(cmd[6])<<24 | uint32(cmd[7])<<16 | uint32(cmd[8])<<8 | uint32(cmd[9])
+	if l.on > 0 && (cc == 0x15d || cc == 0x159) && err == nil && rsp[9] != 0x22 {
+		l.on--
+		return nil, fmt.Errorf("send: %w", context.DeadlineExceeded)
+	}
+	return rsp, err
+}
+
+func TestLateAnswerOfATransport(t *testing.T) {
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	l := &lateTransport{TPMCloser: sw.Dial(), on: 1}
+	tpm, err := tpmkey.OpenTransport(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tpm.Close()
+	k, err := tpm.Load(fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("wrong"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		wantError(t, signs(k, i), tpmkey.ErrWrongKeySecret)
+	}
+	wantTries(t, tpm, 1)
+}

@@ -125,3 +125,8 @@ func (s *session) announce() {
 	s.say("%s is mounted, for %s; umount %s ends that", s.point, userNames(s.users), s.point)
 	s.back.detach()
 }
+
+// say prints a line on standard error, or wherever messages go.
+func (s *session) say(format string, args ...any) {
+	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", cli.Printable(fmt.Sprintf(format, args...)))
+}

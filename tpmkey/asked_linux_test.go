@@ -157,7 +157,9 @@ func TestLockoutIsSeenFirst(t *testing.T) {
 		wantError(t, first, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
 		wantError(t, second, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
 		for _, e := range p.Exchanges() {
-			if e.Ordinal != ordGetCap {
+			switch e.Ordinal {
+			case ordGetCap, 0xB8, 0xB9, 0xBA: // what moves keys: TPM_SaveContext, TPM_LoadContext, TPM_FlushSpecific
+			default:
 				t.Errorf("sent %#x", e.Ordinal)
 			}
 		}

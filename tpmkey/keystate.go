@@ -57,10 +57,10 @@ func (h *keyState) doubt() {
 	h.proved = false
 }
 
-// settle remembers what an operation showed of the secrets, so that a wrong one
+// noteSecrets remembers what an operation showed of the secrets, so that a wrong one
 // costs one try only. Where the TPM gave no answer to the first use of one, and its count
 // does not tell, it is not tried again, either. h is nil for work without a key.
-func (h *keyState) settle(p *performance, err error) {
+func (h *keyState) noteSecrets(p *performance, err error) {
 	if h == nil {
 		return
 	}

@@ -104,7 +104,7 @@ func (t *TPM) perform(w *work, f *fate) (result []byte, err error) {
 			again, err = p.repair(err)
 		}
 	}
-	w.key.settle(p, err)
+	w.key.noteSecrets(p, err)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (p *performance) attempt() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !p.fate.settle(underWay) {
+	if !p.fate.claim(underWay) {
 		return nil, &noTurn{p.work.ctx.Err()}
 	}
 	bringing := time.Now()
@@ -242,7 +242,7 @@ func (p *performance) repair(err error) (again bool, why error) {
 	if class == classUnanswered && p.tpm.turn != nil && p.tpm.dev.Bare() {
 		p.tpm.abandonTurn() // what is loaded now is not known
 	}
-	if asked := class == classNotSent || class == classUnavailable || class == classSecretNeeded; !asked && p.before != nil {
+	if notTried := class == classNotSent || class == classUnavailable || class == classSecretNeeded; !notTried && p.before != nil {
 		if again, err = p.judge(class, err); !again {
 			return false, err
 		}

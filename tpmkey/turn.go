@@ -193,7 +193,7 @@ func (t *TPM) watchIdle() {
 // ends the sessions that come back without a question; those that do not are kept fresh,
 // which any command does.
 func (t *TPM) endIdle() {
-	if t.turnless() {
+	if t.endIfIdle() {
 		t.do(&work{run: func(loadedKey, authData) ([]byte, error) { // an error: there is nothing left to end
 			t.chip.endSessions()
 			if t.chip.holds() {
@@ -204,9 +204,9 @@ func (t *TPM) endIdle() {
 	}
 }
 
-// turnless ends the turn unless an operation came meanwhile, and reports whether there
+// endIfIdle ends the turn unless an operation came meanwhile, and reports whether there
 // was none, as behind the resource manager.
-func (t *TPM) turnless() bool {
+func (t *TPM) endIfIdle() bool {
 	if t.queue.enter(noLimit, nil) != nil {
 		return false
 	}

@@ -52,7 +52,7 @@ func (t *TPM) do(w *work) ([]byte, error) {
 		return out.data, out.err
 	case <-w.ctx.Done():
 	}
-	if !fate.settle(dropped) {
+	if !fate.claim(dropped) {
 		return nil, gaveUp(w.ctx)
 	}
 	select { // whoever waits for another program is told in a moment which one
@@ -77,9 +77,9 @@ const (
 	dropped
 )
 
-// settle reports whether the fate is this one, which it makes it unless it was
+// claim reports whether the fate is this one, which it makes it unless it was
 // settled before. A nil one is that of an operation whose caller cannot leave.
-func (f *fate) settle(as int32) bool {
+func (f *fate) claim(as int32) bool {
 	return f == nil || f.CompareAndSwap(0, as) || f.Load() == as
 }
 

@@ -1,5 +1,5 @@
 # Programs that share a TPM 2.0 through the kernel's resource manager. (8-tpm2-bare has
-# them on the bare device.)
+# them on the bare device; nobody uses both at a time.)
 
 #@ boot tpm=2.0 for=8m
 quiet keygen maclef
@@ -54,10 +54,6 @@ four
 expect '^20$'
 page 4435 courbe.crt
 tpmctl status
-
-# The bare device beside them: its users and the kernel's share the chip.
-TPMKEY_TPM=/dev/tpm0 four
-expect '^20$'
 
 # One that is killed leaves nothing: the kernel cleans up.
 kill -9 %2

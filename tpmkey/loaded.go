@@ -125,7 +125,11 @@ func (t *TPM) oldest(last *keyState) *keyState {
 
 // evict takes a key out, and its session with it: that comes back with the key.
 func (t *TPM) evict(h *keyState) error {
-	if err := t.save(h); err != nil {
+	switch err := t.save(h); {
+	case t.chip.classOf(err) == classLost: // it is gone already
+		t.isOut(h)
+		return nil
+	case err != nil:
 		return err
 	}
 	if err := t.saveSession(h); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	mathrand "math/rand/v2"
 	"os"
 	"runtime/pprof"
 	"slices"
@@ -187,7 +186,7 @@ func (s *soak) signer(keys []*tpmkey.Key) {
 			if s.over() {
 				return
 			}
-			i := mathrand.IntN(len(keys))
+			i := rand.IntN(len(keys))
 			made = s.signOnce(keys[i])
 		}
 		s.done.Add(1)

@@ -123,7 +123,7 @@ page 4433 moncert
 killed() {
 	for i in $(seq 20); do
 		tpmctl sign -key maclef -in lettre >/dev/null &
-		sleep 0.$(printf %02d $((i * 4)))
+		sleep 0.$(printf %03d $((i * 6)))
 		kill -9 $!
 	done
 	page 4433 moncert

@@ -104,8 +104,8 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		}
 		changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(owner.Secret()))
 		switch {
-		case two && errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-			return cli.WithHint(err, "wait that long, and try once with the right secret; tries of other secrets come back meanwhile, see tpmctl status")
+		case two && err != nil:
+			return hintLockout(err)
 		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 			return cli.WithHint(err, "the TPM looks at the next try only after the lock for wrong secrets has ended: wait until tpmctl status shows none, "+
 				"and try once with the right secret; one that was never set is -owner-pass wellknown")

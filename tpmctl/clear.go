@@ -95,6 +95,9 @@ func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
 
 func (c *clearing) clear(tpm *tpmkey.TPM, s *tpmkey.Status) error {
 	_, err := tpm.Clear(c.by)
+	if s.Family == "2.0" {
+		err = hintLockout(err)
+	}
 	if err == nil || !c.force {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -11,8 +12,9 @@ import (
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It frees the keys and authorization sessions that are loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it " +
 		"open: programs of this project leave none behind unless they are killed, and other programs' keys are lost with it, too. Behind the " +
-		"kernel's resource manager (/dev/tpmrm0) there is nothing to free.\n\nSaved sessions belong to programs that were given a secret and may " +
-		"not keep it; with -saved they are freed, and who misses one asks for the secret again."
+		"kernel's resource manager (/dev/tpmrm0) there is nothing to free.\n\nA saved session belongs to a program that may bring it back: one of this " +
+		"project that may not keep its secret, or another, such as tpm2_startauthsession -S. With -saved they are freed. The first asks for the secret again; " +
+		"others lose their session."
 	fs.Example = "tpmctl flush\ntpmctl flush -saved"
 	which := fs.TPM()
 	saved := fs.Bool("saved", "free saved sessions, too")
@@ -36,22 +38,18 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // flushedText says what was freed, and what was not.
 func flushedText(keys, sessions int, left loaded) string {
-	text := "nothing was left behind\n"
+	text := ""
 	if keys+sessions > 0 {
 		text = fmt.Sprintf("freed %s\n", countLoaded(keys, sessions))
 	}
-	keys, sessions, saved := left.count()
-	if keys+sessions > 0 { // the owner's, or of a moment ago
-		text += fmt.Sprintf("still there: %s\n", countLoaded(keys, sessions))
+	still, open, saved := left.count()
+	if still+open > 0 { // the owner's, or of a moment ago
+		text += fmt.Sprintf("still there: %s\n", countLoaded(still, open))
 	}
 	if saved > 0 {
-		whose := "programs that may bring them"
-		if saved == 1 {
-			whose = "a program that may bring it"
-		}
-		text += fmt.Sprintf("left %s of %s back: tpmctl flush -saved frees %s\n", cli.Counted(saved, "saved session"), whose, them(saved))
+		text += fmt.Sprintf("left %s of %s back: tpmctl flush -saved frees %s\n", cli.Counted(saved, "saved session"), whoseSaved(saved), them(saved))
 	}
-	return text
+	return cmp.Or(text, "nothing was left behind\n")
 }
 
 // loaded is what others have left in a TPM; nil where that is not known.
@@ -91,12 +89,20 @@ func (l loaded) rows() []row {
 		rows = append(rows, row{"left behind", countLoaded(keys, sessions) + ": tpmctl flush frees " + them(n)})
 	}
 	if saved > 0 {
-		rows = append(rows, row{"saved", cli.Counted(saved, "session") + " of programs that may not keep a secret: tpmctl flush -saved frees what killed ones left"})
+		rows = append(rows, row{"saved", fmt.Sprintf("%s of %s back: tpmctl flush -saved frees %s", cli.Counted(saved, "session"), whoseSaved(saved), them(saved))})
 	}
 	if rows == nil {
 		rows = []row{{"loaded", "nothing"}}
 	}
 	return rows
+}
+
+// whoseSaved says whose n saved sessions are.
+func whoseSaved(n int) string {
+	if n == 1 {
+		return "a program that may bring it"
+	}
+	return "programs that may bring them"
 }
 
 // them is the pronoun for n things.

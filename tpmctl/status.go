@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -34,7 +33,7 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		if !*asJSON {
 			return err
 		}
-		r = &report{Name: which.Name, Error: err.Error()}
+		r = &report{Name: which.Given(), Error: err.Error()}
 	}
 	if *asJSON {
 		return errors.Join(err, printJSON(env.Stdout, r))
@@ -47,10 +46,7 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 func readReport(env *cli.Env, kernel transport.Kernel, which *cli.TPMFlag) (*report, error) {
 	// Before the TPM is opened: this program is not one that holds it.
 	nodes := kernel.Nodes()
-	device := which.Name
-	if device == "" {
-		device = os.Getenv(transport.EnvName)
-	}
+	device := which.Given()
 	node := kernel.Node(device)
 	if device == "" && len(nodes) > 0 {
 		node = nodes[0]

@@ -153,6 +153,15 @@ func ownerPass(fs *cli.FlagSet, usage string) *cli.SecretFlag {
 // lockoutLabel is what a TPM 2.0 takes where a TPM 1.2 takes its owner's secret.
 const lockoutLabel = "Secret of the TPM's lockout hierarchy"
 
+// hintLockout says what to do where a TPM 2.0 has refused the secret of its lockout
+// hierarchy, or looks at none after a wrong one.
+func hintLockout(err error) error {
+	if errors.Is(err, tpmkey.ErrWrongOwnerSecret) || errors.Is(err, tpmkey.ErrLockedOut) {
+		return cli.WithHint(err, "wait that long, and try once with the right secret; nothing ends it sooner, and tpmctl status does not show it")
+	}
+	return err
+}
+
 // say prints what is so now, and whether it was so before.
 func say(env *cli.Env, changed bool, what, rest string) error {
 	if !changed {

@@ -106,9 +106,10 @@ var advice20 = map[tpm2.TPMRC]string{
 	tpm2.TPMRCLocality:        "the key's policy allows this only from another locality, such as the firmware's",
 	tpm2.TPMRCAuthType:        "the key takes another kind of authorization: its policy, where a secret was given, or the other way round",
 	tpm2.TPMRCNeedsTest:       "the TPM wants to test itself first; restart the machine, whose kernel then has it do so",
-	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further; tpmctl flush frees it",
+	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further; tpmctl flush -saved frees it",
+	tpm2.TPMRCSessionHandles:  "the TPM knows no more saved sessions; tpmctl flush -saved frees them",
 	tpm2.TPMRCECCPoint:        "what should be a public key is no point of the curve",
-	tpm2.TPMRCMemory:          "the TPM is out of memory; close programs that use it, or free what killed ones left with tpmctl flush",
+	tpm2.TPMRCMemory:          "the TPM is out of memory; stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
 }
 
 // ExplainTPM20 returns the name that the specification gives a response code of a TPM 2.0,

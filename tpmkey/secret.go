@@ -128,8 +128,10 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 // returns is returned, wrapped, by the operation that needed the secret.
 //
 // The answer does not stay in memory: what is kept of it is an authorization
-// session in the TPM. Where the TPM has lost that, because it was restarted or the
-// key had to make room for others, ask is called again. See Keep.
+// session, which a bare TPM holds during this process's turns only. Where it is lost,
+// ask is called again: after a restart of the TPM, after FlushLeftovers(true), or when
+// the TPM knows too many saved sessions; behind the resource manager and on a caller's
+// transport also when another key needs this one's place. See Keep.
 //
 // The Secret that ask returns is its own, and is not cleared.
 //

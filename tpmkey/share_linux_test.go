@@ -195,9 +195,9 @@ func testWaitsForAHolder(t *testing.T, w world) {
 	}
 }
 
-// Two processes have more keys together than there are places: each makes room for
-// the other, and both go on.
-func TestProcessesMakeRoom(t *testing.T) {
+// Two processes have more keys together than there are places: each takes its own out at
+// the end of its turn, and both go on.
+func TestProcessesShareThePlaces(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/wrapped-auth"), 15)
 	for range 2 {
@@ -258,7 +258,7 @@ func TestMoreAskedKeysThanSessions(t *testing.T) {
 	}
 }
 
-// Who makes room for others does not give away what somebody would be asked for again.
+// A key that makes room for another keeps what somebody would be asked for again.
 func TestMakingRoomAsksNobody(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)

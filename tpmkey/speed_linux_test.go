@@ -3,53 +3,19 @@ package tpmkey_test
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"math"
 	mathrand "math/rand/v2"
-	"slices"
 	"testing"
 	"time"
-
-	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
-// countOnly is the index of a command that does not come: Arm just counts from 0.
-const countOnly = math.MaxInt
-
 // startCounted is the tutorial's TPM behind a proxy that counts.
 func startCounted(t *testing.T) *tpmtest.Proxy {
 	t.Helper()
 	return tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
-}
-
-// housekeeping are the commands by which a turn begins and ends: they bring keys and
-// sessions in, and take them out.
-var housekeeping = []uint32{
-	ordOIAP, ordOSAP, ordSaveContext, ordLoadContext, ordFlush,
-	uint32(tpm2.TPMCCStartAuthSession), uint32(tpm2.TPMCCContextSave), uint32(tpm2.TPMCCContextLoad), uint32(tpm2.TPMCCFlushContext),
-}
-
-// operations is how many other commands reach the TPM while f runs: within a turn, all.
-func operations(t *testing.T, p *tpmtest.Proxy, f func()) (n int) {
-	t.Helper()
-	counted(t, p, f)
-	for _, e := range p.Exchanges() {
-		if !slices.Contains(housekeeping, e.Ordinal) {
-			n++
-		}
-	}
-	return n
-}
-
-// counted is how many commands reach the TPM while f runs.
-func counted(t *testing.T, p *tpmtest.Proxy, f func()) int {
-	t.Helper()
-	p.Arm(countOnly, tpmtest.Fault{})
-	f()
-	return p.Count()
 }
 
 // asked is the secret of the fixtures, to be asked for.

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // Ordinals of TPM 1.2, for counting.
@@ -193,4 +196,34 @@ func TestNoKey(t *testing.T) {
 	if _, err := tpm.Wrap(new(rsa.PrivateKey), nil); err == nil {
 		t.Error("wrapped an empty key")
 	}
+}
+
+// countOnly is the index of a command that does not come: Arm just counts from 0.
+const countOnly = math.MaxInt
+
+// housekeeping are the commands by which a turn begins and ends: they bring keys and
+// sessions in, and take them out.
+var housekeeping = []uint32{
+	ordOIAP, ordOSAP, ordSaveContext, ordLoadContext, ordFlush,
+	uint32(tpm2.TPMCCStartAuthSession), uint32(tpm2.TPMCCContextSave), uint32(tpm2.TPMCCContextLoad), uint32(tpm2.TPMCCFlushContext),
+}
+
+// operations is how many other commands reach the TPM while f runs: within a turn, all.
+func operations(t *testing.T, p *tpmtest.Proxy, f func()) (n int) {
+	t.Helper()
+	counted(t, p, f)
+	for _, e := range p.Exchanges() {
+		if !slices.Contains(housekeeping, e.Ordinal) {
+			n++
+		}
+	}
+	return n
+}
+
+// counted is how many commands reach the TPM while f runs.
+func counted(t *testing.T, p *tpmtest.Proxy, f func()) int {
+	t.Helper()
+	p.Arm(countOnly, tpmtest.Fault{})
+	f()
+	return p.Count()
 }

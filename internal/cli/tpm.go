@@ -27,9 +27,9 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	return f
 }
 
-// name is what the TPM is called where it has not been opened, empty where only that
+// Given is what the TPM is called where it has not been opened, empty where only that
 // tells.
-func (f *TPMFlag) name() string { return cmp.Or(f.Name, os.Getenv(transport.EnvName)) }
+func (f *TPMFlag) Given() string { return cmp.Or(f.Name, os.Getenv(transport.EnvName)) }
 
 // SRKPass defines -srk-pass, the secret that opens the storage root key, or the parent.
 func (fs *FlagSet) SRKPass() *SecretFlag {
@@ -48,7 +48,7 @@ func (fs *FlagSet) KeyPass() *SecretFlag {
 // TPM that protects nothing. On a terminal it says what it waits for. Whoever loads something sees to it that a signal frees
 // that: see [OnSignal].
 func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
-	done := e.AwaitTPM(flag.name())
+	done := e.AwaitTPM(flag.Given())
 	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait})
 	done()
 	if err != nil {
@@ -64,7 +64,7 @@ func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 }
 
 // WithTPM opens the TPM that -tpm names, uses it, and closes it: what a command
-// writes afterwards can take long, and others want what it has loaded out. Signals
+// writes afterwards can take long, and a turn is not to last as long. Signals
 // and panics close it, too.
 func (e *Env) WithTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	return e.WithGuardedTPM(flag, func(tpm *tpmkey.TPM) error {

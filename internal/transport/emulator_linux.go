@@ -89,8 +89,16 @@ func (e *emulator) open() (err error) {
 	if err = lock(e.users, syscall.LOCK_SH, e.limits.start); err != nil {
 		return err
 	}
-	return e.run()
+	for range emulatorStarts {
+		if err = e.run(); !errors.Is(err, errKilled) {
+			break
+		}
+	}
+	return err
 }
+
+// emulatorStarts is how often swtpm is started where somebody kills it meanwhile.
+const emulatorStarts = 3
 
 // run sees that swtpm runs; this process is a user of it already.
 func (e *emulator) run() error {

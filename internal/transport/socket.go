@@ -126,7 +126,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 }
 
 // errKilled is a TPM that was started, and ended at once, for no reason of its own.
-var errKilled = errors.New("it left no message")
+var errKilled = errors.New("it left no message: somebody may have killed it; try again")
 
 // takenIn sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.

@@ -11,7 +11,7 @@ type Occupant struct {
 	Session bool   `json:"session"` // an authorization session, else a key
 	// Saved says that the session was taken out of the TPM, to be brought back once: the
 	// handle is a number by which the TPM knows it. Programs that may not keep a secret do
-	// that between two uses of a key.
+	// that between two uses of a key, and others, such as tpm2_startauthsession -S.
 	Saved bool `json:"saved,omitempty"`
 }
 

@@ -78,10 +78,7 @@ type WrapOptions struct {
 // (TPM2_Create).
 func (t *TPM) Create(opts *CreateOptions) (*blob.Key, error) {
 	k, err := t.create(opts)
-	if err != nil {
-		return nil, fmt.Errorf("create key: %w", err)
-	}
-	return k, nil
+	return k, doingError("create key", err)
 }
 
 func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
@@ -160,10 +157,7 @@ func (t *TPM) Wrap(key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) 
 		opts = new(WrapOptions)
 	}
 	k, err := t.wrap(key, opts)
-	if err != nil {
-		return nil, fmt.Errorf("wrap key: %w", err)
-	}
-	return k, nil
+	return k, doingError("wrap key", err)
 }
 
 // wrapSecrets are what wrap takes; owner is nil where it is not needed.
@@ -245,10 +239,7 @@ func (t *TPM) Seal(data []byte, opts *SealOptions) (*blob.Key, error) {
 			return t.chip.seal(data, opts, srk, key)
 		})
 	}
-	if err != nil {
-		return nil, fmt.Errorf("seal: %w", err)
-	}
-	return made, nil
+	return made, doingError("seal", err)
 }
 
 // Unseal returns the data of a sealed file. opts may be nil; it has the secret and
@@ -261,10 +252,7 @@ func (t *TPM) Unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 		opts = new(LoadOptions)
 	}
 	data, err := t.unseal(file, opts)
-	if err != nil {
-		return nil, fmt.Errorf("unseal %s: %w", cmp.Or(opts.Name, "data"), err)
-	}
-	return data, nil
+	return data, doingError("unseal "+cmp.Or(opts.Name, "data"), err)
 }
 
 func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {

@@ -85,10 +85,7 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 		return nil, fmt.Errorf("sign: %w", err)
 	}
 	sig, err := k.sign(s)
-	if err != nil {
-		return nil, fmt.Errorf("sign: %w", err)
-	}
-	return sig, nil
+	return sig, doingError("sign", err)
 }
 
 func (k *Key) sign(s *signing) ([]byte, error) {
@@ -145,10 +142,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("decrypt: %w", err)
-	}
-	return plain, nil
+	return plain, doingError("decrypt", err)
 }
 
 // ECDH agrees on a secret with the owner of another key, whose public half remote is,
@@ -163,10 +157,7 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 		return nil, fmt.Errorf("agree: %w", err)
 	}
 	shared, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.agree(point, secret) }))
-	if err != nil {
-		return nil, fmt.Errorf("agree: %w", err)
-	}
-	return shared, nil
+	return shared, doingError("agree", err)
 }
 
 // chooseSessionKey returns plain if it is valid and as long as fallback, else
@@ -220,10 +211,7 @@ func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 	if err == nil {
 		_, err = k.checkSign(digest, opts)
 	}
-	if err != nil {
-		return fmt.Errorf("sign: %w", err)
-	}
-	return nil
+	return doingError("sign", err)
 }
 
 // CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with
@@ -233,10 +221,7 @@ func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) 
 	if err == nil {
 		_, err = k.checkDecrypt(ciphertext, opts)
 	}
-	if err != nil {
-		return fmt.Errorf("decrypt: %w", err)
-	}
-	return nil
+	return doingError("decrypt", err)
 }
 
 // abilitiesOf finds the generation of TPM that a key file is for.

@@ -122,10 +122,7 @@ func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 		opts = new(LoadOptions)
 	}
 	k, err := t.load(file, opts)
-	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", cmp.Or(opts.Name, "key"), err)
-	}
-	return k, nil
+	return k, doingError("load "+cmp.Or(opts.Name, "key"), err)
 }
 
 func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {

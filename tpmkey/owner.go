@@ -16,10 +16,7 @@ import (
 // A TPM that has an owner refuses: an error, and nothing changes. Errors:
 // ErrDisabled; see Enable, Activate and AllowOwner. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
 func (t *TPM) TakeOwnership(owner, srk Secret) error {
-	if err := t.takeOwnership(owner, srk); err != nil {
-		return fmt.Errorf("take ownership: %w", err)
-	}
-	return nil
+	return doingError("take ownership", t.takeOwnership(owner, srk))
 }
 
 func (t *TPM) takeOwnership(owner, srk Secret) error {

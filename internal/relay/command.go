@@ -3,6 +3,8 @@ package relay
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // names12 are commands of TPM 1.2: TPM Main Part 2, section 17 (Ordinals).
@@ -66,17 +68,8 @@ func IsCommand(cmd []byte, name string) bool { return name != "" && shortName(cm
 
 // KnowsCommand reports whether there is a command of this name in any generation.
 func KnowsCommand(name string) bool {
-	for _, known := range names12 {
-		if known == name {
-			return true
-		}
-	}
-	for _, known := range commands20 {
-		if known.name == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(slices.Collect(maps.Values(names12)), name) ||
+		slices.ContainsFunc(slices.Collect(maps.Values(commands20)), func(known command20) bool { return known.name == name })
 }
 
 // Parts20 are the handles that a command of TPM 2.0 begins with, and the sessions that

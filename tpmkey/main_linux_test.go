@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,31 +22,19 @@ import (
 // TestMain lets the test binary be another process that uses a TPM.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "user" {
-		u := &user{name: os.Args[2]}
-		u.run()
+		p := &program{user: user{name: os.Args[2]}}
+		p.run()
 		return
 	}
 	os.Exit(m.Run())
 }
 
-// A user is this program as another process: it obeys the lines of its standard
-// input, and answers each with one.
+// A user is what a program is that only uses keys: see program.
 type user struct {
 	name string
 	tpm  *tpmkey.TPM
 	keys []*tpmkey.Key
 	conn net.Conn
-}
-
-func (u *user) run() {
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		n, err := u.obey(strings.Fields(in.Text()))
-		if err != nil {
-			fmt.Println("failed", n, strings.ReplaceAll(err.Error(), "\n", " "))
-			continue
-		}
-		fmt.Println("done", n)
-	}
 }
 
 // obey does one of: open; load FILE N; sign N; sign-for DURATION; close; hold
@@ -152,32 +139,11 @@ type process struct {
 	out *bufio.Reader
 }
 
-func startUser(t *testing.T, name string) *process {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "user", name)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p := &process{t, cmd, in, bufio.NewReader(out)}
-	t.Cleanup(p.kill)
-	return p
-}
-
 // startUsers are n processes that have opened a TPM and loaded keys.
 func startUsers(t *testing.T, n int, name, file string, keys int) (all []*process) {
 	t.Helper()
 	for range n {
-		all = append(all, startUser(t, name))
+		all = append(all, startProgram(t, name, nil))
 	}
 	for _, p := range all {
 		p.tell("open")

@@ -16,22 +16,14 @@ import (
 	"maclef/tpmkey"
 )
 
-// init lets the test binary be a program; TestMain knows users only.
-func init() {
-	if len(os.Args) > 2 && os.Args[1] == "program" {
-		p := &program{user: user{name: os.Args[2]}}
-		p.work()
-		os.Exit(0)
-	}
-}
-
-// A program is a user who knows more words.
+// A program is this test binary as another process: it heeds the lines of its standard
+// input, and answers each with one.
 type program struct {
 	user
 	asked atomic.Int32
 }
 
-func (p *program) work() {
+func (p *program) run() {
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		n, err := p.heed(strings.Fields(in.Text()))
 		if err != nil {
@@ -98,7 +90,7 @@ func (p *program) signAll(end time.Time) (int, error) {
 // startProgram starts one; change may alter its process.
 func startProgram(t *testing.T, name string, change func(*exec.Cmd)) *process {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "program", name)
+	cmd := exec.Command("/proc/self/exe", "user", name)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if change != nil {

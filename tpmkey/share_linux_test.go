@@ -108,7 +108,7 @@ func startHeld(t *testing.T, w world) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpm
 	tpm = openName(t, p.Name)
 	k = loadFixture(t, tpm, w.secret)
 	mustSign(t, k)
-	holder = startUser(t, p.Name)
+	holder = startProgram(t, p.Name, nil)
 	holder.ask("hold")
 	p.Arm(countOnly, tpmtest.Fault{})
 	return p, tpm, k, holder
@@ -169,7 +169,7 @@ func testWaitWhileHeld(t *testing.T, w world) {
 	tpm := openWaiting(t, p.Name, 200*time.Millisecond)
 	k := loadFixture(t, tpm, w.secret)
 	mustSign(t, k)
-	holder := startUser(t, p.Name)
+	holder := startProgram(t, p.Name, nil)
 	holder.ask("hold")
 	p.Arm(countOnly, tpmtest.Fault{})
 	wantError(t, signs(k), tpmkey.ErrBusy, "another program is using it", "200ms")

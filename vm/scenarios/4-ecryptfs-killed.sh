@@ -1,7 +1,7 @@
 # The process that answers for the directory is killed while files are written:
 # nothing that was synced is lost, and everything opens afterwards.
 
-#@ boot for=8m
+#@ boot for=12m
 quiet tpmctl own
 quiet keygen maclef
 quiet mkdir /secret
@@ -56,7 +56,9 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 
 # Killed while the chip works for it, it leaves its key there. That is in nobody's way;
-# tpmctl flush frees it.
+# tpmctl flush frees it. The reader waits for the kernel to give up, a minute: the
+# kernel hands a request that nobody had read to the next process that asks, while
+# the first one still waits for its answer, and takes it.
 reader() {
 	while true; do
 		echo 3 > /proc/sys/vm/drop_caches
@@ -72,8 +74,7 @@ left() { # kills it in a turn, until it leaves something there
 			sleep 0.1
 		done
 		kill -9 $(pidof ecryptmount)
-		kill $! $(pidof cat) # the kernel would let it wait for a minute
-		wait
+		wait # the reader gets its error when the kernel's wait ends
 		tpmctl status | grep 'left behind' && return
 	done
 	return 1

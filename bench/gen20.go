@@ -68,9 +68,7 @@ func agree20(point []byte) func(uint32) []byte {
 // load loads a key file whose parent is the primary key that nearly all mean.
 func (g gen20) load(d *direct, key *blob.Key) (uint32, error) {
 	conn := tpm20.New(d)
-	template := tpm2.ECCSRKTemplate
-	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, new(tpm2.TPMSECCPoint))
-	parent, err := conn.CreatePrimary(tpm2.TPMRHOwner, nil, template)
+	parent, err := makeSRK(conn)
 	if err != nil {
 		return 0, err
 	}
@@ -79,6 +77,12 @@ func (g gen20) load(d *direct, key *blob.Key) (uint32, error) {
 		return 0, err
 	}
 	return uint32(o.Handle), nil
+}
+
+func makeSRK(conn *tpm20.Conn) (*tpm20.Object, error) {
+	template := tpm2.ECCSRKTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, new(tpm2.TPMSECCPoint))
+	return conn.CreatePrimary(tpm2.TPMRHOwner, nil, template)
 }
 
 // left finds sessions that were saved, too.

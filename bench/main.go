@@ -170,7 +170,7 @@ func (b *bench) measure() error {
 	}
 	fmt.Fprint(b.out, "\n", chip, "\n", tableHead)
 	for _, group := range [][]measurement{
-		b.uses(), b.processes(), b.slowChip(), b.handshakes(), b.rivals(), b.startup(), b.memory(), b.manyKeys(),
+		b.uses(), b.processes(), b.slowChip(), b.handshakes(), b.rivals(), b.startup(), b.firsts(), b.memory(), b.manyKeys(),
 	} {
 		for _, m := range group {
 			if strings.Contains(m.name, b.only) {

@@ -19,6 +19,7 @@ type plan struct {
 	slow       []sharing // on a slow chip, by one and by four
 	servers    []server
 	starts     []keyFile
+	once       []once
 	// startCommands is how many certgen should take with a key without a secret.
 	startCommands int
 	many          []crowd
@@ -118,6 +119,10 @@ func (g gen20) plan(b *bench, m mint) (*plan, error) {
 		{ops.p256, p256, ops.p256.plain, nil, 0.75}, {ops.p256, p256, ops.p256.secret, nil, 0.55},
 	}
 	p.startCommands = 10 // a TPM 2.0 is asked what it is, and its SRK has to be made first
+	if err := b.prepareOnces(ops.pkcs1.plain); err != nil {
+		return nil, err
+	}
+	p.once = b.onces(ops.pkcs1.plain, ops.p256.secret, ops.p256.plain)
 	p.starts = []keyFile{ops.pkcs1.plain, ops.pkcs1.secret, ops.p256.plain}
 	rsaCert, rsaErr := selfSigned(keys.rsa)
 	ecCert, ecErr := selfSigned(keys.p256)

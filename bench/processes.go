@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -99,27 +100,44 @@ func (t *task) sign(begin func() error, r *report) error {
 // a salt for the session; for others it is otherCost. It is a model, rounded from public
 // reports of discrete chips.
 var slowCosts = map[string]int{
-	"CreatePrimary": 600, "Load": 400, "ContextLoad": 90, "ContextSave": 70, "FlushContext": 15,
-	"Sign": 300, "StartAuthSession": 30, "ReadPublic": 30, "GetCapability": 12,
+	"CreatePrimary": 600, "Create": 900, "Import": 500, "Load": 400, "ContextLoad": 90, "ContextSave": 70, "FlushContext": 15,
+	"Sign": 300, "RSA_Decrypt": 350, "ECDH_ZGen": 200, "Unseal": 200, "StartAuthSession": 30, "PolicyPCR": 40,
+	"LoadExternal": 60, "VerifySignature": 60, "ReadPublic": 30, "GetCapability": 12,
 }
 
 const (
-	otherCost = 15
-	saltCost  = 250 // to decrypt a session's salt, besides
+	otherCost      = 15
+	saltCost       = 250  // to decrypt a session's salt, besides
+	rsaPrimaryCost = 5000 // to make an RSA primary
+	rsaKeyCost     = 8000
 )
 
 // slowed is how long the slow chip takes for a command.
 func (s *settings) slowed(cmd []byte) time.Duration {
+	return time.Duration(s.slowness * float64(slowCost(cmd)) * float64(time.Millisecond))
+}
+
+// slowCost is how many milliseconds that is.
+func slowCost(cmd []byte) int {
 	name := commandOf(cmd).name
 	ms, ok := slowCosts[name]
-	if !ok {
-		ms = otherCost
+	handles, _ := relay.Parts20(cmd)
+	switch {
+	case !ok:
+		return otherCost
+	case name == "StartAuthSession" && handles[0] != uint32(tpm2.TPMRHNull):
+		return ms + saltCost
+	case name == "CreatePrimary" && makesRSA(cmd):
+		return rsaPrimaryCost
+	case name == "Create" && makesRSA(cmd):
+		return rsaKeyCost
 	}
-	if handles, _ := relay.Parts20(cmd); name == "StartAuthSession" && handles[0] != uint32(tpm2.TPMRHNull) {
-		ms += saltCost
-	}
-	return time.Duration(s.slowness * float64(ms) * float64(time.Millisecond))
+	return ms
 }
+
+// makesRSA looks for the beginning of an RSA key's public area: its type and SHA-256 as
+// the algorithm of its name.
+func makesRSA(cmd []byte) bool { return bytes.Contains(cmd[10:], []byte{0, 1, 0, 0x0b}) }
 
 // slowChip are the rows of four processes that sign at once on a slow chip.
 func (b *bench) slowChip() (all []measurement) {

@@ -37,7 +37,7 @@ func newSoftTPM(g generation) (*softTPM, error) {
 		return nil, err
 	}
 	s := &softTPM{dir: dir, data: "tpm", generation: g}
-	err = errors.Join(s.control("tpm"), s.control("proxy"), s.start())
+	err = errors.Join(s.control("tpm"), s.control("proxy"), s.control("slow"), s.start())
 	if err != nil {
 		s.remove()
 		return nil, err

@@ -37,6 +37,9 @@ type chip interface {
 	// restore loads one that was loaded before from what loadedKey.save gave.
 	load(k *blob.Key, srk authData) (loadedKey, error)
 	restore(was loadedKey, context []byte) (loadedKey, error)
+	// recall is restore for the key of a file that another process has loaded, perhaps:
+	// it refuses a context of anything else.
+	recall(k *blob.Key, context []byte) (loadedKey, error)
 	// prepare has ready what an operation of a key takes besides the key, for which there
 	// may be no room once that is loaded; secret says that it has one, which is at hand
 	// each time.
@@ -188,7 +191,7 @@ func (e *worded) Unwrap() error { return e.kind }
 
 // newChip finds out which generation dev is, and waits as long for one that is busy
 // with itself.
-func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
+func newChip(dev *transport.Device, patience time.Duration, around host) (chip, error) {
 	c := newChip12(dev)
 	c.conn.Patience = patience
 	if err := setUpEmulator(dev, c); err != nil {
@@ -202,7 +205,7 @@ func newChip(dev *transport.Device, patience time.Duration) (chip, error) {
 	}
 	switch {
 	case errors.Is(err, tpm12.ErrTPM20):
-		return newChip20(dev, patience)
+		return newChip20(dev, patience, around)
 	case transient(err): // whoever needs the answer asks again
 	case err != nil:
 		return nil, c.explain(err, nil)

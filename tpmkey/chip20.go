@@ -26,6 +26,7 @@ type chip20 struct {
 	// parents are those that were in the TPM before, fitting the one that a file turned
 	// out to mean. imported are the private parts of keys that were imported, by the
 	// digest of what they were made from.
+	host     host
 	parents  map[parentID]*parent20
 	fitting  map[fileParent]parentID
 	imported map[[sha256.Size]byte][]byte
@@ -34,9 +35,9 @@ type chip20 struct {
 	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
 }
 
-func newChip20(dev *transport.Device, patience time.Duration) (chip, error) {
+func newChip20(dev *transport.Device, patience time.Duration, around host) (chip, error) {
 	c := &chip20{
-		conn:    tpm20.New(dev),
+		conn: tpm20.New(dev), host: around,
 		parents: map[parentID]*parent20{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
 	}
 	c.conn.Patience = patience

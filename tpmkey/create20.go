@@ -120,7 +120,7 @@ func (c *chip20) newPolicy(p *Policy, secret bool) (commands []blob.PolicyComman
 // what else goes into its file. The secret and the data cross the bus encrypted.
 func (c *chip20) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key authData, file blob.TSS2) (*blob.Key, error) {
 	var private, public []byte
-	err := c.underParent(id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
+	err := c.underMaker(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
 		if err != nil {
 			return err
@@ -194,7 +194,7 @@ func (c *chip20) wrap(key crypto.PrivateKey, o *WrapOptions, with *wrapSecrets) 
 		return nil, err
 	}
 	var file blob.TSS2
-	err = c.underParent(id, with.srk, func(parent *tpm20.Object, auth tpm2.Session) error {
+	err = c.underMaker(&id, with.srk, func(parent *tpm20.Object, auth tpm2.Session) error {
 		wrapped, err := blob.WrapTSS2(rand.Reader, key, parent.Public, blob.TSS2Wrap{
 			Parent: uint32(id.handle), Auth: with.key, Policy: commands,
 		})

@@ -44,6 +44,9 @@
 // it does on a transport of OpenTransport; there nothing is freed that was not loaded by
 // this package, and want of room is an error.
 //
+// What the first use of a key had the TPM make is kept on disk until the TPM's next reset,
+// as contexts that only this TPM can load: see OpenOptions.NoCache.
+//
 // # Healing
 //
 // What goes wrong is repaired once, where that costs no try of a secret: a key that the TPM

@@ -6,8 +6,20 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/contextcache"
 	"maclef/internal/tpm20"
 )
+
+// What the tests open keeps no contexts on disk, unless UseCache says where.
+var _ = UseCache(func() (contextcache.Cache, error) { return contextcache.Cache{}, nil })
+
+// UseCache says where the contexts are of TPMs that are opened from now on, and how to
+// undo that.
+func UseCache(open func() (contextcache.Cache, error)) (undo func()) {
+	before := openCache
+	openCache = open
+	return func() { openCache = before }
+}
 
 // CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
 // owner has no secret.

@@ -75,6 +75,7 @@ func (w *worker) run(c *faultCase) (f *finding) {
 		if f.asPlanned() {
 			break
 		}
+		delete(w.warm, c.key)
 	}
 	return f
 }

@@ -57,8 +57,10 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 
 // FlushLeftovers frees the keys and sessions that Loaded lists, saved ones only where that
 // is said: a living program may want to bring those back, and has to ask for its secret
-// again. It returns how many they were.
+// again. It removes contexts on disk, too (see OpenOptions.NoCache). It returns how many
+// keys and sessions they were.
 func (t *TPM) FlushLeftovers(saved bool) (keys, sessions int, err error) {
+	t.contexts.cache.Empty()
 	err = t.simply(func() error {
 		keys, sessions = 0, 0 // it may be done again
 		all, err := t.loadedNow()

@@ -49,20 +49,40 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if t.Handle != 0 {
 		return c.usePersistent(k)
 	}
-	in, err := c.loadUnderAny(c.parentsOf(t), k, srk)
+	parents := c.parentsOf(t)
+	if len(srk) == 0 && c.knownUnfit(parents[0], k) {
+		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
+	}
+	in, err := c.loadUnderKeptFor(parents[0], k)
+	if in == nil && err == nil {
+		in, err = c.loadUnderAny(parents, k, srk)
+	}
 	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
 		in, err = c.loadUnderKept(k, srk, err)
 	}
 	if err != nil {
+		var none *noneFits
+		if len(srk) == 0 && errors.As(err, &none) {
+			c.noteUnfit(parents[0], k)
+		}
 		return nil, c.explainLoad(err)
 	}
 	return in, nil
 }
 
+// A noneFits error is a TPM_RC_INTEGRITY that the TPM gave for each parent.
+type noneFits struct{ error }
+
+func (e *noneFits) Unwrap() error { return e.error }
+
 // loadUnderAny loads a key under the first parent that fits. Another one is worth a
 // try where one does not fit; one that the chip does not make tells nothing of the file.
 func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in loadedKey, failed error) {
-	for _, id := range parents {
+	every := true
+	for i, id := range parents {
+		if i == c.usualParents(k.TSS2) && c.host.note != nil {
+			c.host.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
+		}
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
 			if in := parentIn(k.TSS2); id.handle == in.handle {
@@ -73,12 +93,16 @@ func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in
 		if c.classOf(err) != classRefused || errors.Is(err, ErrWrongSRKSecret) {
 			return nil, err
 		}
+		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
 		if failed == nil {
 			failed = err
 		}
 		if !errors.Is(failed, tpm2.TPMRCIntegrity) {
 			break
 		}
+	}
+	if every {
+		failed = &noneFits{failed}
 	}
 	return nil, failed
 }
@@ -101,6 +125,10 @@ func (c *chip20) loadUnderKept(k *blob.Key, srk authData, failed error) (loadedK
 		in, err := c.loadUnderAny([]parentID{id}, k, srk)
 		if err == nil || c.classOf(err) != classRefused {
 			return in, err
+		}
+		var none *noneFits
+		if !errors.As(err, &none) && errors.As(failed, &none) {
+			failed = none.error
 		}
 	}
 	return nil, failed
@@ -205,6 +233,36 @@ func (c *chip20) restore(was loadedKey, saved []byte) (loadedKey, error) {
 	return &k, nil
 }
 
+// recall asks the TPM what it has loaded.
+func (c *chip20) recall(k *blob.Key, saved []byte) (loadedKey, error) {
+	object, err := c.recallObject(saved, func(o *tpm20.Object) bool {
+		return bytes.Equal(tpm2.Marshal(tpm2.New2B(*o.Public)), k.TSS2.Public)
+	})
+	if err != nil {
+		return nil, c.explain(err, nil)
+	}
+	return &loadedKey20{chip: c, object: object, file: k, parent: c.likelyParent(k.TSS2)}, nil
+}
+
+// recallObject loads an object from a context on disk, and has the TPM tell what it is.
+// Where that does not fit, the handle may be garbled: what is loaded is not known.
+func (c *chip20) recallObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
+	if !tpm20.IsObjectContext(saved) {
+		return nil, errOtherContext
+	}
+	object, err := c.conn.LoadContext(saved, new(tpm20.Object))
+	if err != nil {
+		return nil, err
+	}
+	told, err := c.conn.ReadPublic(object.Handle)
+	var refused *tpm20.Error
+	if err == nil && !fits(told) || errors.As(err, &refused) {
+		c.conn.Drop()
+		return nil, errOtherContext
+	}
+	return told, err
+}
+
 // prepare starts the session that the key will need, for which its parent has to be in
 // the TPM for a moment. A key that was never loaded gets it then.
 func (c *chip20) prepare(k *blob.Key, secret bool) (err error) {
@@ -214,7 +272,7 @@ func (c *chip20) prepare(k *blob.Key, secret bool) (err error) {
 	}
 	parent := c.parentNow(k)
 	switch {
-	case c.parents[parent] == nil:
+	case !c.hasContext(parent):
 	case policy:
 		_, err = c.policySession(nameAlg(k.TSS2), parent)
 	default:

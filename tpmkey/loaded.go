@@ -12,6 +12,7 @@ type place struct {
 	was     loadedKey  // what it was when it was in
 	context []byte     // to restore that from, once it was saved; a TPM takes it until it is restarted
 	session keySession // authorizes it without its secret; nil if there is none
+	entry   string     // of the context on disk; empty where there is to be none
 }
 
 // A loadedSet is the keys in the TPM, which has few places for them. The key that was not
@@ -81,6 +82,10 @@ func (t *TPM) fetch(h *keyState, with *secrets) (loadedKey, error) {
 			return in, err
 		}
 		h.context = nil // of an earlier start of the TPM
+	}
+	h.entry = t.onDisk(h, with)
+	if in, err := t.recall(h); in != nil || err != nil {
+		return in, err
 	}
 	return t.loadFile(h, with)
 }
@@ -198,6 +203,7 @@ func (t *TPM) save(h *keyState) error {
 	switch class := t.chip.classOf(err); {
 	case class == classNone:
 		h.context = saved
+		t.contexts.cache.Write(h.entry, saved)
 	case class == classRefused && t.chip.generation() == tpm12Family:
 		t.loaded.unsaved = true
 	default:
@@ -231,6 +237,9 @@ func (t *TPM) free(h *keyState) error {
 	}
 	err := t.saveSessions(h)
 	if err == nil {
+		if h.entry != "" {
+			t.save(h) // an error: then there is none on disk
+		}
 		err = h.in.flush()
 	}
 	h.endSession()

@@ -40,6 +40,25 @@ func (c *chip12) restore(was loadedKey, context []byte) (loadedKey, error) {
 	return &loadedKey12{chip: c, handle: handle, size: was.(*loadedKey12).size}, nil
 }
 
+// recall reads the public key of what it loads: that takes no secret where the key has none.
+func (c *chip12) recall(k *blob.Key, context []byte) (loadedKey, error) {
+	in, err := c.restore(&loadedKey12{size: k.RSAPublicKey().Size()}, context)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := c.conn.GetPubKey(in.(*loadedKey12).handle, nil)
+	var refused *tpm12.Error
+	public, damaged := blob.ParsePubKey(pub)
+	if err == nil && (damaged != nil || !public.Equal(k.RSAPublicKey())) || errors.As(err, &refused) {
+		c.conn.Drop() // the handle may be garbled: what is loaded is not known
+		return nil, errOtherContext
+	}
+	if err != nil {
+		return nil, c.explain(err, nil)
+	}
+	return in, nil
+}
+
 func (k *loadedKey12) number() uint32 { return uint32(k.handle) }
 
 // auth is what authorizes a command for the key.

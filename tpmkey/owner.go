@@ -46,6 +46,7 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 	defer clear(srkAuth)
 	return t.finally(func() error {
 		t.proved, t.refused = nil, nil // they are of an SRK that is gone
+		t.contexts.cache.Empty()
 		return t.chip.takeOwnership(ownerAuth, srkAuth)
 	})
 }

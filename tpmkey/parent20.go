@@ -38,12 +38,21 @@ func (c *chip20) parentsOf(t *blob.TSS2) []parentID {
 	if !isHierarchy(uint32(hierarchy)) {
 		return all
 	}
-	for p := range numberOfPrimaries {
+	for p := range numberOfPrimaries { // primaryH2 comes first
 		if id := (parentID{hierarchy, p}); id != first {
 			all = append(all, id)
 		}
 	}
 	return all
+}
+
+// usualParents is how many of parentsOf are tried without a word: the one that the file's
+// form suggests, and primaryH2.
+func (c *chip20) usualParents(t *blob.TSS2) int {
+	if c.likelyParent(t).primary == primaryH2 {
+		return 1
+	}
+	return 2
 }
 
 // likelyParent is the first of parentsOf.
@@ -155,6 +164,13 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 	if !isHierarchy(uint32(id.handle)) {
 		return c.readParent(id)
 	}
+	entry := ""
+	if len(srk) == 0 && id.handle != tpm2.TPMRHNull {
+		entry = c.host.ofParent(id)
+	}
+	if object, err := c.recallParent(id, entry); object != nil || err != nil {
+		return object, c.explainParent(err)
+	}
 	object, err := c.createPrimary(id, srk)
 	if err != nil {
 		return nil, c.explainParent(err)
@@ -171,7 +187,42 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 		return nil, c.explainParent(err)
 	}
 	c.parents[id] = &parent20{object, saved}
+	if saved != nil {
+		c.host.cache.Write(entry, saved)
+	}
 	return object, nil
+}
+
+// recallParent loads a primary from its context on disk. It is nil where that is not
+// there, or not of this primary.
+func (c *chip20) recallParent(id parentID, entry string) (*tpm20.Object, error) {
+	saved := c.host.cache.Read(entry)
+	if saved == nil {
+		return nil, nil
+	}
+	object, err := c.recallObject(saved, func(o *tpm20.Object) bool { return o.MadeFrom(id.primary.template()) })
+	switch class := c.classOf(err); {
+	case errors.Is(err, errOtherContext):
+		c.host.cache.Remove(entry)
+	case class == classNone:
+		if known := c.parents[id]; known != nil && !bytes.Equal(known.object.Name.Buffer, object.Name.Buffer) {
+			return nil, errors.Join(errOtherParent, c.conn.Flush(object.Handle))
+		}
+		c.parents[id] = &parent20{object, saved}
+	case class == classRefused, class == classLost:
+		c.host.cache.Remove(entry)
+		return nil, nil
+	}
+	return object, err
+}
+
+// hasContext reports whether a parent comes without being made, as far as is known: a
+// persistent one that was read, or a primary whose context is at hand or on disk.
+func (c *chip20) hasContext(id parentID) bool {
+	if known := c.parents[id]; known != nil {
+		return known.context != nil || !isHierarchy(uint32(id.handle))
+	}
+	return isHierarchy(uint32(id.handle)) && id.handle != tpm2.TPMRHNull && c.host.cache.Read(c.host.ofParent(id)) != nil
 }
 
 var errOtherParent = &refusal{ErrWrongTPM, "its primary key is another one than before: the TPM was cleared meanwhile, or is another one; open it anew", nil}
@@ -254,10 +305,8 @@ func (c *chip20) sharedSession(parent parentID) (*tpm20.Session, error) {
 // salted runs f with a key to salt a session to: the parent, where it can be had
 // without a secret, else a primary of the null hierarchy.
 func (c *chip20) salted(parent parentID, f func(salt *tpm20.Object) error) error {
-	if isHierarchy(uint32(parent.handle)) {
-		if known := c.parents[parent]; known == nil || known.context == nil {
-			parent = saltOnly
-		}
+	if isHierarchy(uint32(parent.handle)) && !c.hasContext(parent) {
+		parent = saltOnly
 	}
 	with := func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) }
 	err := c.underParent(parent, nil, with)

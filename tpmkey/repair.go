@@ -338,7 +338,9 @@ func (p *performance) ask(err error) error {
 		}
 		p.asking = source
 		p.with.refresh(h)
-		return nil
+		if p.with.has(lacks.ofParent) || !source.kept() { // somebody else's answer may have made a session
+			return nil
+		}
 	}
 	return p.fill(source, lacks.ofParent)
 }

@@ -119,6 +119,11 @@ func (s *secrets) refresh(h *keyState) {
 	}
 }
 
+// has reports whether the parent's or the key's secret is known.
+func (s *secrets) has(ofParent bool) bool {
+	return ofParent && s.parent != nil || !ofParent && s.key != nil
+}
+
 func (s *secrets) clear() {
 	clear(s.parent)
 	clear(s.key)

@@ -126,6 +126,7 @@ func (t *TPM) clearing() *setting {
 		},
 		set: func(owner authData) error {
 			t.proved, t.refused = nil, nil // they are of what is gone then
+			t.contexts.cache.Empty()
 			return t.chip.clear(owner)
 		},
 	}

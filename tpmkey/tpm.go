@@ -21,7 +21,9 @@ type TPM struct {
 	chip  chip
 	wait  time.Duration
 	rules turnRules
-	queue queue
+	// contexts are on disk.
+	contexts contexts
+	queue    queue
 	// closing is held while the TPM is being closed.
 	closing sync.Mutex
 
@@ -64,6 +66,14 @@ type OpenOptions struct {
 	// at most 10 seconds of it for a TPM that restarts or tests itself; 0 stands
 	// for a minute.
 	Wait time.Duration
+	// NoCache has no saved contexts of keys read from disk, or written there. They are kept
+	// until the TPM's next reset, in $XDG_RUNTIME_DIR/maclef or, for root, /run/maclef, so
+	// that a key comes as quickly as the second time. Who can read them and reach the TPM
+	// can use keys without a secret, as with their files.
+	NoCache bool
+	// Note is told, in a sentence without an end, before something that may take long; it
+	// must not use the TPM. It may be nil.
+	Note func(text string)
 }
 
 // defaultWait is OpenOptions.Wait.
@@ -101,7 +111,11 @@ func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, err
 	}
 	dev.SetDeadline(time.Now().Add(wait))
 	defer dev.SetDeadline(time.Time{})
-	return open(ctx, dev, wait)
+	around := host{note: opts.Note}
+	if !opts.NoCache {
+		around.contexts = openContexts(dev.Name())
+	}
+	return open(ctx, dev, wait, around)
 }
 
 // OpenTransport uses a TPM that is open already, by any of go-tpm's
@@ -111,19 +125,20 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
 	}
-	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait)
+	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait, host{})
 }
 
 // open finds out which TPM dev is, and sets a new software TPM up. It closes
 // dev where it fails.
-func open(ctx context.Context, dev *transport.Device, wait time.Duration) (*TPM, error) {
+func open(ctx context.Context, dev *transport.Device, wait time.Duration, around host) (*TPM, error) {
 	t := newTPM(dev, wait)
+	t.contexts = around.contexts
 	release, err := dev.Acquire(ctx, time.Time{})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
 	defer release()
-	if t.chip, err = newChip(dev, min(wait, maxPatience)); err != nil {
+	if t.chip, err = newChip(dev, min(wait, maxPatience), around); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dev.Name(), err), dev.Close())
 	}
 	t.opened = dev.Opened()

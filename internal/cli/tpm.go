@@ -16,6 +16,8 @@ import (
 type TPMFlag struct {
 	Name string
 	Wait time.Duration // never 0
+	// NoCache is tpmkey.OpenOptions.NoCache.
+	NoCache bool
 }
 
 // TPM defines -tpm and -wait, for [Env.OpenTPM].
@@ -23,6 +25,7 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	f := &TPMFlag{Wait: defaultWait}
 	fs.Var((*stringValue)(&f.Name), "tpm",
 		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0) (default $TPMKEY_TPM, else the first there is)")
+	fs.Var((*boolValue)(&f.NoCache), "no-cache", "keep no saved contexts of keys on disk, and use none")
 	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for hardly at all (default 30s)")
 	return f
 }
@@ -49,7 +52,7 @@ func (fs *FlagSet) KeyPass() *SecretFlag {
 // that: see [OnSignal].
 func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 	done := e.AwaitTPM(flag.Given())
-	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait})
+	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait, NoCache: flag.NoCache, Note: func(text string) { e.Notef("%s", text) }})
 	done()
 	if err != nil {
 		return nil, err

@@ -86,10 +86,17 @@ func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 // unanswered says that the reply cannot be trusted. A transport that can breaks the
 // connection: what is loaded now is not known.
 func (cmd *command) unanswered(err error) error {
-	if d, ok := cmd.conn.tpm.(interface{ Drop() }); ok && !errors.Is(err, ErrTPM20) {
-		d.Drop()
+	if !errors.Is(err, ErrTPM20) {
+		cmd.conn.Drop()
 	}
 	return &Unanswered{cmd.auth != nil, err}
+}
+
+// Drop breaks the connection, on a transport that can, after an answer that made no sense.
+func (c *Conn) Drop() {
+	if d, ok := c.tpm.(interface{ Drop() }); ok {
+		d.Drop()
+	}
 }
 
 // untrusted is malformed for what follows a good header and HMAC.

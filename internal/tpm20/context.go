@@ -26,6 +26,13 @@ func (c *Conn) SaveContext(o *Object) ([]byte, error) {
 	return bytes.Clone(saved), nil
 }
 
+// IsObjectContext reports whether a saved context says that it is of an object, and not of
+// a session, which could be restored once only. Part 2, section 14.5 (TPMS_CONTEXT).
+func IsObjectContext(saved []byte) bool {
+	const at = 8 // behind the sequence number
+	return len(saved) > at && saved[at] == transient
+}
+
 // LoadContext loads what SaveContext returned of an object that was like this one,
 // and returns it with its new handle. Part 3, section 28.3 (TPM2_ContextLoad).
 func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {

@@ -101,10 +101,15 @@ func (x *exchange) finish(err error) error {
 // unanswered says that the last reply cannot be trusted. A transport that can breaks the
 // connection: what is loaded now is not known.
 func (c *Conn) unanswered(secret bool, err error) error {
+	c.Drop()
+	return &Unanswered{secret, err}
+}
+
+// Drop breaks the connection, on a transport that can, after an answer that made no sense.
+func (c *Conn) Drop() {
 	if d, ok := c.tpm.(interface{ Drop() }); ok {
 		d.Drop()
 	}
-	return &Unanswered{secret, err}
 }
 
 func (x *exchange) succeeded() {

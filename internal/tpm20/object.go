@@ -51,9 +51,7 @@ func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, templa
 		if o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer); err != nil {
 			return err
 		}
-		made := *o.Public
-		made.Unique = template.Unique
-		if !bytes.Equal(tpm2.Marshal(made), tpm2.Marshal(template)) {
+		if !o.MadeFrom(template) {
 			return errors.New("it made another object than it was asked for")
 		}
 		return mustBeTransient(o.Handle)
@@ -62,6 +60,17 @@ func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, templa
 		return nil, err
 	}
 	return o, nil
+}
+
+// MadeFrom reports whether the object's public area is a template's, but for what is
+// unique.
+func (o *Object) MadeFrom(template tpm2.TPMTPublic) bool {
+	if o.Public.Type != template.Type {
+		return false
+	}
+	made := *o.Public
+	made.Unique = template.Unique
+	return bytes.Equal(tpm2.Marshal(made), tpm2.Marshal(template))
 }
 
 func mustBeTransient(h tpm2.TPMHandle) error {

@@ -3,6 +3,8 @@ package tpmtest
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // States of TPM 2.0. Whatever has no secret here has the empty one.
@@ -18,6 +20,14 @@ var (
 	LockedOut20 = Keys20.then(func(s *SWTPM) { s.spendTries(MaxTries20) })
 	// Owned20 is Keys20 with the owner's secret "proprio" and the lockout's "verrou".
 	Owned20 = Keys20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio"), changeAuth(lockout, "verrou")) })
+	// Kept20 is Keys20 with the primary key of most key files at 0x81000001.
+	Kept20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.ECCSRKTemplate, "") })
+	// KeptOwned20 is Kept20 with the owner's secret "proprio".
+	KeptOwned20 = Kept20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio")) })
+	// KeptSecret20 is Kept20 with the secret "srk" for what it keeps.
+	KeptSecret20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.ECCSRKTemplate, "srk") })
+	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong secrets.
+	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.RSASRKTemplate, "") })
 	// OwnerOff20 is Keys20 with its owner's hierarchy switched off until the next start.
 	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
 	// Failing20 is Keys20 in failure mode until the next start.
@@ -42,6 +52,41 @@ func (s State) then(do func(*SWTPM)) State {
 // changeAuth is TPM2_HierarchyChangeAuth: TPM 2.0 Library Part 3, section 24.8.
 func changeAuth(hierarchy uint32, secret string) []byte {
 	return authorized(0x129, hierarchy, append([]byte{0, byte(len(secret))}, secret...)...)
+}
+
+// keep has the TPM keep a primary key of the owner's hierarchy at 0x81000001, which is made
+// from a template without anything unique.
+func (s *SWTPM) keep(template tpm2.TPMTPublic, secret string) {
+	const handle = tpm2.TPMHandle(0x81000001)
+	tpm := s.Dial()
+	defer tpm.Close()
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	if template.Type == tpm2.TPMAlgECC {
+		template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	} else {
+		template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
+	}
+	before, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(tpm)
+	if err == nil {
+		_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &tpm2.NamedHandle{Handle: handle, Name: before.Name}, PersistentHandle: handle}.Execute(tpm)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	made, err := tpm2.CreatePrimary{
+		PrimaryHandle: owner, InPublic: tpm2.New2B(template),
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(secret)}}},
+	}.Execute(tpm)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: handle}.Execute(tpm)
+	if err == nil {
+		_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(tpm)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *SWTPM) spendTries(n int) {

@@ -45,6 +45,18 @@ asleep() {
 fin
 quiet . ./mots
 
+# A program finds on disk what an earlier one has left there, and the chip takes it; else
+# it would be written anew.
+contexts() { stat -c '%A %y %n' /run/maclef /run/maclef/*; }
+tpmctl sign -force -key maclef -in lettre -out sig
+contexts >before
+wc -l <before
+expect '^[3-9]$'
+grep -c -e '^drwx------' -e '^-rw-------' before
+expect '^[3-9]$'
+tpmctl sign -force -key maclef -in lettre -out sig
+contexts | cmp - before
+
 # Three servers, and four programs that sign.
 servers
 await 30 grep serving 4433.log
@@ -94,6 +106,19 @@ reject .
 wc -l <pages
 expect '^30$'
 quiet kill $(pidof tlsdemo)
+
+# Sleep is no reset: contexts from before it load.
+tpmctl sign -force -key maclef -in lettre -out sig
+tpmctl sign -force -key secrete -key-pass pass:motdepasse -in lettre -out sig
+contexts >before
+asleep
+expect '^3$'
+tpmctl sign -force -key maclef -in lettre -out sig
+tpmctl sign -force -key secrete -key-pass pass:motdepasse -in lettre -out sig
+contexts | cmp - before
+tpmctl flush
+ls /run/maclef | wc -l
+expect '^0$'
 
 # A machine whose firmware forgets to start the chip again: to all that it is asked,
 # the chip says TPM_RC_INITIALIZE.

@@ -1,0 +1,345 @@
+package tpmkey_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/contextcache"
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
+)
+
+// A shelf is a software TPM behind a proxy that counts, and the folder with its contexts.
+type shelf struct {
+	t   *testing.T
+	sw  *tpmtest.SWTPM
+	p   *tpmtest.Proxy
+	dir string
+}
+
+func newShelf(t *testing.T, state tpmtest.State) *shelf {
+	t.Helper()
+	s := &shelf{t: t, sw: tpmtest.Start(t, state), dir: useFolder(t)}
+	s.p = tpmtest.StartProxy(t, s.sw)
+	return s
+}
+
+// useFolder has contexts kept on disk during a test.
+func useFolder(t *testing.T) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "run")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tpmkey.UseCache(func() (contextcache.Cache, error) { return contextcache.OpenIn(dir, 0o077) }))
+	return dir
+}
+
+// program does what a program does that opens the TPM, loads a key, uses it and ends. It
+// returns the commands that this took.
+func (s *shelf) program(file *blob.Key, opts *tpmkey.LoadOptions, use func(*tpmkey.Key) error) []string {
+	s.t.Helper()
+	s.p.Arm(countOnly, tpmtest.Fault{})
+	tpm, err := tpmkey.Open(s.p.Name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	k, err := tpm.Load(file, opts)
+	if err == nil {
+		err = use(k)
+	}
+	if err != nil {
+		s.t.Error(err)
+	}
+	if err := tpm.Close(); err != nil {
+		s.t.Error(err)
+	}
+	var names []string
+	for _, e := range s.p.Exchanges() {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func signOnce(k *tpmkey.Key) error { return signs(k) }
+
+// files are those of the contexts.
+func (s *shelf) files() []string {
+	s.t.Helper()
+	files, err := filepath.Glob(s.dir + "/maclef/*")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return files
+}
+
+// loads are the commands that bring in what has no context.
+var loads = []string{"TPM_LoadKey2", "TPM2_Load", "TPM2_CreatePrimary"}
+
+func countOf(names []string, of ...string) (n int) {
+	for _, name := range names {
+		if slices.Contains(of, name) {
+			n++
+		}
+	}
+	return n
+}
+
+// A diskCase is a key, and the TPM that it is of.
+type diskCase struct {
+	state tpmtest.State
+	file  *blob.Key
+	opts  *tpmkey.LoadOptions
+}
+
+// keysOnDisk are keys whose contexts go to disk.
+func keysOnDisk(t *testing.T) map[string]diskCase {
+	secret := &tpmkey.LoadOptions{Key: motdepasse()}
+	return map[string]diskCase{
+		"1.2":                 {tpmtest.WellKnown, stpm(t, "stpm.key"), nil},
+		"2.0, RSA":            {tpmtest.Keys20, fixture20(t, "pv-rsa"), nil},
+		"2.0, P-256":          {tpmtest.Keys20, fixture20(t, "pv-p256"), nil},
+		"2.0, with a secret":  {tpmtest.Keys20, fixture20(t, "e2-p256-auth"), secret},
+		"2.0, counted secret": {tpmtest.Keys20, fixture20(t, "pv-rsa-auth"), secret},
+		"2.0, kept parent":    {tpmtest.Keys20, fixture20(t, "pv-p256-81000001"), nil},
+	}
+}
+
+// stpm is a key of the TPM 1.2 whose SRK has the well-known secret.
+func stpm(t *testing.T, name string) *blob.Key {
+	t.Helper()
+	k, err := blob.Parse(tpmtest.Fixture(t, "tpm12-wellknown/"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// A second program loads nothing that the first one has loaded, until the TPM is reset.
+func TestSecondProgram(t *testing.T) {
+	for name, c := range keysOnDisk(t) {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, c.state)
+			first := s.program(c.file, c.opts, signOnce)
+			want := 2
+			if strings.HasPrefix(name, "1.2") || strings.HasSuffix(name, "kept parent") {
+				want = 1 // there is no parent to be made
+			}
+			if n := len(s.files()); n != want {
+				t.Errorf("%d contexts on disk, want %d", n, want)
+			}
+			second := s.program(c.file, c.opts, signOnce)
+			if countOf(second, loads...) > 0 || countOf(first, loads...) == 0 {
+				t.Errorf("first: %v, then: %v", first, second)
+			}
+			s.sw.Restart()
+			third := s.program(c.file, c.opts, signOnce)
+			if countOf(third, loads...) == 0 {
+				t.Errorf("after a restart: %v", third)
+			}
+			if fourth := s.program(c.file, c.opts, signOnce); countOf(fourth, loads...) > 0 {
+				t.Errorf("after that: %v", fourth)
+			}
+			tries(t, openName(t, s.p.Name))
+		})
+	}
+}
+
+// Of these there is no context on disk.
+func TestNotOnDisk(t *testing.T) {
+	file := fixture20(t, "pv-p256")
+	for name, c := range map[string]diskCase{
+		"the SRK has a secret":       {tpmtest.Tutorial, parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()}},
+		"1.2, the key has a secret":  {tpmtest.WellKnown, stpm(t, "stpm-pin.key"), &tpmkey.LoadOptions{Key: tpmkey.Password(nil)}},
+		"the hierarchy has a secret": {tpmtest.Owned20, file, &tpmkey.LoadOptions{SRK: tpmkey.Password([]byte("proprio"))}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, c.state)
+			s.program(c.file, c.opts, signOnce)
+			if files := s.files(); len(files) > 0 {
+				t.Errorf("on disk: %v", files)
+			}
+		})
+	}
+	t.Run("NoCache", func(t *testing.T) {
+		s := newShelf(t, tpmtest.Keys20)
+		tpm, err := tpmkey.OpenContext(t.Context(), s.p.Name, &tpmkey.OpenOptions{NoCache: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := signOnce(loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{})); err != nil {
+			t.Error(err)
+		}
+		if err := tpm.Close(); err != nil {
+			t.Error(err)
+		}
+		if files := s.files(); len(files) > 0 {
+			t.Errorf("on disk: %v", files)
+		}
+	})
+}
+
+// Damaged contexts are removed, and the key comes from its file.
+func TestDamagedContexts(t *testing.T) {
+	for name, c := range keysOnDisk(t) {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, c.state)
+			s.program(c.file, c.opts, signOnce)
+			for what, damage := range map[string]func([]byte) []byte{
+				"empty":            func([]byte) []byte { return nil },
+				"cut":              func(b []byte) []byte { return b[:len(b)/2] },
+				"one byte more":    func(b []byte) []byte { return append(b, 0) },
+				"a bit flipped":    func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+				"another place":    func(b []byte) []byte { b[len(b)/2] ^= 0x80; return b },
+				"of a session":     func(b []byte) []byte { b[8] = 2; return b },
+				"no context":       func(b []byte) []byte { return bytes.Repeat([]byte("no context"), 100) },
+				"too large by far": func(b []byte) []byte { return make([]byte, 1<<20) },
+			} {
+				for _, file := range s.files() {
+					data, err := os.ReadFile(file)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(file, damage(data), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				names := s.program(c.file, c.opts, signOnce)
+				if countOf(names, loads...) == 0 {
+					t.Errorf("%s: %v", what, names)
+				}
+				if again := s.program(c.file, c.opts, signOnce); countOf(again, loads...) > 0 {
+					t.Errorf("after %s: %v", what, again)
+				}
+			}
+		})
+	}
+}
+
+// The contexts of two keys and of their parent change places: no secret and no salt meets
+// what they load, and no try is spent.
+func TestForeignContexts(t *testing.T) {
+	s := newShelf(t, tpmtest.Keys20)
+	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	keys := []*blob.Key{fixture20(t, "pv-rsa-auth"), fixture20(t, "e2-rsa-auth-da")}
+	for _, file := range keys {
+		s.program(file, opts, decryptsOrSigns(file))
+	}
+	files := s.files()
+	var whole [][]byte
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, data)
+	}
+	if len(files) != 3 {
+		t.Fatalf("contexts on disk: %v", files)
+	}
+	for shift := 1; shift < len(files); shift++ {
+		for _, key := range keys {
+			for i, file := range files {
+				if err := os.WriteFile(file, whole[(i+shift)%len(files)], 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			names := s.program(key, opts, decryptsOrSigns(key))
+			// What is loaded first and second, the parent and the key, is looked at and freed,
+			// with all else that is loaded.
+			for range 2 {
+				want := []string{"TPM2_ContextLoad", "TPM2_ReadPublic", "TPM2_GetCapability", "TPM2_GetCapability", "TPM2_FlushContext"}
+				i := slices.Index(names, want[0])
+				if i < 0 || len(names) < i+len(want) || !slices.Equal(names[i:i+len(want)], want) {
+					t.Fatalf("shift %d: %v", shift, names)
+				}
+				names = names[i+len(want):]
+			}
+		}
+		if n := tries(t, openName(t, s.p.Name)); n != 0 {
+			t.Errorf("shift %d: %d tries are counted", shift, n)
+		}
+	}
+}
+
+// decryptsOrSigns uses a key for what it can do.
+func decryptsOrSigns(file *blob.Key) func(*tpmkey.Key) error {
+	if file.CanSign() {
+		return signOnce
+	}
+	return func(k *tpmkey.Key) error {
+		_, err := k.Decrypt(nil, make([]byte, 256), nil)
+		if err == nil {
+			return fmt.Errorf("zeros were decrypted")
+		}
+		return nil
+	}
+}
+
+// tpmctl flush, clear and own come down to these.
+func TestContextsEmptied(t *testing.T) {
+	s := newShelf(t, tpmtest.Keys20)
+	file := fixture20(t, "pv-p256")
+	tpm := openName(t, s.p.Name)
+	for what, empty := range map[string]func() error{
+		"flush": func() error { _, _, err := tpm.FlushLeftovers(false); return err },
+		"clear": func() error { _, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); return err },
+	} {
+		if what == "clear" {
+			file = mustCreate(t, tpm)
+		}
+		s.program(file, nil, signOnce)
+		if len(s.files()) == 0 {
+			t.Errorf("before %s there is nothing on disk", what)
+		}
+		if err := empty(); err != nil {
+			t.Error(what, err)
+		}
+		if files := s.files(); len(files) > 0 {
+			t.Errorf("after %s: %v", what, files)
+		}
+		file = mustCreate(t, tpm)
+	}
+}
+
+func mustCreate(t *testing.T, tpm *tpmkey.TPM) *blob.Key {
+	t.Helper()
+	file, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// On a TPM 1.2 the public key tells what a context is of.
+func TestForeignContexts12(t *testing.T) {
+	s := newShelf(t, tpmtest.WellKnown)
+	tpm := openName(t, s.p.Name)
+	other, err := tpm.Create(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program(stpm(t, "stpm.key"), nil, signOnce)
+	s.program(other, nil, signOnce)
+	files := s.files()
+	if len(files) != 2 {
+		t.Fatalf("contexts on disk: %v", files)
+	}
+	if err := errors.Join(os.Rename(files[0], files[0]+"x"), os.Rename(files[1], files[0]), os.Rename(files[0]+"x", files[1])); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []*blob.Key{other, stpm(t, "stpm.key")} {
+		names := s.program(key, nil, signOnce)
+		want := []string{"TPM_LoadContext", "TPM_GetPubKey", "TPM_GetCapability", "TPM_GetCapability", "TPM_FlushSpecific", "TPM_OIAP", "TPM_LoadKey2"}
+		if i := slices.Index(names, want[0]); i < 0 || len(names) < i+len(want) || !slices.Equal(names[i:i+len(want)], want) {
+			t.Errorf("commands %v, want %v", names, want)
+		}
+	}
+}

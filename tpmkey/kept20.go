@@ -1,0 +1,69 @@
+package tpmkey
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/tpm20"
+)
+
+// keptSRK is where systemd, Windows and tpm2-tools have the TPM keep a storage root key.
+// TCG TPM v2.0 Provisioning Guidance, section 7.8 (NV Memory).
+const keptSRK = 0x81000001
+
+// keptStorage returns the storage key that the TPM keeps at keptSRK, as far as an empty
+// secret may be tried on it: where it counts wrong secrets that could cost a try.
+func (c *chip20) keptStorage() (id parentID, object *tpm20.Object, ok bool) {
+	id = parentID{handle: keptSRK}
+	object, err := c.readParent(id)
+	return id, object, err == nil && object.Public.ObjectAttributes.NoDA
+}
+
+// keptFor returns it where it can be the primary that a file means, and that would have
+// to be made: it was made from the same template.
+func (c *chip20) keptFor(id parentID) (kept parentID, ok bool) {
+	if id.handle != tpm2.TPMRHOwner || c.hasContext(id) {
+		return parentID{}, false
+	}
+	kept, object, ok := c.keptStorage()
+	return kept, ok && object.MadeFrom(id.primary.template())
+}
+
+// loadUnderKeptFor loads a key under the storage key that the TPM keeps, with the empty
+// secret. It is nil where that does not fit.
+func (c *chip20) loadUnderKeptFor(id parentID, k *blob.Key) (loadedKey, error) {
+	kept, ok := c.keptFor(id)
+	if !ok {
+		return nil, nil
+	}
+	in, err := c.loadUnder(kept, k, nil)
+	switch c.classOf(err) {
+	case classNone:
+		c.fitting[parentIn(k.TSS2)] = kept
+	case classRefused, classAuth, classLost:
+		return nil, nil
+	}
+	return in, err
+}
+
+// underMaker is underParent for a new key. Where the owner's hierarchy has a secret that
+// was not given, and so the primary cannot be made, the storage key that the TPM keeps is
+// the parent; id says so then.
+func (c *chip20) underMaker(id *parentID, srk authData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
+	err := c.underParent(*id, srk, f)
+	if len(srk) > 0 || id.handle != tpm2.TPMRHOwner || !errors.Is(err, ErrWrongSRKSecret) {
+		return err
+	}
+	kept, _, ok := c.keptStorage()
+	if !ok {
+		return err
+	}
+	if c.host.note != nil {
+		c.host.note(fmt.Sprintf("the owner's hierarchy has a secret: what is made is under the key that the TPM keeps at %#x, and lives as long as that is kept", keptSRK))
+	}
+	*id = kept
+	return c.underParent(kept, nil, f)
+}

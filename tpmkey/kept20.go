@@ -12,12 +12,12 @@ import (
 
 // keptSRK is where systemd, Windows and tpm2-tools have the TPM keep a storage root key.
 // TCG TPM v2.0 Provisioning Guidance, section 7.8 (NV Memory).
-const keptSRK = 0x81000001
+const keptSRK uint32 = 0x81000001
 
 // keptStorage returns the storage key that the TPM keeps at keptSRK, as far as an empty
 // secret may be tried on it: where it counts wrong secrets that could cost a try.
 func (c *chip20) keptStorage() (id parentID, object *tpm20.Object, ok bool) {
-	id = parentID{handle: keptSRK}
+	id = parentID{handle: tpm2.TPMHandle(keptSRK)}
 	object, err := c.readParent(id)
 	return id, object, err == nil && object.Public.ObjectAttributes.NoDA
 }

@@ -5,12 +5,15 @@ import (
 	"crypto/rsa"
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"maclef/blob"
+	"maclef/internal/contextcache"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
@@ -226,4 +229,15 @@ func counted(t *testing.T, p *tpmtest.Proxy, f func()) int {
 	p.Arm(countOnly, tpmtest.Fault{})
 	f()
 	return p.Count()
+}
+
+// useFolder has contexts kept on disk during a test.
+func useFolder(t *testing.T) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "run")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tpmkey.UseCache(func() (contextcache.Cache, error) { return contextcache.OpenIn(dir, 0o077) }))
+	return dir
 }

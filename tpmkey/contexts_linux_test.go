@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"maclef/blob"
-	"maclef/internal/contextcache"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -29,17 +28,6 @@ func newShelf(t *testing.T, state tpmtest.State) *shelf {
 	s := &shelf{t: t, sw: tpmtest.Start(t, state), dir: useFolder(t)}
 	s.p = tpmtest.StartProxy(t, s.sw)
 	return s
-}
-
-// useFolder has contexts kept on disk during a test.
-func useFolder(t *testing.T) (dir string) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), "run")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(tpmkey.UseCache(func() (contextcache.Cache, error) { return contextcache.OpenIn(dir, 0o077) }))
-	return dir
 }
 
 // program does what a program does that opens the TPM, loads a key, uses it and ends. It

@@ -31,12 +31,12 @@ type host struct {
 	note func(text string) // is told before something that may take long; may be nil
 }
 
-// openCache is replaced by tests.
-var openCache = contextcache.Open
+// openCache opens the cache for a TPM. Tests replace it.
+var openCache = func(tpm string) (contextcache.Cache, error) { return contextcache.Open() }
 
 // openContexts has none where the folder cannot be used.
 func openContexts(tpm string) contexts {
-	cache, _ := openCache()
+	cache, _ := openCache(tpm)
 	return contexts{cache, tpm}
 }
 

@@ -25,7 +25,7 @@ type shelf struct {
 
 func newShelf(t *testing.T, state tpmtest.State) *shelf {
 	t.Helper()
-	s := &shelf{t: t, sw: tpmtest.Start(t, state), dir: useFolder(t)}
+	s := &shelf{t: t, sw: tpmtest.Start(t, state), dir: useFolder(t, func(string) bool { return true })}
 	s.p = tpmtest.StartProxy(t, s.sw)
 	return s
 }
@@ -98,16 +98,6 @@ func keysOnDisk(t *testing.T) map[string]diskCase {
 		"2.0, counted secret": {tpmtest.Keys20, fixture20(t, "pv-rsa-auth"), secret},
 		"2.0, kept parent":    {tpmtest.Keys20, fixture20(t, "pv-p256-81000001"), nil},
 	}
-}
-
-// stpm is a key of the TPM 1.2 whose SRK has the well-known secret.
-func stpm(t *testing.T, name string) *blob.Key {
-	t.Helper()
-	k, err := blob.Parse(tpmtest.Fixture(t, "tpm12-wellknown/"+name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
 }
 
 // A second program loads nothing that the first one has loaded, until the TPM is reset.

@@ -37,6 +37,16 @@ func parseFixture(t *testing.T, name string) *blob.Key {
 	return k
 }
 
+// stpm is a key of the TPM 1.2 whose SRK has the well-known secret.
+func stpm(t *testing.T, name string) *blob.Key {
+	t.Helper()
+	k, err := blob.Parse(tpmtest.Fixture(t, "tpm12-wellknown/"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // wantError checks an error's kind and that its text tells all of words.
 func wantError(t *testing.T, err, kind error, words ...string) {
 	t.Helper()

@@ -35,6 +35,7 @@ var (
 	stepsRSA    = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
 	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
 	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
+	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
 	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
 )
 
@@ -62,6 +63,9 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
+		{name: "1.2 on disk", tpm: faultDisk12, file: stpm(t, "stpm.key"), steps: stepsSign, counted: true},
+		{name: "2.0 on disk", tpm: faultDisk20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true, steps: stepsSign},
+		{name: "2.0 sealed on disk", tpm: faultDisk20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
 	}
 	opened := map[bool]bool{}
 	for _, k := range keys {

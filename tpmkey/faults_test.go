@@ -15,10 +15,9 @@ import (
 )
 
 var (
-	onlyFault  = flag.String("fault", "", "TestFaults: only the cases whose name contains this")
-	faultSeed  = flag.Uint64("faultseed", 1, "TestFaults: which bits are flipped, and which cases of TPM 2.0 are left out (0: chosen)")
-	diskFaults = flag.Bool("diskfaults", false, "TestFaults: with contexts on disk from the runs before")
-	allFaults  = flag.Bool("allfaults", false, "TestFaults: all cases of TPM 2.0, which takes long")
+	onlyFault = flag.String("fault", "", "TestFaults: only the cases whose name contains this")
+	faultSeed = flag.Uint64("faultseed", 1, "TestFaults: which bits are flipped, and which cases of TPM 2.0 are left out (0: chosen)")
+	allFaults = flag.Bool("allfaults", false, "TestFaults: all cases of TPM 2.0, which takes long")
 )
 
 // TestFaults opens a TPM, loads a key, signs, decrypts twice and closes, with one
@@ -33,9 +32,7 @@ func TestFaults(t *testing.T) {
 		r.Close()
 		w.Close()
 	}
-	if *diskFaults {
-		useFolder(t)
-	}
+	useFolder(t, hasDisk)
 	files, goroutines := openFiles(), runtime.NumGoroutine()
 	var findings []*finding
 	t.Run("cases", func(t *testing.T) { findings = runFaults(t, listFaults(t, seed)) })

@@ -3,6 +3,7 @@ package tpmkey_test
 import (
 	"encoding/binary"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -17,12 +18,15 @@ type faultTPM struct {
 	name  string
 	is20  bool
 	state tpmtest.State
+	disk  bool // contexts are kept on disk from one run to the next
 	ready func(t *testing.T, sw *tpmtest.SWTPM)
 }
 
 var (
 	faultTutorial = &faultTPM{name: "1.2", state: tpmtest.Tutorial}
 	faultKeys20   = &faultTPM{name: "2.0", is20: true, state: tpmtest.Keys20, ready: manyTries}
+	faultDisk12   = &faultTPM{name: "1.2 with a disk", state: tpmtest.WellKnown, disk: true}
+	faultDisk20   = &faultTPM{name: "2.0 with a disk", is20: true, state: tpmtest.Keys20, ready: manyTries, disk: true}
 	faultOwned20  = &faultTPM{name: "2.0 with an owner's secret", is20: true, state: tpmtest.Keys20, ready: func(t *testing.T, sw *tpmtest.SWTPM) {
 		manyTries(t, sw)
 		tpm := sw.Dial()
@@ -48,7 +52,19 @@ func (f *faultTPM) start(t *testing.T) *tpmtest.Proxy {
 	if f.ready != nil {
 		f.ready(t, sw)
 	}
-	return tpmtest.StartProxy(t, sw)
+	p := tpmtest.StartProxy(t, sw)
+	if f.disk {
+		withDisk.Store(p.Name, true)
+	}
+	return p
+}
+
+// withDisk are the names of TPMs whose contexts are kept on disk.
+var withDisk sync.Map
+
+func hasDisk(tpm string) bool {
+	_, ok := withDisk.Load(tpm)
+	return ok
 }
 
 // A worker has a TPM of its own. It runs the steps of a key once without a fault
@@ -64,7 +80,7 @@ func newWorker(p *tpmtest.Proxy) *worker { return &worker{p, map[*faultKey]bool{
 // fault hits another command, and the case is run again.
 func (w *worker) run(c *faultCase) (f *finding) {
 	for range faultRuns {
-		if c.key.tpm.is20 && !w.warm[c.key] {
+		if (c.key.tpm.is20 || c.key.tpm.disk) && !w.warm[c.key] {
 			planOnce(w.proxy, c.key)
 			w.warm[c.key] = true
 		}

@@ -231,13 +231,18 @@ func counted(t *testing.T, p *tpmtest.Proxy, f func()) int {
 	return p.Count()
 }
 
-// useFolder has contexts kept on disk during a test.
-func useFolder(t *testing.T) (dir string) {
+// useFolder has contexts kept on disk during a test, for TPMs with such names.
+func useFolder(t *testing.T, such func(tpm string) bool) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "run")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tpmkey.UseCache(func() (contextcache.Cache, error) { return contextcache.OpenIn(dir, 0o077) }))
+	t.Cleanup(tpmkey.UseCache(func(tpm string) (contextcache.Cache, error) {
+		if !such(tpm) {
+			return contextcache.Cache{}, nil
+		}
+		return contextcache.OpenIn(dir, 0o077)
+	}))
 	return dir
 }

@@ -57,6 +57,11 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if in == nil && err == nil {
 		in, err = c.loadUnderAny(parents, k, srk)
 	}
+	if errors.Is(err, ErrWrongSRKSecret) && len(srk) == 0 { // its context on disk was of an earlier start
+		if kept, failed := c.loadUnderKeptFor(parents[0], k); kept != nil || failed != nil {
+			in, err = kept, failed
+		}
+	}
 	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
 		in, err = c.loadUnderKept(k, srk, err)
 	}
@@ -78,20 +83,26 @@ func (e *noneFits) Unwrap() error { return e.error }
 // loadUnderAny loads a key under the first parent that fits. Another one is worth a
 // try where one does not fit; one that the chip does not make tells nothing of the file.
 func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in loadedKey, failed error) {
-	every := true
+	every, meant := true, parentIn(k.TSS2)
 	for i, id := range parents {
+		srk := srk
+		if id.handle != meant.handle {
+			srk = nil // it is kept in place of the primary; what was given is the hierarchy's
+		}
 		if i == c.usualParents(k.TSS2) && c.host.note != nil {
 			c.host.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
 		}
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			if in := parentIn(k.TSS2); id.handle == in.handle {
-				c.fitting[in] = id
-			}
+			c.fitting[meant] = id
 			return in, nil
 		}
 		if c.classOf(err) != classRefused || errors.Is(err, ErrWrongSRKSecret) {
 			return nil, err
+		}
+		if id.handle != meant.handle {
+			delete(c.fitting, meant) // it is not kept any more, or was another's
+			continue
 		}
 		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
 		if failed == nil {
@@ -122,13 +133,13 @@ func (c *chip20) loadUnderKept(k *blob.Key, srk authData, failed error) (loadedK
 		}
 	}
 	for _, id := range kept {
-		in, err := c.loadUnderAny([]parentID{id}, k, srk)
+		in, err := c.loadUnder(id, k, srk)
 		if err == nil || c.classOf(err) != classRefused {
 			return in, err
 		}
 		var none *noneFits
-		if !errors.As(err, &none) && errors.As(failed, &none) {
-			failed = none.error
+		if !errors.Is(err, tpm2.TPMRCIntegrity) && errors.As(failed, &none) {
+			failed = none.error // the parents that were made are not all there are
 		}
 	}
 	return nil, failed

@@ -97,12 +97,13 @@ func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in
 			c.fitting[meant] = id
 			return in, nil
 		}
-		if c.classOf(err) != classRefused || errors.Is(err, ErrWrongSRKSecret) {
-			return nil, err
-		}
-		if id.handle != meant.handle {
+		class := c.classOf(err)
+		if id.handle != meant.handle && (class == classRefused || class == classAuth) {
 			delete(c.fitting, meant) // it is not kept any more, or was another's
 			continue
+		}
+		if class != classRefused || errors.Is(err, ErrWrongSRKSecret) {
+			return nil, err
 		}
 		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
 		if failed == nil {

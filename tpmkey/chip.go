@@ -143,6 +143,9 @@ type loadedKey interface {
 	save() ([]byte, error)
 	// flush frees the key's place in the chip; that it is gone already is no error.
 	flush() error
+	// ofSecret reports whether its parent is there because somebody had a secret for it,
+	// who may not be the one that loaded the key.
+	ofSecret() bool
 	// number is the key's handle.
 	number() uint32
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/blob"
 	"maclef/internal/contextcache"
 	"maclef/internal/transport"
@@ -21,8 +23,8 @@ import (
 // TPM tells what that is. There are none of sessions, none of the null hierarchy, and none
 // of what took the secret of a parent or of a hierarchy.
 type contexts struct {
-	cache contextcache.Cache
-	tpm   string // its name; which TPM a context is of, only that TPM knows
+	cache *contextcache.Cache // nil for none
+	tpm   string              // its name; which TPM a context is of, only that TPM knows
 }
 
 // A host is what a chip knows of the machine around it.
@@ -32,7 +34,7 @@ type host struct {
 }
 
 // openCache opens the cache for a TPM. Tests replace it.
-var openCache = func(tpm string) (contextcache.Cache, error) { return contextcache.Open() }
+var openCache = func(tpm string) (*contextcache.Cache, error) { return contextcache.Open() }
 
 // openContexts has none where the folder cannot be used.
 func openContexts(tpm string) contexts {
@@ -72,7 +74,7 @@ const nullHierarchy = 0x40000007
 
 // onDisk names the entry of a key that may be kept there, empty for the others.
 func (t *TPM) onDisk(h *keyState, with *secrets) string {
-	if with.parent == nil || slices.ContainsFunc(with.parent, func(b byte) bool { return b != 0 }) {
+	if t.contexts.cache == nil || with.parent == nil || slices.ContainsFunc(with.parent, func(b byte) bool { return b != 0 }) {
 		return "" // the parent has a secret, or may have one
 	}
 	if h.needsSecret && t.chip.generation() == tpm12Family {
@@ -105,7 +107,7 @@ func (t *TPM) recall(h *keyState) (loadedKey, error) {
 // noted with the context of the likeliest one, and holds as long as the TPM loads that.
 func (c *chip20) knownUnfit(likeliest parentID, k *blob.Key) bool {
 	noted := c.host.cache.Read(c.host.ofUnfit(k))
-	if noted == nil || !c.hasContext(likeliest) {
+	if len(noted) != sha256.Size || !c.hasContext(likeliest) {
 		return false
 	}
 	object, err := c.bringParent(likeliest, nil)
@@ -118,7 +120,7 @@ func (c *chip20) knownUnfit(likeliest parentID, k *blob.Key) bool {
 
 // noteUnfit notes that no parent fits a key.
 func (c *chip20) noteUnfit(likeliest parentID, k *blob.Key) {
-	if mark := c.markOf(likeliest); mark != nil {
+	if mark := c.markOf(likeliest); mark != nil && likeliest.handle != tpm2.TPMRHNull {
 		c.host.cache.Write(c.host.ofUnfit(k), mark)
 	}
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // What the tests open keeps no contexts on disk, unless UseCache says where.
-var _ = UseCache(func(string) (contextcache.Cache, error) { return contextcache.Cache{}, nil })
+var _ = UseCache(func(string) (*contextcache.Cache, error) { return nil, nil })
 
 // UseCache says where the contexts are of TPMs that are opened from now on, by their
 // names, and how to undo that.
-func UseCache(open func(tpm string) (contextcache.Cache, error)) (undo func()) {
+func UseCache(open func(tpm string) (*contextcache.Cache, error)) (undo func()) {
 	before := openCache
 	openCache = open
 	return func() { openCache = before }

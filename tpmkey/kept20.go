@@ -16,33 +16,35 @@ const keptSRK uint32 = 0x81000001
 
 // keptStorage returns the storage key that the TPM keeps at keptSRK, as far as an empty
 // secret may be tried on it: where it counts wrong secrets that could cost a try.
-func (c *chip20) keptStorage() (id parentID, object *tpm20.Object, ok bool) {
+func (c *chip20) keptStorage() (id parentID, object *tpm20.Object, ok bool, err error) {
 	id = parentID{handle: tpm2.TPMHandle(keptSRK)}
-	object, err := c.readParent(id)
-	return id, object, err == nil && object.Public.ObjectAttributes.NoDA
+	delete(c.parents, id) // it may be another key by now
+	object, err = c.readParent(id)
+	if err != nil && c.classOf(err) != classRefused {
+		return id, nil, false, err
+	}
+	return id, object, err == nil && object.Public.ObjectAttributes.NoDA, nil
 }
 
 // keptFor returns it where it can be the primary that a file means, and that would have
 // to be made: it was made from the same template.
-func (c *chip20) keptFor(id parentID) (kept parentID, ok bool) {
+func (c *chip20) keptFor(id parentID) (kept parentID, ok bool, err error) {
 	if id.handle != tpm2.TPMRHOwner || c.hasContext(id) {
-		return parentID{}, false
+		return parentID{}, false, nil
 	}
-	kept, object, ok := c.keptStorage()
-	return kept, ok && object.MadeFrom(id.primary.template())
+	kept, object, ok, err := c.keptStorage()
+	return kept, ok && object.MadeFrom(id.primary.template()), err
 }
 
 // loadUnderKeptFor loads a key under the storage key that the TPM keeps, with the empty
 // secret. It is nil where that does not fit.
 func (c *chip20) loadUnderKeptFor(id parentID, k *blob.Key) (loadedKey, error) {
-	kept, ok := c.keptFor(id)
+	kept, ok, err := c.keptFor(id)
 	if !ok {
-		return nil, nil
+		return nil, err
 	}
 	in, err := c.loadUnder(kept, k, nil)
 	switch c.classOf(err) {
-	case classNone:
-		c.fitting[parentIn(k.TSS2)] = kept
 	case classRefused, classAuth, classLost:
 		return nil, nil
 	}
@@ -57,13 +59,19 @@ func (c *chip20) underMaker(id *parentID, srk authData, f func(parent *tpm20.Obj
 	if len(srk) > 0 || id.handle != tpm2.TPMRHOwner || !errors.Is(err, ErrWrongSRKSecret) {
 		return err
 	}
-	kept, _, ok := c.keptStorage()
+	kept, _, ok, readErr := c.keptStorage()
+	if readErr != nil {
+		return readErr
+	}
 	if !ok {
 		return err
 	}
-	if c.host.note != nil {
-		c.host.note(fmt.Sprintf("the owner's hierarchy has a secret: what is made is under the key that the TPM keeps at %#x, and lives as long as that is kept", keptSRK))
-	}
 	*id = kept
-	return c.underParent(kept, nil, f)
+	if err := c.underParent(kept, nil, f); err != nil {
+		return err
+	}
+	if c.host.note != nil {
+		c.host.note(fmt.Sprintf("the owner's hierarchy has a secret: what was made is under the key that the TPM keeps at %#x, and lives as long as that is kept", keptSRK))
+	}
+	return nil
 }

@@ -60,9 +60,11 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 // again. It removes contexts on disk, too (see OpenOptions.NoCache). It returns how many
 // keys and sessions they were.
 func (t *TPM) FlushLeftovers(saved bool) (keys, sessions int, err error) {
-	t.contexts.cache.Empty()
 	err = t.simply(func() error {
 		keys, sessions = 0, 0 // it may be done again
+		if err := t.contexts.cache.Empty(); err != nil {
+			return err
+		}
 		all, err := t.loadedNow()
 		if err != nil {
 			return err

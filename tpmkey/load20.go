@@ -53,7 +53,11 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	if len(srk) == 0 && c.knownUnfit(parents[0], k) {
 		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
 	}
-	in, err := c.loadUnderKeptFor(parents[0], k)
+	var in loadedKey
+	var err error
+	if len(srk) == 0 {
+		in, err = c.loadUnderKeptFor(parents[0], k)
+	}
 	if in == nil && err == nil {
 		in, err = c.loadUnderAny(parents, k, srk)
 	}
@@ -67,7 +71,7 @@ func (c *chip20) load(k *blob.Key, srk authData) (loadedKey, error) {
 	}
 	if err != nil {
 		var none *noneFits
-		if len(srk) == 0 && errors.As(err, &none) {
+		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
 			c.noteUnfit(parents[0], k)
 		}
 		return nil, c.explainLoad(err)
@@ -83,26 +87,17 @@ func (e *noneFits) Unwrap() error { return e.error }
 // loadUnderAny loads a key under the first parent that fits. Another one is worth a
 // try where one does not fit; one that the chip does not make tells nothing of the file.
 func (c *chip20) loadUnderAny(parents []parentID, k *blob.Key, srk authData) (in loadedKey, failed error) {
-	every, meant := true, parentIn(k.TSS2)
+	every := true
 	for i, id := range parents {
-		srk := srk
-		if id.handle != meant.handle {
-			srk = nil // it is kept in place of the primary; what was given is the hierarchy's
-		}
 		if i == c.usualParents(k.TSS2) && c.host.note != nil {
 			c.host.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
 		}
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			c.fitting[meant] = id
+			c.fitting[parentIn(k.TSS2)] = id
 			return in, nil
 		}
-		class := c.classOf(err)
-		if id.handle != meant.handle && (class == classRefused || class == classAuth) {
-			delete(c.fitting, meant) // it is not kept any more, or was another's
-			continue
-		}
-		if class != classRefused || errors.Is(err, ErrWrongSRKSecret) {
+		if c.classOf(err) != classRefused || errors.Is(err, ErrWrongSRKSecret) {
 			return nil, err
 		}
 		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
@@ -168,7 +163,7 @@ func (c *chip20) loadUnder(id parentID, k *blob.Key, srk authData) (loadedKey, e
 		}
 		return nil, err
 	}
-	return &loadedKey20{chip: c, object: object, file: k, parent: id}, nil
+	return &loadedKey20{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
 }
 
 // usesSession reports whether a key will need the session that serves all keys.
@@ -260,7 +255,7 @@ func (c *chip20) recall(k *blob.Key, saved []byte) (loadedKey, error) {
 // Where that does not fit, the handle may be garbled: what is loaded is not known.
 func (c *chip20) recallObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
 	if !tpm20.IsObjectContext(saved) {
-		return nil, errOtherContext
+		return nil, &refusal{ErrUnloaded, "the context on disk is of no object", nil}
 	}
 	object, err := c.conn.LoadContext(saved, new(tpm20.Object))
 	if err != nil {

@@ -87,7 +87,11 @@ func (t *TPM) fetch(h *keyState, with *secrets) (loadedKey, error) {
 	if in, err := t.recall(h); in != nil || err != nil {
 		return in, err
 	}
-	return t.loadFile(h, with)
+	in, err := t.loadFile(h, with)
+	if err == nil && in.ofSecret() {
+		h.entry = ""
+	}
+	return in, err
 }
 
 // resume brings back the session of a key that is loaded. One that does not come back

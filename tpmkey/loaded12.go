@@ -42,6 +42,9 @@ func (c *chip12) restore(was loadedKey, context []byte) (loadedKey, error) {
 
 // recall reads the public key of what it loads: that takes no secret where the key has none.
 func (c *chip12) recall(k *blob.Key, context []byte) (loadedKey, error) {
+	if !tpm12.IsKeyContext(context) {
+		return nil, &refusal{ErrUnloaded, "the context on disk is of no key", nil}
+	}
 	in, err := c.restore(&loadedKey12{size: k.RSAPublicKey().Size()}, context)
 	if err != nil {
 		return nil, err
@@ -58,6 +61,8 @@ func (c *chip12) recall(k *blob.Key, context []byte) (loadedKey, error) {
 	}
 	return in, nil
 }
+
+func (k *loadedKey12) ofSecret() bool { return false } // who gave none for it knew the SRK's
 
 func (k *loadedKey12) number() uint32 { return uint32(k.handle) }
 

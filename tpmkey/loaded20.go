@@ -18,10 +18,13 @@ type loadedKey20 struct {
 	parent parentID
 	bound  *tpm20.Session // nil where the secret is at hand for each command
 	rules  *tpm20.Policy  // of a key with a policy, once it was used
+	secret bool           // its parent was made with a hierarchy's secret
 }
 
 // persistent reports whether the key is in the TPM always.
 func (k *loadedKey20) persistent() bool { return k.file.TSS2.Handle != 0 }
+
+func (k *loadedKey20) ofSecret() bool { return k.secret }
 
 func (k *loadedKey20) number() uint32 { return uint32(k.object.Handle) }
 

@@ -559,6 +559,7 @@ func (l *modelLoaded) resume(s keySession) error {
 }
 
 func (l *modelLoaded) flush() error   { return l.c.flushKey(l.handle) }
+func (l *modelLoaded) ofSecret() bool { return false }
 func (l *modelLoaded) number() uint32 { return l.handle }
 
 func (l *modelLoaded) decrypt(*decryption, authData) ([]byte, error) { return nil, ErrNotSupported }

@@ -23,6 +23,8 @@ type parent20 struct {
 	object *tpm20.Object
 	// context brings a primary back that was made already.
 	context []byte
+	// secret says that the hierarchy's secret was needed to make it.
+	secret bool
 }
 
 // isHierarchy reports whether a parent's handle is that of a hierarchy, whose primary
@@ -186,7 +188,7 @@ func (c *chip20) bringParent(id parentID, srk authData) (*tpm20.Object, error) {
 		c.conn.Flush(object.Handle)
 		return nil, c.explainParent(err)
 	}
-	c.parents[id] = &parent20{object, saved}
+	c.parents[id] = &parent20{object, saved, entry == ""}
 	if saved != nil {
 		c.host.cache.Write(entry, saved)
 	}
@@ -200,7 +202,7 @@ func (c *chip20) recallParent(id parentID, entry string) (*tpm20.Object, error) 
 	if saved == nil {
 		return nil, nil
 	}
-	object, err := c.recallObject(saved, func(o *tpm20.Object) bool { return o.MadeFrom(id.primary.template()) })
+	object, err := c.recallObject(saved, func(o *tpm20.Object) bool { return o.MadeFrom(id.primary.template()) && o.PrimaryOf(id.handle) })
 	switch class := c.classOf(err); {
 	case errors.Is(err, errOtherContext):
 		c.host.cache.Remove(entry)
@@ -208,7 +210,7 @@ func (c *chip20) recallParent(id parentID, entry string) (*tpm20.Object, error) 
 		if known := c.parents[id]; known != nil && !bytes.Equal(known.object.Name.Buffer, object.Name.Buffer) {
 			return nil, errors.Join(errOtherParent, c.conn.Flush(object.Handle))
 		}
-		c.parents[id] = &parent20{object, saved}
+		c.parents[id] = &parent20{object: object, context: saved}
 	case class == classRefused, class == classLost:
 		c.host.cache.Remove(entry)
 		return nil, nil
@@ -305,11 +307,15 @@ func (c *chip20) sharedSession(parent parentID) (*tpm20.Session, error) {
 // salted runs f with a key to salt a session to: the parent, where it can be had
 // without a secret, else a primary of the null hierarchy.
 func (c *chip20) salted(parent parentID, f func(salt *tpm20.Object) error) error {
-	if isHierarchy(uint32(parent.handle)) && !c.hasContext(parent) {
-		parent = saltOnly
+	kept, ok, err := c.keptFor(parent)
+	if err != nil {
+		return err
+	}
+	if ok {
+		parent = kept
 	}
 	with := func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) }
-	err := c.underParent(parent, nil, with)
+	err = c.underParent(parent, nil, with)
 	// The TPM was restarted, and the primary would have to be made; or nobody keeps the
 	// parent any more.
 	if parent != saltOnly && (errors.Is(err, ErrWrongSRKSecret) || errors.Is(err, ErrNoParent)) {

@@ -287,6 +287,7 @@ func (p *performance) loadAnew(err error) error {
 	}
 	p.tpm.startOver(h, err)
 	h.context = nil
+	p.tpm.contexts.cache.Remove(h.entry)
 	return nil
 }
 

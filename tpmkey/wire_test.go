@@ -238,9 +238,9 @@ func useFolder(t *testing.T, such func(tpm string) bool) (dir string) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(tpmkey.UseCache(func(tpm string) (contextcache.Cache, error) {
+	t.Cleanup(tpmkey.UseCache(func(tpm string) (*contextcache.Cache, error) {
 		if !such(tpm) {
-			return contextcache.Cache{}, nil
+			return nil, nil
 		}
 		return contextcache.OpenIn(dir, 0o077)
 	}))

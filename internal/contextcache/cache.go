@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// A Cache is a folder of contexts that only its user can read and write. The zero value
-// is empty and takes nothing.
+// A Cache is a folder of contexts that only its user can read and write. A nil one is
+// empty and takes nothing. It is for one goroutine at a time.
 type Cache struct {
-	dir string
+	dir    string
+	broken bool // an entry that the TPM does not load cannot be removed: nothing is read any more
 }
 
 // Limits of what is kept: entries, and bytes of each.
@@ -32,30 +33,31 @@ const (
 // $XDG_RUNTIME_DIR, for root always /run/maclef. Both folders must be the user's own, with
 // no access for others (/run: no writing by others), and no symbolic links. An error says
 // why there is none.
-func Open() (Cache, error) {
+func Open() (*Cache, error) {
 	if os.Geteuid() == 0 {
 		return OpenIn("/run", 0o022)
 	}
 	above := os.Getenv("XDG_RUNTIME_DIR")
 	if !filepath.IsAbs(above) {
-		return Cache{}, errors.New("$XDG_RUNTIME_DIR names no folder")
+		return nil, errors.New("$XDG_RUNTIME_DIR names no folder")
 	}
 	return OpenIn(above, 0o077)
 }
 
 // OpenIn opens the cache in a folder whose mode must have none of the bits of denied.
-func OpenIn(above string, denied fs.FileMode) (Cache, error) {
+func OpenIn(above string, denied fs.FileMode) (*Cache, error) {
+	above = filepath.Clean(above) // a link with a slash at its end would be followed
 	if err := check(above, denied); err != nil {
-		return Cache{}, err
+		return nil, err
 	}
 	dir := filepath.Join(above, "maclef")
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Cache{}, err
+		return nil, err
 	}
 	if err := check(dir, 0o077); err != nil {
-		return Cache{}, err
+		return nil, err
 	}
-	return Cache{dir}, nil
+	return &Cache{dir: dir}, nil
 }
 
 // check refuses what is no folder, another user's, or has bits of denied in its mode. Then
@@ -86,15 +88,18 @@ func Name(parts ...[]byte) string {
 }
 
 // Read returns an entry, nil where there is none.
-func (c Cache) Read(name string) []byte {
-	if c.dir == "" || name == "" {
+func (c *Cache) Read(name string) []byte {
+	if c == nil || name == "" || c.broken {
 		return nil
 	}
-	f, err := os.Open(filepath.Join(c.dir, name))
+	path := filepath.Join(c.dir, name)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	now := time.Now()
+	os.Chtimes(path, now, now) // the entry that was not used for the longest time makes room
 	data, err := io.ReadAll(io.LimitReader(f, maxContext+1))
 	if err != nil || len(data) > maxContext {
 		return nil
@@ -104,8 +109,8 @@ func (c Cache) Read(name string) []byte {
 
 // Write writes an entry, whole or not at all; the oldest ones make room for it. Where that
 // fails there is none.
-func (c Cache) Write(name string, data []byte) {
-	if c.dir == "" || name == "" || len(data) > maxContext {
+func (c *Cache) Write(name string, data []byte) {
+	if c == nil || name == "" || len(data) > maxContext {
 		return
 	}
 	c.remove(maxEntries - 1)
@@ -123,18 +128,21 @@ func (c Cache) Write(name string, data []byte) {
 }
 
 // Remove removes an entry that the TPM does not load.
-func (c Cache) Remove(name string) {
-	if c.dir != "" && name != "" {
-		os.Remove(filepath.Join(c.dir, name))
+func (c *Cache) Remove(name string) {
+	if c == nil || name == "" {
+		return
+	}
+	if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.broken = true
 	}
 }
 
 // Empty removes all entries.
-func (c Cache) Empty() error { return c.remove(0) }
+func (c *Cache) Empty() error { return c.remove(0) }
 
 // remove removes all entries but so many of the newest.
-func (c Cache) remove(keep int) error {
-	if c.dir == "" {
+func (c *Cache) remove(keep int) error {
+	if c == nil {
 		return nil
 	}
 	entries, err := os.ReadDir(c.dir)

@@ -22,7 +22,7 @@ func above(t *testing.T) string {
 	return dir
 }
 
-func mustOpen(t *testing.T, dir string) contextcache.Cache {
+func mustOpen(t *testing.T, dir string) *contextcache.Cache {
 	t.Helper()
 	c, err := contextcache.OpenIn(dir, 0o077)
 	if err != nil {
@@ -89,8 +89,8 @@ func TestOnlySoMany(t *testing.T) {
 	}
 }
 
-func TestZeroCache(t *testing.T) {
-	var c contextcache.Cache
+func TestNoCache(t *testing.T) {
+	var c *contextcache.Cache
 	c.Write("name", []byte("context"))
 	c.Remove("name")
 	if got, err := c.Read("name"), c.Empty(); got != nil || err != nil {
@@ -107,6 +107,11 @@ func TestRefused(t *testing.T) {
 		"none":              {func(t *testing.T, dir string) { must(t, os.Remove(dir)) }, "no such file"},
 		"open to the group": {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o750)) }, "others have access"},
 		"a symbolic link":   {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "no folder"},
+		"a link and a slash": {func(t *testing.T, dir string) {
+			dir = strings.TrimSuffix(dir, "/")
+			must(t, os.Rename(dir, dir+"2"))
+			must(t, os.Symlink(dir+"2", dir))
+		}, "no folder"},
 		"its own is open": {func(t *testing.T, dir string) {
 			must(t, os.Mkdir(dir+"/maclef", 0o700))
 			must(t, os.Chmod(dir+"/maclef", 0o777))
@@ -119,6 +124,9 @@ func TestRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := above(t)
 			c.prepare(t, dir)
+			if name == "a link and a slash" {
+				dir += "/"
+			}
 			cache, err := contextcache.OpenIn(dir, 0o077)
 			if err == nil || !strings.Contains(err.Error(), c.why) {
 				t.Fatalf("opened: %v, want %q", err, c.why)

@@ -1,5 +1,7 @@
 package tpm12
 
+import "encoding/binary"
+
 // Saved contexts make room for another key and bring the first one back without
 // its parent's secret and without an RSA operation. What libtpms 0.9.2 does with
 // them, as far as the specification leaves it open:
@@ -36,6 +38,13 @@ func (c *Conn) saveContext(handle, resource uint32) ([]byte, error) {
 		return nil, cmd.untrusted("an empty context")
 	}
 	return context, err
+}
+
+// IsKeyContext reports whether a saved context says that it is of a key, and not of a
+// session, which could be restored once only. Part 2, section 18.1 (TPM_CONTEXT_BLOB).
+func IsKeyContext(saved []byte) bool {
+	const at = 2 // behind the tag
+	return len(saved) >= at+4 && binary.BigEndian.Uint32(saved[at:]) == resourceKey
 }
 
 // LoadContext loads a key that SaveContext returned, and returns its handle, which

@@ -15,6 +15,21 @@ type Object struct {
 	Handle tpm2.TPMHandle
 	Name   tpm2.TPM2BName
 	Public *tpm2.TPMTPublic
+	// Qualified is the qualified name, where the TPM told it.
+	Qualified []byte
+}
+
+// PrimaryOf reports whether the object is a primary of a hierarchy. Part 1, section 16
+// (qualified name).
+func (o *Object) PrimaryOf(hierarchy tpm2.TPMHandle) bool {
+	alg, err := o.Public.NameAlg.Hash()
+	if err != nil || len(o.Name.Buffer) < 2 {
+		return false
+	}
+	h := alg.New()
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(hierarchy)))
+	h.Write(o.Name.Buffer)
+	return bytes.Equal(o.Qualified, h.Sum(o.Name.Buffer[:2:2]))
 }
 
 // Hierarchy is one of the hierarchies, such as tpm2.TPMRHOwner.
@@ -142,7 +157,7 @@ func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed
 func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	o := &Object{Handle: h}
 	_, err := runChecked(c, tpm2.ReadPublic{ObjectHandle: h}, func(rsp *tpm2.ReadPublicResponse) (err error) {
-		o.Name = rsp.Name
+		o.Name, o.Qualified = rsp.Name, rsp.QualifiedName.Buffer
 		o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer)
 		return err
 	})

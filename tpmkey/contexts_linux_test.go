@@ -2,6 +2,7 @@ package tpmkey_test
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,11 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/contextcache"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // A shelf is a software TPM behind a proxy that counts, and the folder with its contexts.
@@ -320,4 +324,89 @@ func TestForeignContexts12(t *testing.T) {
 			t.Errorf("commands %v, want %v", names, want)
 		}
 	}
+}
+
+// A program that has the owner's secret made the primary key: who uses that afterwards,
+// without a secret, leaves nothing for others.
+func TestNotOnDiskAfterSecret(t *testing.T) {
+	s := newShelf(t, tpmtest.Owned20)
+	tpm := openName(t, s.p.Name)
+	mustSign(t, loadWith(t, tpm, "pv-p256", tpmkey.Password([]byte("proprio")), tpmkey.Secret{}))
+	mustSign(t, loadWith(t, tpm, "e2-p256", tpmkey.Secret{}, tpmkey.Secret{}))
+	if err := tpm.Close(); err != nil {
+		t.Error(err)
+	}
+	if files := s.files(); len(files) > 0 {
+		t.Errorf("on disk: %v", files)
+	}
+}
+
+// A public key from outside, with all that a parent has, is no parent: a private key is not
+// encrypted to it.
+func TestExternalParent(t *testing.T) {
+	s := newShelf(t, tpmtest.Keys20)
+	file := fixture20(t, "e2-p256-auth")
+	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	s.program(file, opts, signOnce)
+	area := tpm2.ECCSRKTemplate
+	x, y := elliptic.P256().ScalarBaseMult([]byte{7})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: x.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, 32))},
+	})
+	external := func() []byte {
+		made, err := tpm2.LoadExternal{InPublic: tpm2.New2B(area), Hierarchy: tpm2.TPMRHOwner}.Execute(s.p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		saved, err := tpm2.ContextSave{SaveHandle: made.ObjectHandle}.Execute(s.p)
+		if err == nil {
+			_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(s.p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tpm2.Marshal(saved.Context)
+	}()
+	for _, f := range s.files() {
+		if err := os.WriteFile(f, external, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := s.program(file, opts, signOnce)
+	first := slices.Index(names, "TPM2_CreatePrimary")
+	if first < 0 || countOf(names[:first], "TPM2_StartAuthSession", "TPM2_Load", "TPM2_Import", "TPM2_Sign") > 0 {
+		t.Errorf("commands %v", names)
+	}
+}
+
+// A key's context is there, and its parent's is not: that comes back with the first session
+// that needs it.
+func TestParentNotOnDisk(t *testing.T) {
+	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	for name, c := range map[string]struct {
+		state tpmtest.State
+		first int // primaries of the next program
+	}{"the parent is made": {tpmtest.Keys20, 1}, "the parent is kept": {tpmtest.Kept20, 0}, "and the owner has a secret": {tpmtest.KeptOwned20, 0}} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, c.state)
+			file := fixture20(t, "e2-p256-auth")
+			s.program(file, opts, signOnce)
+			for _, f := range s.files() {
+				if data, err := os.ReadFile(f); err != nil || len(s.files()) > 1 && isParent(s.p.Name, f) {
+					t.Log(len(data), err, os.Remove(f))
+				}
+			}
+			for i, want := range []int{c.first, 0} {
+				names := s.program(file, opts, signOnce)
+				if countOf(names, "TPM2_CreatePrimary") != want || countOf(names, "TPM2_Load") != 0 {
+					t.Errorf("%d: %v, want %d primaries", i, names, want)
+				}
+			}
+		})
+	}
+}
+
+// isParent reports whether a file is the entry of the owner's primary key.
+func isParent(tpm, file string) bool {
+	return filepath.Base(file) == contextcache.Name([]byte(tpm), []byte("primary"), []byte{0x40, 0, 0, 1}, []byte{0})
 }

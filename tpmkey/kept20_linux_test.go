@@ -4,10 +4,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/blob"
+	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -143,5 +147,41 @@ func TestNoParentFits(t *testing.T) {
 			t.Errorf("%s, again: %d primaries, noted %q", when, n, notes)
 		}
 		s.sw.Restart()
+	}
+}
+
+// Somebody puts another key in the place of the one that fitted before: it is not used with
+// an empty secret where it counts wrong ones.
+func TestKeptReplaced(t *testing.T) {
+	counting := tpm2.ECCSRKTemplate
+	counting.ObjectAttributes.NoDA = false
+	for name, template := range map[string]tpm2.TPMTPublic{"by one that counts": counting, "by one of another template": tpm2.RSASRKTemplate} {
+		t.Run(name, func(t *testing.T) {
+			sw := tpmtest.Start(t, tpmtest.Kept20)
+			tpm := openName(t, sw.Socket)
+			mustSign(t, loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{}))
+			sw.Keep(template, "srk")
+			sw.Send(tpmtest.OwnerSecret("proprio"))
+			_, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256})
+			wantError(t, err, tpmkey.ErrWrongSRKSecret)
+			_, err = tpm.Load(fixture20(t, "e2-p256"), nil)
+			wantError(t, err, tpmkey.ErrWrongSRKSecret)
+			wantTries(t, tpm, 0)
+		})
+	}
+}
+
+// The secret of the owner's hierarchy is not for the key that the TPM keeps.
+func TestOwnerSecretNotForKept(t *testing.T) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.KeptOwned20))
+	tpm := openName(t, p.Name)
+	p.Arm(countOnly, tpmtest.Fault{})
+	for _, file := range []string{"pv-p256", "e2-p256"} {
+		mustSign(t, loadWith(t, tpm, file, tpmkey.Password([]byte("proprio")), tpmkey.Secret{}), file)
+	}
+	for _, e := range p.Exchanges() {
+		if handles, _ := relay.Parts20(e.Command); slices.Contains(handles, 0x81000001) {
+			t.Errorf("%s of 0x81000001", e.Name())
+		}
 	}
 }

@@ -21,13 +21,13 @@ var (
 	// Owned20 is Keys20 with the owner's secret "proprio" and the lockout's "verrou".
 	Owned20 = Keys20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio"), changeAuth(lockout, "verrou")) })
 	// Kept20 is Keys20 with the primary key of most key files at 0x81000001.
-	Kept20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.ECCSRKTemplate, "") })
+	Kept20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.ECCSRKTemplate, "") })
 	// KeptOwned20 is Kept20 with the owner's secret "proprio".
-	KeptOwned20 = Kept20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio")) })
+	KeptOwned20 = Kept20.then(func(s *SWTPM) { s.Send(OwnerSecret("proprio")) })
 	// KeptSecret20 is Kept20 with the secret "srk" for what it keeps.
-	KeptSecret20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.ECCSRKTemplate, "srk") })
+	KeptSecret20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.ECCSRKTemplate, "srk") })
 	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong secrets.
-	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.keep(tpm2.RSASRKTemplate, "") })
+	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.RSASRKTemplate, "") })
 	// OwnerOff20 is Keys20 with its owner's hierarchy switched off until the next start.
 	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
 	// Failing20 is Keys20 in failure mode until the next start.
@@ -49,14 +49,17 @@ func (s State) then(do func(*SWTPM)) State {
 	return s
 }
 
+// OwnerSecret gives the owner, who has none, a secret.
+func OwnerSecret(secret string) []byte { return changeAuth(ownerHierarchy, secret) }
+
 // changeAuth is TPM2_HierarchyChangeAuth: TPM 2.0 Library Part 3, section 24.8.
 func changeAuth(hierarchy uint32, secret string) []byte {
 	return authorized(0x129, hierarchy, append([]byte{0, byte(len(secret))}, secret...)...)
 }
 
-// keep has the TPM keep a primary key of the owner's hierarchy at 0x81000001, which is made
-// from a template without anything unique.
-func (s *SWTPM) keep(template tpm2.TPMTPublic, secret string) {
+// Keep has a TPM 2.0 whose owner has no secret keep a primary key at 0x81000001, made from a
+// template without anything unique, in place of what is there.
+func (s *SWTPM) Keep(template tpm2.TPMTPublic, secret string) {
 	const handle = tpm2.TPMHandle(0x81000001)
 	tpm := s.Dial()
 	defer tpm.Close()

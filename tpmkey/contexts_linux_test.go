@@ -2,7 +2,8 @@ package tpmkey_test
 
 import (
 	"bytes"
-	"crypto/elliptic"
+	"crypto/ecdh"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -349,9 +350,13 @@ func TestExternalParent(t *testing.T) {
 	opts := &tpmkey.LoadOptions{Key: motdepasse()}
 	s.program(file, opts, signOnce)
 	area := tpm2.ECCSRKTemplate
-	x, y := elliptic.P256().ScalarBaseMult([]byte{7})
+	software, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := software.PublicKey().Bytes()[1:] // X, Y
 	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
-		X: tpm2.TPM2BECCParameter{Buffer: x.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, 32))},
+		X: tpm2.TPM2BECCParameter{Buffer: point[:32]}, Y: tpm2.TPM2BECCParameter{Buffer: point[32:]},
 	})
 	external := func() []byte {
 		made, err := tpm2.LoadExternal{InPublic: tpm2.New2B(area), Hierarchy: tpm2.TPMRHOwner}.Execute(s.p)

@@ -95,7 +95,7 @@ func (t *TPM) recall(h *keyState) (loadedKey, error) {
 	case errors.Is(err, errOtherContext):
 		t.contexts.cache.Remove(h.entry)
 	case class == classNone:
-		h.context = saved
+		h.context, h.recalled = saved, true
 	case class == classRefused, class == classLost:
 		t.contexts.cache.Remove(h.entry)
 		return nil, nil

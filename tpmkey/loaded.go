@@ -13,6 +13,9 @@ type place struct {
 	context []byte     // to restore that from, once it was saved; a TPM takes it until it is restarted
 	session keySession // authorizes it without its secret; nil if there is none
 	entry   string     // of the context on disk; empty where there is to be none
+	// recalled says that it came from there, and was not used with success since: it may be
+	// the public half alone.
+	recalled bool
 }
 
 // A loadedSet is the keys in the TPM, which has few places for them. The key that was not

@@ -164,7 +164,11 @@ func (p *performance) attempt() ([]byte, error) {
 	if p.work.run == nil {
 		return nil, nil
 	}
-	return p.work.run(in, secret)
+	result, err := p.work.run(in, secret)
+	if err == nil && p.work.key != nil {
+		p.work.key.recalled = false
+	}
+	return result, err
 }
 
 // bring has the work's key loaded, and its secret at hand.
@@ -247,6 +251,9 @@ func (p *performance) repair(err error) (again bool, why error) {
 			return false, err
 		}
 	}
+	if h := p.work.key; class == classRefused && h != nil && h.recalled && !errors.Is(err, errDecryption) {
+		class = classBadResult
+	}
 	cure := remedies(class)
 	if p.repairs[class] == cure.times || p.all == maxRepairs {
 		return false, err
@@ -286,7 +293,7 @@ func (p *performance) loadAnew(err error) error {
 		return err
 	}
 	p.tpm.startOver(h, err)
-	h.context = nil
+	h.context, h.recalled = nil, false
 	p.tpm.contexts.cache.Remove(h.entry)
 	return nil
 }

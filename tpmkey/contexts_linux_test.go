@@ -122,6 +122,9 @@ func TestSecondProgram(t *testing.T) {
 			if countOf(second, loads...) > 0 || countOf(first, loads...) == 0 {
 				t.Errorf("first: %v, then: %v", first, second)
 			}
+			if !strings.HasPrefix(name, "1.2") {
+				s.sw.Shutdown() // else a TPM 2.0 counts a try
+			}
 			s.sw.Restart()
 			third := s.program(c.file, c.opts, signOnce)
 			if countOf(third, loads...) == 0 {

@@ -69,7 +69,8 @@ type OpenOptions struct {
 	// NoCache has no saved contexts of keys read from disk, or written there. They are kept
 	// until the TPM's next reset, in $XDG_RUNTIME_DIR/maclef or, for root, /run/maclef, so
 	// that a key comes as quickly as the second time. Who can read them and reach the TPM
-	// can use keys without a secret, as with their files.
+	// can use keys without a secret, as with their files. The emulator has none: its TPM
+	// ends with its last program.
 	NoCache bool
 	// Note is told, in a sentence without an end, before something that may take long; it
 	// must not use the TPM. It may be nil.

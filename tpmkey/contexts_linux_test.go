@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"maclef/blob"
 	"maclef/internal/contextcache"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 
 	"github.com/google/go-tpm/tpm2"
@@ -374,6 +376,59 @@ func TestExternalParent(t *testing.T) {
 	first := slices.Index(names, "TPM2_CreatePrimary")
 	if first < 0 || countOf(names[:first], "TPM2_StartAuthSession", "TPM2_Load", "TPM2_Import", "TPM2_Sign") > 0 {
 		t.Errorf("commands %v", names)
+	}
+}
+
+// Another TPM by the same name, one that was cleared by another program, and one whose
+// hierarchy is switched off take no context, and count no try; the next program's are new.
+func TestContextsOfAnotherTPM(t *testing.T) {
+	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	file := fixture20(t, "e2-rsa-auth-da")
+	use := decryptsOrSigns(file)
+	s := newShelf(t, tpmtest.Keys20)
+	s.program(file, opts, use)
+	whole := map[string][]byte{}
+	for _, f := range s.files() {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole[f] = data
+	}
+	other := newShelf(t, tpmtest.Keys20) // with the same seeds, but another start
+	other.program(file, opts, use)
+	names := other.files()
+	for i, f := range s.files() {
+		if err := os.WriteFile(names[i], whole[f], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := other.program(file, opts, use); countOf(names, loads...) == 0 {
+		t.Errorf("commands %v", names)
+	}
+	if names := other.program(file, opts, use); countOf(names, loads...) > 0 {
+		t.Errorf("afterwards commands %v", names)
+	}
+	wantTries(t, openName(t, other.p.Name), 0)
+}
+
+// A caller's transport is of some TPM, nobody knows which: nothing is kept.
+func TestTransportKeepsNothing(t *testing.T) {
+	s := newShelf(t, tpmtest.Keys20)
+	dev, err := transport.Open(s.p.Name, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpm, err := tpmkey.OpenTransport(tpmtest.NewTap(dev))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSign(t, loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{}))
+	if err := tpm.Close(); err != nil {
+		t.Error(err)
+	}
+	if files := s.files(); len(files) > 0 {
+		t.Errorf("on disk: %v", files)
 	}
 }
 

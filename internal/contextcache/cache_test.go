@@ -154,3 +154,52 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Which folder it is: root's does not depend on the environment.
+func TestOpen(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Setenv("XDG_RUNTIME_DIR", above(t))
+		c, err := contextcache.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := contextcache.Name([]byte(t.TempDir()))
+		c.Write(name, []byte("context"))
+		defer c.Remove(name)
+		if data, err := os.ReadFile("/run/maclef/" + name); err != nil || string(data) != "context" {
+			t.Errorf("in /run/maclef: %q, %v", data, err)
+		}
+		return
+	}
+	for _, dir := range []string{"", "run", "./run"} {
+		t.Setenv("XDG_RUNTIME_DIR", dir)
+		if _, err := contextcache.Open(); err == nil {
+			t.Errorf("opened for XDG_RUNTIME_DIR=%q", dir)
+		}
+	}
+	dir := above(t)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if _, err := contextcache.Open(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "maclef")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A folder that goes, or cannot be written any more, costs nothing but what was kept.
+func TestFolderGone(t *testing.T) {
+	dir := above(t)
+	c := mustOpen(t, dir)
+	name := contextcache.Name([]byte("a"))
+	c.Write(name, []byte("context"))
+	must(t, os.RemoveAll(filepath.Join(dir, "maclef")))
+	if got := c.Read(name); got != nil {
+		t.Errorf("read %q", got)
+	}
+	c.Write(name, []byte("context"))
+	c.Remove(name)
+	if got := c.Read(name); got != nil {
+		t.Errorf("read %q", got)
+	}
+}

@@ -47,7 +47,7 @@ quiet . ./mots
 
 # A program finds on disk what an earlier one has left there, and the chip takes it; else
 # it would be written anew.
-contexts() { stat -c '%A %y %n' /run/maclef /run/maclef/*; }
+contexts() { stat -c '%A %i %n' /run/maclef /run/maclef/*; }
 tpmctl sign -force -key maclef -in lettre -out sig
 contexts >before
 wc -l <before

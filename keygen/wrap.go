@@ -6,6 +6,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/pemkey"
 	"maclef/tpmkey"
 )
 
@@ -21,7 +22,7 @@ func wrap(env *cli.Env, o *options) error {
 		return err
 	}
 	defer out.Abort()
-	private, err := tpmkey.ParsePrivateKey(pem, o.inPwd.Text)
+	private, err := pemkey.Parse(pem, o.inPwd.Text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", nameOf(*o.wrap), err)
 	}

@@ -6,8 +6,9 @@ import (
 	"strconv"
 	"strings"
 
+	"maclef/internal/chip12"
+	"maclef/internal/chip20"
 	"maclef/internal/cli"
-	"maclef/tpmkey"
 )
 
 func explain(env *cli.Env, fs *cli.FlagSet, args []string) error {
@@ -48,15 +49,15 @@ func meaningOf(text string) (*meaning, bool) {
 		return explainCode(code)
 	}
 	name := "TPM_" + strings.TrimPrefix(strings.TrimPrefix(strings.ToUpper(text), "TPM_"), "E_")
-	for _, code := range tpmkey.TPM12ResultCodes() {
-		if known, _ := tpmkey.ExplainTPM12(code); known == name {
+	for _, code := range chip12.ResultCodes() {
+		if known, _ := chip12.Explain(code); known == name {
 			return explainCode(code)
 		}
 	}
 	name = "TPM_RC_" + strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(strings.ToUpper(text), "TPM_"), "TPM2_"), "RC_")
-	codes := tpmkey.TPM20ResultCodes()
+	codes := chip20.ResultCodes()
 	i := slices.IndexFunc(codes, func(code uint32) bool {
-		known, _ := tpmkey.ExplainTPM20(code)
+		known, _ := chip20.Explain(code)
 		return known == name
 	})
 	if i < 0 {
@@ -66,14 +67,14 @@ func meaningOf(text string) (*meaning, bool) {
 }
 
 func explainCode(code uint32) (*meaning, bool) {
-	if name, advice := tpmkey.ExplainTPM12(code); name != "" {
+	if name, advice := chip12.Explain(code); name != "" {
 		family := "1.2"
 		if code == 0 {
 			family = "1.2 and 2.0"
 		}
 		return &meaning{code, name, advice, family, "TPM Main Part 2, section 16"}, true
 	}
-	name, advice := tpmkey.ExplainTPM20(code)
+	name, advice := chip20.Explain(code)
 	return &meaning{code, name, advice, "2.0", "TPM 2.0 Library Part 2, section 6.6"}, name != ""
 }
 

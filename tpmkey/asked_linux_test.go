@@ -85,7 +85,7 @@ func testGivesUpWaitingForAnAnswer(t *testing.T, w world) {
 	second := inBackground(func() error { return signs(k.WithContext(ctx), "second") })
 	select {
 	case err := <-second:
-		wantError(t, err, context.DeadlineExceeded)
+		tpmtest.WantError(t, err, context.DeadlineExceeded)
 	case <-time.After(20 * time.Second):
 		t.Error("it waits for the answer")
 	}
@@ -118,7 +118,7 @@ func testWrongAnswerCostsOneTry(t *testing.T, w world) {
 		t.Errorf("asked %d times, %d tries spent", a.n.Load(), n)
 	}
 	sw.Restart()
-	wantError(t, signs(k), tpmkey.ErrWrongKeySecret, "not tried again")
+	tpmtest.WantError(t, signs(k), tpmkey.ErrWrongKeySecret, "not tried again")
 	if n := a.n.Load(); n != 1 {
 		t.Errorf("asked %d times", n)
 	}
@@ -131,8 +131,8 @@ func TestWrongAnswerAfterARestart(t *testing.T) {
 	k, a := askedKey(t, tpm)
 	a.answer = tpmkey.Password([]byte("wrong"))
 	sw.Restart()
-	wantError(t, signs(k), tpmkey.ErrWrongKeySecret)
-	wantError(t, signs(k), tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, signs(k), tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, signs(k), tpmkey.ErrWrongKeySecret)
 	if n := tries(t, tpm); n != 1 || a.n.Load() != 2 {
 		t.Errorf("asked %d times, %d tries spent", a.n.Load(), n)
 	}
@@ -154,8 +154,8 @@ func TestLockoutIsSeenFirst(t *testing.T) {
 			a.n.Store(0)
 			continue // too late
 		}
-		wantError(t, first, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
-		wantError(t, second, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
+		tpmtest.WantError(t, first, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
+		tpmtest.WantError(t, second, tpmkey.ErrLockedOut, "no secret was tried", "wait ")
 		for _, e := range p.Exchanges() {
 			switch e.Ordinal {
 			case ordGetCap, ordSaveContext, ordLoadContext, ordFlush: // keys may come and go

@@ -34,7 +34,7 @@ func TestUnprovedSessionCostsOneTry(t *testing.T) {
 	raw.Close()
 	c, _ := rsa.EncryptPKCS1v15(rand.Reader, k.Public().(*rsa.PublicKey), []byte("x"))
 	_, err = k.Decrypt(nil, c, nil)
-	wantError(t, err, tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, err, tpmkey.ErrWrongKeySecret)
 	wantTries(t, tpm, 1)
 }
 
@@ -150,7 +150,7 @@ func TestLateAnswerOfATransport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		wantError(t, signs(k, i), tpmkey.ErrWrongKeySecret)
+		tpmtest.WantError(t, signs(k, i), tpmkey.ErrWrongKeySecret)
 	}
 	wantTries(t, tpm, 1)
 }

@@ -61,11 +61,11 @@ func TestFilesOfOthers20(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := tpm.Load(c.file, &tpmkey.LoadOptions{Key: never(t)})
-			wantError(t, err, c.kind, c.word)
+			tpmtest.WantError(t, err, c.kind, c.word)
 		})
 	}
 	_, err := tpm.ReadHandle(0x81000001)
-	wantError(t, err, tpmkey.ErrNoKey, "0x81000001")
+	tpmtest.WantError(t, err, tpmkey.ErrNoKey, "0x81000001")
 	wantTries(t, tpm, 0)
 }
 
@@ -83,7 +83,7 @@ func TestRestrictedKey20(t *testing.T) {
 	if err == nil {
 		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
 	}
-	wantError(t, err, tpmkey.ErrNotSupported, "restricted")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "restricted")
 }
 
 // A file with a wrong byte anywhere is refused as damaged, or its public half says less
@@ -177,7 +177,7 @@ func TestPersistentKey20(t *testing.T) {
 	}
 	mustSign(t, k)
 	_, err = tpm.LoadFile("handle:0x81000099", nil)
-	wantError(t, err, tpmkey.ErrNoKey, "0x81000099")
+	tpmtest.WantError(t, err, tpmkey.ErrNoKey, "0x81000099")
 }
 
 // A key may be under any parent, which its file need not name.
@@ -193,7 +193,7 @@ func TestParents20(t *testing.T) {
 		file = reread(t, file)
 		file.TSS2.Parent = 0x81000077
 		_, err = tpm.Load(file, nil)
-		wantError(t, err, tpmkey.ErrNoParent)
+		tpmtest.WantError(t, err, tpmkey.ErrNoParent)
 		k, err := tpm.Load(file, &tpmkey.LoadOptions{Parent: parent})
 		if err != nil {
 			t.Errorf("%#x: %v", parent, err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -64,9 +65,9 @@ func testDeadlineWhileWaiting(t *testing.T, w world) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	late := k.WithContext(ctx)
-	wantError(t, signs(late), context.DeadlineExceeded, "gave up waiting")
+	tpmtest.WantError(t, signs(late), context.DeadlineExceeded, "gave up waiting")
 	_, err := late.Decrypt(nil, make([]byte, 256), nil)
-	wantError(t, err, context.DeadlineExceeded)
+	tpmtest.WantError(t, err, context.DeadlineExceeded)
 	g.let()
 	if err := <-first; err != nil {
 		t.Error(err)
@@ -86,7 +87,7 @@ func testCancelledBefore(t *testing.T, w world) {
 	g.let()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	wantError(t, signs(k.WithContext(ctx)), context.Canceled)
+	tpmtest.WantError(t, signs(k.WithContext(ctx)), context.Canceled)
 	if n := count(); n != 0 {
 		t.Errorf("%d commands", n)
 	}
@@ -102,8 +103,8 @@ func testCancelCause(t *testing.T, w world) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(reason)
 	err := signs(k.WithContext(ctx))
-	wantError(t, err, reason)
-	wantError(t, err, context.Canceled)
+	tpmtest.WantError(t, err, reason)
+	tpmtest.WantError(t, err, context.Canceled)
 }
 
 // An operation under way goes on without its caller, and the session with it.
@@ -115,7 +116,7 @@ func testCancelledInMidOperation(t *testing.T, w world) {
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
 	cancel()
-	wantError(t, <-first, context.Canceled) // while the gate is closed
+	tpmtest.WantError(t, <-first, context.Canceled) // while the gate is closed
 	second := inBackground(func() error { return signs(k, "second") })
 	g.let()
 	if err := <-second; err != nil {
@@ -148,7 +149,7 @@ func testCancelledLeavesTheCallersBytes(t *testing.T, w world) {
 		})
 		<-g.reached
 		cancel()
-		wantError(t, <-first, context.Canceled)
+		tpmtest.WantError(t, <-first, context.Canceled)
 		go g.let()
 		for i := range 100 { // seen by the race detector
 			clear(input)
@@ -170,7 +171,7 @@ func testCloseAfterCancel(t *testing.T, w world) {
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
 	cancel()
-	wantError(t, <-first, context.Canceled)
+	tpmtest.WantError(t, <-first, context.Canceled)
 	closed := inBackground(k.Close)
 	select {
 	case err := <-closed:
@@ -181,7 +182,7 @@ func testCloseAfterCancel(t *testing.T, w world) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
-	wantError(t, signs(k), tpmkey.ErrClosed)
+	tpmtest.WantError(t, signs(k), tpmkey.ErrClosed)
 }
 
 // connected are the two ends of a connection of the network.
@@ -231,7 +232,7 @@ func testHungUpWhileWaiting(t *testing.T, w world) {
 		if err := <-waiting; !errors.Is(err, tpmkey.ErrHungUp) {
 			t.Errorf("%s: %v", name, err)
 		}
-		wantError(t, signs(k.WithConn(context.Background(), wrap(server))), tpmkey.ErrHungUp)
+		tpmtest.WantError(t, signs(k.WithConn(context.Background(), wrap(server))), tpmkey.ErrHungUp)
 		if n := count(); n != 1 {
 			t.Errorf("%s: %d commands", name, n)
 		}
@@ -261,7 +262,7 @@ func testWithConnReadsNothing(t *testing.T, w world) {
 		t.Error(err)
 	}
 	server.Close() // on this side
-	wantError(t, signs(k.WithConn(context.Background(), server)), tpmkey.ErrHungUp)
+	tpmtest.WantError(t, signs(k.WithConn(context.Background(), server)), tpmkey.ErrHungUp)
 }
 
 // TLS clients that hang up in the queue cost no command.

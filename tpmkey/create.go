@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 )
 
 // A KeyType is an algorithm with the size of its keys.
@@ -85,62 +86,53 @@ func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(CreateOptions)
 	}
-	if err := t.chip.checkCreate(opts); err != nil {
-		return nil, err
-	}
-	return t.make(opts.Parent, opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
-		return t.chip.create(opts, srk, key)
-	})
+	return t.make(opts.spec(), opts.SRK, opts.Key)
 }
 
-// make makes a key file in a turn, with the secrets that it takes.
-func (t *TPM) make(parent uint32, srk, key Secret, f func(srk, key authData) (*blob.Key, error)) (made *blob.Key, err error) {
-	srkAuth, err := t.srkSecret(srk)
+// spec is what the options ask for.
+func (o *CreateOptions) spec() *chip.Spec {
+	s := &chip.Spec{
+		Type: chip.KeyType(o.Type), Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme,
+		Secret: !o.Key.IsZero(), Parent: o.Parent,
+	}
+	if o.Policy != nil {
+		s.PCRs = o.Policy.pcrs
+	}
+	return s
+}
+
+// make makes a key file, with the secrets that it takes.
+func (t *TPM) make(spec *chip.Spec, srk, key Secret) (made *blob.Key, err error) {
+	newKey, err := t.chip().NewKey(spec)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(srkAuth)
-	keyAuth, err := t.newKeySecret(key)
-	if err != nil {
+	with := new(chip.Secrets)
+	defer with.Clear()
+	if with.Parent, err = t.m.ResolveParent(context.Background(), srk.s); err != nil {
 		return nil, err
 	}
-	defer clear(keyAuth)
-	err = t.underParent(parent, srkAuth, func() (err error) {
-		made, err = f(srkAuth, keyAuth)
+	if with.Key, err = t.newKeySecret(key); err != nil {
+		return nil, err
+	}
+	err = t.m.Make(context.Background(), spec.Parent, with.Parent, func() (err error) {
+		made, err = newKey(with)
 		return err
 	})
 	return made, err
 }
 
-// underParent does what takes a parent's secret, and makes a key, in a turn of its own.
-// A secret that was refused is not tried again; srk is nil where another's is taken.
-func (t *TPM) underParent(parent uint32, srk authData, f func() error) error {
-	parent = cmp.Or(parent, defaultParent)
-	_, err := t.do(&work{final: true, alone: true, run: func(loadedKey, authData) ([]byte, error) {
-		if srk == nil {
-			return nil, f()
-		}
-		if err := t.checkRefused(parent, srk); err != nil {
-			return nil, err
-		}
-		err := f()
-		switch {
-		case err == nil:
-			t.noteProved(parent, srk)
-		case errors.Is(err, ErrWrongSRKSecret):
-			t.noteRefused(parent, srk)
-		}
-		return nil, err
-	}})
-	return err
-}
-
 // newKeySecret resolves a new key's secret, nil for a key without one.
-func (t *TPM) newKeySecret(s Secret) (authData, error) {
+func (t *TPM) newKeySecret(s Secret) (chip.AuthData, error) {
 	if s.IsZero() {
 		return nil, nil
 	}
-	return s.resolveFor(t.chip.generation(), "the new key's secret")
+	return t.resolve(s, "the new key's secret")
+}
+
+// resolve gives a secret in the form that the TPM takes.
+func (t *TPM) resolve(s Secret, what string) (chip.AuthData, error) {
+	return s.s.ResolveFor(t.chip().Generation(), what)
 }
 
 // Wrap makes a key that exists outside the TPM into a key file of this TPM: an
@@ -160,35 +152,32 @@ func (t *TPM) Wrap(key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) 
 	return k, doingError("wrap key", err)
 }
 
-// wrapSecrets are what wrap takes; owner is nil where it is not needed.
-type wrapSecrets struct{ srk, owner, key, migration authData }
-
-func (w *wrapSecrets) clear() {
-	for _, auth := range []authData{w.srk, w.owner, w.key, w.migration} {
-		clear(auth)
-	}
-}
-
 func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, err error) {
-	if err := t.chip.checkWrap(key, opts); err != nil {
+	if key == nil {
+		return nil, errors.New("there is no private key to wrap")
+	}
+	spec := opts.spec()
+	spec.Wrap, spec.Migration = key, !opts.Migration.IsZero()
+	newKey, err := t.chip().NewKey(spec)
+	if err != nil {
 		return nil, err
 	}
-	with := new(wrapSecrets)
-	defer with.clear()
+	with := new(chip.Secrets)
+	defer with.Clear()
 	if err := t.parentSecret(opts, with); err != nil {
 		return nil, err
 	}
-	if with.key, err = t.newKeySecret(opts.Key); err != nil {
+	if with.Key, err = t.newKeySecret(opts.Key); err != nil {
 		return nil, err
 	}
 	if opts.Migration.IsZero() {
-		with.migration = make(authData, 20)
-		rand.Read(with.migration)
-	} else if with.migration, err = opts.Migration.resolveFor(t.chip.generation(), "the migration secret"); err != nil {
+		with.Migration = make(chip.AuthData, 20)
+		rand.Read(with.Migration)
+	} else if with.Migration, err = t.resolve(opts.Migration, "the migration secret"); err != nil {
 		return nil, err
 	}
-	err = t.underParent(opts.Parent, with.srk, func() (err error) {
-		made, err = t.chip.wrap(key, opts, with)
+	err = t.m.Make(context.Background(), spec.Parent, with.Parent, func() (err error) {
+		made, err = newKey(with)
 		return err
 	})
 	return made, err
@@ -196,21 +185,23 @@ func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, er
 
 // parentSecret finds out for which secret the TPM gives the SRK's public key, and
 // resolves that: the SRK's, where the owner has allowed it, else the owner's.
-func (t *TPM) parentSecret(opts *WrapOptions, with *wrapSecrets) error {
+func (t *TPM) parentSecret(opts *WrapOptions, with *chip.Secrets) error {
 	var readable bool
-	err := t.simply(func() (err error) {
-		readable, err = t.chip.srkReadable()
+	err := t.run(func() error {
+		s, err := t.chip().State()
+		if err == nil {
+			readable = s.SRKReadable
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if readable {
-		with.srk, err = t.srkSecret(opts.SRK)
+		with.Parent, err = t.m.ResolveParent(context.Background(), opts.SRK.s)
 		return err
 	}
-	with.owner, err = opts.Owner.resolveFor(t.chip.generation(),
-		"the owner's secret, because this TPM does not give the SRK's public key without it")
+	with.Owner, err = t.resolve(opts.Owner, "the owner's secret, because this TPM does not give the SRK's public key without it")
 	return err
 }
 
@@ -232,13 +223,11 @@ func (t *TPM) Seal(data []byte, opts *SealOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(SealOptions)
 	}
-	err := t.chip.checkSeal(data, opts)
-	var made *blob.Key
-	if err == nil {
-		made, err = t.make(opts.Parent, opts.SRK, opts.Key, func(srk, key authData) (*blob.Key, error) {
-			return t.chip.seal(data, opts, srk, key)
-		})
-	}
+	like := CreateOptions{Key: opts.Key, Policy: opts.Policy, Parent: opts.Parent}
+	spec := like.spec()
+	spec.Seal = append([]byte{}, data...)
+	defer clear(spec.Seal)
+	made, err := t.make(spec, opts.SRK, opts.Key)
 	return made, doingError("seal", err)
 }
 
@@ -259,18 +248,17 @@ func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
-	if t.chip.generation() == tpm12Family {
-		return nil, errSeal12
+	if t.chip().Generation() == chip.TPM12 {
+		return nil, fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
 	}
 	if file.TSS2 == nil || !file.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)
 	}
-	h, err := t.newKeyState(file, nil, opts)
+	k, err := t.newKey(file, opts)
 	if err != nil {
 		return nil, err
 	}
-	k := &Key{keyState: h, ctx: context.Background()}
-	data, err := t.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.unseal(secret) }))
+	data, err := k.do(k.k.Ops.Unseal)
 	if closed := k.Close(); err == nil && closed != nil {
 		clear(data)
 		return nil, closed

@@ -152,9 +152,9 @@ func TestWrapNeedsOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tpm.Wrap(private, nil)
-	wantError(t, err, tpmkey.ErrSecretNeeded, "owner's secret")
+	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded, "owner's secret")
 	_, err = tpm.Wrap(private, &tpmkey.WrapOptions{Owner: motdepasse()})
-	wantError(t, err, tpmkey.ErrWrongOwnerSecret, "TPM_AUTHFAIL")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongOwnerSecret, "TPM_AUTHFAIL")
 	big, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
 		t.Fatal(err)

@@ -37,13 +37,13 @@ func TestEncryptDecrypt(t *testing.T) {
 		}
 	}
 	_, err := tpmkey.Encrypt(parseFixture(t, "rsa512"), []byte("x"))
-	wantError(t, err, tpmkey.ErrNotSupported, "512", "1024")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "512", "1024")
 	signing, err := blob.Parse(tpmtest.Fixture(t, "tpm12-wellknown/stpm.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = tpmkey.Encrypt(signing, nil)
-	wantError(t, err, tpmkey.ErrNotSupported, "cannot decrypt")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "cannot decrypt")
 }
 
 func TestDecryptOptions(t *testing.T) {

@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"errors"
 
+	"maclef/internal/chip"
 	"maclef/internal/transport"
 )
 
@@ -22,46 +23,49 @@ var (
 	ErrNoSWTPM = transport.ErrNoSWTPM
 
 	// ErrNotOwned: the TPM has no owner, so it has no SRK to load keys under.
-	ErrNotOwned = errors.New("the TPM has no owner")
+	ErrNotOwned = chip.ErrNotOwned
 	// ErrDisabled: the TPM is disabled or deactivated.
-	ErrDisabled = errors.New("the TPM is disabled or deactivated")
+	ErrDisabled = chip.ErrDisabled
 	// ErrFailed: the TPM is in failure mode and does nothing.
-	ErrFailed = errors.New("the TPM has failed")
+	ErrFailed = chip.ErrFailed
 	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
 	// program cannot stand in for them: the firmware's menu can.
-	ErrPhysicalPresence = errors.New("physical presence is needed")
+	ErrPhysicalPresence = chip.ErrPhysicalPresence
 	// ErrRestartNeeded: the TPM has been told; it obeys when it starts anew.
 	ErrRestartNeeded = errors.New("a restart is needed")
 	// ErrLockedOut: the TPM refuses every secret for a while, right or wrong,
 	// because too many were wrong.
-	ErrLockedOut = errors.New("the TPM is locked out after too many wrong secrets")
+	ErrLockedOut = chip.ErrLockedOut
 
 	// ErrWrongSRKSecret: the secret of the storage root key was wrong, and a try
 	// was spent.
-	ErrWrongSRKSecret = errors.New("wrong SRK secret")
+	ErrWrongSRKSecret = chip.ErrWrongSRKSecret
+	// ErrPolicy: the policy of a key, or of sealed data, is not met, such as when a PCR
+	// differs. Nothing was tried that the TPM counts.
+	ErrPolicy = chip.ErrPolicy
 	// ErrWrongKeySecret: the secret of the key was wrong, and a try was spent. A
 	// Key that has met it refuses further operations without asking the TPM.
 	// Load the key again for another try.
-	ErrWrongKeySecret = errors.New("wrong key secret")
+	ErrWrongKeySecret = chip.ErrWrongKeySecret
 	// ErrWrongOwnerSecret: the owner's secret was wrong, and a try was spent.
-	ErrWrongOwnerSecret = errors.New("wrong owner secret")
+	ErrWrongOwnerSecret = chip.ErrWrongOwnerSecret
 	// ErrSecretNeeded: a secret is needed and none was given.
-	ErrSecretNeeded = errors.New("a secret is needed")
+	ErrSecretNeeded = chip.ErrSecretNeeded
 
 	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
 	// cleared, or is damaged.
-	ErrWrongTPM = errors.New("not a key of this TPM")
+	ErrWrongTPM = chip.ErrWrongTPM
 	// ErrNoParent: the key's parent is not in this TPM.
-	ErrNoParent = errors.New("the key's parent is missing")
+	ErrNoParent = chip.ErrNoParent
 	// ErrNoKey: this TPM keeps no key at that handle.
-	ErrNoKey = errors.New("no key there")
+	ErrNoKey = chip.ErrNoKey
 	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.
-	ErrWrongGeneration = errors.New("not a key for this generation of TPM")
+	ErrWrongGeneration = chip.ErrWrongGeneration
 	// ErrUnloaded: the TPM loses the key as often as it is loaded: it restarts, or
 	// somebody flushes it.
-	ErrUnloaded = errors.New("the TPM has lost the key")
+	ErrUnloaded = chip.ErrUnloaded
 	// ErrNotSupported: this key, or this TPM, cannot do what was asked.
-	ErrNotSupported = errors.New("not supported")
+	ErrNotSupported = chip.ErrNotSupported
 	// ErrClosed: the TPM or the key was closed.
-	ErrClosed = errors.New("already closed")
+	ErrClosed = chip.ErrClosed
 )

@@ -47,31 +47,18 @@ func stpm(t *testing.T, name string) *blob.Key {
 	return k
 }
 
-// wantError checks an error's kind and that its text tells all of words.
-func wantError(t *testing.T, err, kind error, words ...string) {
-	t.Helper()
-	if !errors.Is(err, kind) {
-		t.Fatalf("error is %v, not %v", err, kind)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
-		}
-	}
-}
-
 func TestWrongSRKSecret(t *testing.T) {
 	tpm := openTutorial(t)
 	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
-	wantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
 	if n := tries(t, tpm); n != 1 {
 		t.Errorf("%d tries used, not 1", n)
 	}
 	loadFixture(t, tpm, "maclef")
 	_, err = tpm.Create(nil)
-	wantError(t, err, tpmkey.ErrWrongSRKSecret, "not tried again")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "not tried again")
 	_, err = tpm.Create(&tpmkey.CreateOptions{SRK: tpmkey.Password([]byte("faux"))})
-	wantError(t, err, tpmkey.ErrWrongSRKSecret, "2 of 5 tries used")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "2 of 5 tries used")
 }
 
 func TestWrongKeySecretCostsOneTry(t *testing.T) {
@@ -89,10 +76,10 @@ func TestWrongKeySecretCostsOneTry(t *testing.T) {
 	}
 	for range 3 {
 		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
-		wantError(t, err, tpmkey.ErrWrongKeySecret, "1 of 5 tries used")
+		tpmtest.WantError(t, err, tpmkey.ErrWrongKeySecret, "1 of 5 tries used")
 	}
 	_, err = k.Decrypt(nil, tpmtest.Fixture(t, "tpm12-tutorial/auth.bound"), nil)
-	wantError(t, err, tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, err, tpmkey.ErrWrongKeySecret)
 	if n := tries(t, tpm); n != 1 || asked != 1 {
 		t.Errorf("%d tries used, %d times asked; not 1 and 1", n, asked)
 	}
@@ -109,7 +96,7 @@ func TestMissingKeySecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
-	wantError(t, err, tpmkey.ErrSecretNeeded)
+	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded)
 	if n := tries(t, tpm); n != 0 {
 		t.Errorf("%d tries used", n)
 	}
@@ -120,7 +107,7 @@ func TestAskedSecrets(t *testing.T) {
 	cancelled := errors.New("cancelled")
 	ask := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Secret{}, cancelled })
 	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: ask})
-	wantError(t, err, cancelled, "SRK's secret")
+	tpmtest.WantError(t, err, cancelled, "SRK's secret")
 	// A key without a secret never asks.
 	k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: ask})
 	if err != nil {
@@ -140,9 +127,9 @@ func TestLockedOut(t *testing.T) {
 		}
 	}
 	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
-	wantError(t, err, tpmkey.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING", "wait")
+	tpmtest.WantError(t, err, tpmkey.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING", "wait")
 	_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
-	wantError(t, err, tpmkey.ErrLockedOut)
+	tpmtest.WantError(t, err, tpmkey.ErrLockedOut)
 	if s, err := tpm.Status(); err != nil || !s.Lockout.Locked {
 		t.Errorf("status %+v, %v: not locked", s, err)
 	}
@@ -151,7 +138,7 @@ func TestLockedOut(t *testing.T) {
 func TestKeyOfAnotherTPM(t *testing.T) {
 	tpm := openState(t, tpmtest.WellKnown)
 	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
-	wantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
 	if n := tries(t, tpm); n != 0 {
 		t.Errorf("%d tries used", n)
 	}
@@ -193,14 +180,14 @@ func TestOtherGeneration(t *testing.T) {
 	} {
 		tpm := openState(t, c.state)
 		_, err := tpm.Load(c.file, &tpmkey.LoadOptions{SRK: never(t), Key: never(t)})
-		wantError(t, err, tpmkey.ErrWrongGeneration, "TPM 1.2", "TPM 2.0", "keygen")
+		tpmtest.WantError(t, err, tpmkey.ErrWrongGeneration, "TPM 1.2", "TPM 2.0", "keygen")
 		if c.file.TSS2 == nil {
 			continue
 		}
 		_, err = tpm.Unseal(c.file, nil)
-		wantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
+		tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
 		_, err = tpm.Seal([]byte("x"), nil)
-		wantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
+		tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
 	}
 }
 
@@ -222,11 +209,11 @@ func TestStatesWithoutKeys(t *testing.T) {
 			if asked && c.kind == tpmkey.ErrNotOwned {
 				t.Error("asked for the secret of a TPM without SRK")
 			}
-			wantError(t, err, c.kind, c.word)
+			tpmtest.WantError(t, err, c.kind, c.word)
 			_, err = tpm.Load(parseFixture(t, "maclef"), nil)
-			wantError(t, err, c.kind, c.word)
+			tpmtest.WantError(t, err, c.kind, c.word)
 			_, err = tpm.Create(nil)
-			wantError(t, err, c.kind, c.word)
+			tpmtest.WantError(t, err, c.kind, c.word)
 			if _, err := tpm.Status(); err != nil {
 				t.Errorf("status: %v", err)
 			}
@@ -258,7 +245,7 @@ func TestCloseWhileAsking(t *testing.T) {
 		t.Error(err)
 	}
 	close(answer)
-	wantError(t, <-signed, tpmkey.ErrClosed)
+	tpmtest.WantError(t, <-signed, tpmkey.ErrClosed)
 }
 
 func TestClosed(t *testing.T) {
@@ -268,15 +255,15 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := k.Sign(nil, make([]byte, 32), crypto.SHA256)
-	wantError(t, err, tpmkey.ErrClosed)
+	tpmtest.WantError(t, err, tpmkey.ErrClosed)
 	left := loadFixture(t, tpm, "maclef")
 	if err := tpm.Close(); err != nil {
 		t.Fatal(err)
 	}
 	_, err = left.Sign(nil, make([]byte, 32), crypto.SHA256)
-	wantError(t, err, tpmkey.ErrClosed)
+	tpmtest.WantError(t, err, tpmkey.ErrClosed)
 	_, err = tpm.Status()
-	wantError(t, err, tpmkey.ErrClosed)
+	tpmtest.WantError(t, err, tpmkey.ErrClosed)
 }
 
 func TestCloseFreesSlots(t *testing.T) {

@@ -108,7 +108,7 @@ func TestLockout20(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "reset-lockout")
+	tpmtest.WantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "reset-lockout")
 	k, err = tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestLockout20(t *testing.T) {
 func TestOwned20(t *testing.T) {
 	tpm := openState(t, tpmtest.Owned20)
 	_, err := tpm.Load(fixture20(t, "pv-p256"), nil)
-	wantError(t, err, tpmkey.ErrWrongSRKSecret)
+	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 	asked := 0
 	k, err := tpm.Load(fixture20(t, "pv-p256"), &tpmkey.LoadOptions{SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 		asked++
@@ -148,7 +148,7 @@ func TestOwned20(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = tpm.Load(fixture20(t, "pv-p256"), nil)
-	wantError(t, err, tpmkey.ErrWrongTPM, "another TPM")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM")
 	if made, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256}); err != nil {
 		t.Error(err)
 	} else {
@@ -181,7 +181,7 @@ func TestHandlesChangeHands20(t *testing.T) {
 // A TPM in failure mode says so.
 func TestFailing20(t *testing.T) {
 	_, err := tpmkey.Open(tpmtest.Start(t, tpmtest.Failing20).Socket)
-	wantError(t, err, tpmkey.ErrFailed, "restart")
+	tpmtest.WantError(t, err, tpmkey.ErrFailed, "restart")
 }
 
 // After a night in which the TPM lost everything, and gave the handles of one program's
@@ -214,7 +214,7 @@ func TestHandlesOfOthers20(t *testing.T) {
 	if err := signsFox(t, theirs); err != nil {
 		t.Error(err)
 	}
-	wantError(t, signsFox(t, wrong), tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, signsFox(t, wrong), tpmkey.ErrWrongKeySecret)
 	if s, err := first.Status(); err != nil || s.Lockout.Tries != 1 {
 		t.Errorf("%+v, %v", s.Lockout, err)
 	}

@@ -97,7 +97,7 @@ func TestCreateUnderKept(t *testing.T) {
 				*notes = nil
 				file, err := f(tpm)
 				if c.parent == 0 {
-					wantError(t, err, tpmkey.ErrWrongSRKSecret)
+					tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 					continue
 				}
 				if err != nil {
@@ -133,7 +133,7 @@ func TestNoParentFits(t *testing.T) {
 		s.p.Arm(countOnly, tpmtest.Fault{})
 		tpm, noted := openNoted(t, s.p.Name)
 		_, err := tpm.Load(file, nil)
-		wantError(t, err, tpmkey.ErrWrongTPM, "TPM_RC_INTEGRITY")
+		tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "TPM_RC_INTEGRITY")
 		if err := tpm.Close(); err != nil {
 			t.Error(err)
 		}
@@ -163,9 +163,9 @@ func TestKeptReplaced(t *testing.T) {
 			sw.Keep(template, "srk")
 			sw.Send(tpmtest.OwnerSecret("proprio"))
 			_, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256})
-			wantError(t, err, tpmkey.ErrWrongSRKSecret)
+			tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 			_, err = tpm.Load(fixture20(t, "e2-p256"), nil)
-			wantError(t, err, tpmkey.ErrWrongSRKSecret)
+			tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 			wantTries(t, tpm, 0)
 		})
 	}

@@ -15,6 +15,11 @@ import (
 	"net"
 
 	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/chip12"
+	"maclef/internal/chip20"
+	"maclef/internal/keymgr"
+	"maclef/internal/queue"
 )
 
 // A Key is a private key in a TPM: a crypto.Signer and crypto.Decrypter. It is
@@ -25,7 +30,8 @@ import (
 // places. One that the TPM lost, because it was restarted or somebody flushed it,
 // is loaded again, too.
 type Key struct {
-	*keyState
+	tpm   *TPM
+	k     *keymgr.Key
 	ctx   context.Context
 	alive func() error // why nobody waits for the operation any more; may be nil
 }
@@ -37,7 +43,7 @@ var (
 
 // String names the key, for logs; it shows no secret.
 func (k *Key) String() string {
-	return fmt.Sprintf("TPM key (%s)", algorithmOf(k.public))
+	return fmt.Sprintf("TPM key (%s)", algorithmOf(k.Public()))
 }
 
 // Format hides everything but String's text from package fmt.
@@ -55,10 +61,10 @@ func algorithmOf(public crypto.PublicKey) string {
 }
 
 // Public returns the key's public half, an *rsa.PublicKey or *ecdsa.PublicKey.
-func (k *Key) Public() crypto.PublicKey { return k.public }
+func (k *Key) Public() crypto.PublicKey { return k.k.Public() }
 
 // File returns what the key file said. The caller must not change it.
-func (k *Key) File() *blob.Key { return k.file }
+func (k *Key) File() *blob.Key { return k.k.File() }
 
 // Sign signs digest, which must be a digest of opts.HashFunc(). rand is ignored.
 //
@@ -80,18 +86,12 @@ func (k *Key) File() *blob.Key { return k.file }
 // section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3
 // (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s, err := k.abilities.checkSign(k.own(digest), opts)
+	op, err := k.k.Ops.Sign(k.own(digest), opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
-	sig, err := k.sign(s)
+	sig, err := k.do(op)
 	return sig, doingError("sign", err)
-}
-
-func (k *Key) sign(s *signing) ([]byte, error) {
-	w := k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.sign(s, secret) })
-	w.verify = s.verify
-	return k.tpm.do(w)
 }
 
 // own returns a caller's bytes, as a copy where the operation may go on after it has gone.
@@ -102,9 +102,9 @@ func (k *Key) own(b []byte) []byte {
 	return bytes.Clone(b)
 }
 
-// work is an operation with the key, for who waits for it.
-func (k *Key) work(run func(in loadedKey, secret authData) ([]byte, error)) *work {
-	return &work{ctx: k.ctx, alive: k.alive, key: k.keyState, run: run}
+// do does an operation, for who waits for it.
+func (k *Key) do(op *chip.Operation) ([]byte, error) {
+	return k.tpm.m.Do(&keymgr.Work{Ctx: k.ctx, Alive: k.alive, Key: k.k, Op: op})
 }
 
 // Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
@@ -124,22 +124,22 @@ func (k *Key) work(run func(in loadedKey, secret authData) ([]byte, error)) *wor
 // of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
 // Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	d, err := k.abilities.checkDecrypt(k.own(ciphertext), opts)
+	op, err := k.k.Ops.Decrypt(k.own(ciphertext), opts)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
 	var sessionKey []byte
-	if d.sessionKeyLen > 0 {
+	if op.SessionKeyLen > 0 {
 		if random == nil {
 			random = rand.Reader
 		}
-		sessionKey = make([]byte, d.sessionKeyLen)
+		sessionKey = make([]byte, op.SessionKeyLen)
 		if _, err := io.ReadFull(random, sessionKey); err != nil {
 			return nil, fmt.Errorf("decrypt: %w", err)
 		}
 	}
-	plain, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.decrypt(d, secret) }))
-	if sessionKey != nil && (err == nil || errors.Is(err, errDecryption)) {
+	plain, err := k.do(op)
+	if sessionKey != nil && (err == nil || errors.Is(err, chip.ErrDecryption)) {
 		return chooseSessionKey(plain, sessionKey, err == nil), nil
 	}
 	return plain, doingError("decrypt", err)
@@ -152,11 +152,11 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 // Errors: ErrNotSupported for another curve, or a key that is not made for it;
 // otherwise those of Sign. TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
 func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
-	point, err := k.abilities.checkAgree(remote)
+	op, err := k.k.Ops.Agree(remote)
 	if err != nil {
 		return nil, fmt.Errorf("agree: %w", err)
 	}
-	shared, err := k.tpm.do(k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.agree(point, secret) }))
+	shared, err := k.do(op)
 	return shared, doingError("agree", err)
 }
 
@@ -184,7 +184,7 @@ var ErrHungUp = errors.New("the client has hung up")
 // context's cause. Of operations with a deadline that cannot all be served in time
 // the newest come first. Closing either closes both.
 func (k *Key) WithContext(ctx context.Context) *Key {
-	return &Key{keyState: k.keyState, ctx: ctx, alive: k.alive}
+	return &Key{k.tpm, k.k, ctx, k.alive}
 }
 
 // WithConn is WithContext for an operation that the peer of c waits for, such as
@@ -195,21 +195,26 @@ func (k *Key) WithContext(ctx context.Context) *Key {
 // A hang-up is seen on connections that have a file descriptor, themselves or
 // under a method NetConn, and on Linux only.
 func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key {
-	return &Key{keyState: k.keyState, ctx: ctx, alive: func() error {
-		if hungUp(c) {
+	return &Key{k.tpm, k.k, ctx, func() error {
+		if queue.HungUp(c) {
 			return ErrHungUp
 		}
 		return nil
 	}}
 }
 
+// Close frees the key's place in the TPM and forgets its secret. Operations
+// under way finish first; later ones are ErrClosed. Where the TPM cannot be had the
+// key stays open: close it again, or the TPM.
+func (k *Key) Close() error { return k.k.Close() }
+
 // CheckSign returns why the key of a key file cannot sign digest with opts, nil
 // if it can: what Key.Sign would say, but without a TPM, before a secret is
 // tried.
 func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
-	k, err := abilitiesOf(file)
+	ops, err := opsOf(file)
 	if err == nil {
-		_, err = k.checkSign(digest, opts)
+		_, err = ops.Sign(digest, opts)
 	}
 	return doingError("sign", err)
 }
@@ -217,22 +222,22 @@ func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 // CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with
 // opts, as far as that can be known without a TPM. See Key.Decrypt.
 func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
-	k, err := abilitiesOf(file)
+	ops, err := opsOf(file)
 	if err == nil {
-		_, err = k.checkDecrypt(ciphertext, opts)
+		_, err = ops.Decrypt(ciphertext, opts)
 	}
 	return doingError("decrypt", err)
 }
 
-// abilitiesOf finds the generation of TPM that a key file is for.
-func abilitiesOf(file *blob.Key) (abilities, error) {
+// opsOf returns what most TPMs can do with the key of a file.
+func opsOf(file *blob.Key) (*chip.KeyOps, error) {
 	if file == nil || file.PublicKey() == nil {
 		return nil, errNoKey
 	}
 	if file.TSS2 != nil {
-		return newAbilities20(file, nil)
+		return chip20.OpsOf(file)
 	}
-	return newAbilities12(file), nil
+	return chip12.OpsOf(file), nil
 }
 
 // errNoKey is a blob.Key that blob.Parse did not make.

@@ -1,8 +1,9 @@
 package tpmkey
 
 import (
-	"errors"
-	"slices"
+	"context"
+
+	"maclef/internal/chip"
 )
 
 // An Occupant is a key or a session that is in the TPM now, and not this process's.
@@ -20,39 +21,11 @@ type Occupant struct {
 // killed, and saved sessions. Behind the kernel's resource manager, and on a caller's
 // transport, that is not this process's business: there is nothing.
 func (t *TPM) Loaded() (all []Occupant, err error) {
-	err = t.simply(func() (err error) {
-		all, err = t.loadedNow()
-		return err
-	})
+	loaded, err := t.m.Loaded(context.Background())
+	for _, o := range loaded {
+		all = append(all, Occupant{o.Handle, o.Kind != chip.Keys, o.Kind == chip.SavedSessions})
+	}
 	return all, doingError("list what is loaded", err)
-}
-
-func (t *TPM) loadedNow() ([]Occupant, error) {
-	if !t.dev.Bare() {
-		return nil, nil
-	}
-	keys, sessions, err := t.leftBehind()
-	if err != nil {
-		return nil, err
-	}
-	saved, err := t.chip.saved()
-	if err != nil && t.chip.classOf(err) != classRefused { // some chips do not list them
-		return nil, err
-	}
-	own := t.savedNumbers()
-	saved = slices.DeleteFunc(saved, func(number uint32) bool { return own[number] != nil })
-	var all []Occupant
-	for _, of := range []struct {
-		handles []uint32
-		like    Occupant
-	}{{keys, Occupant{}}, {sessions, Occupant{Session: true}}, {saved, Occupant{Session: true, Saved: true}}} {
-		for _, h := range of.handles {
-			o := of.like
-			o.Handle = h
-			all = append(all, o)
-		}
-	}
-	return all, nil
 }
 
 // FlushLeftovers frees the keys and sessions that Loaded lists, saved ones only where that
@@ -60,39 +33,6 @@ func (t *TPM) loadedNow() ([]Occupant, error) {
 // again. It removes contexts on disk, too (see OpenOptions.NoCache). It returns how many
 // keys and sessions they were.
 func (t *TPM) FlushLeftovers(saved bool) (keys, sessions int, err error) {
-	err = t.simply(func() error {
-		keys, sessions = 0, 0 // it may be done again
-		if err := t.contexts.cache.Empty(); err != nil {
-			return err
-		}
-		all, err := t.loadedNow()
-		if err != nil {
-			return err
-		}
-		var errs []error
-		// Sessions come last in all, and first here: a key takes along those that were
-		// opened for it.
-		for _, o := range slices.Backward(all) {
-			switch {
-			case o.Saved && !saved:
-				continue
-			case o.Saved:
-				err = t.chip.flushSaved(o.Handle)
-			case o.Session:
-				err = t.chip.flushSession(o.Handle)
-			default:
-				err = t.chip.flushKey(o.Handle)
-			}
-			switch {
-			case err != nil:
-				errs = append(errs, err)
-			case o.Session:
-				sessions++
-			default:
-				keys++
-			}
-		}
-		return errors.Join(errs...)
-	})
+	keys, sessions, err = t.m.FlushLoaded(context.Background(), saved)
 	return keys, sessions, doingError("flush what was left behind", err)
 }

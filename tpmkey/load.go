@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"maclef/blob"
+	"maclef/internal/chip20"
 )
 
 // LoadOptions are the secrets for Load. The zero value, or a nil pointer, is
@@ -129,49 +130,43 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
-	able, err := t.chip.checkUsable(file)
+	k, err := t.newKey(file, opts)
 	if err != nil {
 		return nil, err
+	}
+	if k.k.Ops.Unseal != nil {
+		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
 	}
 	if file.PublicKey() == nil {
 		return nil, errNoKey
 	}
-	h, err := t.newKeyState(file, able, opts)
-	if err != nil {
-		return nil, err
-	}
-	k := &Key{keyState: h, ctx: context.Background()}
-	if _, err := t.do(k.work(nil)); err != nil {
-		k.forget()
+	if _, err := k.do(nil); err != nil {
+		k.k.Forget()
 		return nil, err
 	}
 	return k, nil
 }
 
-// newKeyState is what is to be loaded; it sends nothing.
-func (t *TPM) newKeyState(file *blob.Key, able abilities, opts *LoadOptions) (*keyState, error) {
-	if err := checkParent(opts.Parent); err != nil {
+// newKey is what is to be loaded; it sends nothing.
+func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
+	if err := chip20.CheckParent(opts.Parent); err != nil {
 		return nil, err
 	}
 	if file.TSS2 != nil && opts.Parent != 0 {
 		file = withParent(file, opts.Parent)
 	}
-	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Key.known() {
+	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Key.s.Known() {
 		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
 	}
-	g := t.chip.generation()
-	h := &keyState{
-		tpm: t, file: file, public: file.PublicKey(), abilities: able, needsSecret: file.NeedsSecret(),
-		secret:       newSecretSource(g, opts.Key, "the key's own secret"),
-		parentSecret: newSecretSource(g, opts.SRK.orWellKnown(), "the SRK's secret"),
-	}
-	if err := h.parentSecret.check(); err != nil {
+	ops, err := t.chip().Use(file)
+	if err != nil {
 		return nil, err
 	}
-	if h.needsSecret {
-		return h, h.secret.check()
+	k, err := t.m.NewKey(file, ops, opts.SRK.s, opts.Key.s)
+	if err != nil {
+		return nil, err
 	}
-	return h, nil
+	return &Key{t, k, context.Background(), nil}, nil
 }
 
 // withParent is a key with another parent than its file says.
@@ -188,17 +183,6 @@ func withSecret(file *blob.Key) *blob.Key {
 	tss2.EmptyAuth = false
 	k.TSS2 = &tss2
 	return &k
-}
-
-// srkSecret resolves the SRK's secret. Nobody is asked for the secret of a TPM
-// that has no SRK.
-func (t *TPM) srkSecret(s Secret) (authData, error) {
-	if s.ask != nil {
-		if err := t.simply(t.chip.ready); err != nil {
-			return nil, err
-		}
-	}
-	return s.orWellKnown().resolveFor(t.chip.generation(), "the SRK's secret")
 }
 
 // handlePrefix begins what stands in place of a path for a key without a file.
@@ -223,8 +207,8 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 // ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
 func (t *TPM) ReadHandle(handle uint32) (k *blob.Key, err error) {
-	err = t.simply(func() (err error) { // even to read it takes a place
-		k, err = t.chip.readHandle(handle)
+	err = t.run(func() (err error) { // even to read it takes a place
+		k, err = t.chip().ReadHandle(handle)
 		return err
 	})
 	return k, doingError(fmt.Sprintf("read key %#x", handle), err)

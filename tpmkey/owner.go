@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"maclef/internal/chip"
+	"maclef/internal/chip12"
 	"maclef/internal/tpm12"
-	"maclef/internal/transport"
 )
 
 // TakeOwnership sets the secrets of the owner and of the storage root key
@@ -20,71 +21,46 @@ func (t *TPM) TakeOwnership(owner, srk Secret) error {
 }
 
 func (t *TPM) takeOwnership(owner, srk Secret) error {
-	if t.chip.generation() == tpm20Family {
-		return errOwn20
+	if t.chip().Generation() == chip.TPM20 {
+		return t.chip().Change(chip.TakeOwnership, nil) // which says why not
 	}
 	// Before anybody is asked for secrets.
-	err := t.simply(func() error {
-		s, err := t.chip.setupState()
+	err := t.run(func() error {
+		s, err := t.chip().State()
 		if err != nil {
 			return err
 		}
-		return s.canTakeOwnership()
+		return canTakeOwnership(s)
 	})
 	if err != nil {
 		return err
 	}
-	ownerAuth, err := owner.orWellKnown().resolveFor(t.chip.generation(), "the new owner's secret")
-	if err != nil {
+	with := new(chip.Secrets)
+	defer with.Clear()
+	if with.Owner, err = t.resolve(owner.orWellKnown(), "the new owner's secret"); err != nil {
 		return err
 	}
-	defer clear(ownerAuth)
-	srkAuth, err := srk.orWellKnown().resolveFor(t.chip.generation(), "the new SRK's secret")
-	if err != nil {
+	if with.Parent, err = t.resolve(srk.orWellKnown(), "the new SRK's secret"); err != nil {
 		return err
 	}
-	defer clear(srkAuth)
-	return t.finally(func() error {
-		t.proved, t.refused = nil, nil // they are of an SRK that is gone
-		t.contexts.cache.Empty()
-		return t.chip.takeOwnership(ownerAuth, srkAuth)
-	})
+	return t.changeOnce(chip.TakeOwnership, with)
 }
 
 // canTakeOwnership says why a TPM cannot get an owner in its state.
-func (s *setupState) canTakeOwnership() error {
-	notReady := s.ready()
+func canTakeOwnership(s *chip.State) error {
 	switch {
-	case s.owned && notReady != nil:
-		return fmt.Errorf("the TPM has an owner already, and cannot be used: %w", notReady)
-	case s.owned:
+	case s.Owned && s.Unusable != nil:
+		return fmt.Errorf("the TPM has an owner already, and cannot be used: %w", s.Unusable)
+	case s.Owned:
 		return errors.New("the TPM has an owner already, and its keys work on; to start anew clear it (tpmctl clear), " +
 			"which makes every key file of it useless")
-	case notReady != nil:
-		return notReady
-	case !s.canBeOwned:
-		return fmt.Errorf("%s: %w", advice12[tpm12.InstallDisabled], tpm12.InstallDisabled)
+	case s.Unusable != nil:
+		return s.Unusable
+	case !s.CanBeOwned:
+		_, advice := chip12.Explain(uint32(tpm12.InstallDisabled))
+		return fmt.Errorf("%s: %w", advice, tpm12.InstallDisabled)
 	}
 	return nil
-}
-
-// setUpEmulator makes the software TPM of a new state directory one that can be
-// used at once: owned, with well-known secrets; swtpm makes it enabled and active.
-// A program that was killed on the way may have left any part of it done.
-func setUpEmulator(dev *transport.Device, c *chip12) error {
-	if !dev.SetupNeeded() {
-		return nil
-	}
-	owned, err := c.conn.Owned()
-	if err != nil {
-		return err
-	}
-	if !owned {
-		if err := c.takeOwnership(make(authData, 20), make(authData, 20)); err != nil {
-			return err
-		}
-	}
-	return dev.SetupDone()
 }
 
 // An Authority is the right by which a TPM is set up: the owner's secret, for a TPM 2.0
@@ -117,26 +93,26 @@ var errNoAuthority = errors.New("by whose right? Use OwnerSecret or PhysicalPres
 
 // check refuses what cannot be anybody's right in this state, before a secret is
 // asked for.
-func (a Authority) check(c chip, s *setupState) error {
+func (a Authority) check(s *chip.State) error {
 	switch {
 	case a.presence:
 		return nil
 	case a.owner.IsZero():
 		return errNoAuthority
-	case !s.owned:
-		return &refusal{ErrNotOwned, "there is no owner's secret; use physical presence", nil}
+	case !s.Owned:
+		return chip.OfKind(ErrNotOwned, "there is no owner's secret; use physical presence", nil)
 	}
-	return c.checkLockout()
+	return s.Locked
 }
 
 // resolve returns the owner's secret, nil for physical presence. Nobody is asked for
 // one that was never set.
-func (a Authority) resolve(g generation, s *setupState) (authData, error) {
+func (a Authority) resolve(t *TPM, s *chip.State) (chip.AuthData, error) {
 	switch {
 	case a.presence:
 		return nil, nil
-	case s.secretless:
-		return authData{}, nil
+	case s.NoSecret:
+		return chip.AuthData{}, nil
 	}
-	return a.owner.resolveFor(g, "the owner's secret")
+	return t.resolve(a.owner, "the owner's secret")
 }

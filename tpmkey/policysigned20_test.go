@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -53,7 +54,7 @@ func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.
 
 func pcr16(value []byte) tpm20.PolicyCommand {
 	digest := sha256.Sum256(value)
-	return tpm20.PolicyPCR([]tpm20.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: 1 << 16}}, digest[:])
+	return tpm20.PolicyPCR([]policy.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: 1 << 16}}, digest[:])
 }
 
 // createRaw20 makes a key, or seals data, under 0x81000001.

@@ -39,7 +39,7 @@ func TestPresenceIsTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tpm.Disable(tpmkey.PhysicalPresence())
-	wantError(t, err, tpm12.Fail, "disable the TPM", "the operation failed")
+	tpmtest.WantError(t, err, tpm12.Fail, "disable the TPM", "the operation failed")
 	if after, err := conn.Flags(); err != nil || after.Present || after.PresenceByCommand {
 		t.Errorf("%+v, %v", after, err)
 	}
@@ -71,5 +71,5 @@ func TestPresenceBySwitch(t *testing.T) {
 		}
 	}
 	_, err := tpm.Disable(tpmkey.PhysicalPresence())
-	wantError(t, err, tpmkey.ErrPhysicalPresence, "TPM_BAD_PRESENCE", "switch or jumper")
+	tpmtest.WantError(t, err, tpmkey.ErrPhysicalPresence, "TPM_BAD_PRESENCE", "switch or jumper")
 }

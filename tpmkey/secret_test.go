@@ -91,9 +91,9 @@ func TestAskNobody(t *testing.T) {
 	tpm := openTutorial(t)
 	nobody := tpmkey.AskSecret(nil)
 	_, err := tpm.Create(&tpmkey.CreateOptions{Bits: 512, SRK: tutorialSRK(), Key: nobody})
-	wantError(t, err, tpmkey.ErrSecretNeeded)
+	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded)
 	_, err = tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: nobody})
-	wantError(t, err, tpmkey.ErrSecretNeeded)
+	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded)
 	again := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return nobody, nil })
 	if _, err = tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: again}); err == nil {
 		t.Error("asked in a circle")

@@ -1,17 +1,10 @@
 package tpmkey
 
-import "fmt"
-
-// A setupState is how far a TPM is from being usable.
-type setupState struct {
-	enabled    bool
-	active     bool // since the last start
-	activeNext bool // from the next start on
-	owned      bool
-	canBeOwned bool
-	// secretless says that nobody has set the secret that changing it takes.
-	secretless bool
-}
+import (
+	"context"
+	"fmt"
+	"maclef/internal/chip"
+)
 
 // Enable enables the TPM, at once, and reports whether it was disabled. What a
 // TPM needs besides is Activate and TakeOwnership.
@@ -31,10 +24,11 @@ func (t *TPM) Disable(by Authority) (changed bool, err error) {
 }
 
 func (t *TPM) setEnabled(doing string, on bool, by Authority) (bool, error) {
-	return t.change(doing, by, &setting{
-		done: func(s *setupState) (bool, error) { return s.enabled == on, nil },
-		set:  func(owner authData) error { return t.chip.setEnabled(on, owner) },
-	})
+	to := chip.Disable
+	if on {
+		to = chip.Enable
+	}
+	return t.change(doing, to, by, func(s *chip.State) (bool, error) { return s.Enabled == on, nil })
 }
 
 // Activate has the TPM be active from its next start on, by physical presence:
@@ -45,19 +39,16 @@ func (t *TPM) setEnabled(doing string, on bool, by Authority) (bool, error) {
 // ErrPhysicalPresence. TPM Main Part 3, section 5.5 (TPM_PhysicalSetDeactivated).
 func (t *TPM) Activate() (changed bool, err error) {
 	const doing = "activate the TPM"
-	var was *setupState
-	changed, err = t.change(doing, PhysicalPresence(), &setting{
-		done: func(s *setupState) (bool, error) {
-			was = s
-			if !s.enabled {
-				return false, &refusal{ErrDisabled, "only an enabled TPM can be activated; enable it first, with tpmctl enable", nil}
-			}
-			return s.activeNext, nil
-		},
-		set: func(authData) error { return t.chip.setActive(true) },
+	var was *chip.State
+	changed, err = t.change(doing, chip.Activate, PhysicalPresence(), func(s *chip.State) (bool, error) {
+		was = s
+		if !s.Enabled {
+			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be activated; enable it first, with tpmctl enable", nil)
+		}
+		return s.ActiveNext, nil
 	})
-	if err == nil && !was.active {
-		err = fmt.Errorf("%s: %w", doing, &refusal{ErrRestartNeeded, "it is active only from its next start on", nil})
+	if err == nil && !was.Active {
+		err = fmt.Errorf("%s: %w", doing, chip.OfKind(ErrRestartNeeded, "it is active only from its next start on", nil))
 	}
 	return changed, err
 }
@@ -67,14 +58,11 @@ func (t *TPM) Activate() (changed bool, err error) {
 // ErrDisabled, ErrPhysicalPresence. TPM Main Part 3, section 5.5
 // (TPM_PhysicalSetDeactivated).
 func (t *TPM) Deactivate() (changed bool, err error) {
-	return t.change("deactivate the TPM", PhysicalPresence(), &setting{
-		done: func(s *setupState) (bool, error) {
-			if s.activeNext && !s.enabled {
-				return false, &refusal{ErrDisabled, "only an enabled TPM can be deactivated; enable it first, with tpmctl enable", nil}
-			}
-			return !s.activeNext, nil
-		},
-		set: func(authData) error { return t.chip.setActive(false) },
+	return t.change("deactivate the TPM", chip.Deactivate, PhysicalPresence(), func(s *chip.State) (bool, error) {
+		if s.ActiveNext && !s.Enabled {
+			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be deactivated; enable it first, with tpmctl enable", nil)
+		}
+		return !s.ActiveNext, nil
 	})
 }
 
@@ -82,14 +70,11 @@ func (t *TPM) Deactivate() (changed bool, err error) {
 // and reports whether it was. Errors: ErrDisabled, ErrPhysicalPresence. TPM Main
 // Part 3, section 5.1 (TPM_SetOwnerInstall).
 func (t *TPM) AllowOwner() (changed bool, err error) {
-	return t.change("allow an owner", PhysicalPresence(), &setting{
-		done: func(s *setupState) (bool, error) {
-			if s.owned || s.canBeOwned {
-				return true, nil
-			}
-			return false, s.ready()
-		},
-		set: func(authData) error { return t.chip.allowOwner() },
+	return t.change("allow an owner", chip.AllowOwner, PhysicalPresence(), func(s *chip.State) (bool, error) {
+		if s.Owned || s.CanBeOwned {
+			return true, nil
+		}
+		return false, s.Unusable
 	})
 }
 
@@ -104,32 +89,23 @@ func (t *TPM) AllowOwner() (changed bool, err error) {
 // of Enable. TPM Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3
 // (TPM_ForceClear); TPM 2.0 Library Part 3, section 24.6 (TPM2_Clear).
 func (t *TPM) Clear(by Authority) (changed bool, err error) {
-	return t.change(doingClear, by, t.clearing())
+	return t.change(doingClear, chip.Clear, by, cleared)
 }
 
 // CheckClear refuses what Clear would refuse without asking for a secret or trying
 // one, for programs that have somebody confirm it in between.
 func (t *TPM) CheckClear(by Authority) error {
-	_, _, err := t.checkChange(by, t.clearing())
+	_, _, err := t.checkChange(by, cleared)
 	return doingError(doingClear, err)
 }
 
 const doingClear = "clear the TPM"
 
-func (t *TPM) clearing() *setting {
-	return &setting{
-		done: func(s *setupState) (bool, error) {
-			if !s.owned {
-				return true, nil
-			}
-			return false, s.ready()
-		},
-		set: func(owner authData) error {
-			t.proved, t.refused = nil, nil // they are of what is gone then
-			t.contexts.cache.Empty()
-			return t.chip.clear(owner)
-		},
+func cleared(s *chip.State) (bool, error) {
+	if !s.Owned {
+		return true, nil
 	}
+	return false, s.Unusable
 }
 
 // ResetLockout forgets the wrong secrets that the TPM has counted, and ends a
@@ -146,90 +122,74 @@ func (t *TPM) ResetLockout(by Authority) (changed bool, err error) {
 	if by.presence {
 		return false, fmt.Errorf("%s: %w: it takes the owner's secret", doing, ErrNotSupported)
 	}
-	var nothing bool
-	var s *setupState
-	err = t.simply(func() (err error) {
-		s, err = t.chip.setupState()
-		if err == nil {
-			err = s.ready()
+	var s *chip.State
+	err = t.run(func() (err error) {
+		if s, err = t.chip().State(); err != nil {
+			return err
 		}
-		if err == nil && !s.owned {
-			err = &refusal{ErrNotOwned, "so nobody can reset it", nil}
+		switch {
+		case s.Unusable != nil:
+			return s.Unusable
+		case !s.Owned:
+			return chip.OfKind(ErrNotOwned, "so nobody can reset it", nil)
+		case by.owner.IsZero():
+			return errNoAuthority
 		}
-		if err == nil && by.owner.IsZero() {
-			err = errNoAuthority
-		}
-		if err == nil {
-			nothing, err = t.chip.lockoutClean()
-		}
-		return err
+		return nil
 	})
-	if err != nil || nothing {
+	if err != nil || s.NoTries {
 		return false, doingError(doing, err)
 	}
-	auth, err := by.resolve(t.chip.generation(), s)
-	if err != nil {
-		return false, doingError(doing, err)
-	}
-	defer clear(auth)
-	err = t.finally(func() error { return t.chip.resetLockout(auth) })
-	return err == nil, doingError(doing, err)
+	return t.changeBy(doing, chip.ResetLockout, by, s)
 }
 
-// A setting is a change of a TPM's state.
-type setting struct {
-	// done reports that nothing is left to do, or refuses.
-	done func(*setupState) (bool, error)
-	// set does it, for the owner's secret, or for physical presence where that
-	// is nil. It runs in a turn.
-	set func(owner authData) error
-}
-
-// change makes a setting and reports whether it had to be made. A secret is asked
-// for only then, and outside the TPM's turn.
-func (t *TPM) change(doing string, by Authority, to *setting) (bool, error) {
-	s, done, err := t.checkChange(by, to)
-	if err != nil || done {
+// change makes a change and reports whether it had to be made. done reports that nothing
+// is left to do, or refuses. A secret is asked for only then, and outside the TPM's turn.
+func (t *TPM) change(doing string, to chip.Change, by Authority, done func(*chip.State) (bool, error)) (bool, error) {
+	s, is, err := t.checkChange(by, done)
+	if err != nil || is {
 		return false, doingError(doing, err)
 	}
-	owner, err := by.resolve(t.chip.generation(), s)
-	if err != nil {
-		return false, doingError(doing, err)
-	}
-	defer clear(owner)
-	err = t.finally(func() error { return to.set(owner) })
-	return err == nil, doingError(doing, err)
+	return t.changeBy(doing, to, by, s)
 }
 
 // checkChange reports the state, and whether nothing is left to do, or refuses,
 // without a secret.
-func (t *TPM) checkChange(by Authority, to *setting) (s *setupState, done bool, err error) {
-	err = t.simply(func() (err error) {
-		if s, err = t.chip.setupState(); err != nil {
+func (t *TPM) checkChange(by Authority, done func(*chip.State) (bool, error)) (s *chip.State, is bool, err error) {
+	err = t.run(func() (err error) {
+		if s, err = t.chip().State(); err != nil {
 			return err
 		}
-		if done, err = to.done(s); err != nil || done {
+		if is, err = done(s); err != nil || is {
 			return err
 		}
-		return by.check(t.chip, s)
+		return by.check(s)
 	})
-	return s, done, err
+	return s, is, err
 }
 
+func (t *TPM) changeBy(doing string, to chip.Change, by Authority, s *chip.State) (bool, error) {
+	owner, err := by.resolve(t, s)
+	if err == nil {
+		defer clear(owner)
+		err = t.changeOnce(to, &chip.Secrets{Owner: owner})
+	}
+	return err == nil, doingError(doing, err)
+}
+
+func (t *TPM) changeOnce(to chip.Change, with *chip.Secrets) error {
+	return t.m.RunOnce(context.Background(), func() error {
+		if to == chip.Clear || to == chip.TakeOwnership {
+			t.m.ForgetParents()
+		}
+		return t.chip().Change(to, with)
+	})
+}
+
+// doingError says what was being done.
 func doingError(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", doing, err)
-}
-
-// ready is nil for a TPM that takes commands of every kind.
-func (s *setupState) ready() error {
-	switch {
-	case !s.enabled:
-		return &refusal{ErrDisabled, "disabled" + switchOnCure, nil}
-	case !s.active:
-		return &refusal{ErrDisabled, "deactivated" + switchOnCure, nil}
-	}
-	return nil
 }

@@ -42,7 +42,7 @@ func TestCheckClear(t *testing.T) {
 	if _, err := tpm.Disable(tpmkey.PhysicalPresence()); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, tpm.CheckClear(owner), tpmkey.ErrDisabled, "clear the TPM")
+	tpmtest.WantError(t, tpm.CheckClear(owner), tpmkey.ErrDisabled, "clear the TPM")
 }
 
 // A TPM that does not tell for the moment whether it is locked is tried no secret
@@ -72,7 +72,7 @@ func TestLockoutUnknown(t *testing.T) {
 				t.Errorf("%v: asked %v, %v", code, asked, err)
 			}
 			if code == tpm12.DefendLockRunning {
-				wantError(t, err, tpmkey.ErrLockedOut)
+				tpmtest.WantError(t, err, tpmkey.ErrLockedOut)
 			}
 		})
 	}
@@ -87,7 +87,7 @@ func TestOpenDuringSelfTest(t *testing.T) {
 	p.Arm(0, tpmtest.RefusedOften(uint32(tpm12.DoingSelfTest), math.MaxInt32))
 	tpm := openWaiting(t, p.Name, impatience)
 	_, err := tpm.Status()
-	wantError(t, err, tpm12.DoingSelfTest, "testing itself")
+	tpmtest.WantError(t, err, tpm12.DoingSelfTest, "testing itself")
 	p.Disarm()
 	if s, err := tpm.Status(); err != nil || s.Lockout == nil || !s.Lockout.Known {
 		t.Errorf("%+v, %v", s, err)

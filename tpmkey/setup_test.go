@@ -64,9 +64,9 @@ func TestSetupAsksLate(t *testing.T) {
 		t.Error(changed, err)
 	}
 	_, err := tpm.Enable(tpmkey.OwnerSecret(never(t)))
-	wantError(t, err, tpmkey.ErrNotOwned)
+	tpmtest.WantError(t, err, tpmkey.ErrNotOwned)
 	_, err = tpm.ResetLockout(tpmkey.OwnerSecret(never(t)))
-	wantError(t, err, tpmkey.ErrDisabled)
+	tpmtest.WantError(t, err, tpmkey.ErrDisabled)
 }
 
 // While the TPM is locked, nobody is asked, and no try is spent.
@@ -75,12 +75,12 @@ func TestSetupInALockout(t *testing.T) {
 	wrong := tpmkey.Password([]byte("faux"))
 	for range 6 {
 		_, err := tpm.Disable(tpmkey.OwnerSecret(wrong))
-		wantError(t, err, tpmkey.ErrWrongOwnerSecret, "tries")
+		tpmtest.WantError(t, err, tpmkey.ErrWrongOwnerSecret, "tries")
 	}
 	_, err := tpm.Disable(tpmkey.OwnerSecret(never(t)))
-	wantError(t, err, tpmkey.ErrLockedOut, "no secret was tried", "wait")
+	tpmtest.WantError(t, err, tpmkey.ErrLockedOut, "no secret was tried", "wait")
 	_, err = tpm.Clear(tpmkey.OwnerSecret(never(t)))
-	wantError(t, err, tpmkey.ErrLockedOut)
+	tpmtest.WantError(t, err, tpmkey.ErrLockedOut)
 	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
@@ -118,14 +118,14 @@ func TestClearLosesKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tpm.Load(parseFixture(t, "maclef"), nil)
-	wantError(t, err, tpmkey.ErrWrongTPM)
+	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM)
 }
 
 func TestRestartNeeded(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.Deactivated)
 	for _, want := range []bool{true, false} {
 		changed, err := tpm.Activate()
-		wantError(t, err, tpmkey.ErrRestartNeeded, "next start")
+		tpmtest.WantError(t, err, tpmkey.ErrRestartNeeded, "next start")
 		if changed != want {
 			t.Errorf("changed %v", changed)
 		}
@@ -151,11 +151,11 @@ func TestChipsInTrouble(t *testing.T) {
 			return []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, code}, nil
 		}
 		_, err := tpm.Status()
-		wantError(t, err, tpm12.ResultCode(code), words...)
+		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
 		_, err = tpm.Enable(tpmkey.PhysicalPresence())
-		wantError(t, err, tpm12.ResultCode(code), words...)
+		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
 		err = tpm.TakeOwnership(never(t), never(t))
-		wantError(t, err, tpm12.ResultCode(code), words...)
+		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestInstallDisabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := tpm.TakeOwnership(never(t), never(t))
-	wantError(t, err, tpm12.InstallDisabled, "physical presence")
+	tpmtest.WantError(t, err, tpm12.InstallDisabled, "physical presence")
 	if changed, err := tpm.AllowOwner(); err != nil || !changed {
 		t.Error(changed, err)
 	}
@@ -185,9 +185,9 @@ func TestSetupOfTPM20(t *testing.T) {
 		t.Errorf("enabled: %v, %v", changed, err)
 	}
 	_, err := tpm.Disable(tpmkey.PhysicalPresence())
-	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "firmware")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "firmware")
 	err = tpm.TakeOwnership(never(t), never(t))
-	wantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "keygen")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "keygen")
 	s, err := tpm.Status()
 	if err != nil || s.Family != "2.0" || s.Vendor != "IBM" || s.Model != "SW TPM" || s.Revision == "" ||
 		!s.Enabled || s.Owned || s.Lockout.Locked || s.Lockout.Threshold == 0 || s.EK != nil {

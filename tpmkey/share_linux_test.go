@@ -145,8 +145,8 @@ func testDeadlineWhileHeld(t *testing.T, w world) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	err := signs(k.WithContext(ctx))
-	wantError(t, err, context.DeadlineExceeded)
-	wantError(t, err, tpmkey.ErrBusy, "another program is using it")
+	tpmtest.WantError(t, err, context.DeadlineExceeded)
+	tpmtest.WantError(t, err, tpmkey.ErrBusy, "another program is using it")
 	afterwards(t, w, p, k, holder)
 }
 
@@ -158,7 +158,7 @@ func testCancelWhileHeld(t *testing.T, w world) {
 	waiting := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	time.Sleep(50 * time.Millisecond) // it waits, or will find that it need not
 	cancel()
-	wantError(t, <-waiting, context.Canceled)
+	tpmtest.WantError(t, <-waiting, context.Canceled)
 	afterwards(t, w, p, k, holder)
 }
 
@@ -172,13 +172,13 @@ func testWaitWhileHeld(t *testing.T, w world) {
 	holder := startProgram(t, p.Name, nil)
 	holder.ask("hold")
 	p.Arm(countOnly, tpmtest.Fault{})
-	wantError(t, signs(k), tpmkey.ErrBusy, "another program is using it", "200ms")
+	tpmtest.WantError(t, signs(k), tpmkey.ErrBusy, "another program is using it", "200ms")
 	_, err := tpmkey.OpenContext(context.Background(), p.Name, &tpmkey.OpenOptions{Wait: 100 * time.Millisecond})
-	wantError(t, err, tpmkey.ErrBusy, "100ms")
+	tpmtest.WantError(t, err, tpmkey.ErrBusy, "100ms")
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	_, err = tpmkey.OpenContext(ctx, p.Name, nil)
-	wantError(t, err, context.DeadlineExceeded)
+	tpmtest.WantError(t, err, context.DeadlineExceeded)
 	afterwards(t, w, p, k, holder)
 }
 

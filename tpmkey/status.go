@@ -2,6 +2,7 @@ package tpmkey
 
 import (
 	"fmt"
+	"maclef/internal/chip"
 	"time"
 )
 
@@ -80,34 +81,27 @@ func (s *Status) String() string {
 // Status asks the TPM which one it is and how it is. It needs no secret, and
 // works on a TPM without an owner, or disabled, and on TPM 2.0.
 func (t *TPM) Status() (*Status, error) {
-	var s *Status
-	err := t.simply(func() (err error) {
-		s, err = t.chip.status()
+	var c *chip.Status
+	err := t.run(func() (err error) {
+		c, err = t.chip().Status()
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the TPM's status: %w", err)
 	}
-	s.Name, s.Emulator = t.Name(), t.Emulator()
-	return s, nil
-}
-
-// printable drops what is not a letter or digit from what a vendor wrote.
-func printable(id []byte) string {
-	var out []byte
-	for _, b := range id {
-		if b > ' ' && b < 0x7f {
-			out = append(out, b)
-		}
+	s := &Status{
+		Name: t.Name(), Emulator: t.Emulator(), Family: t.Family(),
+		Vendor: c.Vendor, Model: c.Model, Firmware: c.Firmware, SpecLevel: c.SpecLevel, ErrataRev: c.ErrataRev, Revision: c.Revision,
+		Enabled: c.Enabled, Active: c.Active, Owned: c.Owned, RestartNeeded: c.RestartNeeded, UntilRestart: c.UntilRestart,
+		CanBeOwned: c.CanBeOwned, EK: c.EK, Presence: Presence(c.Presence), OwnerClear: c.OwnerClear, ForceClear: c.ForceClear,
+		Lockout: (*Lockout)(c.Lockout), FreeKeys: c.FreeKeys, MaxKeys: c.MaxKeys, Hashes: c.Hashes, Persistent: c.Persistent,
 	}
-	return string(out)
+	for _, kind := range c.KeyTypes {
+		s.KeyTypes = append(s.KeyTypes, KeyType(kind))
+	}
+	return s, nil
 }
 
 // Family returns which generation of TPM this is, "1.2" or "2.0", as Status does. It
 // asks the TPM nothing.
-func (t *TPM) Family() string {
-	if t.chip.generation() == tpm12Family {
-		return "1.2"
-	}
-	return "2.0"
-}
+func (t *TPM) Family() string { return t.chip().Generation().String() }

@@ -41,7 +41,7 @@ func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 }
 
 func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
-	if public, ok := k.public.(*rsa.PublicKey); ok {
+	if public, ok := k.Public().(*rsa.PublicKey); ok {
 		if err := checkGoAccepts(public); err != nil {
 			return cert, err
 		}
@@ -50,7 +50,7 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 	if err != nil {
 		return cert, err
 	}
-	if own, ok := k.public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(cert.Leaf.PublicKey) {
+	if own, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(cert.Leaf.PublicKey) {
 		return cert, fmt.Errorf("%w; its subject is %q", ErrWrongCertificate, cert.Leaf.Subject)
 	}
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
@@ -65,9 +65,9 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 // TLS 1.2. Go's server offers that for any crypto.Decrypter, and refuses to serve one
 // that has an EC key.
 func (k *Key) forTLS() crypto.Signer {
-	if public, ok := k.public.(*rsa.PublicKey); ok {
+	if public, ok := k.Public().(*rsa.PublicKey); ok {
 		const premaster = 48 // RFC 5246, section 7.4.7.1
-		if _, err := k.abilities.checkDecrypt(make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: premaster}); err == nil {
+		if _, err := k.k.Ops.Decrypt(make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: premaster}); err == nil {
 			return k
 		}
 	}
@@ -127,7 +127,7 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve TLS: %w", err)
 	}
-	newest, err := newestTLS(k.public, schemes)
+	newest, err := newestTLS(k.Public(), schemes)
 	if err != nil {
 		return nil, fmt.Errorf("serve TLS: %w", err)
 	}
@@ -151,7 +151,7 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 	var why error
 	for _, s := range tlsSchemes {
-		if _, isRSA := k.public.(*rsa.PublicKey); isRSA == (s.curve != nil) {
+		if _, isRSA := k.Public().(*rsa.PublicKey); isRSA == (s.curve != nil) {
 			continue
 		}
 		switch err := k.tries(make([]byte, s.hash.Size()), s.options()); {
@@ -171,8 +171,8 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 
 // tries returns why the key cannot sign. Only where nothing else tells, it signs.
 func (k *Key) tries(digest []byte, opts crypto.SignerOpts) error {
-	s, err := k.abilities.checkSign(digest, opts)
-	if err == nil && s.unsure() {
+	op, err := k.k.Ops.Sign(digest, opts)
+	if err == nil && op.Unsure {
 		_, err = k.Sign(nil, digest, opts)
 	}
 	return err

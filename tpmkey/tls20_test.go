@@ -77,15 +77,15 @@ func TestTLS20Refuses(t *testing.T) {
 	k := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
 	other := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
 	_, err := k.TLSCertificate(certifiedWith(t, other, 0))
-	wantError(t, err, tpmkey.ErrWrongCertificate, "localhost")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongCertificate, "localhost")
 	other.Close()
 	agrees := loadKind(t, tpm, kind20{decrypt: true, curve: tpm2.TPMECCNistP256})
 	_, err = agrees.TLSConfigPEM(certifiedWith(t, k, 0))
-	wantError(t, err, tpmkey.ErrNotSupported, "sign")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "sign")
 	agrees.Close()
 	sha1 := loadKind(t, tpm, kind20{sign: true, scheme: tpm2.TPMAlgRSASSA, hash: tpm2.TPMAlgSHA1})
 	_, err = sha1.TLSConfigPEM(certifiedWith(t, k, 0))
-	wantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
 }
 
 // A chip whose salts are as long as they can be, as those before revision 1.38 were:

@@ -112,13 +112,13 @@ func TestTLSRefuses(t *testing.T) {
 	maclef, small, sha1 := loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "rsa512"), loadFixture(t, tpm, "sha1")
 	cert := selfSigned(t, maclef)
 	_, err := loadFixture(t, tpm, "auth").TLSConfig(writeFile(t, cert))
-	wantError(t, err, tpmkey.ErrWrongCertificate, "localhost")
+	tpmtest.WantError(t, err, tpmkey.ErrWrongCertificate, "localhost")
 	_, err = small.TLSConfig(writeFile(t, tpmtest.Fixture(t, "tpm12-tutorial/"+"rsa512.crt")))
-	wantError(t, err, tpmkey.ErrNotSupported, "1024")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "1024")
 	_, err = sha1.TLSConfig(writeFile(t, cert)) // the key is what is wrong first
-	wantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
 	_, err = sha1.TLSConfig(writeFile(t, certify(t, sha1, maclef)))
-	wantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
 	for name, data := range map[string][]byte{
 		"empty": nil, "text": []byte("bonjour"), "key": tpmtest.Fixture(t, "tpm12-tutorial/"+"maclef"), "cut": cert[:100],
 		"damaged": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1, 2}}),
@@ -128,5 +128,5 @@ func TestTLSRefuses(t *testing.T) {
 		}
 	}
 	_, err = maclef.TLSConfig("no/such/file")
-	wantError(t, err, fs.ErrNotExist)
+	tpmtest.WantError(t, err, fs.ErrNotExist)
 }

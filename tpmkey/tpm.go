@@ -3,60 +3,26 @@ package tpmkey
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	tpmtransport "github.com/google/go-tpm/tpm2/transport"
 
+	"maclef/internal/chip"
+	"maclef/internal/chip12"
+	"maclef/internal/chip20"
+	"maclef/internal/contextcache"
+	"maclef/internal/keymgr"
+	"maclef/internal/tpm12"
 	"maclef/internal/transport"
 )
 
 // A TPM is an open TPM. Close it to free what was loaded there.
 type TPM struct {
-	dev   device
-	chip  chip
-	wait  time.Duration
-	rules turnRules
-	// contexts are on disk.
-	contexts contexts
-	queue    queue
-	// closing is held while the TPM is being closed.
-	closing sync.Mutex
-
-	// What follows belongs to the operation whose turn it is.
-	turn   *turn  // nil between turns
-	opened uint64 // how often dev had been opened in the last turn
-	// dirty says that something may be loaded in a bare TPM whose handle is not known.
-	dirty  bool
-	keys   map[*keyState]struct{} // those not closed yet
-	loaded loadedSet
-	idle   *time.Timer // see watchIdle; nil until it is needed
-	// proved marks an SRK secret that the TPM has accepted, refused one that it has
-	// refused; nil if none.
-	proved, refused []byte
-	salt            [32]byte // of marks
-	closed          bool
-}
-
-// A device is a way to a TPM: a *transport.Device.
-type device interface {
-	Acquire(ctx context.Context, since time.Time) (release func(), err error)
-	// Opened counts how often the TPM was opened or connected to, Connected reports
-	// whether it is still, in a turn.
-	Opened() uint64
-	Connected() bool
-	// Bare reports whether who has a turn owns what is loaded; Managed whether this is
-	// the kernel's resource manager.
-	Bare() bool
-	Managed() bool
-	Name() string
-	Emulator() bool
-	Hurry()
-	Close() error
+	dev *transport.Device
+	m   *keymgr.Manager
 }
 
 // OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
@@ -112,11 +78,11 @@ func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, err
 	}
 	dev.SetDeadline(time.Now().Add(wait))
 	defer dev.SetDeadline(time.Time{})
-	around := host{note: opts.Note}
+	var cache *contextcache.Cache
 	if !opts.NoCache && !dev.Emulator() { // whose TPM ends with its last program
-		around.contexts = openContexts(dev.Name())
+		cache, _ = openCache(dev.Name()) // nil where the folder cannot be used
 	}
-	return open(ctx, dev, wait, around)
+	return open(ctx, dev, wait, cache, opts.Note)
 }
 
 // OpenTransport uses a TPM that is open already, by any of go-tpm's
@@ -126,30 +92,34 @@ func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
 	}
-	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait, host{})
+	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait, nil, nil)
 }
+
+// openCache opens the cache for a TPM. Tests replace it.
+var openCache = contextcache.Open
 
 // open finds out which TPM dev is, and sets a new software TPM up. It closes
 // dev where it fails.
-func open(ctx context.Context, dev *transport.Device, wait time.Duration, around host) (*TPM, error) {
-	t := newTPM(dev, wait)
-	t.contexts = around.contexts
+func open(ctx context.Context, dev *transport.Device, wait time.Duration, cache *contextcache.Cache, note func(string)) (*TPM, error) {
 	release, err := dev.Acquire(ctx, time.Time{})
 	if err != nil {
 		return nil, errors.Join(err, dev.Close())
 	}
 	defer release()
-	if t.chip, err = newChip(dev, min(wait, maxPatience), around); err != nil {
+	c, err := openChip(dev, min(wait, maxPatience), cache, note)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dev.Name(), err), dev.Close())
 	}
-	t.opened = dev.Opened()
-	return t, nil
+	return &TPM{dev, keymgr.New(dev, c, cache)}, nil
 }
 
-func newTPM(dev device, wait time.Duration) *TPM {
-	t := &TPM{dev: dev, wait: wait, rules: usualTurns, keys: make(map[*keyState]struct{})}
-	rand.Read(t.salt[:])
-	return t
+// openChip finds out which generation a TPM is.
+func openChip(dev *transport.Device, patience time.Duration, cache *contextcache.Cache, note func(string)) (chip.Chip, error) {
+	c, err := chip12.Open(dev, patience)
+	if errors.Is(err, tpm12.ErrTPM20) {
+		return chip20.Open(dev, patience, cache, note)
+	}
+	return c, err
 }
 
 // maxPatience is how long a TPM may say that it is busy with itself.
@@ -170,53 +140,7 @@ func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
 // Close frees what was loaded into the TPM and closes it, after the operation that
 // is under way; those that wait are ErrClosed. Its keys cannot be used afterwards.
-func (t *TPM) Close() error {
-	t.dev.Hurry()
-	t.queue.close()
-	t.closing.Lock()
-	defer t.closing.Unlock()
-	if t.closed {
-		return nil
-	}
-	t.closed = true
-	if t.idle != nil {
-		t.idle.Stop()
-	}
-	err := t.clear()
-	if errors.Is(err, transport.ErrAway) {
-		err = nil // what was loaded has gone with the TPM
-	}
-	for k := range t.keys { // those that no turn could be had for
-		k.forget()
-	}
-	return errors.Join(err, t.dev.Close())
-}
-
-// clear closes every key that is still open, and takes all that is loaded out.
-func (t *TPM) clear() error {
-	var errs []error
-	for k := range t.keys {
-		err := k.shut()
-		errs = append(errs, err)
-		if err != nil && t.turn == nil { // the TPM cannot be had: one wait is enough
-			return errors.Join(errs...)
-		}
-	}
-	if t.dirty || t.turn == nil && t.chip.holds() {
-		if err := t.openTurn(&work{ctx: noLimit}); t.turn == nil {
-			return errors.Join(append(errs, err)...)
-		}
-	}
-	if t.turn != nil {
-		t.chip.endSessions()
-		t.endTurn()
-	}
-	if t.dirty { // the connection was lost meanwhile
-		errs = append(errs, t.openTurn(&work{ctx: noLimit}))
-		t.endTurn()
-	}
-	return errors.Join(errs...)
-}
+func (t *TPM) Close() error { return t.m.Close() }
 
 // Random returns the TPM's random number generator. A Read fills the whole
 // buffer or fails; a TPM 1.2 gives a few hundred bytes a command, so this is
@@ -230,8 +154,8 @@ type random struct{ tpm *TPM }
 func (r random) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		var b []byte
-		err := r.tpm.simply(func() (err error) {
-			b, err = r.tpm.chip.random(min(len(p)-n, maxRandom))
+		err := r.tpm.run(func() (err error) {
+			b, err = r.tpm.chip().Random(min(len(p)-n, maxRandom))
 			return err
 		})
 		if err != nil {
@@ -244,3 +168,8 @@ func (r random) Read(p []byte) (n int, err error) {
 
 // maxRandom fits every TPM's reply buffer.
 const maxRandom = 256
+
+func (t *TPM) chip() chip.Chip { return t.m.Chip() }
+
+// run does what needs no key.
+func (t *TPM) run(f func() error) error { return t.m.Run(context.Background(), f) }

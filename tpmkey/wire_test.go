@@ -132,7 +132,7 @@ func TestLostConnection(t *testing.T) {
 	sw.Kill()
 	for range 2 {
 		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
-		wantError(t, err, tpmkey.ErrGone)
+		tpmtest.WantError(t, err, tpmkey.ErrGone)
 	}
 	if err := tpm.Close(); err != nil && !errors.Is(err, tpmkey.ErrGone) {
 		t.Error(err)

@@ -20,6 +20,7 @@ import (
 // empty and takes nothing. It is for one goroutine at a time.
 type Cache struct {
 	dir    string
+	tpm    string // its name; which TPM a context is of, only that TPM knows
 	broken bool // an entry that the TPM does not load cannot be removed: nothing is read any more
 }
 
@@ -29,23 +30,23 @@ const (
 	maxContext = 1 << 14
 )
 
-// Open opens this user's cache, and makes it where there is none: maclef in
+// Open opens this user's cache for a TPM, and makes it where there is none: maclef in
 // $XDG_RUNTIME_DIR, for root always /run/maclef. Both folders must be the user's own, with
 // no access for others (/run: no writing by others), and no symbolic links. An error says
 // why there is none.
-func Open() (*Cache, error) {
+func Open(tpm string) (*Cache, error) {
 	if os.Geteuid() == 0 {
-		return OpenIn("/run", 0o022)
+		return OpenIn("/run", 0o022, tpm)
 	}
 	above := os.Getenv("XDG_RUNTIME_DIR")
 	if !filepath.IsAbs(above) {
 		return nil, errors.New("$XDG_RUNTIME_DIR names no folder")
 	}
-	return OpenIn(above, 0o077)
+	return OpenIn(above, 0o077, tpm)
 }
 
 // OpenIn opens the cache in a folder whose mode must have none of the bits of denied.
-func OpenIn(above string, denied fs.FileMode) (*Cache, error) {
+func OpenIn(above string, denied fs.FileMode, tpm string) (*Cache, error) {
 	above = filepath.Clean(above) // a link with a slash at its end would be followed
 	if err := check(above, denied); err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func OpenIn(above string, denied fs.FileMode) (*Cache, error) {
 	if err := check(dir, 0o077); err != nil {
 		return nil, err
 	}
-	return &Cache{dir: dir}, nil
+	return &Cache{dir: dir, tpm: tpm}, nil
 }
 
 // check refuses what is no folder, another user's, or has bits of denied in its mode. Then
@@ -77,10 +78,14 @@ func check(path string, denied fs.FileMode) error {
 	return nil
 }
 
-// Name is the name of an entry that is told from others by parts.
-func Name(parts ...[]byte) string {
+// Name is the name of an entry of this TPM that is told from others by parts; empty for a
+// nil cache.
+func (c *Cache) Name(parts ...[]byte) string {
+	if c == nil {
+		return ""
+	}
 	h := sha256.New()
-	for _, part := range parts {
+	for _, part := range append([][]byte{[]byte(c.tpm)}, parts...) {
 		fmt.Fprintf(h, "%d ", len(part))
 		h.Write(part)
 	}

@@ -70,6 +70,9 @@ type Unanswered struct {
 func (e *Unanswered) Error() string { return e.cause.Error() }
 func (e *Unanswered) Unwrap() error { return e.cause }
 
+// SecretTried is Secret, for chip.SecretTried.
+func (e *Unanswered) SecretTried() bool { return e.Secret }
+
 // run sends cmd and returns the reply's handles and parameters. An error is an
 // *Error or an *Unanswered; with the latter there are handles only where the
 // reply's HMAC is wrong: something may have been loaded.

@@ -63,6 +63,15 @@ func (c *Conn) Lost(key Handle) {
 // Holds reports whether this Conn has, or may have, sessions open in the TPM.
 func (c *Conn) Holds() bool { return len(c.open) > 0 || len(c.stale) > 0 }
 
+// OwnSessions returns the handles of this Conn's open sessions. more says that there may be
+// others that were given up and not freed yet.
+func (c *Conn) OwnSessions() (open []uint32, more bool) {
+	for s := range c.open {
+		open = append(open, s.handle)
+	}
+	return open, len(c.stale) > 0
+}
+
 // Owns reports whether an open session is this Conn's, as far as it knows.
 func (c *Conn) Owns(session uint32) bool {
 	for s := range c.open {

@@ -95,6 +95,9 @@ type Unanswered struct {
 func (e *Unanswered) Error() string { return e.cause.Error() }
 func (e *Unanswered) Unwrap() error { return e.cause }
 
+// SecretTried is Secret, for chip.SecretTried.
+func (e *Unanswered) SecretTried() bool { return e.Secret }
+
 // malformed says that the reply to a command is not one a TPM 2.0 gives.
 func malformed(cc tpm2.TPMCC, format string, args ...any) error {
 	return fmt.Errorf("%s: malformed reply: %w", commandName(cc), fmt.Errorf(format, args...))

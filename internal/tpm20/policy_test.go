@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -53,7 +54,7 @@ func TestPolicyPCR(t *testing.T) {
 
 func TestPolicyBank(t *testing.T) {
 	g := newPolicyRig(t)
-	selection := []tpm20.PCRSelection{{Bank: 0x28, PCRs: 1 << 7}} // SHA3-384
+	selection := []policy.PCRSelection{{Bank: 0x28, PCRs: 1 << 7}} // SHA3-384
 	c := tpm20.PolicyPCR(selection, make([]byte, 32))
 	wantUnmet(t, g.sign(nil, g.policy(authPolicy(t, c), []tpm20.PolicyCommand{c}), []byte{}), "the TPM has no active PCRs of bank sha3-384")
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maclef/internal/policy"
 	"math/bits"
 	"strings"
 
@@ -11,17 +12,11 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// A PCRSelection is PCRs of one bank.
-type PCRSelection struct {
-	Bank tpm2.TPMIAlgHash
-	PCRs uint32 // bit n is PCR n
-}
-
 // A pcrTerm is TPM2_PolicyPCR.
 //
 // TPM 2.0 Library Part 3, section 23.7
 type pcrTerm struct {
-	selection []PCRSelection
+	selection []policy.PCRSelection
 	list      []byte // TPML_PCR_SELECTION
 	digest    []byte // empty: the values that the PCRs have, whichever
 }
@@ -52,7 +47,7 @@ func newPCRTerm(body []byte, size int) (*pcrTerm, error) {
 }
 
 // readPCRSelection reads a TPML_PCR_SELECTION.
-func readPCRSelection(b []byte) (selection []PCRSelection, rest []byte, err error) {
+func readPCRSelection(b []byte) (selection []policy.PCRSelection, rest []byte, err error) {
 	s := cryptobyte.String(b)
 	var count uint32
 	if !s.ReadUint32(&count) || count > maxBanks {
@@ -66,14 +61,14 @@ func readPCRSelection(b []byte) (selection []PCRSelection, rest []byte, err erro
 		}
 		var four [4]byte
 		copy(four[:], bitmap)
-		selection = append(selection, PCRSelection{tpm2.TPMIAlgHash(bank), binary.LittleEndian.Uint32(four[:])})
+		selection = append(selection, policy.PCRSelection{Bank: tpm2.TPMIAlgHash(bank), PCRs: binary.LittleEndian.Uint32(four[:])})
 	}
 	return selection, s, nil
 }
 
 // marshalPCRs writes a TPML_PCR_SELECTION for 24 PCRs a bank, as many as every TPM
 // has.
-func marshalPCRs(selection []PCRSelection) []byte {
+func marshalPCRs(selection []policy.PCRSelection) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(selection)))
 	for _, s := range selection {
 		b = binary.BigEndian.AppendUint16(b, uint16(s.Bank))
@@ -102,7 +97,7 @@ func (t *pcrTerm) run(r *policyRun) error {
 		return r.explain(err, "the TPM refuses TPM2_PolicyPCR")
 	}
 	if missing := r.missingBank(t.selection); missing != 0 {
-		return unmet(err, "the TPM has no active PCRs of bank %s", BankName(missing))
+		return unmet(err, "the TPM has no active PCRs of bank %s", policy.BankName(missing))
 	}
 	return unmet(err, "%s", t.differs())
 }
@@ -130,66 +125,10 @@ func (t *pcrTerm) pcrs() string {
 	return strings.Join(list, " and ")
 }
 
-// String is "7" or "0-3,7" in the bank that is meant when none is named, else
-// "7 (sha384)".
-func (s PCRSelection) String() string {
-	if s.Bank == tpm2.TPMAlgSHA256 {
-		return s.Numbers()
-	}
-	return s.Numbers() + " (" + BankName(s.Bank) + ")"
-}
-
-// Numbers is "7" or "0-3,7".
-func (s PCRSelection) Numbers() string {
-	var list []string
-	for from := 0; from < maxPCR; from++ {
-		if !s.has(from) {
-			continue
-		}
-		to := from
-		for s.has(to + 1) {
-			to++
-		}
-		if from == to {
-			list = append(list, fmt.Sprint(from))
-		} else {
-			list = append(list, fmt.Sprintf("%d-%d", from, to))
-		}
-		from = to
-	}
-	return strings.Join(list, ",")
-}
-
-func (s PCRSelection) has(pcr int) bool { return pcr < maxPCR && s.PCRs>>pcr&1 != 0 }
-
-// bankNames are hash algorithms as people write them.
-var bankNames = map[tpm2.TPMIAlgHash]string{
-	tpm2.TPMAlgSHA1: "sha1", tpm2.TPMAlgSHA256: "sha256", tpm2.TPMAlgSHA384: "sha384", tpm2.TPMAlgSHA512: "sha512",
-	0x12: "sm3-256", 0x27: "sha3-256", 0x28: "sha3-384", 0x29: "sha3-512",
-}
-
-// BankName is a PCR bank's name, or its number.
-func BankName(bank tpm2.TPMIAlgHash) string {
-	if name := bankNames[bank]; name != "" {
-		return name
-	}
-	return fmt.Sprintf("%#04x", uint16(bank))
-}
-
-// BankNamed is the PCR bank of a name, 0 for none.
-func BankNamed(name string) tpm2.TPMIAlgHash {
-	for bank, n := range bankNames {
-		if n == name {
-			return bank
-		}
-	}
-	return 0
-}
-
 // PCRBanks are the banks that have PCRs, in the TPM's order, each with those it has.
 //
 // TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability), TPM_CAP_PCRS
-func (c *Conn) PCRBanks() ([]PCRSelection, error) {
+func (c *Conn) PCRBanks() ([]policy.PCRSelection, error) {
 	rsp, err := Run(c, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
 	if err != nil {
 		return nil, err
@@ -198,7 +137,7 @@ func (c *Conn) PCRBanks() ([]PCRSelection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
 	}
-	var active []PCRSelection
+	var active []policy.PCRSelection
 	for _, s := range list.PCRSelections {
 		if selection := selectionOf(s); selection.PCRs != 0 {
 			active = append(active, selection)
@@ -207,15 +146,15 @@ func (c *Conn) PCRBanks() ([]PCRSelection, error) {
 	return active, nil
 }
 
-func selectionOf(s tpm2.TPMSPCRSelection) PCRSelection {
+func selectionOf(s tpm2.TPMSPCRSelection) policy.PCRSelection {
 	var four [4]byte
 	copy(four[:], s.PCRSelect)
-	return PCRSelection{s.Hash, binary.LittleEndian.Uint32(four[:])}
+	return policy.PCRSelection{Bank: s.Hash, PCRs: binary.LittleEndian.Uint32(four[:])}
 }
 
 // PCRDigest is the digest of PCRs as they are now, as TPM2_PolicyPCR compares it, by
 // the hash alg.
-func (c *Conn) PCRDigest(alg tpm2.TPMIAlgHash, selection []PCRSelection) ([]byte, error) {
+func (c *Conn) PCRDigest(alg tpm2.TPMIAlgHash, selection []policy.PCRSelection) ([]byte, error) {
 	hash, err := policyHash(alg)
 	if err != nil {
 		return nil, err
@@ -224,7 +163,7 @@ func (c *Conn) PCRDigest(alg tpm2.TPMIAlgHash, selection []PCRSelection) ([]byte
 	for _, s := range selection {
 		var pcrs []int
 		for pcr := range maxPCR {
-			if s.has(pcr) {
+			if s.Has(pcr) {
 				pcrs = append(pcrs, pcr)
 			}
 		}
@@ -241,7 +180,7 @@ func (c *Conn) PCRDigest(alg tpm2.TPMIAlgHash, selection []PCRSelection) ([]byte
 
 // PolicyPCR is TPM2_PolicyPCR as key files have it: PCRs as they have digest, which
 // is that of PCRDigest.
-func PolicyPCR(selection []PCRSelection, digest []byte) PolicyCommand {
+func PolicyPCR(selection []policy.PCRSelection, digest []byte) PolicyCommand {
 	return PolicyCommand{tpm2.TPMCCPolicyPCR, append(marshalPCRs(selection), digest...)}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
 )
@@ -87,12 +88,12 @@ func (g *policyRig) pcr(pcrs ...int) tpm20.PolicyCommand {
 	return tpm20.PolicyPCR(selection, digest)
 }
 
-func selectPCRs(pcrs ...int) []tpm20.PCRSelection {
+func selectPCRs(pcrs ...int) []policy.PCRSelection {
 	var bits uint32
 	for _, pcr := range pcrs {
 		bits |= 1 << pcr
 	}
-	return []tpm20.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: bits}}
+	return []policy.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: bits}}
 }
 
 func (g *policyRig) extend(pcr int) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maclef/internal/policy"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -216,7 +217,7 @@ func says(err error, codes ...tpm2.TPMRC) bool {
 }
 
 // missingBank is a bank that is selected from and that the TPM has not, 0 for none.
-func (r *policyRun) missingBank(selection []PCRSelection) tpm2.TPMIAlgHash {
+func (r *policyRun) missingBank(selection []policy.PCRSelection) tpm2.TPMIAlgHash {
 	banks, err := r.conn.PCRBanks()
 	if err != nil {
 		return 0

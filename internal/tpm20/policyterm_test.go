@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -23,7 +24,7 @@ func TestPolicyDigests(t *testing.T) {
 	pcr := g.pcr(0, 16)
 	for _, commands := range [][]tpm20.PolicyCommand{
 		{pcr},
-		{tpm20.PolicyPCR([]tpm20.PCRSelection{{Bank: tpm2.TPMAlgSHA1, PCRs: 0}}, empty256)},
+		{tpm20.PolicyPCR([]policy.PCRSelection{{Bank: tpm2.TPMAlgSHA1, PCRs: 0}}, empty256)},
 		{command(tpm2.TPMCCPolicyAuthValue)},
 		{command(tpm2.TPMCCPolicyPassword)},
 		{command(tpm2.TPMCCPolicyLocality, 1)},

@@ -1,0 +1,101 @@
+package chip12
+
+import (
+	"errors"
+	"time"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm12"
+)
+
+// classOf tells what an error of the TPM, or of the way to it, means for what is
+// loaded there. TPM Main Part 2, section 16 (Return codes).
+func (c *Chip) ClassOf(err error) chip.ErrClass {
+	var code *tpm12.Error
+	if class, ok := chip.ClassOfKind(err); ok {
+		return class
+	}
+	switch {
+	case errors.As(err, &code):
+		return classOfCode(code)
+	case errors.Is(err, chip.ErrDecryption), errors.Is(err, tpm12.ErrSessionEnded):
+		return chip.ClassRefused
+	}
+	return chip.ClassOfTransport(err)
+}
+
+func classOfCode(err *tpm12.Error) chip.ErrClass {
+	switch err.Code {
+	case tpm12.NoSpace:
+		return chip.ClassKeyRoom
+	case tpm12.Resources:
+		if err.Opens() {
+			return chip.ClassSessionRoom
+		}
+		return chip.ClassKeyRoom
+	case tpm12.TooManyContexts, tpm12.NoContextSpace, tpm12.ContextGap:
+		return chip.ClassSavedRoom
+	case tpm12.InvalidResource:
+		if err.Saves() {
+			return chip.ClassLost
+		}
+	case tpm12.InvalidKeyHandle, tpm12.InvalidAuthHandle:
+		return chip.ClassLost
+	case tpm12.AuthFail:
+		return chip.ClassAuth
+	case tpm12.InvalidPostInit:
+		return chip.ClassNotStarted
+	}
+	return chip.ClassRefused
+}
+
+// readLockoutLately reads the count of wrong secrets unless that was done a moment
+// ago.
+func (c *Chip) readLockoutLately() error {
+	if time.Since(c.lockoutRead) > lockoutFresh {
+		return c.readLockout()
+	}
+	return nil
+}
+
+// readTries counts no resets: a TPM 1.2 does not take them for wrong secrets.
+func (c *Chip) ReadTries(_ *blob.Key, ofParent, after bool) (*chip.Tries, error) {
+	if after {
+		c.lockoutRead = time.Time{}
+	}
+	if err := c.readLockoutLately(); err != nil {
+		return nil, c.explain(err, nil)
+	}
+	now := &chip.Tries{Counts: true}
+	if l := c.lockout; l != nil {
+		now.Known, now.Count = l.Known, int(l.Count)
+		if l.Locked {
+			now.Locked = c.lockedOut()
+		}
+	}
+	return now, nil
+}
+
+func (c *Chip) lockedOut() error {
+	return chip.OfKind(chip.ErrLockedOut, "no secret was tried" + c.lockTime(), nil)
+}
+
+// StartUp implements chip.Chip.
+func (c *Chip) StartUp() error { return c.explain(c.conn.Startup(), nil) }
+
+// Sessions implements chip.Chip.
+func (c *Chip) Sessions() (open []uint32, more bool) { return c.conn.OwnSessions() }
+
+// EndSessions ends the session that serves all keys: there is one at most.
+func (c *Chip) EndSessions(how chip.Ending) bool {
+	switch how {
+	case chip.EndAll:
+		c.conn.EndRolling()
+		return true
+	case chip.Forget:
+		c.conn.Forget()
+		return true
+	}
+	return false
+}

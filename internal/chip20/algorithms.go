@@ -1,0 +1,120 @@
+package chip20
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"maclef/internal/chip"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Handles of objects that are in the TPM. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
+const (
+	transientFirst  tpm2.TPMHandle = 0x80000000
+	persistentFirst tpm2.TPMHandle = 0x81000000
+	sessionsFirst   tpm2.TPMHandle = 0x02000000
+	savedFirst      tpm2.TPMHandle = 0x03000000
+)
+
+// hashes are the hashes that a TPM 2.0 may have. TPM 2.0 Library Part 2, section 6.3
+// (TPM_ALG_ID).
+var hashes = []struct {
+	alg  tpm2.TPMAlgID
+	hash crypto.Hash
+}{
+	{tpm2.TPMAlgSHA1, crypto.SHA1}, {tpm2.TPMAlgSHA256, crypto.SHA256}, {tpm2.TPMAlgSHA384, crypto.SHA384},
+	{tpm2.TPMAlgSHA512, crypto.SHA512}, {tpm2.TPMAlgSHA3256, crypto.SHA3_256}, {tpm2.TPMAlgSHA3384, crypto.SHA3_384},
+	{tpm2.TPMAlgSHA3512, crypto.SHA3_512},
+}
+
+// readFeatures asks what the chip can do. It is the first that is asked of it.
+func (c *Chip) readFeatures() error {
+	all, err := c.conn.Algorithms()
+	if err != nil {
+		return err
+	}
+	can := &features{algorithms: map[tpm2.TPMAlgID]bool{}}
+	for alg := range all {
+		can.algorithms[alg] = true
+	}
+	if can.commands, err = c.conn.Commands(); err != nil {
+		return err
+	}
+	c.can = can
+	return nil
+}
+
+// keyTypes are the types of keys that the chip makes.
+func (c *Chip) keyTypes() ([]chip.KeyType, error) {
+	var all []chip.KeyType
+	for _, t := range []chip.KeyType{chip.RSA2048, chip.RSA3072, chip.RSA4096, chip.P256, chip.P384, chip.P521} {
+		err := c.conn.TestParms(parmsOf(t))
+		switch {
+		case err == nil:
+			all = append(all, t)
+		case c.ClassOf(err) != chip.ClassRefused:
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// parmsOf are the parameters of a key of a type that signs and decrypts.
+func parmsOf(t chip.KeyType) tpm2.TPMTPublicParms {
+	if curve, ok := curves[t]; ok {
+		return tpm2.TPMTPublicParms{Type: tpm2.TPMAlgECC, Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+			Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}, CurveID: curve,
+		})}
+	}
+	return tpm2.TPMTPublicParms{Type: tpm2.TPMAlgRSA, Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}, KeyBits: rsaBits[t],
+	})}
+}
+
+var (
+	rsaBits = map[chip.KeyType]tpm2.TPMKeyBits{chip.RSA1024: 1024, chip.RSA2048: 2048, chip.RSA3072: 3072, chip.RSA4096: 4096}
+	curves  = map[chip.KeyType]tpm2.TPMECCCurve{chip.P256: tpm2.TPMECCNistP256, chip.P384: tpm2.TPMECCNistP384, chip.P521: tpm2.TPMECCNistP521}
+)
+
+// typeOf is the type of a software key.
+func typeOf(key crypto.PrivateKey) chip.KeyType {
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return chip.KeyType(fmt.Sprintf("rsa%d", key.N.BitLen()))
+	case *ecdsa.PrivateKey:
+		return chip.KeyType("p" + strings.TrimPrefix(key.Curve.Params().Name, "P-"))
+	}
+	return ""
+}
+
+// checkType refuses types that the chip does not have, before it is asked.
+func (c *Chip) checkType(t chip.KeyType) error {
+	err := c.conn.TestParms(parmsOf(t))
+	if err == nil || c.ClassOf(err) != chip.ClassRefused {
+		return c.explain(err, nil)
+	}
+	all, listed := c.keyTypes()
+	if listed != nil {
+		return errors.Join(c.explain(err, nil), listed)
+	}
+	return fmt.Errorf("%w: this TPM has no %s keys; it has %v: %w", chip.ErrNotSupported, t, all, err)
+}
+
+// features are what a TPM 2.0 has, whatever the key, and what was learnt of it.
+// All but the latter is read once, before there are keys.
+type features struct {
+	algorithms map[tpm2.TPMAlgID]bool
+	commands   map[tpm2.TPMCC]bool // nil where they are not known
+	salt       pssSalt
+}
+
+// usualAlgorithms are what a chip is believed to have where none is asked.
+var usualAlgorithms = map[tpm2.TPMAlgID]bool{
+	tpm2.TPMAlgSHA1: true, tpm2.TPMAlgSHA256: true, tpm2.TPMAlgSHA384: true, tpm2.TPMAlgSHA512: true,
+	tpm2.TPMAlgRSASSA: true, tpm2.TPMAlgRSAPSS: true, tpm2.TPMAlgRSAES: true, tpm2.TPMAlgOAEP: true,
+	tpm2.TPMAlgECDSA: true, tpm2.TPMAlgECDH: true,
+}

@@ -1,0 +1,196 @@
+package chip20
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/policy"
+	"maclef/internal/tpm20"
+)
+
+// maxAuth is the longest secret of an object whose names are SHA-256 digests. TPM
+// 2.0 Library Part 1, section 19.6.4.3.
+const maxAuth = sha256.Size
+
+// NewKey implements chip.Chip.
+func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), error) {
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	return func(with *chip.Secrets) (*blob.Key, error) {
+		if err := checkNewSecret(with.Key); err != nil {
+			return nil, err
+		}
+		commands, digest, err := c.newPolicy(spec.PCRs, with.Key != nil)
+		if err != nil {
+			return nil, err
+		}
+		if spec.Wrap != nil {
+			return c.wrap(spec, commands, with)
+		}
+		return c.create(spec, commands, digest, with)
+	}, nil
+}
+
+// checkSpec refuses what no TPM 2.0 makes.
+func checkSpec(spec *chip.Spec) error {
+	switch {
+	case spec.Wrap != nil && spec.Migration:
+		return fmt.Errorf("%w: a migration secret is for TPM 1.2", chip.ErrNotSupported)
+	case spec.Bits != 0 && spec.Wrap == nil:
+		return fmt.Errorf("%w: a size in bits is for TPM 1.2; give a type, such as %s or %s", chip.ErrNotSupported, chip.RSA2048, chip.P256)
+	case spec.EncScheme != 0, spec.SigScheme != 0:
+		return fmt.Errorf("%w: schemes are for TPM 1.2; a key of this TPM 2.0 does all of them", chip.ErrNotSupported)
+	case spec.Seal != nil && (len(spec.Seal) == 0 || len(spec.Seal) > blob.MaxSealed):
+		return fmt.Errorf("%w: %d bytes of data; 1 to %d can be sealed, so encrypt more with a key that is sealed", chip.ErrNotSupported, len(spec.Seal), blob.MaxSealed)
+	}
+	var err error
+	if spec.Wrap != nil {
+		err = blob.CheckWrapTSS2(spec.Wrap)
+	} else if spec.Seal == nil {
+		_, err = blob.NewTSS2Template(blob.TSS2Template{Type: string(spec.Type)})
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
+	}
+	return CheckParent(spec.Parent)
+}
+
+// CheckParent refuses handles that no parent has. TPM 2.0 Library Part 2, sections 7.2
+// (TPM_HT) and 7.4 (TPM_RH).
+func CheckParent(handle uint32) error {
+	hierarchy := tpm2.TPMHandle(handle)
+	switch {
+	case handle == 0, handle>>24 == 0x81:
+	case hierarchy == tpm2.TPMRHOwner, hierarchy == tpm2.TPMRHEndorsement, hierarchy == tpm2.TPMRHPlatform, hierarchy == tpm2.TPMRHNull:
+	default:
+		return fmt.Errorf("%w: %#x is no parent; give a persistent handle (0x81…), or a hierarchy (owner is 0x40000001)", chip.ErrNotSupported, handle)
+	}
+	return nil
+}
+
+// madeUnder is the parent of a new key.
+func madeUnder(handle uint32) parentID {
+	return parentID{handle: tpm2.TPMHandle(cmp.Or(handle, uint32(tpm2.TPMRHOwner)))}
+}
+
+// create makes a key, or seals data.
+func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
+	file := blob.TSS2{Policy: commands}
+	template := blob.TSS2Template{Type: string(spec.Type), NeedSecret: with.Key != nil, AuthPolicy: digest}
+	if spec.Seal != nil {
+		file.Type, template.Type = blob.TSS2Sealed, "sealed"
+	} else if err := c.checkType(cmp.Or(spec.Type, chip.RSA2048)); err != nil {
+		return nil, err
+	}
+	area, err := blob.NewTSS2Template(template)
+	if err != nil {
+		return nil, err
+	}
+	return c.createUnder(madeUnder(spec.Parent), area, spec.Seal, with.Parent, with.Key, file)
+}
+
+// checkNewSecret refuses what is no secret on a TPM 2.0, or too long for one.
+func checkNewSecret(key chip.AuthData) error {
+	switch {
+	case key != nil && len(bytes.TrimRight(key, "\x00")) == 0:
+		return fmt.Errorf("%w: the new secret is empty, which on a TPM 2.0 is the same as none; choose one, or leave it out", chip.ErrNotSupported)
+	case len(key) > maxAuth:
+		return fmt.Errorf("%w: the new secret has %d bytes, and a TPM 2.0 takes %d; choose a shorter one", chip.ErrNotSupported, len(key), maxAuth)
+	}
+	return nil
+}
+
+// newPolicy returns the commands of a new object's policy, and their digest.
+func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
+	if pcrs == nil {
+		return nil, nil, nil
+	}
+	if commands, err = c.policyCommands(pcrs, secret); err != nil {
+		return nil, nil, c.explain(err, nil)
+	}
+	digest, err = blob.PolicyDigest(tpm2.TPMAlgSHA256, commands)
+	return commands, digest, err
+}
+
+// createUnder creates an object with the area, and data where it is sealed; file says
+// what else goes into its file. The secret and the data cross the bus encrypted.
+func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (*blob.Key, error) {
+	var private, public []byte
+	err := c.underMaker(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
+		s, err := c.startSession(parent)
+		if err != nil {
+			return err
+		}
+		private, public, err = c.conn.Create(parent, s.For(parentSecret(id, srk), tpm20.EncryptIn), key, data, *area)
+		return err
+	})
+	if err != nil {
+		return nil, c.explainParent(err)
+	}
+	if err := isAsAsked(public[2:], area); err != nil {
+		return nil, err
+	}
+	file.EmptyAuth, file.Parent = key == nil, uint32(id.handle)
+	file.Public, file.Private = public, private
+	k, err := blob.NewTSS2(file)
+	if err != nil {
+		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)
+	}
+	return k, nil
+}
+
+// parentSecret is the secret of a persistent parent; that of a hierarchy is for making
+// the parent, and not for using it.
+func parentSecret(id parentID, srk chip.AuthData) chip.AuthData {
+	if isHierarchy(uint32(id.handle)) {
+		return nil
+	}
+	return srk
+}
+
+// isAsAsked refuses a public area that differs from the one that was asked for, but in
+// what the TPM was to choose.
+func isAsAsked(made []byte, asked *tpm2.TPMTPublic) error {
+	got, err := tpm2.Unmarshal[tpm2.TPMTPublic](made)
+	if err == nil {
+		got.Unique = asked.Unique
+	}
+	if err != nil || !bytes.Equal(tpm2.Marshal(*got), tpm2.Marshal(*asked)) {
+		return errors.New("the TPM made another key than it was asked for")
+	}
+	return nil
+}
+
+// wrap imports a key, which crosses the bus encrypted for its parent.
+func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, with *chip.Secrets) (*blob.Key, error) {
+	id := madeUnder(spec.Parent)
+	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
+		return nil, err
+	}
+	var file blob.TSS2
+	err := c.underMaker(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
+		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, parent.Public, blob.TSS2Wrap{
+			Parent: uint32(id.handle), Auth: with.Key, Policy: commands,
+		})
+		if err != nil {
+			return err
+		}
+		file = *wrapped.TSS2
+		file.Private, err = c.conn.Import(parent, auth, file.Public, file.Private, file.Secret)
+		return err
+	})
+	if err != nil {
+		return nil, c.explainParent(err)
+	}
+	file.Type, file.Secret, file.EmptyAuth = blob.TSS2Loadable, nil, with.Key == nil
+	return blob.NewTSS2(file)
+}

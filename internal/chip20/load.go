@@ -1,0 +1,310 @@
+package chip20
+
+import (
+	"bytes"
+	"cmp"
+	"crypto"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm20"
+)
+
+// Use implements chip.Chip.
+func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
+	if k.TSS2 == nil {
+		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil)
+	}
+	if err := CheckParent(k.TSS2.Parent); err != nil {
+		return nil, err
+	}
+	if err := checkPolicy(k.TSS2); err != nil {
+		return nil, err
+	}
+	if k.TSS2.Sealed() {
+		return &chip.KeyOps{Unseal: unseal}, nil
+	}
+	if err := k.Unsupported(); err != nil {
+		return nil, fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
+	}
+	able, err := newKeyOps(k, c.can)
+	if err != nil {
+		return nil, err
+	}
+	if !k.CanSign() && !k.CanDecrypt() && !k.CanAgree() {
+		_, err := able.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // which knows why
+		return nil, cmp.Or(err, errUseless)
+	}
+	return able.ops(), nil
+}
+
+// unseal returns sealed data.
+var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+	return in.(*loadedKey).unseal(key)
+}}
+
+var errUseless = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it; tpmctl inspect says what it is for", chip.ErrNotSupported)
+
+// Load implements chip.Chip.
+func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+	t := k.TSS2
+	if t.Handle != 0 {
+		return c.usePersistent(k)
+	}
+	parents := c.parentsOf(t)
+	if len(srk) == 0 && c.knownUnfit(parents[0], k) {
+		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
+	}
+	var in chip.LoadedKey
+	var err error
+	if len(srk) == 0 {
+		in, err = c.loadUnderKeptFor(parents[0], k)
+	}
+	if in == nil && err == nil {
+		in, err = c.loadUnderAny(parents, k, srk)
+	}
+	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // its context on disk was of an earlier start
+		if kept, failed := c.loadUnderKeptFor(parents[0], k); kept != nil || failed != nil {
+			in, err = kept, failed
+		}
+	}
+	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
+		in, err = c.loadUnderKept(k, srk, err)
+	}
+	if err != nil {
+		var none *noneFits
+		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
+			c.noteUnfit(parents[0], k)
+		}
+		return nil, c.explainLoad(err)
+	}
+	return in, nil
+}
+
+// A noneFits error is a TPM_RC_INTEGRITY that the TPM gave for each parent.
+type noneFits struct{ error }
+
+func (e *noneFits) Unwrap() error { return e.error }
+
+// loadUnderAny loads a key under the first parent that fits. Another one is worth a
+// try where one does not fit; one that the chip does not make tells nothing of the file.
+func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) (in chip.LoadedKey, failed error) {
+	every := true
+	for i, id := range parents {
+		if i == c.usualParents(k.TSS2) {
+			c.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
+		}
+		in, err := c.loadUnder(id, k, srk)
+		if err == nil {
+			c.fitting[parentIn(k.TSS2)] = id
+			return in, nil
+		}
+		if c.ClassOf(err) != chip.ClassRefused || errors.Is(err, chip.ErrWrongSRKSecret) {
+			return nil, err
+		}
+		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
+		if failed == nil {
+			failed = err
+		}
+		if !errors.Is(failed, tpm2.TPMRCIntegrity) {
+			break
+		}
+	}
+	if every {
+		failed = &noneFits{failed}
+	}
+	return nil, failed
+}
+
+// loadUnderKept tries the storage keys that the TPM keeps, for a key of which no file
+// says what its parent is.
+func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
+	handles, err := c.conn.Handles(persistentFirst)
+	if err != nil {
+		return nil, err
+	}
+	var kept []parentID
+	for _, h := range handles {
+		// One that counts wrong secrets is not tried on a guess.
+		if parent, err := c.readParent(parentID{handle: h}); err == nil && parent.Public.ObjectAttributes.NoDA {
+			kept = append(kept, parentID{handle: h})
+		}
+	}
+	for _, id := range kept {
+		in, err := c.loadUnder(id, k, srk)
+		if err == nil || c.ClassOf(err) != chip.ClassRefused {
+			return in, err
+		}
+		var none *noneFits
+		if !errors.Is(err, tpm2.TPMRCIntegrity) && errors.As(failed, &none) {
+			failed = none.error // the parents that were made are not all there are
+		}
+	}
+	return nil, failed
+}
+
+// loadUnder loads a key under one parent.
+func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+	var object *tpm20.Object
+	err := c.underParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
+		private, err := c.privateOf(k, parent, auth)
+		if err != nil {
+			return err
+		}
+		if c.usesSession(k) {
+			if _, err := c.startSession(parent); err != nil {
+				return err
+			}
+		}
+		object, err = c.conn.Load(parent, auth, private, k.TSS2.Public)
+		return err
+	})
+	if err != nil {
+		if object != nil {
+			err = errors.Join(err, c.conn.Flush(object.Handle))
+		}
+		return nil, err
+	}
+	return &loadedKey{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
+}
+
+// usesSession reports whether a key will need the session that serves all keys.
+func (c *Chip) usesSession(k *blob.Key) bool {
+	return k.NeedsSecret() && !needsPolicy(k.TSS2)
+}
+
+// privateOf is the private part of a key as TPM2_Load takes it. One that is to be
+// imported is imported once, as long as the chip is open.
+func (c *Chip) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
+	t := k.TSS2
+	if !t.Importable() {
+		return t.Private, nil
+	}
+	h := sha256.New()
+	for _, part := range [][]byte{parent.Name.Buffer, t.Public, t.Private, t.Secret} {
+		h.Write(part)
+	}
+	mark := [sha256.Size]byte(h.Sum(nil))
+	if private, ok := c.imported[mark]; ok {
+		return private, nil
+	}
+	private, err := c.conn.Import(parent, auth, t.Public, t.Private, t.Secret)
+	if err != nil {
+		return nil, err
+	}
+	c.imported[mark] = private
+	return private, nil
+}
+
+// usePersistent is load for a key that is in the TPM always.
+func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(k.TSS2.Handle))
+	if err != nil {
+		return nil, c.explainHandle(k.TSS2.Handle, err)
+	}
+	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
+		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil)
+	}
+	return &loadedKey{chip: c, object: object, file: k, parent: saltOnly}, nil
+}
+
+// ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
+func (c *Chip) ReadHandle(handle uint32) (*blob.Key, error) {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
+	if err != nil {
+		return nil, c.explainHandle(handle, err)
+	}
+	public := tpm2.Marshal(tpm2.New2B(*object.Public))
+	// Whether it has a secret nobody tells; keys without one do not mind noDA.
+	return &blob.Key{Container: blob.TSS2PEM, TSS2: &blob.TSS2{
+		Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA,
+	}}, nil
+}
+
+func (c *Chip) explainHandle(handle uint32, err error) error {
+	if c.ClassOf(err) == chip.ClassLost {
+		return chip.OfKind(chip.ErrNoKey, fmt.Sprintf("this TPM keeps none at %#x; tpmctl status lists those that it keeps", handle), err)
+	}
+	return c.explain(err, nil)
+}
+
+// Restore implements chip.Chip. Whatever the TPM has against a saved context is no reason
+// not to load the key from its file. TPM 2.0 Library Part 3, section 28.3
+// (TPM2_ContextLoad).
+func (c *Chip) Restore(file *blob.Key, was chip.LoadedKey, saved []byte) (chip.LoadedKey, error) {
+	if was == nil {
+		object, err := c.recallObject(saved, func(o *tpm20.Object) bool {
+			return bytes.Equal(tpm2.Marshal(tpm2.New2B(*o.Public)), file.TSS2.Public)
+		})
+		if err != nil {
+			return nil, c.explain(err, nil)
+		}
+		return &loadedKey{chip: c, object: object, file: file, parent: c.likelyParent(file.TSS2)}, nil
+	}
+	k := *was.(*loadedKey)
+	object, err := c.conn.LoadContext(saved, k.object)
+	if err != nil {
+		if c.ClassOf(err) == chip.ClassLost {
+			err = chip.OfKind(chip.ErrUnloaded, "the TPM does not take its saved context any more", nil)
+		}
+		return nil, c.explain(err, nil)
+	}
+	k.object, k.bound = object, nil
+	return &k, nil
+}
+
+// recallObject loads an object from a context on disk, and has the TPM tell what it is.
+// Where that does not fit, the handle may be garbled: what is loaded is not known.
+func (c *Chip) recallObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
+	if !tpm20.IsObjectContext(saved) {
+		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no object", nil)
+	}
+	object, err := c.conn.LoadContext(saved, new(tpm20.Object))
+	if err != nil {
+		return nil, err
+	}
+	told, err := c.conn.ReadPublic(object.Handle)
+	var refused *tpm20.Error
+	if err == nil && !fits(told) || errors.As(err, &refused) {
+		c.conn.Drop()
+		return nil, chip.ErrOtherContext
+	}
+	return told, err
+}
+
+// Prepare implements chip.Chip. For the session the key's parent has to be in the TPM for
+// a moment. A key that was never loaded gets the session when it is loaded.
+func (c *Chip) Prepare(k *blob.Key, secret bool) (err error) {
+	policy := needsPolicy(k.TSS2)
+	if !policy && !secret || !policy && c.session.Alive() {
+		return nil
+	}
+	parent := c.parentNow(k)
+	switch {
+	case !c.hasContext(parent):
+	case policy:
+		_, err = c.policySession(nameAlg(k.TSS2), parent)
+	default:
+		_, err = c.sharedSession(parent)
+	}
+	return c.explain(err, nil)
+}
+
+// nameAlg reads the hash algorithm of a key's name, and no more. TPM 2.0 Library Part 2,
+// section 12.2.4 (TPMT_PUBLIC).
+func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
+	const at = 2 + 2 // size, type
+	if len(t.Public) < at+2 {
+		return tpm2.TPMAlgNull
+	}
+	return tpm2.TPMIAlgHash(binary.BigEndian.Uint16(t.Public[at:]))
+}
+
+// parentNow is the parent under which a key was loaded before.
+func (c *Chip) parentNow(k *blob.Key) parentID { return c.likelyParent(k.TSS2) }

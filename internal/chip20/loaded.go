@@ -1,0 +1,201 @@
+package chip20
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm20"
+)
+
+// A loadedKey is a key in a TPM 2.0.
+type loadedKey struct {
+	chip   *Chip
+	object *tpm20.Object
+	file   *blob.Key
+	parent parentID
+	bound  *tpm20.Session // nil where the secret is at hand for each command
+	rules  *tpm20.Policy  // of a key with a policy, once it was used
+	secret bool           // its parent was made with a hierarchy's secret
+}
+
+// persistent reports whether the key is in the TPM always.
+func (k *loadedKey) persistent() bool { return k.file.TSS2.Handle != 0 }
+
+// Handle implements chip.LoadedKey.
+func (k *loadedKey) Handle() uint32 { return uint32(k.object.Handle) }
+
+// auth is what authorizes one command: the policy's session, the key's own, the one
+// that serves all keys, or nil for a key that needs nothing and has nothing to hide. enc
+// says which of the command's and the answer's first parameters are secret; extra is
+// what encrypts them where the first cannot.
+func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
+	if longest := len(k.object.Name.Buffer) - 2; len(key) > longest {
+		return nil, nil, chip.OfKind(chip.ErrWrongKeySecret, fmt.Sprintf("it has %d bytes, and no secret of this key more than %d; it was not tried", len(key), longest), nil)
+	}
+	switch {
+	case k.hasPolicy():
+		return k.policyAuth(command, key, enc)
+	case !k.bound.Alive() && len(key) == 0 && enc == 0:
+		return nil, nil, nil
+	case k.bound.Alive() && enc == 0:
+		return k.bound.For(nil, 0), nil, nil
+	}
+	s, err := k.chip.sharedSession(k.parent)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case k.bound.Alive(): // which encrypts by the secret only, and that was not kept
+		return k.bound.For(nil, 0), []tpm2.Session{s.For(nil, enc)}, nil
+	}
+	return s.For(key, enc), nil, nil
+}
+
+// hasPolicy reports whether the key's policy must be run: the secret alone is not
+// enough.
+func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
+
+// Authorize opens a session that is bound to the key. A policy wants the secret each time.
+func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
+	if k.hasPolicy() {
+		return nil, chip.ErrNoOwnSession
+	}
+	err := k.chip.salted(k.parent, func(salt *tpm20.Object) (err error) {
+		k.bound, err = k.chip.conn.StartHMAC(salt, k.object, key)
+		return err
+	})
+	if err != nil {
+		return nil, k.chip.explain(err, nil)
+	}
+	return keySession{k.bound}, nil
+}
+
+// A keySession is a session as chip.Session.
+type keySession struct{ *tpm20.Session }
+
+// State implements chip.Session.
+func (s keySession) State() (chip.SessionState, uint32) {
+	switch {
+	case s.Alive():
+		return chip.SessionLoaded, 0
+	case s.Saved():
+		return chip.SessionSaved, s.Context()
+	}
+	return chip.SessionGone, 0
+}
+
+// Resume implements chip.LoadedKey.
+func (k *loadedKey) Resume(s chip.Session) error {
+	k.bound = s.(keySession).Session
+	return k.chip.explain(k.bound.Restore(), nil)
+}
+
+// sign executes a plan of keyOps.
+func (k *loadedKey) sign(plan *signPlan, key chip.AuthData) ([]byte, error) {
+	if plan.raw {
+		auth, _, err := k.auth(tpm2.TPMCCRSADecrypt, key, 0)
+		if err != nil {
+			return nil, k.explain(err)
+		}
+		block, err := k.chip.conn.RSADecrypt(k.object, auth, plan.area, tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull})
+		if err != nil {
+			return nil, k.explain(err)
+		}
+		return plan.finishRaw(block)
+	}
+	auth, _, err := k.auth(tpm2.TPMCCSign, key, 0)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	sig, err := k.chip.conn.Sign(k.object, auth, plan.scheme, plan.area)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	return plan.finish(sig)
+}
+
+// decrypt executes a plan of keyOps. A bad padding is found out here, not by the chip, for
+// keys without a scheme of their own. sessionKey says that nobody may learn of it.
+func (k *loadedKey) decrypt(ciphertext []byte, plan *decryptPlan, sessionKey bool, key chip.AuthData) ([]byte, error) {
+	auth, extra, err := k.auth(tpm2.TPMCCRSADecrypt, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	block, err := k.rsaDecrypt(auth, ciphertext, plan, extra)
+	if err != nil {
+		if plan.open == nil && k.isBadCiphertext(err, sessionKey) {
+			return nil, chip.ErrDecryption
+		}
+		return nil, k.explain(err)
+	}
+	return plan.finish(block)
+}
+
+func (k *loadedKey) rsaDecrypt(auth tpm2.Session, ciphertext []byte, o *decryptPlan, extra []tpm2.Session) ([]byte, error) {
+	if len(o.label) == 0 {
+		return k.chip.conn.RSADecrypt(k.object, auth, ciphertext, o.scheme, extra...)
+	}
+	rsp, err := tpm20.Run(k.chip.conn, tpm2.RSADecrypt{
+		KeyHandle: k.object.Auth(auth), CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext},
+		InScheme: o.scheme, Label: tpm2.TPM2BData{Buffer: o.label},
+	}, extra...)
+	if err != nil {
+		return nil, err
+	}
+	return rsp.Message.Buffer, nil
+}
+
+// isBadCiphertext reports whether a TPM that takes the padding off itself means that by
+// its refusal. libtpms says TPM_RC_FAILURE, and is not in failure mode; for a session key
+// that is not asked, because the time it takes would tell of the padding.
+func (k *loadedKey) isBadCiphertext(err error, silent bool) bool {
+	var about tpm2.TPMFmt1Error
+	if errors.As(err, &about) {
+		handle, _ := about.Handle()
+		session, _ := about.Session()
+		return !handle && !session && isOneOf(err, []tpm2.TPMRC{tpm2.TPMRCValue, tpm2.TPMRCSize})
+	}
+	if !errors.Is(err, tpm2.TPMRCFailure) {
+		return false
+	}
+	if silent {
+		return true
+	}
+	failed, asked := k.chip.conn.InFailureMode()
+	return !failed && asked == nil
+}
+
+func (k *loadedKey) agree(point []byte, key chip.AuthData) ([]byte, error) {
+	auth, extra, err := k.auth(tpm2.TPMCCECDHZGen, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	x, err := k.chip.conn.ECDHZGen(k.object, auth, point, extra...)
+	return x, k.explain(err)
+}
+
+func (k *loadedKey) unseal(key chip.AuthData) ([]byte, error) {
+	auth, extra, err := k.auth(tpm2.TPMCCUnseal, key, tpm20.EncryptOut)
+	if err != nil {
+		return nil, k.explain(err)
+	}
+	data, err := k.chip.conn.Unseal(k.object, auth, extra...)
+	return data, k.explain(err)
+}
+
+// explain puts a refusal of a command on the key in words.
+func (k *loadedKey) explain(err error) error {
+	return k.chip.explain(k.explainPolicy(err), chip.ErrWrongKeySecret)
+}
+
+// Save implements chip.LoadedKey.
+func (k *loadedKey) Save() (chip.Context, error) {
+	if k.persistent() { // it takes no place
+		return chip.Context{}, nil
+	}
+	saved, err := k.chip.conn.SaveContext(k.object)
+	return chip.Context{Data: saved, OfSecret: k.secret}, k.chip.explain(err, nil)
+}

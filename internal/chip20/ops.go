@@ -1,0 +1,217 @@
+package chip20
+
+import (
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+)
+
+// keyOps is what a TPM 2.0 can do with a key.
+type keyOps struct {
+	file   *blob.Key
+	area   *tpm2.TPMTPublic
+	scheme keyScheme
+	rsa    *rsa.PublicKey   // nil for EC keys
+	ecdsa  *ecdsa.PublicKey // nil for RSA keys
+	can    *features
+}
+
+// OpsOf returns what most TPMs 2.0 can do with a key. It needs no TPM.
+func OpsOf(file *blob.Key) (*chip.KeyOps, error) {
+	k, err := newKeyOps(file, nil)
+	if err != nil {
+		return nil, err
+	}
+	return k.ops(), nil
+}
+
+func (k *keyOps) ops() *chip.KeyOps {
+	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree}
+}
+
+// newKeyOps says what a TPM can do with a key, or, for nil, what most can.
+func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
+	if can == nil {
+		can = &features{algorithms: usualAlgorithms}
+	}
+	k := &keyOps{file: file, area: file.TSS2.Area(), can: can}
+	if k.area == nil {
+		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows; tpmctl inspect names them", chip.ErrNotSupported)
+	}
+	switch public := file.PublicKey().(type) {
+	case *rsa.PublicKey:
+		k.rsa = public
+	case *ecdsa.PublicKey:
+		k.ecdsa = public
+	default:
+		return nil, errors.New("there is no public key in it")
+	}
+	k.scheme = schemeOf(k.area)
+	return k, nil
+}
+
+// A keyScheme is what a key is limited to; its alg is TPM_ALG_NULL for a key that does
+// all that its attributes allow.
+type keyScheme struct{ alg, hash tpm2.TPMAlgID }
+
+func (s keyScheme) String() string {
+	if s.hash == 0 {
+		return algName(s.alg)
+	}
+	return algName(s.alg) + " with " + algName(s.hash)
+}
+
+// schemeOf reads the scheme of a public area. TPM 2.0 Library Part 2, sections
+// 12.2.3.5 (TPMS_RSA_PARMS) and 12.2.3.6 (TPMS_ECC_PARMS).
+func schemeOf(area *tpm2.TPMTPublic) keyScheme {
+	var (
+		alg     tpm2.TPMAlgID
+		details tpm2.TPMUAsymScheme
+	)
+	if p, err := area.Parameters.RSADetail(); err == nil {
+		alg, details = p.Scheme.Scheme, p.Scheme.Details
+	} else if p, err := area.Parameters.ECCDetail(); err == nil {
+		alg, details = p.Scheme.Scheme, p.Scheme.Details
+	}
+	s := keyScheme{alg: alg}
+	switch alg {
+	case 0: // of an area that was not read, but made
+		s.alg = tpm2.TPMAlgNull
+	case tpm2.TPMAlgRSASSA:
+		if d, err := details.RSASSA(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgRSAPSS:
+		if d, err := details.RSAPSS(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgOAEP:
+		if d, err := details.OAEP(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgECDSA:
+		if d, err := details.ECDSA(); err == nil {
+			s.hash = d.HashAlg
+		}
+	case tpm2.TPMAlgECDH:
+		if d, err := details.ECDH(); err == nil {
+			s.hash = d.HashAlg
+		}
+	}
+	return s
+}
+
+// may reports whether chip and policy allow a command for the key.
+func (k *keyOps) may(cc tpm2.TPMCC) bool {
+	if k.can.commands != nil && !k.can.commands[cc] {
+		return false
+	}
+	for _, p := range k.file.TSS2.Policy { // TPM 2.0 Library Part 3, section 23.11 (TPM2_PolicyCommandCode)
+		if p.Code == tpm2.TPMCCPolicyCommandCode && len(p.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(p.Policy)) != cc {
+			return false
+		}
+	}
+	return true
+}
+
+// raw reports whether the key gives whole blocks to who decrypts: with
+// that, what the chip does not pad can be padded here. TPM 2.0 Library Part 3,
+// section 14.3 (TPM2_RSA_Decrypt).
+func (k *keyOps) raw() bool {
+	a := k.area.ObjectAttributes
+	return k.rsa != nil && a.Decrypt && !a.Restricted && k.scheme.alg == tpm2.TPMAlgNull && k.may(tpm2.TPMCCRSADecrypt)
+}
+
+// tpmSigns reports whether TPM2_Sign takes a scheme with a hash for the key. TPM 2.0
+// Library Part 3, section 20.2 (TPM2_Sign).
+func (k *keyOps) tpmSigns(scheme, hash tpm2.TPMAlgID) bool {
+	fits := k.scheme.alg == tpm2.TPMAlgNull || k.scheme == keyScheme{scheme, hash}
+	return fits && hash != 0 && k.area.ObjectAttributes.SignEncrypt && !k.area.ObjectAttributes.X509Sign && k.may(tpm2.TPMCCSign) &&
+		k.can.algorithms[scheme] && k.can.algorithms[hash]
+}
+
+// hashes are those that TPM2_Sign takes with a scheme for the key.
+func (k *keyOps) hashes(scheme tpm2.TPMAlgID) (names []string) {
+	for _, h := range hashes {
+		if k.tpmSigns(scheme, h.alg) {
+			names = append(names, h.hash.String())
+		}
+	}
+	return names
+}
+
+// algOf is a TPM's name of a hash, 0 for one that no TPM has.
+func algOf(hash crypto.Hash) tpm2.TPMAlgID {
+	for _, h := range hashes {
+		if h.hash == hash {
+			return h.alg
+		}
+	}
+	return 0
+}
+
+// hashOf is algOf the other way round.
+func hashOf(alg tpm2.TPMAlgID) crypto.Hash {
+	for _, h := range hashes {
+		if h.alg == alg {
+			return h.hash
+		}
+	}
+	return 0
+}
+
+// algName names an algorithm as Go does if it is a hash, else as TCG does.
+func algName(alg tpm2.TPMAlgID) string {
+	if hash := hashOf(alg); hash != 0 {
+		return hash.String()
+	}
+	if name, ok := schemeNames[alg]; ok {
+		return name
+	}
+	return fmt.Sprintf("%#06x", uint16(alg))
+}
+
+// schemeNames are from the TCG Algorithm Registry, table 3.
+var schemeNames = map[tpm2.TPMAlgID]string{
+	tpm2.TPMAlgNull: "NULL", tpm2.TPMAlgRSASSA: "RSASSA", tpm2.TPMAlgRSAPSS: "RSAPSS", tpm2.TPMAlgRSAES: "RSAES", tpm2.TPMAlgOAEP: "OAEP",
+	tpm2.TPMAlgECDSA: "ECDSA", tpm2.TPMAlgECDH: "ECDH", tpm2.TPMAlgECDAA: "ECDAA", tpm2.TPMAlgSM2: "SM2",
+	tpm2.TPMAlgECSchnorr: "ECSCHNORR", tpm2.TPMAlgECMQV: "ECMQV",
+}
+
+// agree allows what TPM2_ECDH_ZGen can do: a key agreement on the key's own
+// curve. The result is the x coordinate. TPM 2.0 Library Part 3, section 14.5
+// (TPM2_ECDH_ZGen).
+func (k *keyOps) agree(remote *ecdh.PublicKey) (*chip.Operation, error) {
+	switch a := k.area.ObjectAttributes; {
+	case k.ecdsa == nil:
+		return nil, fmt.Errorf("%w: an RSA key cannot agree on a secret (ECDH)", chip.ErrNotSupported)
+	case a.Restricted || !a.Decrypt:
+		return nil, k.cannotDecrypt("agree on a secret (ECDH)")
+	case k.scheme.alg != tpm2.TPMAlgNull && k.scheme.alg != tpm2.TPMAlgECDH:
+		return nil, fmt.Errorf("%w: a key of scheme %v cannot agree on a secret (ECDH)", chip.ErrNotSupported, k.scheme)
+	case !k.may(tpm2.TPMCCECDHZGen):
+		return nil, k.notAllowed("agree on a secret (TPM2_ECDH_ZGen)")
+	case remote == nil:
+		return nil, fmt.Errorf("%w: the other side's public key is a nil pointer", chip.ErrNotSupported)
+	}
+	own, err := k.ecdsa.ECDH()
+	if err != nil {
+		return nil, fmt.Errorf("%w: Go refuses this key: %w", chip.ErrNotSupported, err)
+	}
+	if remote.Curve() != own.Curve() {
+		return nil, fmt.Errorf("%w: the other side's key is on %v, this one on %v", chip.ErrNotSupported, remote.Curve(), own.Curve())
+	}
+	point := remote.Bytes() // as SEC 1 has it, uncompressed
+	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+		return in.(*loadedKey).agree(point, key)
+	}}, nil
+}

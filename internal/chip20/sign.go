@@ -1,0 +1,281 @@
+package chip20
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"maclef/internal/chip"
+	"math/big"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// A signPlan is the one command that makes a signature, and what becomes of its answer.
+type signPlan struct {
+	area   []byte             // what is signed
+	raw    bool               // TPM2_RSA_Decrypt without a scheme, on a padded block; else TPM2_Sign
+	scheme tpm2.TPMTSigScheme // for TPM2_Sign
+	size   int                // of an RSA signature
+	verify func(signature []byte) error
+	unsure bool // only a signature tells whether the chip makes what was asked for
+}
+
+// signRaw makes a signature of a block that is padded already.
+func (k *keyOps) signRaw(block []byte) *signPlan {
+	return &signPlan{
+		area: block, raw: true, size: k.rsa.Size(),
+		verify: func(sig []byte) error { return chip.VerifyBlock(k.rsa, block, sig) },
+	}
+}
+
+// signTPM makes a signature by TPM2_Sign; the caller adds how to verify it.
+func (k *keyOps) signTPM(scheme, hash tpm2.TPMAlgID, digest []byte) *signPlan {
+	plan := &signPlan{area: digest, scheme: tpm2.TPMTSigScheme{
+		Scheme:  scheme,
+		Details: tpm2.NewTPMUSigScheme(scheme, &tpm2.TPMSSchemeHash{HashAlg: hash}),
+	}}
+	if k.rsa != nil {
+		plan.size = k.rsa.Size()
+	}
+	return plan
+}
+
+// finishRaw is the signature in what TPM2_RSA_Decrypt returned.
+func (p *signPlan) finishRaw(message []byte) ([]byte, error) {
+	sig, ok := padded(message, p.size)
+	if !ok {
+		return nil, chip.ErrBadSignature
+	}
+	return sig, nil
+}
+
+// finish is the signature in what TPM2_Sign returned.
+func (p *signPlan) finish(answer *tpm2.TPMTSignature) ([]byte, error) {
+	if answer.SigAlg != p.scheme.Scheme {
+		return nil, chip.ErrBadSignature
+	}
+	if s, err := answer.Signature.ECDSA(); err == nil {
+		return ecdsaDER(s.SignatureR.Buffer, s.SignatureS.Buffer)
+	}
+	s, err := answer.Signature.RSASSA()
+	if err != nil {
+		s, err = answer.Signature.RSAPSS()
+	}
+	if err != nil {
+		return nil, chip.ErrBadSignature
+	}
+	return p.finishRaw(s.Sig.Buffer)
+}
+
+// sign finds a way to make what crypto.Signer is asked for.
+func (k *keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, error) {
+	plan, err := k.planSign(digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &chip.Operation{
+		Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+			return in.(*loadedKey).sign(plan, key)
+		},
+		Verify: plan.verify, Unsure: plan.unsure,
+	}, nil
+}
+
+// planSign does it. A key that decrypts whatever it is given signs, too, whether it was
+// made for that or not.
+func (k *keyOps) planSign(digest []byte, opts crypto.SignerOpts) (*signPlan, error) {
+	switch a := k.area.ObjectAttributes; {
+	case a.Restricted:
+		return nil, fmt.Errorf("%w: a restricted key signs, if anything, only what the TPM itself has made (attestations)", chip.ErrNotSupported)
+	case !a.SignEncrypt && !k.raw():
+		return nil, fmt.Errorf("%w: this key cannot sign: it was made without the attribute sign", chip.ErrNotSupported)
+	case len(digest) == 0:
+		return nil, errors.New("nothing to sign: the digest is empty")
+	}
+	switch o := opts.(type) {
+	case nil:
+		return nil, fmt.Errorf("%w: signing needs options: the hash, such as crypto.SHA256, or crypto.Hash(0) for bytes as they are", chip.ErrNotSupported)
+	case crypto.Hash:
+		if k.ecdsa != nil {
+			return k.signECDSA(o, digest)
+		}
+		return k.signPKCS1(o, digest)
+	case *rsa.PSSOptions:
+		switch {
+		case o == nil:
+			return nil, fmt.Errorf("%w: the options are a nil pointer", chip.ErrNotSupported)
+		case k.ecdsa != nil:
+			return nil, fmt.Errorf("%w: RSA-PSS is for RSA keys, and this is an EC key", chip.ErrNotSupported)
+		}
+		return k.signPSS(digest, o)
+	}
+	return nil, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash, or *rsa.PSSOptions for an RSA key", chip.ErrNotSupported, opts)
+}
+
+// checkDigest refuses hashes that nobody knows, and digests that are not theirs.
+func checkDigest(hash crypto.Hash, digest []byte) error {
+	switch {
+	case hash == 0:
+		return nil
+	case hash > crypto.BLAKE2b_512:
+		return fmt.Errorf("%w: %s", chip.ErrNotSupported, hash)
+	case len(digest) != hash.Size():
+		return fmt.Errorf("a %s digest has %d bytes, this one %d: hash the message first", hash, hash.Size(), len(digest))
+	}
+	return nil
+}
+
+// signPKCS1 makes a PKCS#1 v1.5 signature: by TPM2_Sign with the hashes that every
+// chip has; else padded here, where the key may decrypt; else by TPM2_Sign, if the chip
+// has the hash. Some chips have SHA-1, but refuse to sign it.
+func (k *keyOps) signPKCS1(hash crypto.Hash, digest []byte) (*signPlan, error) {
+	info, err := chip.DigestInfo(hash, digest)
+	if err != nil {
+		return nil, err
+	}
+	size := k.rsa.Size()
+	if len(info) > size-11 {
+		return nil, fmt.Errorf("%w: a %d-bit key has room for %d bytes, and signing %s takes %d", chip.ErrNotSupported, k.rsa.N.BitLen(), size-11, chip.HashName(hash), len(info))
+	}
+	alg, digest := hashIn(info)
+	byTPM := k.tpmSigns(tpm2.TPMAlgRSASSA, alg)
+	usual := alg == tpm2.TPMAlgSHA256 || alg == tpm2.TPMAlgSHA384 || alg == tpm2.TPMAlgSHA512
+	switch {
+	case k.raw() && !(byTPM && usual):
+		return k.signRaw(chip.EMSAPKCS1(size, info)), nil
+	case !byTPM:
+		return nil, k.cannotSign("PKCS#1 v1.5", hash)
+	}
+	s := k.signTPM(tpm2.TPMAlgRSASSA, alg, digest)
+	s.verify = func(sig []byte) error { return chip.VerifyPKCS1v15(k.rsa, info, sig) }
+	return s, nil
+}
+
+// hashIn finds the digest in a DigestInfo, and a TPM's name of its hash; 0 for bytes
+// that are none, or one of another hash.
+func hashIn(info []byte) (tpm2.TPMAlgID, []byte) {
+	for _, h := range hashes {
+		if digest, ok := bytes.CutPrefix(info, []byte(chip.DigestInfoPrefix[h.hash])); ok && len(digest) == h.hash.Size() {
+			return h.alg, digest
+		}
+	}
+	return 0, nil
+}
+
+// cannotSign says why nothing makes a kind of signature, and what would.
+func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
+	asked := kind + " with " + chip.HashName(hash)
+	switch {
+	case k.scheme.alg != tpm2.TPMAlgNull:
+		return fmt.Errorf("%w: %s: this key is limited to %v; make one without a scheme, as keygen does", chip.ErrNotSupported, asked, k.scheme)
+	case !k.may(tpm2.TPMCCSign):
+		return k.notAllowed(asked + " (TPM2_Sign)")
+	case k.area.ObjectAttributes.X509Sign:
+		return fmt.Errorf("%w: %s: this key signs certificates made by the TPM only (attribute x509sign)", chip.ErrNotSupported, asked)
+	case k.rsa == nil:
+		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgECDSA))
+	}
+	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, as keygen makes, every hash can be signed",
+		chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
+}
+
+// notAllowed is what a policy forbids, or a chip has no command for.
+func (k *keyOps) notAllowed(what string) error {
+	return fmt.Errorf("%w: %s: the key's policy is for another command, or the TPM has none for it", chip.ErrNotSupported, what)
+}
+
+// list is the hashes that TPM2_Sign takes with a scheme for the key, in words.
+func (k *keyOps) list(scheme tpm2.TPMAlgID) string {
+	if names := k.hashes(scheme); len(names) > 0 {
+		return strings.Join(names, ", ")
+	}
+	return "no hash"
+}
+
+// padded returns a copy of a number with as many zeros in front as it takes to
+// fill size bytes; not ok for one that is longer.
+func padded(number []byte, size int) (out []byte, ok bool) {
+	for len(number) > size && number[0] == 0 {
+		number = number[1:]
+	}
+	if len(number) > size {
+		return nil, false
+	}
+	out = make([]byte, size)
+	copy(out[size-len(number):], number)
+	return out, true
+}
+
+// signECDSA signs a digest of any hash, or of none. ECDSA signs an integer, the
+// leftmost bits of the digest, so whatever hash the chip has does for one that it
+// has not, if that integer fits. FIPS 186-5, section 6.4.1; TPM 2.0 Library Part 1,
+// annex C.8 (EC Signing).
+func (k *keyOps) signECDSA(hash crypto.Hash, digest []byte) (*signPlan, error) {
+	if err := checkDigest(hash, digest); err != nil {
+		return nil, err
+	}
+	order := k.ecdsa.Params().N.BitLen()
+	for _, h := range ecdsaHashes {
+		if !k.tpmSigns(tpm2.TPMAlgECDSA, algOf(h)) {
+			continue
+		}
+		area, ok := ecdsaDigest(digest, order, h.Size())
+		if !ok {
+			continue
+		}
+		s := k.signTPM(tpm2.TPMAlgECDSA, algOf(h), area)
+		s.verify = func(sig []byte) error {
+			if !ecdsa.VerifyASN1(k.ecdsa, digest, sig) {
+				return chip.ErrBadSignature
+			}
+			return nil
+		}
+		return s, nil
+	}
+	if len(k.hashes(tpm2.TPMAlgECDSA)) > 0 {
+		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.list(tpm2.TPMAlgECDSA))
+	}
+	return nil, k.cannotSign("ECDSA", hash)
+}
+
+// ecdsaHashes are the hashes to sign with, in order: those that nobody forbids
+// first.
+var ecdsaHashes = []crypto.Hash{
+	crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512, crypto.SHA1,
+}
+
+// ecdsaDigest returns a digest of size bytes that ECDSA with an order of so many bits
+// takes for the same integer as digest. There is none where it is too short.
+func ecdsaDigest(digest []byte, order, size int) ([]byte, bool) {
+	if whole := (order + 7) / 8; len(digest) > whole {
+		digest = digest[:whole]
+	}
+	e := new(big.Int).SetBytes(digest)
+	if excess := 8*len(digest) - order; excess > 0 {
+		e.Rsh(e, uint(excess))
+	}
+	switch surplus := 8*size - order; {
+	case surplus >= 0:
+		e.Lsh(e, uint(surplus))
+	case min(8*len(digest), order) > 8*size:
+		return nil, false
+	}
+	return e.FillBytes(make([]byte, size)), true
+}
+
+// ecdsaDER encodes a signature as crypto/ecdsa does. RFC 3279, section 2.2.3
+// (Ecdsa-Sig-Value).
+func ecdsaDER(r, s []byte) ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1BigInt(new(big.Int).SetBytes(r))
+		b.AddASN1BigInt(new(big.Int).SetBytes(s))
+	})
+	return b.Bytes()
+}

@@ -1,0 +1,241 @@
+package keymgr
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"sync"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+)
+
+// A Key is the key of a file, which is loaded when it is used.
+type Key struct {
+	// Ops is what the TPM can do with it.
+	Ops *chip.KeyOps
+
+	tpm    *Manager
+	file   *blob.Key
+	public crypto.PublicKey
+	// needsSecret is what the file says of that.
+	needsSecret bool
+
+	place        // of the operation whose turn it is
+	secret       *secretSource
+	parentSecret *secretSource
+
+	mu     sync.Mutex // guards what follows
+	proved bool       // the TPM has accepted the secret
+	wrong  error      // set once the TPM called a secret wrong
+	closed bool
+}
+
+// NewKey returns a key that is not loaded yet, and sends nothing. It refuses secrets that
+// are known and that no TPM of the generation takes.
+func (m *Manager) NewKey(file *blob.Key, ops *chip.KeyOps, parent, key Secret) (*Key, error) {
+	g := m.chip.Generation()
+	h := &Key{
+		Ops: ops, tpm: m, file: file, public: file.PublicKey(), needsSecret: file.NeedsSecret(),
+		secret:       newSecretSource(g, key, "the key's own secret"),
+		parentSecret: newSecretSource(g, parent.OrWellKnown(), "the SRK's secret"),
+	}
+	if err := h.parentSecret.check(); err != nil {
+		return nil, err
+	}
+	if h.needsSecret {
+		return h, h.secret.check()
+	}
+	return h, nil
+}
+
+// File returns what the key file said.
+func (h *Key) File() *blob.Key { return h.file }
+
+// Public returns the public half; it is nil for sealed data.
+func (h *Key) Public() crypto.PublicKey { return h.public }
+
+// Forget clears the secrets of a key that was never loaded, or is not used any more.
+func (h *Key) Forget() { h.forget() }
+
+// authorized reports whether the key has a session of its own in the TPM.
+func (h *Key) authorized() bool { return h.sessionIs(chip.SessionLoaded) }
+
+func (h *Key) sessionIs(want chip.SessionState) bool {
+	if h.session == nil {
+		return false
+	}
+	state, _ := h.session.State()
+	return state == want
+}
+
+// usable is checked in the turn itself, too: another goroutine may have met a wrong
+// secret, or closed the key, while this one waited.
+func (h *Key) usable() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("key: %w", chip.ErrClosed)
+	}
+	return h.wrong
+}
+
+// isProved reports whether the TPM has accepted the key's secret before.
+func (h *Key) isProved() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.proved
+}
+
+// markUnproved takes note that the secret was asked for anew: it may be another one than
+// the TPM has accepted.
+func (h *Key) markUnproved() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proved = false
+}
+
+// noteSecrets remembers what an operation showed of the secrets, so that a wrong one
+// costs one try only. Where the TPM gave no answer to the first use of one, and its count
+// does not tell, it is not tried again, either. h is nil for work without a key.
+func (h *Key) noteSecrets(p *task, err error) {
+	if h == nil {
+		return
+	}
+	if errors.Is(err, chip.ErrWrongSRKSecret) {
+		h.tpm.noteRefused(h.parent(), p.with.parent)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.wrong != nil: // it has been said
+	case errors.Is(err, chip.ErrWrongKeySecret), errors.Is(err, chip.ErrWrongSRKSecret):
+		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
+	case errors.Is(err, errInDoubt):
+		h.wrong = err
+	case p.keyTried && (err == nil || errors.Is(err, chip.ErrDecryption)):
+		h.proved = true
+		return
+	default:
+		return
+	}
+	h.secret.forget()
+	h.parentSecret.forget()
+}
+
+// loadFile loads the key from its file.
+func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
+	if h.file.TSS2 != nil && h.file.TSS2.Handle != 0 { // it has no parent to be loaded under
+		return m.chip.Load(h.file, nil)
+	}
+	if with.parent == nil {
+		if err := m.checkReady(); err != nil { // before anybody is asked
+			return nil, err
+		}
+		if _, err := m.readTries(h.file, true); err != nil {
+			return nil, err
+		}
+		return nil, &needed{ofParent: true}
+	}
+	if err := m.checkRefused(h.parent(), with.parent); err != nil {
+		return nil, err
+	}
+	in, err := m.chip.Load(h.file, with.parent)
+	if err == nil {
+		m.noteProved(h.parent(), with.parent)
+	}
+	return in, err
+}
+
+// checkReady refuses a TPM without an SRK to use.
+func (m *Manager) checkReady() error {
+	s, err := m.chip.State()
+	switch {
+	case err != nil:
+		return err
+	case s.Unusable != nil:
+		return s.Unusable
+	case !s.Owned:
+		return chip.OfKind(chip.ErrNotOwned, "take ownership first: tpmctl own", nil)
+	}
+	return nil
+}
+
+// ResolveParent resolves a parent's secret. Nobody is asked for the secret of a TPM that
+// has no SRK.
+func (m *Manager) ResolveParent(ctx context.Context, s Secret) (chip.AuthData, error) {
+	if s.ask != nil {
+		if err := m.Run(ctx, m.checkReady); err != nil {
+			return nil, err
+		}
+	}
+	return s.OrWellKnown().ResolveFor(m.chip.Generation(), "the SRK's secret")
+}
+
+// Make does what takes a parent's secret, and makes a key, in a turn of its own. A secret
+// that was refused is not tried again; parentAuth is nil where another's is taken.
+func (m *Manager) Make(ctx context.Context, parent uint32, parentAuth chip.AuthData, f func() error) error {
+	parent = cmp.Or(parent, defaultParent)
+	_, err := m.Do(&Work{Ctx: ctx, Once: true, Alone: true, Func: func() error {
+		if parentAuth == nil {
+			return f()
+		}
+		if err := m.checkRefused(parent, parentAuth); err != nil {
+			return err
+		}
+		err := f()
+		switch {
+		case err == nil:
+			m.noteProved(parent, parentAuth)
+		case errors.Is(err, chip.ErrWrongSRKSecret):
+			m.noteRefused(parent, parentAuth)
+		}
+		return err
+	}})
+	return err
+}
+
+// forget clears the secrets.
+func (h *Key) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.secret.forget()
+	h.parentSecret.forget()
+}
+
+// Close frees the key's place in the TPM and forgets its secret. Operations under way
+// finish first; later ones get ErrClosed. Where the TPM cannot be had the key stays open.
+func (h *Key) Close() error {
+	err := h.tpm.exclusively(h.shut)
+	if errors.Is(err, chip.ErrClosed) {
+		return nil // the TPM was closed, and freed the key
+	}
+	return err
+}
+
+// shut is Close, where no other operation of this process has the TPM. It takes that only
+// where something of the key is there.
+func (h *Key) shut() (err error) {
+	if h.isClosed() {
+		return nil
+	}
+	if h.in != nil || h.sessionIs(chip.SessionSaved) {
+		if err := h.tpm.openTurn(&Work{Ctx: noLimit}); err != nil {
+			return err
+		}
+		err = h.tpm.free(h)
+	}
+	h.forget()
+	delete(h.tpm.keys, h)
+	h.context = nil
+	return err
+}
+
+func (h *Key) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}

@@ -5,11 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -69,7 +69,7 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 	}
 	all := ecdsaAlgorithms
 	if public := file.RSAPublicKey(); public != nil {
-		if err := checkGoAccepts(public); err != nil {
+		if err := chip.CheckGoAccepts(public); err != nil {
 			return nil, err
 		}
 		all = rsaAlgorithms
@@ -112,21 +112,6 @@ func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
 		}
 	}
 	return err
-}
-
-// checkGoAccepts is Go's rules for RSA keys, GODEBUG's exceptions included: a signature
-// that is all zeros is wrong, unless the key is refused first.
-func checkGoAccepts(public *rsa.PublicKey) error {
-	err := rsa.VerifyPKCS1v15(public, crypto.SHA256, make([]byte, crypto.SHA256.Size()), make([]byte, public.Size()))
-	switch {
-	case errors.Is(err, rsa.ErrVerification):
-		return nil
-	case public.N.BitLen() < 1024:
-		return cli.WithHint(
-			fmt.Errorf("this key has %d bits, and Go makes no certificates for RSA keys below 1024: they are broken easily", public.N.BitLen()),
-			"make a larger key with keygen")
-	}
-	return fmt.Errorf("this key makes no certificates: %w", err)
 }
 
 // serverUsage is what a TLS server does with the key: it signs, and where the key

@@ -509,5 +509,5 @@ func TestParentNotOnDisk(t *testing.T) {
 
 // isParent reports whether a file is the entry of the owner's primary key.
 func isParent(tpm, file string) bool {
-	return filepath.Base(file) == contextcache.Name([]byte(tpm), []byte("primary"), []byte{0x40, 0, 0, 1}, []byte{0})
+	return filepath.Base(file) == contextcache.NameFor(tpm, []byte("primary"), []byte{0x40, 0, 0, 1}, []byte{0})
 }

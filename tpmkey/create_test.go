@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/pemkey"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -100,7 +101,7 @@ func TestWrap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tpm := c.open(t)
 			for _, file := range []string{"wrapped.pem", "wrapped1024.pem"} {
-				private, err := tpmkey.ParsePrivateKey(tpmtest.Fixture(t, "tpm12-tutorial/"+file), nil)
+				private, err := pemkey.Parse(tpmtest.Fixture(t, "tpm12-tutorial/"+file), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -147,7 +148,7 @@ func ownedTPM(t *testing.T) *tpmkey.TPM {
 
 func TestWrapNeedsOwner(t *testing.T) {
 	tpm := ownedTPM(t)
-	private, err := tpmkey.ParsePrivateKey(tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem"), nil)
+	private, err := pemkey.Parse(tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,10 +216,10 @@ func TestParsePrivateKey(t *testing.T) {
 		"PEM":                 {plain, nil, nil},
 		"DER":                 {block.Bytes, nil, nil},
 		"old PEM":             {pem.EncodeToMemory(old), password("mot"), nil},
-		"old PEM, wrong":      {pem.EncodeToMemory(old), password("x"), tpmkey.ErrWrongPassword},
+		"old PEM, wrong":      {pem.EncodeToMemory(old), password("x"), pemkey.ErrWrongPassword},
 		"old PEM, none given": {pem.EncodeToMemory(old), nil, tpmkey.ErrSecretNeeded},
 	} {
-		_, err := tpmkey.ParsePrivateKey(c.data, c.password)
+		_, err := pemkey.Parse(c.data, c.password)
 		if !errors.Is(err, c.kind) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -227,7 +228,7 @@ func TestParsePrivateKey(t *testing.T) {
 		"empty": "", "text": "bonjour", "cut PEM": string(plain[:100]), "blob": string(tpmtest.Fixture(t, "tpm12-tutorial/maclef")),
 		"certificate": string(tpmtest.Fixture(t, "tpm12-tutorial/maclef.crt")),
 	} {
-		if _, err := tpmkey.ParsePrivateKey([]byte(data), nil); err == nil {
+		if _, err := pemkey.Parse([]byte(data), nil); err == nil {
 			t.Errorf("%s: parsed", name)
 		}
 	}
@@ -235,7 +236,7 @@ func TestParsePrivateKey(t *testing.T) {
 
 func pkcs1Of(t *testing.T, pemKey []byte) []byte {
 	t.Helper()
-	k, err := tpmkey.ParsePrivateKey(pemKey, nil)
+	k, err := pemkey.Parse(pemKey, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,6 @@
 package tpmkey
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"errors"
 	"fmt"
 
 	"maclef/blob"
@@ -40,20 +35,7 @@ func encrypt(file *blob.Key, message []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if room := room(file, e); len(message) > room {
-		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
-		return nil, chip.WithText(text, rsa.ErrMessageTooLong)
-	}
-	public := file.RSAPublicKey()
-	if err := checkGoAccepts(public); err != nil {
-		return nil, err
-	}
-	message = append([]byte(e.Header), message...)
-	defer clear(message)
-	if e.OAEP == 0 {
-		return rsa.EncryptPKCS1v15(rand.Reader, public, message)
-	}
-	return rsa.EncryptOAEP(e.OAEP.New(), rand.Reader, public, message, []byte(e.Label))
+	return e.Encrypt(file.RSAPublicKey(), message)
 }
 
 // MaxMessage returns how many bytes Encrypt takes for a key, -1 for a key that
@@ -66,12 +48,7 @@ func MaxMessage(file *blob.Key) int {
 	if err != nil {
 		return -1
 	}
-	return room(file, e)
-}
-
-// room is how many bytes the message may have, -1 where not even the padding fits.
-func room(file *blob.Key, e *chip.Encryption) int {
-	return max(-1, file.RSAPublicKey().Size()-e.Overhead())
+	return e.Room(file.RSAPublicKey())
 }
 
 func encryptionOf(file *blob.Key) (*chip.Encryption, error) {
@@ -79,20 +56,4 @@ func encryptionOf(file *blob.Key) (*chip.Encryption, error) {
 		return chip20.EncryptionOf(file)
 	}
 	return chip12.EncryptionOf(file)
-}
-
-// checkGoAccepts returns why crypto/rsa, and with it crypto/x509 and crypto/tls,
-// refuses a public key, nil where it does not. It asks Go itself, so that
-// GODEBUG=rsa1024min=0 is honoured: a signature of zeros is wrong, unless the
-// key is refused first.
-func checkGoAccepts(public *rsa.PublicKey) error {
-	err := rsa.VerifyPKCS1v15(public, crypto.SHA1, make([]byte, sha1.Size), make([]byte, public.Size()))
-	switch {
-	case errors.Is(err, rsa.ErrVerification):
-		return nil
-	case public.N.BitLen() < 1024:
-		return fmt.Errorf("%w: Go refuses RSA keys below 1024 bits as insecure, and this one has %d; make a larger one (the key itself still signs and decrypts)",
-			ErrNotSupported, public.N.BitLen())
-	}
-	return fmt.Errorf("%w: Go refuses this key: %w", ErrNotSupported, err)
 }

@@ -23,12 +23,16 @@ func UseCache(open func(tpm string) (*contextcache.Cache, error)) (undo func()) 
 
 // CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
 // owner has no secret.
-func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (file *blob.Key, err error) {
-	err = t.simply(func() error {
-		file, err = t.chip.(*chip20).createUnder(madeUnder(0), area, nil, nil, nil, blob.TSS2{})
+func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.Key, error) {
+	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner)}
+	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) (err error) {
+		file.Private, file.Public, err = conn.Create(parent, nil, nil, nil, *area)
 		return err
 	})
-	return file, err
+	if err != nil {
+		return nil, err
+	}
+	return blob.NewTSS2(file)
 }
 
 // ImportArea imports a software RSA key that may sign only.
@@ -40,16 +44,28 @@ func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.
 		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: private.Primes[0].Bytes()}),
 	})
 	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner), Public: tpm2.Marshal(tpm2.New2B(*area))}
-	err := t.simply(func() error {
-		c := t.chip.(*chip20)
-		return c.underParent(madeUnder(0), nil, func(parent *tpm20.Object, auth tpm2.Session) (err error) {
-			duplicate := tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(sensitive)})
-			file.Private, err = c.conn.Import(parent, auth, file.Public, duplicate, []byte{0, 0})
-			return err
-		})
+	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) (err error) {
+		duplicate := tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(sensitive)})
+		file.Private, err = conn.Import(parent, nil, file.Public, duplicate, []byte{0, 0})
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return blob.NewTSS2(file)
+}
+
+// underPrimary runs f with the primary key that files mean.
+func (t *TPM) underPrimary(f func(conn *tpm20.Conn, parent *tpm20.Object) error) error {
+	template := tpm2.ECCSRKTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	return t.run(func() error {
+		conn := tpm20.New(t.dev)
+		parent, err := conn.CreatePrimary(tpm2.TPMRHOwner, nil, template)
+		if err != nil {
+			return err
+		}
+		defer conn.Flush(parent.Handle)
+		return f(conn, parent)
+	})
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -140,7 +139,7 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	}
 	plain, err := k.do(op)
 	if sessionKey != nil && (err == nil || errors.Is(err, chip.ErrDecryption)) {
-		return chooseSessionKey(plain, sessionKey, err == nil), nil
+		return chip.ChooseSessionKey(plain, sessionKey, err == nil), nil
 	}
 	return plain, doingError("decrypt", err)
 }
@@ -158,21 +157,6 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	}
 	shared, err := k.do(op)
 	return shared, doingError("agree", err)
-}
-
-// chooseSessionKey returns plain if it is valid and as long as fallback, else
-// fallback, and does not let the time it takes tell which.
-func chooseSessionKey(plain, fallback []byte, valid bool) []byte {
-	padded := make([]byte, len(fallback))
-	copy(padded, plain)
-	ok := subtle.ConstantTimeEq(int32(len(plain)), int32(len(fallback)))
-	if !valid {
-		ok = 0
-	}
-	subtle.ConstantTimeCopy(ok, fallback, padded)
-	clear(padded)
-	clear(plain)
-	return fallback
 }
 
 // ErrHungUp: the client for whom the operation was has gone.

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maclef/internal/chip"
 	"os"
 	"slices"
 )
@@ -42,7 +43,7 @@ func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 
 func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
 	if public, ok := k.Public().(*rsa.PublicKey); ok {
-		if err := checkGoAccepts(public); err != nil {
+		if err := chip.CheckGoAccepts(public); err != nil {
 			return cert, err
 		}
 	}

@@ -242,7 +242,7 @@ func useFolder(t *testing.T, such func(tpm string) bool) (dir string) {
 		if !such(tpm) {
 			return nil, nil
 		}
-		return contextcache.OpenIn(dir, 0o077)
+		return contextcache.OpenIn(dir, 0o077, tpm)
 	}))
 	return dir
 }

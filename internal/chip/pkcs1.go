@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
+	"crypto/subtle"
 	"fmt"
 	"math/big"
 )
@@ -91,4 +92,19 @@ func VerifyBlock(pub *rsa.PublicKey, block, sig []byte) error {
 		return ErrBadSignature
 	}
 	return nil
+}
+
+// ChooseSessionKey returns plain if it is valid and as long as fallback, else fallback,
+// and does not let the time it takes tell which. It clears plain.
+func ChooseSessionKey(plain, fallback []byte, valid bool) []byte {
+	padded := make([]byte, len(fallback))
+	copy(padded, plain)
+	ok := subtle.ConstantTimeEq(int32(len(plain)), int32(len(fallback)))
+	if !valid {
+		ok = 0
+	}
+	subtle.ConstantTimeCopy(ok, fallback, padded)
+	clear(padded)
+	clear(plain)
+	return fallback
 }

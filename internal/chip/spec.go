@@ -53,19 +53,3 @@ func (s *Secrets) Clear() {
 		clear(auth)
 	}
 }
-
-// An Encryption is the form of a ciphertext that a key's TPM takes.
-type Encryption struct {
-	OAEP   crypto.Hash // 0 for PKCS#1 v1.5
-	Label  string      // for OAEP
-	Header string      // goes in front of the message
-}
-
-// Overhead is how many bytes the message must be shorter than the key.
-func (e *Encryption) Overhead() int {
-	padding := 11
-	if e.OAEP != 0 {
-		padding = 2*e.OAEP.Size() + 2
-	}
-	return padding + len(e.Header)
-}

@@ -187,10 +187,21 @@ var schemeNames = map[tpm2.TPMAlgID]string{
 	tpm2.TPMAlgECSchnorr: "ECSCHNORR", tpm2.TPMAlgECMQV: "ECMQV",
 }
 
-// agree allows what TPM2_ECDH_ZGen can do: a key agreement on the key's own
-// curve. The result is the x coordinate. TPM 2.0 Library Part 3, section 14.5
-// (TPM2_ECDH_ZGen).
+// agree finds a way to agree on a secret. The result is the x coordinate.
 func (k *keyOps) agree(remote *ecdh.PublicKey) (*chip.Operation, error) {
+	point, err := k.checkAgree(remote)
+	if err != nil {
+		return nil, err
+	}
+	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+		return in.(*loadedKey).agree(point, key)
+	}}, nil
+}
+
+// checkAgree allows what TPM2_ECDH_ZGen can do: a key agreement on the key's own
+// curve. It returns the other side's point as SEC 1 has it, uncompressed. TPM 2.0
+// Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
+func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 	switch a := k.area.ObjectAttributes; {
 	case k.ecdsa == nil:
 		return nil, fmt.Errorf("%w: an RSA key cannot agree on a secret (ECDH)", chip.ErrNotSupported)
@@ -210,8 +221,5 @@ func (k *keyOps) agree(remote *ecdh.PublicKey) (*chip.Operation, error) {
 	if remote.Curve() != own.Curve() {
 		return nil, fmt.Errorf("%w: the other side's key is on %v, this one on %v", chip.ErrNotSupported, remote.Curve(), own.Curve())
 	}
-	point := remote.Bytes() // as SEC 1 has it, uncompressed
-	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
-		return in.(*loadedKey).agree(point, key)
-	}}, nil
+	return remote.Bytes(), nil
 }

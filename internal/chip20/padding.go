@@ -43,7 +43,7 @@ func openPKCS1(block []byte) ([]byte, error) {
 
 // openSessionKey returns the session key of n bytes in a decrypted block, and n+1
 // bytes where there is none: the time that this takes does not tell which, and
-// the choice of the session key goes on in the same way.
+// chip.ChooseSessionKey goes on in the same way.
 func openSessionKey(block []byte, n int) ([]byte, error) {
 	if len(block) < n+11 {
 		return nil, chip.ErrDecryption

@@ -84,8 +84,13 @@ func (c *Cache) Name(parts ...[]byte) string {
 	if c == nil {
 		return ""
 	}
+	return NameFor(c.tpm, parts...)
+}
+
+// NameFor is Name for a TPM by its name.
+func NameFor(tpm string, parts ...[]byte) string {
 	h := sha256.New()
-	for _, part := range append([][]byte{[]byte(c.tpm)}, parts...) {
+	for _, part := range append([][]byte{[]byte(tpm)}, parts...) {
 		fmt.Fprintf(h, "%d ", len(part))
 		h.Write(part)
 	}

@@ -24,7 +24,7 @@ func above(t *testing.T) string {
 
 func mustOpen(t *testing.T, dir string) *contextcache.Cache {
 	t.Helper()
-	c, err := contextcache.OpenIn(dir, 0o077)
+	c, err := contextcache.OpenIn(dir, 0o077, "tpm")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func mustOpen(t *testing.T, dir string) *contextcache.Cache {
 func TestEntries(t *testing.T) {
 	dir := above(t)
 	c := mustOpen(t, dir)
-	a, b := contextcache.Name([]byte("ab"), []byte("c")), contextcache.Name([]byte("a"), []byte("bc"))
+	a, b := c.Name([]byte("ab"), []byte("c")), c.Name([]byte("a"), []byte("bc"))
 	if a == b {
 		t.Error("two entries have one name")
 	}
@@ -72,13 +72,13 @@ func TestOnlySoMany(t *testing.T) {
 	dir := above(t)
 	c := mustOpen(t, dir)
 	for i := range 300 {
-		c.Write(contextcache.Name(fmt.Append(nil, i)), []byte("context"))
+		c.Write(c.Name(fmt.Append(nil, i)), []byte("context"))
 	}
 	files, err := os.ReadDir(filepath.Join(dir, "maclef"))
 	if err != nil || len(files) != 256 {
 		t.Errorf("%d files, %v", len(files), err)
 	}
-	if !bytes.Equal(c.Read(contextcache.Name(fmt.Append(nil, 299))), []byte("context")) {
+	if !bytes.Equal(c.Read(c.Name(fmt.Append(nil, 299))), []byte("context")) {
 		t.Error("the newest is not there")
 	}
 	if err := c.Empty(); err != nil {
@@ -127,7 +127,7 @@ func TestRefused(t *testing.T) {
 			if name == "a link and a slash" {
 				dir += "/"
 			}
-			cache, err := contextcache.OpenIn(dir, 0o077)
+			cache, err := contextcache.OpenIn(dir, 0o077, "tpm")
 			if err == nil || !strings.Contains(err.Error(), c.why) {
 				t.Fatalf("opened: %v, want %q", err, c.why)
 			}
@@ -159,11 +159,11 @@ func must(t *testing.T, err error) {
 func TestOpen(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Setenv("XDG_RUNTIME_DIR", above(t))
-		c, err := contextcache.Open()
+		c, err := contextcache.Open("tpm")
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := contextcache.Name([]byte(t.TempDir()))
+		name := c.Name([]byte(t.TempDir()))
 		c.Write(name, []byte("context"))
 		defer c.Remove(name)
 		if data, err := os.ReadFile("/run/maclef/" + name); err != nil || string(data) != "context" {
@@ -173,13 +173,13 @@ func TestOpen(t *testing.T) {
 	}
 	for _, dir := range []string{"", "run", "./run"} {
 		t.Setenv("XDG_RUNTIME_DIR", dir)
-		if _, err := contextcache.Open(); err == nil {
+		if _, err := contextcache.Open("tpm"); err == nil {
 			t.Errorf("opened for XDG_RUNTIME_DIR=%q", dir)
 		}
 	}
 	dir := above(t)
 	t.Setenv("XDG_RUNTIME_DIR", dir)
-	if _, err := contextcache.Open(); err != nil {
+	if _, err := contextcache.Open("tpm"); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "maclef")); err != nil {
@@ -191,7 +191,7 @@ func TestOpen(t *testing.T) {
 func TestFolderGone(t *testing.T) {
 	dir := above(t)
 	c := mustOpen(t, dir)
-	name := contextcache.Name([]byte("a"))
+	name := c.Name([]byte("a"))
 	c.Write(name, []byte("context"))
 	must(t, os.RemoveAll(filepath.Join(dir, "maclef")))
 	if got := c.Read(name); got != nil {

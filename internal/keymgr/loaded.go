@@ -19,6 +19,15 @@ type place struct {
 	recalled bool
 }
 
+// sessionIs reports where the session is; one that there is not is nowhere.
+func (p *place) sessionIs(want chip.SessionState) bool {
+	if p.session == nil {
+		return false
+	}
+	state, _ := p.session.State()
+	return state == want
+}
+
 // A loadedSet is the keys in the TPM, which has few places for them. The key that was not
 // used for the longest time makes room for one that is wanted.
 type loadedSet struct {

@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"maclef/internal/chip"
 	"strings"
 	"testing"
 
@@ -22,11 +23,11 @@ func TestSign20ECDSA(t *testing.T) {
 			t.Fatal(err)
 		}
 		k := &software20{ecdsa: private}
-		for _, able := range []*abilities20{
-			k.able(t, signs, scheme20{}),
-			k.able(t, signs, scheme20{}, tpm2.TPMAlgSHA3512),
-			k.able(t, signs|decrypts, scheme20{}, tpm2.TPMAlgSHA512),
-			k.able(t, signs, scheme20{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA512}),
+		for _, able := range []*keyOps{
+			k.able(t, signs, keyScheme{}),
+			k.able(t, signs, keyScheme{}, tpm2.TPMAlgSHA3512),
+			k.able(t, signs|decrypts, keyScheme{}, tpm2.TPMAlgSHA512),
+			k.able(t, signs, keyScheme{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA512}),
 		} {
 			for _, h := range append(every, crypto.BLAKE2b_512, crypto.BLAKE2s_256) {
 				digest := someDigest(h)
@@ -40,7 +41,7 @@ func TestSign20ECDSA(t *testing.T) {
 				rand.Read(digest)
 				sig, err := k.signed(t, able, digest, crypto.Hash(0))
 				if tooLong := curve == elliptic.P521() && n > 64; tooLong {
-					if !errors.Is(err, ErrNotSupported) {
+					if !errors.Is(err, chip.ErrNotSupported) {
 						t.Errorf("P-521, %d bytes: %v", n, err)
 					}
 				} else if err != nil || !ecdsa.VerifyASN1(&private.PublicKey, digest, sig) {
@@ -58,12 +59,12 @@ func TestSign20ECDSAScheme(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := &software20{ecdsa: private}
-	able := k.able(t, signs, scheme20{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256})
+	able := k.able(t, signs, keyScheme{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256})
 	for _, h := range every {
 		digest := someDigest(h)
 		sig, err := k.signed(t, able, digest, h)
 		switch {
-		case h.Size() > 32 && (!errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "SHA-256")):
+		case h.Size() > 32 && (!errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), "SHA-256")):
 			t.Errorf("%v: %v", h, err)
 		case h.Size() <= 32 && (err != nil || !ecdsa.VerifyASN1(&private.PublicKey, digest, sig)):
 			t.Errorf("%v: %v", h, err)

@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"maclef/internal/chip"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -15,7 +16,7 @@ import (
 func TestSign20PSS(t *testing.T) {
 	for _, private := range []*rsa.PrivateKey{softwareRSA(), softwareRSA1024()} {
 		k := &software20{rsa: private}
-		able := k.able(t, signs|decrypts, scheme20{}, tpm2.TPMAlgSHA256)
+		able := k.able(t, signs|decrypts, keyScheme{}, tpm2.TPMAlgSHA256)
 		for _, h := range every {
 			if !h.Available() { // MD5SHA1
 				continue
@@ -27,7 +28,7 @@ func TestSign20PSS(t *testing.T) {
 				sig, err := k.signed(t, able, digest, opts)
 				switch {
 				case n > room || n == rsa.PSSSaltLengthEqualsHash && h.Size() > room:
-					if !errors.Is(err, ErrNotSupported) {
+					if !errors.Is(err, chip.ErrNotSupported) {
 						t.Errorf("%v, salt %d of %d: %v", h, n, room, err)
 					}
 					continue
@@ -42,7 +43,7 @@ func TestSign20PSS(t *testing.T) {
 				}
 			}
 			for _, n := range []int{room + 1, 1000, -2} {
-				if _, err := able.checkSign(digest, &rsa.PSSOptions{SaltLength: n, Hash: h}); !errors.Is(err, ErrNotSupported) {
+				if _, err := able.planSign(digest, &rsa.PSSOptions{SaltLength: n, Hash: h}); !errors.Is(err, chip.ErrNotSupported) {
 					t.Errorf("%v, salt %d of %d: %v", h, n, room, err)
 				}
 			}
@@ -63,10 +64,10 @@ func TestEMSAPSS(t *testing.T) {
 			t.Errorf("%d bits: %v", bits, ok)
 		}
 	}
-	able := (&software20{rsa: softwareRSA()}).able(t, signs|decrypts, scheme20{})
+	able := (&software20{rsa: softwareRSA()}).able(t, signs|decrypts, keyScheme{})
 	opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
-	one, _ := able.checkSign(make([]byte, 32), opts)
-	other, _ := able.checkSign(make([]byte, 32), opts)
+	one, _ := able.planSign(make([]byte, 32), opts)
+	other, _ := able.planSign(make([]byte, 32), opts)
 	if bytes.Equal(one.area, other.area) {
 		t.Error("two salts are the same")
 	}
@@ -77,7 +78,7 @@ func TestEMSAPSS(t *testing.T) {
 func TestSign20PSSSignOnly(t *testing.T) {
 	for _, longest := range []bool{false, true} {
 		k := &software20{rsa: softwareRSA(), longest: longest}
-		able := k.able(t, signs, scheme20{})
+		able := k.able(t, signs, keyScheme{})
 		room := pssRoom(&k.rsa.PublicKey, crypto.SHA256)
 		for i, c := range []struct {
 			salt int
@@ -86,27 +87,27 @@ func TestSign20PSSSignOnly(t *testing.T) {
 			{rsa.PSSSaltLengthAuto, true}, {rsa.PSSSaltLengthEqualsHash, !longest}, {32, !longest}, {room, longest}, {20, false}, {33, false},
 		} {
 			digest, opts := someDigest(crypto.SHA256), &rsa.PSSOptions{SaltLength: c.salt, Hash: crypto.SHA256}
-			s, err := able.checkSign(digest, opts)
+			s, err := able.planSign(digest, opts)
 			if i > 0 && (err == nil) != c.fits { // what is learnt already
 				t.Errorf("longest %v, salt %d: %v", longest, c.salt, err)
 			}
-			if err == nil && s.unsure() {
+			if err == nil && s.unsure {
 				t.Errorf("longest %v, salt %d: still unsure", longest, c.salt)
 			}
-			able.chip.salt.kind.Store(saltUnknown)
-			s, err = able.checkSign(digest, opts)
-			if err != nil || s.unsure() != (c.salt != rsa.PSSSaltLengthAuto) {
+			able.can.salt.kind.Store(saltUnknown)
+			s, err = able.planSign(digest, opts)
+			if err != nil || s.unsure != (c.salt != rsa.PSSSaltLengthAuto) {
 				t.Fatal(err)
 			}
 			sig, err := k.signed(t, able, digest, opts)
 			switch {
-			case !c.fits && !errors.Is(err, ErrNotSupported):
+			case !c.fits && !errors.Is(err, chip.ErrNotSupported):
 				t.Errorf("longest %v, salt %d: %v", longest, c.salt, err)
 			case c.fits && (err != nil || rsa.VerifyPSS(&k.rsa.PublicKey, crypto.SHA256, digest, sig, opts) != nil):
 				t.Errorf("longest %v, salt %d: %v", longest, c.salt, err)
 			}
 		}
-		if _, err := able.checkSign(someDigest(crypto.SHA3_256), &rsa.PSSOptions{Hash: crypto.SHA3_256}); !errors.Is(err, ErrNotSupported) {
+		if _, err := able.planSign(someDigest(crypto.SHA3_256), &rsa.PSSOptions{Hash: crypto.SHA3_256}); !errors.Is(err, chip.ErrNotSupported) {
 			t.Error(err)
 		}
 	}

@@ -1,10 +1,11 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"maclef/internal/chip"
 	"strings"
 	"testing"
 
@@ -14,11 +15,11 @@ import (
 // A key that signs and decrypts makes what crypto/rsa makes, on a chip with one hash.
 func TestSign20PKCS1(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	for name, able := range map[string]*abilities20{
-		"all hashes": k.able(t, signs|decrypts, scheme20{}),
-		"SHA-256":    k.able(t, signs|decrypts, scheme20{}, tpm2.TPMAlgSHA256),
-		"SHA-3":      k.able(t, signs|decrypts, scheme20{}, tpm2.TPMAlgSHA3256),
-		"decrypts":   k.able(t, decrypts, scheme20{}),
+	for name, able := range map[string]*keyOps{
+		"all hashes": k.able(t, signs|decrypts, keyScheme{}),
+		"SHA-256":    k.able(t, signs|decrypts, keyScheme{}, tpm2.TPMAlgSHA256),
+		"SHA-3":      k.able(t, signs|decrypts, keyScheme{}, tpm2.TPMAlgSHA3256),
+		"decrypts":   k.able(t, decrypts, keyScheme{}),
 	} {
 		for _, h := range every {
 			digest := someDigest(h)
@@ -39,7 +40,7 @@ func TestSign20PKCS1(t *testing.T) {
 			}
 		}
 		for _, n := range []int{0, 246, 1000} {
-			if _, err := able.checkSign(make([]byte, n), crypto.Hash(0)); err == nil {
+			if _, err := able.planSign(make([]byte, n), crypto.Hash(0)); err == nil {
 				t.Errorf("%s: %d bytes accepted", name, n)
 			}
 		}
@@ -49,24 +50,24 @@ func TestSign20PKCS1(t *testing.T) {
 // A key that only signs does what the chip has hashes for, and a DigestInfo of those.
 func TestSign20PKCS1SignOnly(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	able := k.able(t, signs, scheme20{}, tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA3384)
+	able := k.able(t, signs, keyScheme{}, tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA3384)
 	for _, h := range every {
 		digest := someDigest(h)
 		sig, err := k.signed(t, able, digest, h)
-		if able.chip.algorithms[algOf(h)] {
+		if able.can.algorithms[algOf(h)] {
 			if err != nil || rsa.VerifyPKCS1v15(&k.rsa.PublicKey, h, digest, sig) != nil {
 				t.Errorf("%v: %v", h, err)
 			}
-			info, _ := digestInfo(h, digest)
+			info, _ := chip.DigestInfo(h, digest)
 			again, err := k.signed(t, able, info, crypto.Hash(0))
 			if err != nil || !bytes.Equal(sig, again) {
 				t.Errorf("%v, DigestInfo: %v", h, err)
 			}
-		} else if !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), "SHA-1, SHA-256, SHA3-384") {
+		} else if !errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), "SHA-1, SHA-256, SHA3-384") {
 			t.Errorf("%v: %v", h, err)
 		}
 	}
-	if _, err := able.checkSign([]byte("bonjour"), crypto.Hash(0)); !errors.Is(err, ErrNotSupported) {
+	if _, err := able.planSign([]byte("bonjour"), crypto.Hash(0)); !errors.Is(err, chip.ErrNotSupported) {
 		t.Error(err)
 	}
 }

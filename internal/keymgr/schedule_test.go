@@ -1,4 +1,4 @@
-package tpmkey
+package keymgr
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"iter"
+	"maclef/internal/chip"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -48,7 +49,7 @@ func TestSchedules(t *testing.T) {
 			all[fault] += n
 		}
 		if err != nil {
-			t.Errorf("%v\n\trepeat it with: go test -run TestSchedules -seed %d ./tpmkey; then add the seed to failedSeeds", err, seed)
+			t.Errorf("%v\n\trepeat it with: go test -run TestSchedules -seed %d ./internal/keymgr; then add the seed to failedSeeds", err, seed)
 		}
 	}
 	for _, seed := range failedSeeds {
@@ -87,7 +88,7 @@ func newSchedule(seed uint64, trace func(string, ...any)) *schedule {
 	random := rand.New(rand.NewPCG(seed, 11))
 	often := func() bool { return random.IntN(3) > 0 }
 	s := &schedule{
-		model: newModel(random, generation(random.IntN(2))), seed: seed, trace: trace, happened: map[modelFault]int{},
+		model: newModel(random, chip.Generation(random.IntN(2))), seed: seed, trace: trace, happened: map[modelFault]int{},
 		faulty: often(), foreign: often(), restarts: often(), kills: often(), guessers: !often(),
 	}
 	s.model.step, s.model.faults = s.maybeSwitch, s.fault
@@ -180,7 +181,7 @@ func (s *schedule) intrude() {
 			s.keys[handleIn(s.keys, 0x80000000)] = &modelKey{id: 99, secret: "theirs", counts: true}
 		}
 	case 4:
-		for h := uint32(0x02000000); s.noSessionRoom() == classNone; h++ {
+		for h := uint32(0x02000000); s.noSessionRoom() == chip.ClassNone; h++ {
 			if s.sessions[h] == nil && s.saved[h] == nil {
 				s.sessions[h] = &modelSession{}
 			}
@@ -200,7 +201,7 @@ type program struct {
 	*schedule
 	name  int
 	d     *modelDevice
-	tpm   *TPM
+	tpm   *Manager
 	keys  []*modelUser
 	wrong int // keys that were used with a wrong secret
 	steps int // in this operation
@@ -215,7 +216,7 @@ type program struct {
 
 // A modelUser is a key as one program has it.
 type modelUser struct {
-	*keyState
+	*Key
 	id          int
 	right, used bool
 }
@@ -238,8 +239,7 @@ func (p *program) run(yield func(struct{}) bool) {
 
 func (p *program) start() {
 	p.d, p.keys, p.wrong, p.unknown = &modelDevice{model: p.model}, nil, 0, false
-	p.tpm = newTPM(p.d, time.Hour)
-	p.tpm.chip = &modelChip{d: p.d, own: map[uint32]bool{}}
+	p.tpm = New(p.d, &modelChip{d: p.d, own: map[uint32]bool{}}, nil)
 	p.tpm.rules = turnRules{operations: 1 + p.random.IntN(8), last: time.Hour, leastIdle: time.Hour, maxIdle: time.Hour}
 	for range 1 + p.random.IntN(5) {
 		p.addKey()
@@ -252,11 +252,11 @@ func (p *program) act(choice int) {
 	case choice < 85:
 		p.sign(u)
 	case choice < 92: // idle
-		p.tpm.queue.enter(noLimit, nil)
+		p.tpm.queue.Enter(noLimit, nil)
 		p.tpm.endTurn()
-		p.tpm.queue.leave()
+		p.tpm.queue.Leave()
 	case choice < 95:
-		err := (&Key{keyState: u.keyState}).Close()
+		err := u.Close()
 		p.unknown = p.unknown || p.hit
 		if err == nil {
 			p.keys = slices.DeleteFunc(p.keys, func(other *modelUser) bool { return other == u })
@@ -265,8 +265,8 @@ func (p *program) act(choice int) {
 			p.fail("close a key: %v", err)
 		}
 	case choice < 98:
-		_, err := p.tpm.do(&work{alone: true, final: true, run: func(loadedKey, authData) ([]byte, error) {
-			return nil, p.tpm.chip.(*modelChip).command("create", false, p.make)
+		_, err := p.tpm.Do(&Work{Alone: true, Once: true, Func: func() error {
+			return p.tpm.chip.(*modelChip).command("create", false, p.make)
 		}})
 		if err != nil && !p.hit && !p.d.dead {
 			p.fail("make a key: %v", err)
@@ -287,17 +287,17 @@ func (p *program) act(choice int) {
 }
 
 // make makes a key, for which two places must be free.
-func (p *program) make() errClass {
+func (p *program) make() chip.ErrClass {
 	if len(p.model.keys)+1 >= p.keyPlaces {
-		return classKeyRoom
+		return chip.ClassKeyRoom
 	}
-	return classNone
+	return chip.ClassNone
 }
 
 // quit closes the TPM, and the keys in their order, so that a seed tells all.
 func (p *program) quit() {
 	for _, u := range p.keys {
-		(&Key{keyState: u.keyState}).Close()
+		u.Close()
 	}
 	err := p.tpm.Close()
 	if p.tpm.idle != nil {
@@ -319,11 +319,11 @@ func (p *program) quit() {
 func (p *program) addKey() {
 	gen := p.gen
 	u := &modelUser{id: p.random.IntN(6), right: !p.guessers || p.random.IntN(4) > 0}
-	counts := u.id > 3 || gen == tpm12Family
+	counts := u.id > 3 || gen == chip.TPM12
 	right := []byte{'s', byte('0' + u.id)}
-	auth, _ := Password(right).resolveFor(gen, "")
+	auth, _ := Password(right).ResolveFor(gen, "")
 	file := modelFile(u.id, auth, counts)
-	h := &keyState{tpm: p.tpm, file: file, public: modelPublic(u.id), parentSecret: newSecretSource(gen, WellKnown(), "SRK")}
+	h := &Key{tpm: p.tpm, file: file, public: modelPublic(u.id), parentSecret: newSecretSource(gen, WellKnown(), "SRK")}
 	given := right
 	if !u.right {
 		given = []byte("wrong")
@@ -339,7 +339,7 @@ func (p *program) addKey() {
 	}
 	h.needsSecret = file.EncData != nil
 	h.secret = newSecretSource(gen, secret, "key")
-	u.keyState = h
+	u.Key = h
 	p.keys = append(p.keys, u)
 }
 
@@ -351,16 +351,17 @@ func (p *program) sign(u *modelUser) {
 		p.wrong++
 	}
 	wrongBefore := p.d.wrong
-	got, err := p.tpm.do(&work{
-		key: u.keyState,
-		run: func(in loadedKey, secret authData) ([]byte, error) { return in.sign(&signing{area: area}, secret) },
-		verify: func(result []byte) error {
+	got, err := p.tpm.Do(&Work{Key: u.Key, Op: &chip.Operation{
+		Run: func(in chip.LoadedKey, secret chip.AuthData) ([]byte, error) {
+			return in.(*modelLoaded).sign(area, secret)
+		},
+		Verify: func(result []byte) error {
 			if !bytes.Equal(result, modelSignature(u.id, area)) {
-				return errBadSignature
+				return chip.ErrBadSignature
 			}
 			return nil
 		},
-	})
+	}})
 	p.trace("program %d: key %d: %v", p.name, u.id, err)
 	switch excused := p.d.dead || p.guessers && p.hit; {
 	case p.d.wrong > p.wrong:
@@ -371,7 +372,7 @@ func (p *program) sign(u *modelUser) {
 		p.fail("program %d: a wrong result", p.name)
 	case u.right && err != nil && !excused:
 		p.fail("program %d: key %d: %v", p.name, u.id, err)
-	case !u.right && !errors.Is(err, ErrWrongKeySecret) && !p.hit && !p.d.dead:
+	case !u.right && !errors.Is(err, chip.ErrWrongKeySecret) && !p.hit && !p.d.dead:
 		p.fail("program %d: a wrong secret of key %d: %v", p.name, u.id, err)
 	}
 }

@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 )
 
 type oddOptions20 struct{}
@@ -24,17 +25,17 @@ func (oddOptions20) HashFunc() crypto.Hash { return crypto.SHA256 }
 func TestSign20Refuses(t *testing.T) {
 	r := &software20{rsa: softwareRSA()}
 	e := &software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
-	full, ec := r.able(t, signs|decrypts, scheme20{}), e.able(t, signs|decrypts, scheme20{})
+	full, ec := r.able(t, signs|decrypts, keyScheme{}), e.able(t, signs|decrypts, keyScheme{})
 	pss := &rsa.PSSOptions{Hash: crypto.SHA256}
-	policy := func(cc tpm2.TPMCC) *abilities20 {
-		able := r.able(t, signs|decrypts, scheme20{})
+	policy := func(cc tpm2.TPMCC) *keyOps {
+		able := r.able(t, signs|decrypts, keyScheme{})
 		able.file.TSS2.Policy = []blob.PolicyCommand{{Code: tpm2.TPMCCPolicyCommandCode, Policy: []byte{0, 0, byte(cc >> 8), byte(cc)}}}
 		return able
 	}
-	certifies := r.able(t, signs, scheme20{})
+	certifies := r.able(t, signs, keyScheme{})
 	certifies.area.ObjectAttributes.X509Sign = true
 	for name, c := range map[string]struct {
-		key    *abilities20
+		key    *keyOps
 		digest int
 		opts   crypto.SignerOpts
 		words  string // empty for an error of no kind
@@ -57,32 +58,32 @@ func TestSign20Refuses(t *testing.T) {
 		"long digest, EC":             {ec, 33, crypto.SHA256, ""},
 		"empty digest":                {full, 0, crypto.SHA256, ""},
 		"empty digest, EC":            {ec, 0, crypto.Hash(0), ""},
-		"RSAES key":                   {r.able(t, decrypts, scheme20{alg: tpm2.TPMAlgRSAES}), 32, crypto.SHA256, "attribute sign"},
-		"decrypts only, EC":           {e.able(t, decrypts, scheme20{}), 32, crypto.SHA256, "attribute sign"},
-		"restricted":                  {r.able(t, signs|restricted, scheme20{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "restricted"},
-		"storage key":                 {r.able(t, decrypts|restricted, scheme20{}), 32, crypto.SHA256, "restricted"},
-		"RSASSA key, other hash":      {r.able(t, signs, scheme20{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 48, crypto.SHA384, "RSASSA with SHA-256"},
-		"RSASSA key, PSS":             {r.able(t, signs, scheme20{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, pss, "RSASSA with SHA-256"},
-		"RSASSA key, raw bytes":       {r.able(t, signs, scheme20{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.Hash(0), "RSASSA with SHA-256"},
-		"RSAPSS key, PKCS#1":          {r.able(t, signs, scheme20{tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "RSAPSS with SHA-256"},
-		"ECDAA key":                   {e.able(t, signs, scheme20{alg: tpm2.TPMAlgECDAA}), 32, crypto.SHA256, "ECDAA"},
-		"chip without the hash":       {r.able(t, signs, scheme20{}, tpm2.TPMAlgSHA1), 32, crypto.SHA256, "RSASSA with SHA-1"},
-		"chip with a short hash, EC":  {e.able(t, signs, scheme20{}, tpm2.TPMAlgSHA1), 32, crypto.SHA256, "SHA-1"},
+		"RSAES key":                   {r.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES}), 32, crypto.SHA256, "attribute sign"},
+		"decrypts only, EC":           {e.able(t, decrypts, keyScheme{}), 32, crypto.SHA256, "attribute sign"},
+		"restricted":                  {r.able(t, signs|restricted, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "restricted"},
+		"storage key":                 {r.able(t, decrypts|restricted, keyScheme{}), 32, crypto.SHA256, "restricted"},
+		"RSASSA key, other hash":      {r.able(t, signs, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 48, crypto.SHA384, "RSASSA with SHA-256"},
+		"RSASSA key, PSS":             {r.able(t, signs, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, pss, "RSASSA with SHA-256"},
+		"RSASSA key, raw bytes":       {r.able(t, signs, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.Hash(0), "RSASSA with SHA-256"},
+		"RSAPSS key, PKCS#1":          {r.able(t, signs, keyScheme{tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "RSAPSS with SHA-256"},
+		"ECDAA key":                   {e.able(t, signs, keyScheme{alg: tpm2.TPMAlgECDAA}), 32, crypto.SHA256, "ECDAA"},
+		"chip without the hash":       {r.able(t, signs, keyScheme{}, tpm2.TPMAlgSHA1), 32, crypto.SHA256, "RSASSA with SHA-1"},
+		"chip with a short hash, EC":  {e.able(t, signs, keyScheme{}, tpm2.TPMAlgSHA1), 32, crypto.SHA256, "SHA-1"},
 		"policy for decryption":       {policy(tpm2.TPMCCRSADecrypt), 32, crypto.Hash(0), ""},
-		"policy for signing, raw":     {policy(tpm2.TPMCCSign), 32, crypto.Hash(0), "may not decrypt"},
+		"policy for signPlan, raw":    {policy(tpm2.TPMCCSign), 32, crypto.Hash(0), "may not decrypt"},
 		"policy for something else":   {policy(tpm2.TPMCCCertify), 32, crypto.SHA256, "policy"},
 		"x509sign":                    {certifies, 32, crypto.SHA256, "x509sign"},
-		"1024 bits, SHA-512, own PSS": {(&software20{rsa: softwareRSA1024()}).able(t, signs|decrypts, scheme20{}), 64, &rsa.PSSOptions{SaltLength: -1, Hash: crypto.SHA512}, "1024-bit"},
+		"1024 bits, SHA-512, own PSS": {(&software20{rsa: softwareRSA1024()}).able(t, signs|decrypts, keyScheme{}), 64, &rsa.PSSOptions{SaltLength: -1, Hash: crypto.SHA512}, "1024-bit"},
 	} {
-		s, err := c.key.checkSign(make([]byte, c.digest), c.opts)
+		s, err := c.key.planSign(make([]byte, c.digest), c.opts)
 		switch {
 		case name == "policy for decryption":
-			if err != nil || !s.how.(*plan20).raw {
+			if err != nil || !s.raw {
 				t.Errorf("%s: %v", name, err)
 			}
 		case err == nil || s != nil:
 			t.Errorf("%s: accepted", name)
-		case errors.Is(err, ErrNotSupported) != (c.words != "") || !strings.Contains(err.Error(), c.words):
+		case errors.Is(err, chip.ErrNotSupported) != (c.words != "") || !strings.Contains(err.Error(), c.words):
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -90,7 +91,7 @@ func TestSign20Refuses(t *testing.T) {
 
 // What a chip answers is not believed.
 func TestPlan20Finish(t *testing.T) {
-	plan := (&software20{rsa: softwareRSA()}).able(t, signs, scheme20{}).signTPM(tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256, nil).how.(*plan20)
+	plan := (&software20{rsa: softwareRSA()}).able(t, signs, keyScheme{}).signTPM(tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256, nil)
 	long := &tpm2.TPMSSignatureRSA{Sig: tpm2.TPM2BPublicKeyRSA{Buffer: bytes.Repeat([]byte{1}, 257)}}
 	for name, answer := range map[string]*tpm2.TPMTSignature{
 		"nothing":       {},

@@ -1,4 +1,4 @@
-package tpmkey
+package keymgr
 
 import (
 	"crypto"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/tpmtest"
 )
 
@@ -29,7 +30,7 @@ func TestModelIsTrue(t *testing.T) {
 			}
 			for seed := range uint64(3) {
 				random := rand.New(rand.NewPCG(seed, 12))
-				m := newModel(random, generation(gen))
+				m := newModel(random, chip.Generation(gen))
 				m.keyPlaces, m.sessionPlaces, m.savedPlaces, m.gap = of.places, of.sessions, of.saved, of.gap
 				w := newTwins(t, m, of.state, file)
 				for i := 0; i < 150 && !t.Failed(); i++ {
@@ -47,7 +48,7 @@ type twins struct {
 	model *model
 	d     *modelDevice
 	sw    *tpmtest.SWTPM
-	tpm   *TPM
+	tpm   *Manager
 	real  *half
 	like  *half
 	wrong int
@@ -55,10 +56,10 @@ type twins struct {
 
 // A half is what is done to one of the two.
 type half struct {
-	chip   chip
+	chip   chip.Chip
 	file   *blob.Key
-	secret authData
-	sign   *signing
+	secret chip.AuthData
+	sign   func(in chip.LoadedKey, secret chip.AuthData) ([]byte, error)
 	keys   []*halfKey
 	count  int // of wrong secrets, at first
 }
@@ -70,29 +71,28 @@ type halfKey struct {
 
 func newTwins(t *testing.T, m *model, state tpmtest.State, file *blob.Key) *twins {
 	w := &twins{t: t, model: m, d: &modelDevice{model: m}, sw: tpmtest.Start(t, state)}
-	if m.gen == tpm20Family {
+	if m.gen == chip.TPM20 {
 		w.sw.Send(tpmtest.LockoutParameters(1000, 1000, 1000))
 	}
-	tpm, err := Open(w.sw.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.tpm = tpm
-	can, err := tpm.chip.checkUsable(file)
+	w.tpm = openSocket(t, w.sw.Socket)
+	can, err := w.tpm.chip.Use(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	digest := sha1.Sum(nil)
-	sign, err := can.checkSign(digest[:], crypto.SHA1)
+	sign, err := can.Sign(digest[:], crypto.SHA1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := Password([]byte("motdepasse")).resolveFor(m.gen, "key")
+	secret, err := Password([]byte("motdepasse")).ResolveFor(m.gen, "key")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.real = &half{chip: tpm.chip, file: file, secret: secret, sign: sign}
-	w.like = &half{chip: &modelChip{d: w.d, own: map[uint32]bool{}}, file: modelFile(1, secret, true), secret: secret, sign: sign}
+	w.real = &half{chip: w.tpm.chip, file: file, secret: secret, sign: sign.Run}
+	w.like = &half{chip: &modelChip{d: w.d, own: map[uint32]bool{}}, file: modelFile(1, secret, true), secret: secret,
+		sign: func(in chip.LoadedKey, secret chip.AuthData) ([]byte, error) {
+			return in.(*modelLoaded).sign(digest[:], secret)
+		}}
 	for range 5 {
 		w.real.keys, w.like.keys = append(w.real.keys, new(halfKey)), append(w.like.keys, new(halfKey))
 	}
@@ -102,7 +102,7 @@ func newTwins(t *testing.T, m *model, state tpmtest.State, file *blob.Key) *twin
 }
 
 func (w *twins) connect() {
-	if err := w.tpm.openTurn(&work{ctx: noLimit}); err != nil {
+	if err := w.tpm.openTurn(&Work{Ctx: noLimit}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.d.connected, w.model.holder = true, w.d
@@ -110,11 +110,11 @@ func (w *twins) connect() {
 
 func (w *twins) tries(h *half) int {
 	w.t.Helper()
-	now, err := h.chip.readTries(h.file, false, true)
+	now, err := h.chip.ReadTries(h.file, false, true)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return now.count
+	return now.Count
 }
 
 // An action is something that can be done to a key in some states of it.
@@ -126,56 +126,59 @@ type action struct {
 
 func isIn(k *halfKey) bool  { return k.in != nil }
 func isOut(k *halfKey) bool { return k.in == nil }
-func owns(k *halfKey) bool  { return k.in != nil && k.session != nil && k.session.Alive() }
+func owns(k *halfKey) bool  { return k.in != nil && k.sessionIs(chip.SessionLoaded) }
 func always(*halfKey) bool  { return true }
 
 var actions = []action{
 	{"load", isOut, func(h *half, k *halfKey) error {
-		in, err := h.chip.load(h.file, srkSecret(h.chip))
+		in, err := h.chip.Load(h.file, srkSecret(h.chip))
 		if err == nil {
 			k.in, k.asked = in, false
 		}
 		return err
 	}},
 	{"save", isIn, func(_ *half, k *halfKey) (err error) {
-		k.context, err = k.in.save()
+		saved, err := k.in.Save()
+		if err == nil {
+			k.context = saved.Data
+		}
 		return err
 	}},
-	{"flush", func(k *halfKey) bool { return isIn(k) && !owns(k) }, func(_ *half, k *halfKey) error {
+	{"flush", func(k *halfKey) bool { return isIn(k) && !owns(k) }, func(h *half, k *halfKey) error {
 		was := k.in
 		k.in, k.was = nil, was
-		return was.flush()
+		return h.chip.Flush(chip.Keys, was.Handle())
 	}},
 	{"restore", func(k *halfKey) bool { return isOut(k) && k.context != nil }, func(h *half, k *halfKey) error {
-		in, err := h.chip.restore(k.was, k.context)
+		in, err := h.chip.Restore(h.file, k.was, k.context)
 		if err == nil {
 			k.in, k.asked = in, false
 		}
 		return err
 	}},
 	{"sign", func(k *halfKey) bool { return isIn(k) && !k.asked }, func(h *half, k *halfKey) error {
-		if err := h.chip.prepare(h.file, true); err != nil {
+		if err := h.chip.Prepare(h.file, true); err != nil {
 			return err
 		}
-		_, err := k.in.sign(h.sign, h.secret)
+		_, err := h.sign(k.in, h.secret)
 		return err
 	}},
 	{"authorize", func(k *halfKey) bool { return isIn(k) && k.session == nil }, func(h *half, k *halfKey) error {
-		s, err := k.in.authorize(h.secret)
+		s, err := k.in.Authorize(h.secret)
 		if err == nil {
 			k.session, k.asked = s, true
 		}
 		return err
 	}},
 	{"sign by its own session", owns, func(h *half, k *halfKey) error {
-		_, err := k.in.sign(h.sign, nil)
+		_, err := h.sign(k.in, nil)
 		return err
 	}},
 	{"save its session", owns, func(_ *half, k *halfKey) error { return k.session.Save() }},
-	{"resume", func(k *halfKey) bool { return isIn(k) && k.session != nil && k.session.Saved() }, func(_ *half, k *halfKey) error {
+	{"resume", func(k *halfKey) bool { return isIn(k) && k.sessionIs(chip.SessionSaved) }, func(_ *half, k *halfKey) error {
 		k.asked = true
-		err := k.in.resume(k.session)
-		if !k.session.Alive() && !k.session.Saved() {
+		err := k.in.Resume(k.session)
+		if k.sessionIs(chip.SessionGone) {
 			k.session = nil
 		}
 		return err
@@ -185,17 +188,18 @@ var actions = []action{
 		k.session = nil
 		return nil
 	}},
-	{"flush a saved session", func(k *halfKey) bool { return k.session != nil && k.session.Saved() }, func(h *half, k *halfKey) error {
-		return h.chip.flushSaved(k.session.Context())
+	{"flush a saved session", func(k *halfKey) bool { return k.sessionIs(chip.SessionSaved) }, func(h *half, k *halfKey) error {
+		_, number := k.session.State()
+		return h.chip.Flush(chip.SavedSessions, number)
 	}},
 	{"end the others", always, func(h *half, _ *halfKey) error {
-		h.chip.endSessions()
+		h.chip.EndSessions(chip.EndAll)
 		return nil
 	}},
 }
 
-func srkSecret(c chip) authData {
-	auth, _ := Password(nil).resolveFor(c.generation(), "SRK")
+func srkSecret(c chip.Chip) chip.AuthData {
+	auth, _ := Password(nil).ResolveFor(c.Generation(), "SRK")
 	return auth
 }
 
@@ -216,7 +220,7 @@ func (w *twins) act(when string) {
 			w.t.Fatalf("%s: the model is in another state", when)
 		}
 		real, like := a.do(w.real, w.real.keys[n]), a.do(w.like, w.like.keys[n])
-		if is, want := w.like.chip.classOf(like), w.real.chip.classOf(real); is != want {
+		if is, want := w.like.chip.ClassOf(like), w.real.chip.ClassOf(real); is != want {
 			w.t.Errorf("%s: the model says %v (class %d), the TPM %v (class %d)", when, like, is, real, want)
 		}
 	}
@@ -228,12 +232,15 @@ func (w *twins) compare(when string) {
 	w.t.Helper()
 	var seen [2]string
 	for i, h := range []*half{w.real, w.like} {
-		keys, sessions, err := h.chip.occupants()
-		saved, err2 := h.chip.saved()
-		if err != nil || err2 != nil {
-			w.t.Fatal(err, err2)
+		var there [3]int
+		for _, kind := range []chip.Kind{chip.Keys, chip.Sessions, chip.SavedSessions} {
+			handles, err := h.chip.Loaded(kind)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			there[kind] = len(handles)
 		}
-		seen[i] = fmt.Sprintf("%d keys, %d sessions, %d saved, %d wrong secrets", len(keys), len(sessions), len(saved), w.tries(h)-h.count)
+		seen[i] = fmt.Sprintf("%d keys, %d sessions, %d saved, %d wrong secrets", there[0], there[1], there[2], w.tries(h)-h.count)
 	}
 	if seen[0] != seen[1] {
 		w.t.Errorf("%s: the TPM has %s, the model %s", when, seen[0], seen[1])
@@ -247,14 +254,14 @@ func (w *twins) guess(when string) {
 			continue
 		}
 		w.wrong++
-		bad, _ := Password([]byte("wrong")).resolveFor(w.model.gen, "key")
-		var class [2]errClass
+		bad, _ := Password([]byte("wrong")).ResolveFor(w.model.gen, "key")
+		var class [2]chip.ErrClass
 		for i, h := range []*half{w.real, w.like} {
-			err := h.chip.prepare(h.file, true)
+			err := h.chip.Prepare(h.file, true)
 			if err == nil {
-				_, err = h.keys[n].in.sign(h.sign, bad)
+				_, err = h.sign(h.keys[n].in, bad)
 			}
-			class[i] = h.chip.classOf(err)
+			class[i] = h.chip.ClassOf(err)
 		}
 		if class[0] != class[1] {
 			w.t.Errorf("%s: a wrong secret: the TPM says %d, the model %d", when, class[0], class[1])
@@ -267,24 +274,24 @@ func (w *twins) guess(when string) {
 func (w *twins) restart() {
 	w.tpm.turn.release()
 	w.tpm.turn = nil
-	if w.model.gen == tpm20Family {
+	if w.model.gen == chip.TPM20 {
 		w.sw.Shutdown()
 	}
 	w.sw.Restart()
 	w.model.reset(true)
 	for _, h := range []*half{w.real, w.like} {
-		h.chip.forget()
+		h.chip.EndSessions(chip.Forget)
 		for _, k := range h.keys {
 			if k.in != nil {
 				k.in, k.was = nil, k.in
 			}
-			if k.session != nil && k.session.Alive() {
+			if k.sessionIs(chip.SessionLoaded) {
 				k.session = nil
 			}
 		}
 	}
 	w.connect()
-	if w.model.gen == tpm12Family { // a software TPM 1.2 forgets them
+	if w.model.gen == chip.TPM12 { // a software TPM 1.2 forgets them
 		w.real.count, w.like.count = w.tries(w.real), w.tries(w.like)
 	}
 }

@@ -1,4 +1,4 @@
-package tpmkey
+package keymgr
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 )
 
 // A model is a TPM in memory, as far as the key manager sees one: places for keys and
 // sessions, saved contexts, the count of wrong secrets, resets, one program at a time.
 type model struct {
 	random *rand.Rand
-	gen    generation
+	gen    chip.Generation
 
 	keyPlaces, sessionPlaces, savedPlaces int
 	gap                                   int // how much older a saved session may be than the newest one
@@ -72,7 +73,7 @@ const (
 	faultKinds
 )
 
-func newModel(random *rand.Rand, gen generation) *model {
+func newModel(random *rand.Rand, gen chip.Generation) *model {
 	m := &model{
 		random: random, gen: gen, keyPlaces: 3, sessionPlaces: 3, savedPlaces: 8, gap: 40, started: true,
 		faults: func(*modelDevice, string) modelFault { return noFault }, step: func(*modelDevice) {},
@@ -86,7 +87,7 @@ func newModel(random *rand.Rand, gen generation) *model {
 func (m *model) reset(warned bool) {
 	m.start++
 	m.told = warned
-	if !warned && m.secretIn && m.gen == tpm20Family {
+	if !warned && m.secretIn && m.gen == chip.TPM20 {
 		m.count++
 		m.byItself++
 	}
@@ -114,14 +115,14 @@ func (m *model) gapIsFull() bool {
 }
 
 // noSessionRoom is why one more session cannot be there.
-func (m *model) noSessionRoom() errClass {
+func (m *model) noSessionRoom() chip.ErrClass {
 	switch {
 	case len(m.sessions) >= m.sessionPlaces:
-		return classSessionRoom
+		return chip.ClassSessionRoom
 	case len(m.sessions)+len(m.saved) >= m.sessionPlaces+m.savedPlaces, m.gapIsFull():
-		return classSavedRoom
+		return chip.ClassSavedRoom
 	}
-	return classNone
+	return chip.ClassNone
 }
 
 // handleIn is the lowest number that is free, as a TPM 2.0 gives them.
@@ -186,20 +187,19 @@ func (d *modelDevice) Connected() bool { return d.connected && d.holder == d }
 func (d *modelDevice) Bare() bool      { return true }
 func (d *modelDevice) Managed() bool   { return false }
 func (d *modelDevice) Name() string    { return "model" }
-func (d *modelDevice) Emulator() bool  { return false }
 func (d *modelDevice) Hurry()          {}
 func (d *modelDevice) Close() error    { return nil }
 
 // A modelError is an error with its class.
 type modelError struct {
-	class   errClass
+	class   chip.ErrClass
 	command string
 	secret  bool
 }
 
 func (e *modelError) Unwrap() error {
-	if e.class == classAuth {
-		return ErrWrongKeySecret
+	if e.class == chip.ClassAuth {
+		return chip.ErrWrongKeySecret
 	}
 	return nil
 }
@@ -208,8 +208,8 @@ func (e *modelError) Error() string { return fmt.Sprintf("%s: error of class %d"
 
 // A modelChip is the model as one program's chip.
 type modelChip struct {
-	chip // what is not needed here is nil
-	d    *modelDevice
+	chip.Chip // what is not needed here is nil
+	d         *modelDevice
 
 	session uint32 // serves all keys, 0 if there is none
 	own     map[uint32]bool
@@ -217,7 +217,7 @@ type modelChip struct {
 }
 
 // command lets others run, and has a fault happen to the command that f carries out.
-func (c *modelChip) command(name string, secret bool, f func() errClass) error {
+func (c *modelChip) command(name string, secret bool, f func() chip.ErrClass) error {
 	d := c.d
 	d.step(d)
 	fault := noFault
@@ -228,64 +228,61 @@ func (c *modelChip) command(name string, secret bool, f func() errClass) error {
 	switch {
 	case known:
 	case !d.Connected():
-		class = classNotSent
+		class = chip.ClassNotSent
 	case !d.started && name != "startUp":
-		class = classNotStarted
+		class = chip.ClassNotStarted
 	default:
 		class = f()
 	}
 	if fault == cutAfter {
 		d.disconnect()
-		class = classUnanswered
+		class = chip.ClassUnanswered
 	}
-	if class != classNone {
+	if class != chip.ClassNone {
 		return &modelError{class, name, secret}
 	}
 	return nil
 }
 
 // disturb has a fault happen; where that is an answer, it says so.
-func (c *modelChip) disturb(fault modelFault, command string) (answer errClass, is bool) {
+func (c *modelChip) disturb(fault modelFault, command string) (answer chip.ErrClass, is bool) {
 	d := c.d
 	switch fault {
 	case cutBefore:
 		d.disconnect()
 	case killed:
 		d.reset(false)
-		return classUnanswered, true
+		return chip.ClassUnanswered, true
 	case unstarted:
 		d.reset(false)
 		d.connected, d.holder, d.started = true, d, false // the connection holds
 	case handleLost:
-		return classLost, command == "sign" || command == "signUncounted"
+		return chip.ClassLost, command == "sign" || command == "signUncounted"
 	case refusedLie: // of an uncounted secret nothing says otherwise
-		return classAuth, command == "sign"
+		return chip.ClassAuth, command == "sign"
 	}
-	return classNone, false
+	return chip.ClassNone, false
 }
 
-func (c *modelChip) generation() generation { return c.d.gen }
+func (c *modelChip) Generation() chip.Generation { return c.d.gen }
 
-func (c *modelChip) classOf(err error) errClass {
+func (c *modelChip) ClassOf(err error) chip.ErrClass {
 	var of *modelError
 	switch {
 	case err == nil:
-		return classNone
+		return chip.ClassNone
 	case errors.As(err, &of):
 		return of.class
-	case errors.Is(err, ErrClosed):
-		return classUnavailable
+	case errors.Is(err, chip.ErrClosed):
+		return chip.ClassUnavailable
 	}
-	return classRefused
+	return chip.ClassRefused
 }
 
-func (c *modelChip) triedSecret(err error) bool {
-	var of *modelError
-	return !errors.As(err, &of) || of.class != classUnanswered || of.secret
-}
+// SecretTried is for chip.SecretTried.
+func (e *modelError) SecretTried() bool { return e.class != chip.ClassUnanswered || e.secret }
 
-func (c *modelChip) ready() error     { return nil }
-func (c *modelChip) lockedOut() error { return ErrLockedOut }
+func (c *modelChip) State() (*chip.State, error) { return &chip.State{Owned: true}, nil }
 
 // A modelPublic is the public half of a model's key, its number.
 type modelPublic int
@@ -302,25 +299,25 @@ func modelFile(id int, secret []byte, counts bool) *blob.Key {
 }
 
 // load authorizes the parent by the session that serves all keys.
-func (c *modelChip) load(k *blob.Key, _ authData) (in loadedKey, err error) {
-	if err := c.prepare(k, true); err != nil {
+func (c *modelChip) Load(k *blob.Key, _ chip.AuthData) (in chip.LoadedKey, err error) {
+	if err := c.Prepare(k, true); err != nil {
 		return nil, err
 	}
-	err = c.command("load", false, func() errClass {
+	err = c.command("load", false, func() chip.ErrClass {
 		beside := 1 // a TPM 2.0 has the parent loaded, too
-		if c.d.gen == tpm12Family {
+		if c.d.gen == chip.TPM12 {
 			beside = 0
 		}
 		if len(c.d.keys)+beside >= c.d.keyPlaces {
-			return classKeyRoom
+			return chip.ClassKeyRoom
 		}
 		in = c.put(modelKey{id: int(k.Modulus[0]), secret: string(k.EncData), counts: k.Flags != 0})
-		return classNone
+		return chip.ClassNone
 	})
 	return in, err
 }
 
-func (c *modelChip) put(k modelKey) loadedKey {
+func (c *modelChip) put(k modelKey) chip.LoadedKey {
 	k.owner = c.d
 	h := handleIn(c.d.keys, 0x80000000)
 	c.d.keys[h] = &k
@@ -328,37 +325,37 @@ func (c *modelChip) put(k modelKey) loadedKey {
 }
 
 // A key's saved context says which start of the TPM it is of, and which key.
-func (l *modelLoaded) save() (saved []byte, err error) {
+func (l *modelLoaded) Save() (saved chip.Context, err error) {
 	d := l.c.d
-	err = l.c.command("save", false, func() errClass {
+	err = l.c.command("save", false, func() chip.ErrClass {
 		if d.keys[l.handle] == nil {
-			return classLost
+			return chip.ClassLost
 		}
 		d.contexts = append(d.contexts, d.keys[l.handle])
-		saved = binary.BigEndian.AppendUint32(nil, uint32(d.start))
-		saved = binary.BigEndian.AppendUint32(saved, uint32(len(d.contexts)-1))
-		return classNone
+		saved.Data = binary.BigEndian.AppendUint32(nil, uint32(d.start))
+		saved.Data = binary.BigEndian.AppendUint32(saved.Data, uint32(len(d.contexts)-1))
+		return chip.ClassNone
 	})
 	return saved, err
 }
 
-func (c *modelChip) restore(_ loadedKey, saved []byte) (in loadedKey, err error) {
-	err = c.command("restore", false, func() errClass {
+func (c *modelChip) Restore(_ *blob.Key, _ chip.LoadedKey, saved []byte) (in chip.LoadedKey, err error) {
+	err = c.command("restore", false, func() chip.ErrClass {
 		start, at := binary.BigEndian.Uint32(saved), binary.BigEndian.Uint32(saved[4:])
 		switch {
 		case int(start) != c.d.start:
-			return classRefused
+			return chip.ClassRefused
 		case len(c.d.keys) >= c.d.keyPlaces:
-			return classKeyRoom
+			return chip.ClassKeyRoom
 		}
 		in = c.put(*c.d.contexts[at])
-		return classNone
+		return chip.ClassNone
 	})
 	return in, err
 }
 
-// prepare starts the session that serves all keys.
-func (c *modelChip) prepare(_ *blob.Key, secret bool) error {
+// Prepare starts the session that serves all keys.
+func (c *modelChip) Prepare(_ *blob.Key, secret bool) error {
 	if !secret || c.session != 0 {
 		return nil
 	}
@@ -370,11 +367,11 @@ func (c *modelChip) prepare(_ *blob.Key, secret bool) error {
 // startSession starts one; on a TPM 2.0 what it is salted to takes a place meanwhile.
 func (c *modelChip) startSession(s modelSession) (h uint32, err error) {
 	c.flushStale()
-	err = c.command("startSession", false, func() errClass {
-		if c.d.gen == tpm20Family && len(c.d.keys) >= c.d.keyPlaces {
-			return classKeyRoom
+	err = c.command("startSession", false, func() chip.ErrClass {
+		if c.d.gen == chip.TPM20 && len(c.d.keys) >= c.d.keyPlaces {
+			return chip.ClassKeyRoom
 		}
-		if full := c.d.noSessionRoom(); full != classNone {
+		if full := c.d.noSessionRoom(); full != chip.ClassNone {
 			return full
 		}
 		for h = 0x02000000; c.d.sessions[h] != nil || c.d.saved[h] != nil; h++ {
@@ -382,93 +379,102 @@ func (c *modelChip) startSession(s modelSession) (h uint32, err error) {
 		s.owner = c.d
 		c.d.sessions[h] = &s
 		c.own[h] = true
-		return classNone
+		return chip.ClassNone
 	})
 	return h, err
 }
 
-func (c *modelChip) readTries(k *blob.Key, ofParent, _ bool) (now *tries, err error) {
-	if c.d.gen == tpm20Family && (ofParent || k.Flags == 0) {
-		return &tries{}, nil
+func (c *modelChip) ReadTries(k *blob.Key, ofParent, _ bool) (now *chip.Tries, err error) {
+	if c.d.gen == chip.TPM20 && (ofParent || k.Flags == 0) {
+		return new(chip.Tries), nil
 	}
-	err = c.command("readTries", false, func() errClass {
-		now = &tries{counts: true, known: true, count: c.d.count}
-		if c.d.gen == tpm20Family {
-			now.resets, now.told = c.d.start, c.d.told
+	err = c.command("readTries", false, func() chip.ErrClass {
+		now = &chip.Tries{Counts: true, Known: true, Count: c.d.count}
+		if c.d.gen == chip.TPM20 {
+			now.Resets, now.Announced = c.d.start, c.d.told
 		}
-		return classNone
+		return chip.ClassNone
 	})
 	return now, err
 }
 
-func (c *modelChip) startUp() error {
-	return c.command("startUp", false, func() errClass {
+func (c *modelChip) StartUp() error {
+	return c.command("startUp", false, func() chip.ErrClass {
 		if c.d.started {
-			return classNotStarted
+			return chip.ClassNotStarted
 		}
 		c.d.started = true
-		return classNone
+		return chip.ClassNone
 	})
 }
 
-func (c *modelChip) holds() bool        { return len(c.own) > 0 }
-func (c *modelChip) owns(h uint32) bool { return c.own[h] }
-func (c *modelChip) endShared() bool    { return false }
-func (c *modelChip) forget()            { c.session, c.own = 0, map[uint32]bool{} }
-func (c *modelChip) endSessions() {
-	c.flushStale()
-	if c.session != 0 {
-		c.flushSession(c.session)
-		c.session = 0
+func (c *modelChip) Sessions() ([]uint32, bool) { return slices.Sorted(maps.Keys(c.own)), false }
+
+func (c *modelChip) EndSessions(how chip.Ending) bool {
+	switch how {
+	case chip.Forget:
+		c.session, c.own = 0, map[uint32]bool{}
+	case chip.EndAll:
+		c.flushStale()
+		if c.session != 0 {
+			c.flushSession(c.session)
+			c.session = 0
+		}
 	}
+	return how != chip.EndIfSeveral
 }
 
-func (c *modelChip) occupants() (keys, sessions []uint32, err error) {
-	err = c.command("occupants", false, func() errClass {
-		keys, sessions = slices.Sorted(maps.Keys(c.d.keys)), slices.Sorted(maps.Keys(c.d.sessions))
-		return classNone
+func (c *modelChip) Loaded(kind chip.Kind) (handles []uint32, err error) {
+	err = c.command("loaded", false, func() chip.ErrClass {
+		switch kind {
+		case chip.Keys:
+			handles = slices.Sorted(maps.Keys(c.d.keys))
+		case chip.Sessions:
+			handles = slices.Sorted(maps.Keys(c.d.sessions))
+		default:
+			handles = slices.Sorted(maps.Keys(c.d.saved))
+		}
+		return chip.ClassNone
 	})
-	return keys, sessions, err
+	return handles, err
+}
+
+func (c *modelChip) Flush(kind chip.Kind, h uint32) error {
+	switch kind {
+	case chip.Keys:
+		return c.flushKey(h)
+	case chip.Sessions:
+		return c.flushSession(h)
+	}
+	return c.command("flushSaved", false, func() chip.ErrClass {
+		delete(c.d.saved, h)
+		return chip.ClassNone
+	})
 }
 
 // flushKey ends the sessions of a key of TPM 1.2 with it, those of all that are loaded of
 // the same.
 func (c *modelChip) flushKey(h uint32) error {
-	return c.command("flushKey", false, func() errClass {
+	return c.command("flushKey", false, func() chip.ErrClass {
 		for number, s := range c.d.sessions {
-			if k := c.d.keys[h]; c.d.gen == tpm12Family && s.key != nil && k != nil && s.key.id == k.id {
+			if k := c.d.keys[h]; c.d.gen == chip.TPM12 && s.key != nil && k != nil && s.key.id == k.id {
 				delete(c.d.sessions, number)
 			}
 		}
 		delete(c.d.keys, h)
-		return classNone
+		return chip.ClassNone
 	})
 }
 
 func (c *modelChip) flushSession(h uint32) error {
-	err := c.command("flushSession", false, func() errClass {
+	err := c.command("flushSession", false, func() chip.ErrClass {
 		delete(c.d.sessions, h)
-		return classNone
+		return chip.ClassNone
 	})
 	if err == nil {
 		delete(c.own, h)
 	}
 	return err
-}
-
-func (c *modelChip) saved() (all []uint32, err error) {
-	err = c.command("saved", false, func() errClass {
-		all = slices.Sorted(maps.Keys(c.d.saved))
-		return classNone
-	})
-	return all, err
-}
-
-func (c *modelChip) flushSaved(h uint32) error {
-	return c.command("flushSaved", false, func() errClass {
-		delete(c.d.saved, h)
-		return classNone
-	})
 }
 
 // A modelLoaded is a loaded key of a program, with a session of its own or without one.
@@ -480,7 +486,7 @@ type modelLoaded struct {
 
 // sign signs by a session: that of all keys, with the secret, or the key's own. What has
 // the handle signs, whatever it is.
-func (l *modelLoaded) sign(s *signing, secret authData) (result []byte, err error) {
+func (l *modelLoaded) sign(area []byte, secret chip.AuthData) (result []byte, err error) {
 	c, by := l.c, uint32(0)
 	switch {
 	case l.session != nil && l.session.alive:
@@ -492,22 +498,22 @@ func (l *modelLoaded) sign(s *signing, secret authData) (result []byte, err erro
 	if k := c.d.keys[l.handle]; k != nil && !k.counts {
 		name = "signUncounted"
 	}
-	err = c.command(name, by != 0, func() errClass {
+	err = c.command(name, by != 0, func() chip.ErrClass {
 		k, auth := c.d.keys[l.handle], string(secret)
 		if by != 0 {
 			session := c.d.sessions[by]
 			if session == nil {
-				return classLost
+				return chip.ClassLost
 			}
 			if session.key != nil {
 				auth = session.auth
 			}
 		}
 		if k == nil {
-			return classLost
+			return chip.ClassLost
 		}
-		class := c.d.use(k, auth, func() { result = modelSignature(k.id, s.area) })
-		if class == classAuth && c.d.gen == tpm12Family { // which ends the session
+		class := c.d.use(k, auth, func() { result = modelSignature(k.id, area) })
+		if class == chip.ClassAuth && c.d.gen == chip.TPM12 { // which ends the session
 			l.lose(by)
 		}
 		return class
@@ -528,22 +534,22 @@ func (l *modelLoaded) lose(session uint32) {
 }
 
 // use uses a loaded key with a secret, at which the TPM looks.
-func (d *modelDevice) use(k *modelKey, auth string, f func()) errClass {
+func (d *modelDevice) use(k *modelKey, auth string, f func()) chip.ErrClass {
 	d.secretIn = d.secretIn || k.counts
 	if k.secret != auth {
 		if k.counts {
 			d.count++
 			d.wrong++
 		}
-		return classAuth
+		return chip.ClassAuth
 	}
 	f()
-	return classNone
+	return chip.ClassNone
 }
 
 func modelSignature(id int, area []byte) []byte { return append([]byte{byte(id)}, area...) }
 
-func (l *modelLoaded) authorize(secret authData) (keySession, error) {
+func (l *modelLoaded) Authorize(secret chip.AuthData) (chip.Session, error) {
 	key := l.c.d.keys[l.handle]
 	h, err := l.c.startSession(modelSession{key: key, auth: string(secret)})
 	if err != nil {
@@ -553,18 +559,12 @@ func (l *modelLoaded) authorize(secret authData) (keySession, error) {
 	return l.session, nil
 }
 
-func (l *modelLoaded) resume(s keySession) error {
+func (l *modelLoaded) Resume(s chip.Session) error {
 	l.session = s.(*modelOwn)
 	return l.session.restore(l.handle)
 }
 
-func (l *modelLoaded) flush() error   { return l.c.flushKey(l.handle) }
-func (l *modelLoaded) ofSecret() bool { return false }
-func (l *modelLoaded) number() uint32 { return l.handle }
-
-func (l *modelLoaded) decrypt(*decryption, authData) ([]byte, error) { return nil, ErrNotSupported }
-func (l *modelLoaded) agree([]byte, authData) ([]byte, error)        { return nil, ErrNotSupported }
-func (l *modelLoaded) unseal(authData) ([]byte, error)               { return nil, ErrNotSupported }
+func (l *modelLoaded) Handle() uint32 { return l.handle }
 
 // A modelOwn is a key's own session.
 type modelOwn struct {
@@ -574,26 +574,32 @@ type modelOwn struct {
 	alive, saved bool
 }
 
-func (s *modelOwn) Alive() bool     { return s.alive }
-func (s *modelOwn) Saved() bool     { return s.saved }
-func (s *modelOwn) Context() uint32 { return s.number }
+func (s *modelOwn) State() (chip.SessionState, uint32) {
+	switch {
+	case s.alive:
+		return chip.SessionLoaded, 0
+	case s.saved:
+		return chip.SessionSaved, s.number
+	}
+	return chip.SessionGone, 0
+}
 
 func (s *modelOwn) Save() error {
 	d := s.c.d
-	err := s.c.command("saveSession", false, func() errClass {
+	err := s.c.command("saveSession", false, func() chip.ErrClass {
 		in := d.sessions[s.number]
 		switch {
 		case in == nil:
-			return classLost
+			return chip.ClassLost
 		case d.gapIsFull(), len(d.saved) >= d.savedPlaces:
-			return classSavedRoom
+			return chip.ClassSavedRoom
 		}
 		d.saves++
 		in.age = d.saves
 		d.saved[s.number] = in
 		delete(d.sessions, s.number)
 		s.start, s.age = d.start, d.saves
-		return classNone
+		return chip.ClassNone
 	})
 	if err == nil {
 		s.alive, s.saved = false, true
@@ -606,18 +612,18 @@ func (s *modelOwn) Save() error {
 func (s *modelOwn) restore(key uint32) error {
 	d := s.c.d
 	s.c.flushStale()
-	err := s.c.command("restoreSession", false, func() errClass {
+	err := s.c.command("restoreSession", false, func() chip.ErrClass {
 		in := d.saved[s.number]
 		switch {
 		case s.start != d.start, in == nil || in.age != s.age: // flushed meanwhile, whoever has the number now
-			return classRefused
+			return chip.ClassRefused
 		case len(d.sessions) >= d.sessionPlaces:
-			return classSessionRoom
+			return chip.ClassSessionRoom
 		}
 		in.key = d.keys[key]
 		d.sessions[s.number] = in
 		delete(d.saved, s.number)
-		return classNone
+		return chip.ClassNone
 	})
 	if err == nil {
 		s.alive, s.saved = true, false

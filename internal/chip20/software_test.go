@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -56,10 +56,10 @@ func (k *software20) raw(block []byte) []byte {
 }
 
 // sign does what TPM2_Sign or TPM2_RSA_Decrypt do for a plan.
-func (k *software20) sign(t testing.TB, s *signing) ([]byte, error) {
+func (k *software20) sign(t testing.TB, s *signPlan) ([]byte, error) {
 	t.Helper()
 	k.asked++
-	plan := s.how.(*plan20)
+	plan := s
 	if plan.raw {
 		return plan.finishRaw(k.raw(s.area))
 	}
@@ -116,7 +116,7 @@ const (
 )
 
 // file makes the public area of a key, without a private part.
-func (k *software20) file(t testing.TB, attributes int, scheme scheme20) *blob.Key {
+func (k *software20) file(t testing.TB, attributes int, scheme keyScheme) *blob.Key {
 	t.Helper()
 	area := tpm2.TPMTPublic{
 		NameAlg: tpm2.TPMAlgSHA256,
@@ -147,7 +147,7 @@ func (k *software20) file(t testing.TB, attributes int, scheme scheme20) *blob.K
 	return &blob.Key{TSS2: &blob.TSS2{EmptyAuth: true, Parent: 0x40000001, Public: tpm2.Marshal(tpm2.New2B(area))}}
 }
 
-func schemeDetails(s scheme20) tpm2.TPMUAsymScheme {
+func schemeDetails(s keyScheme) tpm2.TPMUAsymScheme {
 	switch s.alg {
 	case tpm2.TPMAlgRSASSA:
 		return tpm2.NewTPMUAsymScheme(s.alg, &tpm2.TPMSSigSchemeRSASSA{HashAlg: s.hash})
@@ -169,14 +169,14 @@ func schemeDetails(s scheme20) tpm2.TPMUAsymScheme {
 
 // able is what a chip with some hashes, or with the usual ones for none, can do with
 // the key.
-func (k *software20) able(t testing.TB, attributes int, scheme scheme20, hashes ...tpm2.TPMAlgID) *abilities20 {
+func (k *software20) able(t testing.TB, attributes int, scheme keyScheme, hashes ...tpm2.TPMAlgID) *keyOps {
 	t.Helper()
 	if scheme.alg == 0 {
 		scheme.alg = tpm2.TPMAlgNull
 	}
-	var chip *chipAbilities20
+	var chip *features
 	if hashes != nil {
-		chip = &chipAbilities20{algorithms: map[tpm2.TPMAlgID]bool{}}
+		chip = &features{algorithms: map[tpm2.TPMAlgID]bool{}}
 		for alg := range usualAlgorithms {
 			chip.algorithms[alg] = hashOf(alg) == 0
 		}
@@ -184,7 +184,7 @@ func (k *software20) able(t testing.TB, attributes int, scheme scheme20, hashes 
 			chip.algorithms[alg] = true
 		}
 	}
-	able, err := newAbilities20(k.file(t, attributes, scheme), chip)
+	able, err := newKeyOps(k.file(t, attributes, scheme), chip)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,9 +199,9 @@ func someDigest(hash crypto.Hash) []byte {
 }
 
 // signed plans a signature, makes and verifies it.
-func (k *software20) signed(t testing.TB, able *abilities20, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+func (k *software20) signed(t testing.TB, able *keyOps, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	t.Helper()
-	s, err := able.checkSign(digest, opts)
+	s, err := able.planSign(digest, opts)
 	if err != nil {
 		return nil, err
 	}

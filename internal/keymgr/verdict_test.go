@@ -1,4 +1,4 @@
-package tpmkey
+package keymgr
 
 import (
 	"crypto"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/tpmtest"
 )
 
@@ -14,21 +15,12 @@ import (
 // operation has the TPM meanwhile.
 func TestBadResultIsJudgedInTheQueue(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
-	tpm, err := Open(sw.Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := openSocket(t, sw.Socket)
 	file, err := blob.Parse(tpmtest.Fixture(t, "tpm2/e2-rsa-auth-da.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	load := func() *Key {
-		k, err := tpm.Load(file, &LoadOptions{Key: Password([]byte("motdepasse"))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
+	load := func() *Key { return loadKey(t, m, file, Password([]byte("motdepasse"))) }
 	other := load()
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -42,7 +34,11 @@ func TestBadResultIsJudgedInTheQueue(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := other.Sign(nil, d[:], crypto.SHA256); err != nil {
+			op, err := other.Ops.Sign(d[:], crypto.SHA256)
+			if err == nil {
+				_, err = m.Do(&Work{Key: other, Op: op})
+			}
+			if err != nil {
 				t.Error("other:", err)
 				return
 			}
@@ -50,23 +46,22 @@ func TestBadResultIsJudgedInTheQueue(t *testing.T) {
 	}()
 	for range 20 {
 		k := load()
-		s, _ := k.abilities.checkSign(d[:], crypto.SHA256)
+		op, _ := k.Ops.Sign(d[:], crypto.SHA256)
 		n := 0
-		w := k.work(func(in loadedKey, secret authData) ([]byte, error) { return in.sign(s, secret) })
-		w.verify = func(sig []byte) error {
+		odd := &chip.Operation{Run: op.Run, Verify: func(sig []byte) error {
 			if n++; n == 1 {
-				return errBadSignature
+				return chip.ErrBadSignature
 			}
-			return s.verify(sig)
-		}
-		if _, err := tpm.do(w); err != nil {
+			return op.Verify(sig)
+		}}
+		if _, err := m.Do(&Work{Key: k, Op: odd}); err != nil {
 			t.Error(err)
 		}
 		k.Close()
 	}
 	close(stop)
 	wg.Wait()
-	if err := tpm.Close(); err != nil {
+	if err := m.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -15,17 +15,18 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 )
 
 // A key with a scheme does exactly that, in the chip.
 func TestDecrypt20Scheme(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	aes := k.able(t, decrypts, scheme20{alg: tpm2.TPMAlgRSAES})
-	oaep := k.able(t, decrypts, scheme20{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
+	aes := k.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES})
+	oaep := k.able(t, decrypts, keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
 	long := bytes.Repeat([]byte("x"), 66)
 	long[65] = 0
 	for name, c := range map[string]struct {
-		key    *abilities20
+		key    *keyOps
 		opts   crypto.DecrypterOpts
 		scheme tpm2.TPMAlgID
 		label  string
@@ -40,12 +41,12 @@ func TestDecrypt20Scheme(t *testing.T) {
 		"OAEP, label of a zero":   {oaep, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte{0}}, tpm2.TPMAlgOAEP, "\x00"},
 		"OAEP, the longest label": {oaep, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: long}, tpm2.TPMAlgOAEP, string(long)},
 	} {
-		d, err := c.key.checkDecrypt(make([]byte, 256), c.opts)
+		d, err := c.key.planDecrypt(make([]byte, 256), c.opts)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		o := d.how.(*opening20)
+		o := d
 		if o.scheme.Scheme != c.scheme || string(o.label) != c.label {
 			t.Errorf("%s: %v, %q", name, o.scheme.Scheme, o.label)
 		}
@@ -61,25 +62,25 @@ func TestDecrypt20Scheme(t *testing.T) {
 
 func TestDecrypt20Refuses(t *testing.T) {
 	r := &software20{rsa: softwareRSA()}
-	small := (&software20{rsa: softwareRSA1024()}).able(t, decrypts, scheme20{})
-	e := (&software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}).able(t, signs|decrypts, scheme20{})
-	full := r.able(t, signs|decrypts, scheme20{})
-	aes := r.able(t, decrypts, scheme20{alg: tpm2.TPMAlgRSAES})
-	oaep := r.able(t, decrypts, scheme20{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
-	signOnly := r.able(t, signs|decrypts, scheme20{})
+	small := (&software20{rsa: softwareRSA1024()}).able(t, decrypts, keyScheme{})
+	e := (&software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}).able(t, signs|decrypts, keyScheme{})
+	full := r.able(t, signs|decrypts, keyScheme{})
+	aes := r.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES})
+	oaep := r.able(t, decrypts, keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
+	signOnly := r.able(t, signs|decrypts, keyScheme{})
 	signOnly.file.TSS2.Policy = []blob.PolicyCommand{{Code: tpm2.TPMCCPolicyCommandCode, Policy: []byte{0, 0, 1, 0x5d}}}
 	pkcs1, sha256 := &rsa.PKCS1v15DecryptOptions{}, &rsa.OAEPOptions{Hash: crypto.SHA256}
 	label := func(s string) *rsa.OAEPOptions { return &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte(s)} }
 	for name, c := range map[string]struct {
-		key   *abilities20
+		key   *keyOps
 		size  int
 		opts  crypto.DecrypterOpts
-		words string // empty for errDecryption
+		words string // empty for chip.ErrDecryption
 	}{
 		"EC key":                       {e, 256, nil, "ECDH"},
-		"signs only":                   {r.able(t, signs, scheme20{}), 256, nil, "attribute decrypt"},
-		"storage key":                  {r.able(t, decrypts|restricted, scheme20{}), 256, nil, "restricted"},
-		"policy for signing":           {signOnly, 256, nil, "policy"},
+		"signs only":                   {r.able(t, signs, keyScheme{}), 256, nil, "attribute decrypt"},
+		"storage key":                  {r.able(t, decrypts|restricted, keyScheme{}), 256, nil, "restricted"},
+		"policy for signPlan":          {signOnly, 256, nil, "policy"},
 		"short":                        {full, 255, nil, ""},
 		"long":                         {full, 257, nil, ""},
 		"empty":                        {full, 0, nil, ""},
@@ -100,14 +101,14 @@ func TestDecrypt20Refuses(t *testing.T) {
 		"OAEP key, label without zero": {oaep, 256, label("label"), "zero byte"},
 		"OAEP key, label with two":     {oaep, 256, label("la\x00bel\x00"), "zero byte"},
 		"OAEP key, long label":         {oaep, 256, label(strings.Repeat("x", 66) + "\x00"), "66 bytes"},
-		"RSASSA key":                   {r.able(t, signs|decrypts, scheme20{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 256, nil, "RSASSA"},
+		"RSASSA key":                   {r.able(t, signs|decrypts, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 256, nil, "RSASSA"},
 	} {
-		d, err := c.key.checkDecrypt(make([]byte, c.size), c.opts)
-		if d != nil || c.words == "" && !errors.Is(err, errDecryption) || c.words != "" && (!errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), c.words)) {
+		d, err := c.key.planDecrypt(make([]byte, c.size), c.opts)
+		if d != nil || c.words == "" && !errors.Is(err, chip.ErrDecryption) || c.words != "" && (!errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), c.words)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := full.checkDecrypt(bytes.Repeat([]byte{0xff}, 256), nil); err != errDecryption {
+	if _, err := full.planDecrypt(bytes.Repeat([]byte{0xff}, 256), nil); err != chip.ErrDecryption {
 		t.Error(err)
 	}
 }
@@ -116,7 +117,7 @@ func TestAgree20(t *testing.T) {
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		k := &software20{ecdsa: mustMake(ecdsa.GenerateKey(curve, rand.Reader))}
 		remote := mustMake(mustMake(ecdsa.GenerateKey(curve, rand.Reader)).PublicKey.ECDH())
-		for _, able := range []*abilities20{k.able(t, signs|decrypts, scheme20{}), k.able(t, decrypts, scheme20{tpm2.TPMAlgECDH, tpm2.TPMAlgSHA256})} {
+		for _, able := range []*keyOps{k.able(t, signs|decrypts, keyScheme{}), k.able(t, decrypts, keyScheme{tpm2.TPMAlgECDH, tpm2.TPMAlgSHA256})} {
 			point, err := able.checkAgree(remote)
 			if err != nil || !bytes.Equal(point, remote.Bytes()) {
 				t.Errorf("%v: %x, %v", curve.Params().Name, point, err)
@@ -125,51 +126,55 @@ func TestAgree20(t *testing.T) {
 	}
 	k := &software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
 	own := mustMake(k.ecdsa.PublicKey.ECDH())
-	full := k.able(t, decrypts, scheme20{})
+	full := k.able(t, decrypts, keyScheme{})
 	for name, c := range map[string]struct {
-		key    *abilities20
+		key    *keyOps
 		remote *ecdh.PublicKey
 		words  string
 	}{
-		"RSA":           {(&software20{rsa: softwareRSA()}).able(t, decrypts, scheme20{}), own, "RSA"},
-		"signs only":    {k.able(t, signs, scheme20{}), own, "attribute decrypt"},
-		"storage key":   {k.able(t, decrypts|restricted, scheme20{}), own, "restricted"},
-		"ECDSA key":     {k.able(t, signs|decrypts, scheme20{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256}), own, "ECDSA"},
+		"RSA":           {(&software20{rsa: softwareRSA()}).able(t, decrypts, keyScheme{}), own, "RSA"},
+		"signs only":    {k.able(t, signs, keyScheme{}), own, "attribute decrypt"},
+		"storage key":   {k.able(t, decrypts|restricted, keyScheme{}), own, "restricted"},
+		"ECDSA key":     {k.able(t, signs|decrypts, keyScheme{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256}), own, "ECDSA"},
 		"nil":           {full, nil, "nil pointer"},
 		"another curve": {full, mustMake(ecdh.P384().GenerateKey(rand.Reader)).PublicKey(), "P-384"},
 		"X25519":        {full, mustMake(ecdh.X25519().GenerateKey(rand.Reader)).PublicKey(), "X25519"},
 	} {
-		if point, err := c.key.checkAgree(c.remote); point != nil || !errors.Is(err, ErrNotSupported) || !strings.Contains(err.Error(), c.words) {
+		if point, err := c.key.checkAgree(c.remote); point != nil || !errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// What Encrypt makes is what Decrypt with nil options takes.
+// What EncryptionOf says is what Decrypt with nil options takes.
 func TestEncrypt20(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
 	for name, c := range map[string]struct {
-		scheme scheme20
+		scheme keyScheme
 		room   int
 		open   func(c []byte) ([]byte, error)
 	}{
-		"no scheme": {scheme20{alg: tpm2.TPMAlgNull}, 245, func(c []byte) ([]byte, error) { return rsa.DecryptPKCS1v15(nil, k.rsa, c) }},
-		"RSAES":     {scheme20{alg: tpm2.TPMAlgRSAES}, 245, func(c []byte) ([]byte, error) { return rsa.DecryptPKCS1v15(nil, k.rsa, c) }},
-		"OAEP SHA-1": {scheme20{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA1}, 214, func(c []byte) ([]byte, error) {
+		"no scheme": {keyScheme{alg: tpm2.TPMAlgNull}, 245, func(c []byte) ([]byte, error) { return rsa.DecryptPKCS1v15(nil, k.rsa, c) }},
+		"RSAES":     {keyScheme{alg: tpm2.TPMAlgRSAES}, 245, func(c []byte) ([]byte, error) { return rsa.DecryptPKCS1v15(nil, k.rsa, c) }},
+		"OAEP SHA-1": {keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA1}, 214, func(c []byte) ([]byte, error) {
 			return rsa.DecryptOAEP(crypto.SHA1.New(), nil, k.rsa, c, nil)
 		}},
-		"OAEP SHA-256": {scheme20{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256}, 190, func(c []byte) ([]byte, error) {
+		"OAEP SHA-256": {keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256}, 190, func(c []byte) ([]byte, error) {
 			return rsa.DecryptOAEP(crypto.SHA256.New(), nil, k.rsa, c, nil)
 		}},
 	} {
 		file := k.file(t, decrypts, c.scheme)
-		if room := MaxMessage(file); room != c.room {
+		e, err := EncryptionOf(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if room := e.Room(file.RSAPublicKey()); room != c.room {
 			t.Errorf("%s: %d bytes", name, room)
 		}
 		for _, n := range []int{0, 7, c.room} {
 			message := make([]byte, n)
 			rand.Read(message)
-			ciphertext, err := Encrypt(file, message)
+			ciphertext, err := e.Encrypt(file.RSAPublicKey(), message)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,18 +182,18 @@ func TestEncrypt20(t *testing.T) {
 				t.Errorf("%s, %d bytes: %x, %v", name, n, got, err)
 			}
 		}
-		if _, err := Encrypt(file, make([]byte, c.room+1)); !errors.Is(err, rsa.ErrMessageTooLong) {
+		if _, err := e.Encrypt(file.RSAPublicKey(), make([]byte, c.room+1)); !errors.Is(err, rsa.ErrMessageTooLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	null := scheme20{alg: tpm2.TPMAlgNull}
+	null := keyScheme{alg: tpm2.TPMAlgNull}
 	for name, file := range map[string]*blob.Key{
 		"EC":          (&software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}).file(t, signs|decrypts, null),
 		"signs only":  k.file(t, signs, null),
 		"storage key": k.file(t, decrypts|restricted, null),
 	} {
-		if _, err := Encrypt(file, nil); !errors.Is(err, ErrNotSupported) || MaxMessage(file) != -1 {
-			t.Errorf("%s: %v, %d bytes", name, err, MaxMessage(file))
+		if _, err := EncryptionOf(file); !errors.Is(err, chip.ErrNotSupported) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package tpmkey
+package keymgr
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/tpmtest"
 )
 
@@ -29,34 +30,27 @@ func withSecretKeys(t *testing.T, test func(t *testing.T, in secretKey)) {
 
 func (in secretKey) open(t *testing.T, secret Secret) *Key {
 	t.Helper()
-	tpm, err := Open(tpmtest.Start(t, in.state).Socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tpm.Close() })
+	m := openSocket(t, tpmtest.Start(t, in.state).Socket)
 	file, err := blob.Parse(tpmtest.Fixture(t, in.file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(file, &LoadOptions{SRK: Password(nil), Key: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return loadKey(t, m, file, secret)
 }
 
 // used does an operation, and returns where its secret was.
-func used(t *testing.T, k *Key) (where authData) {
+func used(t *testing.T, k *Key) (where chip.AuthData) {
 	t.Helper()
 	digest := make([]byte, 20)
-	plan, err := k.abilities.checkSign(digest, crypto.SHA1)
+	op, err := k.Ops.Sign(digest, crypto.SHA1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = k.tpm.do(k.work(func(in loadedKey, key authData) ([]byte, error) {
+	spy := &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
 		where = key
-		return in.sign(plan, key)
-	})); err != nil {
+		return op.Run(in, key)
+	}}
+	if _, err = k.tpm.Do(&Work{Key: k, Op: spy}); err != nil {
 		t.Fatal(err)
 	}
 	return where
@@ -78,7 +72,7 @@ func testAskedSecretIsNotKept(t *testing.T, in secretKey) {
 			t.Error("the operation had the secret itself, not a session")
 		}
 		if k.secret.known() != nil || k.secret.kept() {
-			t.Error("the vault has it")
+			t.Error("the source has it")
 		}
 	}
 	if given.value().sha1 == [20]byte{} || string(given.value().secret) != "motdepasse" {
@@ -100,7 +94,7 @@ func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 				t.Errorf("%s: the operation's copy was not cleared", name)
 			}
 		}
-		want, err := given.resolveFor(k.tpm.chip.generation(), "the secret")
+		want, err := given.ResolveFor(k.tpm.chip.Generation(), "the secret")
 		if err != nil || !bytes.Equal(k.secret.known(), want) {
 			t.Errorf("%s: the vault does not have it", name)
 		}
@@ -129,7 +123,7 @@ func testAnswerAfterClose(t *testing.T, in secretKey) {
 	}).Keep())
 	failed := make(chan error, 1)
 	go func() {
-		_, err := k.tpm.do(k.work(func(in loadedKey, key authData) ([]byte, error) { return nil, nil }))
+		_, err := k.tpm.Do(&Work{Key: k, Op: &chip.Operation{Run: func(chip.LoadedKey, chip.AuthData) ([]byte, error) { return nil, nil }}})
 		failed <- err
 	}()
 	<-asking

@@ -1,4 +1,4 @@
-package tpmkey
+package chip20
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"maclef/internal/chip"
 	"math/big"
 	"testing"
 )
@@ -39,7 +40,7 @@ func badPKCS1(size int) map[string][]byte {
 func TestOpenPKCS1(t *testing.T) {
 	for _, private := range []*rsa.PrivateKey{softwareRSA(), softwareRSA1024()} {
 		k := &software20{rsa: private}
-		able := k.able(t, decrypts, scheme20{})
+		able := k.able(t, decrypts, keyScheme{})
 		for _, n := range []int{0, 1, 16, 48, private.Size() - 12, private.Size() - 11} {
 			message := make([]byte, n)
 			rand.Read(message)
@@ -62,7 +63,7 @@ func TestOpenPKCS1(t *testing.T) {
 			if _, err := rsa.DecryptPKCS1v15(nil, private, c); err == nil {
 				t.Errorf("%s: crypto/rsa takes it", name)
 			}
-			if got, err := k.opened(able, c, nil); err != errDecryption {
+			if got, err := k.opened(able, c, nil); err != chip.ErrDecryption {
 				t.Errorf("%s: %x, %v", name, got, err)
 			}
 		}
@@ -72,7 +73,7 @@ func TestOpenPKCS1(t *testing.T) {
 // Session keys: an error never, and something else for anything wrong.
 func TestOpenSessionKey(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	able, size := k.able(t, decrypts, scheme20{}), k.rsa.Size()
+	able, size := k.able(t, decrypts, keyScheme{}), k.rsa.Size()
 	bad := badPKCS1(size)
 	for _, n := range []int{0, 1, 47, 49, size - 11} {
 		m := make([]byte, n)
@@ -84,7 +85,7 @@ func TestOpenSessionKey(t *testing.T) {
 			if err != nil || len(plain) != 49 {
 				t.Errorf("%s, %d: %d bytes, %v", name, n, len(plain), err)
 			}
-			if got := chooseSessionKey(plain, fallback, true); !bytes.Equal(got, bytes.Repeat([]byte{7}, 48)) {
+			if got := chip.ChooseSessionKey(plain, fallback, true); !bytes.Equal(got, bytes.Repeat([]byte{7}, 48)) {
 				t.Errorf("%s, %d: %x", name, n, got)
 			}
 		}
@@ -92,18 +93,18 @@ func TestOpenSessionKey(t *testing.T) {
 }
 
 // opened plans a decryption and does what TPM2_RSA_Decrypt does.
-func (k *software20) opened(able *abilities20, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	d, err := able.checkDecrypt(ciphertext, opts)
+func (k *software20) opened(able *keyOps, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	d, err := able.planDecrypt(ciphertext, opts)
 	if err != nil {
 		return nil, err
 	}
 	k.asked++
-	return d.how.(*opening20).finish(k.raw(d.ciphertext))
+	return d.finish(k.raw(ciphertext))
 }
 
 func TestOpenOAEP(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	able := k.able(t, signs|decrypts, scheme20{})
+	able := k.able(t, signs|decrypts, keyScheme{})
 	for _, hash := range every {
 		for _, mgf := range []crypto.Hash{0, crypto.SHA3_256} {
 			for _, label := range []string{"", "TCPA", "with a zero\x00", "\x00in the\x00middle"} {
@@ -127,7 +128,7 @@ func TestOpenOAEP(t *testing.T) {
 					}
 					other := *opts
 					other.Label = []byte(label + "x")
-					if got, err := k.opened(able, c, &other); err != errDecryption {
+					if got, err := k.opened(able, c, &other); err != chip.ErrDecryption {
 						t.Errorf("%v, other label: %x, %v", hash, got, err)
 					}
 				}
@@ -165,7 +166,7 @@ func oaepBlock(size int, message []byte, o *rsa.OAEPOptions, change func(db []by
 
 func TestOpenOAEPRefusesBlocks(t *testing.T) {
 	k := &software20{rsa: softwareRSA()}
-	able := k.able(t, decrypts, scheme20{})
+	able := k.able(t, decrypts, keyScheme{})
 	opts := &rsa.OAEPOptions{Hash: crypto.SHA256}
 	first := oaepBlock(k.rsa.Size(), []byte("bonjour"), opts, nil)
 	first[0] = 1
@@ -184,7 +185,7 @@ func TestOpenOAEPRefusesBlocks(t *testing.T) {
 		if _, err := k.rsa.Decrypt(nil, c, opts); !errors.Is(err, rsa.ErrDecryption) {
 			t.Errorf("%s: crypto/rsa: %v", name, err)
 		}
-		if got, err := k.opened(able, c, opts); err != errDecryption {
+		if got, err := k.opened(able, c, opts); err != chip.ErrDecryption {
 			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}
@@ -216,7 +217,7 @@ func FuzzOpenPKCS1(f *testing.F) {
 		c := encryptBlock(&private.PublicKey, block)
 		want, wantErr := rsa.DecryptPKCS1v15(nil, private, c)
 		got, err := openPKCS1(bytes.Clone(block))
-		if (err == nil) != (wantErr == nil) || !bytes.Equal(got, want) || err != nil && err != errDecryption {
+		if (err == nil) != (wantErr == nil) || !bytes.Equal(got, want) || err != nil && err != chip.ErrDecryption {
 			t.Errorf("%x: %x, %v; crypto/rsa: %x, %v", block, got, err, want, wantErr)
 		}
 		n = max(0, n) % (len(block) - 10)
@@ -225,7 +226,7 @@ func FuzzOpenPKCS1(f *testing.F) {
 			t.Fatal(err)
 		}
 		plain, err := openSessionKey(bytes.Clone(block), n)
-		if got := chooseSessionKey(plain, fallback, true); err != nil || !bytes.Equal(got, key) {
+		if got := chip.ChooseSessionKey(plain, fallback, true); err != nil || !bytes.Equal(got, key) {
 			t.Errorf("%x, session key: %x, %v; crypto/rsa: %x", block, got, err, key)
 		}
 	})
@@ -245,7 +246,7 @@ func FuzzOpenOAEP(f *testing.F) {
 		block := below(private, data)
 		want, wantErr := private.Decrypt(nil, encryptBlock(&private.PublicKey, block), &rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1, Label: label})
 		got, err := scheme.open(bytes.Clone(block))
-		if (err == nil) != (wantErr == nil) || !bytes.Equal(got, want) || err != nil && err != errDecryption {
+		if (err == nil) != (wantErr == nil) || !bytes.Equal(got, want) || err != nil && err != chip.ErrDecryption {
 			t.Errorf("%x: %x, %v; crypto/rsa: %x, %v", block, got, err, want, wantErr)
 		}
 	})

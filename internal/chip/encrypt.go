@@ -1,0 +1,60 @@
+package chip
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"errors"
+	"fmt"
+)
+
+// An Encryption is the form of a ciphertext that a key's TPM takes.
+type Encryption struct {
+	OAEP   crypto.Hash // 0 for PKCS#1 v1.5
+	Label  string      // for OAEP
+	Header string      // goes in front of the message
+}
+
+// Room is how many bytes the message may have, -1 where not even the padding fits.
+func (e *Encryption) Room(public *rsa.PublicKey) int {
+	padding := 11
+	if e.OAEP != 0 {
+		padding = 2*e.OAEP.Size() + 2
+	}
+	return max(-1, public.Size()-padding-len(e.Header))
+}
+
+// Encrypt encrypts a message; the ciphertext is as long as the key. Errors:
+// rsa.ErrMessageTooLong; those of CheckGoAccepts.
+func (e *Encryption) Encrypt(public *rsa.PublicKey, message []byte) ([]byte, error) {
+	if room := e.Room(public); len(message) > room {
+		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
+		return nil, WithText(text, rsa.ErrMessageTooLong)
+	}
+	if err := CheckGoAccepts(public); err != nil {
+		return nil, err
+	}
+	message = append([]byte(e.Header), message...)
+	defer clear(message)
+	if e.OAEP == 0 {
+		return rsa.EncryptPKCS1v15(rand.Reader, public, message)
+	}
+	return rsa.EncryptOAEP(e.OAEP.New(), rand.Reader, public, message, []byte(e.Label))
+}
+
+// CheckGoAccepts returns why crypto/rsa, and with it crypto/x509 and crypto/tls,
+// refuses a public key, nil where it does not. It asks Go itself, so that
+// GODEBUG=rsa1024min=0 is honoured: a signature of zeros is wrong, unless the
+// key is refused first.
+func CheckGoAccepts(public *rsa.PublicKey) error {
+	err := rsa.VerifyPKCS1v15(public, crypto.SHA1, make([]byte, sha1.Size), make([]byte, public.Size()))
+	switch {
+	case errors.Is(err, rsa.ErrVerification):
+		return nil
+	case public.N.BitLen() < 1024:
+		return fmt.Errorf("%w: Go refuses RSA keys below 1024 bits as insecure, and this one has %d; make a larger one (the key itself still signs and decrypts)",
+			ErrNotSupported, public.N.BitLen())
+	}
+	return fmt.Errorf("%w: Go refuses this key: %w", ErrNotSupported, err)
+}

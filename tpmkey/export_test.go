@@ -25,8 +25,13 @@ func UseCache(open func(tpm string) (*contextcache.Cache, error)) (undo func()) 
 // owner has no secret.
 func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.Key, error) {
 	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner)}
-	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) (err error) {
-		file.Private, file.Public, err = conn.Create(parent, nil, nil, nil, *area)
+	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) error {
+		session, err := conn.StartHMAC(parent, nil, nil)
+		if err != nil {
+			return err
+		}
+		defer conn.EndSessions()
+		file.Private, file.Public, err = conn.Create(parent, session.For(nil, tpm20.EncryptIn), nil, nil, *area)
 		return err
 	})
 	if err != nil {

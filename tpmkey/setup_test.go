@@ -194,23 +194,3 @@ func TestSetupOfTPM20(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
-
-func TestEveryCodeHasAName(t *testing.T) {
-	codes := tpmkey.TPM12ResultCodes()
-	explained := 0
-	for _, code := range codes {
-		name, advice := tpmkey.ExplainTPM12(code)
-		if name == "" {
-			t.Errorf("%#x has no name", code)
-		}
-		if advice != "" {
-			explained++
-		}
-	}
-	if len(codes) != 103 || explained < 40 { // TPM Main Part 2, section 16
-		t.Errorf("%d codes, %d explained", len(codes), explained)
-	}
-	if name, advice := tpmkey.ExplainTPM12(0x463); name != "" || advice != "" {
-		t.Error(name, advice)
-	}
-}

@@ -18,7 +18,7 @@ func (c *Chip) State() (*chip.State, error) {
 	if err != nil {
 		return nil, c.explain(err, nil)
 	}
-	if err := c.readLockoutLately(); err != nil {
+	if err := c.readLockout(); err != nil {
 		return nil, c.explain(err, nil)
 	}
 	s := &chip.State{

@@ -70,7 +70,7 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 	all := ecdsaAlgorithms
 	if public := file.RSAPublicKey(); public != nil {
 		if err := chip.CheckGoAccepts(public); err != nil {
-			return nil, err
+			return nil, cli.WithHint(err, "make a larger key with keygen")
 		}
 		all = rsaAlgorithms
 	}

@@ -78,7 +78,7 @@ func (c *Chip) ReadTries(_ *blob.Key, ofParent, after bool) (*chip.Tries, error)
 }
 
 func (c *Chip) lockedOut() error {
-	return chip.OfKind(chip.ErrLockedOut, "no secret was tried" + c.lockTime(), nil)
+	return chip.OfKind(chip.ErrLockedOut, "no secret was tried"+c.lockTime(), nil)
 }
 
 // StartUp implements chip.Chip.

@@ -25,12 +25,12 @@ func (c *Chip) explain(err, wrong error) error {
 	switch refused.Code {
 	case tpm12.AuthFail:
 		if wrong != nil {
-			return chip.OfKind(wrong, "TPM_AUTHFAIL" + c.triesUsed(), err)
+			return chip.OfKind(wrong, "TPM_AUTHFAIL"+c.triesUsed(), err)
 		}
 	case tpm12.DefendLockRunning:
-		return chip.OfKind(chip.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING" + c.lockTime(), err)
+		return chip.OfKind(chip.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING"+c.lockTime(), err)
 	case tpm12.Disabled, tpm12.Deactivated:
-		return chip.OfKind(chip.ErrDisabled, refused.Code.Error() + switchOnCure, err)
+		return chip.OfKind(chip.ErrDisabled, refused.Code.Error()+switchOnCure, err)
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
 	case tpm12.InvalidKeyHandle:
@@ -55,13 +55,13 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 		}
 	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):
 		// Only the TPM's first answer to the secret said so, and was changed on its way.
-		return chip.OfKind(chip.ErrWrongSRKSecret, "the TPM has counted it" + c.triesUsed(), nil)
+		return chip.OfKind(chip.ErrWrongSRKSecret, "the TPM has counted it"+c.triesUsed(), nil)
 	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
 		return c.explainNoSRK(err)
 	}
 	var refused *tpm12.Error
 	if errors.As(err, &refused) && badKey[refused.Code] {
-		return chip.OfKind(chip.ErrWrongTPM, refused.Code.Error() + "; the file is damaged, or of a kind that this TPM does not load", err)
+		return chip.OfKind(chip.ErrWrongTPM, refused.Code.Error()+"; the file is damaged, or of a kind that this TPM does not load", err)
 	}
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }

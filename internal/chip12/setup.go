@@ -28,9 +28,9 @@ func (c *Chip) State() (*chip.State, error) {
 	}
 	switch {
 	case !s.Enabled:
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "disabled" + switchOnCure, nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "disabled"+switchOnCure, nil)
 	case !s.Active:
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "deactivated" + switchOnCure, nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "deactivated"+switchOnCure, nil)
 	}
 	if c.lockout != nil && c.lockout.Locked {
 		s.Locked = c.lockedOut()
@@ -154,7 +154,7 @@ func (c *Chip) resetLockout(owner chip.AuthData) error {
 		return c.explain(err, chip.ErrWrongOwnerSecret)
 	}
 	if c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Locked && c.lockout.Count == before.Count {
-		return chip.OfKind(chip.ErrLockedOut, "TPM_AUTHFAIL; after a wrong owner's secret the TPM does not look at another one before the lock is over" + c.lockTime(), err)
+		return chip.OfKind(chip.ErrLockedOut, "TPM_AUTHFAIL; after a wrong owner's secret the TPM does not look at another one before the lock is over"+c.lockTime(), err)
 	}
 	return c.explain(err, chip.ErrWrongOwnerSecret)
 }

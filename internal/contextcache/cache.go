@@ -21,7 +21,7 @@ import (
 type Cache struct {
 	dir    string
 	tpm    string // its name; which TPM a context is of, only that TPM knows
-	broken bool // an entry that the TPM does not load cannot be removed: nothing is read any more
+	broken bool   // an entry that the TPM does not load cannot be removed: nothing is read any more
 }
 
 // Limits of what is kept: entries, and bytes of each.

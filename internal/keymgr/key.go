@@ -63,7 +63,6 @@ func (h *Key) Forget() { h.forget() }
 // authorized reports whether the key has a session of its own in the TPM.
 func (h *Key) authorized() bool { return h.sessionIs(chip.SessionLoaded) }
 
-
 // usable is checked in the turn itself, too: another goroutine may have met a wrong
 // secret, or closed the key, while this one waited.
 func (h *Key) usable() error {

@@ -23,7 +23,7 @@ type Key struct {
 	// needsSecret is what the file says of that.
 	needsSecret bool
 
-	place        // of the operation whose turn it is
+	slotState    // of the operation whose turn it is
 	secret       *secretSource
 	parentSecret *secretSource
 
@@ -89,10 +89,10 @@ func (h *Key) markUnproved() {
 	h.proved = false
 }
 
-// noteSecrets remembers what an operation showed of the secrets, so that a wrong one
+// recordResult remembers what an operation showed of the secrets, so that a wrong one
 // costs one try only. Where the TPM gave no answer to the first use of one, and its count
 // does not tell, it is not tried again, either. h is nil for work without a key.
-func (h *Key) noteSecrets(p *task, err error) {
+func (h *Key) recordResult(p *task, err error) {
 	if h == nil {
 		return
 	}
@@ -105,7 +105,7 @@ func (h *Key) noteSecrets(p *task, err error) {
 	case h.wrong != nil: // it has been said
 	case errors.Is(err, chip.ErrWrongKeySecret), errors.Is(err, chip.ErrWrongSRKSecret):
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
-	case errors.Is(err, errInDoubt):
+	case errors.Is(err, errUnproved):
 		h.wrong = err
 	case p.keyTried && (err == nil || errors.Is(err, chip.ErrDecryption)):
 		h.proved = true
@@ -198,7 +198,7 @@ func (h *Key) forget() {
 	h.parentSecret.forget()
 }
 
-// Close frees the key's place in the TPM and forgets its secret. Operations under way
+// Close frees the key's slot in the TPM and forgets its secret. Operations under way
 // finish first; later ones get ErrClosed. Where the TPM cannot be had the key stays open.
 func (h *Key) Close() error {
 	err := h.tpm.exclusively(h.shut)

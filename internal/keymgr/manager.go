@@ -32,7 +32,7 @@ type Manager struct {
 	// dirty says that something may be loaded in a bare TPM whose handle is not known.
 	dirty  bool
 	keys   map[*Key]struct{} // those not closed yet
-	loaded loadedSet
+	loaded slotCache
 	idle   *time.Timer // see watchIdle; nil until it is needed
 	// proved marks a parent's secret that the TPM has accepted, refused one that it has
 	// refused; nil if none.

@@ -65,7 +65,7 @@ type half struct {
 }
 
 type halfKey struct {
-	place
+	slotState
 	asked bool // since it was loaded it had a session of its own, so that its secret is not kept
 }
 

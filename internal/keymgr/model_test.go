@@ -364,7 +364,7 @@ func (c *modelChip) Prepare(_ *blob.Key, secret bool) error {
 	return err
 }
 
-// startSession starts one; on a TPM 2.0 what it is salted to takes a place meanwhile.
+// startSession starts one; on a TPM 2.0 what it is salted to takes a slot meanwhile.
 func (c *modelChip) startSession(s modelSession) (h uint32, err error) {
 	c.flushStale()
 	err = c.command("startSession", false, func() chip.ErrClass {
@@ -632,7 +632,7 @@ func (s *modelOwn) restore(key uint32) error {
 	return err
 }
 
-// Close leaves a session that is loaded to who needs its place.
+// Close leaves a session that is loaded to who needs its slot.
 func (s *modelOwn) Close() {
 	if s.alive {
 		s.c.stale = append(s.c.stale, s.number)

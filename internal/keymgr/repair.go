@@ -8,65 +8,66 @@ import (
 	"maclef/internal/chip"
 )
 
-// maxRepairs is how much is done for one operation. What others do to the TPM may hit it
+// maxRepairs is how many errors one operation recovers from. Other programs may disturb it
 // more than once.
 const maxRepairs = 8
 
-// A remedy is what an error of a class is worth.
-type remedy struct {
-	// times is how often it is worth that in one operation.
+// A recovery is what to do about an error of a class.
+type recovery struct {
+	// times is how often it is done in one operation.
 	times int
-	// apply makes ready for another attempt, or says why there is none.
+	// apply prepares another attempt, or returns the error that ends the operation.
 	apply func(p *task, err error) error
 }
 
-// remedies says it for all classes; those that are not here are given up.
-func remedies(class chip.ErrClass) remedy {
+// recoveryFor has a recovery for each class; an error of another class ends the operation.
+func recoveryFor(class chip.ErrClass) recovery {
 	switch class {
 	case chip.ClassLost:
-		return remedy{4, (*task).startOver}
+		return recovery{4, (*task).startOver}
 	case chip.ClassAuth, chip.ClassBadResult:
-		return remedy{1, (*task).loadAnew}
+		return recovery{1, (*task).loadAnew}
 	case chip.ClassKeyRoom, chip.ClassSessionRoom:
-		return remedy{6, (*task).makeRoom}
+		return recovery{6, (*task).freeSlot}
 	case chip.ClassSavedRoom:
-		return remedy{2, (*task).makeRoom}
+		return recovery{2, (*task).freeSlot}
 	case chip.ClassNotStarted:
-		return remedy{2, (*task).startUp}
+		return recovery{2, (*task).startUp}
 	case chip.ClassNotSent:
-		return remedy{4, (*task).sendAgain}
+		return recovery{4, (*task).sendAgain}
 	case chip.ClassUnanswered:
-		return remedy{1, (*task).repeat}
+		return recovery{1, (*task).repeat}
 	case chip.ClassSecretNeeded:
-		return remedy{4, (*task).ask}
+		return recovery{4, (*task).ask}
 	}
-	return remedy{}
+	return recovery{}
 }
 
-// A needed error is a secret that an operation lacks.
+// A needed error says that a secret must be asked for.
 type needed struct{ ofParent bool }
 
 func (n *needed) Error() string { return "a secret must be asked for" }
 
-// A task is one piece of work while it is done, with the secrets for it.
+// A task is work in progress, with its secrets.
 type task struct {
 	tpm     *Manager
 	work    *Work
 	state   *opState
 	with    *secrets
-	entered bool          // it has the TPM, as far as this process is concerned
-	asking  *secretSource // where this is the operation that asks
+	entered bool          // the queue has let it in
+	asking  *secretSource // the secret that this operation asks for; nil if it asks for none
 	repairs map[chip.ErrClass]int
-	all     int // of repairs
+	all     int // the sum of repairs
 
-	turn *turn // of the last attempt, unless the TPM was started up since
-	// What that tried: the parent's or the key's secret, and what the TPM
-	// counted before, nil where the secret was right before.
+	turn *turn // of the last attempt; nil if the TPM was started up since
+	// parentTried and keyTried say which secret the last attempt used for the first time,
+	// before what the TPM had counted until then. before is nil if the secret was accepted
+	// earlier.
 	parentTried, keyTried bool
 	before                *chip.Tries
 }
 
-// perform does work. It is the one place where anything is done again.
+// perform does work. It is the only loop that repeats anything.
 func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 	p := &task{tpm: m, work: w, state: state, with: new(secrets), repairs: map[chip.ErrClass]int{}}
 	defer p.end()
@@ -85,7 +86,7 @@ func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 			again, err = p.repair(err)
 		}
 	}
-	w.Key.noteSecrets(p, err)
+	w.Key.recordResult(p, err)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +115,7 @@ func (p *task) leave() {
 	}
 }
 
-// attempt is one try.
+// attempt does the work once.
 func (p *task) attempt() ([]byte, error) {
 	m := p.tpm
 	p.parentTried, p.keyTried, p.before = false, false, nil
@@ -134,11 +135,11 @@ func (p *task) attempt() ([]byte, error) {
 	if !p.state.becomes(underWay) {
 		return nil, &noTurn{p.work.Ctx.Err()}
 	}
-	bringing := time.Now()
-	in, secret, err := p.bring()
+	loading := time.Now()
+	in, secret, err := p.load()
 	began := time.Now()
-	m.turn.brought += began.Sub(bringing)
-	m.turn.operation(began, p.work.Alone) // one that fails here, too: else such keep others out
+	m.turn.loading += began.Sub(loading)
+	m.turn.operation(began, p.work.Alone) // failed attempts count, too, or they would keep other programs out
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +156,8 @@ func (p *task) attempt() ([]byte, error) {
 	return result, err
 }
 
-// bring has the work's key loaded, and its secret at hand.
-func (p *task) bring() (in chip.LoadedKey, secret chip.AuthData, err error) {
+// load loads the work's key and returns its secret.
+func (p *task) load() (in chip.LoadedKey, secret chip.AuthData, err error) {
 	m, h := p.tpm, p.work.Key
 	if h == nil {
 		return nil, nil, nil
@@ -170,7 +171,7 @@ func (p *task) bring() (in chip.LoadedKey, secret chip.AuthData, err error) {
 		}
 		p.parentTried = true
 	}
-	if in, err = m.bringIn(h, p.with); err != nil || p.work.Op == nil {
+	if in, err = m.ensureLoaded(h, p.with); err != nil || p.work.Op == nil {
 		return nil, nil, err
 	}
 	p.parentTried, p.before = false, nil
@@ -178,21 +179,21 @@ func (p *task) bring() (in chip.LoadedKey, secret chip.AuthData, err error) {
 	return in, secret, err
 }
 
-// authorization returns the secret to use a loaded key with, nil for a key without
-// one or with a session of its own.
+// authorization returns the secret for a loaded key. It is nil for a key without a secret or
+// with a session of its own.
 func (p *task) authorization(in chip.LoadedKey) (secret chip.AuthData, err error) {
 	h := p.work.Key
 	if !h.needsSecret || h.authorized() && h.isProved() {
 		return nil, nil
 	}
 	var before *chip.Tries
-	if h.authorized() { // by an earlier attempt, and never used with success
+	if h.authorized() { // an earlier attempt opened the session, and no operation has succeeded since
 		if before, err = p.tpm.readTries(h.file, false); err == nil {
 			p.keyTried, p.before = true, before
 		}
 		return nil, err
 	}
-	if p.with.key == nil || !h.isProved() { // before anybody is asked
+	if p.with.key == nil || !h.isProved() { // before a secret is asked for or tried
 		if before, err = p.tpm.readTries(h.file, false); err != nil {
 			return nil, err
 		}
@@ -214,7 +215,8 @@ func (p *task) authorization(in chip.LoadedKey) (secret chip.AuthData, err error
 	return secret, nil
 }
 
-// readTries is what the TPM counts, or chip.ErrLockedOut where it would not look at a secret.
+// readTries reads what the TPM counts. It returns ErrLockedOut if the TPM would not check a
+// secret.
 func (m *Manager) readTries(file *blob.Key, ofParent bool) (*chip.Tries, error) {
 	now, err := m.chip.ReadTries(file, ofParent, false)
 	if err == nil && now.Locked != nil {
@@ -223,12 +225,12 @@ func (m *Manager) readTries(file *blob.Key, ofParent bool) (*chip.Tries, error) 
 	return now, err
 }
 
-// repair does what an error calls for, and reports whether to try again; if not, the
-// error may say more.
+// repair recovers from an error and reports whether to try again. If not, why is the error
+// of the operation.
 func (p *task) repair(err error) (again bool, why error) {
 	class := p.class(err)
 	if class == chip.ClassUnanswered && p.tpm.turn != nil && p.tpm.dev.Bare() {
-		p.tpm.abandonTurn() // what is loaded now is not known
+		p.tpm.abandonTurn() // it is not known what is loaded now
 	}
 	if notTried := class == chip.ClassNotSent || class == chip.ClassUnavailable || class == chip.ClassSecretNeeded; !notTried && p.before != nil {
 		if again, err = p.checkTries(class, err); !again {
@@ -238,13 +240,13 @@ func (p *task) repair(err error) (again bool, why error) {
 	if h := p.work.Key; class == chip.ClassRefused && h != nil && h.recalled && !errors.Is(err, chip.ErrDecryption) {
 		class = chip.ClassBadResult
 	}
-	cure := remedies(class)
-	if p.repairs[class] == cure.times || p.all == maxRepairs {
+	r := recoveryFor(class)
+	if p.repairs[class] == r.times || p.all == maxRepairs {
 		return false, err
 	}
 	p.repairs[class]++
 	p.all++
-	err = cure.apply(p, err)
+	err = r.apply(p, err)
 	return err == nil, err
 }
 
@@ -262,15 +264,15 @@ func (p *task) class(err error) chip.ErrClass {
 	return p.tpm.chip.ClassOf(err)
 }
 
-// startOver loads everything again.
+// startOver has everything loaded again.
 func (p *task) startOver(err error) error {
 	p.tpm.startOver(p.work.Key, err)
 	return nil
 }
 
-// loadAnew loads the key from its file, and uses a new session: what is loaded may be
-// another key, and the session's nonces may be out of step. A secret that was right before
-// is worth that, and one that the TPM has not counted.
+// loadAnew has the key loaded from its file, with a new session: something else may be
+// loaded under its handle, or the session's nonces may be out of step. It is for secrets
+// that were accepted before, and for those that the TPM has not counted as wrong.
 func (p *task) loadAnew(err error) error {
 	h := p.work.Key
 	if h == nil || p.enter() != nil || p.tpm.openTurn(p.work) != nil {
@@ -282,28 +284,27 @@ func (p *task) loadAnew(err error) error {
 	return nil
 }
 
-func (p *task) makeRoom(err error) error {
-	if p.turn == p.tpm.turn && !p.tpm.makeRoom(p.class(err), p.work.Key) {
+func (p *task) freeSlot(err error) error {
+	if p.turn == p.tpm.turn && !p.tpm.freeSlot(p.class(err), p.work.Key) {
 		return err
 	}
-	return nil // the room of an earlier turn says nothing of this one
+	return nil // the slots of an earlier turn do not matter any more
 }
 
-// startUp starts a TPM that nobody has started since its power came back: after a
-// suspend that went wrong, or in swtpm without --flags startup-clear. Where it fails, the
-// next attempt shows what it is.
+// startUp starts a TPM that nobody has started since it got power: after a failed suspend,
+// or in swtpm without --flags startup-clear. If it fails, the next attempt fails, too.
 func (p *task) startUp(error) error {
 	if p.tpm.chip.ClassOf(p.tpm.chip.StartUp()) == chip.ClassNone {
-		p.tpm.forgetLoaded()
-		p.turn = nil // nothing is as it was
+		p.tpm.noteAllUnloaded()
+		p.turn = nil // nothing is loaded any more
 	}
 	return nil
 }
 
-// sendAgain has nothing to do: the next attempt makes a new connection.
+// sendAgain does nothing: the next attempt makes a new connection.
 func (p *task) sendAgain(error) error { return nil }
 
-// repeat repeats what may have been carried out: signing twice does no harm.
+// repeat has a command repeated that may have been carried out: signing twice does no harm.
 func (p *task) repeat(err error) error {
 	if p.work.Once {
 		return err
@@ -311,8 +312,8 @@ func (p *task) repeat(err error) error {
 	return nil
 }
 
-// ask asks for a secret, outside the turn. Somebody else may be answering the same
-// question: then that is waited for.
+// ask asks for a secret, outside the turn. If another operation is asking for the same
+// secret, it waits for that instead.
 func (p *task) ask(err error) error {
 	var lacks *needed
 	errors.As(err, &lacks)
@@ -330,14 +331,14 @@ func (p *task) ask(err error) error {
 		}
 		p.asking = source
 		p.with.refresh(h)
-		if p.with.has(lacks.ofParent) || !source.kept() { // somebody else's answer may have made a session
+		if p.with.has(lacks.ofParent) || !source.kept() { // the other operation may have opened a session
 			return nil
 		}
 	}
 	return p.fill(source, lacks.ofParent)
 }
 
-// fill has a secret that was asked for.
+// fill asks for a secret and stores it.
 func (p *task) fill(source *secretSource, ofParent bool) error {
 	auth, err := source.ask()
 	if err != nil {

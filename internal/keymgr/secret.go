@@ -132,7 +132,7 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 // session, which a bare TPM holds during this process's turns only. Where it is lost,
 // ask is called again: after a restart of the TPM, after FlushLeftovers(true), or when
 // the TPM knows too many saved sessions; behind the resource manager and on a caller's
-// transport also when another key needs this one's place. See Keep.
+// transport also when another key needs this one's slot. See Keep.
 //
 // The Secret that ask returns is its own, and is not cleared.
 //

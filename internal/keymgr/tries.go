@@ -3,22 +3,23 @@ package keymgr
 import (
 	"errors"
 	"fmt"
+
 	"maclef/internal/chip"
 )
 
-// errInDoubt ends the use of a secret of which nobody knows whether it was wrong.
-var errInDoubt = errors.New("whether the secret is right is not known, so it is not tried again: load the key anew")
+// errUnproved: it is not known whether the TPM counted a secret as wrong.
+var errUnproved = errors.New("whether the secret is right is not known, so it is not tried again: load the key anew")
 
-// checkTries finds out, after a first use of a secret that failed, whether it failed because
-// of the secret: the answer may say so, or may be changed or lost, but the TPM's count
-// tells. It reports whether the secret may be tried again.
+// checkTries finds out whether the first use of a secret failed because the secret is wrong.
+// The reply may say so, but it may have been changed or lost; the TPM's count tells. It
+// reports whether the secret may be tried again.
 func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error) {
 	switch {
 	case errors.Is(err, chip.ErrDecryption), !chip.SecretTried(err):
 		return true, err
-	case class == chip.ClassNotStarted && !p.before.Known: // it did not count before it was started
+	case class == chip.ClassNotStarted && !p.before.Known: // the count could not be read before it was started
 		return true, err
-	case class == chip.ClassAuth && !p.before.Counts: // nothing says otherwise
+	case class == chip.ClassAuth && !p.before.Counts: // there is no count to check the reply by
 		return false, err
 	}
 	switch p.verdict(class) {
@@ -35,18 +36,18 @@ func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error
 		return false, err
 	}
 	if class == chip.ClassUnanswered {
-		err = fmt.Errorf("%w (%w)", err, errInDoubt)
+		err = fmt.Errorf("%w (%w)", err, errUnproved)
 	}
 	return false, err
 }
 
-// verdict asks the TPM, whoever waits for the operation still, and again where that fails.
+// verdict reads the TPM's count, whether or not the caller still waits. It tries twice.
 func (p *task) verdict(class chip.ErrClass) chip.Verdict {
 	m, refused := p.tpm, class == chip.ClassAuth
 	if !p.before.Counts {
 		return chip.WasRight
 	}
-	if !p.entered { // the result was looked at after the turn
+	if !p.entered { // the result was verified after the turn
 		if m.enter(noLimit, nil) != nil {
 			return chip.Unknown
 		}

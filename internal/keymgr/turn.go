@@ -3,44 +3,45 @@ package keymgr
 import (
 	"context"
 	"errors"
-	"maclef/internal/chip"
-	"maclef/internal/queue"
 	"runtime"
 	"time"
+
+	"maclef/internal/chip"
+	"maclef/internal/queue"
 )
 
-// A turn is a time in which this process has the TPM. In a bare TPM nothing of this
-// process is loaded before and after it: who has the TPM open owns what is loaded there.
-// Behind the kernel's resource manager, and on a caller's transport, everything stays
-// loaded, and each operation is a turn.
+// A turn is a time during which this process has the TPM. Before and after it nothing of
+// this process is loaded in a bare TPM: whoever has that open owns what is loaded. Behind
+// the kernel's resource manager, and on a caller's transport, keys stay loaded and each
+// operation is a turn.
 type turn struct {
 	release func()
 	began   time.Time              // when the first operation began
 	last    time.Time              // when the last one ended
-	brought time.Duration          // how long it took to bring in what the operations needed
+	loading time.Duration          // how long loading keys and sessions took
 	done    int                    // operations
-	freed   map[chip.ErrClass]bool // what others had left was freed
+	freed   map[chip.ErrClass]bool // orphans of this class were flushed
 	over    bool                   // no operation follows
 }
 
-// turnRules say when a turn ends: when no work is left and none came for as long as
-// bringing things in took, but at least and at most so long; or after so much time and so
-// many operations, whichever is later. After last no operation begins.
+// turnRules say when a turn ends. It ends when no operation came for as long as loading
+// took, but at least leastIdle and at most maxIdle; and after time and operations,
+// whichever is later. No operation begins later than last.
 type turnRules struct {
 	time, last         time.Duration
 	operations         int
 	leastIdle, maxIdle time.Duration
 }
 
-// usualTurns leave a program the time to verify a signature, P-384 takes a millisecond,
-// before it asks for the next one.
+// usualTurns leave a program time to verify a signature before it asks for the next one;
+// P-384 takes a millisecond.
 var usualTurns = turnRules{
 	time: 40 * time.Millisecond, operations: 8, last: 600 * time.Millisecond,
 	leastIdle: 2 * time.Millisecond, maxIdle: 100 * time.Millisecond,
 }
 
-// openTurn sees that this process has the TPM, and that nothing is loaded there that it
-// lost sight of. It runs in the operation whose turn it is in this process.
+// openTurn gets the TPM, unless this process has it, and flushes what may be loaded under
+// unknown handles. The caller must be the operation that the queue let in.
 func (m *Manager) openTurn(w *Work) error {
 	if m.turn != nil && !m.dev.Connected() {
 		m.abandonTurn()
@@ -53,64 +54,57 @@ func (m *Manager) openTurn(w *Work) error {
 		m.turn = &turn{release: release}
 		if opened := m.dev.Opened(); opened != m.opened {
 			m.opened = opened
-			m.forgetOthers()
+			m.noteOthersHadTPM()
 		}
 	}
 	return m.clean()
 }
 
-// forgetOthers notes that others had the TPM, or may have had it. Keys stay in a TPM that
-// does not save contexts.
-func (m *Manager) forgetOthers() {
+// noteOthersHadTPM records that other processes may have had the TPM. Keys stay loaded in a
+// TPM that cannot save contexts.
+func (m *Manager) noteOthersHadTPM() {
 	if m.loaded.unsaved && m.dev.Bare() {
 		m.chip.EndSessions(chip.Forget)
 		return
 	}
-	m.forgetLoaded()
+	m.noteAllUnloaded()
 }
 
-// A noTurn error is why there was no turn: nothing was sent.
+// A noTurn error says why the TPM could not be had. Nothing was sent.
 type noTurn struct{ error }
 
 func (e *noTurn) Unwrap() error { return e.error }
 
-// clean frees everything that is loaded in a bare TPM, after something was loaded, or may
-// have been, whose handle is not known: it can only be this process's, or was left behind.
+// clean flushes everything that is loaded in a bare TPM, if something may be loaded there
+// under an unknown handle. It belongs to this process, or was left by another one.
 func (m *Manager) clean() error {
 	if !m.dirty {
 		return nil
 	}
-	var err error
-	for _, kind := range []chip.Kind{chip.Sessions, chip.Keys} { // a key takes along those that were opened for it
-		if err = m.flushAll(kind, err); err != nil && m.chip.ClassOf(err) != chip.ClassRefused {
-			break
+	for _, kind := range []chip.Kind{chip.Sessions, chip.Keys} { // flushing a key ends sessions
+		err := m.flushAll(kind)
+		if m.chip.ClassOf(err) == chip.ClassNotStarted {
+			break // nothing is loaded before it is started
+		}
+		if err != nil && m.mayRetry(err) {
+			return err
 		}
 	}
-	switch m.chip.ClassOf(err) {
-	case chip.ClassNone, chip.ClassRefused, chip.ClassNotStarted: // before its start there is nothing
-		m.dirty = false
-		m.forgetLoaded()
-		return nil
-	}
-	return err
+	m.dirty = false
+	m.noteAllUnloaded()
+	return nil
 }
 
-// flushAll frees all that is loaded of a kind. What the TPM does not give away is not this
-// process's; before is an error of that kind.
-func (m *Manager) flushAll(kind chip.Kind, before error) error {
+// flushAll flushes everything of a kind. What the TPM refuses to flush is not this
+// process's.
+func (m *Manager) flushAll(kind chip.Kind) error {
 	handles, err := m.chip.Loaded(kind)
-	if err != nil {
-		return err
-	}
 	for _, h := range handles {
-		if err := m.chip.Flush(kind, h); err != nil {
-			before = err
-			if m.chip.ClassOf(err) != chip.ClassRefused {
-				break
-			}
+		if err = m.chip.Flush(kind, h); err != nil && m.mayRetry(err) {
+			return err
 		}
 	}
-	return before
+	return err
 }
 
 // turnIsOver reports whether no other operation may begin in the turn.
@@ -123,7 +117,7 @@ func (m *Manager) turnIsOver() bool {
 	return u.done > 0 && (took >= m.rules.last || took >= m.rules.time && u.done >= m.rules.operations)
 }
 
-// operation notes that one begins.
+// operation records that an operation begins.
 func (u *turn) operation(now time.Time, alone bool) {
 	if u.done == 0 {
 		u.began = now
@@ -132,7 +126,7 @@ func (u *turn) operation(now time.Time, alone bool) {
 	u.over = alone
 }
 
-// endTurn takes what is loaded out of a bare TPM, and lets others have it.
+// endTurn unloads everything from a bare TPM and releases the TPM.
 func (m *Manager) endTurn() {
 	if m.turn == nil {
 		return
@@ -142,25 +136,25 @@ func (m *Manager) endTurn() {
 		return
 	}
 	if m.dev.Bare() {
-		m.takeOut()
+		m.unloadAll()
 	}
 	release := m.turn.release
 	m.turn = nil
 	release()
 }
 
-// abandonTurn ends a turn whose connection broke: its handles mean nothing any more.
+// abandonTurn ends a turn whose connection broke: its handles are not valid any more.
 func (m *Manager) abandonTurn() {
-	m.forgetLoaded()
+	m.noteAllUnloaded()
 	m.dirty = m.dev.Bare()
 	release := m.turn.release
 	m.turn = nil
 	release()
 }
 
-// leave lets the next operation of this process have the TPM; where none waits, the turn
-// ends soon. The next one gets to the TPM before this goroutine does anything else, such
-// as verifying a signature: the TPM does not wait for that.
+// leave lets the next operation of this process have the TPM. If none waits, the turn ends
+// soon. The next operation runs before this goroutine goes on, for example to verify a
+// signature, so that the TPM does not wait for that.
 func (m *Manager) leave() {
 	if m.turn != nil {
 		m.turn.last = time.Now()
@@ -174,43 +168,42 @@ func (m *Manager) leave() {
 	}
 }
 
-// sessionIdle is how long sessions stay open unused behind the kernel's resource
-// manager. It swaps them out with every command, and the chip bears only so many
-// swaps (255 or 65535) of other sessions until it wants to see the oldest one again: an
-// idle one would stop everybody. TPM 2.0 Library Part 1, section 30.5 (Context gap).
+// sessionIdle is how long unused sessions stay open behind the kernel's resource manager,
+// which saves them after every command. The TPM allows only 255 or 65535 saves of other
+// sessions until the oldest one must be loaded again: an idle session would stop everybody. TPM 2.0 Library Part 1, section 30.5 (Context gap).
 const sessionIdle = time.Second
 
-// idleTime is for how long a process that has nothing to do leaves things as they are;
-// negative where there is nothing to end.
+// idleTime is how long this process keeps the TPM, or its sessions, without an operation.
+// It is negative if there is nothing to end.
 func (m *Manager) idleTime() time.Duration {
 	switch {
 	case m.turn != nil:
-		return min(max(m.turn.brought, m.rules.leastIdle), m.rules.maxIdle)
+		return min(max(m.turn.loading, m.rules.leastIdle), m.rules.maxIdle)
 	case m.dev.Managed() && !m.closed && m.holdsSessions():
 		return sessionIdle
 	}
 	return -1
 }
 
-// watchIdle sees that an idle process keeps nobody waiting. It is called at the end of
-// each operation.
+// watchIdle starts the timer that ends an idle turn. It is called at the end of each
+// operation.
 func (m *Manager) watchIdle() {
 	d := m.idleTime()
 	switch {
 	case d < 0:
 	case m.idle == nil:
-		m.idle = time.AfterFunc(d, m.endIdle)
+		m.idle = time.AfterFunc(d, m.endIdleTurn)
 	default:
 		m.idle.Reset(d)
 	}
 }
 
-// endIdle ends a turn in which nothing is done any more. Behind the resource manager it
-// ends the sessions that come back without a question; those that do not are kept fresh,
-// which any command does.
-func (m *Manager) endIdle() {
+// endIdleTurn ends an idle turn. Behind the resource manager it ends the sessions that can
+// be opened again without asking for a secret. For the others it sends a command, which has
+// the resource manager load and save them again.
+func (m *Manager) endIdleTurn() {
 	if m.endIfIdle() {
-		m.Run(noLimit, func() error { // an error: there is nothing left to end
+		m.Run(noLimit, func() error { // on error there is nothing to end
 			m.chip.EndSessions(chip.EndAll)
 			if m.holdsSessions() {
 				_, err := m.chip.Random(1)
@@ -221,8 +214,8 @@ func (m *Manager) endIdle() {
 	}
 }
 
-// endIfIdle ends the turn unless an operation came meanwhile, and reports whether there
-// was none, as behind the resource manager.
+// endIfIdle ends the turn unless an operation came meanwhile. It reports whether this is a
+// resource manager, where each operation is a turn.
 func (m *Manager) endIfIdle() bool {
 	if m.queue.Enter(noLimit, nil) != nil {
 		return false
@@ -239,7 +232,7 @@ func (m *Manager) endIfIdle() bool {
 	return false
 }
 
-// enter waits until no other operation of this process has the TPM.
+// enter waits until the queue lets this operation in.
 func (m *Manager) enter(ctx context.Context, alive func() error) error {
 	err := m.queue.Enter(ctx, alive)
 	if errors.Is(err, queue.ErrClosed) {

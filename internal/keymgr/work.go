@@ -28,8 +28,8 @@ type Work struct {
 
 var noLimit = context.Background()
 
-// Do does work, and repairs what can be repaired. A caller who does not wait any more
-// leaves; then work that has begun goes on alone.
+// Do does work and recovers from errors where it can. It returns when the context ends; an
+// operation that has begun then goes on without its caller.
 func (m *Manager) Do(w *Work) ([]byte, error) {
 	if w.Ctx == nil {
 		w.Ctx = noLimit
@@ -56,7 +56,7 @@ func (m *Manager) Do(w *Work) ([]byte, error) {
 	if !state.becomes(abandoned) {
 		return nil, queue.GaveUp(w.Ctx)
 	}
-	select { // whoever waits for another program is told in a moment which one
+	select { // the operation may know for which program it waited
 	case r := <-done:
 		if r.err == nil {
 			return nil, queue.GaveUp(w.Ctx)
@@ -67,10 +67,10 @@ func (m *Manager) Do(w *Work) ([]byte, error) {
 	}
 }
 
-// abandonTime is how long the end of an operation is waited for that was abandoned.
+// abandonTime is how long Do waits for the error of an abandoned operation.
 const abandonTime = 400 * time.Millisecond
 
-// An opState says whether an operation was begun first, or abandoned by its caller.
+// An opState says what came first: that the operation began, or that its caller left.
 type opState struct{ atomic.Int32 }
 
 const (
@@ -78,8 +78,8 @@ const (
 	abandoned
 )
 
-// becomes sets the state unless it was set before, and reports whether it is this one. A
-// nil one is that of an operation whose caller cannot leave.
+// becomes sets the state unless it is set, and reports whether it is this one now. It is
+// nil for an operation whose caller cannot leave.
 func (s *opState) becomes(state int32) bool {
 	return s == nil || s.CompareAndSwap(0, state) || s.Load() == state
 }

@@ -1,14 +1,3 @@
-# make demo    the main job on a software TPM: a key, a certificate, HTTPS; TPM=2.0
-#              for a TPM 2.0 and TLS 1.3
-# make test    all tests (installs what they need)
-# make vm-test what people do, on a real kernel: machines in QEMU (Debian, amd64)
-# make docs    writes docs/ from what those machines print
-# make bench   how fast it is, as a table; BENCHFLAGS=-quick only looks whether it runs
-# make interop keys to and from the other programs that use TPM 2.0 (part of make test)
-# make soak    100,000 signatures while the TPM restarts and programs come and go
-# make check   formatting, go vet, staticcheck, other systems
-# make install the commands, on the PATH
-#
 # What a target needs from Debian or Ubuntu it installs itself, and says so.
 
 GO       ?= go
@@ -40,60 +29,73 @@ VM_JOBS ?= 2
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo test interop vm-test docs bench soak check fuzz install clean demo-needs test-needs interop-needs check-needs vm-needs bench-needs peer-needs
+.PHONY: help go-needed build demo test interop vm-test docs bench soak check fuzz install uninstall clean demo-needs test-needs interop-needs check-needs vm-needs bench-needs peer-needs
+
+.DEFAULT_GOAL := build
+
+# The first words of each ## line.
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target words; do \
+		printf 'make %-10s %s\n' "$$target" "$$words"; done
+
+go-needed:
+	@scripts/check-go $(GO)
 
 # No VCS stamp: git refuses to look at a clone that is another user's.
-build:
+build: go-needed ## build the commands in bin/
 	$(GO) build -buildvcs=false -o bin/ $(addprefix ./,$(COMMANDS))
 
-demo: demo-needs build
+demo: go-needed demo-needs build ## the main job on a software TPM: key, certificate, HTTPS (TPM=2.0 for a TPM 2.0, PORT=8443 for another port)
 	@TPM=$(TPM) exec scripts/demo
 
-test: test-needs build
+test: go-needed test-needs build ## all tests; installs what they need
 	$(GO) vet ./...
 	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./...
 	@echo "what Firefox saw is in bin/firefox.png"
 	$(MAKE) --no-print-directory interop
 
 # A module of its own, so that nobody who uses the library gets what this needs.
-interop: interop-needs
+interop: interop-needs ## keys to and from other programs for TPM 2.0 (part of test)
 	$(GO) -C interop vet ./...
 	$(GO) -C interop test -timeout 10m ./...
 
 vm-test: export VM_KERNEL := $(VM_KERNEL)
-vm-test: vm-needs
+vm-test: vm-needs ## the commands on a real kernel, in QEMU (Debian, amd64)
 	@mkdir -p bin/vm
 	$(GO) run -buildvcs=false ./vm -jobs $(VM_JOBS) -docs docs -transcripts bin/vm vm/scenarios/*.sh
 	@echo "what the machines printed is in bin/vm"
 
-docs: vm-needs
+docs: vm-needs ## write the documents that those machines print
 	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
 # Built first: go run would pass no signal on, and end with a status of its own. The
 # other projects' signers are a module of their own, so that nobody who uses the library
 # gets what they need.
-bench: bench-needs peer-needs build
+bench: bench-needs peer-needs build ## how fast it is (BENCHFLAGS=-quick: only whether it runs)
 	$(GO) build -buildvcs=false -o bin/ ./bench
 	$(GO) -C bench/peers build -buildvcs=false -o ../../bin/ .
 	bin/bench -certgen bin/certgen -peers bin/peers $(BENCHFLAGS)
 	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
-soak: bench-needs
+soak: bench-needs ## 100,000 signatures while the TPM restarts and programs come and go
 	$(GO) build -buildvcs=false -o bin/ ./bench
 	bin/bench soak $(SOAKFLAGS)
 
-check: check-needs
+check: check-needs ## gofmt, go vet, staticcheck, other systems
 	scripts/check $(STATICCHECK)
 
-fuzz:
+fuzz: ## the fuzz targets, for a while (FUZZTIME=10m)
 	scripts/fuzz $(FUZZTIME)
 
 # sudo often has no Go: then what was built before is installed as it is.
-install: $(if $(and $(wildcard bin/tpmctl),$(if $(shell command -v $(GO)),,no)),,build)
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 0755 $(addprefix bin/,$(COMMANDS)) $(DESTDIR)$(PREFIX)/bin/
+install: $(if $(and $(wildcard bin/tpmctl),$(if $(shell command -v $(GO)),,no)),,build) ## copy the commands to PREFIX/bin (/usr/local/bin)
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 0755 $(addprefix bin/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin/"
 
-clean:
+uninstall: ## remove the commands again
+	cd "$(DESTDIR)$(PREFIX)/bin" && rm -f $(COMMANDS)
+
+clean: ## remove bin/
 	rm -rf bin
 
 demo-needs:

@@ -48,8 +48,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return &cli.UsageError{Text: "a subcommand is missing", Advice: "one of " + names() + "; tpmctl -h says more"}
 	}
 	switch args[0] {
-	case "-h", "-help", "--help", "help":
+	case "help":
+		if len(args) > 1 {
+			return run([]string{args[1], "-h"}, stdin, stdout, stderr)
+		}
 		return &cli.Help{Text: usage()}
+	case "-h", "-help", "--help":
+		return &cli.Help{Text: usage()}
+	case "-version", "--version":
+		return &cli.Help{Text: cli.VersionText("tpmctl")}
 	}
 	for _, s := range subcommands {
 		if s.name == args[0] {

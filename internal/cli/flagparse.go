@@ -8,7 +8,7 @@ import (
 
 // Parse reads the arguments and returns the operands, one for each of Args,
 // empty where an optional one is missing. Its error is a [UsageError], or
-// [Help] for -h; nothing was read or asked yet.
+// [Help] for -h and -version; nothing was read or asked yet.
 func (fs *FlagSet) Parse(args []string) ([]string, error) {
 	operands, err := fs.scan(args)
 	if err == nil {
@@ -58,8 +58,11 @@ func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
 	name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 	e := fs.lookup(name)
 	if e == nil {
-		if name == "h" || name == "help" {
+		switch name {
+		case "h", "help":
 			return nil, &Help{Text: fs.UsageText()}
+		case "version":
+			return nil, &Help{Text: VersionText(fs.Name)}
 		}
 		// Cut at a colon: behind it may be a secret that lost its space.
 		name, _, _ = strings.Cut(name, ":")

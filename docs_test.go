@@ -1,5 +1,5 @@
-// Package maclef_test runs every command of the README, in its order, as a
-// newcomer would.
+// Package maclef_test runs every command of README.md and of the pages in docs/, in their
+// order, as a newcomer would.
 package maclef_test
 
 import (
@@ -17,10 +17,11 @@ import (
 	"time"
 )
 
-// A reader is somebody who types what the README says.
+// A reader is somebody who types what a page says.
 type reader struct {
 	t    *testing.T
-	dir  string   // where they work
+	home string   // beside the clone
+	dir  string   // where they are
 	env  []string // HOME, PATH, the software TPM that was exported last
 	port string   // instead of 4433, which may be in use
 }
@@ -46,7 +47,7 @@ func newReader(t *testing.T) *reader {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return &reader{t: t, dir: dir, port: freePort(t), env: append(os.Environ(),
+	return &reader{t: t, home: dir, dir: dir, port: freePort(t), env: append(os.Environ(),
 		"HOME="+top, "XDG_STATE_HOME=", "PATH="+bin+":"+os.Getenv("PATH"),
 		"GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-mod=mod",
 		"CI=true", "no_proxy=*",
@@ -59,17 +60,22 @@ func (r *reader) with(t *testing.T, dir, tpm string) *reader {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &reader{t: t, dir: dir, env: append(slices.Clip(r.env), "TPMKEY_TPM="+tpm), port: r.port}
+	return &reader{t: t, home: r.home, dir: dir, env: append(slices.Clip(r.env), "TPMKEY_TPM="+tpm), port: r.port}
 }
 
-// typing runs a block; what it exports is there for all later ones.
+// typing runs a block. What it exports, and where it goes, holds for all later ones.
 func (r *reader) typing(commands []string) {
 	r.t.Helper()
-	r.run(commands...)
-	for _, c := range commands {
-		if setting, ok := strings.CutPrefix(c, "export "); ok {
-			r.env = append(r.env, setting)
-		}
+	state := filepath.Join(r.t.TempDir(), "state")
+	r.run(append(commands, "{ pwd; printenv TPMKEY_TPM; } > "+state+" || true")...)
+	data, err := os.ReadFile(state)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	lines := strings.Split(string(data), "\n")
+	r.dir = lines[0]
+	if lines[1] != "" {
+		r.env = append(r.env, "TPMKEY_TPM="+lines[1])
 	}
 }
 
@@ -140,14 +146,67 @@ func typed(block, prompt string) []string {
 }
 
 func TestREADME(t *testing.T) {
-	data, err := os.ReadFile("README.md")
+	r := newReader(t)
+	readme := readPage(t, "README.md")
+	if n := r.page(readme); n < 15 {
+		t.Errorf("only %d commands found in README.md", n)
+	}
+	if len(readme) > 12<<10 {
+		t.Errorf("README.md has %d bytes: it should fit on two pages", len(readme))
+	}
+}
+
+// TestDocs types what the pages in docs/ say, but for those that the machines of vm/ write.
+func TestDocs(t *testing.T) {
+	r := newReader(t)
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("pages %v, %v", pages, err)
+	}
+	for _, path := range pages {
+		page := readPage(t, path)
+		checkLinks(t, path, page)
+		if strings.HasPrefix(page, "<!-- Made from what vm/") {
+			continue
+		}
+		tpm := "emulator2"
+		if strings.Contains(path, "tpm12") {
+			tpm = "emulator"
+		}
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			dir := filepath.Join(r.home, filepath.Base(path))
+			here := r.with(t, dir, tpm+":"+filepath.Join(dir, "tpm"))
+			here.page(page)
+			if strings.Contains(page, oldCommands) {
+				here.table(page)
+			}
+		})
+	}
+}
+
+func readPage(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme := string(data)
-	r := newReader(t)
-	n := 0
-	for _, block := range blocks(readme, "console") {
+	checkLinks(t, path, string(data))
+	return string(data)
+}
+
+func checkLinks(t *testing.T, path, page string) {
+	t.Helper()
+	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(page, -1) {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(path), link[1])); err != nil {
+			t.Errorf("%s: a link leads nowhere: %v", path, err)
+		}
+	}
+}
+
+// page types the commands of a page, and returns how many they are.
+func (r *reader) page(page string) (n int) {
+	r.t.Helper()
+	for _, block := range blocks(page, "console") {
 		commands := typed(block, "$ ")
 		n += len(commands)
 		switch {
@@ -156,20 +215,12 @@ func TestREADME(t *testing.T) {
 		case strings.HasPrefix(commands[0], "make"):
 			r.make(commands)
 		case strings.HasPrefix(commands[0], "go mod"):
-			r.library(blocks(readme, "go")[0], commands)
+			r.library(blocks(page, "go")[0], commands)
 		default:
 			r.typing(commands)
 		}
 	}
-	n += r.table(readme)
-	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(readme, -1) {
-		if _, err := os.Stat(link[1]); err != nil {
-			t.Errorf("a link leads nowhere: %v", err)
-		}
-	}
-	if n < 75 {
-		t.Errorf("only %d commands found in the README", n)
-	}
+	return n
 }
 
 // asRoot checks that commands of root's, which need a kernel, a chip or a mount,
@@ -201,35 +252,34 @@ func (r *reader) asRoot(commands []string) int {
 func (r *reader) make(commands []string) {
 	r.t.Helper()
 	for _, c := range commands {
+		clone := filepath.Join(filepath.Dir(r.home), "maclef")
 		if c == "make install" {
-			r.run("make --no-print-directory -C ../maclef install DESTDIR=" + r.dir + "/root")
-			if out := r.run("root/usr/local/bin/tpmctl status"); !strings.Contains(out, "TPM 2.0") {
+			r.run("make --no-print-directory -C " + clone + " install DESTDIR=" + r.home + "/root")
+			if out := r.run(r.home + "/root/usr/local/bin/tpmctl -version"); !strings.HasPrefix(out, "tpmctl (maclef) ") {
 				r.t.Errorf("installed tpmctl says %q", out)
 			}
+			r.run("make --no-print-directory -C "+clone+" uninstall DESTDIR="+r.home+"/root", "! ls "+r.home+"/root/usr/local/bin/tpmctl")
 			continue
 		}
-		r.run("make --no-print-directory -n -C ../maclef " + strings.TrimPrefix(c, "make"))
+		r.run("make --no-print-directory -n -C " + clone + strings.TrimPrefix(c, "make"))
 	}
 }
 
-// table runs the new commands of the table of old ones.
-func (r *reader) table(readme string) int {
+// oldCommands begins the table of old commands and those that replace them.
+const oldCommands = "| old | now |\n|---|---|\n"
+
+// table runs the new commands of that table.
+func (r *reader) table(page string) {
 	r.t.Helper()
-	_, table, ok := strings.Cut(readme, "| old | now |\n|---|---|\n")
-	if !ok {
-		r.t.Fatal("the table of old commands is gone")
-	}
+	_, table, _ := strings.Cut(page, oldCommands)
 	table, _, _ = strings.Cut(table, "\n\n")
-	old := r.with(r.t, filepath.Join(r.dir, "ancien"), "emulator")
+	old := r.with(r.t, filepath.Join(r.home, "ancien"), "emulator")
 	old.run("keygen maclef", "certgen", "echo bonjour >letter.txt", "openssl genrsa -out private.pem 2048")
-	n := 0
-	for _, row := range strings.Split(table, "\n") {
+	for _, row := range strings.Split(strings.TrimSpace(table), "\n") {
 		cells := strings.Split(row, "|")
 		command := strings.Trim(cells[len(cells)-2], " `")
 		r.t.Run(command, func(t *testing.T) { old.row(t, command) })
-		n++
 	}
-	return n
 }
 
 // row runs one of them. Most of their outputs exist by now.
@@ -278,13 +328,14 @@ func (r *reader) library(program string, commands []string) {
 	for name, content := range map[string]string{
 		"main.go": strings.ReplaceAll(program, "4433", r.port), "go.sum": string(sum), "go.mod": "module example\n\ngo 1.24\n",
 	} {
-		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(r.home, name), []byte(content), 0o600); err != nil {
 			r.t.Fatal(err)
 		}
 	}
-	r.run(append(commands, "go build -o server .")...)
+	there := r.with(r.t, r.home, "emulator2")
+	there.run(append(commands, "go build -o server .")...)
 	for tpm, version := range map[string]string{"emulator": "1.2", "emulator2": "1.3"} {
-		here := r.with(r.t, filepath.Join(r.dir, "server-"+tpm), tpm)
+		here := r.with(r.t, filepath.Join(r.home, "server-"+tpm), tpm)
 		out := here.run("keygen maclef", "certgen", "../server &",
 			fmt.Sprintf("curl --silent --retry 9 --retry-connrefused --cacert moncert --tlsv%s -o page -w '%%{http_code} %%{ssl_verify_result}' https://localhost:%s/", version, r.port))
 		if out != "404 0" { // the program has no handler
@@ -300,7 +351,7 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	top := filepath.Dir(r.dir)
+	top := filepath.Dir(r.home)
 	if err := os.Symlink(filepath.Join(root, "scripts"), filepath.Join(top, "scripts")); err != nil {
 		t.Fatal(err)
 	}

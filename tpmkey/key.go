@@ -159,6 +159,17 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	return shared, doingError("agree", err)
 }
 
+// CheckSecret checks the key's secret, or its policy, without using the key: it returns nil
+// if an operation would not fail because of it. A key without a secret has nothing to check.
+// It costs one cheap command; a wrong secret costs a try.
+//
+// Errors: those of Sign. TPM Main Part 3, section 10.6 (TPM_GetPubKey); TPM 2.0 Library Part
+// 3, sections 14.3, 14.5 and 20.2, with parameters that the TPM refuses.
+func (k *Key) CheckSecret() error {
+	_, err := k.do(k.k.Ops.CheckAuth)
+	return doingError("check the secret", err)
+}
+
 // ErrHungUp: the client for whom the operation was has gone.
 var ErrHungUp = errors.New("the client has hung up")
 

@@ -124,27 +124,62 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 
 // TLSConfigPEM is TLSConfig for a chain that was read already.
 func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
-	schemes, err := k.signatureSchemes()
-	if err != nil {
-		return nil, fmt.Errorf("serve TLS: %w", err)
-	}
-	newest, err := newestTLS(k.Public(), schemes)
-	if err != nil {
-		return nil, fmt.Errorf("serve TLS: %w", err)
-	}
-	cert, err := k.TLSCertificate(chainPEM)
+	cert, newest, err := k.forVersions(chainPEM)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			own := cert
+			own := *cert
 			own.PrivateKey = k.WithConn(hello.Context(), hello.Conn).forTLS()
 			return &own, nil
 		},
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: newest,
 	}, nil
+}
+
+// TLSClientConfig is TLSConfig for a client: it shows the certificate to servers that ask
+// for one and take the key's signatures. The caller sets RootCAs where the system's roots
+// do not verify the server.
+func (k *Key) TLSClientConfig(certFile string) (*tls.Config, error) {
+	chain, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	cert, newest, err := k.forVersions(chain)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", certFile, err)
+	}
+	return &tls.Config{
+		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if info.SupportsCertificate(cert) != nil {
+				return new(tls.Certificate), nil // as crypto/tls does: the server may go on without one
+			}
+			own := *cert
+			own.PrivateKey = k.WithContext(info.Context()).forTLS()
+			return &own, nil
+		},
+		MinVersion: tls.VersionTLS12,
+		MaxVersion: newest,
+	}, nil
+}
+
+// forVersions returns the certificate, and the newest version of TLS for it.
+func (k *Key) forVersions(chainPEM []byte) (*tls.Certificate, uint16, error) {
+	schemes, err := k.signatureSchemes()
+	if err != nil {
+		return nil, 0, fmt.Errorf("use TLS: %w", err)
+	}
+	newest, err := newestTLS(k.Public(), schemes)
+	if err != nil {
+		return nil, 0, fmt.Errorf("use TLS: %w", err)
+	}
+	cert, err := k.TLSCertificate(chainPEM)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &cert, newest, nil
 }
 
 // signatureSchemes are the TLS signature algorithms that the key can do, at least

@@ -113,9 +113,11 @@ type KeyOps struct {
 	Decrypt func(ciphertext []byte, opts crypto.DecrypterOpts) (*Operation, error)
 	// Agree is for the public key of the other side of a Diffie-Hellman agreement.
 	Agree func(remote *ecdh.PublicKey) (*Operation, error)
-	// Unseal returns sealed data. For sealed data it is the only operation, and nil for
-	// keys.
+	// Unseal returns sealed data. It is nil for keys, and Sign, Decrypt and Agree are nil for
+	// sealed data.
 	Unseal *Operation
+	// CheckAuth fails as Sign would if the secret is wrong, and has no result.
+	CheckAuth *Operation
 }
 
 // An Operation is one command with a loaded key.

@@ -14,7 +14,7 @@ import (
 // OpsOf returns what a TPM 1.2 can do with a key. It needs no TPM.
 func OpsOf(file *blob.Key) *chip.KeyOps {
 	k := keyOps{file: file, public: file.RSAPublicKey()}
-	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree}
+	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: checkAuth}
 }
 
 // keyOps are the functions of chip.KeyOps for a key.
@@ -22,6 +22,14 @@ type keyOps struct {
 	file   *blob.Key
 	public *rsa.PublicKey
 }
+
+// checkAuth reads the public key, which takes the key's secret and no private operation.
+// Part 3, section 10.6 (TPM_GetPubKey).
+var checkAuth = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+	k := in.(*loadedKey)
+	_, err := k.chip.conn.GetPubKey(k.handle, k.auth(key))
+	return nil, k.chip.explain(err, chip.ErrWrongKeySecret)
+}}
 
 // sign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of
 // the DER scheme, with SHA-1 for those of the SHA1 scheme.

@@ -199,3 +199,13 @@ func (k *loadedKey) Save() (chip.Context, error) {
 	saved, err := k.chip.conn.SaveContext(k.object)
 	return chip.Context{Data: saved, OfSecret: k.secret}, k.chip.explain(err, nil)
 }
+
+// checkAuth uses the key's secret, or its policy, for a command that the TPM refuses
+// afterwards.
+func (k *loadedKey) checkAuth(command tpm2.TPMCC, params []byte, key chip.AuthData) error {
+	auth, extra, err := k.auth(command, key, 0)
+	if err == nil {
+		err = k.chip.conn.CheckAuth(command, k.object, auth, params, extra...)
+	}
+	return k.explain(err)
+}

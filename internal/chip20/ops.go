@@ -35,7 +35,7 @@ func OpsOf(file *blob.Key) (*chip.KeyOps, error) {
 }
 
 func (k *keyOps) ops() *chip.KeyOps {
-	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree}
+	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
 }
 
 // newKeyOps says what a TPM can do with a key, or, for nil, what most can.
@@ -222,4 +222,20 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the other side's key is on %v, this one on %v", chip.ErrNotSupported, remote.Curve(), own.Curve())
 	}
 	return remote.Bytes(), nil
+}
+
+// checkAuth sends a command whose parameters the TPM refuses, which it does only after it
+// has checked the secret: of those that it takes for the key the cheapest one. TPM 2.0
+// Library Part 1, section 5.2 and Part 3, section 5 (Command Processing).
+func (k *keyOps) checkAuth() *chip.Operation {
+	command, params := tpm2.TPMCCSign, []byte{0, 1, 0} // a digest of one byte, and no scheme
+	switch {
+	case k.rsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCRSADecrypt):
+		command, params = tpm2.TPMCCRSADecrypt, []byte{0, 0}
+	case k.ecdsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCECDHZGen):
+		command, params = tpm2.TPMCCECDHZGen, []byte{0, 0}
+	}
+	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+		return nil, in.(*loadedKey).checkAuth(command, params, key)
+	}}
 }

@@ -2,6 +2,7 @@ package tpm20
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -181,4 +182,20 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 		return nil, nil, c.unanswered(false, malformed(tpm2.TPMCCCreate, "%d bytes are no created object", len(out)))
 	}
 	return sized(inPrivate), sized(inPublic), nil
+}
+
+// CheckAuth sends a command for a loaded key with parameters that the TPM refuses, and
+// returns nil if it refused those: then it has accepted the authorization. Part 3, section 5
+// (Command Processing).
+func (c *Conn) CheckAuth(command tpm2.TPMCC, o *Object, auth tpm2.Session, params []byte, extra ...tpm2.Session) error {
+	_, err := c.transform(command, o, auth, extra, params)
+	var about tpm2.TPMFmt1Error
+	if !errors.As(err, &about) {
+		return err
+	}
+	handle, _ := about.Handle()
+	if session, _ := about.Session(); handle || session {
+		return err
+	}
+	return nil
 }

@@ -77,6 +77,9 @@ func TestDecryptOptions(t *testing.T) {
 		"ciphertext of another key": {pkcs1, tpmtest.Fixture(t, "tpm12-tutorial/auth.bound"), nil, false},
 	} {
 		got, err := c.key.Decrypt(nil, c.ciphertext, c.opts)
+		if name == "ciphertext of another key" && tpmtest.ImplicitRejection() {
+			continue
+		}
 		if c.ok != (err == nil) || c.ok && string(got) != "bonjour" || !c.ok && got != nil {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}

@@ -60,7 +60,8 @@ func TestDecrypt20Kinds(t *testing.T) {
 					badPadding(t, k, ciphertext, oaep("other\x00"))
 				}
 			}
-			if c.pkcs1 {
+			chipPads := c.kind.scheme == tpm2.TPMAlgRSAES
+			if c.pkcs1 && !(chipPads && tpmtest.ImplicitRejection()) {
 				badPadding(t, k, own, pkcs1)
 				badSessionKey(t, k, own)
 			}

@@ -79,7 +79,7 @@ var failures = []failure{
 		tpm12.New(f.tap).FlushSession(sessions[0])
 	}},
 	{name: "bad ciphertext", code: tpm12.DecryptError, run: func(f *fixture) error {
-		_, err := f.conn.UnBind(f.key, make([]byte, 256), f.secret)
+		_, err := f.conn.UnBind(f.key, bytes.Repeat([]byte{0xff}, 256), f.secret) // more than the modulus
 		return err
 	}},
 	{name: "nothing to sign", code: tpm12.BadParameter, run: func(f *fixture) error {

@@ -79,6 +79,9 @@ func TestFailureMode(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	f.tap.After = nil
+	if tpmtest.ImplicitRejection() {
+		return // it refuses no ciphertext
+	}
 	key := create(t, f.conn, f.parent, rsaKey, "")
 	f.tap.Reset()
 	_, err := f.conn.RSADecrypt(key, nil, make([]byte, 256), tpm2.TPMTRSADecrypt{

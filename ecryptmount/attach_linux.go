@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // attach mounts lower on point. The file system is made apart from the directory

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // An ending is what is known of a directory that is to be unmounted.

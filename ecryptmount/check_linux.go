@@ -8,7 +8,7 @@ import (
 	"fmt"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // check gets hold of kernel and TPM, and proves that what is in the directory can

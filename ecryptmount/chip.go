@@ -15,7 +15,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )

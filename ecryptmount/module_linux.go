@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // How the kernel's module is loaded where it is not yet: it waits so many seconds

@@ -12,7 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // A session is one directory, from the command line to its end.

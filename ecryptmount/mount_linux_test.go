@@ -12,7 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 	"maclef/internal/tpmtest"
 )
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // serve mounts the directory and answers for it until it is unmounted.

@@ -5,7 +5,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 	"maclef/tpmkey"
 )
 

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // A survey looks at a lower directory before it is mounted, so that what could not

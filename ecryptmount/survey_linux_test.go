@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // What the lower files of the tests were made for; see internal/ecryptfs.

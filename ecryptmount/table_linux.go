@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 const mountTable = "/proc/self/mountinfo"

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/cli"
-	"maclef/internal/ecryptfs"
+	"maclef/ecryptmount/internal/ecryptfs"
 )
 
 // openDevices becomes the kernel's daemon for all users. The kernel has one for

@@ -243,3 +243,20 @@ func (b *branch) check(alg tpm2.TPMIAlgHash) error {
 	}
 	return nil
 }
+
+// PolicyDigest is the authPolicy of a key made with these commands, which software
+// must be able to tell.
+func PolicyDigest(alg tpm2.TPMIAlgHash, commands ...PolicyCommand) ([]byte, error) {
+	p, err := NewPolicy(alg, nil, commands, nil)
+	if err != nil {
+		return nil, err
+	}
+	d := p.digest(p.main)
+	if !d.known() {
+		return nil, ErrOnlyTPM
+	}
+	return d.value, nil
+}
+
+// ErrOnlyTPM is a policy whose digest software cannot tell.
+var ErrOnlyTPM = errors.New("the digest of this policy is known to the TPM only")

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -68,11 +67,6 @@ func algWords(alg tpm2.TPMAlgID) string {
 		return names[1]
 	}
 	return algSpec(alg)
-}
-
-// bankName is how PCR banks are called where people choose them: sha256.
-func bankName(alg tpm2.TPMAlgID) string {
-	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(algSpec(alg), "TPM_ALG_"), " ", "-"))
 }
 
 // hashSizes are the sizes of digests, in bytes.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"maclef/blob"
 )
 
@@ -43,28 +41,8 @@ func ExampleTSS2_Rows() {
 	for _, row := range key.TSS2.Rows()[:3] {
 		fmt.Printf("%s: %s\n", row.What, row.How)
 	}
-	for _, command := range key.TSS2.Policy {
-		fmt.Println(command.Words(tpm2.TPMAlgSHA256))
-	}
 	// Output:
 	// file: loadable key (2.23.133.10.1.3)
 	// key: ECC, P-256 (TPM_ECC_NIST_P256)
 	// scheme: any that the command says (TPM_ALG_NULL)
-	// PolicyPCR: sha256 PCRs 16, 23
-}
-
-func ExamplePolicyDigest() {
-	policy := []blob.PolicyCommand{{Code: tpm2.TPMCCPolicyAuthValue}}
-	digest, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, policy)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	template, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256", AuthPolicy: digest, NeedSecret: true})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Printf("%.8x, alone rules the key: %v\n", digest, !template.ObjectAttributes.UserWithAuth)
-	// Output: 8fcd2169ab92694e, alone rules the key: true
 }

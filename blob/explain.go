@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -12,8 +11,8 @@ import (
 type Row struct{ What, How string }
 
 // Rows explains a key of a TPM 2.0 in words, line by line in the order in which people
-// read them: what it is, what it can do, where it lives, what it asks for. A key that
-// Parse would refuse has one row with the reason.
+// read them: what it is, what it can do, where it lives. A key that Parse would refuse
+// has one row with the reason.
 func (t *TSS2) Rows() []Row {
 	p, err := parsePublicArea(t.Public)
 	if err != nil {
@@ -34,12 +33,7 @@ func (t *TSS2) Rows() []Row {
 	if t.Description != "" {
 		rows = append(rows, Row{"description", fmt.Sprintf("%q", t.Description)})
 	}
-	rows = append(rows, Row{"parent", t.ParentWords()}, Row{"secret", t.secretWords(p)}, Row{"wrong secrets", p.lockoutWords()})
-	rows = append(rows, t.policyRows(p)...)
-	if name, err := t.Name(); err == nil {
-		rows = append(rows, Row{"TPM name", fmt.Sprintf("%x", name)})
-	}
-	return rows
+	return append(rows, Row{"parent", t.ParentWords()}, Row{"secret", t.secretWords(p)}, Row{"wrong secrets", p.lockoutWords()})
 }
 
 func (t *TSS2) fileWords() string {
@@ -193,63 +187,19 @@ func (t *TSS2) secretWords(p *publicArea) string {
 	return "its policy asks for one (-key-pass)"
 }
 
-func (t *TSS2) policyRows(p *publicArea) []Row {
-	if len(p.authPolicy) == 0 && len(t.Policy) == 0 && len(t.AuthPolicy) == 0 {
-		return []Row{{"policy", "none"}}
+// hierarchyWords names a permanent entity.
+//
+// TPM 2.0 Library Part 2, section 7.4 (TPM_RH)
+func hierarchyWords(handle uint32) string {
+	names := map[uint32]string{
+		0x40000001: "the owner hierarchy",
+		0x40000007: "the null hierarchy",
+		0x4000000a: "the lockout",
+		0x4000000b: "the endorsement hierarchy",
+		0x4000000c: "the platform hierarchy",
 	}
-	rows := []Row{{"policy digest", t.digestWords(p)}}
-	if len(t.Policy) == 0 {
-		rows = append(rows, Row{"policy", "the file does not say how to meet it"})
+	if name, ok := names[handle]; ok {
+		return name
 	}
-	for i, c := range t.Policy {
-		rows = append(rows, Row{stepWords("policy", i, len(t.Policy)), c.Words(p.nameAlg)})
-	}
-	for i, signed := range t.AuthPolicy {
-		what := fmt.Sprintf("signed policy %d", i+1)
-		if signed.Name != "" {
-			rows = append(rows, Row{what, fmt.Sprintf("%q", signed.Name)})
-		}
-		for j, c := range signed.Policy {
-			rows = append(rows, Row{stepWords(what, j, len(signed.Policy)), c.Words(p.nameAlg)})
-		}
-	}
-	return rows
-}
-
-func stepWords(what string, i, n int) string {
-	if n == 1 {
-		return what
-	}
-	return fmt.Sprintf("%s, step %d", what, i+1)
-}
-
-// digestWords says whether the policy section is the policy of the key.
-func (t *TSS2) digestWords(p *publicArea) string {
-	digest := bankName(p.nameAlg) + ":" + fmt.Sprintf("%x", p.authPolicy)
-	switch {
-	case len(p.authPolicy) == 0:
-		return "none: the key itself has no policy, whatever the file says"
-	case len(t.Policy) == 0:
-		return digest
-	}
-	ok, err := t.PolicyFits()
-	switch {
-	case err != nil:
-		return digest + fmt.Sprintf(", not checked: %v", err)
-	case !ok:
-		return digest + ", which is NOT that of the commands below: the policy cannot be met"
-	}
-	return digest
-}
-
-// PolicyFits reports whether the commands of Policy lead to the digest in the public
-// area; where they do not, nobody can use the key by them. The error says which command
-// cannot be followed without a TPM.
-func (t *TSS2) PolicyFits() (bool, error) {
-	p, err := parsePublicArea(t.Public)
-	if err != nil {
-		return false, err
-	}
-	digest, err := PolicyDigest(p.nameAlg, t.Policy)
-	return bytes.Equal(digest, p.authPolicy), err
+	return fmt.Sprintf("the entity 0x%08x", handle)
 }

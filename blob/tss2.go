@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"crypto"
 	_ "crypto/sha1" // name algorithms
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -61,7 +60,7 @@ func (t TSS2Type) String() string {
 
 // A PolicyCommand is a command of a policy: its code, and its parameters as they go
 // over the wire, without the handle of the session. Some commands have another form
-// in files; [PolicyCommand.Parse] reads them all.
+// in files (draft-bottomley-tpm2-keys, sections 4.1.2 and 4.2).
 type PolicyCommand struct {
 	Code   tpm2.TPMCC
 	Policy []byte
@@ -100,22 +99,13 @@ func (t *TSS2) Name() ([]byte, error) {
 
 // objectName makes the name of an object from its marshalled public area.
 func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
-	hash, err := nameHash(alg)
-	if err != nil {
-		return nil, err
+	hash, err := alg.Hash()
+	if err != nil || !hash.Available() {
+		return nil, fmt.Errorf("%w name algorithm %s", ErrUnsupported, algSpec(alg))
 	}
 	h := hash.New()
 	h.Write(area)
 	return h.Sum(binary.BigEndian.AppendUint16(nil, uint16(alg))), nil
-}
-
-// nameHash returns the hash function of a name algorithm.
-func nameHash(alg tpm2.TPMAlgID) (crypto.Hash, error) {
-	hash, err := alg.Hash()
-	if err != nil || !hash.Available() {
-		return 0, fmt.Errorf("%w name algorithm %s", ErrUnsupported, algSpec(alg))
-	}
-	return hash, nil
 }
 
 // Unsupported says what of a sound key this project has no use for, such as

@@ -282,9 +282,6 @@ func exercise(data []byte) error {
 	if (k.CanSign() || k.CanDecrypt() || k.CanAgree()) && k.PublicKey() == nil {
 		return errors.New("can do something without a public key")
 	}
-	for _, c := range k.TSS2.Policy {
-		c.Wire(k.TSS2.nameAlg())
-	}
 	k.NeedsSecret()
 	written, err := k.Marshal(k.Container)
 	if err != nil {

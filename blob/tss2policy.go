@@ -2,8 +2,8 @@ package blob
 
 import (
 	"bytes"
+	"slices"
 
-	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -106,22 +106,14 @@ func addText(b *cryptobyte.Builder, s string) {
 
 // samePolicy reports whether two policies have the same commands.
 func samePolicy(a, b []PolicyCommand) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].Code != b[i].Code || !bytes.Equal(a[i].Policy, b[i].Policy) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(a, b PolicyCommand) bool { return a.Code == b.Code && bytes.Equal(a.Policy, b.Policy) })
 }
 
 // clonePolicy copies a policy with its parameters.
 func clonePolicy(commands []PolicyCommand) []PolicyCommand {
 	var copies []PolicyCommand
 	for _, c := range commands {
-		copies = append(copies, PolicyCommand{Code: tpm2.TPMCC(c.Code), Policy: bytes.Clone(c.Policy)})
+		copies = append(copies, PolicyCommand{Code: c.Code, Policy: bytes.Clone(c.Policy)})
 	}
 	return copies
 }

@@ -16,8 +16,8 @@ type TSS2Template struct {
 	// Type is rsa2048 (also when empty), rsa3072, rsa4096, p256, p384 or p521, or
 	// "sealed" for data.
 	Type string
-	// AuthPolicy is the SHA-256 digest of a policy that alone rules the object, from
-	// [PolicyDigest]; empty means none.
+	// AuthPolicy is the SHA-256 digest of a policy that alone rules the object; empty
+	// means none.
 	AuthPolicy []byte
 	// NeedSecret says that the object gets a secret. The secret itself goes in the
 	// command that creates the object. Wrong tries of it count towards the TPM's lockout.

@@ -26,15 +26,24 @@ func create(t *testing.T, tpm transport.TPM, parent tpm2.AuthHandle, template *t
 	return rsp
 }
 
+// authValuePolicy is a policy that asks for the key's secret, and its digest.
+func authValuePolicy(t *testing.T) (commands []PolicyCommand, digest []byte) {
+	t.Helper()
+	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (tpm2.PolicyAuthValue{}).Update(calculator); err != nil {
+		t.Fatal(err)
+	}
+	return []PolicyCommand{{Code: tpm2.TPMCCPolicyAuthValue}}, calculator.Hash().Digest
+}
+
 func TestNewTSS2Template(t *testing.T) {
 	tpm := startTPM(t)
 	primary, _ := primaryECC(t, tpm)
 	parent := tpm2.AuthHandle{Handle: primary.Handle, Name: primary.Name, Auth: tpm2.PasswordAuth(nil)}
-	value := []PolicyCommand{{Code: tpm2.TPMCCPolicyAuthValue}}
-	digest, err := PolicyDigest(tpm2.TPMAlgSHA256, value)
-	if err != nil {
-		t.Fatal(err)
-	}
+	value, digest := authValuePolicy(t)
 	for _, c := range []struct {
 		tmpl   TSS2Template
 		policy []PolicyCommand

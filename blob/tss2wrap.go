@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,9 @@ type TSS2Wrap struct {
 	Auth []byte
 	// NoDA makes wrong tries of Auth not count towards the TPM's lockout.
 	NoDA bool
-	// Policy alone rules the key, where there is one.
+	// Policy alone rules the key, where there is one. AuthPolicy is its SHA-256 digest.
 	Policy      []PolicyCommand
+	AuthPolicy  []byte
 	Description string
 }
 
@@ -76,18 +78,19 @@ func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent *tpm2.TPMTPublic,
 
 // authorize sets who may use the key.
 func (o TSS2Wrap) authorize(area *tpm2.TPMTPublic) error {
-	tmpl := TSS2Template{NeedSecret: len(o.Auth) > 0, NoDA: o.NoDA}
+	tmpl := TSS2Template{NeedSecret: len(o.Auth) > 0, NoDA: o.NoDA, AuthPolicy: o.AuthPolicy}
 	if len(o.Auth) > hashSizes[area.NameAlg] {
 		return fmt.Errorf("the secret of the key to wrap has %d bytes, and a TPM 2.0 takes %d", len(o.Auth), hashSizes[area.NameAlg])
 	}
-	if len(o.Policy) > 0 {
-		digest, err := PolicyDigest(area.NameAlg, o.Policy)
-		if err != nil {
-			return fmt.Errorf("policy of the key to wrap: %w", err)
-		}
-		tmpl.AuthPolicy = digest
+	if (len(o.Policy) > 0) != (len(o.AuthPolicy) > 0) {
+		return errors.New("the policy of the key to wrap and its digest (authPolicy) go together")
 	}
 	return tmpl.authorize(area)
+}
+
+func appendSized16(b, field []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
+	return append(b, field...)
 }
 
 // duplicate encrypts a sensitive area for a parent, without an inner wrapper.

@@ -159,6 +159,7 @@ func TestWrapTSS2(t *testing.T) {
 	for short.X.BitLen() > 248 { // a coordinate with zeros in front
 		short = softwareECC(t, elliptic.P256())
 	}
+	value, digest := authValuePolicy(t)
 	for _, p := range []struct {
 		name   string
 		handle uint32
@@ -174,7 +175,7 @@ func TestWrapTSS2(t *testing.T) {
 			{"P-256", softwareECC(t, elliptic.P256()), TSS2Wrap{}},
 			{"P-256, short coordinate", short, TSS2Wrap{Auth: []byte("motdepasse"), NoDA: true, Description: "née courte"}},
 			{"P-384", softwareECC(t, elliptic.P384()), TSS2Wrap{}},
-			{"P-384 with a policy", softwareECC(t, elliptic.P384()), TSS2Wrap{Auth: []byte("motdepasse"), Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicyAuthValue}}}},
+			{"P-384 with a policy", softwareECC(t, elliptic.P384()), TSS2Wrap{Auth: []byte("motdepasse"), Policy: value, AuthPolicy: digest}},
 		} {
 			t.Run(p.name+"/"+c.name, func(t *testing.T) {
 				parent, area := p.find(t, tpm)
@@ -200,9 +201,6 @@ func TestWrapTSS2(t *testing.T) {
 				key := load(t, tpm, parent, k)
 				session := tpm2.PasswordAuth(c.opts.Auth)
 				if c.opts.Policy != nil {
-					if ok, err := k.TSS2.PolicyFits(); !ok || err != nil {
-						t.Errorf("policy fits: %v, %v", ok, err)
-					}
 					session = tpm2.Policy(tpm2.TPMAlgSHA256, 16, func(tpm transport.TPM, handle tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {
 						_, err := tpm2.PolicyAuthValue{PolicySession: handle}.Execute(tpm)
 						return err
@@ -242,7 +240,9 @@ func TestWrapTSS2Refuses(t *testing.T) {
 		{"a template as parent", priv, &tpm2.ECCSRKTemplate, TSS2Wrap{}, "no point of the curve"},
 		{"a handle that is no parent's", priv, &storage, TSS2Wrap{Parent: 0x80000000}, "0x80000000"},
 		{"a long secret", priv, &storage, TSS2Wrap{Auth: make([]byte, 33)}, "33 bytes"},
-		{"a policy that takes a TPM", priv, &storage, TSS2Wrap{Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicySigned}}}, "PolicySigned"},
+		{"a policy without its digest", priv, &storage, TSS2Wrap{Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicySigned}}}, "go together"},
+		{"a digest without its policy", priv, &storage, TSS2Wrap{AuthPolicy: ones(32)}, "go together"},
+		{"a short digest", priv, &storage, TSS2Wrap{Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicySigned}}, AuthPolicy: ones(20)}, "20 bytes"},
 	} {
 		if _, err := WrapTSS2(nil, c.priv, c.parent, c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)

@@ -23,7 +23,7 @@ func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.
 	t.Helper()
 	signer := tpmtest.NewPolicySigner(t, kind)
 	opening := blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Policy: signer.Opening()}
-	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{opening})
+	want, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{opening})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,17 +32,17 @@ func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.
 	extended := sha256.Sum256(append(make([]byte, 32), changed[:]...))
 	for _, p := range []struct {
 		name    string
-		command tpm20.PolicyCommand
+		command blob.PolicyCommand
 	}{
-		{"initrd", pcr16(make([]byte, 32))}, {"", pcr16(extended[:])}, {"backup", tpm20.PolicyAuthValue()},
+		{"initrd", pcr16(t, make([]byte, 32))}, {"", pcr16(t, extended[:])}, {"backup", policy.AuthValue()},
 	} {
-		policy := []blob.PolicyCommand{{Code: p.command.Code, Policy: p.command.Body}}
-		approved, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, policy)
+		commands := []blob.PolicyCommand{p.command}
+		approved, err := policy.Digest(tpm2.TPMAlgSHA256, commands)
 		if err != nil {
 			t.Fatal(err)
 		}
-		policy = append(policy, blob.PolicyCommand{Code: opening.Code, Policy: signer.Closing(t, approved)})
-		file.AuthPolicy = append(file.AuthPolicy, blob.AuthPolicy{Name: p.name, Policy: policy})
+		commands = append(commands, blob.PolicyCommand{Code: opening.Code, Policy: signer.Closing(t, approved)})
+		file.AuthPolicy = append(file.AuthPolicy, blob.AuthPolicy{Name: p.name, Policy: commands})
 	}
 	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256", NeedSecret: true, AuthPolicy: want})
 	if err != nil {
@@ -52,9 +52,17 @@ func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.
 	return reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM})
 }
 
-func pcr16(value []byte) tpm20.PolicyCommand {
-	digest := sha256.Sum256(value)
-	return tpm20.PolicyPCR([]policy.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: 1 << 16}}, digest[:])
+// pcr16 is TPM2_PolicyPCR for a value of PCR 16.
+func pcr16(t *testing.T, value []byte) blob.PolicyCommand {
+	t.Helper()
+	selection := []policy.PCRSelection{{Bank: tpm2.TPMAlgSHA256, PCRs: 1 << 16}}
+	c, err := policy.PCRs(tpm2.TPMAlgSHA256, selection, func(tpm2.TPMIAlgHash, []int) (map[int][]byte, error) {
+		return map[int][]byte{16: value}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // createRaw20 makes a key, or seals data, under 0x81000001.
@@ -210,9 +218,8 @@ func TestPolicyLost(t *testing.T) {
 // Data with a secret that its policy does not ask for: what comes back encrypted is not
 // garbled by another one.
 func TestPolicyWithoutSecret(t *testing.T) {
-	command := pcr16(make([]byte, 32))
-	file := blob.TSS2{Type: blob.TSS2Sealed, Parent: 0x81000001, Policy: []blob.PolicyCommand{{Code: command.Code, Policy: command.Body}}}
-	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, file.Policy)
+	file := blob.TSS2{Type: blob.TSS2Sealed, Parent: 0x81000001, Policy: []blob.PolicyCommand{pcr16(t, make([]byte, 32))}}
+	want, err := policy.Digest(tpm2.TPMAlgSHA256, file.Policy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +250,7 @@ func TestPolicyWithoutSecret(t *testing.T) {
 func TestPolicySecretFile(t *testing.T) {
 	command := blob.PolicyCommand{Code: tpm2.TPMCCPolicySecret, Policy: []byte{0x40, 0, 0, 1, 0, 4, 0x40, 0, 0, 1, 0, 0}}
 	file := blob.TSS2{Parent: 0x81000001, Policy: []blob.PolicyCommand{command}}
-	want, err := blob.PolicyDigest(tpm2.TPMAlgSHA256, file.Policy)
+	want, err := policy.Digest(tpm2.TPMAlgSHA256, file.Policy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
-	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -34,7 +33,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 			return nil, err
 		}
 		if spec.Wrap != nil {
-			return c.wrap(spec, commands, with)
+			return c.wrap(spec, commands, digest, with)
 		}
 		return c.create(spec, commands, digest, with)
 	}, nil
@@ -109,18 +108,6 @@ func checkNewSecret(key chip.AuthData) error {
 	return nil
 }
 
-// newPolicy returns the commands of a new object's policy, and their digest.
-func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
-	if pcrs == nil {
-		return nil, nil, nil
-	}
-	if commands, err = c.policyCommands(pcrs, secret); err != nil {
-		return nil, nil, c.explain(err, nil)
-	}
-	digest, err = blob.PolicyDigest(tpm2.TPMAlgSHA256, commands)
-	return commands, digest, err
-}
-
 // createUnder creates an object with the area, and data where it is sealed; file says
 // what else goes into its file. The secret and the data cross the bus encrypted.
 func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (*blob.Key, error) {
@@ -171,7 +158,7 @@ func isAsAsked(made []byte, asked *tpm2.TPMTPublic) error {
 }
 
 // wrap imports a key, which crosses the bus encrypted for its parent.
-func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
 	id := madeUnder(spec.Parent)
 	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
 		return nil, err
@@ -179,7 +166,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, with *chip.S
 	var file blob.TSS2
 	err := c.underMaker(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
 		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, parent.Public, blob.TSS2Wrap{
-			Parent: uint32(id.handle), Auth: with.Key, Policy: commands,
+			Parent: uint32(id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -18,7 +19,7 @@ type loadedKey struct {
 	file   *blob.Key
 	parent parentID
 	bound  *tpm20.Session // nil where the secret is at hand for each command
-	rules  *tpm20.Policy  // of a key with a policy, once it was used
+	rules  *policy.Policy // of a key with a policy, once it was used
 	secret bool           // its parent was made with a hierarchy's secret
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -13,6 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 )
 
 // keyOps is what a TPM 2.0 can do with a key.
@@ -112,15 +112,7 @@ func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 
 // may reports whether chip and policy allow a command for the key.
 func (k *keyOps) may(cc tpm2.TPMCC) bool {
-	if k.can.commands != nil && !k.can.commands[cc] {
-		return false
-	}
-	for _, p := range k.file.TSS2.Policy { // TPM 2.0 Library Part 3, section 23.11 (TPM2_PolicyCommandCode)
-		if p.Code == tpm2.TPMCCPolicyCommandCode && len(p.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(p.Policy)) != cc {
-			return false
-		}
-	}
-	return true
+	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.TSS2.Policy, cc)
 }
 
 // raw reports whether the key gives whole blocks to who decrypts: with

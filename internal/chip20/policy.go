@@ -23,16 +23,22 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 			return nil, nil, err
 		}
 	}
-	s, err := k.chip.policySession(k.rules.Hash(), k.parent)
+	s, err := k.chip.policySession(k.rules.Alg(), k.parent)
 	if err != nil {
 		return nil, nil, err
 	}
 	if key == nil { // the file says that it has none
 		key = chip.AuthData{}
 	}
-	proved, err := k.rules.Run(k.chip.conn, s, tpm20.PolicyUse{
+	proved, err := k.rules.Run(k.chip.conn, s, policy.Use{
 		Command: command, Secret: key,
-		HMAC: func() (*tpm20.Session, error) { return k.chip.sharedSession(k.parent) },
+		Authorize: func(secret []byte) (tpm2.Session, error) {
+			shared, err := k.chip.sharedSession(k.parent)
+			if err != nil {
+				return nil, err
+			}
+			return shared.For(secret, 0), nil
+		},
 	})
 	if err != nil {
 		return nil, nil, inPolicyWords(err)
@@ -58,7 +64,7 @@ func (k *loadedKey) explainPolicy(err error) error {
 // inPolicyWords makes a policy that is not met an chip.ErrPolicy. It leaves out the TPM's
 // code: nothing can be repaired.
 func inPolicyWords(err error) error {
-	var unmet *tpm20.Unmet
+	var unmet *policy.Unmet
 	if errors.As(err, &unmet) {
 		return chip.OfKind(chip.ErrPolicy, unmet.Why, nil)
 	}
@@ -75,23 +81,19 @@ func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Sess
 		c.policies = map[tpm2.TPMIAlgHash]*tpm20.Session{}
 	}
 	err := c.salted(parent, func(salt *tpm20.Object) (err error) {
-		c.policies[alg], err = c.conn.StartPolicyBy(alg, salt)
+		c.policies[alg], err = c.conn.StartPolicy(alg, salt)
 		return err
 	})
 	return c.policies[alg], err
 }
 
 // newRules reads the policy of a key file.
-func newRules(t *blob.TSS2) (*tpm20.Policy, error) {
+func newRules(t *blob.TSS2) (*policy.Policy, error) {
 	area := t.Area()
 	if area == nil {
 		return nil, damagedPolicy(errors.New("its public area cannot be read"))
 	}
-	var signed []tpm20.SignedPolicy
-	for _, p := range t.AuthPolicy {
-		signed = append(signed, tpm20.SignedPolicy{Name: p.Name, Commands: commandsOf(p.Policy)})
-	}
-	rules, err := tpm20.NewPolicy(area.NameAlg, area.AuthPolicy.Buffer, commandsOf(t.Policy), signed)
+	rules, err := policy.New(area.NameAlg, area.AuthPolicy.Buffer, t.Policy, t.AuthPolicy)
 	if err != nil {
 		return nil, damagedPolicy(err)
 	}
@@ -101,14 +103,6 @@ func newRules(t *blob.TSS2) (*tpm20.Policy, error) {
 // damagedPolicy is a refusal: the TPM was not asked, and has nothing to repair.
 func damagedPolicy(err error) error {
 	return chip.OfKind(blob.ErrDamaged, fmt.Sprintf("%v; get a good copy of the file", err), nil)
-}
-
-func commandsOf(list []blob.PolicyCommand) []tpm20.PolicyCommand {
-	var commands []tpm20.PolicyCommand
-	for _, c := range list {
-		commands = append(commands, tpm20.PolicyCommand{Code: c.Code, Body: c.Policy})
-	}
-	return commands
 }
 
 // needsPolicy reports whether a key can be used by its policy only. One that has a
@@ -134,30 +128,30 @@ func checkPolicy(t *blob.TSS2) error {
 	return inPolicyWords(rules.Check())
 }
 
-// policyCommands are the commands of a new key's policy, for PCRs as they are now, as
-// they go into its file. A key with a secret needs it, too.
-func (c *Chip) policyCommands(pcrs []policy.PCRSelection, secret bool) ([]blob.PolicyCommand, error) {
+// newPolicy returns the commands of a new object's policy, for PCRs as they are now, and
+// their digest. An object with a secret needs it, too.
+func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
+	if pcrs == nil {
+		return nil, nil, nil
+	}
 	if err := c.checkBanks(pcrs); err != nil {
-		return nil, err
+		return nil, nil, c.explain(err, nil)
 	}
-	digest, err := c.conn.PCRDigest(tpm2.TPMAlgSHA256, pcrs)
+	values, err := policy.PCRs(tpm2.TPMAlgSHA256, pcrs, c.conn.PCRRead)
 	if err != nil {
-		return nil, err
+		return nil, nil, c.explain(err, nil)
 	}
-	commands := []tpm20.PolicyCommand{tpm20.PolicyPCR(pcrs, digest)}
+	commands = []blob.PolicyCommand{values}
 	if secret {
-		commands = append(commands, tpm20.PolicyAuthValue())
+		commands = append(commands, policy.AuthValue())
 	}
-	var file []blob.PolicyCommand
-	for _, c := range commands {
-		file = append(file, blob.PolicyCommand{Code: c.Code, Policy: c.Body})
-	}
-	return file, nil
+	digest, err = policy.Digest(tpm2.TPMAlgSHA256, commands)
+	return commands, digest, err
 }
 
 // checkBanks refuses banks and PCRs that the TPM has not.
 func (c *Chip) checkBanks(pcrs []policy.PCRSelection) error {
-	banks, err := c.conn.PCRBanks()
+	banks, err := policy.Banks(c.conn)
 	if err != nil {
 		return err
 	}

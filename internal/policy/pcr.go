@@ -1,14 +1,17 @@
-// Package policy knows what the policies of TPM 2.0 objects say: what must hold for an
-// object to be used. TPM 2.0 Library Part 1, section 19.7 (Enhanced Authorization).
 package policy
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/crypto/cryptobyte"
+
+	"maclef/blob"
 )
 
 // A PCRSelection is PCRs of one bank.
@@ -126,6 +129,17 @@ func (s PCRSelection) Numbers() string {
 // Has reports whether a PCR is among them.
 func (s PCRSelection) Has(pcr int) bool { return pcr < maxPCRs && s.PCRs>>pcr&1 != 0 }
 
+// indices are the PCRs, one by one.
+func (s PCRSelection) indices() []int {
+	var list []int
+	for pcr := range maxPCRs {
+		if s.Has(pcr) {
+			list = append(list, pcr)
+		}
+	}
+	return list
+}
+
 // bankNames are hash algorithms as people write them.
 var bankNames = map[tpm2.TPMIAlgHash]string{
 	tpm2.TPMAlgSHA1: "sha1", tpm2.TPMAlgSHA256: "sha256", tpm2.TPMAlgSHA384: "sha384", tpm2.TPMAlgSHA512: "sha512",
@@ -152,3 +166,166 @@ func BankNamed(name string) tpm2.TPMIAlgHash {
 
 // maxPCRs is how many PCRs a bank of PCRSelection has at most.
 const maxPCRs = 32
+
+// A pcrAssertion is TPM2_PolicyPCR.
+//
+// TPM 2.0 Library Part 3, section 23.7
+type pcrAssertion struct {
+	possible
+	selection []PCRSelection
+	list      []byte // TPML_PCR_SELECTION
+	digest    []byte // empty: the values that the PCRs have, whichever
+}
+
+// parsePCR reads both forms there are. A count of banks and the size of a digest
+// cannot be mistaken for each other.
+func parsePCR(body []byte, size int) (assertion, error) {
+	s := cryptobyte.String(body)
+	var digest cryptobyte.String
+	if s.ReadUint16LengthPrefixed(&digest) && (len(digest) == 0 || len(digest) == size) {
+		if selection, rest, err := readPCRs(s); err == nil && len(rest) == 0 && len(selection) > 0 {
+			return &pcrAssertion{selection: selection, list: s, digest: digest}, nil
+		}
+	}
+	selection, rest, err := readPCRs(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) != size || size == 0 {
+		return nil, fmt.Errorf("a digest of %d bytes behind the PCRs, and the key's have %d", len(rest), size)
+	}
+	return &pcrAssertion{selection: selection, list: body[:len(body)-size], digest: rest}, nil
+}
+
+// readPCRs reads a TPML_PCR_SELECTION.
+func readPCRs(b []byte) (selection []PCRSelection, rest []byte, err error) {
+	const maxBanks = 16
+	s := cryptobyte.String(b)
+	var count uint32
+	if !s.ReadUint32(&count) || count > maxBanks {
+		return nil, nil, errors.New("it has no list of PCRs")
+	}
+	for range count {
+		var bank uint16
+		var bitmap cryptobyte.String
+		if !s.ReadUint16(&bank) || !s.ReadUint8LengthPrefixed(&bitmap) || len(bitmap) > maxPCRs/8 {
+			return nil, nil, errors.New("its list of PCRs ends too early, or has more PCRs than TPMs do")
+		}
+		selection = append(selection, selectionOf(tpm2.TPMIAlgHash(bank), bitmap))
+	}
+	return selection, s, nil
+}
+
+func selectionOf(bank tpm2.TPMIAlgHash, bitmap []byte) PCRSelection {
+	var four [4]byte
+	copy(four[:], bitmap)
+	return PCRSelection{Bank: bank, PCRs: binary.LittleEndian.Uint32(four[:])}
+}
+
+func (a *pcrAssertion) extend(d digest) digest {
+	if len(a.digest) == 0 {
+		return opaque{}.extend(d)
+	}
+	return d.extend(tpm2.TPMCCPolicyPCR, a.list, a.digest)
+}
+
+func (a *pcrAssertion) run(r *runner) error {
+	body := binary.BigEndian.AppendUint16(nil, uint16(len(a.digest)))
+	body = append(append(body, a.digest...), a.list...)
+	err := r.send(tpm2.TPMCCPolicyPCR, body)
+	if err == nil && len(a.digest) == 0 {
+		r.asIs += " with PCRs " + a.pcrs() + " as they are now"
+	}
+	if !says(err, tpm2.TPMRCValue, tpm2.TPMRCPCR, tpm2.TPMRCHash) {
+		return refused(err, "the TPM refuses TPM2_PolicyPCR")
+	}
+	if missing := a.missingBank(r.tpm); missing != 0 {
+		return unmet(err, "the TPM has no active PCRs of bank %s", BankName(missing))
+	}
+	return unmet(err, "%s", a.differs())
+}
+
+// differs says which PCRs are not as they were; a digest of several does not tell
+// which of them.
+func (a *pcrAssertion) differs() string {
+	n := 0
+	for _, s := range a.selection {
+		n += len(s.indices())
+	}
+	if n == 1 {
+		return "PCR " + a.pcrs() + " differs"
+	}
+	return "one or more of PCRs " + a.pcrs() + " differ"
+}
+
+func (a *pcrAssertion) pcrs() string {
+	var list []string
+	for _, s := range a.selection {
+		if s.PCRs != 0 {
+			list = append(list, s.String())
+		}
+	}
+	return strings.Join(list, " and ")
+}
+
+// missingBank is a bank that is selected from and that the TPM has not, 0 for none.
+func (a *pcrAssertion) missingBank(tpm TPM) tpm2.TPMIAlgHash {
+	banks, err := Banks(tpm)
+	if err != nil {
+		return 0
+	}
+	for _, s := range a.selection {
+		has := func(bank PCRSelection) bool { return bank.Bank == s.Bank }
+		if s.PCRs != 0 && !slices.ContainsFunc(banks, has) {
+			return s.Bank
+		}
+	}
+	return 0
+}
+
+// Banks are the banks of a TPM that have PCRs, in the TPM's order, each with those it
+// has.
+//
+// TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability), TPM_CAP_PCRS
+func Banks(tpm TPM) ([]PCRSelection, error) {
+	rsp, err := do(tpm, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
+	if err != nil {
+		return nil, err
+	}
+	list, err := rsp.CapabilityData.Data.AssignedPCR()
+	if err != nil {
+		return nil, fmt.Errorf("TPM2_GetCapability: malformed reply: %w", err)
+	}
+	var active []PCRSelection
+	for _, s := range list.PCRSelections {
+		if selection := selectionOf(s.Hash, s.PCRSelect); selection.PCRs != 0 {
+			active = append(active, selection)
+		}
+	}
+	return active, nil
+}
+
+// PCRs is TPM2_PolicyPCR as key files have it, for PCRs as they are now; the digest is by
+// the hash alg. read gives the values of PCRs of one bank, as a *tpm20.Conn's PCRRead does.
+// The list is for 24 PCRs a bank, as many as every TPM has.
+func PCRs(alg tpm2.TPMIAlgHash, selection []PCRSelection, read func(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error)) (blob.PolicyCommand, error) {
+	hash, err := hashOf(alg)
+	if err != nil {
+		return blob.PolicyCommand{}, err
+	}
+	body := binary.BigEndian.AppendUint32(nil, uint32(len(selection)))
+	var inOrder [][]byte
+	for _, s := range selection {
+		body = binary.BigEndian.AppendUint16(body, uint16(s.Bank))
+		body = append(body, 3, byte(s.PCRs), byte(s.PCRs>>8), byte(s.PCRs>>16))
+		pcrs := s.indices()
+		values, err := read(s.Bank, pcrs)
+		if err != nil {
+			return blob.PolicyCommand{}, err
+		}
+		for _, pcr := range pcrs {
+			inOrder = append(inOrder, values[pcr])
+		}
+	}
+	return blob.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: append(body, sum(hash, inOrder...)...)}, nil
+}

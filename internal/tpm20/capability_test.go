@@ -55,7 +55,7 @@ func TestHandles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, p := session(t, conn, parent), mustStart(conn.StartPolicy(nil))
+	s, p := session(t, conn, parent), mustStart(conn.StartPolicy(tpm2.TPMAlgSHA256, nil))
 	for first, want := range map[tpm2.TPMHandle][]tpm2.TPMHandle{
 		0x80000000: {parent.Handle}, 0x81000000: {0x81000001}, 0x81000002: nil, 0x03000000: nil,
 		0x02000000: {s.Handle(), p.Handle()},

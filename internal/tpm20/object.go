@@ -167,6 +167,26 @@ func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	return o, nil
 }
 
+// Entity returns the name of what is at a handle, an object or an NV index, and whether
+// wrong secrets of it count towards a lockout. Part 1, section 19.8.1; Part 3, section
+// 31.6 (TPM2_NV_ReadPublic).
+func (c *Conn) Entity(h tpm2.TPMHandle) (name []byte, counts bool, err error) {
+	const nvIndex = 0x01
+	if h>>24 != nvIndex {
+		o, err := c.ReadPublic(h)
+		if err != nil {
+			return nil, false, err
+		}
+		return o.Name.Buffer, !o.Public.ObjectAttributes.NoDA, nil
+	}
+	rsp, err := Run(c, tpm2.NVReadPublic{NVIndex: h})
+	if err != nil {
+		return nil, false, err
+	}
+	public, err := rsp.NVPublic.Contents()
+	return rsp.NVName.Buffer, err != nil || !public.Attributes.NoDA, nil
+}
+
 // sized is data behind its length as two bytes, a TPM2B.
 func sized(data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(data))), data...)

@@ -80,7 +80,7 @@ func keyCalls(parent, key *tpm20.Object, private, public []byte) []call {
 			return err
 		}},
 		{name: "StartHMAC", do: func(c *tpm20.Conn) error { _, err := c.StartHMAC(nil, nil, nil); return err }},
-		{name: "StartPolicy", do: func(c *tpm20.Conn) error { _, err := c.StartPolicy(parent); return err }},
+		{name: "StartPolicy", do: func(c *tpm20.Conn) error { _, err := c.StartPolicy(tpm2.TPMAlgSHA256, parent); return err }},
 	}
 }
 

@@ -143,7 +143,7 @@ func flushing(s *tpm20.Session) []byte {
 // A policy session that somebody flushed is gone, whichever command finds out.
 func TestPolicySessionGone(t *testing.T) {
 	f := newFixture(t)
-	s := mustStart(f.conn.StartPolicy(f.parent))
+	s := mustStart(f.conn.StartPolicy(tpm2.TPMAlgSHA256, f.parent))
 	if _, err := f.tap.Send(flushing(s)); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 )
 
 // Run executes a command of go-tpm; extra are sessions that authorize nothing, for
@@ -21,21 +22,29 @@ func Run[R any](c *Conn, cmd tpm2.Command[R, *R], extra ...tpm2.Session) (*R, er
 // runChecked is Run, where check looks at the reply: what it refuses is malformed.
 func runChecked[R any](c *Conn, cmd tpm2.Command[R, *R], check func(*R) error, extra ...tpm2.Session) (*R, error) {
 	var rsp *R
-	x := c.begin(cmd.Command())
-	err := x.run(func() (err error) {
-		x.secret = passwordIn(cmd)
-		if rsp, err = cmd.Execute(x, extra...); err == nil {
-			err = x.checkLength(rsp)
-		}
-		if err == nil {
+	err := c.Do(cmd, func(t transport.TPM) (_ any, err error) {
+		if rsp, err = cmd.Execute(t, extra...); err == nil {
 			err = check(rsp)
 		}
-		return err
+		return rsp, err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return rsp, nil
+}
+
+// Do is Run for who knows no Conn: execute executes cmd, and returns its reply.
+func (c *Conn) Do(cmd interface{ Command() tpm2.TPMCC }, execute func(transport.TPM) (reply any, err error)) error {
+	x := c.begin(cmd.Command())
+	return x.run(func() error {
+		x.secret = passwordIn(cmd)
+		reply, err := execute(x)
+		if err == nil {
+			err = x.checkLength(reply)
+		}
+		return err
+	})
 }
 
 // passwordIn reports whether a password that is not empty authorizes a command.

@@ -91,8 +91,8 @@ var savedKinds = []savedKind{
 	{name: "unsalted", auth: "pw", start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartHMAC(nil, nil, nil) }},
 	{name: "salted", auth: "pw", start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartHMAC(s.parent, nil, nil) }},
 	{name: "bound", start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartHMAC(s.parent, s.key, []byte("pw")) }},
-	{name: "policy", auth: "pw", ready: needAuth, start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartPolicy(nil) }},
-	{name: "salted policy", auth: "pw", ready: needAuth, start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartPolicy(s.parent) }},
+	{name: "policy", auth: "pw", ready: needAuth, start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartPolicy(tpm2.TPMAlgSHA256, nil) }},
+	{name: "salted policy", auth: "pw", ready: needAuth, start: func(s *saver) (*tpm20.Session, error) { return s.conn.StartPolicy(tpm2.TPMAlgSHA256, s.parent) }},
 }
 
 // prepare does what comes before a signature.

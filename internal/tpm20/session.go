@@ -48,17 +48,12 @@ func (c *Conn) StartHMAC(salt, bind *Object, bindAuth []byte) (*Session, error) 
 	return c.start(&Session{hash: crypto.SHA256}, tpm2.TPMSEHMAC, tpm2.TPMAlgSHA256, salt, bind, bindAuth)
 }
 
-// StartPolicy starts a session for policies of keys whose names are by SHA-256.
-func (c *Conn) StartPolicy(salt *Object) (*Session, error) {
-	return c.StartPolicyBy(tpm2.TPMAlgSHA256, salt)
-}
-
-// StartPolicyBy starts a session for policies of keys whose names are by a hash
+// StartPolicy starts a session for policies of keys whose names are by a hash
 // algorithm; the TPM wants both alike.
-func (c *Conn) StartPolicyBy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error) {
-	hash, err := policyHash(alg)
-	if err != nil {
-		return nil, err
+func (c *Conn) StartPolicy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error) {
+	hash, err := alg.Hash()
+	if err != nil || !hash.Available() {
+		return nil, fmt.Errorf("hash algorithm %#04x is none of SHA-1, SHA-256, SHA-384, SHA-512", uint16(alg))
 	}
 	return c.start(&Session{policy: true, hash: hash}, tpm2.TPMSEPolicy, alg, salt, nil, nil)
 }
@@ -149,6 +144,37 @@ func newSalt(o *Object) (plain, encrypted []byte, err error) {
 
 // Handle is what policy commands call the session by.
 func (s *Session) Handle() tpm2.TPMHandle { return s.handle }
+
+// Hash is the session's hash algorithm.
+func (s *Session) Hash() crypto.Hash { return s.hash }
+
+// Extend is Handle for a command that changes the digest of a policy session.
+func (s *Session) Extend() (tpm2.TPMHandle, error) {
+	if !s.Alive() {
+		return 0, ErrSessionEnded
+	}
+	s.ran = true
+	return s.handle, nil
+}
+
+// Restart makes a policy session as one that was just opened. It sends nothing where
+// no policy was run since it authorized last. Part 3, section 11.2 (TPM2_PolicyRestart).
+func (s *Session) Restart() error {
+	if s.ran {
+		if !s.Alive() {
+			return ErrSessionEnded
+		}
+		out, err := s.conn.plain(tpm2.TPMCCPolicyRestart, handleBytes(s.handle))
+		if err == nil && len(out) != 0 {
+			err = s.conn.unanswered(false, malformed(tpm2.TPMCCPolicyRestart, "%d bytes of parameters where none belong", len(out)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.ran, s.needAuth = false, false
+	return nil
+}
 
 // Nonce is the session's newest nonceTPM, which a PolicySigned is signed with.
 func (s *Session) Nonce() []byte { return bytes.Clone(s.nonceTPM) }

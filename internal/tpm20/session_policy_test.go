@@ -29,7 +29,7 @@ func TestPolicySession(t *testing.T) {
 	template.AuthPolicy.Buffer = trial.Hash().Digest
 	key := create(t, conn, parent, template, "pw")
 	for name, salt := range map[string]*tpm20.Object{"salted": parent, "unsalted": nil} {
-		s := mustStart(conn.StartPolicy(salt))
+		s := mustStart(conn.StartPolicy(tpm2.TPMAlgSHA256, salt))
 		for i := range 3 {
 			if _, err := tpm20.Run(conn, tpm2.PolicyAuthValue{PolicySession: s.Handle()}); err != nil {
 				t.Fatal(err)
@@ -85,7 +85,7 @@ func TestPolicyWithoutAuthValue(t *testing.T) {
 	es := tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgRSAES, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSAES, &tpm2.TPMSEncSchemeRSAES{})}
 	hiding := session(t, conn, parent)
 	for name, salt := range map[string]*tpm20.Object{"salted": parent, "unsalted": nil} {
-		s := mustStart(conn.StartPolicy(salt))
+		s := mustStart(conn.StartPolicy(tpm2.TPMAlgSHA256, salt))
 		for _, extra := range [][]tpm2.Session{nil, {hiding.For(nil, tpm20.EncryptOut)}, {hiding.For(nil, tpm20.EncryptOut|tpm20.EncryptIn)}} {
 			command.PolicySession = s.Handle()
 			if _, err := tpm20.Run(conn, command); err != nil {

@@ -182,7 +182,7 @@ func TestOwnSessions(t *testing.T) {
 	}
 	f.wantOwn("noticed", 0, 0, false)
 	f.mustSign()
-	mustStart(f.conn.StartPolicy(nil)).Close()
+	mustStart(f.conn.StartPolicy(tpm2.TPMAlgSHA256, nil)).Close()
 	f.conn.Forget()
 	f.wantOwn("forgotten", 2, 0, false)
 	if f.session.Alive() {

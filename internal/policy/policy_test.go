@@ -1,16 +1,18 @@
-package tpm20_test
+package policy_test
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/blob"
 	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
@@ -22,9 +24,9 @@ func TestPolicyDigests(t *testing.T) {
 	owner := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHOwner))
 	timer := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 7} // clock ≥ 0
 	pcr := g.pcr(0, 16)
-	for _, commands := range [][]tpm20.PolicyCommand{
+	for _, commands := range [][]blob.PolicyCommand{
 		{pcr},
-		{tpm20.PolicyPCR([]policy.PCRSelection{{Bank: tpm2.TPMAlgSHA1, PCRs: 0}}, empty256)},
+		{pcrs([]policy.PCRSelection{{Bank: tpm2.TPMAlgSHA1, PCRs: 0}}, empty256)},
 		{command(tpm2.TPMCCPolicyAuthValue)},
 		{command(tpm2.TPMCCPolicyPassword)},
 		{command(tpm2.TPMCCPolicyLocality, 1)},
@@ -43,19 +45,28 @@ func TestPolicyDigests(t *testing.T) {
 		{secretOf(tpm2.TPMRHOwner, owner, some)},
 		{pcr, or(some, authPolicy(t, pcr)), command(tpm2.TPMCCPolicyAuthValue)},
 	} {
-		want := authPolicy(t, commands...)
-		p := g.policy(want, commands)
-		if _, err := p.Run(g.conn, g.session, tpm20.PolicyUse{Secret: []byte{}}); err != nil {
-			t.Errorf("%#x: %v", commands[0].Code, err)
-			continue
+		g.wantDigest(commands...)
+		if len(commands) == 1 {
+			g.wantDigest(secretOf(tpm2.TPMRHOwner, owner, nil), commands[0])
 		}
-		rsp, err := tpm20.Run(g.conn, tpm2.PolicyGetDigest{PolicySession: g.session.Handle()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(rsp.PolicyDigest.Buffer, want) {
-			t.Errorf("%#x: software has %x, the TPM %x", commands[0].Code, want, rsp.PolicyDigest.Buffer)
-		}
+	}
+}
+
+// wantDigest runs a policy and compares the digest that the TPM has with software's.
+func (g *policyRig) wantDigest(commands ...blob.PolicyCommand) {
+	g.t.Helper()
+	want := authPolicy(g.t, commands...)
+	p := g.policy(want, commands)
+	if _, err := p.Run(g.conn, g.session, policy.Use{Secret: []byte{}}); err != nil {
+		g.t.Errorf("%v: %v", commands, err)
+		return
+	}
+	rsp, err := tpm20.Run(g.conn, tpm2.PolicyGetDigest{PolicySession: g.session.Handle()})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if !bytes.Equal(rsp.PolicyDigest.Buffer, want) {
+		g.t.Errorf("%v: software has %x, the TPM %x", commands, want, rsp.PolicyDigest.Buffer)
 	}
 }
 
@@ -70,7 +81,7 @@ func TestUnmetPolicies(t *testing.T) {
 	some := bytes.Repeat([]byte{0xa5}, 32)
 	for _, tt := range []struct {
 		name    string
-		command tpm20.PolicyCommand
+		command blob.PolicyCommand
 		why     string
 	}{
 		{"locality", command(tpm2.TPMCCPolicyLocality, 0x10), "it wants another locality than the one this program speaks from"},
@@ -83,15 +94,15 @@ func TestUnmetPolicies(t *testing.T) {
 		{"nobody's locality", command(tpm2.TPMCCPolicyLocality, 0), "the TPM refuses TPM2_PolicyLocality: TPM_RC_RANGE"},
 		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the secret of the lockout, of which the TPM counts wrong ones: this program does not try it for a key file"},
 		{"signature", command(tpm2.TPMCCPolicySigned, 1, 2, 3), "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here"},
-		{"signature by", tpm20.PolicyCommand{Code: tpm2.TPMCCPolicySigned, Body: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Body},
+		{"signature by", blob.PolicyCommand{Code: tpm2.TPMCCPolicySigned, Policy: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Policy},
 			"it asks for a signature by key 000b010203 for each use (TPM2_PolicySigned), which cannot be given here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			want, err := tpm20.PolicyDigest(tpm2.TPMAlgSHA256, tt.command)
+			want, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{tt.command})
 			if err != nil {
 				want = some
 			}
-			key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{tt.command})
+			key, p := g.key(want, ""), g.policy(want, []blob.PolicyCommand{tt.command})
 			for range 2 {
 				wantUnmet(t, g.sign(key, p, []byte{}), tt.why)
 			}
@@ -99,7 +110,7 @@ func TestUnmetPolicies(t *testing.T) {
 	}
 	allowed := command(tpm2.TPMCCPolicyCommandCode, 0, 0, 1, 0x5d)
 	want := authPolicy(t, allowed)
-	if err := g.sign(g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{allowed}), []byte{}); err != nil {
+	if err := g.sign(g.key(want, ""), g.policy(want, []blob.PolicyCommand{allowed}), []byte{}); err != nil {
 		t.Error(err)
 	}
 	if n := g.tries(); n != 0 {
@@ -109,16 +120,16 @@ func TestUnmetPolicies(t *testing.T) {
 
 func TestPolicyNotOfKey(t *testing.T) {
 	g := newPolicyRig(t)
-	want := authPolicy(t, tpm20.PolicyAuthValue())
+	want := authPolicy(t, policy.AuthValue())
 	for _, tt := range []struct {
 		want     []byte
-		commands []tpm20.PolicyCommand
+		commands []blob.PolicyCommand
 		why      string
 	}{
 		{want, nil, "the file has no policy, and the key cannot be used without the one it was made with"},
-		{nil, []tpm20.PolicyCommand{tpm20.PolicyAuthValue()}, "the key was made without a policy (authPolicy), and the file has one"},
-		{want, []tpm20.PolicyCommand{g.pcr(16)}, "the policy of the file is not the one the key was made with (authPolicy)"},
-		{want, []tpm20.PolicyCommand{tpm20.PolicyAuthValue(), newPolicySigner(t, tpm2.TPMAlgECC).opening()},
+		{nil, []blob.PolicyCommand{policy.AuthValue()}, "the key was made without a policy (authPolicy), and the file has one"},
+		{want, []blob.PolicyCommand{g.pcr(16)}, "the policy of the file is not the one the key was made with (authPolicy)"},
+		{want, []blob.PolicyCommand{policy.AuthValue(), newPolicySigner(t, tpm2.TPMAlgECC).opening()},
 			"its command 2 wants a signed policy, which only the first one can"},
 	} {
 		before := g.tap.Count()
@@ -173,7 +184,7 @@ func TestPolicyNV(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := calculator.Hash().Digest
-		key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)})
+		key, p := g.key(want, ""), g.policy(want, []blob.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)})
 		for range 2 {
 			if err := g.sign(key, p, []byte{}); err != nil {
 				t.Fatal(err)
@@ -189,7 +200,49 @@ func TestPolicyNV(t *testing.T) {
 		if auth == index {
 			body[3] = 2
 		}
-		wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)}), []byte{}), "there is no NV index 0x01800002")
+		wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)}), []byte{}), "there is no NV index 0x01800002")
+	}
+}
+
+// TestDescribe says what a file and its key have that do not fit each other.
+func TestDescribe(t *testing.T) {
+	const digest = "policy digest: sha256:599a9cca81c171e404e4afc462e7415ee799c498b00ff6edb68d07de1dc47a20"
+	eleven := bytes.Repeat([]byte{0x11}, 32)
+	for name, tt := range map[string]struct {
+		change func(*blob.TSS2)
+		want   []string
+	}{
+		"as it is":        {func(*blob.TSS2) {}, []string{digest, "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+		"another policy":  {func(t *blob.TSS2) { t.Policy[0].Policy = append(t.Policy[0].Policy[:10], eleven...) }, []string{digest + ", which is NOT that of the commands below: the policy cannot be met", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+		"no policy":       {func(t *blob.TSS2) { t.Policy = nil }, []string{digest, "policy: the file does not say how to meet it"}},
+		"unknown command": {func(t *blob.TSS2) { t.Policy[0] = command(0x1a0, eleven...) }, []string{digest + ", not checked: what command 0x000001a0 does to a policy is not known from its parameters alone", "policy: command 0x000001a0, with 32 bytes"}},
+		"unchecked":       {func(t *blob.TSS2) { t.Policy[0] = command(tpm2.TPMCCPolicySigned, 1) }, []string{digest + ", not checked: what PolicySigned does to a policy is not known from its parameters alone", "policy: PolicySigned, with 1 bytes"}},
+		"damaged":         {func(t *blob.TSS2) { t.Policy[0].Policy = nil }, []string{digest + ", not checked: damaged: PolicyPCR: it has no list of PCRs", "policy: PolicyPCR: 0 bytes that do not fit it (it has no list of PCRs)"}},
+		"PCRs as they are": {func(t *blob.TSS2) { t.Policy[0].Policy = append([]byte{0, 0}, t.Policy[0].Policy[:10]...) }, []string{
+			digest + ", not checked: PolicyPCR means the PCRs as they are, and only the TPM knows them", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+		"two steps": {func(t *blob.TSS2) { t.Policy = append(t.Policy, policy.AuthValue()) }, []string{
+			digest + ", which is NOT that of the commands below: the policy cannot be met", "policy, step 1: PolicyPCR: sha256 PCRs 16, 23", "policy, step 2: PolicyAuthValue: the key's secret"}},
+		"signed": {func(t *blob.TSS2) { t.AuthPolicy = []blob.AuthPolicy{{Name: "new\x1b kernel", Policy: t.Policy}, {}} }, []string{
+			digest, "policy: PolicyPCR: sha256 PCRs 16, 23", `signed policy 1: "new\x1b kernel"`, "signed policy 1: PolicyPCR: sha256 PCRs 16, 23"}},
+		"key without one": {func(t *blob.TSS2) { t.Public = []byte{0, 10, 0, 0x23, 0, 0xb, 0, 0, 0, 0, 0, 0} }, []string{
+			"policy digest: none: the key itself has no policy, whatever the file says", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+	} {
+		data, err := os.ReadFile("../tpmtest/testdata/tpm2/e2-p256-pcr.pem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := blob.Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.change(k.TSS2)
+		var got []string
+		for _, l := range policy.Describe(k.TSS2) {
+			got = append(got, l.What+": "+l.How)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }
 
@@ -198,7 +251,7 @@ func TestBadPolicies(t *testing.T) {
 	some := bytes.Repeat([]byte{0xa5}, 32)
 	list := []byte{0, 0, 0, 1, 0, 0xb, 3, 0, 0, 1}
 	signer := newPolicySigner(t, tpm2.TPMAlgECC)
-	closing := signer.signs(t, "", tpm20.PolicyAuthValue()).Commands[1].Body
+	closing := signer.signs(t, "", policy.AuthValue()).Policy[1].Policy
 	for _, tt := range []struct {
 		name string
 		code tpm2.TPMCC
@@ -215,21 +268,21 @@ func TestBadPolicies(t *testing.T) {
 		{"long digest", tpm2.TPMCCPolicyPCR, slices.Concat(list, some, []byte{0}), "a digest of 33 bytes"},
 		{"no branches", tpm2.TPMCCPolicyOR, nil, "it is not a list of 2 to 8 digests"},
 		{"one branch", tpm2.TPMCCPolicyOR, append([]byte{0, 0, 0, 1}, sized(some)...), "it is not a list of 2 to 8 digests"},
-		{"nine branches", tpm2.TPMCCPolicyOR, or(some, some, some, some, some, some, some, some, some).Body, "it is not a list of 2 to 8 digests"},
-		{"a cut branch", tpm2.TPMCCPolicyOR, or(some, some).Body[:60], "a digest that is not of 32 bytes"},
-		{"a short branch", tpm2.TPMCCPolicyOR, or(some, some[:20]).Body, "a digest that is not of 32 bytes"},
-		{"behind branches", tpm2.TPMCCPolicyOR, append(or(some, some).Body, 0), "1 bytes behind its digests"},
+		{"nine branches", tpm2.TPMCCPolicyOR, or(some, some, some, some, some, some, some, some, some).Policy, "it is not a list of 2 to 8 digests"},
+		{"a cut branch", tpm2.TPMCCPolicyOR, or(some, some).Policy[:60], "a digest that is not of 32 bytes"},
+		{"a short branch", tpm2.TPMCCPolicyOR, or(some, some[:20]).Policy, "a digest that is not of 32 bytes"},
+		{"behind branches", tpm2.TPMCCPolicyOR, append(or(some, some).Policy, 0), "1 bytes behind its digests"},
 		{"no secret", tpm2.TPMCCPolicySecret, nil, "it is not a handle, a name and a policyRef"},
 		{"no name", tpm2.TPMCCPolicySecret, make([]byte, 8), "not of a size that there is"},
-		{"long name", tpm2.TPMCCPolicySecret, secretOf(0, make([]byte, 67), nil).Body, "not of a size that there is"},
-		{"behind secret", tpm2.TPMCCPolicySecret, append(secretOf(0, some, nil).Body, 0), "it is not a handle, a name and a policyRef"},
+		{"long name", tpm2.TPMCCPolicySecret, secretOf(0, make([]byte, 67), nil).Policy, "not of a size that there is"},
+		{"behind secret", tpm2.TPMCCPolicySecret, append(secretOf(0, some, nil).Policy, 0), "it is not a handle, a name and a policyRef"},
 		{"no signer", tpm2.TPMCCPolicyAuthorize, nil, "it is not a public key, a policyRef and a signature"},
 		{"empty signer", tpm2.TPMCCPolicyAuthorize, make([]byte, 6), "its public key ends too early"},
 		{"hash of signer", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized([]byte{0, 0x23, 0xff, 0xff}), []byte{0, 0, 0, 0x10}), "hash algorithm 0xffff is none of"},
 		{"no signature", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(signer.Ref)), "signature"},
 		{"cut signature", tpm2.TPMCCPolicyAuthorize, closing[:len(closing)-1], "are no signature"},
 		{"behind signature", tpm2.TPMCCPolicyAuthorize, append(slices.Clone(closing), 0), "are no signature"},
-		{"behind no signature", tpm2.TPMCCPolicyAuthorize, append(signer.opening().Body, 0), "no"},
+		{"behind no signature", tpm2.TPMCCPolicyAuthorize, append(signer.opening().Policy, 0), "no"},
 		{"signature scheme", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(signer.Ref), []byte{0, 0x1a, 0, 0xb}), "0x1a"},
 		{"long policyRef", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(make([]byte, 99)), []byte{0, 0x10}), "its policyRef is longer than any digest"},
 		{"auth value", tpm2.TPMCCPolicyAuthValue, []byte{0}, "it has parameters, and takes none"},
@@ -252,62 +305,69 @@ func TestBadPolicies(t *testing.T) {
 		{"long", tpm2.TPMCCPolicyTicket, make([]byte, 4000), "4000 bytes, more than a TPM takes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bad := tpm20.PolicyCommand{Code: tt.code, Body: tt.body}
-			if _, err := tpm20.NewPolicy(tpm2.TPMAlgSHA256, some, []tpm20.PolicyCommand{tpm20.PolicyAuthValue(), bad}, nil); err == nil ||
+			bad := blob.PolicyCommand{Code: tt.code, Policy: tt.body}
+			if _, err := policy.New(tpm2.TPMAlgSHA256, some, []blob.PolicyCommand{policy.AuthValue(), bad}, nil); err == nil ||
 				!strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "policy, command 2 (TPM") {
 				t.Errorf("got %v, want %q", err, tt.why)
 			}
-			if _, err := tpm20.NewPolicy(tpm2.TPMAlgSHA256, some, nil, []tpm20.SignedPolicy{{Commands: []tpm20.PolicyCommand{bad}}}); err == nil ||
+			if _, err := policy.New(tpm2.TPMAlgSHA256, some, nil, []blob.AuthPolicy{{Policy: []blob.PolicyCommand{bad}}}); err == nil ||
 				!strings.Contains(err.Error(), "signed policy 1, command 1") {
 				t.Errorf("in a signed policy: %v", err)
 			}
 		})
 	}
 	for _, n := range []int{65, 100000} {
-		if _, err := tpm20.NewPolicy(tpm2.TPMAlgSHA256, some, make([]tpm20.PolicyCommand, n), nil); err == nil {
+		if _, err := policy.New(tpm2.TPMAlgSHA256, some, make([]blob.PolicyCommand, n), nil); err == nil {
 			t.Errorf("%d commands are read", n)
 		}
-		if _, err := tpm20.NewPolicy(tpm2.TPMAlgSHA256, some, nil, make([]tpm20.SignedPolicy, n)); err == nil {
+		if _, err := policy.New(tpm2.TPMAlgSHA256, some, nil, make([]blob.AuthPolicy, n)); err == nil {
 			t.Errorf("%d signed policies are read", n)
 		}
 	}
-	if _, err := tpm20.NewPolicy(tpm2.TPMAlgNull, some, nil, nil); err == nil {
+	if _, err := policy.New(tpm2.TPMAlgNull, some, nil, nil); err == nil {
 		t.Error("a policy of no hash algorithm is read")
 	}
 }
 
-// FuzzPolicy runs what any file says over a TPM that answers anything.
+// FuzzPolicy describes what any file says, and runs it over a TPM that answers anything.
 func FuzzPolicy(f *testing.F) {
 	some := bytes.Repeat([]byte{0xa5}, 32)
-	for _, c := range []tpm20.PolicyCommand{
-		tpm20.PolicyPCR(selectPCRs(7, 11), some), tpm20.PolicyAuthValue(), or(some, some),
+	for _, c := range []blob.PolicyCommand{
+		pcrs(selectPCRs(7, 11), some), policy.AuthValue(), or(some, some),
 		secretOf(0, some, nil), secretOf(0x40000001, []byte{0x40, 0, 0, 1}, nil),
 		command(tpm2.TPMCCPolicyCounterTimer, 0, 4, 0, 0, 0, 0, 0, 16, 0, 0),
 		command(tpm2.TPMCCPolicyNV, 1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0),
 		newPolicySigner(f, tpm2.TPMAlgECC).opening(),
-		newPolicySigner(f, tpm2.TPMAlgECC).signs(f, "", tpm20.PolicyAuthValue()).Commands[1],
+		newPolicySigner(f, tpm2.TPMAlgECC).signs(f, "", policy.AuthValue()).Policy[1],
 	} {
-		f.Add(uint32(c.Code), c.Body, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0})
-		f.Add(uint32(c.Code), c.Body, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0xc4})
+		f.Add(uint32(c.Code), c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0})
+		f.Add(uint32(c.Code), c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0xc4})
 	}
 	f.Fuzz(func(t *testing.T, code uint32, body, reply []byte) {
-		c := tpm20.PolicyCommand{Code: tpm2.TPMCC(code), Body: body}
-		for _, commands := range [][]tpm20.PolicyCommand{{c}, {tpm20.PolicyAuthValue(), c}} {
-			want, err := tpm20.PolicyDigest(tpm2.TPMAlgSHA256, commands...)
+		c := blob.PolicyCommand{Code: tpm2.TPMCC(code), Policy: body}
+		public := slices.Concat([]byte{0, 42, 0, 0x23, 0, 0xb, 0, 0, 0, 0}, sized(some))
+		signed := []blob.AuthPolicy{{Name: string(body), Policy: []blob.PolicyCommand{c}}}
+		for _, l := range policy.Describe(&blob.TSS2{Public: public, Policy: []blob.PolicyCommand{c}, AuthPolicy: signed}) {
+			if l.What == "" || l.How == "" {
+				t.Errorf("line %q", l)
+			}
+		}
+		for _, commands := range [][]blob.PolicyCommand{{c}, {policy.AuthValue(), c}} {
+			want, err := policy.Digest(tpm2.TPMAlgSHA256, commands)
 			if err != nil {
 				want = some
 			}
-			p, err := tpm20.NewPolicy(tpm2.TPMAlgSHA256, want, commands, []tpm20.SignedPolicy{{Name: string(body), Commands: commands}})
+			p, err := policy.New(tpm2.TPMAlgSHA256, want, commands, []blob.AuthPolicy{{Name: string(body), Policy: commands}})
 			if err != nil {
 				continue
 			}
-			conn := tpm20.New(answers{reply})
+			conn := tpm20.New(&answers{t, c, reply})
 			conn.Patience = 0
-			s, err := conn.StartPolicy(nil)
+			s, err := conn.StartPolicy(tpm2.TPMAlgSHA256, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.Run(conn, s, tpm20.PolicyUse{Secret: []byte{}}); err != nil && err.Error() == "" {
+			if _, err := p.Run(conn, s, policy.Use{Secret: []byte{}}); err != nil && err.Error() == "" {
 				t.Error("an error without words")
 			}
 		}
@@ -315,14 +375,26 @@ func FuzzPolicy(f *testing.F) {
 }
 
 // answers gives each command the same reply, but for the one that opens a session.
-type answers struct{ reply []byte }
+type answers struct {
+	t       *testing.T
+	command blob.PolicyCommand // of a policy; what is sent for it means the same
+	reply   []byte
+}
 
-func (a answers) Send(cmd []byte) ([]byte, error) {
+func (a *answers) Send(cmd []byte) ([]byte, error) {
 	if len(cmd) < 10 || binary.BigEndian.Uint32(cmd[2:]) != uint32(len(cmd)) {
 		return nil, fmt.Errorf("a command without its size: %x", cmd)
 	}
-	if tpm2.TPMCC(binary.BigEndian.Uint32(cmd[6:])) == tpm2.TPMCCStartAuthSession {
+	switch code := tpm2.TPMCC(binary.BigEndian.Uint32(cmd[6:])); code {
+	case tpm2.TPMCCStartAuthSession:
 		return slices.Concat([]byte{0x80, 1, 0, 0, 0, 32, 0, 0, 0, 0, 3, 0, 0, 0, 0, 16}, make([]byte, 16)), nil
+	case tpm2.TPMCCPolicySecret, tpm2.TPMCCPolicyAuthorize, tpm2.TPMCCPolicyNV: // which have other handles, too
+	case a.command.Code:
+		digest, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{a.command})
+		sent, sentErr := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{{Code: code, Policy: cmd[14:]}})
+		if !bytes.Equal(digest, sent) || (err == nil) != (sentErr == nil) {
+			a.t.Errorf("%x is sent as %x: digest %x, %v, and then %x, %v", a.command.Policy, cmd[14:], digest, err, sent, sentErr)
+		}
 	}
 	if len(a.reply) == 0 {
 		return nil, errors.New("no answer")
@@ -335,26 +407,26 @@ func TestPolicyHashes(t *testing.T) {
 	for _, alg := range []tpm2.TPMIAlgHash{tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA384, tpm2.TPMAlgSHA512} {
 		g := newPolicyRig(t)
 		selection := selectPCRs(16)
-		d, err := g.conn.PCRDigest(alg, selection)
+		values, err := policy.PCRs(alg, selection, g.conn.PCRRead)
 		if err != nil {
 			t.Fatal(err)
 		}
-		commands := []tpm20.PolicyCommand{tpm20.PolicyPCR(selection, d), tpm20.PolicyAuthValue()}
-		want, err := tpm20.PolicyDigest(alg, commands...)
+		commands := []blob.PolicyCommand{values, policy.AuthValue()}
+		want, err := policy.Digest(alg, commands)
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := tpm20.NewPolicy(alg, want, commands, nil)
+		p, err := policy.New(alg, want, commands, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		template := eccKey
 		template.NameAlg, template.AuthPolicy.Buffer, template.ObjectAttributes.UserWithAuth = alg, want, false
-		key := create(t, g.conn, g.parent, template, "motdepasse")
+		key := g.create(template, "motdepasse")
 		if err := g.sign(key, p, []byte("motdepasse")); err == nil {
 			t.Error("it is run in a session of another hash")
 		}
-		if g.session, err = g.conn.StartPolicyBy(p.Hash(), g.parent); err != nil {
+		if g.session, err = g.conn.StartPolicy(p.Alg(), g.parent); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {

@@ -1,4 +1,4 @@
-package tpm20_test
+package policy_test
 
 import (
 	"encoding/binary"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/blob"
 	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
@@ -16,19 +17,19 @@ import (
 func TestPolicyPCR(t *testing.T) {
 	g := newPolicyRig(t)
 	one, two := g.pcr(16), g.pcr(7, 16, 23)
-	sent := slices.Concat(sized(one.Body[len(one.Body)-32:]), one.Body[:len(one.Body)-32])
+	sent := slices.Concat(sized(one.Policy[len(one.Policy)-32:]), one.Policy[:len(one.Policy)-32])
 	for _, tt := range []struct {
 		name    string
-		command tpm20.PolicyCommand
+		command blob.PolicyCommand
 		why     string
 	}{
 		{"one", one, "PCR 16 differs"},
 		{"some", two, "one or more of PCRs 7,16,23 differ"},
-		{"as it is sent", tpm20.PolicyCommand{Code: one.Code, Body: sent}, "PCR 16 differs"},
+		{"as it is sent", blob.PolicyCommand{Code: one.Code, Policy: sent}, "PCR 16 differs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want := authPolicy(t, tt.command)
-			key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{tt.command})
+			key, p := g.key(want, ""), g.policy(want, []blob.PolicyCommand{tt.command})
 			before := g.tap.Count()
 			for range 2 {
 				if err := g.sign(key, p, []byte{}); err != nil {
@@ -55,19 +56,16 @@ func TestPolicyPCR(t *testing.T) {
 func TestPolicyBank(t *testing.T) {
 	g := newPolicyRig(t)
 	selection := []policy.PCRSelection{{Bank: 0x28, PCRs: 1 << 7}} // SHA3-384
-	c := tpm20.PolicyPCR(selection, make([]byte, 32))
-	wantUnmet(t, g.sign(nil, g.policy(authPolicy(t, c), []tpm20.PolicyCommand{c}), []byte{}), "the TPM has no active PCRs of bank sha3-384")
+	c := pcrs(selection, make([]byte, 32))
+	wantUnmet(t, g.sign(nil, g.policy(authPolicy(t, c), []blob.PolicyCommand{c}), []byte{}), "the TPM has no active PCRs of bank sha3-384")
 }
 
 func TestPolicyAuthValue(t *testing.T) {
 	for _, code := range []tpm2.TPMCC{tpm2.TPMCCPolicyAuthValue, tpm2.TPMCCPolicyPassword} {
 		g := newPolicyRig(t)
-		commands := []tpm20.PolicyCommand{g.pcr(16), command(code)}
+		commands := []blob.PolicyCommand{g.pcr(16), command(code)}
 		want := authPolicy(t, commands...)
 		key, p := g.key(want, "motdepasse"), g.policy(want, commands)
-		if always, ever := p.WantsSecret(); !always || !ever {
-			t.Error("it does not say that it wants a secret")
-		}
 		for range 2 {
 			if err := g.sign(key, p, []byte("motdepasse")); err != nil {
 				t.Fatal(err)
@@ -103,16 +101,16 @@ func TestPolicyOr(t *testing.T) {
 	list := or(authPolicy(t, before), authPolicy(t, after))
 	want := authPolicy(t, after, list)
 	key := g.key(want, "")
-	if err := g.sign(key, g.policy(want, []tpm20.PolicyCommand{after, list}), []byte{}); err != nil {
+	if err := g.sign(key, g.policy(want, []blob.PolicyCommand{after, list}), []byte{}); err != nil {
 		t.Error(err)
 	}
-	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{before, list}), []byte{}), "PCR 16 differs")
-	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{g.pcr(0), list}), []byte{}),
+	wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{before, list}), []byte{}), "PCR 16 differs")
+	wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{g.pcr(0), list}), []byte{}),
 		"what comes before its TPM2_PolicyOR is none of the 2 branches there")
 
 	// PCRs as they are, which are to be one of those.
-	any := tpm20.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Body: slices.Concat([]byte{0, 0}, before.Body[:len(before.Body)-32])}
-	p := g.policy(want, []tpm20.PolicyCommand{any, list})
+	any := blob.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: slices.Concat([]byte{0, 0}, before.Policy[:len(before.Policy)-32])}
+	p := g.policy(want, []blob.PolicyCommand{any, list})
 	if err := g.sign(key, p, []byte{}); err != nil {
 		t.Error(err)
 	}
@@ -123,16 +121,16 @@ func TestPolicyOr(t *testing.T) {
 	g.extend(16)
 	g.extend(16)
 	wantUnmet(t, g.sign(key, p, []byte{}), "none of the 2 branches of its TPM2_PolicyOR is met with PCRs 16 as they are now")
-	wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{any}), []byte{}),
+	wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{any}), []byte{}),
 		"the policy of the file with PCRs 16 as they are now is not the one the key was made with (authPolicy)")
 }
 
 func TestPolicySecret(t *testing.T) {
 	g := newPolicyRig(t)
 	owner := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHOwner))
-	for _, c := range []tpm20.PolicyCommand{secretOf(tpm2.TPMRHOwner, owner, nil), secretOf(0, owner, []byte("ref"))} {
+	for _, c := range []blob.PolicyCommand{secretOf(tpm2.TPMRHOwner, owner, nil), secretOf(0, owner, []byte("ref"))} {
 		want := authPolicy(t, c)
-		key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{c})
+		key, p := g.key(want, ""), g.policy(want, []blob.PolicyCommand{c})
 		for range 2 {
 			if err := g.sign(key, p, []byte{}); err != nil {
 				t.Fatal(err)
@@ -143,7 +141,7 @@ func TestPolicySecret(t *testing.T) {
 			t.Errorf("a wrong secret gave %v", err)
 		}
 		// Beside the key's own secret, that of others is the empty one.
-		both := []tpm20.PolicyCommand{c, command(tpm2.TPMCCPolicyAuthValue)}
+		both := []blob.PolicyCommand{c, command(tpm2.TPMCCPolicyAuthValue)}
 		want = authPolicy(t, both...)
 		if err := g.sign(g.key(want, "motdepasse"), g.policy(want, both), []byte("motdepasse")); err != nil {
 			t.Error(err)
@@ -151,7 +149,7 @@ func TestPolicySecret(t *testing.T) {
 	}
 	c := secretOf(tpm2.TPMRHOwner, owner, nil)
 	want := authPolicy(t, c)
-	key, p := g.key(want, ""), g.policy(want, []tpm20.PolicyCommand{c})
+	key, p := g.key(want, ""), g.policy(want, []blob.PolicyCommand{c})
 	if _, err := tpm20.Run(g.conn, tpm2.HierarchyChangeAuth{
 		AuthHandle: tpm20.Hierarchy(tpm2.TPMRHOwner).Auth(nil),
 		NewAuth:    tpm2.TPM2BAuth{Buffer: []byte("proprio")},
@@ -169,16 +167,16 @@ func TestPolicySecretOfObject(t *testing.T) {
 	g := newPolicyRig(t)
 	uncounted := eccKey
 	uncounted.ObjectAttributes.NoDA = true
-	holder := create(t, g.conn, g.parent, uncounted, "tiers")
+	holder := g.create(uncounted, "tiers")
 	c := secretOf(0, holder.Name.Buffer, nil)
 	want := authPolicy(t, c)
-	wantUnmet(t, g.sign(nil, g.policy(want, []tpm20.PolicyCommand{c}), []byte("tiers")),
+	wantUnmet(t, g.sign(nil, g.policy(want, []blob.PolicyCommand{c}), []byte("tiers")),
 		fmt.Sprintf("it asks for the secret of an object that this TPM has not, or has no more (name %x…)", holder.Name.Buffer[:8]))
 	const at = 0x81005555
 	g.keep(holder, at)
 	key := g.key(want, "")
 	for _, hint := range []tpm2.TPMHandle{0, at, 0x81000001, tpm2.TPMRHOwner} {
-		p := g.policy(want, []tpm20.PolicyCommand{secretOf(hint, holder.Name.Buffer, nil)})
+		p := g.policy(want, []blob.PolicyCommand{secretOf(hint, holder.Name.Buffer, nil)})
 		for range 2 {
 			if err := g.sign(key, p, []byte("tiers")); err != nil {
 				t.Errorf("hint %#x: %v", hint, err)
@@ -188,7 +186,7 @@ func TestPolicySecretOfObject(t *testing.T) {
 	if n := g.tries(); n != 0 {
 		t.Errorf("the TPM has counted %d tries", n)
 	}
-	p := g.policy(want, []tpm20.PolicyCommand{c})
+	p := g.policy(want, []blob.PolicyCommand{c})
 	if err := g.sign(key, p, []byte("wrong")); !errors.Is(err, tpm2.TPMRCBadAuth) {
 		t.Errorf("a wrong secret gave %v", err)
 	}
@@ -213,7 +211,7 @@ func (g *policyRig) keep(o *tpm20.Object, at tpm2.TPMHandle) {
 func TestPolicySecretIsNotTried(t *testing.T) {
 	g := newPolicyRig(t)
 	const at = 0x81005555
-	g.keep(create(t, g.conn, g.parent, eccKey, "tiers"), at)
+	g.keep(g.create(eccKey, "tiers"), at)
 	counted, err := g.conn.ReadPublic(at)
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +219,7 @@ func TestPolicySecretIsNotTried(t *testing.T) {
 	c := secretOf(at, counted.Name.Buffer, nil)
 	want := authPolicy(t, c)
 	for _, secret := range []string{"", "wrong", "tiers"} {
-		wantUnmet(t, g.sign(nil, g.policy(want, []tpm20.PolicyCommand{c}), []byte(secret)),
+		wantUnmet(t, g.sign(nil, g.policy(want, []blob.PolicyCommand{c}), []byte(secret)),
 			"it asks for the secret of 0x81005555, of which the TPM counts wrong ones: this program does not try it for a key file")
 	}
 	if n := g.tries(); n != 0 {
@@ -240,7 +238,7 @@ func TestSignedPolicies(t *testing.T) {
 			opening := signer.opening()
 			want := authPolicy(t, opening)
 			key := g.key(want, "motdepasse")
-			p := g.policy(want, []tpm20.PolicyCommand{opening},
+			p := g.policy(want, []blob.PolicyCommand{opening},
 				signer.signsDigest(t, authPolicy(t, one), "wrong", g.pcr(0)), other.signs(t, "foreign", one), signer.signs(t, "initrd", zero),
 				signer.signs(t, "", one))
 			for i, commands := range []int{14, 3, 3} {
@@ -260,26 +258,23 @@ func TestSignedPolicies(t *testing.T) {
 			if err := g.sign(key, p, []byte{}); err != nil {
 				t.Error(err)
 			}
-			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "", g.pcr(16, 23)))
+			p = g.policy(want, []blob.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "", g.pcr(16, 23)))
 			g.extend(16)
 			wantUnmet(t, g.sign(key, p, []byte{}),
 				"none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: one or more of PCRs 16,23 differ")
-			wantUnmet(t, g.sign(key, g.policy(want, []tpm20.PolicyCommand{opening}), []byte{}),
+			wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{opening}), []byte{}),
 				fmt.Sprintf("it wants a policy signed by key %x…, and there is none in the file", name(signer)[:8]))
 			if objects, err := g.conn.Handles(0x80000000); err != nil || len(objects) != 2 {
 				t.Errorf("the TPM has %d objects, want parent and key (%v)", len(objects), err)
 			}
-			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "unseal", command(tpm2.TPMCCPolicyCommandCode, 0, 0, 1, 0x5e)))
+			p = g.policy(want, []blob.PolicyCommand{opening}, signer.signs(t, "unseal", command(tpm2.TPMCCPolicyCommandCode, 0, 0, 1, 0x5e)))
 			wantUnmet(t, g.sign(key, p, []byte{}), "the signed policy in the file cannot be met: unseal: it does not allow TPM2_Sign (TPM2_PolicyCommandCode)")
 			// A way out by the secret, which is used only when nothing else holds.
-			p = g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "backup", tpm20.PolicyAuthValue()))
+			p = g.policy(want, []blob.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "backup", policy.AuthValue()))
 			err := g.sign(key, p, nil)
 			wantUnmet(t, err, "none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; backup: it wants the key's secret")
-			if why := new(tpm20.Unmet); !errors.As(err, &why) || !why.Secret {
+			if why := new(policy.Unmet); !errors.As(err, &why) || !why.Secret {
 				t.Error("it does not say that a secret would help")
-			}
-			if always, ever := p.WantsSecret(); always || !ever {
-				t.Errorf("it wants a secret: always %t, ever %t", always, ever)
 			}
 			if err := g.sign(key, p, []byte("motdepasse")); err != nil {
 				t.Error(err)
@@ -302,7 +297,7 @@ func name(s *policySigner) []byte {
 func TestSignedPolicyChain(t *testing.T) {
 	g := newPolicyRig(t)
 	first, second := newPolicySigner(t, tpm2.TPMAlgECC), newPolicySigner(t, tpm2.TPMAlgECC)
-	commands := []tpm20.PolicyCommand{first.opening(), tpm20.PolicyAuthValue()}
+	commands := []blob.PolicyCommand{first.opening(), policy.AuthValue()}
 	want := authPolicy(t, commands...)
 	chain := first.signs(t, "chain", second.opening(), g.pcr(23))
 	key := g.key(want, "motdepasse")
@@ -319,7 +314,7 @@ func TestSignedPolicyChain(t *testing.T) {
 
 	// One that wants itself has an end.
 	p = g.policy(want, commands, first.signs(t, "snake", first.opening(), g.pcr(23)), first.signs(t, "snake", first.opening(), g.pcr(23)))
-	if err := g.sign(key, p, []byte("motdepasse")); !errors.As(err, new(*tpm20.Unmet)) {
+	if err := g.sign(key, p, []byte("motdepasse")); !errors.As(err, new(*policy.Unmet)) {
 		t.Errorf("a policy that wants itself gave %v", err)
 	}
 }
@@ -329,7 +324,7 @@ func TestPolicyTicketOfClearedTPM(t *testing.T) {
 	signer := newPolicySigner(t, tpm2.TPMAlgECC)
 	opening := signer.opening()
 	want := authPolicy(t, opening)
-	p := g.policy(want, []tpm20.PolicyCommand{opening}, signer.signs(t, "a", g.pcr(16)))
+	p := g.policy(want, []blob.PolicyCommand{opening}, signer.signs(t, "a", g.pcr(16)))
 	if err := g.sign(g.key(want, ""), p, []byte{}); err != nil {
 		t.Fatal(err)
 	}
@@ -337,11 +332,7 @@ func TestPolicyTicketOfClearedTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.conn.EndSessions()
-	g.parent = primary(t, g.conn, false)
-	var err error
-	if g.session, err = g.conn.StartPolicy(g.parent); err != nil {
-		t.Fatal(err)
-	}
+	g.begin()
 	if err := g.sign(g.key(want, ""), p, []byte{}); err != nil {
 		t.Errorf("after the TPM was cleared: %v", err)
 	}

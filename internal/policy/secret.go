@@ -1,0 +1,184 @@
+package policy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// A secretAssertion is TPM2_PolicySecret: somebody's secret must be known, such as the
+// owner's.
+//
+// TPM 2.0 Library Part 3, section 23.4
+type secretAssertion struct {
+	possible
+	handle tpm2.TPMHandle // where it was, or 0
+	name   []byte
+	ref    []byte
+}
+
+const maxName = 2 + 64 // an algorithm and its digest
+
+func parseSecret(body []byte) (assertion, error) { return readSecret(body) }
+
+func readSecret(body []byte) (*secretAssertion, error) {
+	s := cryptobyte.String(body)
+	var (
+		handle    uint32
+		name, ref cryptobyte.String
+	)
+	if !s.ReadUint32(&handle) || !s.ReadUint16LengthPrefixed(&name) || !s.ReadUint16LengthPrefixed(&ref) || !s.Empty() {
+		return nil, errors.New("it is not a handle, a name and a policyRef")
+	}
+	if len(name) < 4 || len(name) > maxName || len(ref) > maxName {
+		return nil, errors.New("its name or policyRef is not of a size that there is")
+	}
+	return &secretAssertion{handle: tpm2.TPMHandle(handle), name: name, ref: ref}, nil
+}
+
+func (a *secretAssertion) extend(d digest) digest {
+	return d.extendTwice(tpm2.TPMCCPolicySecret, a.name, a.ref)
+}
+
+func (a *secretAssertion) run(r *runner) error {
+	if err := r.step(); err != nil {
+		return err
+	}
+	handle, err := a.find(r.tpm)
+	if err != nil {
+		return err
+	}
+	if counts, err := countsTries(r.tpm, handle); err != nil {
+		return err
+	} else if counts {
+		return unmet(nil, "it asks for the secret of %s, of which the TPM counts wrong ones: this program does not try it for a key file", holder(handle))
+	}
+	secret := r.secretOfOthers()
+	if secret == nil {
+		return &Unmet{Why: "it asks for the secret of " + holder(handle), Secret: true}
+	}
+	auth := tpm2.PasswordAuth(nil)
+	if len(secret) > 0 {
+		if auth, err = r.use.Authorize(secret); err != nil {
+			return err
+		}
+	}
+	session, err := r.session.Extend()
+	if err != nil {
+		return err
+	}
+	_, err = do(r.tpm, tpm2.PolicySecret{
+		AuthHandle:    tpm2.AuthHandle{Handle: handle, Name: tpm2.TPM2BName{Buffer: a.name}, Auth: auth},
+		PolicySession: session,
+		PolicyRef:     tpm2.TPM2BNonce{Buffer: a.ref},
+	})
+	if len(secret) == 0 && says(err, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth) {
+		return unmet(err, "it asks for the secret of %s, which is not empty", holder(handle))
+	}
+	return refused(err, "the TPM refuses the secret of %s", holder(handle))
+}
+
+// Kinds of handles, their most significant byte. TPM 2.0 Library Part 2, section 7.2
+// (TPM_HT).
+const (
+	kindNV         = 0x01
+	kindTransient  = 0x80
+	kindPersistent = 0x81
+)
+
+// countsTries reports whether wrong secrets of something count towards a lockout: a file
+// must not bring that about. TPM 2.0 Library Part 1, section 19.8.1.
+func countsTries(tpm TPM, h tpm2.TPMHandle) (bool, error) {
+	switch h >> 24 {
+	case kindPersistent, kindTransient, kindNV:
+		_, counts, err := tpm.Entity(h)
+		return counts, err
+	}
+	return h == tpm2.TPMRHLockout, nil
+}
+
+// secretOfOthers is what there is for TPM2_PolicySecret: the key's secret, once, where
+// the key wants none itself, else the empty one.
+func (r *runner) secretOfOthers() []byte {
+	for _, b := range r.branches {
+		if b.wantsAuthValue() {
+			return []byte{}
+		}
+	}
+	if r.spent {
+		return []byte{}
+	}
+	r.spent = r.use.Secret != nil
+	return r.use.Secret
+}
+
+// find returns the handle of what has the name.
+func (a *secretAssertion) find(tpm TPM) (tpm2.TPMHandle, error) {
+	if len(a.name) == 4 { // of a hierarchy, or a PCR: the name is the handle
+		return handleAt(a.name), nil
+	}
+	if is, err := a.isAt(tpm, a.handle); is || err != nil {
+		return a.handle, err
+	}
+	for _, kind := range []tpm2.TPMHandle{kindPersistent, kindNV} {
+		handles, err := tpm.Handles(kind << 24)
+		if err != nil {
+			return 0, err
+		}
+		for _, h := range handles {
+			if is, err := a.isAt(tpm, h); err != nil {
+				return 0, err
+			} else if is {
+				a.handle = h
+				return h, nil
+			}
+		}
+	}
+	return 0, unmet(nil, "it asks for the secret of an object that this TPM has not, or has no more (name %s)", shortName(a.name))
+}
+
+func handleAt(b []byte) tpm2.TPMHandle { return tpm2.TPMHandle(binary.BigEndian.Uint32(b)) }
+
+// isAt reports whether what is at a handle has the name.
+func (a *secretAssertion) isAt(tpm TPM, h tpm2.TPMHandle) (bool, error) {
+	if h>>24 != kindPersistent && h>>24 != kindNV {
+		return false, nil
+	}
+	name, _, err := tpm.Entity(h)
+	var code tpm2.TPMRC
+	if errors.As(err, &code) && code != tpm2.TPMRCFailure { // nothing there
+		return false, nil
+	}
+	return err == nil && bytes.Equal(name, a.name), err
+}
+
+// holder is whose secret is meant.
+func holder(h tpm2.TPMHandle) string {
+	switch h {
+	case tpm2.TPMRHOwner:
+		return "the owner"
+	case tpm2.TPMRHEndorsement:
+		return "the endorsement hierarchy"
+	case tpm2.TPMRHPlatform:
+		return "the platform"
+	case tpm2.TPMRHLockout:
+		return "the lockout"
+	}
+	if h>>24 == kindNV {
+		return fmt.Sprintf("NV index %#08x", uint32(h))
+	}
+	return fmt.Sprintf("%#08x", uint32(h))
+}
+
+// shortName is as much of a name as tells objects apart.
+func shortName(name []byte) string {
+	const enough = 8
+	if len(name) <= enough {
+		return fmt.Sprintf("%x", name)
+	}
+	return fmt.Sprintf("%x…", name[:enough])
+}

@@ -94,7 +94,7 @@ func parse(data []byte) (*Key, error) {
 	case len(data) >= 2 && startsLikeKey(data):
 		return contain(Raw)(parseStructure(data))
 	case len(bytes.TrimSpace(text)) == 0:
-		return nil, &NotKeyError{What: "an empty file", Do: "find a copy that has its contents, or make a new key with keygen"}
+		return nil, &NotKeyError{What: "an empty file", Do: "find a copy that has its contents"}
 	case hasPEM(text):
 		return parsePEM(text)
 	case isSimpleTPMPK11(text):

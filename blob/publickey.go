@@ -178,7 +178,7 @@ func (p *publicArea) unsupported() error {
 		}
 		return nil
 	case p.alg == tpm2.TPMAlgKeyedHash && p.sealed():
-		return fmt.Errorf("%w use of sealed data as a key; tpmctl unseal gives the data", ErrUnsupported)
+		return fmt.Errorf("%w use of sealed data as a key", ErrUnsupported)
 	case p.alg == tpm2.TPMAlgKeyedHash:
 		return fmt.Errorf("%w type of key %s with %s; RSA and ECC are supported", ErrUnsupported, algSpec(p.alg), algSpec(p.scheme.alg))
 	}

@@ -122,7 +122,7 @@ func splitPrivate(priv crypto.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive
 	case *ecdsa.PrivateKey:
 		return splitECC(priv)
 	}
-	return nil, nil, fmt.Errorf("the key to wrap is a %T, and TPM 2.0 takes RSA and ECDSA keys; make a new key with keygen", priv)
+	return nil, nil, fmt.Errorf("the key to wrap is a %T, and TPM 2.0 takes RSA and ECDSA keys", priv)
 }
 
 func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
@@ -130,7 +130,7 @@ func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, erro
 		return nil, nil, err
 	}
 	if priv.E > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d; make a new key with keygen", math.MaxInt32)
+		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d", math.MaxInt32)
 	}
 	bits := priv.N.BitLen()
 	exponent := uint32(priv.E)

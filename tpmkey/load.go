@@ -135,7 +135,7 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 		return nil, err
 	}
 	if k.k.Ops.Unseal != nil {
-		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
+		return nil, fmt.Errorf("%w: this is sealed data, not a key", ErrNotSupported)
 	}
 	if file.PublicKey() == nil {
 		return nil, errNoKey
@@ -197,7 +197,7 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	}
 	n, err := strconv.ParseUint(text, 0, 32)
 	if err != nil || n>>24 != 0x81 {
-		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff; tpmctl status lists those that the TPM keeps", name)
+		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff", name)
 	}
 	return uint32(n), true, nil
 }

@@ -65,7 +65,7 @@ func hintTPM(err error) string {
 	case errors.Is(err, chip.ErrOwned):
 		return "to start anew clear it (tpmctl clear), which makes every key file of it useless"
 	case errors.Is(err, tpmkey.ErrDisabled):
-		return "tpmctl enable and tpmctl activate say what else they take, such as a restart; in the firmware's setup look under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
+		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else they take, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
 	case errors.Is(err, tpmkey.ErrRestartNeeded):

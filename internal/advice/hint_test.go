@@ -32,7 +32,7 @@ func TestHint(t *testing.T) {
 		{"other TPM", tpmkey.ErrWrongTPM, "", "tpmctl inspect"},
 		{"secret needed", tpmkey.ErrSecretNeeded, "", "-key-pass"},
 		{"not owned", tpmkey.ErrNotOwned, "", "tpmctl own"},
-		{"disabled", tpmkey.ErrDisabled, "", "tpmctl enable and tpmctl activate say"},
+		{"disabled", tpmkey.ErrDisabled, "", "tpmctl enable and tpmctl activate, which say"},
 		{"busy", tpmkey.ErrBusy, "", "-wait 5m waits longer"},
 		{"lost", tpmkey.ErrGone, "", ""},
 		{"unknown", errors.New("odd"), "", ""},

@@ -197,9 +197,9 @@ func TestStatesWithoutKeys(t *testing.T) {
 		kind  error
 		word  string
 	}{
-		"not owned":   {tpmtest.Fresh, tpmkey.ErrNotOwned, "tpmctl own"},
-		"disabled":    {tpmtest.Disabled, tpmkey.ErrDisabled, "firmware"},
-		"deactivated": {tpmtest.Deactivated, tpmkey.ErrDisabled, "firmware"},
+		"not owned":   {tpmtest.Fresh, tpmkey.ErrNotOwned, "no storage root key"},
+		"disabled":    {tpmtest.Disabled, tpmkey.ErrDisabled, "the TPM is disabled or deactivated ("},
+		"deactivated": {tpmtest.Deactivated, tpmkey.ErrDisabled, "the TPM is disabled or deactivated ("},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tpm := openState(t, c.state)

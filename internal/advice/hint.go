@@ -101,8 +101,10 @@ func hintKey(err error) string {
 func hintFile(err error) string {
 	var other *blob.NotKeyError
 	switch {
-	case !errors.As(err, &other), other.Half != blob.NoHalf:
+	case !errors.As(err, &other):
 		return ""
+	case other.Half != blob.NoHalf:
+		return "call the two NAME.pub and NAME.priv, or make one of them with tpm2_encodeobject"
 	case other.PrivateKey:
 		return "wrap it with keygen -w"
 	}

@@ -54,7 +54,7 @@ func TestHint(t *testing.T) {
 		{"software key that no TPM takes", fmt.Errorf("%w: it", chip.ErrNotWrappable), "", "make a new key with keygen"},
 		{"software key", &blob.NotKeyError{What: "a private key", PrivateKey: true}, "", "wrap it with keygen -w"},
 		{"certificate", &blob.NotKeyError{What: "a certificate"}, "", "keygen makes a new key"},
-		{"half of a pair", &blob.NotKeyError{Half: blob.PublicHalf}, "", ""},
+		{"half of a pair", &blob.NotKeyError{Half: blob.PublicHalf}, "", "NAME.pub and NAME.priv"},
 		{"code of a TPM 1.2", &tpm12.Error{Code: tpm12.Resources}, "", "tpmctl flush"},
 		{"code of a TPM 2.0", refused(nil, tpm2.TPMRCContextGap), "", "tpmctl flush -saved"},
 		{"code with nothing to do", refused(nil, tpm2.TPMRCScheme), "", ""},

@@ -39,6 +39,10 @@ func errTrousersStore() *NotKeyError {
 	return &NotKeyError{What: "a key store of trousers (system.data)", Do: "give a key file of its own, such as create_tpm_key wrote"}
 }
 
+func errEmpty() *NotKeyError {
+	return &NotKeyError{What: "an empty file", Do: "find a copy that has its contents"}
+}
+
 func errPublic(what string) *NotKeyError { return &NotKeyError{What: what, Do: doPublic} }
 
 // isTrousersStore reports whether b begins as the file in which trousers keeps

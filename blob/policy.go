@@ -3,6 +3,7 @@ package blob
 import (
 	"encoding/binary"
 	"fmt"
+	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -38,20 +39,20 @@ func (c PolicyCommand) PCR(alg tpm2.TPMAlgID) (*PolicyPCR, error) {
 	if err := c.expect(tpm2.TPMCCPolicyPCR); err != nil {
 		return nil, err
 	}
-	size := hashSizes[alg]
+	size := pubarea.HashSizes[alg]
 	r := c.reader()
 	p := &PolicyPCR{Selection: r.pcrSelections()}
-	p.Digest = r.bytes("PCR digest", size)
-	if r.end("PolicyPCR") == nil && size > 0 && len(p.Selection.PCRSelections) > 0 {
+	p.Digest = r.Bytes("PCR digest", size)
+	if r.End("PolicyPCR") == nil && size > 0 && len(p.Selection.PCRSelections) > 0 {
 		return p, nil
 	}
 	r = c.reader()
-	p = &PolicyPCR{Digest: r.sized16("PCR digest"), Selection: r.pcrSelections()}
-	if err := r.end("PolicyPCR"); err != nil {
+	p = &PolicyPCR{Digest: r.Sized16("PCR digest"), Selection: r.pcrSelections()}
+	if err := r.End("PolicyPCR"); err != nil {
 		return nil, err
 	}
 	if len(p.Digest) != 0 && len(p.Digest) != size {
-		return nil, damaged("digest of PolicyPCR has %d bytes, and one of %s has %d", len(p.Digest), algSpec(alg), size)
+		return nil, damaged("digest of PolicyPCR has %d bytes, and one of %s has %d", len(p.Digest), pubarea.AlgSpec(alg), size)
 	}
 	return p, nil
 }
@@ -60,20 +61,20 @@ func (c PolicyCommand) PCR(alg tpm2.TPMAlgID) (*PolicyPCR, error) {
 //
 // TPM 2.0 Library Part 2, section 10.9.7 (TPML_PCR_SELECTION)
 func (r *reader) pcrSelections() (list tpm2.TPMLPCRSelection) {
-	n := r.uint32("number of PCR banks")
-	if r.err == nil && n > 16 {
-		r.err = damaged("PCR selection has %d banks, more than any TPM", n)
+	n := r.Uint32("number of PCR banks")
+	if r.Err == nil && n > 16 {
+		r.Err = damaged("PCR selection has %d banks, more than any TPM", n)
 	}
 	for range n {
-		if r.err != nil {
+		if r.Err != nil {
 			return list
 		}
-		bank := tpm2.TPMSPCRSelection{Hash: r.alg("PCR bank")}
-		size := r.uint8("PCR selection size")
-		if r.err == nil && size > maxPCRSelect {
-			r.err = damaged("PCR selection has %d bytes, more PCRs than any TPM has", size)
+		bank := tpm2.TPMSPCRSelection{Hash: r.Alg("PCR bank")}
+		size := r.Uint8("PCR selection size")
+		if r.Err == nil && size > maxPCRSelect {
+			r.Err = damaged("PCR selection has %d bytes, more PCRs than any TPM has", size)
 		}
-		bank.PCRSelect = r.bytes("PCR selection", int(size))
+		bank.PCRSelect = r.Bytes("PCR selection", int(size))
 		list.PCRSelections = append(list.PCRSelections, bank)
 	}
 	return list
@@ -89,14 +90,14 @@ func (c PolicyCommand) Secret() (*PolicySecret, error) {
 	}
 	r := c.reader()
 	p := &PolicySecret{
-		Handle: r.uint32("handle"),
-		Name:   r.sized16("name"),
-		Ref:    r.sized16("policyRef"),
+		Handle: r.Uint32("handle"),
+		Name:   r.Sized16("name"),
+		Ref:    r.Sized16("policyRef"),
 	}
-	if r.err == nil && len(p.Name) < 4 {
-		r.err = damaged("PolicySecret names its object with %d bytes, and names have 4 or more", len(p.Name))
+	if r.Err == nil && len(p.Name) < 4 {
+		r.Err = damaged("PolicySecret names its object with %d bytes, and names have 4 or more", len(p.Name))
 	}
-	return p, r.end("PolicySecret")
+	return p, r.End("PolicySecret")
 }
 
 // Authorize takes apart the parameters of a TPM2_PolicyAuthorize as files have them: the
@@ -108,14 +109,14 @@ func (c PolicyCommand) Authorize() (*PolicyAuthorize, error) {
 		return nil, err
 	}
 	r := c.reader()
-	area := r.sized16("keySign")
-	p := &PolicyAuthorize{Ref: r.sized16("policyRef")}
+	area := r.Sized16("keySign")
+	p := &PolicyAuthorize{Ref: r.Sized16("policyRef")}
 	p.Signature = r.signature()
-	if err := r.end("PolicyAuthorize"); err != nil {
+	if err := r.End("PolicyAuthorize"); err != nil {
 		return nil, err
 	}
 	p.Public = append(binary.BigEndian.AppendUint16(nil, uint16(len(area))), area...)
-	if _, err := parsePublicArea(p.Public); err != nil {
+	if _, err := pubarea.Parse(p.Public); err != nil {
 		return nil, fmt.Errorf("key of PolicyAuthorize: %w", err)
 	}
 	return p, nil
@@ -131,32 +132,32 @@ func (p *PolicyAuthorize) Name() ([]byte, error) { return (&TSS2{Public: p.Publi
 //
 // TPM 2.0 Library Part 2, section 11.3.4 (TPMT_SIGNATURE)
 func (r *reader) signature() []byte {
-	all := r.s
-	switch alg := r.alg("sigAlg"); alg {
+	all := r.Rest()
+	switch alg := r.Alg("sigAlg"); alg {
 	case tpm2.TPMAlgNull:
 	case tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS:
-		r.uint16("signature hash")
-		r.sized16("signature")
+		r.Uint16("signature hash")
+		r.Sized16("signature")
 	case tpm2.TPMAlgECDSA, tpm2.TPMAlgECDAA, tpm2.TPMAlgSM2, tpm2.TPMAlgECSchnorr:
-		r.uint16("signature hash")
-		r.sized16("signature R")
-		r.sized16("signature S")
+		r.Uint16("signature hash")
+		r.Sized16("signature R")
+		r.Sized16("signature S")
 	case tpm2.TPMAlgHMAC:
-		hash := r.alg("signature hash")
-		r.bytes("signature", hashSizes[hash])
+		hash := r.Alg("signature hash")
+		r.Bytes("signature", pubarea.HashSizes[hash])
 	default:
-		if r.err == nil {
-			r.err = damaged("signature of PolicyAuthorize has the algorithm %s", algSpec(alg))
+		if r.Err == nil {
+			r.Err = damaged("signature of PolicyAuthorize has the algorithm %s", pubarea.AlgSpec(alg))
 		}
 	}
-	if r.err != nil {
+	if r.Err != nil {
 		return nil
 	}
-	return append([]byte(nil), all[:len(all)-len(r.s)]...)
+	return append([]byte(nil), all[:len(all)-len(r.Rest())]...)
 }
 
 func (c PolicyCommand) reader() *reader {
-	return &reader{s: c.Policy, size: len(c.Policy), short: ErrDamaged}
+	return newReader(c.Policy, ErrDamaged)
 }
 
 func (c PolicyCommand) expect(code tpm2.TPMCC) error {

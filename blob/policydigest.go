@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -87,19 +88,19 @@ func (c PolicyCommand) hashed(alg tpm2.TPMAlgID) (policyStep, error) {
 	case tpm2.TPMCCPolicyOR:
 		step.resets, step.args = true, r.digests(alg)
 	case tpm2.TPMCCPolicyCommandCode:
-		step.args = r.bytes("command code", 4)
+		step.args = r.Bytes("command code", 4)
 	case tpm2.TPMCCPolicyLocality:
-		step.args = r.bytes("locality", 1)
+		step.args = r.Bytes("locality", 1)
 	case tpm2.TPMCCPolicyNvWritten:
-		step.args = r.bytes("writtenSet", 1)
+		step.args = r.Bytes("writtenSet", 1)
 	case tpm2.TPMCCPolicyCpHash, tpm2.TPMCCPolicyNameHash, tpm2.TPMCCPolicyTemplate:
-		step.args = r.sized16("digest")
+		step.args = r.Sized16("digest")
 	case tpm2.TPMCCPolicyDuplicationSelect:
 		step.args = r.duplicationSelect()
 	default:
 		return step, fmt.Errorf("what %s does to a policy is not known from its parameters alone", policyName(c.Code))
 	}
-	return step, r.end(policyName(c.Code))
+	return step, r.End(policyName(c.Code))
 }
 
 func (s *policyStep) pcr(c PolicyCommand, alg tpm2.TPMAlgID) error {
@@ -138,17 +139,17 @@ func (s *policyStep) authorize(c PolicyCommand) error {
 //
 // TPM 2.0 Library Part 3, section 23.6 (TPM2_PolicyOR)
 func (r *reader) digests(alg tpm2.TPMAlgID) (all []byte) {
-	n := r.uint32("number of digests")
-	if r.err == nil && (n < 2 || n > 8) {
-		r.err = damaged("PolicyOR has %d policies, and it takes 2 to 8", n)
+	n := r.Uint32("number of digests")
+	if r.Err == nil && (n < 2 || n > 8) {
+		r.Err = damaged("PolicyOR has %d policies, and it takes 2 to 8", n)
 	}
 	for range n {
-		if r.err != nil {
+		if r.Err != nil {
 			return nil
 		}
-		digest := r.sized16("digest")
-		if r.err == nil && len(digest) != hashSizes[alg] {
-			r.err = damaged("digest of PolicyOR has %d bytes, and one of %s has %d", len(digest), algSpec(alg), hashSizes[alg])
+		digest := r.Sized16("digest")
+		if r.Err == nil && len(digest) != pubarea.HashSizes[alg] {
+			r.Err = damaged("digest of PolicyOR has %d bytes, and one of %s has %d", len(digest), pubarea.AlgSpec(alg), pubarea.HashSizes[alg])
 		}
 		all = append(all, digest...)
 	}
@@ -160,8 +161,8 @@ func (r *reader) digests(alg tpm2.TPMAlgID) (all []byte) {
 //
 // TPM 2.0 Library Part 3, section 23.15 (TPM2_PolicyDuplicationSelect)
 func (r *reader) duplicationSelect() []byte {
-	object, parent := r.sized16("objectName"), r.sized16("newParentName")
-	include := r.bytes("includeObject", 1)
+	object, parent := r.Sized16("objectName"), r.Sized16("newParentName")
+	include := r.Bytes("includeObject", 1)
 	if !bytes.Equal(include, []byte{1}) {
 		object = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maclef/internal/pubarea"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
@@ -187,11 +188,11 @@ func bankWords(bank tpm2.TPMSPCRSelection) string {
 	}
 	switch len(list) {
 	case 0:
-		return bankName(bank.Hash) + ", no PCR"
+		return pubarea.BankName(bank.Hash) + ", no PCR"
 	case 1:
-		return bankName(bank.Hash) + " PCR " + list[0]
+		return pubarea.BankName(bank.Hash) + " PCR " + list[0]
 	}
-	return bankName(bank.Hash) + " PCRs " + strings.Join(list, ", ")
+	return pubarea.BankName(bank.Hash) + " PCRs " + strings.Join(list, ", ")
 }
 
 func (c PolicyCommand) secretWords() (string, error) {
@@ -226,7 +227,7 @@ func nameWords(name []byte) string {
 		return hex.EncodeToString(name)
 	}
 	alg := tpm2.TPMAlgID(binary.BigEndian.Uint16(name))
-	return bankName(alg) + ":" + hex.EncodeToString(name[2:])
+	return pubarea.BankName(alg) + ":" + hex.EncodeToString(name[2:])
 }
 
 // hierarchyWords names a permanent entity.

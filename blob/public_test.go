@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"maclef/internal/pubarea"
 	"slices"
 	"strings"
 	"testing"
@@ -40,9 +41,9 @@ func areaOf(fields ...any) []byte {
 
 const (
 	null      = tpm2.TPMAlgNull
-	signOnly  = uint32(attrUserWithAuth | attrSign)
-	both      = signOnly | attrDecrypt
-	noneAtAll = uint32(attrUserWithAuth)
+	signOnly  = uint32(pubarea.AttrUserWithAuth | pubarea.AttrSign)
+	both      = signOnly | pubarea.AttrDecrypt
+	noneAtAll = uint32(pubarea.AttrUserWithAuth)
 )
 
 // ecc makes the area of an ECC key with scheme NULL.
@@ -81,9 +82,9 @@ func TestUnsupported(t *testing.T) {
 		{"HMAC", "unsupported type of key TPM_ALG_KEYEDHASH with TPM_ALG_HMAC", "HMAC key (TPM_ALG_KEYEDHASH)",
 			areaOf(tpm2.TPMAlgKeyedHash, sha256, signOnly, []byte{}, tpm2.TPMAlgHMAC, sha256, digest)},
 		{"XOR", "unsupported type of key TPM_ALG_KEYEDHASH with TPM_ALG_XOR", "XOR key (TPM_ALG_KEYEDHASH)",
-			areaOf(tpm2.TPMAlgKeyedHash, sha256, uint32(attrDecrypt), []byte{}, tpm2.TPMAlgXOR, sha256, tpm2.TPMAlgKDF1SP800108, digest)},
+			areaOf(tpm2.TPMAlgKeyedHash, sha256, uint32(pubarea.AttrDecrypt), []byte{}, tpm2.TPMAlgXOR, sha256, tpm2.TPMAlgKDF1SP800108, digest)},
 		{"derivation parent", "unsupported type of key TPM_ALG_KEYEDHASH", "seed to derive keys from",
-			areaOf(tpm2.TPMAlgKeyedHash, sha256, uint32(attrDecrypt|attrRestricted), []byte{}, tpm2.TPMAlgXOR, sha256, tpm2.TPMAlgKDF1SP800108, digest)},
+			areaOf(tpm2.TPMAlgKeyedHash, sha256, uint32(pubarea.AttrDecrypt|pubarea.AttrRestricted), []byte{}, tpm2.TPMAlgXOR, sha256, tpm2.TPMAlgKDF1SP800108, digest)},
 		{"sealed", "unsupported use of sealed data as a key", "sealed: TPM2_Unseal gives it",
 			areaOf(tpm2.TPMAlgKeyedHash, sha256, noneAtAll, []byte{}, null, digest)},
 		{"AES", "unsupported type of key TPM_ALG_SYMCIPHER", "AES, 128 bits, CFB",
@@ -164,7 +165,7 @@ func TestShortCoordinates(t *testing.T) {
 		short := 0
 		for short < 3 {
 			key := softwareECC(t, c.elliptic)
-			size := curves[curve].size
+			size := pubarea.Curves[curve].Size
 			x, y := key.X.Bytes(), key.Y.Bytes()
 			if len(x) < size || len(y) < size {
 				short++
@@ -198,20 +199,20 @@ func TestWhatKeysCan(t *testing.T) {
 	}{
 		{"RSA, both", "sign decrypt", rsaArea(both, 2048, 0, n)},
 		{"RSA, sign", "sign", rsaArea(signOnly, 2048, 0, n)},
-		{"RSA, decrypt", "sign decrypt", rsaArea(attrDecrypt, 2048, 0, n)},
+		{"RSA, decrypt", "sign decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n)},
 		{"RSA, neither", "", rsaArea(0, 2048, 0, n)},
-		{"RSA, restricted", "", rsaArea(signOnly|attrRestricted, 2048, 0, n, tpm2.TPMAlgRSASSA, sha256)},
-		{"RSA, certificates only", "", rsaArea(signOnly|attrX509Sign, 2048, 0, n)},
+		{"RSA, restricted", "", rsaArea(signOnly|pubarea.AttrRestricted, 2048, 0, n, tpm2.TPMAlgRSASSA, sha256)},
+		{"RSA, certificates only", "", rsaArea(signOnly|pubarea.AttrX509Sign, 2048, 0, n)},
 		{"RSASSA", "sign", rsaArea(signOnly, 2048, 0, n, tpm2.TPMAlgRSASSA, sha256)},
 		{"RSAPSS", "sign", rsaArea(signOnly, 2048, 0, n, tpm2.TPMAlgRSAPSS, sha256)},
-		{"OAEP", "decrypt", rsaArea(attrDecrypt, 2048, 0, n, tpm2.TPMAlgOAEP, sha256)},
-		{"RSAES", "decrypt", rsaArea(attrDecrypt, 2048, 0, n, tpm2.TPMAlgRSAES)},
+		{"OAEP", "decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n, tpm2.TPMAlgOAEP, sha256)},
+		{"RSAES", "decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n, tpm2.TPMAlgRSAES)},
 		{"ECC, both", "sign agree", eccWith(both, null)},
 		{"ECC, sign", "sign", eccWith(signOnly, null)},
 		{"ECDSA", "sign", eccWith(signOnly, tpm2.TPMAlgECDSA, sha256)},
-		{"ECDH", "agree", eccWith(attrDecrypt, tpm2.TPMAlgECDH, sha256)},
+		{"ECDH", "agree", eccWith(pubarea.AttrDecrypt, tpm2.TPMAlgECDH, sha256)},
 		{"EC Schnorr", "", eccWith(signOnly, tpm2.TPMAlgECSchnorr, sha256)},
-		{"ECC, storage key", "", areaOf(tpm2.TPMAlgECC, sha256, uint32(attrDecrypt|attrRestricted), []byte{}, tpm2.TPMAlgAES, 128, tpm2.TPMAlgCFB, null, tpm2.TPMECCNistP256, null, x, y)},
+		{"ECC, storage key", "", areaOf(tpm2.TPMAlgECC, sha256, uint32(pubarea.AttrDecrypt|pubarea.AttrRestricted), []byte{}, tpm2.TPMAlgAES, 128, tpm2.TPMAlgCFB, null, tpm2.TPMECCNistP256, null, x, y)},
 	} {
 		k, err := Parse(tss2Of(oidTSS2, 3, isTrue, parentOwner, octets(c.area), octets([]byte{0, 1, 1})))
 		if err != nil {
@@ -242,10 +243,10 @@ func TestNeedsSecret(t *testing.T) {
 		file TSS2
 		want bool
 	}{
-		{"no policy", TSS2{Public: area(attrUserWithAuth, nil)}, true},
-		{"emptyAuth", TSS2{Public: area(attrUserWithAuth, nil), EmptyAuth: true}, false},
+		{"no policy", TSS2{Public: area(pubarea.AttrUserWithAuth, nil)}, true},
+		{"emptyAuth", TSS2{Public: area(pubarea.AttrUserWithAuth, nil), EmptyAuth: true}, false},
 		{"emptyAuth, policy with secret", TSS2{Public: area(0, policy), EmptyAuth: true, Policy: []PolicyCommand{value}}, false},
-		{"policy or secret", TSS2{Public: area(attrUserWithAuth, policy), Policy: []PolicyCommand{pcr}}, true},
+		{"policy or secret", TSS2{Public: area(pubarea.AttrUserWithAuth, policy), Policy: []PolicyCommand{pcr}}, true},
 		{"PCRs alone", TSS2{Public: area(0, policy), Policy: []PolicyCommand{pcr}}, false},
 		{"PCRs and secret", TSS2{Public: area(0, policy), Policy: []PolicyCommand{pcr, value}}, true},
 		{"PCRs and password", TSS2{Public: area(0, policy), Policy: []PolicyCommand{pcr, password}}, true},

@@ -8,6 +8,7 @@ import (
 	_ "crypto/sha512"
 	"encoding/binary"
 	"fmt"
+	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -76,7 +77,7 @@ type AuthPolicy struct {
 // Area returns the public area, a new value each time; nil where Parse would refuse
 // it, and where go-tpm has no names for what is in it.
 func (t *TSS2) Area() *tpm2.TPMTPublic {
-	if _, err := parsePublicArea(t.Public); err != nil {
+	if _, err := pubarea.Parse(t.Public); err != nil {
 		return nil
 	}
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](t.Public[2:])
@@ -91,11 +92,11 @@ func (t *TSS2) Area() *tpm2.TPMTPublic {
 //
 // TPM 2.0 Library Part 1, section 16 (Names)
 func (t *TSS2) Name() ([]byte, error) {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return nil, err
 	}
-	return objectName(p.nameAlg, t.Public[2:])
+	return objectName(p.NameAlg, t.Public[2:])
 }
 
 // objectName makes the name of an object from its marshalled public area.
@@ -113,7 +114,7 @@ func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 func nameHash(alg tpm2.TPMAlgID) (crypto.Hash, error) {
 	hash, err := alg.Hash()
 	if err != nil || !hash.Available() {
-		return 0, fmt.Errorf("%w name algorithm %s", ErrUnsupported, algSpec(alg))
+		return 0, fmt.Errorf("%w name algorithm %s", ErrUnsupported, pubarea.AlgSpec(alg))
 	}
 	return hash, nil
 }
@@ -126,11 +127,11 @@ func (k *Key) Unsupported() error {
 	if k.TSS2 == nil {
 		return nil
 	}
-	p, err := parsePublicArea(k.TSS2.Public)
+	p, err := pubarea.Parse(k.TSS2.Public)
 	if err != nil {
 		return err
 	}
-	return p.unsupported()
+	return p.Unsupported()
 }
 
 // Importable reports whether the file must go through TPM2_Import before it can be
@@ -140,8 +141,8 @@ func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 // Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
 // object identifier says that they hold a loadable key can, too.
 func (t *TSS2) Sealed() bool {
-	p, err := parsePublicArea(t.Public)
-	return err == nil && p.sealed()
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Sealed()
 }
 
 // Guessed reports whether Parent and EmptyAuth come from no file: a pair of tpm2-tools

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maclef/internal/pubarea"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -353,9 +354,9 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 
 // nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
 func (t *TSS2) nameAlg() tpm2.TPMAlgID {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return 0
 	}
-	return p.nameAlg
+	return p.NameAlg
 }

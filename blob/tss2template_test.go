@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"maclef/internal/pubarea"
 	"strings"
 	"testing"
 
@@ -63,7 +64,7 @@ func TestNewTSS2Template(t *testing.T) {
 			if cans(k) != c.can || k.NeedsSecret() != (c.secret != "") || k.Migratable() {
 				t.Errorf("can %q, needs a secret %v", cans(k), k.NeedsSecret())
 			}
-			p, err := parsePublicArea(k.TSS2.Public)
+			p, err := pubarea.Parse(k.TSS2.Public)
 			if err != nil || strings.Join(p.attributeNames(), ", ") != "fixedTPM, fixedParent, sensitiveDataOrigin, "+c.attrs {
 				t.Errorf("attributes %q, error %v", p.attributeNames(), err)
 			}

@@ -75,11 +75,8 @@ func keyRows(k *blob.Key) ([]row, error) {
 
 // keyRows20 is keyRows for a key of a TPM 2.0, or what is sealed to one.
 func keyRows20(k *blob.Key) ([]row, error) {
-	rows := []row{{"container", k.Container.String()}}
-	for _, r := range k.TSS2.Rows() {
-		rows = append(rows, row{r.What, r.How})
-	}
-	if k.PublicKey() == nil { // Rows has said what it is
+	rows := append([]row{{"container", k.Container.String()}}, tss2Rows(k)...)
+	if k.PublicKey() == nil { // the rows have said what it is
 		return rows, nil
 	}
 	digest, err := publicDigest(k.PublicKey())

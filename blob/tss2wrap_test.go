@@ -200,7 +200,7 @@ func TestWrapTSS2(t *testing.T) {
 				key := load(t, tpm, parent, k)
 				session := tpm2.PasswordAuth(c.opts.Auth)
 				if c.opts.Policy != nil {
-					if ok, err := k.TSS2.PolicyFits(); !ok || err != nil {
+					if ok, err := policyFits(k.TSS2); !ok || err != nil {
 						t.Errorf("policy fits: %v, %v", ok, err)
 					}
 					session = tpm2.Policy(tpm2.TPMAlgSHA256, 16, func(tpm transport.TPM, handle tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {

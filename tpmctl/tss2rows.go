@@ -30,7 +30,7 @@ func tss2Rows(k *blob.Key) []row {
 		{what, keyText(p)},
 		{"scheme", schemeText(p)},
 		{"name algorithm", pubarea.AlgWords(p.NameAlg)},
-		{"attributes", strings.Join(attributeNames(p), ", ")},
+		{"attributes", strings.Join(p.AttributeNames(), ", ")},
 		{"origin", originText(p)},
 		{"moves", moveText(p)},
 	}
@@ -98,38 +98,6 @@ func schemeText(p *pubarea.Area) string {
 		return fmt.Sprintf("only %s with %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgWords(p.Scheme.Hash), pubarea.AlgSpec(p.Scheme.Alg))
 	}
 	return fmt.Sprintf("only %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgSpec(p.Scheme.Alg))
-}
-
-// attributeNames are the specification's, in ascending order of their bits.
-func attributeNames(p *pubarea.Area) []string {
-	var names []string
-	for _, a := range []struct {
-		bit  uint32
-		name string
-	}{
-		{pubarea.AttrFixedTPM, "fixedTPM"},
-		{pubarea.AttrSTClear, "stClear"},
-		{pubarea.AttrFixedParent, "fixedParent"},
-		{pubarea.AttrSensitiveDataOrigin, "sensitiveDataOrigin"},
-		{pubarea.AttrUserWithAuth, "userWithAuth"},
-		{pubarea.AttrAdminWithPolicy, "adminWithPolicy"},
-		{pubarea.AttrFirmwareLimited, "firmwareLimited"},
-		{pubarea.AttrSVNLimited, "svnLimited"},
-		{pubarea.AttrNoDA, "noDA"},
-		{pubarea.AttrEncryptedDuplication, "encryptedDuplication"},
-		{pubarea.AttrRestricted, "restricted"},
-		{pubarea.AttrDecrypt, "decrypt"},
-		{pubarea.AttrSign, "sign"},
-		{pubarea.AttrX509Sign, "x509sign"},
-	} {
-		if p.Has(a.bit) {
-			names = append(names, a.name)
-		}
-	}
-	if names == nil {
-		return []string{"none"}
-	}
-	return names
 }
 
 func originText(p *pubarea.Area) string {

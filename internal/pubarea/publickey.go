@@ -47,6 +47,38 @@ const (
 // Has reports whether an object has all of some attributes.
 func (p *Area) Has(attributes uint32) bool { return p.Attributes&attributes == attributes }
 
+// AttributeNames are the specification's, in ascending order of their bits.
+func (p *Area) AttributeNames() []string {
+	var names []string
+	for _, a := range []struct {
+		bit  uint32
+		name string
+	}{
+		{AttrFixedTPM, "fixedTPM"},
+		{AttrSTClear, "stClear"},
+		{AttrFixedParent, "fixedParent"},
+		{AttrSensitiveDataOrigin, "sensitiveDataOrigin"},
+		{AttrUserWithAuth, "userWithAuth"},
+		{AttrAdminWithPolicy, "adminWithPolicy"},
+		{AttrFirmwareLimited, "firmwareLimited"},
+		{AttrSVNLimited, "svnLimited"},
+		{AttrNoDA, "noDA"},
+		{AttrEncryptedDuplication, "encryptedDuplication"},
+		{AttrRestricted, "restricted"},
+		{AttrDecrypt, "decrypt"},
+		{AttrSign, "sign"},
+		{AttrX509Sign, "x509sign"},
+	} {
+		if p.Has(a.bit) {
+			names = append(names, a.name)
+		}
+	}
+	if names == nil {
+		return []string{"none"}
+	}
+	return names
+}
+
 // check tells what in p contradicts the specification or itself.
 func (p *Area) check() error {
 	if extra := p.Attributes &^ AttrAll; extra != 0 {

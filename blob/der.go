@@ -2,10 +2,11 @@ package blob
 
 import (
 	"bytes"
-	"maclef/internal/pubarea"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // Types of a TssBlob that hold a key. Either stands in files for either

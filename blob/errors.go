@@ -3,6 +3,7 @@ package blob
 import (
 	"errors"
 	"fmt"
+
 	"maclef/internal/pubarea"
 )
 

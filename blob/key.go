@@ -3,10 +3,11 @@ package blob
 import (
 	"crypto"
 	"crypto/rsa"
-	"maclef/internal/pubarea"
 	"math"
 	"math/big"
 	"math/bits"
+
+	"maclef/internal/pubarea"
 )
 
 // Key is a key of a TPM: its public part, which anyone can read, and its private

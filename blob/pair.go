@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // Half is what a file is in a pair of tpm2-tools.

@@ -3,9 +3,10 @@ package blob
 import (
 	"encoding/binary"
 	"fmt"
-	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // PolicyPCR is what TPM2_PolicyPCR compares.

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // PolicyDigest returns the digest of a policy: what a session has after these commands,

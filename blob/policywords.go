@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"maclef/internal/pubarea"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // policyNames are the specification's names of policy commands, without TPM2_.

@@ -6,12 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
-	"maclef/internal/pubarea"
-	"maclef/internal/tpmtest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
+	"maclef/internal/tpmtest"
 )
 
 const (

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"encoding/binary"
-	"maclef/internal/pubarea"
 	"math/big"
+
+	"maclef/internal/pubarea"
 )
 
 // What TPM_KEY and TPM_KEY12 begin with: the version 1.1.0.0, and the tag

@@ -8,9 +8,10 @@ import (
 	_ "crypto/sha512"
 	"encoding/binary"
 	"fmt"
-	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // TSS2 is what a key file of a TPM 2.0 says, and what it lacks.

@@ -8,13 +8,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"maclef/internal/pubarea"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // tss2Fixtures are the key files of other programs for TPM 2.0, as they were made.

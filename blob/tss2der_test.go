@@ -5,13 +5,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maclef/internal/pubarea"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // tss2Of makes the DER of a key file from its object identifier, as prefix and last

@@ -2,12 +2,13 @@ package blob
 
 import (
 	"bytes"
-	"maclef/internal/pubarea"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/pubarea"
 )
 
 // create makes an object under the primary key of template H-2.

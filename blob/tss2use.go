@@ -2,9 +2,10 @@ package blob
 
 import (
 	"crypto"
-	"maclef/internal/pubarea"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 func (t *TSS2) publicKey() crypto.PublicKey {

@@ -9,10 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maclef/internal/pubarea"
 	"math"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // TSS2Wrap says what the file of a software key shall be, and what rules the key.

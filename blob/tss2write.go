@@ -5,12 +5,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maclef/internal/pubarea"
 	"slices"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // check tells what in t contradicts the specification or itself. Parse and Marshal

@@ -84,30 +84,60 @@ func Parse(data []byte) (*Key, error) {
 	return k, nil
 }
 
+// formats are what a file can be. The first whose function is says so reads it, or tells
+// what else it is.
+var formats = []struct {
+	is    func(file []byte) bool
+	parse func(file []byte) (*Key, error)
+	text  bool // a byte order mark in front does not count
+}{
+	{is: isTrousersStore, parse: refuse(errTrousersStore())},
+	{is: isPublicHalf, parse: refuse(errHalf(PublicHalf))},
+	{is: isPrivateHalf, parse: refuse(errHalf(PrivateHalf))},
+	{is: isStructure, parse: in(Raw, parseStructure)},
+	{is: isEmpty, parse: refuse(errEmpty()), text: true},
+	{is: hasPEM, parse: parsePEM, text: true},
+	{is: isSimpleTPMPK11, parse: in(SimpleTPMPK11, parseSimpleTPMPK11), text: true},
+	{is: isOctetString, parse: in(OctetString, parseOctetString)},
+	{is: isTssBlob, parse: in(TssBlob, parseTssBlob)},
+	{is: isTSS2, parse: func(file []byte) (*Key, error) { return parseTSS2File(file, TSS2DER, TSS2BlobDER) }},
+}
+
 func parse(data []byte) (*Key, error) {
 	text := bytes.TrimPrefix(data, byteOrderMark)
-	switch {
-	case isTrousersStore(data):
-		return nil, errTrousersStore()
-	case FindHalf(data) != NoHalf:
-		return nil, errHalf(FindHalf(data))
-	case len(data) >= 2 && startsLikeKey(data):
-		return contain(Raw)(parseStructure(data))
-	case len(bytes.TrimSpace(text)) == 0:
-		return nil, &NotKeyError{What: "an empty file", Do: "find a copy that has its contents, or make a new key with keygen"}
-	case hasPEM(text):
-		return parsePEM(text)
-	case isSimpleTPMPK11(text):
-		return contain(SimpleTPMPK11)(parseSimpleTPMPK11(text))
-	case isOctetString(data):
-		return contain(OctetString)(parseOctetString(data))
-	case isTssBlob(data):
-		return contain(TssBlob)(parseTssBlob(data))
-	case isTSS2(data):
-		return parseTSS2File(data, TSS2DER, TSS2BlobDER)
+	for _, f := range formats {
+		file := data
+		if f.text {
+			file = text
+		}
+		if f.is(file) {
+			return f.parse(file)
+		}
 	}
 	return nil, describeDER(data)
 }
+
+// in returns a parser that notes the container of what another one reads.
+func in(c Container, parse func([]byte) (*Key, error)) func([]byte) (*Key, error) {
+	return func(file []byte) (*Key, error) {
+		k, err := parse(file)
+		if err != nil {
+			return nil, err
+		}
+		k.Container = c
+		return k, nil
+	}
+}
+
+// refuse returns a parser of files that are no keys.
+func refuse(what *NotKeyError) func([]byte) (*Key, error) {
+	return func([]byte) (*Key, error) {
+		e := *what
+		return nil, &e
+	}
+}
+
+func isEmpty(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
 
 // parseTSS2File reads a key file of a TPM 2.0 into a Key, whose container is one of
 // two, by the form of the file.
@@ -120,17 +150,6 @@ func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
 		modern = old
 	}
 	return &Key{Container: modern, TSS2: t}, nil
-}
-
-// contain notes the container of a key just read.
-func contain(c Container) func(*Key, error) (*Key, error) {
-	return func(k *Key, err error) (*Key, error) {
-		if err != nil {
-			return nil, err
-		}
-		k.Container = c
-		return k, nil
-	}
 }
 
 // Marshal returns k as a file in container c, in the form in which the original

@@ -5,6 +5,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // Types of a TssBlob that hold a key. Either stands in files for either
@@ -55,7 +57,7 @@ func derBody(b []byte, tag asn1.Tag, name string) (cryptobyte.String, error) {
 	}
 	got, size, length, ok := derHeader(b)
 	if ok && got == tag && uint64(length) > uint64(len(b)-size) {
-		return nil, shortError(ErrTruncated, name, uint64(length), len(b)-size, size)
+		return nil, pubarea.ShortError(ErrTruncated, name, uint64(length), len(b)-size, size)
 	}
 	if !ok && len(b) < 6 {
 		return nil, truncated("%s ends in its header, after %d bytes", name, len(b))

@@ -9,9 +9,8 @@
 // content, never by name; [ParsePair] takes the two files of a pair. [Key.Marshal]
 // writes any container that the key fits. [NewTemplate] and [NewTSS2Template] make what a
 // TPM needs to create a key, [NewTSS2] makes a key file of what it answered; [Wrap] and
-// [WrapTSS2] make a key file of a software key. [TSS2.Rows] explains a key in words, and
-// [ParsePubKey] reads a public key as a TPM 1.2 returns it. Nothing here talks to a TPM or
-// opens a file.
+// [WrapTSS2] make a key file of a software key. [ParsePubKey] reads a public key as a TPM
+// 1.2 returns it. Nothing here talks to a TPM or opens a file.
 //
 // # Concurrency
 //
@@ -28,6 +27,6 @@
 // # Limitations
 //
 // Keys are RSA with two primes, and ECC on P-256, P-384 and P-521. Others of a TPM 2.0 can
-// be read, explained and written; [Key.Unsupported] names what is not supported, and
+// be read and written; [Key.Unsupported] names what is not supported, and
 // [Key.PublicKey] is nil.
 package blob

@@ -3,6 +3,8 @@ package blob
 import (
 	"errors"
 	"fmt"
+
+	"maclef/internal/pubarea"
 )
 
 // ErrTruncated is wrapped by errors about a key file that ends too early. Their
@@ -11,7 +13,11 @@ var ErrTruncated = errors.New("truncated")
 
 // ErrDamaged is wrapped by errors about a key file, or a [Key], that
 // contradicts the specification or itself. Their texts name the field.
-var ErrDamaged = errors.New("damaged")
+var ErrDamaged = pubarea.ErrDamaged
+
+// ErrUnsupported is wrapped by errors about a key of a TPM 2.0 that is sound, and
+// that this project does nothing with. Their texts name what is not supported.
+var ErrUnsupported = pubarea.ErrUnsupported
 
 // NotKeyError says that a file holds no key of a TPM, and what it is instead.
 type NotKeyError struct {
@@ -53,9 +59,4 @@ func truncated(format string, args ...any) error {
 // damaged makes an error that wraps ErrDamaged.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
-}
-
-// shortError says which field ended where.
-func shortError(kind error, field string, need uint64, left, offset int) error {
-	return fmt.Errorf("%w: %s needs %d bytes, %d left at offset %d", kind, field, need, left, offset)
 }

@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
+
+	"maclef/internal/pubarea"
 )
 
 // Key is a key of a TPM: its public part, which anyone can read, and its private
@@ -91,8 +93,8 @@ func (k *Key) NeedsSecret() bool {
 // a policy, if that allows TPM2_Duplicate.
 func (k *Key) Migratable() bool {
 	if k.TSS2 != nil {
-		p, err := parsePublicArea(k.TSS2.Public)
-		return err == nil && p.attributes&(attrFixedTPM|attrFixedParent) == 0 && len(p.authPolicy) > 0
+		p, err := pubarea.Parse(k.TSS2.Public)
+		return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
 	}
 	return k.Flags&Migratable != 0
 }

@@ -12,10 +12,10 @@ import (
 
 // What to do with files of other kinds.
 const (
-	doWrap    = "wrap it with keygen -w"
-	doWrapEC  = "wrap it for a TPM 2.0 with keygen -w; a TPM 1.2 has RSA keys only"
-	doNew     = "TPMs have RSA keys, and those of TPM 2.0 ECDSA keys; make a new key with keygen"
-	doOpenSSH = "if it is an RSA or ECDSA key, convert a copy with ssh-keygen -p -m PEM and wrap that with keygen -w"
+	doWrap    = "it must be wrapped for a TPM"
+	doWrapEC  = "it must be wrapped for a TPM 2.0; a TPM 1.2 has RSA keys only"
+	doNew     = "TPMs have RSA keys, and those of TPM 2.0 ECDSA keys"
+	doOpenSSH = "if it is an RSA or ECDSA key, convert a copy with ssh-keygen -p -m PEM and wrap that"
 	doPublic  = "give the key file that belongs to it"
 	doContext = "give the files .pub and .priv of tpm2_create, or what tpm2_encodeobject makes of them"
 	doExpect  = "expected PEM TSS2 PRIVATE KEY or TSS KEY BLOB, the DER of one, a TssBlob, a bare TPM_KEY, the text of simple-tpm-pk11, or a pair of tpm2-tools"
@@ -36,7 +36,11 @@ func errOtherKey(kind string) *NotKeyError {
 }
 
 func errTrousersStore() *NotKeyError {
-	return &NotKeyError{What: "a key store of trousers (system.data)", Do: "give a key file that create_tpm_key or keygen wrote"}
+	return &NotKeyError{What: "a key store of trousers (system.data)", Do: "give a key file of its own, such as create_tpm_key wrote"}
+}
+
+func errEmpty() *NotKeyError {
+	return &NotKeyError{What: "an empty file", Do: "find a copy that has its contents"}
 }
 
 func errPublic(what string) *NotKeyError { return &NotKeyError{What: what, Do: doPublic} }
@@ -156,7 +160,7 @@ func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.
 	case len(value) != 1:
 		return errUnknown()
 	case value[0] == 3 && second == asn1.SEQUENCE:
-		return &NotKeyError{What: "a PKCS #12 file", Do: "if it has an RSA key, take that out with openssl pkcs12 -nocerts and wrap it with keygen -w"}
+		return &NotKeyError{What: "a PKCS #12 file", Do: "if it has an RSA key, take that out with openssl pkcs12 -nocerts and wrap it"}
 	case value[0] > 1:
 		return errUnknown()
 	case second == asn1.INTEGER && len(inner) > 4:
@@ -179,7 +183,7 @@ func describeAlgorithm(oid []byte) *NotKeyError {
 	case bytes.Equal(oid, oidRSA):
 		return errPrivateKey("PKCS #8")
 	case bytes.Equal(oid, oidPSS):
-		return &NotKeyError{What: "a private key (PKCS #8, RSA for PSS only)", Do: "TPMs do not hold a key to PSS as its file does; make a new key with keygen"}
+		return &NotKeyError{What: "a private key (PKCS #8, RSA for PSS only)", Do: "TPMs do not hold a key to PSS as its file does"}
 	case bytes.Equal(oid, oidEC):
 		return errECKey("PKCS #8, EC")
 	}

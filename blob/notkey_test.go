@@ -134,7 +134,7 @@ func TestNotKey(t *testing.T) {
 			if !errors.As(err, &e) || e.What != c.what || e.PrivateKey != c.priv || e.Do == "" {
 				t.Fatalf("error %v, want %q, private %v", err, c.what, c.priv)
 			}
-			if c.priv && !strings.HasSuffix(err.Error(), ", not a TPM key: wrap it with keygen -w") && !strings.Contains(err.Error(), "a TPM 2.0 with keygen -w") {
+			if c.priv && !strings.HasSuffix(err.Error(), ", not a TPM key: it must be wrapped for a TPM") && !strings.Contains(err.Error(), "it must be wrapped for a TPM 2.0") {
 				t.Errorf("error %v", err)
 			}
 			if c.what == "" && !strings.HasPrefix(err.Error(), "not a TPM key file: expected ") {

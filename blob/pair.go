@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // Half is what a file is in a pair of tpm2-tools.
@@ -18,26 +20,26 @@ const (
 	PrivateHalf      // a TPM2B_PRIVATE, by convention NAME.priv
 )
 
-// FindHalf tells whether the bytes of a file are one of the two files of a key that
-// tpm2_create writes. Only their lengths and first fields are looked at: what is no
-// half may still look like one, and [ParsePair] says what is wrong with it.
-func FindHalf(data []byte) Half {
-	if len(data) < 12 || int(data[0])<<8|int(data[1]) != len(data)-2 {
-		return NoHalf
+// isPublicHalf reports whether a file is the first of the two that tpm2_create writes of a
+// key. Only its length and its first fields are looked at: ParsePair says what is wrong
+// with it.
+func isPublicHalf(b []byte) bool {
+	if !isSized(b) {
+		return false
 	}
-	alg := tpm2.TPMAlgID(data[2])<<8 | tpm2.TPMAlgID(data[3])
-	nameAlg := tpm2.TPMAlgID(data[4])<<8 | tpm2.TPMAlgID(data[5])
-	switch alg {
+	switch alg := tpm2.TPMAlgID(b[2])<<8 | tpm2.TPMAlgID(b[3]); alg {
 	case tpm2.TPMAlgRSA, tpm2.TPMAlgECC, tpm2.TPMAlgKeyedHash, tpm2.TPMAlgSymCipher:
-		if hashSizes[nameAlg] != 0 {
-			return PublicHalf
-		}
+		nameAlg := tpm2.TPMAlgID(b[4])<<8 | tpm2.TPMAlgID(b[5])
+		return pubarea.HashSizes[nameAlg] != 0
 	}
-	if isWrapped(data[2:]) {
-		return PrivateHalf
-	}
-	return NoHalf
+	return false
 }
+
+// isPrivateHalf is isPublicHalf for the second file.
+func isPrivateHalf(b []byte) bool { return isSized(b) && !isPublicHalf(b) && isWrapped(b[2:]) }
+
+// isSized reports whether a file begins with the size of the rest.
+func isSized(b []byte) bool { return len(b) >= 12 && int(b[0])<<8|int(b[1]) == len(b)-2 }
 
 func errHalf(half Half) *NotKeyError {
 	if half == PublicHalf {
@@ -65,11 +67,11 @@ func ParsePair(pub, priv []byte) (*Key, error) {
 
 func parsePair(pub, priv []byte) (*Key, error) {
 	switch {
-	case FindHalf(pub) == PrivateHalf && FindHalf(priv) == PublicHalf:
+	case isPrivateHalf(pub) && isPublicHalf(priv):
 		return nil, &NotKeyError{What: "a private half (.priv) where the public one should be", Do: "exchange the two files", Half: PrivateHalf}
-	case FindHalf(pub) == PrivateHalf:
+	case isPrivateHalf(pub):
 		return nil, &NotKeyError{What: "a second private half (.priv)", Do: "give the public half (.pub) with one", Half: PrivateHalf}
-	case FindHalf(priv) == PublicHalf:
+	case isPublicHalf(priv):
 		return nil, &NotKeyError{What: "a second public half (.pub)", Do: "give the private half (.priv) with one", Half: PublicHalf}
 	}
 	if err := checkHalf(pub, "public half (.pub)"); err != nil {
@@ -84,11 +86,11 @@ func parsePair(pub, priv []byte) (*Key, error) {
 		Private: bytes.Clone(priv),
 		guessed: true,
 	}
-	p, err := parsePublicArea(pub)
+	p, err := pubarea.Parse(pub)
 	if err != nil {
 		return nil, fmt.Errorf("public half (.pub): %w", err)
 	}
-	if p.sealed() {
+	if p.Sealed() {
 		t.Type = TSS2Sealed
 	}
 	if err := t.check(); err != nil {
@@ -100,12 +102,12 @@ func parsePair(pub, priv []byte) (*Key, error) {
 // checkHalf tells whether the size in front of a half is that of the file.
 func checkHalf(b []byte, name string) error {
 	if len(b) < 2 {
-		return shortError(ErrTruncated, name+" size", 2, len(b), 0)
+		return pubarea.ShortError(ErrTruncated, name+" size", 2, len(b), 0)
 	}
 	if size := int(b[0])<<8 | int(b[1]); size > len(b)-2 {
-		return shortError(ErrTruncated, name, uint64(size), len(b)-2, 2)
+		return pubarea.ShortError(ErrTruncated, name, uint64(size), len(b)-2, 2)
 	}
-	_, err := tpm2B(b, name)
+	_, err := pubarea.TPM2B(b, name)
 	return err
 }
 

@@ -47,26 +47,26 @@ func (k *Key) pcrSelection() ([]byte, error) {
 	if len(k.PCRInfo) == 0 {
 		return nil, nil
 	}
-	r := &reader{s: k.PCRInfo, size: len(k.PCRInfo), short: ErrDamaged}
+	r := newReader(k.PCRInfo, ErrDamaged)
 	if k.Key12 {
-		if tag := r.uint16("PCRInfo tag"); r.err == nil && tag != tagPCRInfoLong {
+		if tag := r.Uint16("PCRInfo tag"); r.Err == nil && tag != tagPCRInfoLong {
 			return nil, damaged("PCRInfo of a TPM_KEY12 has tag 0x%04x, not 0x%04x", tag, tagPCRInfoLong)
 		}
-		r.uint8("localityAtCreation")
-		r.uint8("localityAtRelease")
+		r.Uint8("localityAtCreation")
+		r.Uint8("localityAtRelease")
 		r.selection("creationPCRSelection")
 	}
 	selection := r.selection("PCR selection")
-	r.bytes("PCR digest", digestSize)
-	r.bytes("PCR digest", digestSize)
-	return selection, r.end("PCRInfo")
+	r.Bytes("PCR digest", digestSize)
+	r.Bytes("PCR digest", digestSize)
+	return selection, r.End("PCRInfo")
 }
 
 // selection reads the bit map of a TPM_PCR_SELECTION.
 func (r *reader) selection(field string) []byte {
-	n := r.uint16(field)
-	if r.err == nil && n > maxPCRSelect {
-		r.err = damaged("%s has %d bytes, more PCRs than any TPM has", field, n)
+	n := r.Uint16(field)
+	if r.Err == nil && n > maxPCRSelect {
+		r.Err = damaged("%s has %d bytes, more PCRs than any TPM has", field, n)
 	}
-	return r.bytes(field, int(n))
+	return r.Bytes(field, int(n))
 }

@@ -151,7 +151,7 @@ func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 // parse reads the key in the block, whose bytes are der.
 func (p pemBlock) parse(der []byte) (*Key, error) {
 	if string(p.label) == pemType {
-		return contain(PEM)(parseOctetString(der))
+		return in(PEM, parseOctetString)(der)
 	}
 	k, err := parseTSS2File(der, TSS2PEM, TSS2BlobPEM)
 	if err == nil && k.TSS2.old != (string(p.label) == pemTSS2Blob) {

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"math/big"
 
-	"golang.org/x/crypto/cryptobyte"
+	"maclef/internal/pubarea"
 )
 
 // What TPM_KEY and TPM_KEY12 begin with: the version 1.1.0.0, and the tag
@@ -28,6 +28,9 @@ const algRSA = 1
 // 4 KiB.
 const maxField = 0xffff
 
+// isStructure reports whether a file begins as a bare structure does.
+func isStructure(b []byte) bool { return len(b) >= 2 && startsLikeKey(b) }
+
 // startsLikeKey reports whether b begins as TPM_KEY or TPM_KEY12 do, as far as
 // it goes.
 func startsLikeKey(b []byte) bool {
@@ -48,22 +51,22 @@ func startsLikeKey(b []byte) bool {
 //	pubKey         uint32 size, modulus
 //	encData        uint32 size, TPM_STORE_ASYMKEY encrypted
 func parseStructure(b []byte) (*Key, error) {
-	r := &reader{s: b, size: len(b), short: ErrTruncated}
-	start := r.bytes("version", len(keyStart))
+	r := newReader(b, ErrTruncated)
+	start := r.Bytes("version", len(keyStart))
 	k := &Key{
 		Key12:         bytes.Equal(start, key12Start),
-		Usage:         KeyUsage(r.uint16("keyUsage")),
-		Flags:         KeyFlags(r.uint32("keyFlags")),
-		AuthDataUsage: AuthDataUsage(r.uint8("authDataUsage")),
+		Usage:         KeyUsage(r.Uint16("keyUsage")),
+		Flags:         KeyFlags(r.Uint32("keyFlags")),
+		AuthDataUsage: AuthDataUsage(r.Uint8("authDataUsage")),
 	}
-	if r.err == nil && !k.Key12 && !bytes.Equal(start, keyStart) {
+	if r.Err == nil && !k.Key12 && !bytes.Equal(start, keyStart) {
 		return nil, damaged("it begins neither as TPM_KEY nor as TPM_KEY12")
 	}
 	r.keyParms(k)
 	k.PCRInfo = r.sized("PCRInfo")
 	k.Modulus = r.sized("modulus")
 	k.EncData = r.sized("encData")
-	if err := r.end("TPM_KEY"); err != nil {
+	if err := r.End("TPM_KEY"); err != nil {
 		return nil, err
 	}
 	if err := k.check(); err != nil {
@@ -77,11 +80,11 @@ func parseStructure(b []byte) (*Key, error) {
 //
 // TPM Main Part 2, section 10.5 (TPM_PUBKEY)
 func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
-	r := &reader{s: b, size: len(b), short: ErrTruncated}
+	r := newReader(b, ErrTruncated)
 	var k Key
 	r.keyParms(&k)
 	k.Modulus = r.sized("modulus")
-	if err := r.end("TPM_PUBKEY"); err != nil {
+	if err := r.End("TPM_PUBKEY"); err != nil {
 		return nil, err
 	}
 	e, err := exponentInt(k.Exponent)
@@ -128,91 +131,42 @@ func appendSized(b, field []byte) []byte {
 	return append(b, field...)
 }
 
-// reader reads fields and remembers the first that did not fit; after it, every
-// field is zero.
-type reader struct {
-	s     cryptobyte.String
-	size  int   // of s at the start, to tell offsets
-	short error // what a field that does not fit means
-	err   error
-}
+// A reader is a pubarea.Reader that reads structures of TPM 1.2, too.
+type reader struct{ pubarea.Reader }
 
-// fits reports whether n more bytes are there, and records it if not.
-func (r *reader) fits(field string, n uint64) bool {
-	if r.err == nil && uint64(len(r.s)) < n {
-		r.err = shortError(r.short, field, n, len(r.s), r.size-len(r.s))
-	}
-	return r.err == nil
-}
-
-// bytes returns a copy of n bytes.
-func (r *reader) bytes(field string, n int) []byte {
-	var b []byte
-	if r.fits(field, uint64(n)) {
-		r.s.ReadBytes(&b, n)
-	}
-	return bytes.Clone(b)
-}
-
-func (r *reader) uint8(field string) (v uint8) {
-	if r.fits(field, 1) {
-		r.s.ReadUint8(&v)
-	}
-	return v
-}
-
-func (r *reader) uint16(field string) (v uint16) {
-	if r.fits(field, 2) {
-		r.s.ReadUint16(&v)
-	}
-	return v
-}
-
-func (r *reader) uint32(field string) (v uint32) {
-	if r.fits(field, 4) {
-		r.s.ReadUint32(&v)
-	}
-	return v
-}
+// newReader reads from b; short is what a field means that does not fit.
+func newReader(b []byte, short error) *reader { return &reader{pubarea.NewReader(b, short)} }
 
 // sized returns a copy of a field that has its size, a uint32, in front; nil if
 // it is empty.
 func (r *reader) sized(field string) []byte {
-	n := r.uint32(field + "Size")
-	if r.err == nil && n > maxField {
-		r.err = damaged("%s of %d bytes is larger than any", field, n)
+	n := r.Uint32(field + "Size")
+	if r.Err == nil && n > maxField {
+		r.Err = damaged("%s of %d bytes is larger than any", field, n)
 	}
-	if n == 0 || !r.fits(field, uint64(n)) {
+	if n == 0 || !r.Fits(field, uint64(n)) {
 		return nil
 	}
-	return r.bytes(field, int(n))
+	return r.Bytes(field, int(n))
 }
 
 // keyParms reads the parameters of an RSA key into k.
 //
 // TPM Main Part 2, sections 10.1 (TPM_KEY_PARMS) and 10.1.1 (TPM_RSA_KEY_PARMS)
 func (r *reader) keyParms(k *Key) {
-	alg := r.uint32("algorithmID")
-	if r.err == nil && alg != algRSA {
-		r.err = damaged("algorithmID is 0x%08x, and private keys of TPM 1.2 are RSA (0x%08x)", alg, algRSA)
+	alg := r.Uint32("algorithmID")
+	if r.Err == nil && alg != algRSA {
+		r.Err = damaged("algorithmID is 0x%08x, and private keys of TPM 1.2 are RSA (0x%08x)", alg, algRSA)
 	}
-	k.EncScheme = EncScheme(r.uint16("encScheme"))
-	k.SigScheme = SigScheme(r.uint16("sigScheme"))
+	k.EncScheme = EncScheme(r.Uint16("encScheme"))
+	k.SigScheme = SigScheme(r.Uint16("sigScheme"))
 	parms := r.sized("parms")
-	if r.err != nil {
+	if r.Err != nil {
 		return
 	}
-	in := &reader{s: parms, size: len(parms), short: ErrDamaged}
-	k.KeyLength = in.uint32("keyLength")
-	k.NumPrimes = in.uint32("numPrimes")
+	in := newReader(parms, ErrDamaged)
+	k.KeyLength = in.Uint32("keyLength")
+	k.NumPrimes = in.Uint32("numPrimes")
 	k.Exponent = in.sized("exponent")
-	r.err = in.end("parms")
-}
-
-// end returns the first error, and one about bytes left over.
-func (r *reader) end(structure string) error {
-	if r.err == nil && len(r.s) > 0 {
-		r.err = damaged("%d bytes too many at the end of %s", len(r.s), structure)
-	}
-	return r.err
+	r.Err = in.End("parms")
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // TSS2 is what a key file of a TPM 2.0 says, and what it lacks.
@@ -75,7 +77,7 @@ type AuthPolicy struct {
 // Area returns the public area, a new value each time; nil where Parse would refuse
 // it, and where go-tpm has no names for what is in it.
 func (t *TSS2) Area() *tpm2.TPMTPublic {
-	if _, err := parsePublicArea(t.Public); err != nil {
+	if _, err := pubarea.Parse(t.Public); err != nil {
 		return nil
 	}
 	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](t.Public[2:])
@@ -90,18 +92,18 @@ func (t *TSS2) Area() *tpm2.TPMTPublic {
 //
 // TPM 2.0 Library Part 1, section 16 (Names)
 func (t *TSS2) Name() ([]byte, error) {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return nil, err
 	}
-	return objectName(p.nameAlg, t.Public[2:])
+	return objectName(p.NameAlg, t.Public[2:])
 }
 
 // objectName makes the name of an object from its marshalled public area.
 func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 	hash, err := alg.Hash()
 	if err != nil || !hash.Available() {
-		return nil, fmt.Errorf("%w name algorithm %s", ErrUnsupported, algSpec(alg))
+		return nil, fmt.Errorf("%w name algorithm %s", ErrUnsupported, pubarea.AlgSpec(alg))
 	}
 	h := hash.New()
 	h.Write(area)
@@ -116,11 +118,11 @@ func (k *Key) Unsupported() error {
 	if k.TSS2 == nil {
 		return nil
 	}
-	p, err := parsePublicArea(k.TSS2.Public)
+	p, err := pubarea.Parse(k.TSS2.Public)
 	if err != nil {
 		return err
 	}
-	return p.unsupported()
+	return p.Unsupported()
 }
 
 // Importable reports whether the file must go through TPM2_Import before it can be
@@ -130,8 +132,8 @@ func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 // Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
 // object identifier says that they hold a loadable key can, too.
 func (t *TSS2) Sealed() bool {
-	p, err := parsePublicArea(t.Public)
-	return err == nil && p.sealed()
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Sealed()
 }
 
 // Guessed reports whether Parent and EmptyAuth come from no file: a pair of tpm2-tools

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // tss2Of makes the DER of a key file from its object identifier, as prefix and last
@@ -75,7 +77,7 @@ func TestTSS2Deviations(t *testing.T) {
 			func(t *TSS2) bool { return t.Description == "ma clé" }},
 		{"empty description", tss2Of(oidTSS2, 3, isTrue, explicitly(4, derElement(asn1.UTF8String, nil)), parentOwner, p.pub, p.priv), true, handleOwner, false, nil},
 		{"rsaParent", tss2Of(oidTSS2, 3, isTrue, explicitly(5, []byte{1, 1, 1}), parentOwner, p.pub, p.priv), true, handleOwner, false,
-			func(t *TSS2) bool { return t.RSAParent && strings.HasSuffix(t.ParentWords(), "RSA 2048") }},
+			func(t *TSS2) bool { return t.RSAParent }},
 		{"rsaParent FALSE", tss2Of(oidTSS2, 3, isTrue, explicitly(5, []byte{1, 1, 0}), parentOwner, p.pub, p.priv), true, handleOwner, false,
 			func(t *TSS2) bool { return !t.RSAParent }},
 		{"policies", tss2Of(oidTSS2, 3, explicitly(1, sequence(authValue, authValue)), explicitly(3, sequence(
@@ -90,7 +92,7 @@ func TestTSS2Deviations(t *testing.T) {
 		{"all fields", tss2Of(oidTSS2, 4, isTrue, explicitly(1, sequence(authValue)), explicitly(2, p.secret), explicitly(3, sequence()),
 			explicitly(4, derElement(asn1.UTF8String, []byte("x"))), explicitly(5, []byte{1, 1, 0xff}), parentOwner, p.importable, p.duplicate), true, handleOwner, false, nil},
 		{"old", tss2Of(oidOld, 0, isTrue, explicitly(1, parentOwner), explicitly(2, p.pub), p.priv), true, handleOwner, true,
-			func(t *TSS2) bool { return t.OldPrimary() && strings.HasSuffix(t.ParentWords(), "of old files") }},
+			func(t *TSS2) bool { return t.OldPrimary() }},
 		{"old, negative parent", tss2Of(oidOld, 0, explicitly(0, []byte{1, 1, 1}), explicitly(1, []byte{2, 4, 0x81, 0, 0, 1}), explicitly(2, p.pub), p.priv), true, persistentRSA, true,
 			func(t *TSS2) bool { return !t.OldPrimary() }},
 		{"old, no emptyAuth and no parent", tss2Of(oidOld, 0, explicitly(2, p.pub), p.priv), false, handleOwner, true, nil},
@@ -274,11 +276,6 @@ func exercise(data []byte) error {
 	if k.PublicKey() != nil && k.TSS2.Area() == nil {
 		return errors.New("no area")
 	}
-	for _, row := range k.TSS2.Rows() {
-		if row.What == "" || row.How == "" {
-			return fmt.Errorf("row %q", row)
-		}
-	}
 	if (k.CanSign() || k.CanDecrypt() || k.CanAgree()) && k.PublicKey() == nil {
 		return errors.New("can do something without a public key")
 	}
@@ -350,9 +347,9 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 
 // nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
 func (t *TSS2) nameAlg() tpm2.TPMAlgID {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return 0
 	}
-	return p.nameAlg
+	return p.NameAlg
 }

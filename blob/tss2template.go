@@ -32,10 +32,8 @@ type TSS2Template struct {
 // TPM 2.0 Library Part 2, section 11.1.12 (MAX_SYM_DATA)
 const MaxSealed = 128
 
-// TSS2Types are the names of keys in [TSS2Template].
-func TSS2Types() []string {
-	return []string{"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"}
-}
+// tss2Types are the names of keys in TSS2Template.
+var tss2Types = []string{"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"}
 
 // typeSealed is the name of data in TSS2Template.
 const typeSealed = "sealed"
@@ -64,12 +62,12 @@ func NewTSS2Template(t TSS2Template) (*tpm2.TPMTPublic, error) {
 	switch bits, isRSA := typeBits[t.Type]; {
 	case isRSA:
 		setRSA(area, bits, 0, nil)
-	case slices.Contains(TSS2Types(), t.Type):
+	case slices.Contains(tss2Types, t.Type):
 		setECC(area, typeCurves[t.Type], nil, nil)
 	case t.Type == typeSealed:
 		setSealed(area)
 	default:
-		return nil, fmt.Errorf("there is no type of TPM 2.0 key %q; use one of %s", t.Type, strings.Join(TSS2Types(), ", "))
+		return nil, fmt.Errorf("there is no type of TPM 2.0 key %q; use one of %s", t.Type, strings.Join(tss2Types, ", "))
 	}
 	return area, t.authorize(area)
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/pubarea"
 )
 
 // create makes an object under the primary key of template H-2.
@@ -72,9 +74,9 @@ func TestNewTSS2Template(t *testing.T) {
 			if cans(k) != c.can || k.NeedsSecret() != (c.secret != "") || k.Migratable() {
 				t.Errorf("can %q, needs a secret %v", cans(k), k.NeedsSecret())
 			}
-			p, err := parsePublicArea(k.TSS2.Public)
-			if err != nil || strings.Join(p.attributeNames(), ", ") != "fixedTPM, fixedParent, sensitiveDataOrigin, "+c.attrs {
-				t.Errorf("attributes %q, error %v", p.attributeNames(), err)
+			p, err := pubarea.Parse(k.TSS2.Public)
+			if err != nil || strings.Join(p.AttributeNames(), ", ") != "fixedTPM, fixedParent, sensitiveDataOrigin, "+c.attrs {
+				t.Errorf("attributes %q, error %v", p.AttributeNames(), err)
 			}
 			loaded, err := tpm2.Load{ParentHandle: parent, InPrivate: rsp.OutPrivate, InPublic: rsp.OutPublic}.Execute(tpm)
 			if err != nil {
@@ -91,15 +93,15 @@ func TestNewTSS2Template(t *testing.T) {
 
 func TestTSS2Types(t *testing.T) {
 	sizes := map[string]tpm2.TPMKeyBits{"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
-	for _, name := range TSS2Types() {
+	for _, name := range tss2Types {
 		area, err := NewTSS2Template(TSS2Template{Type: name})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if detail, err := area.Parameters.RSADetail(); err == nil && detail.KeyBits != sizes[name] {
 			t.Errorf("%s: %d bits", name, detail.KeyBits)
-		} else if err != nil && curveSpec(curveOf(t, area)) != "TPM_ECC_NIST_"+strings.ToUpper(name) {
-			t.Errorf("%s: %s", name, curveSpec(curveOf(t, area)))
+		} else if err != nil && pubarea.CurveSpec(curveOf(t, area)) != "TPM_ECC_NIST_"+strings.ToUpper(name) {
+			t.Errorf("%s: %s", name, pubarea.CurveSpec(curveOf(t, area)))
 		}
 	}
 }

@@ -4,21 +4,23 @@ import (
 	"crypto"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 func (t *TSS2) publicKey() crypto.PublicKey {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return nil
 	}
-	return p.publicKey()
+	return p.PublicKey()
 }
 
 // key returns the area of a key that PublicKey gives, and that is not restricted to
 // what the TPM itself made.
-func (t *TSS2) key(alg tpm2.TPMAlgID) *publicArea {
-	p, err := parsePublicArea(t.Public)
-	if err != nil || p.unsupported() != nil || p.alg != alg || p.has(attrRestricted) {
+func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
+	p, err := pubarea.Parse(t.Public)
+	if err != nil || p.Unsupported() != nil || p.Alg != alg || p.Has(pubarea.AttrRestricted) {
 		return nil
 	}
 	return p
@@ -30,28 +32,28 @@ func (t *TSS2) key(alg tpm2.TPMAlgID) *publicArea {
 // TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt)
 func (t *TSS2) canSign() bool {
 	if p := t.key(tpm2.TPMAlgECC); p != nil {
-		ecdsa := p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgECDSA
-		return p.has(attrSign) && !p.has(attrX509Sign) && ecdsa
+		ecdsa := p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDSA
+		return p.Has(pubarea.AttrSign) && !p.Has(pubarea.AttrX509Sign) && ecdsa
 	}
 	p := t.key(tpm2.TPMAlgRSA)
 	if p == nil {
 		return false
 	}
-	switch p.scheme.alg {
+	switch p.Scheme.Alg {
 	case tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS:
-		return p.has(attrSign) && !p.has(attrX509Sign)
+		return p.Has(pubarea.AttrSign) && !p.Has(pubarea.AttrX509Sign)
 	case tpm2.TPMAlgNull:
-		return p.has(attrSign) && !p.has(attrX509Sign) || p.has(attrDecrypt)
+		return p.Has(pubarea.AttrSign) && !p.Has(pubarea.AttrX509Sign) || p.Has(pubarea.AttrDecrypt)
 	}
 	return false
 }
 
 func (t *TSS2) canDecrypt() bool {
 	p := t.key(tpm2.TPMAlgRSA)
-	if p == nil || !p.has(attrDecrypt) {
+	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
 	}
-	return p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgRSAES || p.scheme.alg == tpm2.TPMAlgOAEP
+	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgRSAES || p.Scheme.Alg == tpm2.TPMAlgOAEP
 }
 
 // canAgree reports whether the key can do a Diffie-Hellman key agreement.
@@ -59,10 +61,10 @@ func (t *TSS2) canDecrypt() bool {
 // TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen)
 func (t *TSS2) canAgree() bool {
 	p := t.key(tpm2.TPMAlgECC)
-	if p == nil || !p.has(attrDecrypt) {
+	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
 	}
-	return p.scheme.alg == tpm2.TPMAlgNull || p.scheme.alg == tpm2.TPMAlgECDH
+	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDH
 }
 
 // CanAgree reports whether the key can agree on a secret with another key (ECDH).
@@ -78,8 +80,8 @@ func (t *TSS2) needsSecret() bool {
 	if t.EmptyAuth {
 		return false
 	}
-	p, err := parsePublicArea(t.Public)
-	if err != nil || p.has(attrUserWithAuth) || len(p.authPolicy) == 0 || len(t.Policy) == 0 {
+	p, err := pubarea.Parse(t.Public)
+	if err != nil || p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0 || len(t.Policy) == 0 {
 		return true
 	}
 	if asksSecret(t.Policy) {

@@ -13,6 +13,8 @@ import (
 	"math"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // TSS2Wrap says what the file of a software key shall be, and what rules the key.
@@ -79,8 +81,8 @@ func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent *tpm2.TPMTPublic,
 // authorize sets who may use the key.
 func (o TSS2Wrap) authorize(area *tpm2.TPMTPublic) error {
 	tmpl := TSS2Template{NeedSecret: len(o.Auth) > 0, NoDA: o.NoDA, AuthPolicy: o.AuthPolicy}
-	if len(o.Auth) > hashSizes[area.NameAlg] {
-		return fmt.Errorf("the secret of the key to wrap has %d bytes, and a TPM 2.0 takes %d", len(o.Auth), hashSizes[area.NameAlg])
+	if len(o.Auth) > pubarea.HashSizes[area.NameAlg] {
+		return fmt.Errorf("the secret of the key to wrap has %d bytes, and a TPM 2.0 takes %d", len(o.Auth), pubarea.HashSizes[area.NameAlg])
 	}
 	if (len(o.Policy) > 0) != (len(o.AuthPolicy) > 0) {
 		return errors.New("the policy of the key to wrap and its digest (authPolicy) go together")
@@ -101,7 +103,7 @@ func duplicate(random io.Reader, parent *tpm2.TPMTPublic, name []byte, sensitive
 	if parent == nil || !parent.ObjectAttributes.Restricted || !parent.ObjectAttributes.Decrypt || parent.ObjectAttributes.SignEncrypt {
 		return nil, nil, errors.New("the parent of the key to wrap is no storage key (restricted, decrypt); give the public area of one")
 	}
-	if _, err := parsePublicArea(appendSized16(nil, tpm2.Marshal(parent))); err != nil {
+	if _, err := pubarea.Parse(appendSized16(nil, tpm2.Marshal(parent))); err != nil {
 		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
 	}
 	public, err := tpm2.ImportEncapsulationKey(parent)
@@ -125,7 +127,7 @@ func splitPrivate(priv crypto.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive
 	case *ecdsa.PrivateKey:
 		return splitECC(priv)
 	}
-	return nil, nil, fmt.Errorf("the key to wrap is a %T, and TPM 2.0 takes RSA and ECDSA keys; make a new key with keygen", priv)
+	return nil, nil, fmt.Errorf("the key to wrap is a %T, and TPM 2.0 takes RSA and ECDSA keys", priv)
 }
 
 func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
@@ -133,7 +135,7 @@ func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, erro
 		return nil, nil, err
 	}
 	if priv.E > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d; make a new key with keygen", math.MaxInt32)
+		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d", math.MaxInt32)
 	}
 	bits := priv.N.BitLen()
 	exponent := uint32(priv.E)
@@ -166,7 +168,7 @@ func splitECC(priv *ecdsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, er
 	if err != nil {
 		return nil, nil, errors.New("the private and public part of the key to wrap are no key of their curve; take a good copy of the key")
 	}
-	point, size := k.PublicKey().Bytes(), curves[curve].size
+	point, size := k.PublicKey().Bytes(), pubarea.Curves[curve].Size
 	given, err := priv.PublicKey.ECDH()
 	if err != nil || !given.Equal(k.PublicKey()) {
 		return nil, nil, errors.New("the private and public part of the key to wrap do not belong together; take a good copy of the key")

@@ -10,21 +10,23 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/pubarea"
 )
 
 // check tells what in t contradicts the specification or itself. Parse and Marshal
 // both use it, so that what one writes the other reads.
 func (t *TSS2) check() error {
-	p, err := parsePublicArea(t.Public)
+	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return err
 	}
-	private, err := tpm2B(t.Private, "private part")
+	private, err := pubarea.TPM2B(t.Private, "private part")
 	if err != nil {
 		return err
 	}
 	if len(t.Secret) > 0 {
-		if _, err := tpm2B(t.Secret, "secret"); err != nil {
+		if _, err := pubarea.TPM2B(t.Secret, "secret"); err != nil {
 			return err
 		}
 		if !isWrapped(private) {
@@ -38,8 +40,8 @@ func (t *TSS2) check() error {
 		return damaged("a loadable key has a secret, as only importable ones have")
 	case t.Type == TSS2Importable && len(t.Secret) == 0:
 		return damaged("an importable key has no secret")
-	case t.Type == TSS2Sealed && p.unknown == "" && !p.sealed():
-		return damaged("the public area of sealed data is that of a key (%s)", algSpec(p.alg))
+	case t.Type == TSS2Sealed && p.Unknown == "" && !p.Sealed():
+		return damaged("the public area of sealed data is that of a key (%s)", pubarea.AlgSpec(p.Alg))
 	case t.Type < TSS2Loadable || t.Type > TSS2Sealed:
 		return damaged("type of file is %v", t.Type)
 	case !utf8.ValidString(t.Description):

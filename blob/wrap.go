@@ -107,16 +107,16 @@ func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
 	n := priv.N.BitLen()
 	switch {
 	case !slices.Contains(sizes, n):
-		return fmt.Errorf("the key to wrap has %d bits, and %s takes %s; make a new key with keygen", n, generation, orList(sizes))
+		return fmt.Errorf("the key to wrap has %d bits, and %s takes %s", n, generation, orList(sizes))
 	case len(priv.Primes) != 2:
-		return fmt.Errorf("the key to wrap has %d primes, and %s takes 2; make a new key with keygen", len(priv.Primes), generation)
+		return fmt.Errorf("the key to wrap has %d primes, and %s takes 2", len(priv.Primes), generation)
 	case priv.E < 3 || priv.E&1 == 0:
 		return errors.New("the public exponent of the key to wrap is not an odd number from 3 on; take a good copy of the key")
 	}
 	e, one := big.NewInt(int64(priv.E)), big.NewInt(1)
 	for _, p := range priv.Primes {
 		if p == nil || p.Sign() <= 0 || p.BitLen() != n/2 || !p.ProbablyPrime(20) {
-			return fmt.Errorf("the key to wrap is not made of two primes of %d bits; take a good copy of it, or make a new key with keygen", n/2)
+			return fmt.Errorf("the key to wrap is not made of two primes of %d bits; take a good copy of the key", n/2)
 		}
 		// d is the inverse of e modulo p-1 exactly if d·e leaves 1.
 		order := new(big.Int).Sub(p, one)

@@ -148,7 +148,7 @@ func testWaitIsBounded(t *testing.T, r *rig) {
 	p.get()
 	end := r.hold()
 	p.refused(1)
-	mention(t, p.log.await(t, "handshakes fail"), "TPM is busy", "waited 300ms (-wait)")
+	mention(t, p.log.await(t, "handshakes fail"), "TPM is busy", "waited 300ms")
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/policy"
 )
 
 func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
@@ -76,17 +75,8 @@ func keyRows(k *blob.Key) ([]row, error) {
 
 // keyRows20 is keyRows for a key of a TPM 2.0, or what is sealed to one.
 func keyRows20(k *blob.Key) ([]row, error) {
-	rows := []row{{"container", k.Container.String()}}
-	for _, r := range k.TSS2.Rows() {
-		rows = append(rows, row{r.What, r.How})
-	}
-	for _, l := range policy.Describe(k.TSS2) {
-		rows = append(rows, row{l.What, l.How})
-	}
-	if name, err := k.TSS2.Name(); err == nil {
-		rows = append(rows, row{"TPM name", fmt.Sprintf("%x", name)})
-	}
-	if k.PublicKey() == nil { // Rows has said what it is
+	rows := append([]row{{"container", k.Container.String()}}, tss2Rows(k)...)
+	if k.PublicKey() == nil { // the rows have said what it is
 		return rows, nil
 	}
 	digest, err := publicDigest(k.PublicKey())

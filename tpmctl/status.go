@@ -12,6 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/pubarea"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
@@ -92,18 +93,17 @@ func describeKept(tpm *tpmkey.TPM, handles []uint32) []kept {
 
 // keptText is what a key is and does, in a few words.
 func keptText(k *blob.Key) string {
-	what := ""
-	for _, r := range k.TSS2.Rows() {
-		if r.What == "key" || r.What == "data" {
-			what = r.How
-		}
+	p, err := pubarea.Parse(k.TSS2.Public)
+	if err != nil {
+		return ""
 	}
-	switch area := k.TSS2.Area(); {
-	case area == nil || k.TSS2.Sealed():
+	what := keyText(p)
+	switch {
+	case k.TSS2.Area() == nil || p.Sealed():
 		return what
-	case area.ObjectAttributes.Restricted && area.ObjectAttributes.Decrypt:
+	case p.Has(pubarea.AttrRestricted | pubarea.AttrDecrypt):
 		return what + ": a parent of other keys"
-	case area.ObjectAttributes.Restricted:
+	case p.Has(pubarea.AttrRestricted):
 		return what + ": signs only what the TPM made"
 	}
 	return what + ": " + canText(k)

@@ -165,7 +165,7 @@ func TestWaitForTurnIsKept(t *testing.T) {
 	}
 	defer pipe.Close()
 	hold(t, "unix", strings.TrimPrefix(swtpm.Socket, "unix:"))
-	endsInTime(t, "waited 1s (-wait)", func() error {
+	endsInTime(t, "waited 1s", func() error {
 		io.WriteString(pipe, "motdepasse\n")
 		return <-done
 	})

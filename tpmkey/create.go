@@ -249,7 +249,7 @@ func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 		return nil, errNoKey
 	}
 	if t.chip().Generation() == chip.TPM12 {
-		return nil, fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
+		return nil, chip.ErrNoSealing
 	}
 	if file.TSS2 == nil || !file.TSS2.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)

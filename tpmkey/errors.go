@@ -8,7 +8,7 @@ import (
 )
 
 // Errors that a caller may want to decide on, found with errors.Is. The text of
-// the error that wraps them says what to do.
+// the error that wraps them says why.
 var (
 	// ErrNoTPM: there is no TPM at that name, or none at all.
 	ErrNoTPM = transport.ErrNoTPM

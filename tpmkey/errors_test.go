@@ -180,7 +180,7 @@ func TestOtherGeneration(t *testing.T) {
 	} {
 		tpm := openState(t, c.state)
 		_, err := tpm.Load(c.file, &tpmkey.LoadOptions{SRK: never(t), Key: never(t)})
-		tpmtest.WantError(t, err, tpmkey.ErrWrongGeneration, "TPM 1.2", "TPM 2.0", "keygen")
+		tpmtest.WantError(t, err, tpmkey.ErrWrongGeneration, "TPM 1.2", "TPM 2.0", "the file is for a TPM")
 		if c.file.TSS2 == nil {
 			continue
 		}
@@ -197,9 +197,9 @@ func TestStatesWithoutKeys(t *testing.T) {
 		kind  error
 		word  string
 	}{
-		"not owned":   {tpmtest.Fresh, tpmkey.ErrNotOwned, "tpmctl own"},
-		"disabled":    {tpmtest.Disabled, tpmkey.ErrDisabled, "firmware"},
-		"deactivated": {tpmtest.Deactivated, tpmkey.ErrDisabled, "firmware"},
+		"not owned":   {tpmtest.Fresh, tpmkey.ErrNotOwned, "no storage root key"},
+		"disabled":    {tpmtest.Disabled, tpmkey.ErrDisabled, "the TPM is disabled or deactivated ("},
+		"deactivated": {tpmtest.Deactivated, tpmkey.ErrDisabled, "the TPM is disabled or deactivated ("},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tpm := openState(t, c.state)

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"maclef/internal/chip12"
+	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
 )
 
@@ -186,7 +186,7 @@ func (k *faultKey) codeFaults() []faultCase {
 	add := func(class faultClass, code uint32, f tpmtest.Fault) {
 		all = append(all, faultCase{class: class, code: code, fault: f})
 	}
-	for _, code := range append(chip12.ResultCodes(), vendorCode) {
+	for _, code := range append(tpm12.ResultCodes(), vendorCode) {
 		if code != 0 && (k.wrong == nil || telling[code]) {
 			add(classCode, code, tpmtest.Refused(code))
 		}

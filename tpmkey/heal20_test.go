@@ -108,7 +108,7 @@ func TestLockout20(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tpmtest.WantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "reset-lockout")
+	tpmtest.WantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "the lockout secret ends it")
 	k, err = tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
 	if err != nil {
 		t.Fatal(err)

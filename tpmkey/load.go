@@ -3,15 +3,13 @@ package tpmkey
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 
 	"maclef/blob"
 	"maclef/internal/chip20"
+	"maclef/internal/keyfile"
 )
 
 // LoadOptions are the secrets for Load. The zero value, or a nil pointer, is
@@ -32,9 +30,6 @@ type LoadOptions struct {
 	// whose primary key that is, whatever the file says; for TPM 2.0.
 	Parent uint32
 }
-
-// maxKeyFile is more than any key file has, in bytes.
-const maxKeyFile = 1 << 20
 
 // LoadFile loads the key of a key file, in any of the containers that blob.Parse
 // knows; of tpm2-tools' pair NAME.pub and NAME.priv either one may be named. A path like
@@ -59,57 +54,7 @@ func (t *TPM) readKey(path string) (*blob.Key, error) {
 		}
 		return t.ReadHandle(handle)
 	}
-	return readKeyFile(path)
-}
-
-func readKeyFile(path string) (*blob.Key, error) {
-	data, err := readSmall(path)
-	if err != nil {
-		return nil, err
-	}
-	k, err := blob.Parse(data)
-	var other *blob.NotKeyError
-	if errors.As(err, &other) && other.Half != blob.NoHalf {
-		k, err = readPair(path, data, other.Half)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
-}
-
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("%s: over %d bytes: too large for a key file", path, maxKeyFile)
-	}
-	return data, nil
-}
-
-// readPair reads the file that one of tpm2-tools' two belongs to: NAME.pub, NAME.priv.
-func readPair(path string, data []byte, half blob.Half) (*blob.Key, error) {
-	if half == blob.PublicHalf {
-		base, _ := strings.CutSuffix(path, ".pub")
-		private, err := readSmall(base + ".priv")
-		if err != nil {
-			return nil, fmt.Errorf("the public half of a tpm2-tools key, and the private one cannot be read: %w", err)
-		}
-		return blob.ParsePair(data, private)
-	}
-	base, _ := strings.CutSuffix(path, ".priv")
-	public, err := readSmall(base + ".pub")
-	if err != nil {
-		return nil, fmt.Errorf("the private half of a tpm2-tools key, and the public one cannot be read: %w", err)
-	}
-	return blob.ParsePair(public, data)
+	return keyfile.Read(path, path, keyfile.ReadFile)
 }
 
 // Load loads a key under its parent, for a TPM 1.2 the SRK. opts may be nil.
@@ -135,7 +80,7 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 		return nil, err
 	}
 	if k.k.Ops.Unseal != nil {
-		return nil, fmt.Errorf("%w: this is sealed data, not a key; tpmctl unseal opens it", ErrNotSupported)
+		return nil, fmt.Errorf("%w: this is sealed data, not a key", ErrNotSupported)
 	}
 	if file.PublicKey() == nil {
 		return nil, errNoKey
@@ -197,7 +142,7 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	}
 	n, err := strconv.ParseUint(text, 0, 32)
 	if err != nil || n>>24 != 0x81 {
-		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff; tpmctl status lists those that the TPM keeps", name)
+		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff", name)
 	}
 	return uint32(n), true, nil
 }

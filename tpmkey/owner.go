@@ -52,13 +52,11 @@ func canTakeOwnership(s *chip.State) error {
 	case s.Owned && s.Unusable != nil:
 		return fmt.Errorf("the TPM has an owner already, and cannot be used: %w", s.Unusable)
 	case s.Owned:
-		return errors.New("the TPM has an owner already, and its keys work on; to start anew clear it (tpmctl clear), " +
-			"which makes every key file of it useless")
+		return chip.ErrOwned
 	case s.Unusable != nil:
 		return s.Unusable
 	case !s.CanBeOwned:
-		_, advice := chip12.Explain(uint32(tpm12.InstallDisabled))
-		return fmt.Errorf("%s: %w", advice, tpm12.InstallDisabled)
+		return fmt.Errorf("%s: %w", chip12.Cause(tpm12.InstallDisabled), tpm12.InstallDisabled)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (t *TPM) Activate() (changed bool, err error) {
 	changed, err = t.change(doing, chip.Activate, PhysicalPresence(), func(s *chip.State) (bool, error) {
 		was = s
 		if !s.Enabled {
-			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be activated; enable it first, with tpmctl enable", nil)
+			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be activated", nil)
 		}
 		return s.ActiveNext, nil
 	})
@@ -60,7 +60,7 @@ func (t *TPM) Activate() (changed bool, err error) {
 func (t *TPM) Deactivate() (changed bool, err error) {
 	return t.change("deactivate the TPM", chip.Deactivate, PhysicalPresence(), func(s *chip.State) (bool, error) {
 		if s.ActiveNext && !s.Enabled {
-			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be deactivated; enable it first, with tpmctl enable", nil)
+			return false, chip.OfKind(ErrDisabled, "only an enabled TPM can be deactivated", nil)
 		}
 		return !s.ActiveNext, nil
 	})

@@ -170,7 +170,7 @@ func TestInstallDisabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := tpm.TakeOwnership(never(t), never(t))
-	tpmtest.WantError(t, err, tpm12.InstallDisabled, "physical presence")
+	tpmtest.WantError(t, err, tpm12.InstallDisabled, "taking ownership is forbidden")
 	if changed, err := tpm.AllowOwner(); err != nil || !changed {
 		t.Error(changed, err)
 	}
@@ -187,7 +187,7 @@ func TestSetupOfTPM20(t *testing.T) {
 	_, err := tpm.Disable(tpmkey.PhysicalPresence())
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "firmware")
 	err = tpm.TakeOwnership(never(t), never(t))
-	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "keygen")
+	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "needs no owner")
 	s, err := tpm.Status()
 	if err != nil || s.Family != "2.0" || s.Vendor != "IBM" || s.Model != "SW TPM" || s.Revision == "" ||
 		!s.Enabled || s.Owned || s.Lockout.Locked || s.Lockout.Threshold == 0 || s.EK != nil {

@@ -46,6 +46,21 @@ var (
 	ErrBadSignature = errors.New("the TPM returned a signature that is not one of this key: the chip or its connection is faulty")
 )
 
+// Errors of those kinds that say more exactly what is wrong. Package advice tells them apart.
+var (
+	// ErrNoSRK is an ErrNotOwned.
+	ErrNoSRK = OfKind(ErrNotOwned, "so it has no storage root key", nil)
+	// ErrOwned: nobody can take ownership.
+	ErrOwned = errors.New("the TPM has an owner already, and its keys work on")
+	// ErrNoSealing is an ErrNotSupported.
+	ErrNoSealing = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
+	// ErrKeyLimits is an ErrNotSupported of a key, where the TPM could do it with another.
+	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)
+	// ErrNotWrappable is an ErrNotSupported of a software key that no TPM 1.2, or no TPM
+	// 2.0, takes.
+	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
+)
+
 // A KindError is an error of a kind, for errors.Is, with details.
 type KindError struct {
 	Kind   error

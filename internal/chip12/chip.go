@@ -104,7 +104,7 @@ func (c *Chip) Generation() chip.Generation { return chip.TPM12 }
 // Use implements chip.Chip.
 func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 	if k.TSS2 != nil {
-		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2; name the other TPM with -tpm, or make a new key with keygen", nil)
+		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2", nil)
 	}
 	if !k.CanSign() && !k.CanDecrypt() {
 		return nil, fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",

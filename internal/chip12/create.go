@@ -17,7 +17,7 @@ import (
 // NewKey implements chip.Chip.
 func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), error) {
 	if spec.Seal != nil {
-		return nil, errNoSeal
+		return nil, chip.ErrNoSealing
 	}
 	t, err := templateOf(spec)
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 	}
 	t.Bits = private.N.BitLen()
 	if _, err := blob.NewTemplate(t); err != nil {
-		return nil, fmt.Errorf("%w: %w; make a new key with keygen", chip.ErrNotSupported, err)
+		return nil, fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
 	}
 	return func(with *chip.Secrets) (*blob.Key, error) { return c.wrap(private, t, with) }, nil
 }
@@ -88,7 +88,7 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 	return k, nil
 }
 
-var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm; make a new key with keygen", chip.ErrNotSupported)
+var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm", chip.ErrNotWrappable)
 
 // wrappable returns the RSA key that can be wrapped.
 func wrappable(key crypto.PrivateKey) (*rsa.PrivateKey, error) {
@@ -112,7 +112,11 @@ func (c *Chip) wrap(private *rsa.PrivateKey, t blob.Template, with *chip.Secrets
 	copy(t.MigrationAuth[:], with.Migration)
 	defer clear(t.UsageAuth[:])
 	defer clear(t.MigrationAuth[:])
-	return blob.Wrap(rand.Reader, private, srk, t)
+	k, err := blob.Wrap(rand.Reader, private, srk, t)
+	if err != nil {
+		return nil, chip.WithText(err.Error(), chip.ErrNotWrappable)
+	}
+	return k, nil
 }
 
 // readSRK returns the SRK's public key, for the owner's secret where there is one, else
@@ -134,5 +138,3 @@ func (c *Chip) readSRK(with *chip.Secrets) (*rsa.PublicKey, error) {
 	}
 	return blob.ParsePubKey(pub)
 }
-
-var errNoSeal = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only; encrypt it with tpmctl encrypt, which a key of this TPM decrypts", chip.ErrNotSupported)

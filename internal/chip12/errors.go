@@ -9,12 +9,6 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// What to do about a TPM that cannot be used as it is.
-const (
-	switchOnCure = "; enable and activate it with tpmctl enable and tpmctl activate, or in the firmware's (BIOS) menu"
-	ownCure      = "take ownership first: tpmctl own"
-)
-
 // explain puts a refusal of the TPM in words. wrong is what TPM_AUTHFAIL means
 // for the command: one of the ErrWrong… sentinels.
 func (c *Chip) explain(err, wrong error) error {
@@ -30,14 +24,14 @@ func (c *Chip) explain(err, wrong error) error {
 	case tpm12.DefendLockRunning:
 		return chip.OfKind(chip.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING"+c.lockTime(), err)
 	case tpm12.Disabled, tpm12.Deactivated:
-		return chip.OfKind(chip.ErrDisabled, refused.Code.Error()+switchOnCure, err)
+		return chip.OfKind(chip.ErrDisabled, refused.Code.Error(), err)
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
 	case tpm12.InvalidKeyHandle:
 		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
 	}
-	if advice := adviceFor(refused.Code); advice != "" {
-		return fmt.Errorf("%s: %w", advice, err)
+	if cause := Cause(refused.Code); cause != "" {
+		return fmt.Errorf("%s: %w", cause, err)
 	}
 	return err
 }
@@ -75,7 +69,7 @@ func (c *Chip) explainNoSRK(err error) error {
 	case s.Unusable != nil:
 		return s.Unusable
 	case !s.Owned:
-		return chip.OfKind(chip.ErrNotOwned, ownCure, nil)
+		return chip.ErrNoSRK
 	}
 	return err
 }
@@ -113,63 +107,51 @@ func (c *Chip) lockTime() string {
 		time.Duration(c.lockout.Seconds)*time.Second)
 }
 
-// Explain says what a TPM 1.2's result code is called and, for those that
-// people meet, what it comes from and what to do. Both are empty for what is no
-// code of TPM Main Part 2, section 16 (Return codes); codes with bit 0x400 are
-// each maker's own.
-func Explain(code uint32) (name, advice string) {
-	c := tpm12.ResultCode(code)
-	return c.Name(), adviceFor(c)
-}
+// Cause says what a result code comes from, "" where there is nothing to say that its name
+// does not. Package advice knows what to do about it.
+func Cause(code tpm12.ResultCode) string { return causes[code] }
 
-// ResultCodes returns the codes that Explain knows a name for, in no order.
-func ResultCodes() []uint32 { return tpm12.ResultCodes() }
-
-// adviceFor returns cause and cure of a result code, "" where there is nothing to
-// say that its name does not.
-func adviceFor(c tpm12.ResultCode) string { return advice[c] }
-
-// advice has a cause and a cure for each code that people meet. Commands know
-// more of some, and say that instead: see explain.
-var advice = map[tpm12.ResultCode]string{
+// causes has the cause of each code that people meet. Commands know more of some, and say
+// that instead: see explain.
+var causes = map[tpm12.ResultCode]string{
 	tpm12.Success:           "no error: the TPM did what it was asked",
-	tpm12.AuthFail:          "a secret (of the SRK, the key or the owner) is wrong, or hashed in another encoding; each try brings the lockout nearer, so find out how it was set before the next",
+	tpm12.AuthFail:          "a secret (of the SRK, the key or the owner) is wrong, or hashed in another encoding",
 	tpm12.Auth2Fail:         "the second secret of the command is wrong, or hashed in another encoding",
 	tpm12.BadParameter:      "the TPM does not take a value it was given; a key of another kind, or a damaged key file",
-	tpm12.ClearDisabled:     "clearing is forbidden: by the owner (then clear with tpmctl clear -force), or by the firmware until the next start (then clear in the firmware's menu)",
-	tpm12.Deactivated:       "the TPM is deactivated; activate it with tpmctl activate, or in the firmware's (BIOS) menu, and restart",
-	tpm12.Disabled:          "the TPM is disabled; enable it with tpmctl enable, or in the firmware's (BIOS) menu",
+	tpm12.ClearDisabled:     "clearing is forbidden, by the owner or by the firmware until the next start",
+	tpm12.Deactivated:       "the TPM is deactivated",
+	tpm12.Disabled:          "the TPM is disabled",
 	tpm12.DisabledCmd:       "the TPM does not take this command in its state; the public endorsement key, for one, is not given out once there is an owner",
-	tpm12.Fail:              "the operation failed, and the TPM says no more; try again, then restart the machine; a chip that is broken says TPM_FAILEDSELFTEST",
+	tpm12.Fail:              "the operation failed, and the TPM says no more",
 	tpm12.BadOrdinal:        "this TPM does not have the command, or the chip speaks another version of the specification",
-	tpm12.InstallDisabled:   "taking ownership is forbidden in this TPM; allow it by physical presence, with tpmctl own or in the firmware's (BIOS) menu",
-	tpm12.InvalidKeyHandle:  "the key is not loaded (any more): the TPM was restarted, or somebody flushed it; load it again",
+	tpm12.InstallDisabled:   "taking ownership is forbidden in this TPM",
+	tpm12.InvalidKeyHandle:  "the key is not loaded (any more): the TPM was restarted, or somebody flushed it",
 	tpm12.KeyNotFound:       "the key is not in the TPM; it may never have been loaded, or the TPM was cleared",
-	tpm12.NoSpace:           "no room in the TPM for another key; stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
-	tpm12.NoSRK:             "the TPM has no owner, so no storage root key; take ownership with tpmctl own",
-	tpm12.OwnerSet:          "the TPM has an owner already; use it with the secrets that were set then, or clear it (tpmctl clear), which makes all its key files useless",
-	tpm12.Resources:         "the TPM is out of room for keys or sessions; stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
-	tpm12.TooManyContexts:   "the TPM knows no more saved sessions; tpmctl flush -saved frees them",
-	tpm12.NoContextSpace:    "the TPM knows no more saved sessions; tpmctl flush -saved frees them",
-	tpm12.ContextGap:        "a saved session is so old that the TPM counts no further; tpmctl flush -saved frees it",
-	tpm12.Size:              "the TPM has no space to perform the operation; stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
+	tpm12.NoSpace:           "no room in the TPM for another key",
+	tpm12.NoSRK:             "the TPM has no owner, so no storage root key",
+	tpm12.OwnerSet:          "the TPM has an owner already",
+	tpm12.Resources:         "the TPM is out of room for keys or sessions",
+	tpm12.TooManyContexts:   "the TPM knows no more saved sessions",
+	tpm12.NoContextSpace:    "the TPM knows no more saved sessions",
+	tpm12.ContextGap:        "a saved session is so old that the TPM counts no further",
+	tpm12.Size:              "the TPM has no space to perform the operation",
 	tpm12.WrongPCRValue:     "the key is bound to a state of this machine (PCRs) that is not today's; firmware, boot loader or kernel changed since it was made",
 	tpm12.BadParamSize:      "the TPM counts other parameters than it was sent; the key file may be damaged",
-	tpm12.FailedSelfTest:    "the TPM failed its self-test, is in failure mode and refuses everything; switch the machine off and on again (a restart may not be enough), and if it stays, the chip is broken",
+	tpm12.FailedSelfTest:    "the TPM failed its self-test, is in failure mode and refuses everything",
 	tpm12.BadTag:            "the TPM does not know this form of command; it may be a TPM 2.0",
-	tpm12.IOError:           "an I/O error while something was transmitted to the TPM; try again, and if it stays, switch the machine off and on",
+	tpm12.IOError:           "an I/O error while something was transmitted to the TPM",
 	tpm12.DecryptError:      "the TPM cannot decrypt this; it was made for another TPM, or for this one before it was cleared, or is damaged",
-	tpm12.InvalidAuthHandle: "the authorization session is gone: the TPM was restarted, or another program ended it; try again",
-	tpm12.NoEndorsement:     "the TPM has no endorsement key; tpmctl own makes one",
-	tpm12.InvalidKeyUsage:   "the key is not made for this; see tpmctl inspect",
-	tpm12.InvalidPostInit:   "the TPM was not started, or started twice; restart the machine, or swtpm with --flags not-need-init,startup-clear",
-	tpm12.InappropriateSig:  "the key's signature scheme cannot sign this; see tpmctl inspect",
-	tpm12.BadKeyProperty:    "this TPM does not do keys of this size or kind; 2048-bit keys work on each",
-	tpm12.BadScheme:         "the key's scheme does not fit the operation; see tpmctl inspect",
+	tpm12.InvalidAuthHandle: "the authorization session is gone: the TPM was restarted, or another program ended it",
+	tpm12.NoEndorsement:     "the TPM has no endorsement key",
+	tpm12.InvalidKeyUsage:   "the key is not made for this",
+	tpm12.InvalidPostInit:   "the TPM was not started, or started twice",
+	tpm12.InappropriateSig:  "the key's signature scheme cannot sign this",
+	tpm12.BadKeyProperty:    "this TPM does not do keys of this size or kind",
+	tpm12.BadScheme:         "the key's scheme does not fit the operation",
 	tpm12.BadDataSize:       "the data, or a key in them, have the wrong length; the file may be damaged",
 	tpm12.BadMode:           "the TPM does not know what it was asked for; older chips lack some answers",
-	tpm12.BadPresence:       "this needs physical presence, and the firmware does not let programs assert it; use the firmware's (BIOS) menu",
-	tpm12.BadVersion:        "what was decrypted has no header of this TPM's version; a ciphertext for an OAEP key must be made by tpmctl encrypt or Tspi_Data_Bind",
+	tpm12.BadPresence:       "this needs physical presence, and the firmware does not let programs assert it",
+	tpm12.BadVersion:        "what was decrypted has no header of this TPM's version",
 	tpm12.NotFIPS:           "the TPM runs in FIPS mode, which forbids this; keys then have 1024 bits or more, and a secret",
 	tpm12.KeyNotSupported:   "the wrong operation to load a key from the TPM's own storage (NV)",
 	tpm12.AuthConflict:      "loading this key from the TPM's own storage (NV) takes both the owner's secret and the key's",
@@ -177,10 +159,10 @@ var advice = map[tpm12.ResultCode]string{
 	tpm12.BadLocality:       "this may only be done from another locality, such as the firmware's; a key may be bound to one",
 	tpm12.InvalidStructure:  "the TPM cannot read a structure that it was given; the file may be damaged",
 	tpm12.KeyOwnerControl:   "the owner keeps this key in the TPM; only the owner can remove it",
-	tpm12.MaxNVWrites:       "a TPM without an owner takes 64 writes to its storage; take ownership with tpmctl own",
+	tpm12.MaxNVWrites:       "a TPM without an owner takes 64 writes to its storage",
 	tpm12.OwnerControl:      "a key that only the owner may remove was to be saved outside the TPM (its context), which is not allowed",
-	tpm12.Retry:             "the TPM is busy with itself; try again in a few seconds",
-	tpm12.NeedsSelfTest:     "the TPM wants to test itself first; restart the machine, whose kernel then has it do so",
-	tpm12.DoingSelfTest:     "the TPM is testing itself; try again in a few seconds",
-	tpm12.DefendLockRunning: "the TPM refuses all secrets for a while, after too many wrong ones; wait (tpmctl status tells how long), or end it with the owner's secret: tpmctl reset-lockout",
+	tpm12.Retry:             "the TPM is busy with itself",
+	tpm12.NeedsSelfTest:     "the TPM wants to test itself first",
+	tpm12.DoingSelfTest:     "the TPM is testing itself",
+	tpm12.DefendLockRunning: "the TPM refuses all secrets for a while, after too many wrong ones",
 }

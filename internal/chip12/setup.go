@@ -28,9 +28,9 @@ func (c *Chip) State() (*chip.State, error) {
 	}
 	switch {
 	case !s.Enabled:
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "disabled"+switchOnCure, nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "disabled", nil)
 	case !s.Active:
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "deactivated"+switchOnCure, nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "deactivated", nil)
 	}
 	if c.lockout != nil && c.lockout.Locked {
 		s.Locked = c.lockedOut()
@@ -71,7 +71,7 @@ func (c *Chip) clear(owner chip.AuthData) error {
 	}
 	err := c.conn.OwnerClear(secretOf(owner))
 	if errors.Is(err, tpm12.ClearDisabled) {
-		return fmt.Errorf("the owner has forbidden clearing by secret; physical presence is left (tpmctl clear -force): %w", err)
+		return fmt.Errorf("the owner has forbidden clearing by secret; physical presence is left: %w", err)
 	}
 	return c.explain(err, chip.ErrWrongOwnerSecret)
 }

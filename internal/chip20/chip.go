@@ -179,9 +179,9 @@ func (c *Chip) triesUsed() string {
 // lockTime says how long the TPM stays locked.
 func (c *Chip) lockTime() string {
 	if c.readLockout() != nil || c.lockout.recovery == 0 {
-		return "; the lockout secret ends it (tpmctl reset-lockout)"
+		return "; the lockout secret ends it"
 	}
-	return fmt.Sprintf("; one try comes back every %v, and the lockout secret ends it at once (tpmctl reset-lockout)", c.lockout.recovery)
+	return fmt.Sprintf("; one try comes back every %v, and the lockout secret ends it at once", c.lockout.recovery)
 }
 
 // StartUp implements chip.Chip.

@@ -51,14 +51,14 @@ func checkSpec(spec *chip.Spec) error {
 	case spec.Seal != nil && (len(spec.Seal) == 0 || len(spec.Seal) > blob.MaxSealed):
 		return fmt.Errorf("%w: %d bytes of data; 1 to %d can be sealed, so encrypt more with a key that is sealed", chip.ErrNotSupported, len(spec.Seal), blob.MaxSealed)
 	}
-	var err error
 	if spec.Wrap != nil {
-		err = blob.CheckWrapTSS2(spec.Wrap)
+		if err := blob.CheckWrapTSS2(spec.Wrap); err != nil {
+			return fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
+		}
 	} else if spec.Seal == nil {
-		_, err = blob.NewTSS2Template(blob.TSS2Template{Type: string(spec.Type)})
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
+		if _, err := blob.NewTSS2Template(blob.TSS2Template{Type: string(spec.Type)}); err != nil {
+			return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
+		}
 	}
 	return CheckParent(spec.Parent)
 }

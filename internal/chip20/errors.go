@@ -30,11 +30,11 @@ func (c *Chip) explain(err, wrong error) error {
 	case c.ClassOf(code) == chip.ClassLost:
 		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
 	}
-	advice := adviceFor(code)
-	if advice == "" || code.Failed || strings.Contains(err.Error(), advice) { // it is said already
+	cause := Cause(code)
+	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // it is said already
 		return err
 	}
-	return fmt.Errorf("%s: %w", advice, err)
+	return fmt.Errorf("%s: %w", cause, err)
 }
 
 // explainParent puts a refusal of a parent, or of the hierarchy that makes it, in words.
@@ -50,7 +50,7 @@ func (c *Chip) explainLoad(err error) error {
 	}
 	switch {
 	case errors.Is(err, tpm2.TPMRCIntegrity):
-		return chip.OfKind(chip.ErrWrongTPM, "TPM_RC_INTEGRITY; it was made by another TPM, by this one before it was cleared, or under another parent (see -parent), or the file is damaged", err)
+		return chip.OfKind(chip.ErrWrongTPM, "TPM_RC_INTEGRITY; it was made by another TPM, by this one before it was cleared, or under another parent, or the file is damaged", err)
 	case errors.Is(err, tpm2.TPMRCBinding):
 		return chip.OfKind(chip.ErrWrongTPM, "TPM_RC_BINDING; the public and private parts do not belong together: the file is damaged", err)
 	case isOneOf(code, badKey):
@@ -70,91 +70,55 @@ func isOneOf(err error, codes []tpm2.TPMRC) bool {
 	return slices.ContainsFunc(codes, func(code tpm2.TPMRC) bool { return errors.Is(err, code) })
 }
 
-// advice has a cause and a cure for each result code of a TPM 2.0 that people meet.
-// TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
-var advice = map[tpm2.TPMRC]string{
-	tpm2.TPMRCAuthFail:        "a secret is wrong; each try brings the lockout nearer, so find out what it is before the next",
+// causes has the cause of each result code of a TPM 2.0 that people meet. TPM 2.0 Library
+// Part 2, section 6.6 (TPM_RC).
+var causes = map[tpm2.TPMRC]string{
+	tpm2.TPMRCAuthFail:        "a secret is wrong",
 	tpm2.TPMRCBadAuth:         "a secret is wrong, which the TPM does not count",
-	tpm2.TPMRCLockout:         "too many wrong secrets; wait until tries come back, or end it with the lockout secret (tpmctl reset-lockout)",
+	tpm2.TPMRCLockout:         "too many wrong secrets",
 	tpm2.TPMRCIntegrity:       "the key was made by another TPM, by this one before it was cleared, or under another parent, or its file is damaged",
 	tpm2.TPMRCBinding:         "the public and private parts do not belong together: the key file is damaged",
-	tpm2.TPMRCInitialize:      "nobody has started the TPM since its power came back; open it once with tpmctl status",
-	tpm2.TPMRCFailure:         "the TPM has failed: restart the machine; libtpms says so, too, of a ciphertext with bad padding",
-	tpm2.TPMRCObjectMemory:    "all places for keys are taken; tpmctl flush frees those that killed programs left, and /dev/tpmrm0 has no such limit",
-	tpm2.TPMRCSessionMemory:   "all places for sessions are taken; tpmctl flush frees those that killed programs left",
-	tpm2.TPMRCRetry:           "the TPM is busy with itself; try again",
-	tpm2.TPMRCTesting:         "the TPM is testing itself; try again",
-	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM starts anew; see the firmware's (BIOS) menu",
+	tpm2.TPMRCInitialize:      "nobody has started the TPM since its power came back",
+	tpm2.TPMRCFailure:         "the TPM has failed",
+	tpm2.TPMRCObjectMemory:    "all places for keys are taken",
+	tpm2.TPMRCSessionMemory:   "all places for sessions are taken",
+	tpm2.TPMRCRetry:           "the TPM is busy with itself",
+	tpm2.TPMRCTesting:         "the TPM is testing itself",
+	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM starts anew",
 	tpm2.TPMRCDisabled:        "the command is switched off in this TPM",
 	tpm2.TPMRCReferenceH0:     "the key is not loaded any more: the TPM was restarted, or somebody flushed it",
 	tpm2.TPMRCReferenceS0:     "the session is not there any more: the TPM was restarted, or somebody flushed it",
 	tpm2.TPMRCPolicyFail:      "the key's policy is not met",
-	tpm2.TPMRCPCRChanged:      "a PCR changed while the policy was being checked; try again",
+	tpm2.TPMRCPCRChanged:      "a PCR changed while the policy was being checked",
 	tpm2.TPMRCCommandCode:     "this TPM does not have the command",
-	tpm2.TPMRCCurve:           "this TPM does not have the curve; tpmctl status lists what it has",
-	tpm2.TPMRCKeySize:         "this TPM does not have keys of that size; tpmctl status lists what it has",
-	tpm2.TPMRCHash:            "this TPM does not have the hash; tpmctl status lists what it has",
+	tpm2.TPMRCCurve:           "this TPM does not have the curve",
+	tpm2.TPMRCKeySize:         "this TPM does not have keys of that size",
+	tpm2.TPMRCHash:            "this TPM does not have the hash",
 	tpm2.TPMRCScheme:          "the key was made for another scheme",
 	tpm2.TPMRCAttributes:      "the key's attributes do not allow it",
 	tpm2.TPMRCAuthUnavailable: "the key can be used by its policy only, and the file has none",
-	tpm2.TPMRCNVRate:          "the TPM writes its memory no faster, to protect it from wear; wait and try again",
-	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory for the moment; try again",
+	tpm2.TPMRCNVRate:          "the TPM writes its memory no faster, to protect it from wear",
+	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory for the moment",
 	tpm2.TPMRCUpgrade:         "the TPM waits for the rest of a firmware upgrade",
-	tpm2.TPMRCPP:              "this needs physical presence; use the firmware's (BIOS) menu",
-	tpm2.TPMRCReboot:          "the TPM must start anew first: restart the machine",
+	tpm2.TPMRCPP:              "this needs physical presence",
+	tpm2.TPMRCReboot:          "the TPM must start anew first",
 	tpm2.TPMRCExpired:         "the policy's time is over, or what signs it is too old",
 	tpm2.TPMRCPolicyCC:        "the key's policy does not allow this operation",
 	tpm2.TPMRCLocality:        "the key's policy allows this only from another locality, such as the firmware's",
 	tpm2.TPMRCAuthType:        "the key takes another kind of authorization: its policy, where a secret was given, or the other way round",
-	tpm2.TPMRCNeedsTest:       "the TPM wants to test itself first; restart the machine, whose kernel then has it do so",
-	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further; tpmctl flush -saved frees it",
-	tpm2.TPMRCSessionHandles:  "the TPM knows no more saved sessions; tpmctl flush -saved frees them",
+	tpm2.TPMRCNeedsTest:       "the TPM wants to test itself first",
+	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further",
+	tpm2.TPMRCSessionHandles:  "the TPM knows no more saved sessions",
 	tpm2.TPMRCECCPoint:        "what should be a public key is no point of the curve",
-	tpm2.TPMRCMemory:          "the TPM is out of memory; stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
+	tpm2.TPMRCMemory:          "the TPM is out of memory",
 }
 
-// Explain returns the name that the specification gives a response code of a TPM 2.0,
-// such as "TPM_RC_AUTH_FAIL, session 1", empty for a code without one, and what usually
-// causes it and what to do, empty where the specification says no more than the name.
-func Explain(code uint32) (name, advice string) {
-	err := &tpm20.Error{Code: tpm2.TPMRC(code)}
-	if code&(rcVer1|rcFmt1) == 0 { // a TPM 1.2's
-		return "", ""
-	}
-	if name = err.Name(); name == "" {
-		return "", ""
-	}
-	return name + err.About(), adviceFor(err)
-}
-
-// The bits that response codes of TPM 2.0 have. TPM 2.0 Library Part 2, section 6.6.2
-// (Response Code Formats).
-const (
-	rcFmt1 = 0x080
-	rcVer1 = 0x100
-	rcWarn = 0x900
-)
-
-// ResultCodes are the response codes of a TPM 2.0 that have a name, without the
-// number of the parameter, handle or session that some are about.
-func ResultCodes() []uint32 {
-	var all []uint32
-	for _, group := range []struct{ first, size uint32 }{{rcFmt1, 0x40}, {rcVer1, 0x80}, {rcWarn, 0x80}} {
-		for code := group.first; code < group.first+group.size; code++ {
-			if name, _ := Explain(code); name != "" {
-				all = append(all, code)
-			}
-		}
-	}
-	return all
-}
-
-// adviceFor returns cause and cure of a refusal, "" where there is nothing to say
-// that its name does not.
-func adviceFor(err *tpm20.Error) string {
-	for code, advice := range advice {
-		if isOneOf(err, []tpm2.TPMRC{code}) {
-			return advice
+// Cause says what a refusal comes from, "" where there is nothing to say that its name
+// does not. Package advice knows what to do about it.
+func Cause(err *tpm20.Error) string {
+	for code, cause := range causes {
+		if errors.Is(err, code) {
+			return cause
 		}
 	}
 	return ""

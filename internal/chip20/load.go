@@ -19,7 +19,7 @@ import (
 // Use implements chip.Chip.
 func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 	if k.TSS2 == nil {
-		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0; name the other TPM with -tpm, or make a new key with keygen", nil)
+		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0", nil)
 	}
 	if err := CheckParent(k.TSS2.Parent); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]
 	return in.(*loadedKey).unseal(key)
 }}
 
-var errUseless = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it; tpmctl inspect says what it is for", chip.ErrNotSupported)
+var errUseless = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
 
 // Load implements chip.Chip.
 func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
@@ -229,7 +229,7 @@ func (c *Chip) ReadHandle(handle uint32) (*blob.Key, error) {
 
 func (c *Chip) explainHandle(handle uint32, err error) error {
 	if c.ClassOf(err) == chip.ClassLost {
-		return chip.OfKind(chip.ErrNoKey, fmt.Sprintf("this TPM keeps none at %#x; tpmctl status lists those that it keeps", handle), err)
+		return chip.OfKind(chip.ErrNoKey, fmt.Sprintf("this TPM keeps none at %#x", handle), err)
 	}
 	return c.explain(err, nil)
 }

@@ -45,7 +45,7 @@ func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
 	}
 	k := &keyOps{file: file, area: file.TSS2.Area(), can: can}
 	if k.area == nil {
-		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows; tpmctl inspect names them", chip.ErrNotSupported)
+		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows", chip.ErrKeyLimits)
 	}
 	switch public := file.PublicKey().(type) {
 	case *rsa.PublicKey:

@@ -196,7 +196,7 @@ const anySalt = -1
 
 func wrongSalt(n int) error {
 	return fmt.Errorf("%w: this TPM makes RSA-PSS signatures with a salt of another length than the %d bytes asked for; "+
-		"use PKCS#1 v1.5 (in TLS: version 1.2), or make a key that signs and decrypts, as keygen does", chip.ErrNotSupported, n)
+		"use PKCS#1 v1.5 (in TLS: version 1.2), or a key that signs and decrypts", chip.ErrKeyLimits, n)
 }
 
 // A pssSalt is what is known of the salts of a chip's TPM2_Sign. TPM 2.0 Library

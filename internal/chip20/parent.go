@@ -241,7 +241,7 @@ func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {
 	object, err := c.conn.ReadPublic(id.handle)
 	if err != nil {
 		if c.ClassOf(err) == chip.ClassLost {
-			return nil, chip.OfKind(chip.ErrNoParent, fmt.Sprintf("this TPM keeps no key at %#x; name another parent with -parent, or put one there with tpm2_evictcontrol", uint32(id.handle)), err)
+			return nil, chip.OfKind(chip.ErrNoParent, fmt.Sprintf("this TPM keeps no key at %#x, where the parent should be", uint32(id.handle)), err)
 		}
 		return nil, c.explainParent(err)
 	}

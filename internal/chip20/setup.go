@@ -13,7 +13,7 @@ import (
 // What TPM 1.2 has and TPM 2.0 has not.
 var (
 	errNoSetup = fmt.Errorf("%w: a TPM 2.0 is not enabled, disabled or activated by a program; the firmware's (BIOS) menu switches it on and off", chip.ErrNotSupported)
-	errNoOwner = fmt.Errorf("%w: a TPM 2.0 needs no owner; make a key at once with keygen (tpmctl clear starts it anew)", chip.ErrNotSupported)
+	errNoOwner = fmt.Errorf("%w: a TPM 2.0 needs no owner for keys to be made", chip.ErrNotSupported)
 )
 
 // lockoutAuthSet is the bit of TPMA_PERMANENT that says that the lockout hierarchy has

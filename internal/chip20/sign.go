@@ -173,7 +173,7 @@ func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 	asked := kind + " with " + chip.HashName(hash)
 	switch {
 	case k.scheme.alg != tpm2.TPMAlgNull:
-		return fmt.Errorf("%w: %s: this key is limited to %v; make one without a scheme, as keygen does", chip.ErrNotSupported, asked, k.scheme)
+		return fmt.Errorf("%w: %s: this key is limited to %v", chip.ErrKeyLimits, asked, k.scheme)
 	case !k.may(tpm2.TPMCCSign):
 		return k.notAllowed(asked + " (TPM2_Sign)")
 	case k.area.ObjectAttributes.X509Sign:
@@ -181,8 +181,8 @@ func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 	case k.rsa == nil:
 		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgECDSA))
 	}
-	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, as keygen makes, every hash can be signed",
-		chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
+	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, every hash can be signed",
+		chip.ErrKeyLimits, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
 }
 
 // notAllowed is what a policy forbids, or a chip has no command for.

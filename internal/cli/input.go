@@ -9,7 +9,6 @@ import (
 
 // Limits of inputs, in bytes.
 const (
-	KeyFileLimit        = 1 << 20
 	CertFileLimit       = 1 << 20
 	PrivateKeyFileLimit = 64 << 10
 )

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"maclef/blob"
+	"maclef/internal/keyfile"
 	"maclef/tpmkey"
 )
 
@@ -72,22 +72,15 @@ func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
 		}
 		return e.readHandle(handle, which)
 	}
-	data, err := e.ReadInput(path, KeyFileLimit, "key file")
-	if errors.Is(err, fs.ErrNotExist) {
+	file, err := keyfile.Read(path, inputName(path), func(path string) ([]byte, error) { return e.ReadInput(path, keyfile.Limit, "key file") })
+	var pair *keyfile.PairError
+	switch {
+	case errors.As(err, &pair):
+		return nil, WithHint(err, "put "+pair.Other+" beside it")
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, WithHint(err, "name the key file, or make one: keygen "+path)
 	}
-	if err != nil {
-		return nil, err
-	}
-	file, err := blob.Parse(data)
-	var other *blob.NotKeyError
-	if errors.As(err, &other) && other.Half != blob.NoHalf && path != "-" {
-		return e.readPair(path, data, other.Half)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", inputName(path), err)
-	}
-	return file, nil
+	return file, err
 }
 
 func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err error) {
@@ -96,36 +89,6 @@ func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err err
 		return err
 	})
 	return file, err
-}
-
-// halves are what the names of tpm2-tools' two files end in.
-var halves = map[blob.Half][]string{
-	blob.PublicHalf:  {".pub", ".priv"},
-	blob.PrivateHalf: {".priv", ".pub"},
-}
-
-// readPair reads the file that one of tpm2-tools' two belongs to.
-func (e *Env) readPair(path string, data []byte, half blob.Half) (*blob.Key, error) {
-	mine, others := halves[half][0], halves[half][1]
-	what := map[blob.Half]string{blob.PublicHalf: "public", blob.PrivateHalf: "private"}[half]
-	base, ok := strings.CutSuffix(path, mine)
-	if !ok {
-		return nil, WithHint(fmt.Errorf("read %s: the %s half of a tpm2-tools key, and without the ending %s nobody knows which file is the other", path, what, mine),
-			"call the two NAME.pub and NAME.priv, or make one of them with tpm2_encodeobject")
-	}
-	other, err := e.ReadInput(base+others, KeyFileLimit, "key file")
-	if err != nil {
-		return nil, WithHint(fmt.Errorf("%w; %s is the %s half of a tpm2-tools key, and this would be the other", err, path, what),
-			"put "+base+others+" beside it")
-	}
-	if half == blob.PrivateHalf {
-		data, other = other, data
-	}
-	file, err := blob.ParsePair(data, other)
-	if err != nil {
-		return nil, fmt.Errorf("read %s and %s: %w", base+".pub", base+".priv", err)
-	}
-	return file, nil
 }
 
 // Load loads a key that ReadKey read.

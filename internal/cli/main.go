@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+
+	"maclef/internal/advice"
 )
 
 // Exit statuses of every command.
@@ -64,6 +66,30 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// hintFor is what to do about err, "" where nobody knows. Advice that an error brings along
+// (Hint() string) comes first. args tell which flags the user has tried.
+func hintFor(err error, args []string) string {
+	var own interface{ Hint() string }
+	if errors.As(err, &own) && own.Hint() != "" {
+		return own.Hint()
+	}
+	return advice.Hint(err, func(flag string) bool { return hasFlag(args, flag) })
+}
+
+// hasFlag reports whether a flag stands in args, with one dash or two.
+func hasFlag(args []string, name string) bool {
+	for _, arg := range args {
+		if arg == "--" {
+			return false
+		}
+		flag, _, _ := strings.Cut(arg, "=")
+		if flag == "-"+name || flag == "--"+name {
+			return true
+		}
+	}
+	return false
 }
 
 // productWriter is standard output. It remembers its first error, for commands

@@ -11,9 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
-
-	"maclef/internal/tpm20"
 	"maclef/tpmkey"
 )
 
@@ -24,33 +21,11 @@ func TestHintFor(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"SRK, default secret", tpmkey.ErrWrongSRKSecret, nil, "well-known secret; try -srk-pass prompt"},
-		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, []string{"-srk-pass", "prompt"}, "another secret than -srk-pass says"},
-		{"SRK, given with two dashes", tpmkey.ErrWrongSRKSecret, []string{"--srk-pass=prompt"}, "another secret than -srk-pass says"},
-		{"SRK, flag behind --", tpmkey.ErrWrongSRKSecret, []string{"--", "-srk-pass"}, "try -srk-pass prompt"},
-		{"key, prompted", tpmkey.ErrWrongKeySecret, nil, "the key has another secret; one set by tpm-tools -u"},
-		{"key, given", tpmkey.ErrWrongKeySecret, []string{"-key-pass=prompt"}, "than -key-pass says; one set"},
-		{"owner, default", tpmkey.ErrWrongOwnerSecret, nil, "-owner-pass wellknown"},
-		{"owner, given", tpmkey.ErrWrongOwnerSecret, []string{"-owner-pass", "pass:"}, "than -owner-pass says"},
-		{"locked out", tpmkey.ErrLockedOut, nil, "tpmctl status"},
-		{"other TPM", tpmkey.ErrWrongTPM, nil, "tpmctl inspect"},
-		{"secret needed", tpmkey.ErrSecretNeeded, nil, "-key-pass"},
-		{"not owned", tpmkey.ErrNotOwned, nil, "tpmctl own"},
-		{"disabled", tpmkey.ErrDisabled, nil, "tpmctl enable and tpmctl activate say"},
-		{"busy", tpmkey.ErrBusy, []string{"sign"}, "-wait 5m waits longer"},
-		{"lost", tpmkey.ErrGone, nil, ""},
+		{"flag not given", tpmkey.ErrWrongSRKSecret, nil, "well-known secret; try -srk-pass prompt"},
+		{"flag given", tpmkey.ErrWrongSRKSecret, []string{"-srk-pass", "prompt"}, "another secret than -srk-pass says"},
+		{"given with two dashes", tpmkey.ErrWrongSRKSecret, []string{"--srk-pass=prompt"}, "another secret than -srk-pass says"},
+		{"behind --", tpmkey.ErrWrongSRKSecret, []string{"--", "-srk-pass"}, "try -srk-pass prompt"},
 		{"unknown", errors.New("odd"), nil, ""},
-		{"wrong parent's secret", refused20(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), nil, "try -srk-pass prompt"},
-		{"wrong parent's secret, given", refused20(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), []string{"-srk-pass", "pass:"}, "another secret than -srk-pass says"},
-		{"wrong key secret of a TPM 2.0", refused20(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), nil, "tpmctl status before the next try"},
-		{"wrong lockout secret", refused20(tpmkey.ErrWrongOwnerSecret, tpm2.TPMRCAuthFail), nil, "the lockout hierarchy has another secret"},
-		{"key of another TPM 2.0", refused20(tpmkey.ErrWrongTPM, tpm2.TPMRCIntegrity), nil, "-parent names another"},
-		{"no room", refused20(nil, tpm2.TPMRCObjectMemory), nil, "tpmctl flush"},
-		{"failure mode", refused20(nil, tpm2.TPMRCFailure), nil, "off and on again"},
-		{"no parent", tpmkey.ErrNoParent, nil, "-parent"},
-		{"no such key", tpmkey.ErrNoKey, nil, "tpmctl status lists"},
-		{"other generation", tpmkey.ErrWrongGeneration, nil, "tpmctl inspect"},
-		{"policy", tpmkey.ErrPolicy, nil, "tpmctl inspect shows the policy"},
 		{"own hint first", WithHint(tpmkey.ErrNotOwned, "mine"), nil, "mine"},
 	}
 	for _, test := range tests {
@@ -65,11 +40,6 @@ func TestHintFor(t *testing.T) {
 
 // A broken pipe is quiet only where it is standard output that broke: a TPM's
 // socket can break, too.
-// refused20 is what a TPM 2.0 has refused, which means kind.
-func refused20(kind error, code tpm2.TPMRC) error {
-	return errors.Join(kind, &tpm20.Error{Code: code})
-}
-
 func TestReportBrokenPipe(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -150,7 +150,7 @@ func (m *Manager) checkReady() error {
 	case s.Unusable != nil:
 		return s.Unusable
 	case !s.Owned:
-		return chip.OfKind(chip.ErrNotOwned, "take ownership first: tpmctl own", nil)
+		return chip.ErrNoSRK
 	}
 	return nil
 }

@@ -87,8 +87,8 @@ func parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, err
 const maxPrivateKeyFile = 64 << 10
 
 var (
-	errNeitherRSANorEC = fmt.Errorf("%w: TPMs take RSA and ECDSA keys, and this one is of another algorithm; make a new key with keygen", chip.ErrNotSupported)
-	errOtherCurve      = fmt.Errorf("%w: the key is on a curve other than P-256, P-384 and P-521; make a new key with keygen", chip.ErrNotSupported)
+	errNeitherRSANorEC = fmt.Errorf("%w: TPMs take RSA and ECDSA keys, and this one is of another algorithm", chip.ErrNotWrappable)
+	errOtherCurve      = fmt.Errorf("%w: the key is on a curve other than P-256, P-384 and P-521", chip.ErrNotWrappable)
 	errNoPrivateKey    = errors.New("this is no RSA or ECDSA private key (PKCS#1, SEC 1 or PKCS#8, PEM or DER), or a damaged one")
 )
 

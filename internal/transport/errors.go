@@ -92,7 +92,7 @@ func (s *socketLink) connectError(err error) error {
 // waited names the end of a wait: the TPM's own limit, or the caller's.
 func waited(err error, limit time.Duration) error {
 	if errors.Is(err, errWaited) {
-		return fmt.Errorf("waited %v (-wait)", limit)
+		return fmt.Errorf("waited %v", limit)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package blob
+package pubarea
 
 import (
 	"fmt"
@@ -53,24 +53,24 @@ var algorithms = map[tpm2.TPMAlgID][2]string{
 	tpm2.TPMAlgEDDSA:        {"EDDSA", "EdDSA"},
 }
 
-// algSpec is the specification's name of an algorithm.
-func algSpec(alg tpm2.TPMAlgID) string {
+// AlgSpec is the specification's name of an algorithm.
+func AlgSpec(alg tpm2.TPMAlgID) string {
 	if names, ok := algorithms[alg]; ok {
 		return "TPM_ALG_" + names[0]
 	}
 	return fmt.Sprintf("TPM_ALG_ID 0x%04x", uint16(alg))
 }
 
-// algWords is people's name of an algorithm.
-func algWords(alg tpm2.TPMAlgID) string {
+// AlgWords is people's name of an algorithm.
+func AlgWords(alg tpm2.TPMAlgID) string {
 	if names, ok := algorithms[alg]; ok {
 		return names[1]
 	}
-	return algSpec(alg)
+	return AlgSpec(alg)
 }
 
-// hashSizes are the sizes of digests, in bytes.
-var hashSizes = map[tpm2.TPMAlgID]int{
+// HashSizes are the sizes of digests, in bytes.
+var HashSizes = map[tpm2.TPMAlgID]int{
 	tpm2.TPMAlgSHA1:    20,
 	tpm2.TPMAlgSHA256:  32,
 	tpm2.TPMAlgSHA384:  48,
@@ -81,17 +81,17 @@ var hashSizes = map[tpm2.TPMAlgID]int{
 	tpm2.TPMAlgSHA3512: 64,
 }
 
-// A curve is one of those that the specification has numbers for.
-type curve struct {
-	spec  string // without TPM_ECC_
-	words string
-	size  int // of a coordinate, in bytes
+// A Curve is one of those that the specification has numbers for.
+type Curve struct {
+	Spec  string // without TPM_ECC_
+	Words string
+	Size  int // of a coordinate, in bytes
 }
 
-// curves has them by number.
+// Curves has them by number.
 //
 // TPM 2.0 Library Part 2, section 6.4 (TPM_ECC_CURVE)
-var curves = map[tpm2.TPMECCCurve]curve{
+var Curves = map[tpm2.TPMECCCurve]Curve{
 	tpm2.TPMECCNistP192:        {"NIST_P192", "P-192", 24},
 	tpm2.TPMECCNistP224:        {"NIST_P224", "P-224", 28},
 	tpm2.TPMECCNistP256:        {"NIST_P256", "P-256", 32},
@@ -107,9 +107,10 @@ var curves = map[tpm2.TPMECCCurve]curve{
 	tpm2.TPMECCCurve448:        {"CURVE_448", "Curve448", 56},
 }
 
-func curveSpec(c tpm2.TPMECCCurve) string {
-	if known, ok := curves[c]; ok {
-		return "TPM_ECC_" + known.spec
+// CurveSpec is the specification's name of a curve.
+func CurveSpec(c tpm2.TPMECCCurve) string {
+	if known, ok := Curves[c]; ok {
+		return "TPM_ECC_" + known.Spec
 	}
 	return fmt.Sprintf("TPM_ECC_CURVE 0x%04x", uint16(c))
 }

@@ -1,0 +1,133 @@
+// Package advice knows what to do about an error, in the words of this project's commands.
+// They print it as "hint: …". The libraries say what is wrong, and nothing of commands and
+// flags.
+package advice
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm20"
+	"maclef/tpmkey"
+)
+
+// Hint returns what to do about err, "" where there is nothing to say that the error does
+// not. given reports whether the user has set a flag, which is named without dashes.
+func Hint(err error, given func(flag string) bool) string {
+	var refused *tpm20.Error
+	if errors.As(err, &refused) {
+		if hint := hint20(err, given); hint != "" {
+			return hint
+		}
+	}
+	return cmp.Or(hintSecret(err, given), hintKey(err), hintTPM(err), hintFile(err), cureOf(err))
+}
+
+// orUTF16 ends the advice on a wrong secret that the user did give.
+const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front (each wrong try brings the lockout nearer)"
+
+func hintSecret(err error, given func(flag string) bool) string {
+	switch {
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
+		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
+		return "the SRK has another secret than -srk-pass says" + orUTF16
+	case errors.Is(err, tpmkey.ErrWrongKeySecret):
+		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
+	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
+		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; one that was never set is -owner-pass wellknown" + orUTF16
+	case errors.Is(err, tpmkey.ErrLockedOut):
+		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
+	}
+	return ""
+}
+
+func ifGiven(given bool, text string) string {
+	if given {
+		return text
+	}
+	return ""
+}
+
+// hintTPM is for errors that lie in the TPM's state, and for what it lacks.
+func hintTPM(err error) string {
+	switch {
+	case errors.Is(err, tpmkey.ErrSecretNeeded):
+		return "give the key's secret with -key-pass, the SRK's with -srk-pass"
+	case errors.Is(err, tpmkey.ErrBusy):
+		return "-wait 5m waits longer"
+	case errors.Is(err, tpmkey.ErrNotOwned):
+		return "take ownership first: tpmctl own"
+	case errors.Is(err, chip.ErrOwned):
+		return "to start anew clear it (tpmctl clear), which makes every key file of it useless"
+	case errors.Is(err, tpmkey.ErrDisabled):
+		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else they take, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
+	case errors.Is(err, tpmkey.ErrPhysicalPresence):
+		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
+	case errors.Is(err, tpmkey.ErrRestartNeeded):
+		return "restart the machine, or the software TPM, then run this again"
+	case errors.Is(err, chip.ErrNoSealing):
+		return "for this TPM, tpmctl encrypt encrypts for one of its keys, and tpmctl decrypt decrypts that"
+	}
+	return ""
+}
+
+// hintKey is for errors that lie in what a key is, or in where it is from.
+func hintKey(err error) string {
+	switch {
+	case errors.Is(err, tpmkey.ErrWrongTPM):
+		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
+	case errors.Is(err, tpmkey.ErrNoParent):
+		return "a TPM that was cleared has lost its parents, too; with the right -parent, a key file of this TPM works: tpmctl inspect shows what the file says, tpmctl status what the TPM keeps"
+	case errors.Is(err, tpmkey.ErrNoKey):
+		return "tpmctl status lists the keys that the TPM keeps, with their handles"
+	case errors.Is(err, tpmkey.ErrWrongGeneration):
+		return "name the other TPM with -tpm, or make a new key with keygen; tpmctl status shows this TPM and others of the machine, tpmctl inspect what the file is"
+	case errors.Is(err, tpmkey.ErrPolicy):
+		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key"
+	case errors.Is(err, chip.ErrKeyLimits):
+		return "tpmctl inspect says what the key is for; keygen makes keys that sign and decrypt by every scheme"
+	case errors.Is(err, chip.ErrNotWrappable):
+		return "make a new key with keygen"
+	}
+	return ""
+}
+
+// hintFile is for files that are no key files.
+func hintFile(err error) string {
+	var other *blob.NotKeyError
+	switch {
+	case !errors.As(err, &other):
+		return ""
+	case other.Half != blob.NoHalf:
+		return "call the two NAME.pub and NAME.priv, or make one of them with tpm2_encodeobject"
+	case other.PrivateKey:
+		return "wrap it with keygen -w"
+	}
+	return "keygen makes a new key, keygen -w wraps an RSA or ECDSA key that exists in software"
+}
+
+// hint20 is for errors that mean another thing where a TPM 2.0 has refused something.
+func hint20(err error, given func(flag string) bool) string {
+	switch {
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
+		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt"
+	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
+		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
+	case errors.Is(err, tpmkey.ErrWrongKeySecret):
+		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; see tpmctl status before the next try"
+	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
+		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
+	case errors.Is(err, tpmkey.ErrWrongTPM) && !given("parent"):
+		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
+	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
+		return "tpmctl status shows what is loaded, tpmctl flush frees what killed programs left; use /dev/tpmrm0 where there is one"
+	case errors.Is(err, tpm2.TPMRCFailure):
+		return "a software TPM says so when its state cannot be written: see that its disk is not full. Else switch the machine off and on again; if it stays, the chip is broken"
+	}
+	return ""
+}

@@ -1,0 +1,75 @@
+package advice
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm12"
+	"maclef/internal/tpm20"
+	"maclef/tpmkey"
+)
+
+func TestHint(t *testing.T) {
+	tests := []struct {
+		name  string
+		err   error
+		given string // flag
+		want  string
+	}{
+		{"SRK, default secret", tpmkey.ErrWrongSRKSecret, "", "well-known secret; try -srk-pass prompt"},
+		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, "srk-pass", "another secret than -srk-pass says"},
+		{"key, prompted", tpmkey.ErrWrongKeySecret, "", "the key has another secret; one set by tpm-tools -u"},
+		{"key, given", tpmkey.ErrWrongKeySecret, "key-pass", "than -key-pass says; one set"},
+		{"owner, default", tpmkey.ErrWrongOwnerSecret, "", "-owner-pass wellknown"},
+		{"owner, given", tpmkey.ErrWrongOwnerSecret, "owner-pass", "than -owner-pass says"},
+		{"locked out", tpmkey.ErrLockedOut, "", "tpmctl status"},
+		{"other TPM", tpmkey.ErrWrongTPM, "", "tpmctl inspect"},
+		{"secret needed", tpmkey.ErrSecretNeeded, "", "-key-pass"},
+		{"not owned", tpmkey.ErrNotOwned, "", "tpmctl own"},
+		{"disabled", tpmkey.ErrDisabled, "", "tpmctl enable and tpmctl activate, which say"},
+		{"busy", tpmkey.ErrBusy, "", "-wait 5m waits longer"},
+		{"lost", tpmkey.ErrGone, "", ""},
+		{"unknown", errors.New("odd"), "", ""},
+		{"wrong parent's secret", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "", "try -srk-pass prompt"},
+		{"wrong parent's secret, given", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "srk-pass", "another secret than -srk-pass says"},
+		{"wrong key secret of a TPM 2.0", refused(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), "", "tpmctl status before the next try"},
+		{"wrong lockout secret", refused(tpmkey.ErrWrongOwnerSecret, tpm2.TPMRCAuthFail), "", "the lockout hierarchy has another secret"},
+		{"key of another TPM 2.0", refused(tpmkey.ErrWrongTPM, tpm2.TPMRCIntegrity), "", "-parent names another"},
+		{"no room", refused(nil, tpm2.TPMRCObjectMemory), "", "tpmctl flush"},
+		{"failure mode", refused(nil, tpm2.TPMRCFailure), "", "off and on again"},
+		{"no parent", tpmkey.ErrNoParent, "", "-parent"},
+		{"no such key", tpmkey.ErrNoKey, "", "tpmctl status lists"},
+		{"other generation", tpmkey.ErrWrongGeneration, "", "tpmctl inspect"},
+		{"policy", tpmkey.ErrPolicy, "", "tpmctl inspect shows the policy"},
+		{"no owner", chip.ErrNoSRK, "", "tpmctl own"},
+		{"owner already", chip.ErrOwned, "", "tpmctl clear"},
+		{"sealing on a TPM 1.2", chip.ErrNoSealing, "", "tpmctl encrypt"},
+		{"limits of a key", fmt.Errorf("%w: it", chip.ErrKeyLimits), "", "tpmctl inspect says"},
+		{"software key that no TPM takes", fmt.Errorf("%w: it", chip.ErrNotWrappable), "", "make a new key with keygen"},
+		{"software key", &blob.NotKeyError{What: "a private key", PrivateKey: true}, "", "wrap it with keygen -w"},
+		{"certificate", &blob.NotKeyError{What: "a certificate"}, "", "keygen makes a new key"},
+		{"half of a pair", &blob.NotKeyError{Half: blob.PublicHalf}, "", "NAME.pub and NAME.priv"},
+		{"code of a TPM 1.2", &tpm12.Error{Code: tpm12.Resources}, "", "tpmctl flush"},
+		{"code of a TPM 2.0", refused(nil, tpm2.TPMRCContextGap), "", "tpmctl flush -saved"},
+		{"code with nothing to do", refused(nil, tpm2.TPMRCScheme), "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := Hint(fmt.Errorf("load maclef: %w", test.err), func(flag string) bool { return flag == test.given })
+			if !strings.Contains(got, test.want) || test.want == "" && got != "" {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// refused is what a TPM 2.0 has refused, which means kind.
+func refused(kind error, code tpm2.TPMRC) error {
+	return errors.Join(kind, &tpm20.Error{Code: code})
+}

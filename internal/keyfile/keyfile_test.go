@@ -1,0 +1,56 @@
+package keyfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"maclef/blob"
+	"maclef/internal/tpmtest"
+)
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	for name, fixture := range map[string]string{
+		"a.pub": "tools-rsa.pub", "a.priv": "tools-rsa.priv", "b.pub": "tools-rsa.pub", "c.priv": "tools-rsa.priv",
+		"public": "tools-rsa.pub", "d.pub": "tools-rsa.priv", "key": "e2-rsa.pem",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), tpmtest.Fixture(t, "tpm2/"+fixture), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, Limit+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var pair *PairError
+	var other *blob.NotKeyError
+	for _, c := range []struct {
+		name string
+		want blob.Container
+		as   any   // of the error, nil for a key
+		is   error // of it, too
+	}{
+		{"key", blob.TSS2PEM, nil, nil},
+		{"a.pub", blob.TSS2Pair, nil, nil},
+		{"a.priv", blob.TSS2Pair, nil, nil},
+		{"b.pub", 0, &pair, fs.ErrNotExist},
+		{"c.priv", 0, &pair, fs.ErrNotExist},
+		{"public", 0, &other, nil}, // whose other half has no name
+		{"d.pub", 0, &other, nil},
+		{"nothing", 0, new(*fs.PathError), fs.ErrNotExist},
+	} {
+		path := filepath.Join(dir, c.name)
+		k, err := Read(path, c.name, ReadFile)
+		switch {
+		case c.as == nil && (err != nil || k.Container != c.want):
+			t.Errorf("%s: %v, error %v", c.name, k, err)
+		case c.as != nil && (!errors.As(err, c.as) || c.is != nil && !errors.Is(err, c.is)):
+			t.Errorf("%s: error %v", c.name, err)
+		}
+	}
+	if _, err := Read(filepath.Join(dir, "large"), "large", ReadFile); err == nil {
+		t.Error("a large file is read")
+	}
+}

@@ -1,0 +1,101 @@
+package pubarea
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// ErrDamaged is package blob's.
+var ErrDamaged = errors.New("damaged")
+
+// damaged makes an error that wraps ErrDamaged.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
+}
+
+// ShortError says which field ended where.
+func ShortError(kind error, field string, need uint64, left, offset int) error {
+	return fmt.Errorf("%w: %s needs %d bytes, %d left at offset %d", kind, field, need, left, offset)
+}
+
+// A Reader reads fields in network byte order, and remembers the first that did not fit;
+// after it, every field is zero.
+type Reader struct {
+	Err error
+
+	s     cryptobyte.String
+	size  int   // of s at the start, to tell offsets
+	short error // what a field that does not fit means
+}
+
+// NewReader reads from b. short is wrapped by the error about a field that does not fit.
+func NewReader(b []byte, short error) Reader { return Reader{s: b, size: len(b), short: short} }
+
+// Rest is what was not read yet, a part of what the Reader was given.
+func (r *Reader) Rest() []byte { return r.s }
+
+// Fits reports whether n more bytes are there, and records it if not.
+func (r *Reader) Fits(field string, n uint64) bool {
+	if r.Err == nil && uint64(len(r.s)) < n {
+		r.Err = ShortError(r.short, field, n, len(r.s), r.size-len(r.s))
+	}
+	return r.Err == nil
+}
+
+// Bytes returns a copy of n bytes.
+func (r *Reader) Bytes(field string, n int) []byte {
+	var b []byte
+	if r.Fits(field, uint64(n)) {
+		r.s.ReadBytes(&b, n)
+	}
+	return bytes.Clone(b)
+}
+
+// Uint8 reads a byte.
+func (r *Reader) Uint8(field string) (v uint8) {
+	if r.Fits(field, 1) {
+		r.s.ReadUint8(&v)
+	}
+	return v
+}
+
+// Uint16 reads a number.
+func (r *Reader) Uint16(field string) (v uint16) {
+	if r.Fits(field, 2) {
+		r.s.ReadUint16(&v)
+	}
+	return v
+}
+
+// Uint32 reads a number.
+func (r *Reader) Uint32(field string) (v uint32) {
+	if r.Fits(field, 4) {
+		r.s.ReadUint32(&v)
+	}
+	return v
+}
+
+// Alg reads the number of an algorithm.
+func (r *Reader) Alg(field string) tpm2.TPMAlgID { return tpm2.TPMAlgID(r.Uint16(field)) }
+
+// Sized16 returns a copy of a field that has its size, a uint16, in front; nil if it
+// is empty.
+func (r *Reader) Sized16(field string) []byte {
+	n := r.Uint16(field + " size")
+	if n == 0 || !r.Fits(field, uint64(n)) {
+		return nil
+	}
+	return r.Bytes(field, int(n))
+}
+
+// End returns the first error, and one about bytes left over.
+func (r *Reader) End(structure string) error {
+	if r.Err == nil && len(r.s) > 0 {
+		r.Err = damaged("%d bytes too many at the end of %s", len(r.s), structure)
+	}
+	return r.Err
+}

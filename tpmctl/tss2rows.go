@@ -1,0 +1,175 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/policy"
+	"maclef/internal/pubarea"
+)
+
+// tss2Rows explains a key of a TPM 2.0, in the order in which people read: what it is, what
+// it can do, where it lives, what it asks for. A key that blob.Parse would refuse has one
+// row with the reason.
+func tss2Rows(k *blob.Key) []row {
+	t := k.TSS2
+	p, err := pubarea.Parse(t.Public)
+	if err != nil {
+		return []row{{"public area", err.Error()}}
+	}
+	what := "key"
+	if p.Sealed() {
+		what = "data"
+	}
+	rows := []row{
+		{"file", fileText(k)},
+		{what, keyText(p)},
+		{"scheme", schemeText(p)},
+		{"name algorithm", pubarea.AlgWords(p.NameAlg)},
+		{"attributes", strings.Join(p.AttributeNames(), ", ")},
+		{"origin", originText(p)},
+		{"moves", moveText(p)},
+	}
+	if t.Description != "" {
+		rows = append(rows, row{"description", fmt.Sprintf("%q", t.Description)})
+	}
+	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(k, p)}, row{"wrong secrets", wrongSecretsText(p)})
+	for _, l := range policy.Describe(t) {
+		rows = append(rows, row{l.What, l.How})
+	}
+	if name, err := t.Name(); err == nil {
+		rows = append(rows, row{"TPM name", fmt.Sprintf("%x", name)})
+	}
+	return rows
+}
+
+func fileText(k *blob.Key) string {
+	t := k.TSS2
+	switch {
+	case t.Handle != 0:
+		return fmt.Sprintf("none: the TPM keeps the key, at 0x%08x", t.Handle)
+	case t.Type == blob.TSS2Loadable && (k.Container == blob.TSS2BlobPEM || k.Container == blob.TSS2BlobDER):
+		return "loadable key, old form (2.23.133.10.2)"
+	case t.Type == blob.TSS2Sealed && t.Importable():
+		return "sealed data to be imported first (2.23.133.10.1.5)"
+	}
+	return fmt.Sprintf("%v (2.23.133.10.1.%d)", t.Type, 3+int(t.Type))
+}
+
+// keyText is what the key, or data, is.
+func keyText(p *pubarea.Area) string {
+	switch {
+	case p.Unknown != "" && p.Unknown == pubarea.AlgSpec(p.Alg):
+		return p.Unknown + ", unknown to this program"
+	case p.Alg == tpm2.TPMAlgRSA && p.Unknown == "":
+		return fmt.Sprintf("RSA, %d bits, exponent %d", p.KeyBits, cmp.Or(p.Exponent, 65537))
+	case p.Alg == tpm2.TPMAlgECC && p.Unknown == "":
+		if c, ok := pubarea.Curves[p.Curve]; ok {
+			return fmt.Sprintf("ECC, %s (%s)", c.Words, pubarea.CurveSpec(p.Curve))
+		}
+		return "ECC, " + pubarea.CurveSpec(p.Curve)
+	case p.Alg == tpm2.TPMAlgSymCipher && p.Unknown == "":
+		return fmt.Sprintf("%s, %d bits, %s", pubarea.AlgWords(p.Symmetric.Alg), p.Symmetric.Bits, pubarea.AlgWords(p.Symmetric.Mode))
+	case p.Sealed():
+		return "sealed: TPM2_Unseal gives it"
+	case p.Alg == tpm2.TPMAlgKeyedHash && p.Has(pubarea.AttrDecrypt|pubarea.AttrRestricted):
+		return "seed to derive keys from"
+	case p.Alg == tpm2.TPMAlgKeyedHash:
+		return pubarea.AlgWords(p.Scheme.Alg) + " key (" + pubarea.AlgSpec(p.Alg) + ")"
+	}
+	return fmt.Sprintf("%s, with %s, unknown to this program", pubarea.AlgWords(p.Alg), p.Unknown)
+}
+
+func schemeText(p *pubarea.Area) string {
+	switch {
+	case p.Unknown != "":
+		return "unknown"
+	case p.Alg == tpm2.TPMAlgSymCipher:
+		return pubarea.AlgSpec(p.Symmetric.Mode)
+	case p.Scheme.Alg == tpm2.TPMAlgNull && p.Has(pubarea.AttrRestricted|pubarea.AttrDecrypt):
+		return fmt.Sprintf("protects other keys with %s, %d bits", pubarea.AlgWords(p.Symmetric.Alg), p.Symmetric.Bits)
+	case p.Scheme.Alg == tpm2.TPMAlgNull && p.Alg == tpm2.TPMAlgKeyedHash:
+		return "none (TPM_ALG_NULL)"
+	case p.Scheme.Alg == tpm2.TPMAlgNull:
+		return "any that the command says (TPM_ALG_NULL)"
+	case p.Scheme.Hash != tpm2.TPMAlgNull:
+		return fmt.Sprintf("only %s with %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgWords(p.Scheme.Hash), pubarea.AlgSpec(p.Scheme.Alg))
+	}
+	return fmt.Sprintf("only %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgSpec(p.Scheme.Alg))
+}
+
+func originText(p *pubarea.Area) string {
+	if p.Has(pubarea.AttrSensitiveDataOrigin) {
+		return "made by a TPM"
+	}
+	return "made outside of the TPM"
+}
+
+func moveText(p *pubarea.Area) string {
+	switch {
+	case p.Has(pubarea.AttrFixedTPM):
+		return "never leaves its TPM"
+	case p.Has(pubarea.AttrFixedParent):
+		return "only with its parent"
+	case len(p.AuthPolicy) == 0:
+		return "never leaves its TPM: duplication takes a policy, and it has none"
+	case p.Has(pubarea.AttrEncryptedDuplication):
+		return "may be duplicated, encrypted, where its policy allows that"
+	}
+	return "may be duplicated where its policy allows that"
+}
+
+func wrongSecretsText(p *pubarea.Area) string {
+	if p.Has(pubarea.AttrNoDA) {
+		return "do not count towards a lockout (noDA)"
+	}
+	return "count towards the TPM's lockout"
+}
+
+// hierarchies are permanent entities, whose primary keys are parents. TPM 2.0 Library Part 2,
+// section 7.4 (TPM_RH).
+var hierarchies = map[uint32]string{
+	0x40000001: "the owner hierarchy",
+	0x40000007: "the null hierarchy",
+	0x4000000a: "the lockout",
+	0x4000000b: "the endorsement hierarchy",
+	0x4000000c: "the platform hierarchy",
+}
+
+func parentText(t *blob.TSS2) string {
+	switch {
+	case t.Handle != 0:
+		return "not said; the key is in the TPM already"
+	case t.Parent>>24 != 0x40:
+		return fmt.Sprintf("the persistent key 0x%08x", t.Parent)
+	}
+	hierarchy := cmp.Or(hierarchies[t.Parent], fmt.Sprintf("the entity 0x%08x", t.Parent))
+	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", hierarchy, t.Parent)
+	switch {
+	case t.Guessed():
+		return "not said; guessed: " + text
+	case t.RSAParent:
+		return fmt.Sprintf("%s (0x%08x), primary key RSA 2048", hierarchy, t.Parent)
+	case t.OldPrimary():
+		return text + " of old files"
+	}
+	return text
+}
+
+func secretText20(k *blob.Key, p *pubarea.Area) string {
+	switch {
+	case k.TSS2.EmptyAuth:
+		return "none of its own"
+	case k.TSS2.Guessed():
+		return "not said; the key may need its own secret (-key-pass)"
+	case !k.NeedsSecret():
+		return "none for its use: its policy alone rules it"
+	case p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0:
+		return "the key needs its own secret (-key-pass)"
+	}
+	return "its policy asks for one (-key-pass)"
+}

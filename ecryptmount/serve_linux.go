@@ -11,6 +11,7 @@ import (
 
 	"maclef/internal/cli"
 	"maclef/internal/ecryptfs"
+	"maclef/internal/printable"
 )
 
 // serve mounts the directory and answers for it until it is unmounted.
@@ -128,5 +129,5 @@ func (s *session) announce() {
 
 // say prints a line on standard error, or wherever messages go.
 func (s *session) say(format string, args ...any) {
-	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", cli.Printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", printable.Line(fmt.Sprintf(format, args...)))
 }

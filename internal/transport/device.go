@@ -38,6 +38,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/transport/frame"
 )
 
 // Device is an open TPM. Close it after use.
@@ -240,7 +242,7 @@ func (d *Device) SetDeadline(at time.Time) {
 // was lost, and the next turn makes a new one; with ErrNotSent besides, the
 // command was not carried out.
 func (d *Device) Send(cmd []byte) ([]byte, error) {
-	if err := checkCommand(cmd); err != nil {
+	if err := frame.CheckCommand(cmd); err != nil {
 		return nil, err
 	}
 	if rsp, err := d.sendInTurn(cmd); err != errNoTurn {
@@ -268,7 +270,7 @@ func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
 	}
 	rsp, err := d.link.exchange(cmd, limit)
 	if err == nil {
-		err = checkResponse(rsp)
+		err = frame.CheckResponse(rsp)
 	}
 	if err != nil {
 		d.drop()

@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"maclef/internal/sysfs"
+	"maclef/internal/transport/frame"
 )
 
 // A managedLink is the device of the kernel's resource manager for TPM 2.0. Every
@@ -57,7 +60,7 @@ func noRoom(cmd []byte) []byte {
 			code = rcSessionMemory
 		}
 	}
-	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, headerSize}, code)
+	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, frame.HeaderSize}, code)
 }
 
 var managerName = regexp.MustCompile(`^tpmrm[0-9]+$`)
@@ -65,11 +68,7 @@ var managerName = regexp.MustCompile(`^tpmrm[0-9]+$`)
 // isManager tells the resource manager from the bare device: by the kernel's class of
 // devices, or by its name where there is no /sys.
 func isManager(name string, info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	if class := deviceClass(numberOf(stat)); class != "" {
+	if class := sysfs.DeviceClass(info); class != "" {
 		return class == "tpmrm"
 	}
 	if real, err := filepath.EvalSymlinks(name); err == nil {

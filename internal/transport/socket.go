@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"maclef/internal/transport/emulator"
+	"maclef/internal/transport/frame"
 )
 
 // A socketLink reaches a TPM that speaks on a stream: swtpm's data channel.
@@ -29,19 +33,6 @@ type socketLink struct {
 	doing            string
 	proved           bool // a TPM has answered
 	generation       byte // the first byte of the last command, and so probably of the next
-}
-
-// A stream is a connection to a TPM.
-type stream interface {
-	io.ReadWriteCloser
-	SetDeadline(time.Time) error
-	// unread is how many bytes the peer has not taken yet; -1 where that cannot
-	// be known.
-	unread() int
-	// pending is how many bytes of the peer's have not been read.
-	pending() int
-	// ended reports whether the peer is known to have hung up.
-	ended() bool
 }
 
 func (s *socketLink) close() error { return nil }
@@ -115,7 +106,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
-			if err := s.revive(); err != nil && !errors.Is(err, errKilled) {
+			if err := s.revive(); err != nil && !errors.Is(err, emulator.ErrKilled) {
 				return err
 			}
 		}
@@ -124,9 +115,6 @@ func (s *socketLink) connect(ctx context.Context) error {
 		}
 	}
 }
-
-// errKilled is a TPM that was started, and ended at once, for no reason of its own.
-var errKilled = errors.New("it left no message: somebody may have killed it; try again")
 
 // takenIn sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.
@@ -220,9 +208,7 @@ func (s *socketLink) leadWith(first byte, limit time.Duration) error {
 	return s.begin(ctx)
 }
 
-// probeCommand is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
-// 7.1 (TPM_GetCapability). A TPM 2.0 refuses it in a well-formed response.
-var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
+var probeCommand = frame.Probe()
 
 // probe sends a trifle to see whether this connection is served, where nothing
 // else tells. A command that others' commands keep waiting would be carried out
@@ -230,10 +216,10 @@ var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
 func (s *socketLink) probe(ctx context.Context) error {
 	conn := s.conn
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // a deadline would be set anew
-	rsp, err := exchange(conn, probeCommand[:], s.waits.turn)
+	rsp, err := exchange(conn, probeCommand, s.waits.turn)
 	if !stop() {
 		err = waited(ended(ctx), s.waits.turn)
-		if len(rsp) == 0 || checkResponse(rsp) == nil {
+		if len(rsp) == 0 || frame.CheckResponse(rsp) == nil {
 			return s.connectError(ended(ctx))
 		}
 	}
@@ -244,52 +230,62 @@ func (s *socketLink) probe(ctx context.Context) error {
 	return nil
 }
 
-// knock is for how long a host may take to let a connection in before it is asked anew.
-// One whose queue is full, as swtpm's is with two in it, says nothing; the kernel would ask
-// again ever more rarely, half a minute apart in the end, and others would come before.
-const (
-	knock      = time.Second
-	knockLocal = 20 * time.Millisecond // at this machine
-)
-
-// dialTCP connects to a TPM as soon as there is a place in its queue.
-func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
-	hosts, port, err := lookUp(ctx, address)
-	if err != nil {
-		return nil, err
+// connectError explains why there is no connection.
+func (s *socketLink) connectError(err error) error {
+	var noHost *net.DNSError
+	var badAddress *net.AddrError
+	var known *opError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return failure(s.doing, s.label, ErrBusy, "no descriptor is left for the connection: close files, or raise the limit (ulimit -n): %w", err)
+	case errors.Is(err, os.ErrPermission):
+		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
+	case errors.As(err, &noHost), errors.As(err, &badAddress):
+		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
+	case errors.Is(err, ErrAway):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case s.proved && hungUp(err):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
+	case errors.Is(err, os.ErrDeadlineExceeded): // of a dialer; a full queue does not answer, either
+		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaited, s.waits.turn))
+	case s.proved:
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
-	for {
-		for _, host := range hosts {
-			limit := knock
-			if host == "" || net.ParseIP(host).IsLoopback() {
-				limit = knockLocal
-			}
-			attempt, cancel := context.WithTimeout(ctx, limit)
-			conn, failed := new(net.Dialer).DialContext(attempt, network, net.JoinHostPort(host, port))
-			cancel()
-			if failed == nil {
-				return conn, nil
-			}
-			if ctx.Err() != nil {
-				return nil, ended(ctx)
-			}
-			err = failed
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
-			return nil, err
-		}
-	}
+	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
+		"(its --server): %w", err)
 }
 
-// lookUp returns the addresses of a host.
-func lookUp(ctx context.Context, address string) (hosts []string, port string, err error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, "", err
+// waited names the end of a wait: the TPM's own limit, or the caller's.
+func waited(err error, limit time.Duration) error {
+	if errors.Is(err, errWaited) {
+		return fmt.Errorf("waited %v (-wait)", limit)
 	}
-	if host == "" {
-		return []string{""}, port, nil
+	return err
+}
+
+// othersServed is what keeps everybody else waiting.
+const othersServed = "another program is using it, and swtpm serves one at a time; stop it or wait, and try again"
+
+// probeError says what a first command met instead of a TPM.
+func (s *socketLink) probeError(rsp []byte, err error) error {
+	switch {
+	case isControlAnswer(rsp):
+		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
+	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), othersServed)
 	}
-	hosts, err = net.DefaultResolver.LookupHost(ctx, host)
-	return hosts, port, err
+	if s.proved {
+		return failure(s.doing, s.label, ErrGone, "%w", err)
+	}
+	return failure(s.doing, s.label, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
+}
+
+// isControlAnswer recognises what swtpm's control channel says to a TPM command:
+// a bare result code, TPM_BAD_ORDINAL.
+func isControlAnswer(rsp []byte) bool {
+	return len(rsp) == 4 && binary.BigEndian.Uint32(rsp) == 0x0000000A
 }

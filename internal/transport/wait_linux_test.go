@@ -59,7 +59,7 @@ func TestIdleDeviceLetsGo(t *testing.T) {
 				t.Errorf("%d sockets are open, before %d", n, before)
 			}
 			conn := stranger(t, path)
-			conn.Write(probeCommand[:])
+			conn.Write(probeCommand)
 			if n, err := conn.Read(make([]byte, 99)); n != 18 || err != nil {
 				t.Error("a stranger was not served:", n, err)
 			}
@@ -164,7 +164,7 @@ func TestWaitOutlivesTPM(t *testing.T) {
 func outlive(t *testing.T, d *Device, s *tpmtest.SWTPM, queue, away time.Duration) error {
 	t.Helper()
 	holder := stranger(t, filepath.Join(s.Dir, "sock"))
-	holder.Write(probeCommand[:])
+	holder.Write(probeCommand)
 	if n, err := holder.Read(make([]byte, 99)); n != 18 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -253,7 +253,7 @@ func TestLazyOpenEnds(t *testing.T) {
 				release, err := d.Acquire(context.Background(), time.Time{})
 				if err == nil { // it read the first byte
 					d.SetDeadline(begin.Add(wait))
-					_, err = d.Send(probeCommand[:])
+					_, err = d.Send(probeCommand)
 					release()
 				}
 				took := time.Since(begin)

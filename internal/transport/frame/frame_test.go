@@ -1,4 +1,4 @@
-package transport
+package frame
 
 import (
 	"bytes"
@@ -10,12 +10,12 @@ func TestErrorTag(t *testing.T) {
 	for tag, want := range map[string]bool{"\x00\xC4": true, "\x80\x01": true, "\x00\xC5": false, "\x00\xC6": false, "\x80\x02": false} {
 		for _, code := range []string{"\x00\x00\x00\x01", "\x00\x00\x00\x1D", "\x00\x00\x09\x8E", "\x80\x00\x00\x00"} {
 			answer := []byte(tag + "\x00\x00\x00\x0A" + code)
-			_, err := readResponse(bytes.NewReader(answer))
-			if (err == nil) != want || (checkResponse(answer) == nil) != want {
-				t.Errorf("%x: %v, %v", answer, err, checkResponse(answer))
+			_, err := ReadResponse(bytes.NewReader(answer))
+			if (err == nil) != want || (CheckResponse(answer) == nil) != want {
+				t.Errorf("%x: %v, %v", answer, err, CheckResponse(answer))
 			}
 		}
-		if err := checkResponse([]byte(tag + "\x00\x00\x00\x0A\x00\x00\x00\x00")); err != nil {
+		if err := CheckResponse([]byte(tag + "\x00\x00\x00\x0A\x00\x00\x00\x00")); err != nil {
 			t.Errorf("a success with %x: %v", tag, err)
 		}
 	}
@@ -29,12 +29,12 @@ func FuzzReadResponse(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		rsp, err := readResponse(bytes.NewReader(data))
-		if !bytes.HasPrefix(data, rsp) || len(rsp) > maxSize || cap(rsp) > 2*maxSize {
+		rsp, err := ReadResponse(bytes.NewReader(data))
+		if !bytes.HasPrefix(data, rsp) || len(rsp) > MaxSize || cap(rsp) > 2*MaxSize {
 			t.Errorf("%x became %x", data, rsp)
 		}
-		if err == nil && checkResponse(rsp) != nil {
-			t.Errorf("%x: %v", rsp, checkResponse(rsp))
+		if err == nil && CheckResponse(rsp) != nil {
+			t.Errorf("%x: %v", rsp, CheckResponse(rsp))
 		}
 	})
 }

@@ -1,4 +1,6 @@
-package transport
+// Package sysfs reads what Linux tells of TPMs under /sys, /proc and /dev, without
+// opening one, and asks the firmware for what only it can do to a TPM.
+package sysfs
 
 import (
 	"bufio"
@@ -8,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"maclef/internal/printable"
 )
 
 // A Kernel is where Linux tells of TPMs without opening them: /sys and /proc. The
@@ -62,7 +66,7 @@ func (k Kernel) Nodes() []*Node {
 	return nodes
 }
 
-// Node returns the TPM whose device a name of [Open] is, nil for a name of another
+// Node returns the TPM whose device a name of transport.Open is, nil for a name of another
 // form and for what the kernel does not know. Which TPM it is its number tells,
 // wherever the device lies; under a Root, where devices are files, its name.
 func (k Kernel) Node(name string) *Node {
@@ -250,24 +254,18 @@ func (s *NodeState) readCaps(text string) {
 		switch {
 		case !ok:
 		case what == "Manufacturer":
-			s.Vendor = fourLetters(how)
+			s.Vendor = vendor(how)
 		case what == "Firmware version":
 			s.Firmware = how
 		}
 	}
 }
 
-// fourLetters reads a vendor's number as its letters, without what is none.
-func fourLetters(number string) string {
+// vendor reads a vendor's number as its letters.
+func vendor(number string) string {
 	raw, err := hex.DecodeString(strings.TrimPrefix(number, "0x"))
 	if err != nil {
 		return ""
 	}
-	var letters []byte
-	for _, b := range raw {
-		if b > ' ' && b <= '~' {
-			letters = append(letters, b)
-		}
-	}
-	return string(letters)
+	return printable.ASCII(raw)
 }

@@ -1,4 +1,4 @@
-package transport
+package emulator
 
 import (
 	"errors"
@@ -11,16 +11,18 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"maclef/internal/sysfs"
 )
 
-// directory names the directory of an emulator, absolute. An empty dir means the
+// Directory names the directory of an emulator, absolute. An empty dir means the
 // user's own: XDG Base Directory Specification, $XDG_STATE_HOME.
-func (m *model) directory(dir string) (string, error) {
+func (m *Model) Directory(dir string) (string, error) {
 	if dir == "" {
 		state := os.Getenv("XDG_STATE_HOME")
 		if home := os.Getenv("HOME"); !filepath.IsAbs(state) {
 			if home == "" {
-				return "", fmt.Errorf("where to keep its state? $HOME is not set: name a directory with %s:DIR", m.form)
+				return "", fmt.Errorf("where to keep its state? $HOME is not set: name a directory with %s:DIR", m.Form)
 			}
 			state = filepath.Join(home, ".local", "state")
 		}
@@ -31,7 +33,7 @@ func (m *model) directory(dir string) (string, error) {
 
 // plainFiles are what the emulator and swtpm have in the directory besides two
 // sockets.
-func (m *model) plainFiles() []string {
+func (m *Model) plainFiles() []string {
 	files := []string{"users.lock", "start.lock", "swtpm.lock", markerFile, logFile, ".lock"}
 	for _, stem := range []string{m.stem, strings.Replace(m.stem, "tpm", "TMP", 1)} {
 		files = append(files, stem+".permall", stem+".volatilestate", stem+".savestate")
@@ -40,7 +42,7 @@ func (m *model) plainFiles() []string {
 }
 
 // checkModel refuses a directory that belongs to a TPM of the other generation.
-func (m *model) checkModel(dir string) error {
+func (m *Model) checkModel(dir string) error {
 	for _, other := range models {
 		if _, err := os.Lstat(filepath.Join(dir, other.stateFile())); other == m || err != nil {
 			continue
@@ -48,7 +50,7 @@ func (m *model) checkModel(dir string) error {
 		if _, err := os.Lstat(filepath.Join(dir, m.stateFile())); err == nil {
 			return fmt.Errorf("it holds a %v and a %v: move %s or %s into another directory", m, other, m.stateFile(), other.stateFile())
 		}
-		return fmt.Errorf("it holds a %v: use %s:%s, or another directory", other, other.form, dir)
+		return fmt.Errorf("it holds a %v: use %s:%s, or another directory", other, other.Form, dir)
 	}
 	return nil
 }
@@ -62,7 +64,7 @@ func (e notOwnError) Is(target error) bool { return target == os.ErrPermission }
 
 // makeStateDir makes the directory, and sees that nobody else can put anything
 // into it, nor has before. It returns its path without symbolic links.
-func (m *model) makeStateDir(dir string) (string, error) {
+func (m *Model) makeStateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return dir, err
 	}
@@ -117,7 +119,7 @@ func checkEntry(path string, kind fs.FileMode) error {
 
 func checkKind(path string, info fs.FileInfo, kind fs.FileMode) error {
 	if got := info.Mode(); got.Type() != kind {
-		return fmt.Errorf("%s is %s, it must be %s: remove it, or use another directory", path, kindOf(got), kindOf(kind))
+		return fmt.Errorf("%s is %s, it must be %s: remove it, or use another directory", path, sysfs.FileKind(got), sysfs.FileKind(kind))
 	}
 	return checkOwner(path, info)
 }
@@ -156,8 +158,8 @@ func openFile(path string, flags int) (*os.File, error) {
 
 // tryWriting writes as much as a TPM's state: a disk without room has none for
 // swtpm's message either.
-func (e *emulator) tryWriting() error {
-	f, err := os.CreateTemp(e.path, "try-*")
+func (e *Emulator) tryWriting() error {
+	f, err := os.CreateTemp(e.dir, "try-*")
 	if err != nil {
 		return err
 	}
@@ -166,9 +168,6 @@ func (e *emulator) tryWriting() error {
 	return errors.Join(err, f.Close())
 }
 
-// errLocked is the outcome of a wait for a lock that others did not give up.
-var errLocked = errors.New("locked by others")
-
 // openLock opens a lock file, making it if need be. Locks belong to the open
 // file: two of them exclude each other within one process, too, and the kernel
 // drops them with the process, however it ends.
@@ -176,7 +175,7 @@ func openLock(dir, base string) (*os.File, error) {
 	return openFile(filepath.Join(dir, base), os.O_RDWR|os.O_CREATE)
 }
 
-// lock takes a lock (syscall.LOCK_SH or LOCK_EX) within a limit, else errLocked.
+// lock takes a lock (syscall.LOCK_SH or LOCK_EX) within a limit, else ErrLocked.
 // It asks again and again instead of sleeping in the kernel, where no limit
 // could wake it.
 func lock(f *os.File, how int, limit time.Duration) error {
@@ -191,7 +190,7 @@ func lock(f *os.File, how int, limit time.Duration) error {
 		case err != syscall.EWOULDBLOCK:
 			return fmt.Errorf("lock %s: %w", f.Name(), err)
 		case time.Now().After(deadline):
-			return errLocked
+			return ErrLocked
 		}
 		time.Sleep(pause)
 	}

@@ -1,4 +1,4 @@
-package transport
+package emulator
 
 import (
 	_ "embed"
@@ -14,28 +14,31 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"maclef/internal/transport/frame"
 )
 
 //go:embed watch.sh
 var watchScript string
 
-// needPrograms finds what the emulator is made of, else explains.
-func needPrograms(doing, name string) error {
-	if _, err := exec.LookPath("swtpm"); err != nil {
-		return failure(doing, name, ErrNoSWTPM, "install it with \"apt-get install swtpm\": %w", err)
-	}
-	for _, program := range []string{"sh", "flock", "grep"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%s %s: the emulator needs the program %s of Debian's essential packages: %w", doing, name, program, err)
+// MissingProgram finds what the emulator is made of, and returns the name of the first
+// program that is not installed.
+func MissingProgram() (name string, err error) {
+	for _, name := range []string{SWTPM, "sh", "flock", "grep"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return name, err
 		}
 	}
-	return nil
+	return "", nil
 }
+
+// SWTPM is the name of the software TPM's program.
+const SWTPM = "swtpm"
 
 // ensureRunning starts swtpm unless it runs. The caller holds start.lock, and
 // the users' lock, without which the watcher would end swtpm at once.
-func (e *emulator) ensureRunning() error {
-	if e.listening() == nil {
+func (e *Emulator) ensureRunning() error {
+	if e.Listening(e.Socket()) == nil {
 		return nil
 	}
 	if err := e.markFresh(); err != nil {
@@ -56,8 +59,8 @@ func (e *emulator) ensureRunning() error {
 
 // await waits until the swtpm that was launched answers. It takes connections
 // before it has read its state, and may end then.
-func (e *emulator) await(ended <-chan struct{}) error {
-	deadline := time.Now().Add(e.limits.start)
+func (e *Emulator) await(ended <-chan struct{}) error {
+	deadline := time.Now().Add(e.Start)
 	for {
 		err := e.answering(time.Until(deadline))
 		if err == nil {
@@ -66,59 +69,48 @@ func (e *emulator) await(ended <-chan struct{}) error {
 		select {
 		case <-ended:
 			// Perhaps another one was being started by a process that died.
-			if e.answering(e.limits.probe) == nil {
+			if e.answering(e.Probe) == nil {
 				return nil
 			}
 			return e.startError(errors.New("it ended at once"))
 		case <-time.After(2 * time.Millisecond):
 			if time.Now().After(deadline) {
-				return e.startError(fmt.Errorf("no answer within %v: %w", e.limits.start, err))
+				return e.startError(fmt.Errorf("no answer within %v: %w", e.Start, err))
 			}
 		}
 	}
 }
 
 // answering sends a trifle. Nobody else uses a swtpm that is being started.
-func (e *emulator) answering(limit time.Duration) error { return e.ask(probeCommand[:], limit) }
+func (e *Emulator) answering(limit time.Duration) error {
+	return e.Ask(e.Socket(), frame.Probe(), limit)
+}
 
 // startError adds swtpm's own explanation to why.
-func (e *emulator) startError(why error) error {
+func (e *Emulator) startError(why error) error {
 	tail := e.logTail()
 	if strings.Contains(tail, "lockfile") {
-		return fmt.Errorf("%w (swtpm: %s)", errOtherSWTPM, tail)
+		return fmt.Errorf("%w (swtpm: %s)", ErrOtherSWTPM, tail)
 	}
 	if err := e.tryWriting(); err != nil {
 		return fmt.Errorf("start swtpm: %w", err)
 	}
 	if tail == "" {
-		return fmt.Errorf("start swtpm: %w: %w", why, errKilled)
+		return fmt.Errorf("start swtpm: %w: %w", why, ErrKilled)
 	}
 	return fmt.Errorf("start swtpm: %w: %s", why, tail)
 }
 
-// listening reports whether swtpm takes connections. Its queue being full says
-// that it does.
-func (e *emulator) listening() error {
-	fd, err := tryConnect(filepath.Join(e.path, dataSocket))
-	switch {
-	case err == nil:
-		return syscall.Close(fd)
-	case errors.Is(err, syscall.EAGAIN):
-		return nil
-	}
-	return err
-}
-
 // markFresh notes that the TPM that is about to be made needs setting up.
-func (e *emulator) markFresh() error {
+func (e *Emulator) markFresh() error {
 	if !e.setup {
 		return nil
 	}
-	_, err := os.Lstat(filepath.Join(e.path, e.stateFile()))
+	_, err := os.Lstat(filepath.Join(e.dir, e.stateFile()))
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	marker, err := openFile(filepath.Join(e.path, markerFile), os.O_WRONLY|os.O_CREATE)
+	marker, err := openFile(filepath.Join(e.dir, markerFile), os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -127,8 +119,8 @@ func (e *emulator) markFresh() error {
 
 // launch starts the watcher, which starts swtpm, out of reach of this terminal's
 // signals. The pipe that it returns ends when swtpm has ended.
-func (e *emulator) launch() (alive *os.File, err error) {
-	log, err := openFile(filepath.Join(e.path, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND)
+func (e *Emulator) launch() (alive *os.File, err error) {
+	log, err := openFile(filepath.Join(e.dir, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +134,7 @@ func (e *emulator) launch() (alive *os.File, err error) {
 	}
 	defer pipeEnd.Close()
 	cmd := exec.Command("sh", append([]string{"-c", watchScript, "maclef-emulator"}, e.options...)...)
-	cmd.Dir = e.path
+	cmd.Dir = e.dir
 	cmd.Env = watcherEnv()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = make([]*os.File, max(1, highestInheritable()-2)) // a nil one is closed
@@ -186,9 +178,9 @@ func watcherEnv() []string {
 }
 
 // logTail is the end of swtpm's log, in one line.
-func (e *emulator) logTail() string {
+func (e *Emulator) logTail() string {
 	const most = 500
-	log, err := openFile(filepath.Join(e.path, logFile), os.O_RDONLY)
+	log, err := openFile(filepath.Join(e.dir, logFile), os.O_RDONLY)
 	if err != nil {
 		return err.Error()
 	}

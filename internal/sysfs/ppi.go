@@ -1,4 +1,4 @@
-package transport
+package sysfs
 
 import (
 	"errors"
@@ -106,6 +106,9 @@ func (p *PPI) Restart() string {
 // none. Linux, Documentation/ABI/testing/sysfs-driver-ppi.
 func (p *PPI) Withdrawal() string { return "echo 0 > " + filepath.Join(p.dir, "request") }
 
+// ErrPermission: this user may not do that.
+var ErrPermission = errors.New("no permission")
+
 // Ask files the first of these requests that the firmware takes, in place of the
 // one that is Pending, and returns it.
 // Without any, its error is the last refusal; ErrPermission says that this user
@@ -119,7 +122,7 @@ func (p *PPI) Ask(requests ...Request) (Request, error) {
 			return r, nil
 		}
 		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-			return 0, failure("ask the firmware", path, ErrPermission, "run this as root: %w", err)
+			return 0, fmt.Errorf("ask the firmware %s: %w: run this as root: %w", path, ErrPermission, err)
 		}
 	}
 	var refused *fs.PathError

@@ -22,13 +22,13 @@ import (
 // answered by opening the device anew, which loses what was loaded.
 type managedLink struct{ node *nodeLink }
 
-func (m *managedLink) lasts() {}
+func (m *managedLink) shared() {}
 
 // begin opens the device. What was loaded by an earlier file is lost.
 func (m *managedLink) begin(ctx context.Context) error { return m.node.begin(ctx) }
 func (m *managedLink) end()                            { m.node.end() }
 func (m *managedLink) close() error                    { return m.node.close() }
-func (m *managedLink) hurry()                          { m.node.hurry() }
+func (m *managedLink) stopWaiting()                    { m.node.stopWaiting() }
 
 func (m *managedLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	rsp, err := m.node.exchange(cmd, limit)

@@ -22,25 +22,25 @@ import (
 // kernel gives it to one program at a time. The descriptor stays in blocking
 // mode, in which the driver carries the command out within the write.
 type nodeLink struct {
-	path  string
-	waits waits
-	doing string
-	known bool // it was open before
-	hasty atomic.Bool
-	fd    int       // -1 where a command that was given up has it still
-	ended time.Time // when it was closed last
+	path   string
+	waits  waits
+	doing  string
+	known  bool // it was open before
+	noWait atomic.Bool
+	fd     int       // -1 where a command that was given up has it still
+	ended  time.Time // when it was closed last
 }
 
-// nodePause is how often a device that somebody has open is tried. The kernel
+// openPause is how often a device that somebody has open is tried. The kernel
 // has no queue for it.
-const nodePause = 500 * time.Microsecond
+const openPause = 500 * time.Microsecond
 
-// makeWay is for how long a program does not open a device that it has just closed:
+// reopenDelay is for how long a program does not open a device that it has just closed:
 // others, who try now and then, get in meanwhile.
-const makeWay = 2 * nodePause
+const reopenDelay = 2 * openPause
 
 func (n *nodeLink) begin(ctx context.Context) (err error) {
-	if rest := makeWay - time.Since(n.ended); rest > 0 {
+	if rest := reopenDelay - time.Since(n.ended); rest > 0 {
 		time.Sleep(rest)
 	}
 	for begin := time.Now(); ; {
@@ -52,10 +52,10 @@ func (n *nodeLink) begin(ctx context.Context) (err error) {
 			return nil
 		}
 		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
-		if err != syscall.EBUSY && (!absent || n.hasty.Load() || time.Since(begin) > n.waits.grace) {
+		if err != syscall.EBUSY && (!absent || n.noWait.Load() || time.Since(begin) > n.waits.grace) {
 			return n.explain(err)
 		}
-		if waiting := sleep(ctx, nodePause); waiting != nil {
+		if waiting := sleep(ctx, openPause); waiting != nil {
 			return n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
 		}
 	}
@@ -66,7 +66,7 @@ func (n *nodeLink) explain(err error) error {
 	return nodeError(n.doing, n.path, info, err)
 }
 
-func (n *nodeLink) hurry() { n.hasty.Store(true) }
+func (n *nodeLink) stopWaiting() { n.noWait.Store(true) }
 
 func (n *nodeLink) end() {
 	if n.fd >= 0 {

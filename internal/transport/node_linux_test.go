@@ -120,7 +120,7 @@ func TestNodeIsOpenInTurns(t *testing.T) {
 	var released time.Time
 	for i := range uint64(3) {
 		release := mustAcquire(t, d)
-		if waited := time.Since(released); waited < makeWay {
+		if waited := time.Since(released); waited < reopenDelay {
 			t.Errorf("turn %d: others had %v", i, waited)
 		}
 		if err := errors.Join(alive(d), alive(d)); err != nil || m.files(t) != 1 || d.Opened() != i+1 {
@@ -137,16 +137,16 @@ func TestNodeIsOpenInTurns(t *testing.T) {
 // A command that the driver does not answer is given up, and keeps its descriptor until
 // the driver does; meanwhile there are other turns.
 func TestNodeNeverAnswers(t *testing.T) {
-	hasty := defaultWaits()
-	hasty.quick = 50 * time.Millisecond
+	quick := defaultWaits()
+	quick.quick = 50 * time.Millisecond
 	for _, row := range []struct {
 		name  string
 		waits waits
 		in    time.Duration // the deadline
 		words string
 	}{
-		{"its limit", hasty, time.Hour, "no answer within 50ms"},
-		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // shortest
+		{"its limit", quick, time.Hour, "no answer within 50ms"},
+		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // minLimit
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			device, stuck := packets(t)

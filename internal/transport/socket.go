@@ -27,7 +27,7 @@ type socketLink struct {
 	label            string       // for messages
 	revive           func() error // starts a TPM that is not there, nil if nobody can
 	waits            waits
-	hasty            atomic.Bool // a TPM that is not there is not waited for
+	noWait           atomic.Bool // a TPM that is not there is not waited for
 	conn             stream
 	lead             bool // the next command's first byte has been sent
 	doing            string
@@ -37,7 +37,7 @@ type socketLink struct {
 
 func (s *socketLink) close() error { return nil }
 
-func (s *socketLink) hurry() { s.hasty.Store(true) }
+func (s *socketLink) stopWaiting() { s.noWait.Store(true) }
 
 func (s *socketLink) end() {
 	if s.conn != nil {
@@ -60,7 +60,7 @@ func (s *socketLink) begin(ctx context.Context) error {
 	for {
 		err := s.connect(ctx)
 		if err == nil {
-			err = s.takenIn(ctx)
+			err = s.awaitServed(ctx)
 		}
 		if err == nil {
 			if s.proved {
@@ -72,7 +72,7 @@ func (s *socketLink) begin(ctx context.Context) error {
 		if hung.IsZero() {
 			hung = time.Now()
 		}
-		if !s.proved || !hungUp(err) || s.hasty.Load() || time.Since(hung) > s.waits.grace {
+		if !s.proved || !hungUp(err) || s.noWait.Load() || time.Since(hung) > s.waits.grace {
 			return s.connectError(err)
 		}
 		if waiting := sleep(ctx, reconnectPause); waiting != nil {
@@ -102,7 +102,7 @@ func (s *socketLink) connect(ctx context.Context) error {
 		if s.revive == nil && !s.proved || !absent {
 			return err
 		}
-		if s.hasty.Load() || time.Since(begin) > s.waits.grace {
+		if s.noWait.Load() || time.Since(begin) > s.waits.grace {
 			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
@@ -116,9 +116,9 @@ func (s *socketLink) connect(ctx context.Context) error {
 	}
 }
 
-// takenIn sends the first byte of a command, which executes nothing, and waits
+// awaitServed sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.
-func (s *socketLink) takenIn(ctx context.Context) error {
+func (s *socketLink) awaitServed(ctx context.Context) error {
 	if s.conn.unread() < 0 {
 		return s.probe(ctx)
 	}
@@ -140,7 +140,7 @@ func (s *socketLink) takenIn(ctx context.Context) error {
 // ended says why a context has ended: the end's kind, and its cause.
 func ended(ctx context.Context) error {
 	kind, cause := ctx.Err(), context.Cause(ctx)
-	if cause == errWaited || errors.Is(cause, kind) {
+	if cause == errWaitOver || errors.Is(cause, kind) {
 		return cause
 	}
 	return fmt.Errorf("%w: %w", kind, cause)
@@ -174,7 +174,7 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	}
 	rest := cmd
 	if s.lead {
-		if err := s.leadWith(cmd[0], limit); err != nil {
+		if err := s.ensureLead(cmd[0], limit); err != nil {
 			return nil, &notSent{err}
 		}
 		s.lead = false
@@ -188,16 +188,16 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, s.probeError(rsp, err)
 	}
-	s.tookAnswer()
+	s.setProved()
 	return rsp, nil
 }
 
-// tookAnswer notes that a TPM is there.
-func (s *socketLink) tookAnswer() { s.proved, s.doing = true, "use" }
+// setProved notes that a TPM is there.
+func (s *socketLink) setProved() { s.proved, s.doing = true, "use" }
 
-// leadWith sees that the byte that was sent ahead is the command's: a TPM 2.0's
+// ensureLead sees that the byte that was sent ahead is the command's: a TPM 2.0's
 // first commands are those by which it is found to be one.
-func (s *socketLink) leadWith(first byte, limit time.Duration) error {
+func (s *socketLink) ensureLead(first byte, limit time.Duration) error {
 	if s.generation == first {
 		return nil
 	}
@@ -226,7 +226,7 @@ func (s *socketLink) probe(ctx context.Context) error {
 	if err != nil {
 		return s.probeError(rsp, err)
 	}
-	s.tookAnswer()
+	s.setProved()
 	return nil
 }
 
@@ -248,10 +248,10 @@ func (s *socketLink) connectError(err error) error {
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	case s.proved && hungUp(err):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
-	case errors.Is(err, errWaited), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errWaitOver), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
 	case errors.Is(err, os.ErrDeadlineExceeded): // of a dialer; a full queue does not answer, either
-		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaited, s.waits.turn))
+		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaitOver, s.waits.turn))
 	case s.proved:
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
@@ -261,7 +261,7 @@ func (s *socketLink) connectError(err error) error {
 
 // waited names the end of a wait: the TPM's own limit, or the caller's.
 func waited(err error, limit time.Duration) error {
-	if errors.Is(err, errWaited) {
+	if errors.Is(err, errWaitOver) {
 		return fmt.Errorf("waited %v (-wait)", limit)
 	}
 	return err

@@ -39,7 +39,7 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 	if _, err := conn.Write(cmd); err != nil {
 		return nil, &notSent{fmt.Errorf("send command: %w", err)}
 	}
-	rsp, err := frame.ReadResponse(&hastyReader{conn: conn, limit: min(limit, restLimit)})
+	rsp, err := frame.ReadResponse(&bodyReader{conn: conn, limit: min(limit, restLimit)})
 	switch n := conn.pending(); {
 	case err == nil && n > 0:
 		return rsp, fmt.Errorf("%d bytes came after the response", n)
@@ -57,14 +57,14 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 // thinks first, and then speaks.
 const restLimit = 5 * time.Second
 
-// A hastyReader sets a deadline once something has come.
-type hastyReader struct {
+// A bodyReader sets a deadline once something has come.
+type bodyReader struct {
 	conn  stream
 	limit time.Duration
 	begun bool
 }
 
-func (h *hastyReader) Read(p []byte) (n int, err error) {
+func (h *bodyReader) Read(p []byte) (n int, err error) {
 	n, err = h.conn.Read(p)
 	if n > 0 && !h.begun {
 		h.begun = true
@@ -73,12 +73,12 @@ func (h *hastyReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// knock is for how long a host may take to let a connection in before it is asked anew.
+// dialLimit is for how long a host may take to let a connection in before it is asked anew.
 // One whose queue is full, as swtpm's is with two in it, says nothing; the kernel would ask
 // again ever more rarely, half a minute apart in the end, and others would come before.
 const (
-	knock      = time.Second
-	knockLocal = 20 * time.Millisecond // at this machine
+	dialLimit      = time.Second
+	localDialLimit = 20 * time.Millisecond // at this machine
 )
 
 // dialTCP connects to a TPM as soon as there is a place in its queue.
@@ -89,9 +89,9 @@ func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	}
 	for {
 		for _, host := range hosts {
-			limit := knock
+			limit := dialLimit
 			if host == "" || net.ParseIP(host).IsLoopback() {
-				limit = knockLocal
+				limit = localDialLimit
 			}
 			attempt, cancel := context.WithTimeout(ctx, limit)
 			conn, failed := new(net.Dialer).DialContext(attempt, network, net.JoinHostPort(host, port))

@@ -79,7 +79,7 @@ func dialStream(ctx context.Context, network, address string) (stream, error) {
 	}
 	fd, err := tryConnect(address)
 	if errors.Is(err, syscall.EAGAIN) {
-		fd, err = queueUp(ctx, address)
+		fd, err = connectWaiting(ctx, address)
 	}
 	if err != nil {
 		return nil, err
@@ -100,17 +100,17 @@ func tryConnect(path string) (fd int, err error) {
 	return fd, nil
 }
 
-// patience is for how long a thread waits in the kernel before it looks whether
+// connectLimit is for how long a thread waits in the kernel before it looks whether
 // its caller still does.
-const patience = 200 * time.Millisecond
+const connectLimit = 200 * time.Millisecond
 
-// queueUp connects to a socket whose queue is full.
-func queueUp(ctx context.Context, path string) (fd int, err error) {
+// connectWaiting connects to a socket whose queue is full.
+func connectWaiting(ctx context.Context, path string) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	limit := unix.NsecToTimeval(patience.Nanoseconds())
+	limit := unix.NsecToTimeval(connectLimit.Nanoseconds())
 	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit)
 	for err == nil {
 		err = connectUnix(fd, path)

@@ -110,8 +110,8 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 	}
 }
 
-// Whoever waits for a TPM that is away stops when told to hurry.
-func TestHurryEndsTheWait(t *testing.T) {
+// Whoever waits for a TPM that is away stops when told to.
+func TestStopWaiting(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	if err := alive(d); err != nil {
@@ -119,7 +119,7 @@ func TestHurryEndsTheWait(t *testing.T) {
 	}
 	s.Kill()
 	begin := time.Now()
-	time.AfterFunc(50*time.Millisecond, d.Hurry)
+	time.AfterFunc(50*time.Millisecond, d.StopWaiting)
 	_, err := d.Acquire(context.Background(), time.Time{})
 	wantError(t, err, ErrGone, "is swtpm running")
 	if !errors.Is(err, ErrAway) {
@@ -190,9 +190,9 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 	for _, row := range []struct {
 		name        string
 		grace, turn time.Duration
-		hurry       bool
+		stop        bool
 	}{
-		{"hurry", time.Minute, time.Minute, true},
+		{"told to stop", time.Minute, time.Minute, true},
 		{"its grace is over", grace, time.Minute, false},
 		{"the wait is over", grace, grace, false},
 	} {
@@ -213,8 +213,8 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 				}
 				broken.Store(true)
 				begin := time.Now()
-				if row.hurry {
-					time.AfterFunc(grace, d.Hurry)
+				if row.stop {
+					time.AfterFunc(grace, d.StopWaiting)
 				}
 				_, err = d.Acquire(context.Background(), time.Time{})
 				// Its last connection may have been in the making.

@@ -1,12 +1,8 @@
-// Package scripttest gives the commands' test scripts what they have in common:
-// software TPMs, recorded files, and ways to fail. The words it adds to a script
-// are described at their functions.
-package scripttest
+package tpmtest
 
 import (
 	"errors"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,19 +11,19 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"maclef/internal/tpmtest"
-	"maclef/tpmkey"
 )
 
-// A Word is a command of a script.
-type Word = func(ts *testscript.TestScript, neg bool, args []string)
+// A ScriptWord is a command of a script.
+type ScriptWord = func(ts *testscript.TestScript, neg bool, args []string)
 
-// Run runs testdata/script. others are commands of this project that the scripts
+// RunScripts runs testdata/script, with what the scripts of all commands have in common:
+// software TPMs, recorded files, and ways to fail. The words for that are described at
+// their functions. others are commands of this project that the scripts
 // use besides the one under test; words are those of these scripts only. $BIN is
 // the directory of the command under test.
-func Run(t *testing.T, others []string, words map[string]Word, setup func(*testscript.Env) error) {
+func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setup func(*testscript.Env) error) {
 	bin := t.TempDir()
 	for _, other := range others {
 		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "maclef/"+other)
@@ -35,7 +31,7 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 			t.Fatalf("%v: %v: %s", build, err, out)
 		}
 	}
-	all := map[string]Word{
+	all := map[string]ScriptWord{
 		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "reads": wordReads, "signal": wordSignal, "fixture": wordFixture,
 		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks, "extend": wordExtend, "restart": wordRestart,
 	}
@@ -44,12 +40,12 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Cmds:                all,
-		Condition:           condition,
+		Condition:           scriptCondition,
 		Setup: func(env *testscript.Env) error {
 			env.Values[keyTB] = env.T().(testing.TB)
-			env.Values[keyWire] = new(*wire)
-			env.Values[keyHold] = new(net.Conn)
-			env.Values[keySWTPM] = new(*tpmtest.SWTPM)
+			env.Values[keyWire] = new(*scriptWire)
+			env.Values[keyHold] = new(transport.TPMCloser)
+			env.Values[keySWTPM] = new(*SWTPM)
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("BIN", filepath.SplitList(os.Getenv("PATH"))[0])
 			// Else the race detector has each command sleep for a second at its end.
@@ -62,8 +58,8 @@ func Run(t *testing.T, others []string, words map[string]Word, setup func(*tests
 	})
 }
 
-// condition is [tpm]: this machine has a TPM.
-func condition(name string) (bool, error) {
+// scriptCondition is [tpm]: this machine has a TPM.
+func scriptCondition(name string) (bool, error) {
 	if name != "tpm" {
 		return false, errors.New("unknown condition")
 	}
@@ -81,32 +77,32 @@ const (
 	keySWTPM
 )
 
-// TB is the test that a script runs in.
-func TB(value func(key any) any) testing.TB { return value(keyTB).(testing.TB) }
+// ScriptTB is the test that a script runs in.
+func ScriptTB(value func(key any) any) testing.TB { return value(keyTB).(testing.TB) }
 
-var states = map[string]tpmtest.State{
-	"tutorial": tpmtest.Tutorial, "wellknown": tpmtest.WellKnown, "fresh": tpmtest.Fresh,
-	"disabled": tpmtest.Disabled, "deactivated": tpmtest.Deactivated,
-	"tpm20": tpmtest.TPM20, "keys20": tpmtest.Keys20, "onetry20": tpmtest.OneTry20, "lockedout20": tpmtest.LockedOut20,
-	"owned20": tpmtest.Owned20, "owneroff20": tpmtest.OwnerOff20, "failing20": tpmtest.Failing20,
+var scriptStates = map[string]State{
+	"tutorial": Tutorial, "wellknown": WellKnown, "fresh": Fresh,
+	"disabled": Disabled, "deactivated": Deactivated,
+	"tpm20": TPM20, "keys20": Keys20, "onetry20": OneTry20, "lockedout20": LockedOut20,
+	"owned20": Owned20, "owneroff20": OwnerOff20, "failing20": Failing20,
 }
 
 // wordTPM is "tpm STATE": start a software TPM, which $TPMKEY_TPM names from
 // then on; $SOCKET is the path of its socket.
 func wordTPM(ts *testscript.TestScript, neg bool, args []string) {
-	state, ok := states[strings.Join(args, " ")]
+	state, ok := scriptStates[strings.Join(args, " ")]
 	if neg || !ok {
 		ts.Fatalf("usage: tpm STATE")
 	}
-	s := tpmtest.Start(TB(ts.Value), state)
-	*ts.Value(keySWTPM).(**tpmtest.SWTPM) = s
+	s := Start(ScriptTB(ts.Value), state)
+	*ts.Value(keySWTPM).(**SWTPM) = s
 	ts.Setenv("TPMKEY_TPM", s.Socket)
 	ts.Setenv("SOCKET", strings.TrimPrefix(s.Socket, "unix:"))
 }
 
 // swtpmOf is the software TPM that "tpm" started last.
-func swtpmOf(ts *testscript.TestScript) *tpmtest.SWTPM {
-	s := *ts.Value(keySWTPM).(**tpmtest.SWTPM)
+func swtpmOf(ts *testscript.TestScript) *SWTPM {
+	s := *ts.Value(keySWTPM).(**SWTPM)
 	if s == nil {
 		ts.Fatalf("no software TPM: begin with tpm STATE")
 	}
@@ -120,7 +116,7 @@ func wordExtend(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pcr, err := strconv.ParseUint(args[0], 10, 5)
 	ts.Check(err)
-	swtpmOf(ts).Send(tpmtest.PCRExtend(uint32(pcr), args[1]))
+	swtpmOf(ts).Send(PCRExtend(uint32(pcr), args[1]))
 }
 
 // wordRestart is "restart": the software TPM loses power. "restart told" tells a TPM 2.0
@@ -142,7 +138,7 @@ func wordFixture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: fixture FILE...")
 	}
 	for _, name := range args {
-		ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(name)), tpmtest.Fixture(TB(ts.Value), name), 0o600))
+		ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(name)), Fixture(ScriptTB(ts.Value), name), 0o600))
 	}
 }
 
@@ -177,20 +173,4 @@ func wordFails(ts *testscript.TestScript, neg bool, args []string) {
 	if len(left) > 0 {
 		ts.Fatalf("it left %v behind", left)
 	}
-}
-
-// wordTries is "tries N": the TPM has counted N wrong secrets.
-func wordTries(ts *testscript.TestScript, neg bool, args []string) {
-	if n := strconv.Itoa(status(ts).Lockout.Tries); neg || len(args) != 1 || n != args[0] {
-		ts.Fatalf("the TPM has counted %s tries, want %v", n, args)
-	}
-}
-
-func status(ts *testscript.TestScript) *tpmkey.Status {
-	tpm, err := tpmkey.Open(ts.Getenv("TPMKEY_TPM"))
-	ts.Check(err)
-	defer tpm.Close()
-	s, err := tpm.Status()
-	ts.Check(err)
-	return s
 }

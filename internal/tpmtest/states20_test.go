@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"maclef/internal/relay"
+	"maclef/internal/transport/frame"
 )
 
 // getRandom is TPM2_GetRandom of 8 bytes: TPM 2.0 Library Part 3, section 16.1.
@@ -144,7 +144,7 @@ func loaded(t *testing.T, p *Proxy) (use []byte, object, session uint32) {
 }
 
 // What a TPM 2.0 is said to have lost it has lost, and nothing else.
-func TestTruth20(t *testing.T) {
+func TestSideEffects20(t *testing.T) {
 	p := StartProxy(t, Start(t, TPM20))
 	flush := func(handle uint32) []byte { return command(0x8001, ccFlush, []uint32{handle}) }
 	for _, row := range []struct {
@@ -194,9 +194,9 @@ func TestFaults20HappenOnce(t *testing.T) {
 		conn := dialProxy(t, p)
 		p.Arm(0, f)
 		conn.Write(getRandom)
-		got, err := relay.ReadMessage(conn)
+		got, err := frame.Read(conn)
 		conn.Close()
-		if code, _ := (Exchange{Response: got}).Code(); err == nil && len(got) == 10 && code != 0 && !relay.Is20(got) {
+		if code, _ := (Exchange{Response: got}).Code(); err == nil && len(got) == 10 && code != 0 && !Is20(got) {
 			t.Errorf("%s: %x", f.Name, got)
 		}
 		if err := p.Settle(20 * time.Second); err != nil {
@@ -219,7 +219,7 @@ func TestLostStates20(t *testing.T) {
 		conn := dialProxy(t, p)
 		p.Arm(0, fault)
 		conn.Write(getRandom)
-		got, err := relay.ReadMessage(conn)
+		got, err := frame.Read(conn)
 		conn.Close()
 		code, _ := (Exchange{Response: got}).Code()
 		switch {
@@ -250,7 +250,7 @@ func TestParts20(t *testing.T) {
 	p := StartProxy(t, Start(t, TPM20))
 	use, object, session := loaded(t, p)
 	p.Revive()
-	handles, sessions := relay.Parts20(use)
+	handles, sessions := Parts20(use)
 	if !slices.Equal(handles, []uint32{object}) || !slices.Equal(sessions, []uint32{session}) {
 		t.Errorf("%x %x", handles, sessions)
 	}
@@ -265,6 +265,6 @@ func TestParts20(t *testing.T) {
 		for range min(3, len(garbled)) {
 			garbled[rand.IntN(len(garbled))] = byte(rand.Uint32())
 		}
-		relay.Parts20(garbled)
+		Parts20(garbled)
 	}
 }

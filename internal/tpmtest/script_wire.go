@@ -1,4 +1,4 @@
-package scripttest
+package tpmtest
 
 import (
 	"net"
@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"maclef/internal/relay"
 )
 
-// A wire stands between commands and their TPM, and fails when a certain TPM
+// A scriptWire stands between commands and their TPM, and fails when a certain TPM
 // command comes.
-type wire struct {
+type scriptWire struct {
 	command string // its name
 	hangUp  bool   // else it holds the command back
 
@@ -28,7 +26,7 @@ type wire struct {
 // is named as in its generation's specification, without "TPM_" or "TPM2_".
 // "wire await" waits until it has come, "wire release" lets it go on.
 func wordWire(ts *testscript.TestScript, neg bool, args []string) {
-	current := ts.Value(keyWire).(**wire)
+	current := ts.Value(keyWire).(**scriptWire)
 	switch words := strings.Join(args, " "); {
 	case neg:
 		ts.Fatalf("unsupported: ! wire")
@@ -40,35 +38,35 @@ func wordWire(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case words == "release" && *current != nil:
 		close((*current).released)
-	case len(args) == 2 && relay.KnowsCommand(args[1]) && (args[0] == "hangup" || args[0] == "stall"):
+	case len(args) == 2 && KnowsCommand(args[1]) && (args[0] == "hangup" || args[0] == "stall"):
 		*current = newWire(ts, args[0] == "hangup", args[1])
 	default:
 		ts.Fatalf("usage: wire hangup|stall COMMAND, wire await, wire release")
 	}
 }
 
-func newWire(ts *testscript.TestScript, hangUp bool, command string) *wire {
-	w := &wire{command: command, hangUp: hangUp, arrived: make(chan struct{}), released: make(chan struct{})}
+func newWire(ts *testscript.TestScript, hangUp bool, command string) *scriptWire {
+	w := &scriptWire{command: command, hangUp: hangUp, arrived: make(chan struct{}), released: make(chan struct{})}
 	target := ts.Getenv("SOCKET")
-	r, err := relay.Listen(filepath.Join(filepath.Dir(target), "wire"), target, false, w.pass)
+	r, err := Listen(filepath.Join(filepath.Dir(target), "wire"), target, false, w.pass)
 	ts.Check(err)
 	ts.Defer(r.Close)
 	ts.Setenv("TPMKEY_TPM", r.Name)
 	return w
 }
 
-func (w *wire) pass(c *relay.Conn, cmd []byte) ([]byte, error) {
-	if relay.IsCommand(cmd, w.command) {
+func (w *scriptWire) pass(c *ProxyConn, cmd []byte) ([]byte, error) {
+	if IsCommand(cmd, w.command) {
 		w.once.Do(func() { close(w.arrived) })
 		if w.hangUp || !w.hold(c.Client) {
-			return nil, relay.ErrHangUp
+			return nil, ErrHangUp
 		}
 	}
 	return c.Send(cmd)
 }
 
 // hold waits for the release, and reports false where the client goes first.
-func (w *wire) hold(client net.Conn) bool {
+func (w *scriptWire) hold(client net.Conn) bool {
 	gone := make(chan struct{})
 	go func() {
 		client.Read(make([]byte, 1))

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"maclef/internal/relay"
 )
 
 // noAnswer drops a response.
@@ -90,18 +88,18 @@ func Refusal20(code uint32) []byte {
 
 // refusalLike is a refusal of the generation of a command or an answer.
 func refusalLike(message []byte, code uint32) []byte {
-	if relay.Is20(message) {
+	if Is20(message) {
 		return Refusal20(code)
 	}
 	return Refusal(code)
 }
 
 // Refused is a TPM that refuses a command with code. What it would have ended or
-// lost with that is ended or lost in the real TPM: see [truth].
+// lost with that is ended or lost in the real TPM: see applySideEffects.
 func Refused(code uint32) Fault {
 	return Fault{
 		Name:   fmt.Sprintf("code %#x", code),
-		Before: func(p *Proxy, cmd []byte) { truth(p, code, cmd) },
+		Before: func(p *Proxy, cmd []byte) { applySideEffects(p, code, cmd) },
 		Lost:   true,
 		Answer: func(cmd, _ []byte) []byte { return refusalLike(cmd, code) },
 	}
@@ -116,14 +114,14 @@ func RefusedAndKept(code uint32) Fault {
 }
 
 // RefusedOften is a TPM that refuses this command and so many further ones,
-// until one with an ordinal of cure comes.
-func RefusedOften(code uint32, further int, cure ...uint32) Fault {
+// until one of the ordinals until comes.
+func RefusedOften(code uint32, further int, until ...uint32) Fault {
 	f := Refused(code)
 	f.Name += fmt.Sprintf(" %d times", further+1)
-	if len(cure) > 0 {
-		f.Name = fmt.Sprintf("code %#x until ordinal %#x", code, cure)
+	if len(until) > 0 {
+		f.Name = fmt.Sprintf("code %#x until ordinal %#x", code, until)
 	}
-	f.Repeat, f.Cure = further, cure
+	f.Repeat, f.Until = further, until
 	return f
 }
 

@@ -3,12 +3,16 @@ package tpmtest
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"testing"
+)
 
-	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
+// Prebuilt TPM 1.2 commands: TPM Main Part 3, sections 6.6
+// (TSC_PhysicalPresence), 5.4 (TPM_PhysicalDisable), 5.5
+// (TPM_PhysicalSetDeactivated).
+var (
+	cmdEnablePresence = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x20}
+	presence          = []byte{0, 0xC1, 0, 0, 0, 12, 0x40, 0, 0, 0x0A, 0, 0x08}
+	physicalDisable   = []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x70}
+	setDeactivated    = []byte{0, 0xC1, 0, 0, 0, 11, 0, 0, 0, 0x72, 1}
 )
 
 // Handles of TPM 2.0: Part 2, sections 7.2 (TPM_HT) and 7.4 (TPM_RH).
@@ -69,50 +73,3 @@ func LockoutParameters(tries, recovery, lockoutRecovery uint32) []byte {
 
 // LockoutReset is TPM2_DictionaryAttackLockReset.
 func LockoutReset() []byte { return authorized(0x139, lockout) }
-
-// Handles20 returns what is in a TPM 2.0 from a handle on: 0x80000000 objects,
-// 0x02000000 sessions, 0x03000000 sessions that are swapped out, 0x81000000 persistent
-// objects. TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability).
-func Handles20(tpm transport.TPM, first uint32) ([]uint32, error) {
-	rsp, err := tpm.Send(command(0x8001, 0x17A, []uint32{1, first, 254}))
-	if err != nil {
-		return nil, err
-	}
-	if code, _ := (Exchange{Response: rsp}).Code(); code != 0 || len(rsp) < 19 || (len(rsp)-19)%4 != 0 {
-		return nil, fmt.Errorf("TPM2_GetCapability: %x", rsp)
-	}
-	var all []uint32
-	for list := rsp[19:]; len(list) > 0; list = list[4:] {
-		all = append(all, binary.BigEndian.Uint32(list))
-	}
-	return all, nil
-}
-
-// SpendTries has a TPM 2.0 count so many wrong secrets.
-func SpendTries(t testing.TB, tpm transport.TPM, tries int) {
-	t.Helper()
-	rsp, err := tpm2.CreatePrimary{
-		PrimaryHandle: tpm2.TPMRHNull,
-		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
-			UserAuth: tpm2.TPM2BAuth{Buffer: []byte("secret")},
-			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: []byte("sealed")}),
-		}},
-		InPublic: tpm2.New2B(tpm2.TPMTPublic{
-			Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256,
-			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, UserWithAuth: true},
-		}),
-	}.Execute(tpm)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tpm2.FlushContext{FlushHandle: rsp.ObjectHandle}.Execute(tpm)
-	wrong := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: rsp.ObjectHandle, Name: rsp.Name, Auth: tpm2.PasswordAuth([]byte("wrong"))}}
-	for spent := 0; spent < tries; {
-		switch _, err = wrong.Execute(tpm); {
-		case errors.Is(err, tpm2.TPMRCAuthFail):
-			spent++
-		case !errors.Is(err, tpm2.TPMRCRetry):
-			t.Fatalf("try %d: %v", spent, err)
-		}
-	}
-}

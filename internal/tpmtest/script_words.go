@@ -1,25 +1,22 @@
-package scripttest
+package tpmtest
 
 import (
 	"errors"
-	"io"
-	"net"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"maclef/internal/tpm12"
-	"maclef/internal/tpmtest"
-	"maclef/internal/transport"
+	"maclef/internal/transport/frame"
 )
 
 // wordHold is "hold": from then on this program has the TPM, as one that does not
 // share it, until "hold end".
 func wordHold(ts *testscript.TestScript, neg bool, args []string) {
-	held := ts.Value(keyHold).(*net.Conn)
+	held := ts.Value(keyHold).(*transport.TPMCloser)
 	switch {
 	case neg, len(args) > 1, len(args) == 1 && args[0] != "end":
 		ts.Fatalf("usage: hold [end]")
@@ -27,14 +24,9 @@ func wordHold(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check((*held).Close())
 		return
 	}
-	conn, err := net.Dial("unix", ts.Getenv("SOCKET"))
-	ts.Check(err)
+	conn := swtpmOf(ts).Dial()
 	ts.Defer(func() { conn.Close() })
-	// TPM_GetCapability, to see that the TPM serves this connection; a TPM 2.0 refuses it.
-	_, err = conn.Write([]byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0})
-	ts.Check(err)
-	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	_, err = io.ReadFull(conn, make([]byte, 10))
+	_, err := conn.Send(frame.Probe()) // to see that the TPM serves this connection
 	ts.Check(err)
 	*held = conn
 }
@@ -91,24 +83,32 @@ func wordNoLeaks(ts *testscript.TestScript, neg bool, args []string) {
 
 // inTPM asks the TPM itself what is loaded, and how many sessions are saved.
 func inTPM(ts *testscript.TestScript) (keys, sessions int) {
-	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
-	ts.Check(err)
-	defer dev.Close()
+	tpm, list := swtpmOf(ts).Dial(), Handles12
+	defer tpm.Close()
+	kinds := []uint32{resourceKey, resourceAuth, resourceContext}
 	if swtpmOf(ts).Is20() {
-		objects, err := tpmtest.Handles20(dev, 0x80000000)
-		ts.Check(err)
-		loaded, err := tpmtest.Handles20(dev, 0x02000000)
-		ts.Check(err)
-		saved, err := tpmtest.Handles20(dev, 0x03000000)
-		ts.Check(err)
-		return len(objects), len(loaded) + len(saved)
+		list, kinds = Handles20, []uint32{transients, loadedSessions, savedSessions}
 	}
-	conn := tpm12.New(dev)
-	loaded, err := conn.LoadedKeys()
+	var counts [3]int
+	for i, kind := range kinds {
+		found, err := list(tpm, kind)
+		ts.Check(err)
+		counts[i] = len(found)
+	}
+	return counts[0], counts[1] + counts[2]
+}
+
+// wordTries is "tries N": the TPM has counted N wrong secrets.
+func wordTries(ts *testscript.TestScript, neg bool, args []string) {
+	tpm := swtpmOf(ts).Dial()
+	defer tpm.Close()
+	count := tries12
+	if swtpmOf(ts).Is20() {
+		count = tries20
+	}
+	n, err := count(tpm)
 	ts.Check(err)
-	open, err := conn.Sessions()
-	ts.Check(err)
-	saved, err := conn.SavedSessions()
-	ts.Check(err)
-	return len(loaded), len(open) + len(saved)
+	if got := strconv.Itoa(n); neg || len(args) != 1 || got != args[0] {
+		ts.Fatalf("the TPM has counted %s tries, want %v", got, args)
+	}
 }

@@ -1,10 +1,12 @@
-package relay
+package tpmtest
 
 import (
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
+
+	"maclef/internal/transport/frame"
 )
 
 // names12 are commands of TPM 1.2: TPM Main Part 2, section 17 (Ordinals).
@@ -45,9 +47,9 @@ func Is20(message []byte) bool { return len(message) > 0 && message[0] == 0x80 }
 // shortName is a command's name without the generation, empty if unknown.
 func shortName(cmd []byte) string {
 	if Is20(cmd) {
-		return commands20[Code(cmd)].name
+		return commands20[frame.Code(cmd)].name
 	}
-	return names12[Code(cmd)]
+	return names12[frame.Code(cmd)]
 }
 
 // CommandName is the specification's name of a command: "TPM_LoadKey2", "TPM2_Load".
@@ -59,7 +61,7 @@ func CommandName(cmd []byte) string {
 	if name := shortName(cmd); name != "" {
 		return prefix + name
 	}
-	return fmt.Sprintf("%s%#x", prefix, Code(cmd))
+	return fmt.Sprintf("%s%#x", prefix, frame.Code(cmd))
 }
 
 // IsCommand reports whether a command has this name, without "TPM_" or "TPM2_", in its
@@ -76,16 +78,16 @@ func KnowsCommand(name string) bool {
 // authorize it: TPM 2.0 Library Part 1, section on the command structure. A command
 // that is not known, or garbled, has none.
 func Parts20(cmd []byte) (handles, sessions []uint32) {
-	if !Is20(cmd) || len(cmd) < 10 {
+	if !Is20(cmd) || len(cmd) < frame.HeaderSize {
 		return nil, nil
 	}
-	rest := cmd[10:]
+	rest := cmd[frame.HeaderSize:]
 	take := func() uint32 {
 		v := binary.BigEndian.Uint32(rest)
 		rest = rest[4:]
 		return v
 	}
-	for range commands20[Code(cmd)].handles {
+	for range commands20[frame.Code(cmd)].handles {
 		if len(rest) < 4 {
 			return nil, nil
 		}

@@ -8,7 +8,7 @@ import (
 
 // waits are the times after which something is given up.
 type waits struct {
-	probe   time.Duration // a living TPM answers a trifle within this
+	probe   time.Duration // a living TPM answers a short command within this
 	slow    time.Duration // the slowest commands: key generation on a chip
 	command time.Duration // all that are neither slow nor quick
 	quick   time.Duration // commands that no chip thinks about for long

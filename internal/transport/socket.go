@@ -208,9 +208,10 @@ func (s *socketLink) ensureLead(first byte, limit time.Duration) error {
 	return s.begin(ctx)
 }
 
+// probeCommand is the command of a probe.
 var probeCommand = frame.Probe()
 
-// probe sends a trifle to see whether this connection is served, where nothing
+// probe sends a short command to see whether this connection is served, where nothing
 // else tells. A command that others' commands keep waiting would be carried out
 // even after it was given up.
 func (s *socketLink) probe(ctx context.Context) error {

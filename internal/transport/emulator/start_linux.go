@@ -81,7 +81,7 @@ func (e *Emulator) await(ended <-chan struct{}) error {
 	}
 }
 
-// answering sends a trifle. Nobody else uses a swtpm that is being started.
+// answering sends a short command. Nobody else uses a swtpm that is being started.
 func (e *Emulator) answering(limit time.Duration) error {
 	return e.Ask(e.Socket(), frame.Probe(), limit)
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -132,7 +132,7 @@ func (b *bench) doOnce(r *row, o once) (err error) {
 	}
 	slow := b.tpm.behind("slow")
 	var ms, primaries, usual atomic.Int64
-	chip, err := relay.Listen(slow.socket(), b.tpm.socket(), true, func(c *relay.Conn, cmd []byte) ([]byte, error) {
+	chip, err := tpmtest.Listen(slow.socket(), b.tpm.socket(), true, func(c *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
 		if commandOf(cmd).name == "CreatePrimary" && primaries.Add(1) == 2 {
 			usual.Store(ms.Load())
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"maclef/internal/relay"
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -121,7 +121,7 @@ func (s *settings) slowed(cmd []byte) time.Duration {
 func slowCost(cmd []byte) int {
 	name := commandOf(cmd).name
 	ms, ok := slowCosts[name]
-	handles, _ := relay.Parts20(cmd)
+	handles, _ := tpmtest.Parts20(cmd)
 	switch {
 	case !ok:
 		return otherCost
@@ -153,7 +153,7 @@ func (b *bench) signSlowly(r *row, s sharing) error {
 	longer := *b.settings
 	longer.rounds, longer.together = 1, 2*b.together
 	slow := &bench{settings: &longer, tpm: b.tpm.behind("slow")}
-	chip, err := relay.Listen(slow.tpm.socket(), b.tpm.socket(), true, func(c *relay.Conn, cmd []byte) ([]byte, error) {
+	chip, err := tpmtest.Listen(slow.tpm.socket(), b.tpm.socket(), true, func(c *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
 		time.Sleep(b.slowed(cmd))
 		return c.Send(cmd)
 	})

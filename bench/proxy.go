@@ -11,14 +11,15 @@ import (
 	"strings"
 	"sync"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 // A proxy stands between programs and a software TPM, and counts the commands. It
 // takes time, so nothing is timed through it.
 type proxy struct {
-	relay *relay.Relay
+	relay *tpmtest.Proxy
 
 	mu     sync.Mutex
 	counts map[command]int
@@ -31,9 +32,9 @@ type command struct {
 }
 
 func commandOf(cmd []byte) command {
-	code := relay.Code(cmd)
-	if relay.Is20(cmd) {
-		return command{code, strings.TrimPrefix(relay.CommandName(cmd), "TPM2_")}
+	code := frame.Code(cmd)
+	if tpmtest.Is20(cmd) {
+		return command{code, strings.TrimPrefix(tpmtest.CommandName(cmd), "TPM2_")}
 	}
 	return command{code, strings.TrimPrefix(tpm12.Ordinal(code).String(), "TPM_")}
 }
@@ -41,7 +42,7 @@ func commandOf(cmd []byte) command {
 // newProxy listens beside the TPM's own socket.
 func newProxy(s *softTPM) (p *proxy, err error) {
 	p = &proxy{counts: make(map[command]int)}
-	p.relay, err = relay.Listen(s.path("proxy"), s.socket(), false, p.pass)
+	p.relay, err = tpmtest.Listen(s.path("proxy"), s.socket(), false, p.pass)
 	return p, err
 }
 
@@ -50,7 +51,7 @@ func (p *proxy) name() string { return p.relay.Name }
 
 func (p *proxy) close() { p.relay.Close() }
 
-func (p *proxy) pass(c *relay.Conn, cmd []byte) ([]byte, error) {
+func (p *proxy) pass(c *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
 	p.mu.Lock()
 	p.counts[commandOf(cmd)]++
 	p.mu.Unlock()

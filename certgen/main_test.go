@@ -8,7 +8,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"maclef/blob"
-	"maclef/internal/scripttest"
 	"maclef/internal/tpmtest"
 )
 
@@ -21,7 +20,7 @@ func TestMain(m *testing.M) {
 // TPM, $TPMKEY_TPM names one that does not exist: what works before has touched
 // none.
 func TestScripts(t *testing.T) {
-	scripttest.Run(t, nil, map[string]scripttest.Word{"facts": wordFacts, "differ": wordDiffer}, setup)
+	tpmtest.RunScripts(t, nil, map[string]tpmtest.ScriptWord{"facts": wordFacts, "differ": wordDiffer}, setup)
 }
 
 func setup(env *testscript.Env) error {

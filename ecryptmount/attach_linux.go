@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // attach mounts lower on point. The file system is made apart from the directory

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // check gets hold of kernel and TPM, and proves that what is in the directory can

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // How the kernel's module is loaded where it is not yet: it waits so many seconds

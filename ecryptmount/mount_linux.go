@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/blob"
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // A session is one directory, from the command line to its end.

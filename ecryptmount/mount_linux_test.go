@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"maclef/blob"
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 	"maclef/internal/tpmtest"
 )
 

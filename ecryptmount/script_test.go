@@ -5,7 +5,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"maclef/internal/scripttest"
+	"maclef/internal/tpmtest"
 )
 
 // TestMain makes the test binary the command ecryptmount, too.
@@ -16,4 +16,4 @@ func TestMain(m *testing.M) {
 // Nothing here mounts anything, even for root on a kernel with eCryptfs: the
 // scripts end at what is refused before. The rest is in the virtual machine's
 // scenarios.
-func TestScript(t *testing.T) { scripttest.Run(t, []string{"tpmctl"}, nil, nil) }
+func TestScript(t *testing.T) { tpmtest.RunScripts(t, []string{"tpmctl"}, nil, nil) }

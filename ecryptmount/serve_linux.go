@@ -9,8 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
+	"maclef/internal/printable"
 )
 
 // serve mounts the directory and answers for it until it is unmounted.
@@ -128,5 +129,5 @@ func (s *session) announce() {
 
 // say prints a line on standard error, or wherever messages go.
 func (s *session) say(format string, args ...any) {
-	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", cli.Printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", printable.Line(fmt.Sprintf(format, args...)))
 }

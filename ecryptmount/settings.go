@@ -4,8 +4,8 @@ import (
 	"fmt"
 
 	"maclef/blob"
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 

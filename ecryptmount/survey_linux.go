@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // A survey looks at a lower directory before it is mounted, so that what could not

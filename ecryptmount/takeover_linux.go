@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"maclef/internal/cli"
 	"maclef/ecryptmount/internal/ecryptfs"
+	"maclef/internal/cli"
 )
 
 // openDevices becomes the kernel's daemon for all users. The kernel has one for

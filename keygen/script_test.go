@@ -5,7 +5,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"maclef/internal/scripttest"
+	"maclef/internal/tpmtest"
 )
 
 // TestMain makes the test binary the command keygen, too.
@@ -13,4 +13,4 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"keygen": main})
 }
 
-func TestScript(t *testing.T) { scripttest.Run(t, []string{"tpmctl"}, nil, nil) }
+func TestScript(t *testing.T) { tpmtest.RunScripts(t, []string{"tpmctl"}, nil, nil) }

@@ -21,7 +21,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"maclef/internal/cli"
-	"maclef/internal/scripttest"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -34,7 +33,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tlsdemo": main})
 }
 
-func TestScript(t *testing.T) { scripttest.Run(t, []string{"certgen", "keygen", "tpmctl"}, nil, nil) }
+func TestScript(t *testing.T) {
+	tpmtest.RunScripts(t, []string{"certgen", "keygen", "tpmctl"}, nil, nil)
+}
 
 // A rig is a software TPM, a key of it, and a certificate of that.
 type rig struct {

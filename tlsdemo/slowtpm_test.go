@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 )
 
@@ -25,7 +24,7 @@ type slowTPM struct {
 func newSlowTPM(t *testing.T, swtpm *tpmtest.SWTPM) *slowTPM {
 	t.Helper()
 	s := new(slowTPM)
-	r, err := relay.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), true, s.pass)
+	r, err := tpmtest.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), true, s.pass)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,9 +44,9 @@ func (s *slowTPM) rest() {
 	}
 }
 
-func (s *slowTPM) pass(c *relay.Conn, cmd []byte) ([]byte, error) {
+func (s *slowTPM) pass(c *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
 	s.commands.Add(1)
-	if !relay.IsCommand(cmd, "Sign") && !relay.IsCommand(cmd, "RSA_Decrypt") { // which RSA-PSS is made by
+	if !tpmtest.IsCommand(cmd, "Sign") && !tpmtest.IsCommand(cmd, "RSA_Decrypt") { // which RSA-PSS is made by
 		return c.Send(cmd)
 	}
 	s.signs.Add(1)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"maclef/internal/cli"
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -104,13 +104,13 @@ func (c *clearing) clear(tpm *tpmkey.TPM, s *tpmkey.Status) error {
 	if c.forFirmware(err, s) {
 		err = fmt.Errorf("%w: %w", tpmkey.ErrPhysicalPresence, err)
 	}
-	if s.Family == "2.0" && (transport.Kernel{}).Node(tpm.Name()) == nil { // a software TPM, which nobody's firmware starts
+	if s.Family == "2.0" && (sysfs.Kernel{}).Node(tpm.Name()) == nil { // a software TPM, which nobody's firmware starts
 		return cli.WithHint(err, "leave out -force: it takes the lockout secret (-owner-pass); where that is lost, a software TPM starts anew in an empty directory")
 	}
 	if s.Family == "2.0" { // to which all three are the same
-		return askFirmware(tpm, err, "keygen", transport.RequestClear, transport.RequestClearEnableActivate, transport.RequestEnableClearEnable)
+		return askFirmware(tpm, err, "keygen", sysfs.RequestClear, sysfs.RequestClearEnableActivate, sysfs.RequestEnableClearEnable)
 	}
-	return askFirmware(tpm, err, "tpmctl own", transport.RequestEnableClearEnable, transport.RequestClearEnableActivate, transport.RequestClear)
+	return askFirmware(tpm, err, "tpmctl own", sysfs.RequestEnableClearEnable, sysfs.RequestClearEnableActivate, sysfs.RequestClear)
 }
 
 // forFirmware reports a refusal for which the firmware is left: it can enable the

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"maclef/internal/cli"
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -15,23 +15,23 @@ import (
 // presence asks the firmware to do the first of requests that it takes. It always
 // returns an error: nothing is done before the next start. again is the command
 // to run then.
-func askFirmware(tpm *tpmkey.TPM, err error, again string, requests ...transport.Request) error {
+func askFirmware(tpm *tpmkey.TPM, err error, again string, requests ...sysfs.Request) error {
 	if !errors.Is(err, tpmkey.ErrPhysicalPresence) {
 		return err
 	}
-	node := transport.Kernel{}.Node(tpm.Name())
+	node := sysfs.Kernel{}.Node(tpm.Name())
 	if node == nil { // a software TPM, which nobody's firmware starts
 		return cli.WithHint(err, restartThen(tpm, again))
 	}
 	return askNode(node, err, again, requests...)
 }
 
-func askNode(node *transport.Node, err error, again string, requests ...transport.Request) error {
+func askNode(node *sysfs.Node, err error, again string, requests ...sysfs.Request) error {
 	p := node.PPI
 	if p == nil {
 		return cli.WithHint(err, menuThen(requests[0], again))
 	}
-	restart := func(asked transport.Request) string {
+	restart := func(asked sysfs.Request) string {
 		hint := p.Restart() + ", confirm if the firmware asks, then run " + again + " again"
 		if asked.Clears() {
 			hint += "; before that, this withdraws it: " + p.Withdrawal()
@@ -59,7 +59,7 @@ func askNode(node *transport.Node, err error, again string, requests ...transpor
 }
 
 // menuThen is what a person at the machine has to do where no program can.
-func menuThen(deed transport.Request, again string) string {
+func menuThen(deed sysfs.Request, again string) string {
 	return fmt.Sprintf("restart the machine, enter the firmware's (BIOS) setup (a key such as F1, F2, F10, Del or Esc at the start), look under "+
 		"Security for TPM, Security Chip or Trusted Computing, and %v there; save, then run %s again", deed, again)
 }

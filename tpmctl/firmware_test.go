@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"maclef/internal/cli"
+	"maclef/internal/sysfs"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
 // fakeMachine is a system with one TPM 1.2, whose kernel has these attributes.
-func fakeMachine(t *testing.T, attributes map[string]string) transport.Kernel {
+func fakeMachine(t *testing.T, attributes map[string]string) sysfs.Kernel {
 	t.Helper()
-	k := transport.Kernel{Root: t.TempDir()}
+	k := sysfs.Kernel{Root: t.TempDir()}
 	for name, text := range attributes {
 		path := filepath.Join(k.Root, "sys/class/tpm/tpm0", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -72,7 +73,7 @@ func TestAskFirmware(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := fakeMachine(t, c.attributes)
-			err := askNode(k.Nodes()[0], errLocked, "tpmctl own", transport.RequestEnableActivate, transport.RequestEnable)
+			err := askNode(k.Nodes()[0], errLocked, "tpmctl own", sysfs.RequestEnableActivate, sysfs.RequestEnable)
 			if err == nil || err.Error() != c.text || hint(err) != c.hint || !errors.Is(err, tpmkey.ErrPhysicalPresence) {
 				t.Errorf("error %v\nhint %s", err, hint(err))
 			}
@@ -89,7 +90,7 @@ func TestAskFirmwareToClear(t *testing.T) {
 	k := fakeMachine(t, map[string]string{"ppi/request": "6\n"})
 	request := filepath.Join(k.Root, "sys/class/tpm/tpm0/ppi/request")
 	ask := func() error {
-		return askNode(k.Nodes()[0], errLocked, "tpmctl own", transport.RequestEnableClearEnable, transport.RequestClear)
+		return askNode(k.Nodes()[0], errLocked, "tpmctl own", sysfs.RequestEnableClearEnable, sysfs.RequestClear)
 	}
 	err := ask()
 	if want := "; asked the firmware to clear the TPM, then enable and activate it at the next start, in place of what it had been asked already, to enable and activate the TPM"; err == nil ||
@@ -111,7 +112,7 @@ func TestAskFirmwareInVain(t *testing.T) {
 	if err := os.Symlink("/dev/full", filepath.Join(k.Root, "sys/class/tpm/tpm0/ppi/request")); err != nil {
 		t.Fatal(err)
 	}
-	err := askNode(k.Nodes()[0], errLocked, "tpmctl own", transport.RequestEnable)
+	err := askNode(k.Nodes()[0], errLocked, "tpmctl own", sysfs.RequestEnable)
 	if err == nil || !strings.Contains(err.Error(), "the firmware takes no request for it (") || !strings.Contains(hint(err), "(BIOS) setup") {
 		t.Errorf("error %v\nhint %s", err, hint(err))
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"maclef/internal/cli"
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -88,16 +88,16 @@ func notYet(tpm *tpmkey.TPM, err error, s *tpmkey.Status) error {
 
 // ownRequests are what the firmware can do for a TPM without an owner: all that is
 // missing, or else the first of it.
-func ownRequests(s *tpmkey.Status) []transport.Request {
-	all := transport.RequestEnableActivate
+func ownRequests(s *tpmkey.Status) []sysfs.Request {
+	all := sysfs.RequestEnableActivate
 	if !s.CanBeOwned {
-		all = transport.RequestEnableActivateAllowOwner
+		all = sysfs.RequestEnableActivateAllowOwner
 	}
 	switch {
 	case !s.Enabled:
-		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestEnable}
+		return []sysfs.Request{all, sysfs.RequestEnableActivate, sysfs.RequestEnable}
 	case !s.Active, s.UntilRestart:
-		return []transport.Request{all, transport.RequestEnableActivate, transport.RequestActivate}
+		return []sysfs.Request{all, sysfs.RequestEnableActivate, sysfs.RequestActivate}
 	}
-	return []transport.Request{all, transport.RequestAllowOwner}
+	return []sysfs.Request{all, sysfs.RequestAllowOwner}
 }

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -41,8 +41,8 @@ type report struct {
 	Hashes     []string         `json:"hashes,omitempty"`     // TPM 2.0, such as "SHA-256"
 	Persistent []kept           `json:"persistent,omitempty"` // TPM 2.0: keys that it keeps itself
 
-	Kernel *transport.Node   `json:"kernel,omitempty"` // where it is a device
-	Others []*transport.Node `json:"others,omitempty"` // the machine's other TPMs
+	Kernel *sysfs.Node   `json:"kernel,omitempty"` // where it is a device
+	Others []*sysfs.Node `json:"others,omitempty"` // the machine's other TPMs
 
 	bypasses bool // it was opened beside the kernel's resource manager
 }
@@ -81,7 +81,7 @@ type presence struct {
 
 // newReport puts together what the TPM told, which is nil with err, and the kernel,
 // which knows nothing of a software TPM.
-func newReport(s *tpmkey.Status, node *transport.Node, all []*transport.Node, err error) *report {
+func newReport(s *tpmkey.Status, node *sysfs.Node, all []*sysfs.Node, err error) *report {
 	r := &report{Kernel: node}
 	for _, n := range all {
 		if node == nil || n.Device != node.Device {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 )
 
 // rows is the report as text.
@@ -134,7 +134,7 @@ func (r *report) presenceText() string {
 	return "never by command: only the firmware (BIOS) can enable, activate or clear this TPM without its owner"
 }
 
-func kernelRows(n *transport.Node, bypasses bool) []row {
+func kernelRows(n *sysfs.Node, bypasses bool) []row {
 	var rows []row
 	if n.Manager != "" {
 		text := n.Manager + usersText(n.UsedBy)
@@ -152,14 +152,14 @@ func kernelRows(n *transport.Node, bypasses bool) []row {
 	return append(rows, row{"held by", heldText(n.HeldBy)})
 }
 
-func usersText(users []transport.Process) string {
+func usersText(users []sysfs.Process) string {
 	if len(users) == 0 {
 		return ""
 	}
 	return ", used by " + processesText(users)
 }
 
-func processesText(all []transport.Process) string {
+func processesText(all []sysfs.Process) string {
 	var names []string
 	for _, p := range all {
 		names = append(names, fmt.Sprintf("%s (process %d)", p.Name, p.PID))
@@ -167,7 +167,7 @@ func processesText(all []transport.Process) string {
 	return strings.Join(names, ", ")
 }
 
-func heldText(holders []transport.Process) string {
+func heldText(holders []sysfs.Process) string {
 	switch {
 	case len(holders) > 0:
 		return processesText(holders)
@@ -177,7 +177,7 @@ func heldText(holders []transport.Process) string {
 	return "nobody"
 }
 
-func otherText(n *transport.Node) string {
+func otherText(n *sysfs.Node) string {
 	return joined(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
 }
 

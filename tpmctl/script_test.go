@@ -19,8 +19,8 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/scripttest"
 	"maclef/internal/tpm12"
+	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
@@ -78,7 +78,7 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("standard input") }
 
 func TestScript(t *testing.T) {
-	scripttest.Run(t, []string{"keygen"}, map[string]scripttest.Word{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
+	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptWord{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
 }
 
 // What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections

@@ -12,7 +12,9 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/printable"
 	"maclef/internal/pubarea"
+	"maclef/internal/sysfs"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
@@ -29,7 +31,7 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if _, err := fs.Parse(args); err != nil {
 		return err
 	}
-	r, err := readReport(env, transport.Kernel{}, which)
+	r, err := readReport(env, sysfs.Kernel{}, which)
 	if r == nil {
 		if !*asJSON {
 			return err
@@ -44,7 +46,7 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // readReport asks the TPM and the kernel. With an error, the report has what the
 // kernel told, or is nil where that is nothing.
-func readReport(env *cli.Env, kernel transport.Kernel, which *cli.TPMFlag) (*report, error) {
+func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report, error) {
 	// Before the TPM is opened: this program is not one that holds it.
 	nodes := kernel.Nodes()
 	device := which.Given()
@@ -110,7 +112,7 @@ func keptText(k *blob.Key) string {
 }
 
 // nodeOf returns the one of nodes that was read before, which tells who held it.
-func nodeOf(nodes []*transport.Node, now *transport.Node) *transport.Node {
+func nodeOf(nodes []*sysfs.Node, now *sysfs.Node) *sysfs.Node {
 	for _, n := range nodes {
 		if now != nil && n.Device == now.Device {
 			return n
@@ -153,7 +155,7 @@ type row struct{ what, how string }
 func printRows(w io.Writer, rows []row) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s:\t%s\n", r.what, cli.Printable(strings.Join(strings.Fields(r.how), " ")))
+		fmt.Fprintf(t, "%s:\t%s\n", r.what, printable.Line(strings.Join(strings.Fields(r.how), " ")))
 	}
 	return t.Flush()
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -19,11 +19,11 @@ func TestStatusIsHarmless(t *testing.T) {
 	const evil = "a\x1b[2J\u009b\u202e\x07\U000e0001\x7fé"
 	r := &report{
 		Name: evil, Family: "1.2", Vendor: evil, VendorName: evil, Model: evil, Firmware: evil, Error: evil,
-		Kernel: &transport.Node{
+		Kernel: &sysfs.Node{
 			Device: evil, Manager: evil, Driver: evil, ID: evil, Description: evil,
-			HeldBy: []transport.Process{{PID: 1, Name: evil}}, PPI: &transport.PPI{Last: 5, Answer: evil},
+			HeldBy: []sysfs.Process{{PID: 1, Name: evil}}, PPI: &sysfs.PPI{Last: 5, Answer: evil},
 		},
-		Others: []*transport.Node{{Device: evil, Driver: evil}},
+		Others: []*sysfs.Node{{Device: evil, Driver: evil}},
 	}
 	var text, object bytes.Buffer
 	if err := printRows(&text, r.rows()); err != nil {

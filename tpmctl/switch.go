@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"maclef/internal/cli"
-	"maclef/internal/transport"
+	"maclef/internal/sysfs"
 	"maclef/tpmkey"
 )
 
@@ -22,7 +22,7 @@ func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return change12(env, which, "enable the TPM", func(tpm *tpmkey.TPM) error {
 		changed, err := tpm.Enable(by)
 		if err != nil {
-			err = askFirmware(tpm, err, "tpmctl enable", transport.RequestEnableActivate, transport.RequestEnable)
+			err = askFirmware(tpm, err, "tpmctl enable", sysfs.RequestEnableActivate, sysfs.RequestEnable)
 			return orOwner(tpm, err, "tpmctl enable")
 		}
 		s, err := tpm.Status()
@@ -61,7 +61,7 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
 			return cli.WithHint(err, "the owner's secret does it now: tpmctl disable -owner-pass prompt; without it the firmware's (BIOS) menu can")
 		case err != nil:
-			return withoutOwner(askFirmware(tpm, err, "tpmctl status", transport.RequestDisable), "tpmctl disable")
+			return withoutOwner(askFirmware(tpm, err, "tpmctl status", sysfs.RequestDisable), "tpmctl disable")
 		}
 		return say(env, changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
 	})
@@ -82,7 +82,7 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case errors.Is(err, tpmkey.ErrRestartNeeded):
 			return say(env, changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
 		case err != nil:
-			return askFirmware(tpm, err, "tpmctl activate", transport.RequestActivate, transport.RequestEnableActivate)
+			return askFirmware(tpm, err, "tpmctl activate", sysfs.RequestActivate, sysfs.RequestEnableActivate)
 		}
 		return say(env, changed, "the TPM is active", "")
 	})
@@ -101,7 +101,7 @@ func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case errors.Is(err, tpmkey.ErrDisabled):
 			return cli.WithHint(err, "no key works while the TPM is disabled; to have it deactivated, too, run tpmctl enable, then tpmctl deactivate")
 		case err != nil:
-			return askFirmware(tpm, err, "tpmctl status", transport.RequestDeactivate)
+			return askFirmware(tpm, err, "tpmctl status", sysfs.RequestDeactivate)
 		}
 		return say(env, changed, "the TPM is deactivated", ", from its next start on")
 	})

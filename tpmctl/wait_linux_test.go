@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 	"maclef/tpmkey"
 )
 
@@ -97,7 +98,7 @@ func hold(t *testing.T, network, address string) {
 		t.Fatal(err)
 	}
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := io.ReadFull(conn, make([]byte, 10)); err != nil {
+	if _, err := frame.Read(conn); err != nil {
 		t.Fatal(err)
 	}
 }

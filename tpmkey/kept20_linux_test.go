@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
-	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -180,7 +179,7 @@ func TestOwnerSecretNotForKept(t *testing.T) {
 		mustSign(t, loadWith(t, tpm, file, tpmkey.Password([]byte("proprio")), tpmkey.Secret{}), file)
 	}
 	for _, e := range p.Exchanges() {
-		if handles, _ := relay.Parts20(e.Command); slices.Contains(handles, 0x81000001) {
+		if handles, _ := tpmtest.Parts20(e.Command); slices.Contains(handles, 0x81000001) {
 			t.Errorf("%s of 0x81000001", e.Name())
 		}
 	}

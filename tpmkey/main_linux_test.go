@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/transport/frame"
 	"maclef/tpmkey"
 )
 
@@ -112,18 +113,15 @@ func (u *user) hold() (err error) {
 // getVersion has a TPM say its version: TPM Main Part 3, section 7.1.
 func getVersion(conn net.Conn) error {
 	conn.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := conn.Write([]byte{0, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 6, 0, 0, 0, 0}); err != nil {
+	if _, err := conn.Write(frame.Probe()); err != nil {
 		return err
 	}
-	reply := make([]byte, 18)
-	if _, err := io.ReadFull(conn, reply[:10]); err != nil {
+	reply, err := frame.Read(conn)
+	if err != nil {
 		return err
 	}
 	if reply[0] == 0x80 { // a TPM 2.0, which does not know the command, but has served it
 		return nil
-	}
-	if _, err := io.ReadFull(conn, reply[10:]); err != nil {
-		return err
 	}
 	if reply[9] != 0 {
 		return fmt.Errorf("it answered %x", reply)

@@ -15,10 +15,10 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpm12"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 var stressFor = flag.Duration("stress", 0, "TestStress: all ways to a TPM with 2, 3 and 4 programs, each for so long, such as 60s")
@@ -234,7 +234,7 @@ func (b *bareTPM) Send(cmd []byte) ([]byte, error) {
 	if _, err := b.Write(cmd); err != nil {
 		return nil, err
 	}
-	return relay.ReadMessage(b)
+	return frame.Read(b)
 }
 
 func (b *bareTPM) flush(w world, handle uint32, session bool) error {

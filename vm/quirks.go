@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"maclef/internal/transport/frame"
 )
 
 // Quirks are what is wrong with a chip, or with the firmware before it.
@@ -124,7 +126,7 @@ func (c *quirkyChip) carry(qemu, chip *os.File) {
 	defer chip.Close()
 	noticed := false // by others than the firmware, that the chip is not started
 	for {
-		command, err := readMessage(qemu)
+		command, err := frame.Read(qemu)
 		if err != nil {
 			return
 		}
@@ -139,7 +141,7 @@ func (c *quirkyChip) carry(qemu, chip *os.File) {
 			if _, err := chip.Write(command); err != nil {
 				return
 			}
-			if response, err = readMessage(chip); err != nil {
+			if response, err = frame.Read(chip); err != nil {
 				return
 			}
 			noticed = notStarted[binary.BigEndian.Uint32(response[6:])]
@@ -148,19 +150,4 @@ func (c *quirkyChip) carry(qemu, chip *os.File) {
 			return
 		}
 	}
-}
-
-// readMessage reads a TPM command or response: tag(2) size(4) code(4) ….
-func readMessage(r io.Reader) ([]byte, error) {
-	header := make([]byte, 10)
-	if _, err := io.ReadFull(r, header); err != nil {
-		return nil, err
-	}
-	size := binary.BigEndian.Uint32(header[2:])
-	if size < 10 || size > 8192 {
-		return nil, fmt.Errorf("a TPM message of %d bytes", size)
-	}
-	message := append(header, make([]byte, size-10)...)
-	_, err := io.ReadFull(r, message[10:])
-	return message, err
 }

@@ -119,14 +119,3 @@ func (now *Tries) Since(before *Tries, refused bool) Verdict {
 	}
 	return Unknown
 }
-
-// Letters drops what is not a letter or digit from what a vendor wrote.
-func Letters(id []byte) string {
-	var out []byte
-	for _, b := range id {
-		if b > ' ' && b < 0x7f {
-			out = append(out, b)
-		}
-	}
-	return string(out)
-}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"maclef/internal/chip"
+	"maclef/internal/printable"
 	"maclef/internal/tpm12"
 )
 
@@ -25,7 +26,7 @@ func (c *Chip) readVersion(s *chip.Status) error {
 	if err != nil {
 		return err
 	}
-	s.Vendor = chip.Letters(version.VendorID[:])
+	s.Vendor = printable.ASCII(version.VendorID[:])
 	s.Firmware = fmt.Sprintf("%d.%d", version.RevMajor, version.RevMinor)
 	s.SpecLevel, s.ErrataRev = int(version.SpecLevel), int(version.ErrataRev)
 	return nil

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"maclef/internal/chip"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/chip"
+	"maclef/internal/printable"
 )
 
 // Bits of TPMA_PERMANENT and TPMA_STARTUP_CLEAR. TPM 2.0 Library Part 2, sections
@@ -91,7 +93,7 @@ func (p properties) text(names ...tpm2.TPMPT) string {
 	}
 	words := bytes.FieldsFunc(b, func(r rune) bool { return r <= ' ' })
 	for i, word := range words {
-		words[i] = []byte(chip.Letters(word))
+		words[i] = []byte(printable.ASCII(word))
 	}
 	return string(bytes.Join(words, []byte(" ")))
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"maclef/internal/printable"
 )
 
 // popupPrograms ask for a secret in a window: the prompt is their argument, the
@@ -64,7 +66,7 @@ func findAskpass() []string {
 
 // askPopup asks in a window, terminal or not.
 func (e *Env) askPopup(prompt string) ([]byte, error) {
-	return e.askProgram(findAskpass(), printable(prompt))
+	return e.askProgram(findAskpass(), printable.Text(prompt))
 }
 
 // askProgram runs an askpass program with the prompt as its last argument.

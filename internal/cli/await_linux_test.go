@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 )
 
@@ -41,8 +40,8 @@ func mute(t *testing.T, path string) (name string) {
 func slow(t *testing.T, delay time.Duration) (name string) {
 	t.Helper()
 	swtpm := tpmtest.Start(t, tpmtest.TPM20)
-	r, err := relay.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), false, func(c *relay.Conn, cmd []byte) ([]byte, error) {
-		if relay.IsCommand(cmd, "GetRandom") {
+	r, err := tpmtest.Listen(filepath.Join(swtpm.Dir, "slow"), filepath.Join(swtpm.Dir, "sock"), false, func(c *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
+		if tpmtest.IsCommand(cmd, "GetRandom") {
 			time.Sleep(delay)
 		}
 		return c.Send(cmd)

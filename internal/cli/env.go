@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/term"
+
+	"maclef/internal/printable"
 )
 
 // An Env is what one run of a command has around it.
@@ -66,7 +68,7 @@ func (e *Env) NoteNow(text string) {
 // note prints a note. The caller holds the screen.
 func (e *Env) note(text string) {
 	e.screen.clear(e.Stderr)
-	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable(text))
+	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable.Text(text))
 }
 
 // IsTerminal reports whether a stream is a terminal.

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"unicode"
 )
 
 // FuzzReadSecretLine: a secret is its line without the line end and nothing else,
@@ -42,26 +41,6 @@ func FuzzReadSecretLine(f *testing.F) {
 			left, _ := io.ReadAll(in)
 			if err != nil || !bytes.Equal(got, want) || !bytes.Equal(left, rest) {
 				t.Errorf("%q, %v, left %q; want %q, left %q", got, err, left, want, rest)
-			}
-		}
-	})
-}
-
-// FuzzPrintable: what others say cannot move the cursor of a terminal, nor pass
-// for a line of ours.
-func FuzzPrintable(f *testing.F) {
-	for _, seed := range []string{"", "clé", "a\nb\n\n", "\x1b[2J", "\r", "\u202e", "\x9b1m", "\xff\xfe", "\u2028", "\x00", "\t"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		for i, line := range strings.Split(printable(text), "\n") {
-			if i > 0 && !strings.HasPrefix(line, "  ") {
-				t.Errorf("%q: line %d is %q", text, i, line)
-			}
-			for _, r := range line {
-				if !unicode.IsPrint(r) {
-					t.Errorf("%q: has %U", text, r)
-				}
 			}
 		}
 	})

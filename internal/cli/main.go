@@ -8,9 +8,9 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"maclef/internal/advice"
+	"maclef/internal/printable"
 )
 
 // Exit statuses of every command.
@@ -52,7 +52,7 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 	if errors.As(err, &product) && errors.Is(product.err, syscall.EPIPE) {
 		return exitFailed
 	}
-	fmt.Fprintf(stderr, "%s: error: %s\n", name, printable(err.Error()))
+	fmt.Fprintf(stderr, "%s: error: %s\n", name, printable.Text(err.Error()))
 	var usage *UsageError
 	isUsage := errors.As(err, &usage)
 	hint := hintFor(err, args)
@@ -60,7 +60,7 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 		hint = name + " -h lists the flags"
 	}
 	if hint != "" {
-		fmt.Fprintf(stderr, "%s: hint: %s\n", name, printable(hint))
+		fmt.Fprintf(stderr, "%s: hint: %s\n", name, printable.Text(hint))
 	}
 	if isUsage {
 		return exitUsage
@@ -135,37 +135,4 @@ func withoutPath(err error) error {
 		return call.Err
 	}
 	return err
-}
-
-// Printable makes foreign text safe for one line of a terminal: control characters,
-// line ends and what changes the direction of writing become their escapes.
-func Printable(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		writePrintable(&b, r)
-	}
-	return b.String()
-}
-
-func writePrintable(b *strings.Builder, r rune) {
-	if unicode.IsPrint(r) {
-		b.WriteRune(r)
-		return
-	}
-	quoted := fmt.Sprintf("%+q", r)
-	b.WriteString(quoted[1 : len(quoted)-1])
-}
-
-// printable makes foreign text (file names, what a TPM said) safe for a
-// terminal: control characters become their escapes, further lines are indented.
-func printable(text string) string {
-	var b strings.Builder
-	for _, r := range strings.TrimRight(text, "\n") {
-		if r == '\n' {
-			b.WriteString("\n  ")
-			continue
-		}
-		writePrintable(&b, r)
-	}
-	return b.String()
 }

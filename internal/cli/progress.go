@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"maclef/internal/printable"
 )
 
 // A screen is the line of the terminal that progress is shown on, and that
@@ -188,7 +190,7 @@ func (e *Env) tick(p *progress) time.Duration {
 		return p.delay - took
 	case s.ending, s.paused > 0, p.spare && s.own > 0:
 	default:
-		s.show(e.Stderr, e.Name+": "+printable(p.what), fmt.Sprintf("… %d s", int(took/time.Second)), e.columns())
+		s.show(e.Stderr, e.Name+": "+printable.Text(p.what), fmt.Sprintf("… %d s", int(took/time.Second)), e.columns())
 	}
 	return time.Second - took%time.Second
 }

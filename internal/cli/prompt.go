@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"maclef/internal/printable"
 )
 
 // newSecretTries is how often a new secret may be typed in two different ways.
@@ -64,7 +66,7 @@ func askTwice(label string, ask func(string) ([]byte, error)) ([]byte, error) {
 // ask asks on the terminal, or with a program where the environment wants that
 // or there is no terminal; the rules are those of OpenSSH.
 func (e *Env) ask(prompt string) ([]byte, error) {
-	prompt = printable(prompt)
+	prompt = printable.Text(prompt)
 	policy := askpassFromEnv()
 	if policy.first {
 		return e.askProgram(policy.program, prompt)
@@ -107,7 +109,7 @@ func (e *Env) Confirm(question, word, flag string) error {
 			"in a script, say -"+flag)
 	}
 	defer tty.Close()
-	question = fmt.Sprintf("%s Type %s to go on: ", printable(question), word)
+	question = fmt.Sprintf("%s Type %s to go on: ", printable.Text(question), word)
 	if _, err := io.WriteString(tty, question); err != nil {
 		_, _ = io.WriteString(e.Stderr, question) // a console that is for reading only
 	}

@@ -60,26 +60,6 @@ func TestReportBrokenPipe(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain été 鍵":   "plain été 鍵",
-		"a\x1b[2Jb\x07": `a\x1b[2Jb\a`,
-		"one\ntwo\n":    "one\n  two",
-		"bad \xff utf8": "bad \uFFFD utf8",
-		"\u202eright":   `\u202eright`,
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestPrintableLine(t *testing.T) {
-	if got := Printable("é\x1b[2J\u202e\u009b\n\xff"); got != `é\x1b[2J\u202e\u009b\n`+"\uFFFD" {
-		t.Errorf("%q", got)
-	}
-}
-
 func TestWithoutPath(t *testing.T) {
 	for _, err := range []error{
 		&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT},

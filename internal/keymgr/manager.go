@@ -53,7 +53,7 @@ type Device interface {
 	Bare() bool
 	Managed() bool
 	Name() string
-	Hurry()
+	StopWaiting()
 	Close() error
 }
 
@@ -70,7 +70,7 @@ func (m *Manager) Chip() chip.Chip { return m.chip }
 // Close frees what was loaded into the TPM and closes it, after the operation that
 // is under way; those that wait get ErrClosed. Its keys cannot be used afterwards.
 func (m *Manager) Close() error {
-	m.dev.Hurry()
+	m.dev.StopWaiting()
 	m.queue.Close()
 	m.closing.Lock()
 	defer m.closing.Unlock()

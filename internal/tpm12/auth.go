@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash"
+
+	"maclef/internal/tpmconn"
 )
 
 // An Auth authorizes the use of a key: a *Secret by the rolling session, or a
@@ -91,11 +93,11 @@ func (k *KeySession) Save() (err error) {
 	saved, err := k.conn.saveContext(k.s.handle, resourceAuth)
 	if err != nil {
 		if errors.Is(err, InvalidResource) { // somebody flushed it
-			k.conn.ended(k.s, gone)
+			k.conn.SessionEnded(k.s, tpmconn.Gone)
 		}
 		return err
 	}
-	delete(k.conn.open, k.s)
+	k.conn.SessionSaved(k.s)
 	k.s.alive, k.saved = false, saved
 	return nil
 }
@@ -117,7 +119,7 @@ func (k *KeySession) Restore(key Handle) error {
 	}
 	k.saved = nil
 	k.s.handle, k.s.key, k.s.alive = handle, key, true
-	k.conn.open[k.s] = struct{}{}
+	k.conn.SessionOpened(k.s)
 	return nil
 }
 
@@ -125,7 +127,7 @@ func (k *KeySession) Restore(key Handle) error {
 // EndSessions or EndRolling, frees this one in the TPM, unless it is saved.
 func (k *KeySession) Close() {
 	if k.Alive() {
-		k.conn.ended(k.s, left)
+		k.conn.SessionEnded(k.s, tpmconn.Stale)
 	}
 	if k.Saved() {
 		clear(k.s.shared[:])

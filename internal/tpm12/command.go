@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"maclef/internal/tpmconn"
+	"maclef/internal/transport/frame"
 )
 
 // Tags of commands and responses. TPM Main Part 2, section 6.
@@ -15,8 +18,8 @@ const (
 )
 
 const (
-	headerSize   = 10   // tag, size, ordinal or result code
-	maxReplySize = 4096 // what the Linux driver and swtpm carry at most
+	headerSize   = frame.HeaderSize
+	maxReplySize = frame.MaxSize
 )
 
 // A command is one exchange with the TPM.
@@ -59,19 +62,8 @@ func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
-// An Unanswered command has no answer that can be trusted: the connection was
-// lost, or the reply is malformed. It may have been carried out, unless the cause
-// says that it was not sent.
-type Unanswered struct {
-	Secret bool // it was authorized, and the TPM may have looked at that
-	cause  error
-}
-
-func (e *Unanswered) Error() string { return e.cause.Error() }
-func (e *Unanswered) Unwrap() error { return e.cause }
-
-// SecretTried is Secret, for chip.SecretTried.
-func (e *Unanswered) SecretTried() bool { return e.Secret }
+// An Unanswered command has no answer that can be trusted.
+type Unanswered = tpmconn.Unanswered
 
 // run sends cmd and returns the reply's handles and parameters. An error is an
 // *Error or an *Unanswered; with the latter there are handles only where the
@@ -92,14 +84,7 @@ func (cmd *command) unanswered(err error) error {
 	if !errors.Is(err, ErrTPM20) {
 		cmd.conn.Drop()
 	}
-	return &Unanswered{cmd.auth != nil, err}
-}
-
-// Drop breaks the connection, on a transport that can, after an answer that made no sense.
-func (c *Conn) Drop() {
-	if d, ok := c.tpm.(interface{ Drop() }); ok {
-		d.Drop()
-	}
+	return &Unanswered{Secret: cmd.auth != nil, Cause: err}
 }
 
 // untrusted is malformed for what follows a good header and HMAC.

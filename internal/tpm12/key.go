@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"maclef/internal/tpmconn"
 )
 
 // LoadKey2 loads key, a TPM_KEY or TPM_KEY12 structure, under parent, which
@@ -123,7 +125,7 @@ func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byt
 	}
 	auth, err := newAuthorization(s, &s.shared, false)
 	if err != nil {
-		c.ended(s, left)
+		c.SessionEnded(s, tpmconn.Stale)
 		return nil, err
 	}
 	params := adip(usage, &s.shared, &s.nonceEven)

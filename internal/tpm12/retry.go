@@ -3,13 +3,8 @@ package tpm12
 import (
 	"errors"
 	"fmt"
-	"time"
-)
 
-// Pauses before a command is sent again.
-const (
-	firstPause   = 20 * time.Millisecond
-	longestPause = 500 * time.Millisecond
+	"maclef/internal/tpmconn"
 )
 
 // nonFatal is TPM_NON_FATAL, the bit of refusals after which the same command can
@@ -18,8 +13,17 @@ const nonFatal = 0x800
 
 // busy are the refusals that go by themselves. TPM_DEFEND_LOCK_RUNNING is none:
 // it can last for hours.
-func busy(code ResultCode) bool {
-	return code == Retry || code == DoingSelfTest || code == NeedsSelfTest
+func busy(err error) tpmconn.Busy {
+	var refused *Error
+	switch {
+	case !errors.As(err, &refused):
+		return tpmconn.NotBusy
+	case refused.Code == NeedsSelfTest:
+		return tpmconn.NeedsTest
+	case refused.Code == Retry, refused.Code == DoingSelfTest:
+		return tpmconn.Again
+	}
+	return tpmconn.NotBusy
 }
 
 // exchange sends cmd and returns what follows the header of the TPM's reply.
@@ -29,39 +33,28 @@ func busy(code ResultCode) bool {
 // authorization's nonces still hold, and no secret is tried twice.
 func (c *Conn) exchange(cmd *command) ([]byte, error) {
 	msg := c.marshal(cmd)
-	body, err := c.sendOnce(cmd, msg)
-	var deadline time.Time
-	resent := false
-	for pause, tested := firstPause, false; ; pause = min(2*pause, longestPause) {
-		var refused *Error
-		if resent && cmd.auth != nil && errors.Is(err, InvalidAuthHandle) {
-			// Then the first answer was no such refusal, but was changed on its way.
-			return nil, fmt.Errorf("%v: its session has ended with a command that the TPM was said not to have executed", cmd.ordinal)
-		}
-		if !errors.As(err, &refused) || !busy(refused.Code) {
-			return body, err
-		}
-		resent = true
-		if deadline.IsZero() {
-			deadline = time.Now().Add(c.Patience)
-		}
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil, err
-		}
-		if refused.Code == NeedsSelfTest && !tested && cmd.ordinal != ordContinueSelfTest {
-			tested = true
-			if _, err := c.tpm.Send(continueSelfTest); err != nil {
-				return nil, fmt.Errorf("%v: %w", ordContinueSelfTest, err)
-			}
-		}
-		time.Sleep(min(pause, left))
-		body, err = c.sendOnce(cmd, msg)
+	selfTest := c.sendSelfTest
+	if cmd.ordinal == ordContinueSelfTest {
+		selfTest = nil
 	}
+	body, resent, err := c.Retry(func() ([]byte, error) { return c.sendOnce(cmd, msg) }, busy, selfTest)
+	if resent && cmd.auth != nil && errors.Is(err, InvalidAuthHandle) {
+		// Then the first answer was no such refusal, but was changed on its way.
+		return nil, fmt.Errorf("%v: its session has ended with a command that the TPM was said not to have executed", cmd.ordinal)
+	}
+	return body, err
+}
+
+// sendSelfTest has the TPM test itself while a command waits.
+func (c *Conn) sendSelfTest() error {
+	if _, err := c.TPM.Send(continueSelfTest); err != nil {
+		return fmt.Errorf("%v: %w", ordContinueSelfTest, err)
+	}
+	return nil
 }
 
 func (c *Conn) sendOnce(cmd *command, msg []byte) ([]byte, error) {
-	reply, err := c.tpm.Send(msg)
+	reply, err := c.TPM.Send(msg)
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", cmd.ordinal, err)
 	}

@@ -1,6 +1,10 @@
 package tpm12
 
-import "errors"
+import (
+	"errors"
+
+	"maclef/internal/tpmconn"
+)
 
 // The rolling session authorizes one command after another, by whatever secret
 // each needs: nonceEven comes from each reply, nonceOdd is new in each command. It
@@ -24,8 +28,8 @@ func (c *Conn) Keep(on bool) { c.keep = on }
 // EndSessions frees every session of this Conn that is, or may be, open; what
 // cannot be freed for want of a connection is tried again next time.
 func (c *Conn) EndSessions() {
-	for s := range c.open {
-		c.ended(s, left)
+	for s := range c.Open() {
+		c.SessionEnded(s, tpmconn.Stale)
 	}
 	c.flushStale()
 }
@@ -33,7 +37,7 @@ func (c *Conn) EndSessions() {
 // EndRolling is EndSessions for all but those of keys.
 func (c *Conn) EndRolling() {
 	if c.rolling != nil {
-		c.ended(c.rolling, left)
+		c.SessionEnded(c.rolling, tpmconn.Stale)
 	}
 	c.flushStale()
 }
@@ -61,7 +65,7 @@ func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, er
 		return nil, nil, err
 	}
 	if cmd.auth, err = newAuthorization(s, owner, false); err != nil {
-		c.ended(s, left)
+		c.SessionEnded(s, tpmconn.Stale)
 		return nil, nil, err
 	}
 	return c.runOnce(cmd)
@@ -86,14 +90,14 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 	var refused *Error
 	switch isRefusal := errors.As(err, &refused); {
 	case err == nil && cmd.auth.goOn == 0:
-		c.ended(s, gone)
+		c.SessionEnded(s, tpmconn.Gone)
 	case err == nil && asked != 0:
 		s.rolled = true
 	case isRefusal && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
 	case isRefusal:
-		c.ended(s, endedBy(refused, asked))
+		c.SessionEnded(s, endedBy(refused, asked))
 	default: // nobody knows
-		c.ended(s, left)
+		c.SessionEnded(s, tpmconn.Stale)
 	}
 	return handles, params, err
 }
@@ -101,59 +105,40 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 // opened notes a new session.
 func (c *Conn) opened(s *session) *session {
 	s.alive = true
-	c.open[s] = struct{}{}
+	c.SessionOpened(s)
 	return s
 }
-
-// What became of a session that is not used any more.
-type ending int
-
-const (
-	gone ending = iota // the TPM has ended it
-	left               // it is open, or nobody knows
-)
 
 // endedBy is what a refusal does to the session of a command that asked whether the
 // session goes on. One that does not has ended with TPM_UnBind, unless the TPM has not
 // looked at it. Other commands, such as TPM_LoadKey2 of a damaged key, may be refused for
 // their parameters before the TPM knows their session.
-func endedBy(refused *Error, goOn byte) ending {
+func endedBy(refused *Error, goOn byte) tpmconn.Ending {
 	switch code := refused.Code; {
 	case code == AuthFail, code == InvalidAuthHandle:
-		return gone
+		return tpmconn.Gone
 	case goOn != 0, refused.Ordinal != ordUnBind:
-		return left
+		return tpmconn.Stale
 	case code&nonFatal != 0, code == Disabled, code == Deactivated, code == NoSRK:
-		return left
+		return tpmconn.Stale
 	}
-	return gone
+	return tpmconn.Gone
 }
 
-// ended notes that a session is not used any more. Where it is not known to be
-// gone, it is freed later: no command may take longer because it failed, lest
-// somebody learn from the time what was wrong with a ciphertext.
-func (c *Conn) ended(s *session, how ending) {
-	delete(c.open, s)
+// end is called when a session is not used any more.
+func (c *Conn) end(s *session) {
 	s.alive = false
 	clear(s.shared[:])
 	if c.rolling == s {
 		c.rolling = nil
 	}
-	if how == left {
-		c.stale = append(c.stale, s.handle)
-	}
 }
 
-// flushStale frees the sessions that may be open still. A refusal says that they
-// are not.
+// flushStale frees the sessions that may be open still.
 func (c *Conn) flushStale() {
-	for len(c.stale) > 0 {
-		last := len(c.stale) - 1
-		err := c.flush(c.stale[last], resourceAuth)
+	c.FlushStale(func(handle uint32) bool {
+		err := c.flush(handle, resourceAuth)
 		var refused *Error
-		if err != nil && (!errors.As(err, &refused) || refused.Code&nonFatal != 0) {
-			return
-		}
-		c.stale = c.stale[:last]
-	}
+		return err == nil || errors.As(err, &refused) && refused.Code&nonFatal == 0
+	})
 }

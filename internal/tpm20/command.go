@@ -112,7 +112,7 @@ func (t *transformation) prepare() (nonces []byte, err error) {
 		if s == nil {
 			continue
 		}
-		if err := errors.Join(s.Init(t.x.conn.tpm), s.NewNonceCaller()); err != nil {
+		if err := errors.Join(s.Init(t.x.conn.TPM), s.NewNonceCaller()); err != nil {
 			return nil, err
 		}
 		if s.IsDecryption() {

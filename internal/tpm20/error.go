@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpmconn"
 )
 
 // ErrTPM12 is a reply that only a TPM 1.2 gives.
@@ -84,19 +86,8 @@ func (e *Error) Unwrap() error { return e.code() }
 // Opens reports whether the command was to open a session, and nothing else.
 func (e *Error) Opens() bool { return e.Command == tpm2.TPMCCStartAuthSession }
 
-// An Unanswered command has no answer that can be trusted: the connection was
-// lost, or the reply is malformed. It may have been carried out, unless the cause
-// says that it was not sent.
-type Unanswered struct {
-	Secret bool // it was authorized by a secret, and the TPM may have looked at that
-	cause  error
-}
-
-func (e *Unanswered) Error() string { return e.cause.Error() }
-func (e *Unanswered) Unwrap() error { return e.cause }
-
-// SecretTried is Secret, for chip.SecretTried.
-func (e *Unanswered) SecretTried() bool { return e.Secret }
+// An Unanswered command has no answer that can be trusted.
+type Unanswered = tpmconn.Unanswered
 
 // malformed says that the reply to a command is not one a TPM 2.0 gives.
 func malformed(cc tpm2.TPMCC, format string, args ...any) error {

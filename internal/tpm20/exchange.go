@@ -8,11 +8,14 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpmconn"
+	"maclef/internal/transport/frame"
 )
 
 const (
-	headerSize   = 10   // tag, size, command or response code
-	maxReplySize = 4096 // what the Linux driver and swtpm carry at most
+	headerSize   = frame.HeaderSize
+	maxReplySize = frame.MaxSize
 	tagTPM12     = 0x00c4
 )
 
@@ -25,7 +28,6 @@ type exchange struct {
 	uses   []*use // its sessions
 	msg    []byte // the command; nil: nothing was sent
 	body   []byte // what follows the header of a successful reply
-	resent bool
 }
 
 // begin begins an exchange. It is over with finish.
@@ -87,7 +89,7 @@ func (x *exchange) finish(err error) error {
 	secret := x.secret
 	for _, u := range x.uses {
 		secret = secret || u.secret()
-		c.ended(u.Session, left)
+		c.SessionEnded(u.Session, tpmconn.Stale)
 	}
 	if x.body != nil {
 		if errors.Is(err, io.EOF) {
@@ -102,20 +104,13 @@ func (x *exchange) finish(err error) error {
 // connection: what is loaded now is not known.
 func (c *Conn) unanswered(secret bool, err error) error {
 	c.Drop()
-	return &Unanswered{secret, err}
-}
-
-// Drop breaks the connection, on a transport that can, after an answer that made no sense.
-func (c *Conn) Drop() {
-	if d, ok := c.tpm.(interface{ Drop() }); ok {
-		d.Drop()
-	}
+	return &Unanswered{Secret: secret, Cause: err}
 }
 
 func (x *exchange) succeeded() {
 	for _, u := range x.uses {
 		if u.closed {
-			x.conn.ended(u.Session, gone)
+			x.conn.SessionEnded(u.Session, tpmconn.Gone)
 		}
 		u.needAuth, u.ran = false, false
 	}
@@ -138,14 +133,14 @@ func (x *exchange) refused(e *Error) {
 	case code >= tpm2.TPMRCReferenceH0 && code <= tpm2.TPMRCReferenceH6:
 		x.unknown(e, int(code-tpm2.TPMRCReferenceH0))
 	case code >= tpm2.TPMRCReferenceS0 && code <= tpm2.TPMRCReferenceS6:
-		x.end(int(code-tpm2.TPMRCReferenceS0), gone)
+		x.end(int(code-tpm2.TPMRCReferenceS0), tpmconn.Gone)
 	case errors.Is(code, tpm2.TPMRCNonce), errors.Is(code, tpm2.TPMRCHandle), errors.Is(code, tpm2.TPMRCValue):
 		var which tpm2.TPMFmt1Error
 		code.As(&which)
 		if is, i := which.Session(); is && errors.Is(code, tpm2.TPMRCHandle) {
-			x.end(i-1, gone) // what has its place is a session of the other kind
+			x.end(i-1, tpmconn.Gone) // what has its place is a session of the other kind
 		} else if is {
-			x.end(i-1, left)
+			x.end(i-1, tpmconn.Stale)
 		}
 		if is, i := which.Handle(); is && !errors.Is(code, tpm2.TPMRCNonce) {
 			x.unknown(e, i-1)
@@ -178,10 +173,10 @@ func (x *exchange) handle(index int) (tpm2.TPMHandle, bool) {
 }
 
 // end ends the session that stands at an index among the command's.
-func (x *exchange) end(index int, how ending) {
+func (x *exchange) end(index int, how tpmconn.Ending) {
 	for _, u := range x.uses {
 		if u.index == index {
-			x.conn.ended(u.Session, how)
+			x.conn.SessionEnded(u.Session, how)
 		}
 	}
 }

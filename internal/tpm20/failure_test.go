@@ -164,7 +164,7 @@ func TestFailures(t *testing.T) {
 			err := fail.run(f)
 			wantCommands(t, f.tap, ccSign)
 			f.check(fail, err)
-			if s.Alive() != fail.alive || f.conn.Owns(s.Handle()) != fail.alive {
+			if s.Alive() != fail.alive || f.conn.Owns(uint32(s.Handle())) != fail.alive {
 				t.Errorf("alive: %v", s.Alive())
 			}
 			f.onSign(nil, nil)

@@ -42,7 +42,7 @@ func TestRestartUnnoticed(t *testing.T) {
 		t.Errorf("%v, %+v", err, refused)
 	}
 	conn.Forget()
-	if conn.Holds() || f.session.Alive() || conn.Owns(f.session.Handle()) {
+	if conn.Holds() || f.session.Alive() || conn.Owns(uint32(f.session.Handle())) {
 		t.Error("forgotten, and not")
 	}
 	wantLoaded(t, device.tap, 2, 1)

@@ -4,26 +4,27 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
-)
 
-// Pauses before a command is sent again.
-const (
-	firstPause   = 20 * time.Millisecond
-	longestPause = 500 * time.Millisecond
+	"maclef/internal/tpmconn"
 )
 
 // busy are the refusals that go by themselves. TPM_RC_LOCKOUT is none: it can last
 // for hours. Part 2, section 6.6.3 (warning codes), and for needs-test Part 1,
 // section 12.2.
-func busy(code tpm2.TPMRC) bool {
-	switch code {
-	case tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNeedsTest, tpm2.TPMRCNVRate:
-		return true
+func busy(err error) tpmconn.Busy {
+	refused, _ := err.(*Error)
+	if refused == nil {
+		return tpmconn.NotBusy
 	}
-	return false
+	switch refused.code() {
+	case tpm2.TPMRCNeedsTest:
+		return tpmconn.NeedsTest
+	case tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate:
+		return tpmconn.Again
+	}
+	return tpmconn.NotBusy
 }
 
 // answer sends the command and returns the reply of a success.
@@ -32,48 +33,28 @@ func busy(code tpm2.TPMRC) bool {
 // and a command that fails leaves the nonces of its sessions as they are (Part 1,
 // section 19.6.3), so that no secret is tried twice.
 func (x *exchange) answer() ([]byte, error) {
-	reply, err := x.sendOnce()
-	var deadline time.Time
-	for pause, tested := firstPause, false; ; pause = min(2*pause, longestPause) {
-		refused, _ := err.(*Error)
-		if refused == nil || !busy(refused.code()) {
-			return reply, x.believable(err)
-		}
-		if deadline.IsZero() {
-			deadline = time.Now().Add(x.conn.Patience)
-		}
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil, err
-		}
-		if refused.code() == tpm2.TPMRCNeedsTest && !tested {
-			tested = true
-			if _, err := x.conn.tpm.Send(selfTest); err != nil {
-				return nil, fmt.Errorf("%s: %w", commandName(tpm2.TPMCCSelfTest), err)
-			}
-		}
-		time.Sleep(min(pause, left))
-		x.resent = true
-		reply, err = x.sendOnce()
+	reply, resent, err := x.conn.Retry(x.sendOnce, busy, x.conn.sendSelfTest)
+	refused, _ := err.(*Error)
+	if resent && len(x.uses) > 0 && refused != nil && refused.code() >= tpm2.TPMRCReferenceS0 && refused.code() <= tpm2.TPMRCReferenceS6 {
+		// Then an earlier answer was no such refusal, but was changed on its way.
+		return reply, fmt.Errorf("%s: its session has ended with a command that the TPM was said not to have carried out", commandName(x.cc))
 	}
+	return reply, err
 }
 
-// believable replaces a refusal that cannot be, unless an earlier one was changed on
-// its way: the session of a command that was said not to have been carried out is
-// gone with it.
-func (x *exchange) believable(err error) error {
-	refused, _ := err.(*Error)
-	if x.resent && len(x.uses) > 0 && refused != nil && refused.code() >= tpm2.TPMRCReferenceS0 && refused.code() <= tpm2.TPMRCReferenceS6 {
-		return fmt.Errorf("%s: its session has ended with a command that the TPM was said not to have carried out", commandName(x.cc))
+// sendSelfTest has the TPM test itself while a command waits.
+func (c *Conn) sendSelfTest() error {
+	if _, err := c.TPM.Send(selfTest); err != nil {
+		return fmt.Errorf("%s: %w", commandName(tpm2.TPMCCSelfTest), err)
 	}
-	return err
+	return nil
 }
 
 // selfTest is TPM2_SelfTest of what was not tested yet. Part 3, section 10.2.
 var selfTest = []byte{0x80, 0x01, 0, 0, 0, headerSize + 1, 0, 0, 0x01, 0x43, 0}
 
 func (x *exchange) sendOnce() ([]byte, error) {
-	reply, err := x.conn.tpm.Send(x.msg)
+	reply, err := x.conn.TPM.Send(x.msg)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", commandName(x.cc), err)
 	}

@@ -2,7 +2,6 @@ package tpm20_test
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -80,22 +79,6 @@ type always struct {
 func (a *always) Send([]byte) ([]byte, error) {
 	a.n++
 	return refusal(a.code), nil
-}
-
-func TestPatienceEnds(t *testing.T) {
-	for _, code := range []tpm2.TPMRC{tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNeedsTest} {
-		tpm := &always{code: code}
-		conn := tpm20.New(tpm)
-		conn.Patience = 100 * time.Millisecond
-		start := time.Now()
-		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n < 2 || time.Since(start) < conn.Patience {
-			t.Errorf("%v after %v and %d commands", err, time.Since(start), tpm.n)
-		}
-		tpm.n, conn.Patience = 0, 0
-		if _, err := conn.GetRandom(8); !errors.Is(err, code) || tpm.n != 1 {
-			t.Errorf("%v after %d commands", err, tpm.n)
-		}
-	}
 }
 
 // Every other refusal stands at once.

@@ -138,7 +138,7 @@ func (s *saver) save(session *tpm20.Session) {
 	if err := session.Save(); err != nil {
 		s.t.Fatal(err)
 	}
-	if session.Alive() || !session.Saved() || s.conn.Holds() || s.conn.Owns(session.Handle()) {
+	if session.Alive() || !session.Saved() || s.conn.Holds() || s.conn.Owns(uint32(session.Handle())) {
 		s.t.Errorf("saved; alive %v, saved %v, held %v", session.Alive(), session.Saved(), s.conn.Holds())
 	}
 	wantLoaded(s.t, s.tap, 2, 0)
@@ -163,8 +163,8 @@ func (s *saver) restore(session *tpm20.Session) {
 	if err := session.Restore(); err != nil {
 		s.t.Fatal(err)
 	}
-	if !session.Alive() || session.Saved() || !s.conn.Owns(handle) || session.Handle() != handle {
-		s.t.Errorf("restored; alive %v, saved %v, owned %v", session.Alive(), session.Saved(), s.conn.Owns(handle))
+	if !session.Alive() || session.Saved() || !s.conn.Owns(uint32(handle)) || session.Handle() != handle {
+		s.t.Errorf("restored; alive %v, saved %v, owned %v", session.Alive(), session.Saved(), s.conn.Owns(uint32(handle)))
 	}
 	wantSaved(s.t, s.tap)
 	if open, err := s.conn.Handles(0x02000000); err != nil || len(open) != 1 || open[0] != handle {
@@ -266,7 +266,7 @@ func TestSavedSessionLoadsOnce(t *testing.T) {
 // wantLost checks that a session is of no use any more.
 func (s *saver) wantLost(session *tpm20.Session) {
 	s.t.Helper()
-	if session.Alive() || session.Saved() || s.conn.Owns(session.Handle()) {
+	if session.Alive() || session.Saved() || s.conn.Owns(uint32(session.Handle())) {
 		s.t.Errorf("lost; alive %v, saved %v", session.Alive(), session.Saved())
 	}
 	for name, err := range map[string]error{

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/tpmconn"
 )
 
 // nonceSize is that of nonceCaller, and so of nonceTPM: the least there is. Part
@@ -110,13 +112,11 @@ func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
 	if s.policy {
 		kind = policySession
 	}
-	if old := c.sessionOf(s.handle); old != nil { // then the TPM does not have that any more
-		c.ended(old, gone)
-	}
+	c.vanished(s.handle) // the TPM does not have an older session of this handle any more
 	if s.handle>>24 != kind || len(s.nonceTPM) != nonceSize {
 		return c.unanswered(false, malformed(tpm2.TPMCCStartAuthSession, "a session %#08x with a nonce of %d bytes", s.handle, len(s.nonceTPM)))
 	}
-	c.open[s] = struct{}{}
+	c.SessionOpened(s)
 	return nil
 }
 
@@ -201,7 +201,7 @@ func (s *Session) Save() error {
 	if err != nil {
 		return err
 	}
-	delete(s.conn.open, s)
+	s.conn.SessionSaved(s)
 	s.alive, s.saved = false, saved
 	return nil
 }
@@ -224,7 +224,7 @@ func (s *Session) Restore() error {
 		return err
 	}
 	s.alive, s.saved = true, nil
-	s.conn.open[s] = struct{}{}
+	s.conn.SessionOpened(s)
 	return nil
 }
 
@@ -235,7 +235,7 @@ func (s *Session) Context() uint32 { return hmacSession<<24 | uint32(s.handle)&0
 // EndSessions, frees this one in the TPM, unless it is saved.
 func (s *Session) Close() {
 	if s.Alive() {
-		s.conn.ended(s, left)
+		s.conn.SessionEnded(s, tpmconn.Stale)
 	}
 	if s.Saved() {
 		clear(s.key)
@@ -247,19 +247,11 @@ func (s *Session) Close() {
 // section 19.6.5, note 2.
 func trim(auth []byte) []byte { return bytes.TrimRight(auth, "\x00") }
 
-// What became of a session that is not used any more.
-type ending int
-
-const (
-	gone ending = iota // the TPM has ended it
-	left               // it is open, or nobody knows
-)
-
 // EndSessions frees every session of this Conn that is, or may be, open, but for
 // those to keep; what cannot be freed for want of a connection is tried again next
 // time.
 func (c *Conn) EndSessions(keep ...*Session) {
-	for s := range c.open {
+	for s := range c.Open() {
 		if !slices.Contains(keep, s) {
 			s.Close()
 		}
@@ -270,7 +262,7 @@ func (c *Conn) EndSessions(keep ...*Session) {
 // EndShared is EndSessions for those that are not bound to one key.
 func (c *Conn) EndShared() {
 	var keep []*Session
-	for s := range c.open {
+	for s := range c.Open() {
 		if s.bound != nil {
 			keep = append(keep, s)
 		}
@@ -278,31 +270,16 @@ func (c *Conn) EndShared() {
 	c.EndSessions(keep...)
 }
 
-// ended notes that a session is not used any more. Where it is not known to be
-// gone, it is freed later: no command may take longer because it failed, lest
-// somebody learn from the time what was wrong with a ciphertext.
-func (c *Conn) ended(s *Session, how ending) {
-	if !s.alive {
-		return
-	}
-	delete(c.open, s)
+// end is called when the session is not used any more.
+func (s *Session) end() {
 	s.alive = false
 	clear(s.key)
-	if how == left {
-		c.stale = append(c.stale, s.handle)
-	}
 }
 
-// flushStale frees the sessions that may be open still. A refusal says that they
-// are not.
+// flushStale frees the sessions that may be open still.
 func (c *Conn) flushStale() {
-	for len(c.stale) > 0 {
-		last := len(c.stale) - 1
-		err := c.Flush(c.stale[last])
-		var refused *Error
-		if err != nil && (!errors.As(err, &refused) || busy(refused.code())) {
-			return
-		}
-		c.stale = c.stale[:last]
-	}
+	c.FlushStale(func(handle uint32) bool {
+		err := c.Flush(tpm2.TPMHandle(handle))
+		return err == nil || isRefusal(err) && busy(err) == tpmconn.NotBusy
+	})
 }

@@ -196,7 +196,7 @@ func (f *fixture) wantOwn(step string, all, own int, holds bool) {
 	open, err := tpm20.New(f.tap).Handles(0x02000000)
 	n := 0
 	for _, h := range open {
-		if f.conn.Owns(h) {
+		if f.conn.Owns(uint32(h)) {
 			n++
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"maclef/internal/transport/frame"
 )
 
 var versionAnswer = []byte{0, 0xC4, 0, 0, 0, 18, 0, 0, 0, 0, 0, 0, 0, 4, 1, 1, 0, 0}
@@ -24,7 +26,7 @@ func dialProxy(t *testing.T, p *Proxy) net.Conn {
 // answer sends a command and reads all that comes, up to n bytes.
 func answer(t *testing.T, conn net.Conn, n int) []byte {
 	t.Helper()
-	if _, err := conn.Write(getVersion); err != nil {
+	if _, err := conn.Write(frame.Probe()); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, n)
@@ -36,8 +38,8 @@ func answer(t *testing.T, conn net.Conn, n int) []byte {
 func TestProxyIsTransparent(t *testing.T) {
 	p := StartProxy(t, Start(t, Fresh))
 	first, second := dialProxy(t, p), dialProxy(t, p)
-	second.Write(getVersion)
-	for _, b := range getVersion {
+	second.Write(frame.Probe())
+	for _, b := range frame.Probe() {
 		first.Write([]byte{b})
 	}
 	got := make([]byte, 18)

@@ -1,6 +1,10 @@
 // Package tpmtest has what tests need to speak to a TPM: recorded files of other
-// programs ([Fixture]), private software TPMs ([Start]), and a transport that
-// watches and falsifies what goes over the wire ([Tap]).
+// programs ([Fixture]), private software TPMs ([Start]), the proxy in front of one
+// ([Proxy]), a transport that watches and falsifies what goes over it ([Tap]), and the
+// words of the commands' test scripts ([RunScripts]).
+//
+// It imports nothing of this project but frame, so that tests inside any package can
+// use it. No program imports it.
 package tpmtest
 
 import (

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"maclef/internal/relay"
+	"maclef/internal/transport/frame"
 )
 
 // State is what a software TPM starts with.
@@ -95,18 +95,23 @@ func (s *SWTPM) Dial() transport.TPMCloser {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return wire{conn}
+	return rawConn{conn, time.Minute}
 }
 
-// A wire is a connection to a TPM.
-type wire struct{ net.Conn }
+// A rawConn is a connection to a TPM. An answer may take so long; 0 is for ever.
+type rawConn struct {
+	net.Conn
+	limit time.Duration
+}
 
-func (w wire) Send(cmd []byte) ([]byte, error) {
-	w.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := w.Write(cmd); err != nil {
+func (c rawConn) Send(cmd []byte) ([]byte, error) {
+	if c.limit > 0 {
+		c.SetDeadline(time.Now().Add(c.limit))
+	}
+	if _, err := c.Write(cmd); err != nil {
 		return nil, err
 	}
-	return relay.ReadMessage(w)
+	return frame.Read(c)
 }
 
 // Is20 reports whether it is a TPM 2.0.
@@ -204,7 +209,7 @@ func (s *SWTPM) answers() bool {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	conn.Write(getVersion)
+	conn.Write(frame.Probe())
 	n, err := conn.Read(make([]byte, 4096))
 	return err == nil && n >= 10
 }

@@ -2,21 +2,11 @@ package tpmtest
 
 import (
 	"bytes"
-	"slices"
-	"sync"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"maclef/internal/relay"
+	"maclef/internal/transport/frame"
 )
-
-// Exchange is one command and what came of it.
-type Exchange struct {
-	Ordinal  uint32 // of the command
-	Command  []byte
-	Response []byte
-	Err      error
-}
 
 // Tap stands between a program and its TPM, records what is said, and lets a
 // test falsify it. It is safe for concurrent use; the hooks are called one at a
@@ -29,8 +19,7 @@ type Tap struct {
 	After func(i int, cmd, rsp []byte, err error) ([]byte, error)
 
 	inner transport.TPMCloser
-	mu    sync.Mutex
-	log   []Exchange
+	record
 }
 
 // NewTap taps a transport, which it owns from then on.
@@ -38,53 +27,34 @@ func NewTap(inner transport.TPMCloser) *Tap { return &Tap{inner: inner} }
 
 // Send passes a command on and records it as it was given, with the outcome as
 // it was returned.
-func (p *Tap) Send(cmd []byte) ([]byte, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := Exchange{Ordinal: relay.Code(cmd), Command: bytes.Clone(cmd)}
-	e.Response, e.Err = p.send(len(p.log), bytes.Clone(cmd))
-	p.log = append(p.log, e)
+func (t *Tap) Send(cmd []byte) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := Exchange{Ordinal: frame.Code(cmd), Command: bytes.Clone(cmd)}
+	e.Response, e.Err = t.send(len(t.log), bytes.Clone(cmd))
+	t.log = append(t.log, e)
 	return bytes.Clone(e.Response), e.Err
 }
 
-func (p *Tap) send(i int, cmd []byte) (rsp []byte, err error) {
-	if p.Before != nil {
-		if cmd, err = p.Before(i, cmd); err != nil {
+func (t *Tap) send(i int, cmd []byte) (rsp []byte, err error) {
+	if t.Before != nil {
+		if cmd, err = t.Before(i, cmd); err != nil {
 			return nil, err
 		}
 	}
-	rsp, err = p.inner.Send(cmd)
-	if p.After != nil {
-		rsp, err = p.After(i, cmd, rsp, err)
+	rsp, err = t.inner.Send(cmd)
+	if t.After != nil {
+		rsp, err = t.After(i, cmd, rsp, err)
 	}
 	return rsp, err
 }
 
 // Close closes the tapped transport.
-func (p *Tap) Close() error { return p.inner.Close() }
-
-// Exchanges returns a copy of the record, oldest first.
-func (p *Tap) Exchanges() []Exchange {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.log)
-}
-
-// Count returns how many commands had one of these ordinals; without any, how
-// many there were.
-func (p *Tap) Count(ordinals ...uint32) int {
-	n := 0
-	for _, e := range p.Exchanges() {
-		if len(ordinals) == 0 || slices.Contains(ordinals, e.Ordinal) {
-			n++
-		}
-	}
-	return n
-}
+func (t *Tap) Close() error { return t.inner.Close() }
 
 // Reset forgets the record; the hooks count from 0 again.
-func (p *Tap) Reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.log = nil
+func (t *Tap) Reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.log = nil
 }

@@ -1,6 +1,7 @@
 // Package transport reaches a TPM: a kernel device, swtpm's socket, a software
-// TPM of one's own, or somebody else's go-tpm transport. It moves commands and
-// responses and looks at nothing but their headers.
+// TPM of this project's own, or a go-tpm transport of the caller's. It moves commands
+// and responses and looks only at their headers; for the kernel's resource manager
+// also at what kind of context a command loads.
 //
 // [Open] goes by name and gives a [Device], a go-tpm transport.TPMCloser.
 //
@@ -13,16 +14,16 @@
 //
 // The kernel's resource manager for TPM 2.0 (/dev/tpmrm0) is different: it serves
 // all processes at once and frees what one has loaded when that closes the device.
-// There a Device is open from the first turn until Close. So is somebody else's
-// transport, which is all the caller's.
+// There a Device is open from the first turn until Close. So is a transport of the
+// caller's, which is all the caller's.
 //
 // # Concurrency
 //
-// A Device may be used by several goroutines; commands go out one by one. Who
-// sends commands that belong together takes a turn with [Device.Acquire]
-// first. A turn keeps out other processes and other calls of Acquire; it belongs
-// to the Device and not to a goroutine, so that a Send without Acquire from
-// elsewhere goes into the turn that is running.
+// A Device may be used by several goroutines; commands go out one by one. Take a
+// turn with [Device.Acquire] for commands that belong together. A turn keeps out
+// other processes and other calls of Acquire; it belongs to the Device and not to a
+// goroutine, so a Send without Acquire from elsewhere goes into the turn that is
+// running.
 //
 // # Limitations
 //
@@ -38,6 +39,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/transport/frame"
 )
 
 // Device is an open TPM. Close it after use.
@@ -46,14 +49,15 @@ type Device struct {
 	link  link
 	waits waits
 	turns chan struct{} // holds one token while a turn runs
-	life  context.Context
-	die   context.CancelFunc // by Close
+	// ctx ends with Close.
+	ctx    context.Context
+	cancel context.CancelFunc
 
-	// wire is held while the link is used. It guards what follows, and comes
+	// linkMu is held while the link is used. It guards what follows, and is locked
 	// before mu.
-	wire   sync.Mutex
-	up     bool   // the link has begun
-	opened uint64 // how often it has
+	linkMu    sync.Mutex
+	connected bool   // the link has begun
+	opened    uint64 // how often it has
 	// busySince is since when the TPM cannot be had; zero if it could the last time.
 	busySince time.Time
 
@@ -63,7 +67,7 @@ type Device struct {
 	closed   bool
 }
 
-// link is one way of reaching a TPM. Device calls it under Device.wire.
+// link is one way of reaching a TPM. Device calls it under Device.linkMu.
 type link interface {
 	// begin waits until no other process uses the TPM.
 	begin(ctx context.Context) error
@@ -73,15 +77,15 @@ type link interface {
 	close() error
 }
 
-// A lastingLink keeps nobody out, and what was loaded over it is lost when it ends:
+// A sharedLink keeps nobody out, and what was loaded over it is lost when it ends:
 // between turns it stays up.
-type lastingLink interface{ lasts() }
+type sharedLink interface{ shared() }
 
 var _ transport.TPMCloser = (*Device)(nil)
 
 func newDevice(name string, l link, w waits) *Device {
 	d := &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
-	d.life, d.die = context.WithCancel(context.Background())
+	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
 
@@ -108,7 +112,7 @@ func (d *Device) Emulator() bool {
 // take or fill. But numbers of sessions are those of all users: a session that this
 // Device did not open is somebody else's, and could be flushed by mistake.
 func (d *Device) Managed() bool {
-	_, ok := d.link.(lastingLink)
+	_, ok := d.link.(sharedLink)
 	return ok
 }
 
@@ -129,7 +133,7 @@ func (d *Device) isForeign() bool {
 func (d *Device) Acquire(ctx context.Context, since time.Time) (release func(), err error) {
 	select {
 	case d.turns <- struct{}{}:
-	case <-d.life.Done():
+	case <-d.ctx.Done():
 		return nil, d.usable()
 	case <-ctx.Done():
 		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended: %w", ctx.Err())
@@ -142,9 +146,9 @@ func (d *Device) Acquire(ctx context.Context, since time.Time) (release func(), 
 }
 
 func (d *Device) begin(ctx context.Context, since time.Time) error {
-	d.wire.Lock()
-	defer d.wire.Unlock()
-	if !d.up {
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	if !d.connected {
 		now := time.Now()
 		if d.busySince.IsZero() {
 			d.busySince = now
@@ -154,10 +158,10 @@ func (d *Device) begin(ctx context.Context, since time.Time) error {
 		} else if since.Before(d.busySince) {
 			since = d.busySince
 		}
-		left := max(d.waits.turn-now.Sub(since), leastWait)
-		ctx, cancel := context.WithTimeoutCause(ctx, left, errWaited)
+		left := max(d.waits.turn-now.Sub(since), minWait)
+		ctx, cancel := context.WithTimeoutCause(ctx, left, errWaitOver)
 		defer cancel()
-		defer context.AfterFunc(d.life, cancel)()
+		defer context.AfterFunc(d.ctx, cancel)()
 		err := d.link.begin(ctx)
 		if closed := d.usable(); closed != nil {
 			if err == nil {
@@ -168,7 +172,7 @@ func (d *Device) begin(ctx context.Context, since time.Time) error {
 		if err != nil {
 			return err
 		}
-		d.up, d.busySince = true, time.Time{}
+		d.connected, d.busySince = true, time.Time{}
 		d.opened++
 	}
 	d.mu.Lock()
@@ -177,52 +181,52 @@ func (d *Device) begin(ctx context.Context, since time.Time) error {
 	return d.usableLocked()
 }
 
-// leastWait is for who has waited long enough already.
-const leastWait = 10 * time.Millisecond
+// minWait is for who has waited long enough already.
+const minWait = 10 * time.Millisecond
 
-// errWaited is the cause of a context that ended because the TPM's own limit for
+// errWaitOver is the cause of a context that ended because the TPM's own limit for
 // waiting had passed, and not the caller's.
-var errWaited = errors.New("it took too long")
+var errWaitOver = errors.New("it took too long")
 
 func (d *Device) release() {
-	d.wire.Lock()
+	d.linkMu.Lock()
 	if d.Bare() {
 		d.drop()
 	}
 	d.mu.Lock()
 	d.turn = false
 	d.mu.Unlock()
-	d.wire.Unlock()
+	d.linkMu.Unlock()
 	<-d.turns
 }
 
 // Opened counts how often the TPM was opened or connected to: what was loaded before
 // the last time is not there any more, or not this Device's.
 func (d *Device) Opened() uint64 {
-	d.wire.Lock()
-	defer d.wire.Unlock()
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
 	return d.opened
 }
 
 // Connected reports whether the connection of the turn that runs holds still.
 func (d *Device) Connected() bool {
-	d.wire.Lock()
-	defer d.wire.Unlock()
-	return d.up
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
+	return d.connected
 }
 
 // Drop breaks the connection, for the rest of the turn: what came over it was no answer.
 // Somebody else's transport stays as it is.
 func (d *Device) Drop() {
-	d.wire.Lock()
-	defer d.wire.Unlock()
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
 	d.drop()
 }
 
 func (d *Device) drop() {
-	if d.up && !d.isForeign() {
+	if d.connected && !d.isForeign() {
 		d.link.end()
-		d.up = false
+		d.connected = false
 	}
 }
 
@@ -240,7 +244,7 @@ func (d *Device) SetDeadline(at time.Time) {
 // was lost, and the next turn makes a new one; with ErrNotSent besides, the
 // command was not carried out.
 func (d *Device) Send(cmd []byte) ([]byte, error) {
-	if err := checkCommand(cmd); err != nil {
+	if err := frame.CheckCommand(cmd); err != nil {
 		return nil, err
 	}
 	if rsp, err := d.sendInTurn(cmd); err != errNoTurn {
@@ -257,18 +261,18 @@ func (d *Device) Send(cmd []byte) ([]byte, error) {
 var errNoTurn = errors.New("no turn is running")
 
 func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
-	d.wire.Lock()
-	defer d.wire.Unlock()
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
 	limit, err := d.limit(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if !d.up {
+	if !d.connected {
 		return nil, &notSent{failure("use", d.name, ErrGone, "the connection was lost before")}
 	}
 	rsp, err := d.link.exchange(cmd, limit)
 	if err == nil {
-		err = checkResponse(rsp)
+		err = frame.CheckResponse(rsp)
 	}
 	if err != nil {
 		d.drop()
@@ -277,8 +281,8 @@ func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
 	return rsp, nil
 }
 
-// shortest is what even a command gets that comes after the deadline.
-const shortest = 100 * time.Millisecond
+// minLimit is what even a command gets that comes after the deadline.
+const minLimit = 100 * time.Millisecond
 
 // limit is how long a command may take, in the turn that is running.
 func (d *Device) limit(cmd []byte) (time.Duration, error) {
@@ -292,7 +296,7 @@ func (d *Device) limit(cmd []byte) (time.Duration, error) {
 	}
 	limit := d.waits.limitOf(cmd)
 	if !d.deadline.IsZero() {
-		limit = min(limit, max(shortest, time.Until(d.deadline)))
+		limit = min(limit, max(minLimit, time.Until(d.deadline)))
 	}
 	return limit, nil
 }
@@ -306,16 +310,16 @@ func (d *Device) explain(err error) error {
 	return failure("use", d.name, ErrGone, "%w", err)
 }
 
-// Hurry says that the Device will be closed: a TPM that is not there is not waited
+// StopWaiting says that the Device will be closed: a TPM that is not there is not waited
 // for any more, by what is under way neither.
-func (d *Device) Hurry() {
-	if h, ok := d.link.(hastyLink); ok {
-		h.hurry()
+func (d *Device) StopWaiting() {
+	if h, ok := d.link.(waitingLink); ok {
+		h.stopWaiting()
 	}
 }
 
-// A hastyLink would wait for a TPM to come back. hurry may be called at any time.
-type hastyLink interface{ hurry() }
+// A waitingLink would wait for a TPM to come back. stopWaiting may be called at any time.
+type waitingLink interface{ stopWaiting() }
 
 // Close gives the TPM back, after the command that is under way. A turn that
 // is running ends. Close may be called twice.
@@ -326,10 +330,10 @@ func (d *Device) Close() error {
 		return nil
 	}
 	d.closed = true
-	d.die()
+	d.cancel()
 	d.mu.Unlock()
-	d.wire.Lock()
-	defer d.wire.Unlock()
+	d.linkMu.Lock()
+	defer d.linkMu.Unlock()
 	d.drop()
 	return d.link.close()
 }

@@ -34,7 +34,7 @@ func TestDeviceKinds(t *testing.T) {
 		{"device", node, true, false, false},
 		{"resource manager", &managedLink{node}, false, true, false},
 		{"socket", &socketLink{}, true, false, false},
-		{"emulator", &emulator{}, true, false, true},
+		{"emulator", &emulatorLink{}, true, false, true},
 		{"somebody's", foreign{&loopback{}}, false, false, false},
 	} {
 		d := newDevice(row.name, row.link, defaultWaits())
@@ -64,7 +64,7 @@ func TestOpened(t *testing.T) {
 	}
 	d := Wrap(&loopback{[][]byte{nil, []byte(good), []byte(good)}}, "mine")
 	for range 3 {
-		d.Send(probeCommand[:])
+		d.Send(probeCommand)
 	}
 	if n := d.Opened(); n != 1 {
 		t.Errorf("somebody's transport was opened %d times", n)
@@ -129,7 +129,7 @@ func TestSetDeadline(t *testing.T) {
 			peer(t, "unix", path, answeringLate(row.after))
 			d := mustOpen(t, "unix:"+path)
 			mustAcquire(t, d)
-			if _, err := d.Send(probeCommand[:]); err != nil {
+			if _, err := d.Send(probeCommand); err != nil {
 				t.Fatal(err)
 			}
 			d.SetDeadline(time.Now())
@@ -137,7 +137,7 @@ func TestSetDeadline(t *testing.T) {
 				d.SetDeadline(time.Now().Add(row.in))
 			}
 			begin := time.Now()
-			_, err := d.Send(probeCommand[:])
+			_, err := d.Send(probeCommand)
 			if took := time.Since(begin); kind(err) != row.want || took > 5*time.Second {
 				t.Errorf("after %v: %v", took, err)
 			}

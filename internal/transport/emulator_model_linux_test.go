@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/emulator"
 )
 
 // property20 reads one property of a TPM 2.0. TPM 2.0 Library Part 3, section 30.2
@@ -68,7 +69,7 @@ func TestEmulator2FirstUse(t *testing.T) {
 	if d.Name() != "emulator2:"+dir || !d.Emulator() || d.SetupNeeded() || d.SetupDone() != nil {
 		t.Fatal(d.Name(), d.Emulator(), d.SetupNeeded())
 	}
-	for _, secret := range []string{"tpm2-00.permall", dataSocket, controlSocket} {
+	for _, secret := range []string{"tpm2-00.permall", "sock", "ctrl"} {
 		if info, err := os.Stat(filepath.Join(dir, secret)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Error(secret, info, err)
 		}
@@ -135,6 +136,8 @@ func TestEmulator2EndsInOrder(t *testing.T) {
 	}
 }
 
+var models = []*emulator.Model{emulator.ModelOf("emulator"), emulator.ModelOf("emulator2")}
+
 func TestEmulatorModels(t *testing.T) {
 	dir := stateDir(t)
 	write(t, dir+"/keep", "", 0o600)
@@ -143,12 +146,12 @@ func TestEmulatorModels(t *testing.T) {
 		if m == other {
 			other = models[0]
 		}
-		if _, err := mustOpen(t, m.form+":"+dir).Send(probeCommand[:]); err != nil {
+		if _, err := mustOpen(t, m.Form+":"+dir).Send(probeCommand); err != nil {
 			t.Fatal(err)
 		}
 		for _, running := range []bool{true, false} {
-			want := "open TPM " + other.form + ":" + dir + ": it holds a " + m.text + ": use " + m.form + ":" + dir + ", or another directory"
-			if _, err := openNow(other.form + ":" + dir); err == nil || err.Error() != want {
+			want := "open TPM " + other.Form + ":" + dir + ": it holds a " + m.String() + ": use " + m.Form + ":" + dir + ", or another directory"
+			if _, err := openNow(other.Form + ":" + dir); err == nil || err.Error() != want {
 				t.Errorf("%v while it runs: %v: got %v, want %s", m, running, err, want)
 			}
 		}
@@ -158,7 +161,7 @@ func TestEmulatorModels(t *testing.T) {
 	write(t, dir+"/tpm-00.permall", "", 0o600)
 	write(t, dir+"/tpm2-00.permall", "", 0o600)
 	for _, m := range models {
-		if _, err := openNow(m.form + ":" + dir); err == nil || !strings.Contains(err.Error(), "move tpm") {
+		if _, err := openNow(m.Form + ":" + dir); err == nil || !strings.Contains(err.Error(), "move tpm") {
 			t.Error(err)
 		}
 	}
@@ -175,18 +178,18 @@ func TestEmulatorModelsRace(t *testing.T) {
 			both.Add(1)
 			go func() {
 				defer both.Done()
-				opened[i], failed[i] = openNow(m.form + ":" + dir)
+				opened[i], failed[i] = openNow(m.Form + ":" + dir)
 			}()
 		}
 		both.Wait()
 		for i, d := range opened {
 			if d == nil {
-				if failed[1-i] != nil || !strings.Contains(failed[i].Error(), "it holds a "+models[1-i].text) {
+				if failed[1-i] != nil || !strings.Contains(failed[i].Error(), "it holds a "+models[1-i].String()) {
 					t.Error(failed)
 				}
 				continue
 			}
-			rsp, err := d.Send(probeCommand[:])
+			rsp, err := d.Send(probeCommand)
 			if is12 := err == nil && rsp[9] == 0; err != nil || is12 != (i == 0) {
 				t.Errorf("%v answers %x, %v", models[i], rsp, err)
 			}

@@ -141,7 +141,7 @@ func TestEmulatorDiskFull(t *testing.T) {
 	try := exec.Command("mount", "-t", "tmpfs", "tmpfs", dir)
 	try.SysProcAttr = apart
 	if out, err := try.CombinedOutput(); err != nil {
-		cannot(t, "this machine lets this user mount nothing in a user namespace, so there is no full disk: %v %s", err, out)
+		tpmtest.Cannot(t, "this machine lets this user mount nothing in a user namespace, so there is no full disk: %v %s", err, out)
 	}
 	p := startUser(t, "", func(c *exec.Cmd) {
 		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `mount -t tmpfs -o size=16k,mode=700 tmpfs "$0" || exit

@@ -30,7 +30,7 @@ func TestEmulatorKilledAtItsStart(t *testing.T) {
 		default:
 		}
 		// One that is killed in the middle of a command is the caller's business.
-		if _, err := d.Send(probeCommand[:]); err != nil && strings.Contains(err.Error(), "start") {
+		if _, err := d.Send(probeCommand); err != nil && strings.Contains(err.Error(), "start") {
 			t.Error(err)
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"maclef/internal/sysfs"
+	"maclef/internal/transport/frame"
 )
 
 // A managedLink is the device of the kernel's resource manager for TPM 2.0. Every
@@ -19,13 +22,13 @@ import (
 // answered by opening the device anew, which loses what was loaded.
 type managedLink struct{ node *nodeLink }
 
-func (m *managedLink) lasts() {}
+func (m *managedLink) shared() {}
 
 // begin opens the device. What was loaded by an earlier file is lost.
 func (m *managedLink) begin(ctx context.Context) error { return m.node.begin(ctx) }
 func (m *managedLink) end()                            { m.node.end() }
 func (m *managedLink) close() error                    { return m.node.close() }
-func (m *managedLink) hurry()                          { m.node.hurry() }
+func (m *managedLink) stopWaiting()                    { m.node.stopWaiting() }
 
 func (m *managedLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	rsp, err := m.node.exchange(cmd, limit)
@@ -57,7 +60,7 @@ func noRoom(cmd []byte) []byte {
 			code = rcSessionMemory
 		}
 	}
-	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, headerSize}, code)
+	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, frame.HeaderSize}, code)
 }
 
 var managerName = regexp.MustCompile(`^tpmrm[0-9]+$`)
@@ -65,11 +68,7 @@ var managerName = regexp.MustCompile(`^tpmrm[0-9]+$`)
 // isManager tells the resource manager from the bare device: by the kernel's class of
 // devices, or by its name where there is no /sys.
 func isManager(name string, info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return false
-	}
-	if class := deviceClass(numberOf(stat)); class != "" {
+	if class := sysfs.DeviceClass(info); class != "" {
 		return class == "tpmrm"
 	}
 	if real, err := filepath.EvalSymlinks(name); err == nil {

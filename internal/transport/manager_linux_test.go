@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 // A fakeManager is a terminal that stands for the kernel's resource manager: a
@@ -59,7 +60,7 @@ func startManager(t *testing.T, path string, sw *tpmtest.SWTPM) *fakeManager {
 }
 
 func (m *fakeManager) serve(tpm net.Conn) {
-	buf := make([]byte, maxSize)
+	buf := make([]byte, frame.MaxSize)
 	for m.running.Load() {
 		n, err := m.master.Read(buf)
 		if errors.Is(err, syscall.EIO) { // nobody has it open
@@ -72,7 +73,7 @@ func (m *fakeManager) serve(tpm net.Conn) {
 		if _, err := tpm.Write(buf[:n]); err != nil {
 			return
 		}
-		rsp, err := readResponse(tpm)
+		rsp, err := frame.ReadResponse(tpm)
 		if err != nil {
 			return
 		}
@@ -150,7 +151,7 @@ func TestManagerFails(t *testing.T) {
 	property20(t, d, tpm2.TPMPTManufacturer)
 	release := mustAcquire(t, d)
 	m.fail()
-	_, err := d.Send(probeCommand[:])
+	_, err := d.Send(probeCommand)
 	wantError(t, err, ErrGone, path)
 	if errors.Is(err, ErrNotSent) {
 		t.Error("nobody knows that:", err)
@@ -179,7 +180,7 @@ func TestManagerNoRoom(t *testing.T) {
 		{context(0x80), 0x02}, {context(0x02), 0x03}, {context(0x03), 0x03},
 	} {
 		rsp := noRoom(row.cmd)
-		if err := checkResponse(rsp); err != nil || rsp[8] != 9 || rsp[9] != row.code {
+		if err := frame.CheckResponse(rsp); err != nil || rsp[8] != 9 || rsp[9] != row.code {
 			t.Errorf("%x: %x, %v", row.cmd, rsp, err)
 		}
 	}

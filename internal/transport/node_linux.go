@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"maclef/internal/sysfs"
+	"maclef/internal/transport/frame"
 )
 
 // nodeLink is a character device of the kernel's TPM driver: one write for a
@@ -22,25 +22,25 @@ import (
 // kernel gives it to one program at a time. The descriptor stays in blocking
 // mode, in which the driver carries the command out within the write.
 type nodeLink struct {
-	path  string
-	waits waits
-	doing string
-	known bool // it was open before
-	hasty atomic.Bool
-	fd    int       // -1 where a command that was given up has it still
-	ended time.Time // when it was closed last
+	path   string
+	waits  waits
+	doing  string
+	known  bool // it was open before
+	noWait atomic.Bool
+	fd     int       // -1 where a command that was given up has it still
+	ended  time.Time // when it was closed last
 }
 
-// nodePause is how often a device that somebody has open is tried. The kernel
+// openPause is how often a device that somebody has open is tried. The kernel
 // has no queue for it.
-const nodePause = 500 * time.Microsecond
+const openPause = 500 * time.Microsecond
 
-// makeWay is for how long a program does not open a device that it has just closed:
+// reopenDelay is for how long a program does not open a device that it has just closed:
 // others, who try now and then, get in meanwhile.
-const makeWay = 2 * nodePause
+const reopenDelay = 2 * openPause
 
 func (n *nodeLink) begin(ctx context.Context) (err error) {
-	if rest := makeWay - time.Since(n.ended); rest > 0 {
+	if rest := reopenDelay - time.Since(n.ended); rest > 0 {
 		time.Sleep(rest)
 	}
 	for begin := time.Now(); ; {
@@ -52,10 +52,10 @@ func (n *nodeLink) begin(ctx context.Context) (err error) {
 			return nil
 		}
 		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
-		if err != syscall.EBUSY && (!absent || n.hasty.Load() || time.Since(begin) > n.waits.grace) {
+		if err != syscall.EBUSY && (!absent || n.noWait.Load() || time.Since(begin) > n.waits.grace) {
 			return n.explain(err)
 		}
-		if waiting := sleep(ctx, nodePause); waiting != nil {
+		if waiting := sleep(ctx, openPause); waiting != nil {
 			return n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
 		}
 	}
@@ -66,7 +66,7 @@ func (n *nodeLink) explain(err error) error {
 	return nodeError(n.doing, n.path, info, err)
 }
 
-func (n *nodeLink) hurry() { n.hasty.Store(true) }
+func (n *nodeLink) stopWaiting() { n.noWait.Store(true) }
 
 func (n *nodeLink) end() {
 	if n.fd >= 0 {
@@ -112,7 +112,7 @@ func carry(fd int, cmd []byte) ([]byte, error) {
 	if wrote != len(cmd) {
 		return nil, fmt.Errorf("send command: the driver took %d of %d bytes", wrote, len(cmd))
 	}
-	rsp := make([]byte, maxSize)
+	rsp := make([]byte, frame.MaxSize)
 	got, err := retry(func() (int, error) { return syscall.Read(fd, rsp) })
 	if err != nil {
 		return nil, fmt.Errorf("read response: %w", err)
@@ -150,68 +150,20 @@ func (o opener) openNode(doing, name string) (*Device, error) {
 // checkNode tells a TPM's device from everything else with a path. Without
 // /sys it believes every character device.
 func checkNode(doing, name string, info fs.FileInfo) error {
-	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return failure(doing, name, ErrNoTPM, "this is a directory, not the device of a TPM; for a software TPM in it give emulator:%s", name)
 	case mode&fs.ModeSocket != 0:
 		return failure(doing, name, ErrNoTPM, "this is a socket: give unix:%s", name)
-	case mode&fs.ModeCharDevice == 0 || !ok:
-		return failure(doing, name, ErrNoTPM, "this is %s, not the device of a TPM; give %s", kindOf(mode), nameForms)
+	case mode&fs.ModeCharDevice == 0:
+		return failure(doing, name, ErrNoTPM, "this is %s, not the device of a TPM; give %s", sysfs.FileKind(mode), nameForms)
 	}
-	switch class := deviceClass(numberOf(stat)); class {
+	switch class := sysfs.DeviceClass(info); class {
 	case "", "tpm", "tpmrm", "cuse":
 		return nil
 	default:
 		return failure(doing, name, ErrNoTPM, "this is a device of the class %q, not a TPM; give %s", class, nameForms)
 	}
-}
-
-func kindOf(mode fs.FileMode) string {
-	switch {
-	case mode.IsRegular():
-		return "a file"
-	case mode.IsDir():
-		return "a directory"
-	case mode&fs.ModeSymlink != 0:
-		return "a symbolic link"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a pipe"
-	case mode&fs.ModeSocket != 0:
-		return "a socket"
-	case mode&fs.ModeCharDevice != 0:
-		return "a character device"
-	}
-	return "a block device"
-}
-
-// deviceClass is what the kernel calls a kind of device ("tpm", "tty", "mem"),
-// empty where /sys does not know it.
-func deviceClass(number string) string {
-	link, err := os.Readlink("/sys/dev/char/" + number + "/subsystem")
-	if err != nil {
-		return ""
-	}
-	return filepath.Base(link)
-}
-
-// numberOf is a device's number as the kernel writes it: "10:224".
-func numberOf(stat *syscall.Stat_t) string {
-	rdev := uint64(stat.Rdev)
-	return fmt.Sprintf("%d:%d", unix.Major(rdev), unix.Minor(rdev))
-}
-
-// deviceNumber is numberOf a character device, empty for anything else.
-func deviceNumber(path string) string {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode()&fs.ModeCharDevice == 0 {
-		return ""
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return ""
-	}
-	return numberOf(stat)
 }
 
 // nodeError explains why a device cannot be opened; info is nil when there is
@@ -248,4 +200,23 @@ func whoMay(info fs.FileInfo) string {
 	}
 	return fmt.Sprintf("it belongs to the group %s (mode %04o): %s, or add yourself to the group with "+
 		"\"sudo usermod -aG %s $USER\" and log in again", group, info.Mode().Perm(), root, group)
+}
+
+// whoHolds says which process has a device open, as far as /proc tells this
+// user, and how to get rid of it.
+func whoHolds(name string) string { return holderText(name, sysfs.Kernel{}.Holders(name)) }
+
+func holderText(name string, holders []sysfs.Process) string {
+	if len(holders) == 0 {
+		return "another program has it open: find it with \"sudo fuser -v " + name + "\", stop it and try again"
+	}
+	pid, program := holders[0].PID, holders[0].Name
+	switch program {
+	case "tcsd":
+		return fmt.Sprintf("tcsd (process %d) has it open: stop it with \"systemctl stop trousers\" and try again", pid)
+	case "tpm2-abrmd":
+		return fmt.Sprintf("tpm2-abrmd (process %d) has it open: use the kernel's resource manager (/dev/tpmrm0), "+
+			"or stop it with \"systemctl stop tpm2-abrmd\" and try again", pid)
+	}
+	return fmt.Sprintf("%s (process %d) has it open: stop it or wait, and try again", program, pid)
 }

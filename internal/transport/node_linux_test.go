@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/sysfs"
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 // Nothing but a TPM's device is opened.
@@ -80,7 +82,7 @@ func packets(t *testing.T) (device, driver int) {
 // drive reads a command as the driver, and gives an answer.
 func drive(t *testing.T, driver int, answer string) {
 	t.Helper()
-	buf := make([]byte, maxSize)
+	buf := make([]byte, frame.MaxSize)
 	if n, err := syscall.Read(driver, buf); err != nil || n != len(probeCommand) {
 		t.Error("the driver got", n, err)
 		return
@@ -98,10 +100,10 @@ func TestNodeExchange(t *testing.T) {
 		drive(t, driver, good)
 		drive(t, driver, good[:8])
 	}()
-	if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
+	if rsp, err := d.Send(probeCommand); err != nil || string(rsp) != good {
 		t.Fatal(rsp, err)
 	}
-	_, err := d.Send(probeCommand[:])
+	_, err := d.Send(probeCommand)
 	wantError(t, err, ErrGone, "8 bytes")
 	wantBroken(t, d)
 	if err := d.Close(); err != nil {
@@ -118,7 +120,7 @@ func TestNodeIsOpenInTurns(t *testing.T) {
 	var released time.Time
 	for i := range uint64(3) {
 		release := mustAcquire(t, d)
-		if waited := time.Since(released); waited < makeWay {
+		if waited := time.Since(released); waited < reopenDelay {
 			t.Errorf("turn %d: others had %v", i, waited)
 		}
 		if err := errors.Join(alive(d), alive(d)); err != nil || m.files(t) != 1 || d.Opened() != i+1 {
@@ -135,16 +137,16 @@ func TestNodeIsOpenInTurns(t *testing.T) {
 // A command that the driver does not answer is given up, and keeps its descriptor until
 // the driver does; meanwhile there are other turns.
 func TestNodeNeverAnswers(t *testing.T) {
-	hasty := defaultWaits()
-	hasty.quick = 50 * time.Millisecond
+	quick := defaultWaits()
+	quick.quick = 50 * time.Millisecond
 	for _, row := range []struct {
 		name  string
 		waits waits
 		in    time.Duration // the deadline
 		words string
 	}{
-		{"its limit", hasty, time.Hour, "no answer within 50ms"},
-		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // shortest
+		{"its limit", quick, time.Hour, "no answer within 50ms"},
+		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // minLimit
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			device, stuck := packets(t)
@@ -156,7 +158,7 @@ func TestNodeNeverAnswers(t *testing.T) {
 			release()
 			d.SetDeadline(time.Time{})
 			go drive(t, driver, good)
-			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
+			if rsp, err := d.Send(probeCommand); err != nil || string(rsp) != good {
 				t.Error("in the next turn:", rsp, err)
 			}
 			if err := d.Close(); err != nil {
@@ -174,7 +176,7 @@ func TestNodeNeverAnswers(t *testing.T) {
 // giveUp sends a command that gets no answer.
 func giveUp(t *testing.T, d *Device, words string) {
 	t.Helper()
-	cmd := bytes.Clone(probeCommand[:])
+	cmd := bytes.Clone(probeCommand)
 	begin := time.Now()
 	_, err := d.Send(cmd)
 	wantError(t, err, ErrGone, d.Name(), words)
@@ -250,7 +252,7 @@ func TestNodeHolder(t *testing.T) {
 	if got := whoHolds(path); !strings.Contains(got, "fuser") {
 		t.Error(got)
 	}
-	k := Kernel{Root: t.TempDir()}
+	k := sysfs.Kernel{Root: t.TempDir()}
 	proc := k.Root + "/proc/77"
 	if err := os.MkdirAll(proc+"/fd", 0o700); err != nil {
 		t.Fatal(err)
@@ -259,10 +261,16 @@ func TestNodeHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := k.Holders(path)
-	if len(got) != 1 || got[0] != (Process{77, "tcsd"}) || !strings.Contains(holderText(path, got), "systemctl stop trousers") {
+	if len(got) != 1 || got[0] != (sysfs.Process{PID: 77, Name: "tcsd"}) || !strings.Contains(holderText(path, got), "systemctl stop trousers") {
 		t.Error(got)
 	}
-	if got := holderText(path, []Process{{78, "tpm2-abrmd"}}); !strings.Contains(got, "/dev/tpmrm0") {
+	if err := os.WriteFile(proc+"/comm", []byte("\x1b[2J\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := holderText(path, k.Holders(path)); strings.ContainsRune(got, '\x1b') {
+		t.Errorf("%q", got)
+	}
+	if got := holderText(path, []sysfs.Process{{PID: 78, Name: "tpm2-abrmd"}}); !strings.Contains(got, "/dev/tpmrm0") {
 		t.Error(got)
 	}
 }
@@ -270,7 +278,7 @@ func TestNodeHolder(t *testing.T) {
 // A node without a driver, and without permission.
 func TestNodePermission(t *testing.T) {
 	if os.Getuid() != 0 {
-		cannot(t, "only root can make a device; TestNodeErrors has the messages for all")
+		tpmtest.Cannot(t, "only root can make a device; TestNodeErrors has the messages for all")
 	}
 	path := filepath.Join(publicDir(t), "tpm0")
 	if err := syscall.Mknod(path, syscall.S_IFCHR|0o600, 10<<8|224); err != nil {

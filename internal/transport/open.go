@@ -10,29 +10,6 @@ import (
 // EnvName is the environment variable that names the TPM for Open("").
 const EnvName = "TPMKEY_TPM"
 
-// waits are the times after which something is given up.
-type waits struct {
-	probe   time.Duration // a living TPM answers a trifle within this
-	slow    time.Duration // the slowest commands: key generation on a chip
-	command time.Duration // all that are neither slow nor quick
-	quick   time.Duration // commands that no chip thinks about for long
-	turn    time.Duration // other programs that use the TPM
-	start   time.Duration // swtpm to start, or an old one to end
-	grace   time.Duration // a TPM that was there to come back
-}
-
-func defaultWaits() waits {
-	return waits{
-		probe:   8 * time.Second,
-		slow:    5 * time.Minute,
-		command: 30 * time.Second,
-		quick:   10 * time.Second,
-		turn:    time.Minute,
-		start:   20 * time.Second,
-		grace:   10 * time.Second,
-	}
-}
-
 // nameForms is what Open takes, for messages.
 const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0)"
 

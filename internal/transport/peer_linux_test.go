@@ -103,14 +103,14 @@ func TestSocketOutOfStep(t *testing.T) {
 			}
 			defer d.Close()
 			release := mustAcquire(t, d)
-			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good {
+			if rsp, err := d.Send(probeCommand); err != nil || string(rsp) != good {
 				t.Fatal(rsp, err)
 			}
-			_, err = d.Send(probeCommand[:])
+			_, err = d.Send(probeCommand)
 			wantError(t, err, ErrGone)
 			wantBroken(t, d)
 			release()
-			if rsp, err := d.Send(probeCommand[:]); err != nil || string(rsp) != good || connections.Load() != 2 {
+			if rsp, err := d.Send(probeCommand); err != nil || string(rsp) != good || connections.Load() != 2 {
 				t.Error("on a new connection:", rsp, err, connections.Load())
 			}
 		})
@@ -126,7 +126,7 @@ func TestSocketHangsUpInMidCommand(t *testing.T) {
 	})
 	d := mustOpen(t, "unix:"+path)
 	mustAcquire(t, d)
-	d.Send(probeCommand[:])
-	_, err := d.Send(probeCommand[:])
+	d.Send(probeCommand)
+	_, err := d.Send(probeCommand)
 	wantError(t, err, ErrGone, "hung up after 0 bytes")
 }

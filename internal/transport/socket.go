@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"maclef/internal/transport/emulator"
+	"maclef/internal/transport/frame"
 )
 
 // A socketLink reaches a TPM that speaks on a stream: swtpm's data channel.
@@ -23,7 +27,7 @@ type socketLink struct {
 	label            string       // for messages
 	revive           func() error // starts a TPM that is not there, nil if nobody can
 	waits            waits
-	hasty            atomic.Bool // a TPM that is not there is not waited for
+	noWait           atomic.Bool // a TPM that is not there is not waited for
 	conn             stream
 	lead             bool // the next command's first byte has been sent
 	doing            string
@@ -31,22 +35,9 @@ type socketLink struct {
 	generation       byte // the first byte of the last command, and so probably of the next
 }
 
-// A stream is a connection to a TPM.
-type stream interface {
-	io.ReadWriteCloser
-	SetDeadline(time.Time) error
-	// unread is how many bytes the peer has not taken yet; -1 where that cannot
-	// be known.
-	unread() int
-	// pending is how many bytes of the peer's have not been read.
-	pending() int
-	// ended reports whether the peer is known to have hung up.
-	ended() bool
-}
-
 func (s *socketLink) close() error { return nil }
 
-func (s *socketLink) hurry() { s.hasty.Store(true) }
+func (s *socketLink) stopWaiting() { s.noWait.Store(true) }
 
 func (s *socketLink) end() {
 	if s.conn != nil {
@@ -69,7 +60,7 @@ func (s *socketLink) begin(ctx context.Context) error {
 	for {
 		err := s.connect(ctx)
 		if err == nil {
-			err = s.takenIn(ctx)
+			err = s.awaitServed(ctx)
 		}
 		if err == nil {
 			if s.proved {
@@ -81,7 +72,7 @@ func (s *socketLink) begin(ctx context.Context) error {
 		if hung.IsZero() {
 			hung = time.Now()
 		}
-		if !s.proved || !hungUp(err) || s.hasty.Load() || time.Since(hung) > s.waits.grace {
+		if !s.proved || !hungUp(err) || s.noWait.Load() || time.Since(hung) > s.waits.grace {
 			return s.connectError(err)
 		}
 		if waiting := sleep(ctx, reconnectPause); waiting != nil {
@@ -111,11 +102,11 @@ func (s *socketLink) connect(ctx context.Context) error {
 		if s.revive == nil && !s.proved || !absent {
 			return err
 		}
-		if s.hasty.Load() || time.Since(begin) > s.waits.grace {
+		if s.noWait.Load() || time.Since(begin) > s.waits.grace {
 			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
 		}
 		if s.revive != nil {
-			if err := s.revive(); err != nil && !errors.Is(err, errKilled) {
+			if err := s.revive(); err != nil && !errors.Is(err, emulator.ErrKilled) {
 				return err
 			}
 		}
@@ -125,12 +116,9 @@ func (s *socketLink) connect(ctx context.Context) error {
 	}
 }
 
-// errKilled is a TPM that was started, and ended at once, for no reason of its own.
-var errKilled = errors.New("it left no message: somebody may have killed it; try again")
-
-// takenIn sends the first byte of a command, which executes nothing, and waits
+// awaitServed sends the first byte of a command, which executes nothing, and waits
 // until swtpm has read it: then this is the connection that it serves.
-func (s *socketLink) takenIn(ctx context.Context) error {
+func (s *socketLink) awaitServed(ctx context.Context) error {
 	if s.conn.unread() < 0 {
 		return s.probe(ctx)
 	}
@@ -152,7 +140,7 @@ func (s *socketLink) takenIn(ctx context.Context) error {
 // ended says why a context has ended: the end's kind, and its cause.
 func ended(ctx context.Context) error {
 	kind, cause := ctx.Err(), context.Cause(ctx)
-	if cause == errWaited || errors.Is(cause, kind) {
+	if cause == errWaitOver || errors.Is(cause, kind) {
 		return cause
 	}
 	return fmt.Errorf("%w: %w", kind, cause)
@@ -186,7 +174,7 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	}
 	rest := cmd
 	if s.lead {
-		if err := s.leadWith(cmd[0], limit); err != nil {
+		if err := s.ensureLead(cmd[0], limit); err != nil {
 			return nil, &notSent{err}
 		}
 		s.lead = false
@@ -200,16 +188,16 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	if err != nil {
 		return nil, s.probeError(rsp, err)
 	}
-	s.tookAnswer()
+	s.setProved()
 	return rsp, nil
 }
 
-// tookAnswer notes that a TPM is there.
-func (s *socketLink) tookAnswer() { s.proved, s.doing = true, "use" }
+// setProved notes that a TPM is there.
+func (s *socketLink) setProved() { s.proved, s.doing = true, "use" }
 
-// leadWith sees that the byte that was sent ahead is the command's: a TPM 2.0's
+// ensureLead sees that the byte that was sent ahead is the command's: a TPM 2.0's
 // first commands are those by which it is found to be one.
-func (s *socketLink) leadWith(first byte, limit time.Duration) error {
+func (s *socketLink) ensureLead(first byte, limit time.Duration) error {
 	if s.generation == first {
 		return nil
 	}
@@ -220,76 +208,85 @@ func (s *socketLink) leadWith(first byte, limit time.Duration) error {
 	return s.begin(ctx)
 }
 
-// probeCommand is TPM_GetCapability for TPM_CAP_VERSION: TPM Main Part 3, section
-// 7.1 (TPM_GetCapability). A TPM 2.0 refuses it in a well-formed response.
-var probeCommand = [18]byte{0: 0x00, 1: 0xC1, 5: 18, 9: 0x65, 13: 0x06}
+// probeCommand is the command of a probe.
+var probeCommand = frame.Probe()
 
-// probe sends a trifle to see whether this connection is served, where nothing
+// probe sends a short command to see whether this connection is served, where nothing
 // else tells. A command that others' commands keep waiting would be carried out
 // even after it was given up.
 func (s *socketLink) probe(ctx context.Context) error {
 	conn := s.conn
 	stop := context.AfterFunc(ctx, func() { conn.Close() }) // a deadline would be set anew
-	rsp, err := exchange(conn, probeCommand[:], s.waits.turn)
+	rsp, err := exchange(conn, probeCommand, s.waits.turn)
 	if !stop() {
 		err = waited(ended(ctx), s.waits.turn)
-		if len(rsp) == 0 || checkResponse(rsp) == nil {
+		if len(rsp) == 0 || frame.CheckResponse(rsp) == nil {
 			return s.connectError(ended(ctx))
 		}
 	}
 	if err != nil {
 		return s.probeError(rsp, err)
 	}
-	s.tookAnswer()
+	s.setProved()
 	return nil
 }
 
-// knock is for how long a host may take to let a connection in before it is asked anew.
-// One whose queue is full, as swtpm's is with two in it, says nothing; the kernel would ask
-// again ever more rarely, half a minute apart in the end, and others would come before.
-const (
-	knock      = time.Second
-	knockLocal = 20 * time.Millisecond // at this machine
-)
-
-// dialTCP connects to a TPM as soon as there is a place in its queue.
-func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
-	hosts, port, err := lookUp(ctx, address)
-	if err != nil {
-		return nil, err
+// connectError explains why there is no connection.
+func (s *socketLink) connectError(err error) error {
+	var noHost *net.DNSError
+	var badAddress *net.AddrError
+	var known *opError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return failure(s.doing, s.label, ErrBusy, "no descriptor is left for the connection: close files, or raise the limit (ulimit -n): %w", err)
+	case errors.Is(err, os.ErrPermission):
+		return failure(s.doing, s.label, ErrPermission, "become a user who may write to this socket: %w", err)
+	case errors.As(err, &noHost), errors.As(err, &badAddress):
+		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
+	case errors.Is(err, ErrAway):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case s.proved && hungUp(err):
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
+	case errors.Is(err, errWaitOver), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
+	case errors.Is(err, os.ErrDeadlineExceeded): // of a dialer; a full queue does not answer, either
+		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaitOver, s.waits.turn))
+	case s.proved:
+		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
-	for {
-		for _, host := range hosts {
-			limit := knock
-			if host == "" || net.ParseIP(host).IsLoopback() {
-				limit = knockLocal
-			}
-			attempt, cancel := context.WithTimeout(ctx, limit)
-			conn, failed := new(net.Dialer).DialContext(attempt, network, net.JoinHostPort(host, port))
-			cancel()
-			if failed == nil {
-				return conn, nil
-			}
-			if ctx.Err() != nil {
-				return nil, ended(ctx)
-			}
-			err = failed
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
-			return nil, err
-		}
-	}
+	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
+		"(its --server): %w", err)
 }
 
-// lookUp returns the addresses of a host.
-func lookUp(ctx context.Context, address string) (hosts []string, port string, err error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, "", err
+// waited names the end of a wait: the TPM's own limit, or the caller's.
+func waited(err error, limit time.Duration) error {
+	if errors.Is(err, errWaitOver) {
+		return fmt.Errorf("waited %v", limit)
 	}
-	if host == "" {
-		return []string{""}, port, nil
+	return err
+}
+
+// othersServed is what keeps everybody else waiting.
+const othersServed = "another program is using it, and swtpm serves one at a time; stop it or wait, and try again"
+
+// probeError says what a first command met instead of a TPM.
+func (s *socketLink) probeError(rsp []byte, err error) error {
+	switch {
+	case isControlAnswer(rsp):
+		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
+	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), othersServed)
 	}
-	hosts, err = net.DefaultResolver.LookupHost(ctx, host)
-	return hosts, port, err
+	if s.proved {
+		return failure(s.doing, s.label, ErrGone, "%w", err)
+	}
+	return failure(s.doing, s.label, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
+}
+
+// isControlAnswer recognises what swtpm's control channel says to a TPM command:
+// a bare result code, TPM_BAD_ORDINAL.
+func isControlAnswer(rsp []byte) bool {
+	return len(rsp) == 4 && binary.BigEndian.Uint32(rsp) == 0x0000000A
 }

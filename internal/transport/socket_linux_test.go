@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 // impatient gives up soon.
@@ -30,7 +31,7 @@ func tryOpen(o opener, name string) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := d.Send(probeCommand[:]); err != nil {
+	if _, err := d.Send(probeCommand); err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -76,7 +77,7 @@ func TestSocketTPM20(t *testing.T) {
 	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
 	random := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8}
 	opened := d.Opened()
-	for i, cmd := range [][]byte{random, random, probeCommand[:], probeCommand[:], random, random} {
+	for i, cmd := range [][]byte{random, random, probeCommand, probeCommand, random, random} {
 		rsp, err := d.Send(cmd)
 		if is20 := len(rsp) == 20; err != nil || is20 != (cmd[0] == 0x80) {
 			t.Errorf("%d: %x %v", i, rsp, err)
@@ -200,7 +201,7 @@ func TestSocketTPMKilled(t *testing.T) {
 
 func TestSendChecksCommands(t *testing.T) {
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.Fresh).Socket)
-	for _, cmd := range [][]byte{nil, probeCommand[:9], probeCommand[:17], append(probeCommand[:], 0), make([]byte, maxSize+1)} {
+	for _, cmd := range [][]byte{nil, probeCommand[:9], probeCommand[:17], append(probeCommand, 0), make([]byte, frame.MaxSize+1)} {
 		if _, err := d.Send(cmd); kind(err) != "other" {
 			t.Errorf("%x: %v", cmd, err)
 		}
@@ -237,7 +238,7 @@ func (l *loopback) Send([]byte) ([]byte, error) {
 func TestWrap(t *testing.T) {
 	d := Wrap(&loopback{[][]byte{[]byte(good), nil, {}, []byte(good)[:9], []byte(good + "x"), []byte(good)}}, "mine")
 	for i, want := range []string{"ok", "gone", "gone", "gone", "gone", "ok"} {
-		rsp, err := d.Send(probeCommand[:])
+		rsp, err := d.Send(probeCommand)
 		if kind(err) != want || err == nil && !bytes.Equal(rsp, []byte(good)) {
 			t.Errorf("answer %d: %q %v", i, rsp, err)
 		}

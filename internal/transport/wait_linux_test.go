@@ -59,7 +59,7 @@ func TestIdleDeviceLetsGo(t *testing.T) {
 				t.Errorf("%d sockets are open, before %d", n, before)
 			}
 			conn := stranger(t, path)
-			conn.Write(probeCommand[:])
+			conn.Write(probeCommand)
 			if n, err := conn.Read(make([]byte, 99)); n != 18 || err != nil {
 				t.Error("a stranger was not served:", n, err)
 			}
@@ -110,8 +110,8 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 	}
 }
 
-// Whoever waits for a TPM that is away stops when told to hurry.
-func TestHurryEndsTheWait(t *testing.T) {
+// Whoever waits for a TPM that is away stops when told to.
+func TestStopWaiting(t *testing.T) {
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	if err := alive(d); err != nil {
@@ -119,7 +119,7 @@ func TestHurryEndsTheWait(t *testing.T) {
 	}
 	s.Kill()
 	begin := time.Now()
-	time.AfterFunc(50*time.Millisecond, d.Hurry)
+	time.AfterFunc(50*time.Millisecond, d.StopWaiting)
 	_, err := d.Acquire(context.Background(), time.Time{})
 	wantError(t, err, ErrGone, "is swtpm running")
 	if !errors.Is(err, ErrAway) {
@@ -164,7 +164,7 @@ func TestWaitOutlivesTPM(t *testing.T) {
 func outlive(t *testing.T, d *Device, s *tpmtest.SWTPM, queue, away time.Duration) error {
 	t.Helper()
 	holder := stranger(t, filepath.Join(s.Dir, "sock"))
-	holder.Write(probeCommand[:])
+	holder.Write(probeCommand)
 	if n, err := holder.Read(make([]byte, 99)); n != 18 || err != nil {
 		t.Fatal(n, err)
 	}
@@ -190,9 +190,9 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 	for _, row := range []struct {
 		name        string
 		grace, turn time.Duration
-		hurry       bool
+		stop        bool
 	}{
-		{"hurry", time.Minute, time.Minute, true},
+		{"told to stop", time.Minute, time.Minute, true},
 		{"its grace is over", grace, time.Minute, false},
 		{"the wait is over", grace, grace, false},
 	} {
@@ -213,8 +213,8 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 				}
 				broken.Store(true)
 				begin := time.Now()
-				if row.hurry {
-					time.AfterFunc(grace, d.Hurry)
+				if row.stop {
+					time.AfterFunc(grace, d.StopWaiting)
 				}
 				_, err = d.Acquire(context.Background(), time.Time{})
 				// Its last connection may have been in the making.
@@ -253,7 +253,7 @@ func TestLazyOpenEnds(t *testing.T) {
 				release, err := d.Acquire(context.Background(), time.Time{})
 				if err == nil { // it read the first byte
 					d.SetDeadline(begin.Add(wait))
-					_, err = d.Send(probeCommand[:])
+					_, err = d.Send(probeCommand)
 					release()
 				}
 				took := time.Since(begin)

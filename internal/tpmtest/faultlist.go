@@ -1,0 +1,167 @@
+package tpmtest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// noAnswer drops a response.
+func noAnswer(cmd, rsp []byte) []byte { return nil }
+
+// CutFaults cut the connection: before the TPM has the command, at its first
+// byte or when it is whole, and after the TPM has carried it out.
+func CutFaults() []Fault {
+	return []Fault{
+		{Name: "cut at the first byte", Early: true},
+		{Name: "cut before", Lost: true, Cut: true},
+		{Name: "cut after", Answer: noAnswer, Cut: true},
+	}
+}
+
+// GarbledFaults are answers that are none: too short, too long, with a wrong tag
+// or size. The command was carried out. Where the client waits for more, nothing
+// comes until it hangs up or silence is over.
+func GarbledFaults(silence time.Duration) []Fault {
+	var all []Fault
+	add := func(name string, change func(rsp []byte) []byte, f Fault) {
+		f.Name, f.Answer = name, func(_, rsp []byte) []byte { return change(rsp) }
+		all = append(all, f)
+	}
+	for _, n := range []int{1, 6, 10, 14, -1} {
+		shorten := func(rsp []byte) []byte {
+			if n < 0 {
+				return rsp[:len(rsp)+n]
+			}
+			return rsp[:min(n, len(rsp)-1)]
+		}
+		add(fmt.Sprintf("truncated to %d and cut", n), shorten, Fault{Cut: true})
+		add(fmt.Sprintf("truncated to %d and silent", n), shorten, Fault{Silent: silence})
+	}
+	add("a byte too long", func(rsp []byte) []byte { return append(rsp, 0) }, Fault{})
+	add("followed by a success", func(rsp []byte) []byte { return append(rsp, refusalLike(rsp, 0)...) }, Fault{})
+	add("answered twice", func(rsp []byte) []byte { return append(rsp, rsp...) }, Fault{})
+	for _, tag := range []uint16{0, 0x00C1, 0x00C4, 0x00C5, 0x00C6, 0x8001, 0x8002, 0xFFFF} {
+		add(fmt.Sprintf("tag %#04x", tag), func(rsp []byte) []byte {
+			wrong := tag
+			if binary.BigEndian.Uint16(rsp) == tag { // it would be the right one
+				wrong = 0x00C7
+			}
+			binary.BigEndian.PutUint16(rsp, wrong)
+			return rsp
+		}, Fault{})
+	}
+	size := func(change func(size int) uint32) func([]byte) []byte {
+		return func(rsp []byte) []byte {
+			binary.BigEndian.PutUint32(rsp[2:], change(len(rsp)))
+			return rsp
+		}
+	}
+	add("size too small", size(func(n int) uint32 { return uint32(n - 1) }), Fault{})
+	add("size 10", size(func(int) uint32 { return 10 }), Fault{})
+	add("size 9", size(func(int) uint32 { return 9 }), Fault{})
+	add("size too big and cut", size(func(n int) uint32 { return uint32(n + 1) }), Fault{Cut: true})
+	add("size too big and silent", size(func(n int) uint32 { return uint32(n + 1) }), Fault{Silent: silence})
+	add("size 4097", size(func(int) uint32 { return 4097 }), Fault{})
+	add("size huge", size(func(int) uint32 { return 0xFFFFFFFF }), Fault{})
+	add("empty success", func(rsp []byte) []byte { return refusalLike(rsp, 0) }, Fault{})
+	add("a refusal with the tag of a success", func(rsp []byte) []byte {
+		wrong := refusalLike(rsp, 3)
+		wrong[1]++ // TPM_TAG_RSP_AUTH1_COMMAND, TPM_ST_SESSIONS
+		return wrong
+	}, Fault{})
+	add("zeroes", func(rsp []byte) []byte { return make([]byte, len(rsp)) }, Fault{Cut: true})
+	add("HTTP", func([]byte) []byte { return []byte("HTTP/1.1 400 Bad Request\r\n\r\n") }, Fault{Cut: true})
+	return all
+}
+
+// Refusal is a well-formed answer of a TPM 1.2 with a result code.
+func Refusal(code uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0, 0xC4, 0, 0, 0, 10}, code)
+}
+
+// Refusal20 is a well-formed answer of a TPM 2.0 with a result code.
+func Refusal20(code uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, code)
+}
+
+// refusalLike is a refusal of the generation of a command or an answer.
+func refusalLike(message []byte, code uint32) []byte {
+	if Is20(message) {
+		return Refusal20(code)
+	}
+	return Refusal(code)
+}
+
+// Refused is a TPM that refuses a command with code. What it would have ended or
+// lost with that is ended or lost in the real TPM: see applySideEffects.
+func Refused(code uint32) Fault {
+	return Fault{
+		Name:   fmt.Sprintf("code %#x", code),
+		Before: func(p *Proxy, cmd []byte) { applySideEffects(p, code, cmd) },
+		Lost:   true,
+		Answer: func(cmd, _ []byte) []byte { return refusalLike(cmd, code) },
+	}
+}
+
+// RefusedAndKept is Refused by a TPM that leaves the command's session open.
+func RefusedAndKept(code uint32) Fault {
+	f := Refused(code)
+	f.Name += ", session kept"
+	f.Before = nil
+	return f
+}
+
+// RefusedOften is a TPM that refuses this command and so many further ones,
+// until one of the ordinals until comes.
+func RefusedOften(code uint32, further int, until ...uint32) Fault {
+	f := Refused(code)
+	f.Name += fmt.Sprintf(" %d times", further+1)
+	if len(until) > 0 {
+		f.Name = fmt.Sprintf("code %#x until ordinal %#x", code, until)
+	}
+	f.Repeat, f.Until = further, until
+	return f
+}
+
+// Late is a TPM that begins with the command after a delay.
+func Late(delay time.Duration) Fault {
+	return Fault{Name: fmt.Sprintf("%v late", delay), Delay: delay}
+}
+
+// LostStates are TPMs that have lost what was in them: restarted, without startup or
+// with it; keys or sessions flushed by somebody else.
+func LostStates() []Fault {
+	return []Fault{
+		{Name: "restarted", Before: func(p *Proxy, _ []byte) { p.restart() }},
+		{Name: "restarted, connection cut", Before: func(p *Proxy, _ []byte) { p.restart() }, Lost: true, Cut: true},
+		{Name: "restarted without TPM_Startup", Before: func(p *Proxy, _ []byte) { p.initialize() }},
+		{Name: "keys flushed", Before: func(p *Proxy, _ []byte) { p.FlushKeys() }},
+		{Name: "sessions flushed", Before: func(p *Proxy, _ []byte) { p.FlushSessions() }},
+		{Name: "keys and sessions flushed", Before: func(p *Proxy, _ []byte) { p.FlushKeys(); p.FlushSessions() }},
+	}
+}
+
+// LostStates20 are those of a TPM 2.0, which also makes a difference between a restart
+// that it was told of and a loss of power: that can cost a try of a secret.
+func LostStates20() []Fault {
+	return append(LostStates(), Fault{Name: "restarted in order", Before: func(p *Proxy, _ []byte) {
+		p.Send(shutdown20)
+		p.restart()
+	}})
+}
+
+// Flipped has one bit of the response flipped on its way. Where that makes the
+// client wait for more, nothing comes until it hangs up or silence is over.
+func Flipped(bit int, silence time.Duration) Fault {
+	return Fault{
+		Name: fmt.Sprintf("bit %d flipped", bit),
+		Answer: func(_, rsp []byte) []byte {
+			rsp = slices.Clone(rsp)
+			rsp[bit/8%len(rsp)] ^= 1 << (bit % 8)
+			return rsp
+		},
+		Silent: silence,
+	}
+}

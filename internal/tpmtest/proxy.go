@@ -1,0 +1,233 @@
+package tpmtest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"maclef/internal/transport/frame"
+)
+
+// A Handler answers a command that has come from a client. With an error the
+// client's connection is cut.
+type Handler func(c *ProxyConn, cmd []byte) (rsp []byte, err error)
+
+// ErrHangUp is for a Handler that cuts the connection on purpose.
+var ErrHangUp = errors.New("hang up")
+
+// A ProxyConn is the connection of one client, and what goes to the TPM for it.
+type ProxyConn struct {
+	Client net.Conn
+	transport.TPM
+}
+
+// A Proxy stands between programs and a software TPM, of whichever generation, on a
+// Unix socket of its own, and reads a stream of bytes, however they were sent. One that
+// [Listen] makes connects to the TPM for each client, and has a Handler answer. One that
+// [StartProxy] makes has one connection for all, records, and does one [Fault] to one
+// command; before and after that it changes nothing.
+type Proxy struct {
+	// Name is the name to open it by: "unix:PATH".
+	Name string
+
+	path, target string
+	listener     net.Listener
+	handle       Handler
+	accepted     chan struct{} // closed when there will be no more clients
+	serving      sync.WaitGroup
+
+	sw       *SWTPM              // of StartProxy, else nil
+	upstream sync.Mutex          // guards conn
+	conn     transport.TPMCloser // to the software TPM, which serves nobody else
+
+	record  // its mutex guards what follows
+	clients map[net.Conn]struct{}
+	armed   bool
+	index   int // of the command that the fault happens to
+	fault   Fault
+	left    int // how many further commands it happens to
+}
+
+// Listen makes a proxy at path, in place of one that was there and keeps its clients,
+// before the TPM whose socket is target. Like swtpm a serial one serves a client after
+// the other, and leaves the next ones waiting.
+func Listen(path, target string, serial bool, handle Handler) (*Proxy, error) {
+	p := &Proxy{target: target, handle: handle}
+	return p, p.listen(path, serial)
+}
+
+// StartProxy starts a proxy before a software TPM, which nobody may connect to
+// besides. It serves a client after the other, and ends with the test.
+func StartProxy(t testing.TB, sw *SWTPM) *Proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &Proxy{sw: sw, target: sw.path()}
+	p.handle = func(_ *ProxyConn, cmd []byte) ([]byte, error) { return p.Send(cmd) }
+	if err := p.listen(filepath.Join(dir, "sock"), true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Close()
+		p.HangUp()
+		p.Wait()
+		p.redial()
+	})
+	return p
+}
+
+func (p *Proxy) listen(path string, serial bool) error {
+	os.Remove(path)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		return err
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	p.Name, p.path, p.listener = "unix:"+path, path, listener
+	p.accepted, p.clients = make(chan struct{}), map[net.Conn]struct{}{}
+	go p.accept(serial)
+	return nil
+}
+
+// Close takes no new clients.
+func (p *Proxy) Close() { p.listener.Close() }
+
+// Wait returns, after Close, when the last client has gone.
+func (p *Proxy) Wait() {
+	<-p.accepted
+	p.serving.Wait()
+}
+
+// HangUp cuts the connections that are being served, if any.
+func (p *Proxy) HangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for client := range p.clients {
+		client.Close()
+	}
+}
+
+// Settle returns when all earlier connections have ended, and what they sent has
+// been carried out. It fails where one of them stays.
+func (p *Proxy) Settle(limit time.Duration) error {
+	conn, err := net.Dial("unix", p.path)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(limit))
+	if _, err := conn.Write(frame.Probe()); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 64)); err != nil {
+		return fmt.Errorf("another connection has not ended in %v: %w", limit, err)
+	}
+	return nil
+}
+
+// Send sends a command to the TPM of a StartProxy past the faults and the count, between
+// two commands of others: a go-tpm transport.TPM.
+func (p *Proxy) Send(cmd []byte) ([]byte, error) {
+	p.upstream.Lock()
+	defer p.upstream.Unlock()
+	for range 2 {
+		if p.conn == nil {
+			conn, err := net.Dial("unix", p.target)
+			if err != nil {
+				return nil, err
+			}
+			p.conn = rawConn{conn, time.Minute}
+		}
+		if rsp, err := p.conn.Send(cmd); err == nil {
+			return rsp, nil
+		}
+		p.conn.Close()
+		p.conn = nil
+	}
+	return nil, errors.New("the software TPM does not answer")
+}
+
+// redial forgets the connection to the TPM: it was restarted.
+func (p *Proxy) redial() {
+	p.upstream.Lock()
+	defer p.upstream.Unlock()
+	if p.conn != nil {
+		p.conn.Close()
+		p.conn = nil
+	}
+}
+
+func (p *Proxy) accept(serial bool) {
+	defer close(p.accepted)
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		p.serving.Add(1)
+		if serial {
+			p.serve(client)
+		} else {
+			go p.serve(client)
+		}
+	}
+}
+
+// serve serves one client.
+func (p *Proxy) serve(client net.Conn) {
+	defer p.serving.Done()
+	defer client.Close()
+	p.mu.Lock()
+	p.clients[client] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.clients, client)
+	}()
+	c := &ProxyConn{client, p}
+	if p.sw == nil {
+		tpm, err := net.Dial("unix", p.target)
+		if err != nil {
+			return
+		}
+		defer tpm.Close()
+		c.TPM = rawConn{Conn: tpm}
+	}
+	for p.pass(c) {
+	}
+}
+
+// pass serves one command. It reports whether the connection goes on.
+func (p *Proxy) pass(c *ProxyConn) bool {
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(c.Client, first); err != nil {
+		return false
+	}
+	c.Client.SetReadDeadline(time.Time{}) // set by a silence
+	f, due := p.due()
+	if due && f.Early {
+		p.note(Exchange{})
+		return false
+	}
+	cmd, err := frame.Read(io.MultiReader(bytes.NewReader(first), c.Client))
+	if err != nil {
+		return false
+	}
+	if !due || f.endsOn(cmd) {
+		f = Fault{}
+	}
+	return p.do(c, f, cmd)
+}

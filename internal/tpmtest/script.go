@@ -1,0 +1,176 @@
+package tpmtest
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// A ScriptWord is a command of a script.
+type ScriptWord = func(ts *testscript.TestScript, neg bool, args []string)
+
+// RunScripts runs testdata/script, with what the scripts of all commands have in common:
+// software TPMs, recorded files, and ways to fail. The words for that are described at
+// their functions. others are commands of this project that the scripts
+// use besides the one under test; words are those of these scripts only. $BIN is
+// the directory of the command under test.
+func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setup func(*testscript.Env) error) {
+	bin := t.TempDir()
+	for _, other := range others {
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "maclef/"+other)
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", build, err, out)
+		}
+	}
+	all := map[string]ScriptWord{
+		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "reads": wordReads, "signal": wordSignal, "fixture": wordFixture,
+		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks, "extend": wordExtend, "restart": wordRestart,
+	}
+	maps.Copy(all, words)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Cmds:                all,
+		Condition:           scriptCondition,
+		Setup: func(env *testscript.Env) error {
+			env.Values[keyTB] = env.T().(testing.TB)
+			env.Values[keyWire] = new(*scriptWire)
+			env.Values[keyHold] = new(transport.TPMCloser)
+			env.Values[keySWTPM] = new(*SWTPM)
+			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			env.Setenv("BIN", filepath.SplitList(os.Getenv("PATH"))[0])
+			// Else the race detector has each command sleep for a second at its end.
+			env.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+			if setup == nil {
+				return nil
+			}
+			return setup(env)
+		},
+	})
+}
+
+// scriptCondition is [tpm]: this machine has a TPM.
+func scriptCondition(name string) (bool, error) {
+	if name != "tpm" {
+		return false, errors.New("unknown condition")
+	}
+	found, err := filepath.Glob("/dev/tpm*")
+	return len(found) > 0, err
+}
+
+// What a script holds on to.
+type scriptKey int
+
+const (
+	keyTB scriptKey = iota
+	keyWire
+	keyHold
+	keySWTPM
+)
+
+// ScriptTB is the test that a script runs in.
+func ScriptTB(value func(key any) any) testing.TB { return value(keyTB).(testing.TB) }
+
+var scriptStates = map[string]State{
+	"tutorial": Tutorial, "wellknown": WellKnown, "fresh": Fresh,
+	"disabled": Disabled, "deactivated": Deactivated,
+	"tpm20": TPM20, "keys20": Keys20, "onetry20": OneTry20, "lockedout20": LockedOut20,
+	"owned20": Owned20, "owneroff20": OwnerOff20, "failing20": Failing20,
+}
+
+// wordTPM is "tpm STATE": start a software TPM, which $TPMKEY_TPM names from
+// then on; $SOCKET is the path of its socket.
+func wordTPM(ts *testscript.TestScript, neg bool, args []string) {
+	state, ok := scriptStates[strings.Join(args, " ")]
+	if neg || !ok {
+		ts.Fatalf("usage: tpm STATE")
+	}
+	s := Start(ScriptTB(ts.Value), state)
+	*ts.Value(keySWTPM).(**SWTPM) = s
+	ts.Setenv("TPMKEY_TPM", s.Socket)
+	ts.Setenv("SOCKET", strings.TrimPrefix(s.Socket, "unix:"))
+}
+
+// swtpmOf is the software TPM that "tpm" started last.
+func swtpmOf(ts *testscript.TestScript) *SWTPM {
+	s := *ts.Value(keySWTPM).(**SWTPM)
+	if s == nil {
+		ts.Fatalf("no software TPM: begin with tpm STATE")
+	}
+	return s
+}
+
+// wordExtend is "extend PCR TEXT": a TPM 2.0 measures a text.
+func wordExtend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: extend PCR TEXT")
+	}
+	pcr, err := strconv.ParseUint(args[0], 10, 5)
+	ts.Check(err)
+	swtpmOf(ts).Send(PCRExtend(uint32(pcr), args[1]))
+}
+
+// wordRestart is "restart": the software TPM loses power. "restart told" tells a TPM 2.0
+// before.
+func wordRestart(ts *testscript.TestScript, neg bool, args []string) {
+	told := len(args) == 1 && args[0] == "told"
+	if neg || len(args) > 0 && !told {
+		ts.Fatalf("usage: restart [told]")
+	}
+	if told {
+		swtpmOf(ts).Shutdown()
+	}
+	swtpmOf(ts).Restart()
+}
+
+// wordFixture is "fixture FILE...": copy recorded files here.
+func wordFixture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: fixture FILE...")
+	}
+	for _, name := range args {
+		ts.Check(os.WriteFile(ts.MkAbs(filepath.Base(name)), Fixture(ScriptTB(ts.Value), name), 0o600))
+	}
+}
+
+var errorLine = regexp.MustCompile(`(?m)^[a-z]+: error: \S`)
+
+// wordFails is "fails STATUS PROGRAM ARG...": run a command of the project that
+// must fail with this exit status, say why, print nothing on standard output,
+// and leave no temporary file here.
+func wordFails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails STATUS PROGRAM ARG...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	status := "0"
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		status = strconv.Itoa(exit.ExitCode())
+	} else {
+		ts.Check(err)
+	}
+	if status != args[0] {
+		ts.Fatalf("exit status %s, want %s", status, args[0])
+	}
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("it failed, but printed %q", out)
+	}
+	if lines := errorLine.FindAllString(ts.ReadFile("stderr"), -1); len(lines) != 1 {
+		ts.Fatalf("%d error lines on standard error, want 1", len(lines))
+	}
+	left, err := filepath.Glob(ts.MkAbs(".tmp-*"))
+	ts.Check(err)
+	if len(left) > 0 {
+		ts.Fatalf("it left %v behind", left)
+	}
+}

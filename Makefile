@@ -3,7 +3,8 @@
 # make test    all tests (installs what they need)
 # make vm-test what people do, on a real kernel: machines in QEMU (Debian, amd64)
 # make docs    writes docs/ from what those machines print
-# make bench   how fast it is, as a table; BENCHFLAGS=-quick only looks whether it runs
+# make bench   how fast it is, as tables; BENCHFLAGS=-quick only looks whether it runs,
+#              BENCH=Use/tpm=2.0 measures a part of it
 # make interop keys to and from the other programs that use TPM 2.0 (part of make test)
 # make soak    100,000 signatures while the TPM restarts and programs come and go
 # make check   formatting, go vet, staticcheck, other systems
@@ -28,9 +29,10 @@ VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils c
 BENCH_PACKAGES := swtpm
 PEER_PACKAGES  := openssl tpm2-openssl 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64'
 
-# Flags of the two programs in bench/, such as -goals; -n 3000 -restarts 3.
+# Flags of bench/: -quick and -goals; -n 3000 -restarts 3. BENCH are the benchmarks.
+BENCH      ?= .
 BENCHFLAGS ?=
-SOAKFLAGS  ?=
+SOAKFLAGS  ?= -n 100000
 
 # The generation that the demo shows, 1.2 or 2.0.
 TPM ?= 1.2
@@ -39,6 +41,7 @@ TPM ?= 1.2
 VM_JOBS ?= 2
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 .PHONY: build demo test interop vm-test docs bench soak check fuzz install clean demo-needs test-needs interop-needs check-needs vm-needs bench-needs peer-needs
 
@@ -69,18 +72,15 @@ vm-test: vm-needs
 docs: vm-needs
 	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
-# Built first: go run would pass no signal on, and end with a status of its own. The
-# other projects' signers are a module of their own, so that nobody who uses the library
-# gets what they need.
+# The other projects' signers are a module of their own, so that nobody who uses the
+# library gets what they need.
 bench: bench-needs peer-needs build
-	$(GO) build -buildvcs=false -o bin/ ./bench
 	$(GO) -C bench/peers build -buildvcs=false -o ../../bin/ .
-	bin/bench -certgen bin/certgen -peers bin/peers $(BENCHFLAGS)
+	scripts/bench $(BENCHSTAT) '$(BENCH)' $(BENCHFLAGS)
 	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
 soak: bench-needs
-	$(GO) build -buildvcs=false -o bin/ ./bench
-	bin/bench soak $(SOAKFLAGS)
+	$(GO) test ./bench -count=1 -v -run '^TestSoak$$' -timeout 30m -args $(SOAKFLAGS)
 
 check: check-needs
 	scripts/check $(STATICCHECK)

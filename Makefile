@@ -32,7 +32,7 @@ PEER_PACKAGES  := openssl tpm2-openssl 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t
 # Flags of bench/: -quick and -goals; -n 3000 -restarts 3. BENCH are the benchmarks.
 BENCH      ?= .
 BENCHFLAGS ?=
-SOAKFLAGS  ?= -n 100000
+SOAKFLAGS  ?=
 
 # The generation that the demo shows, 1.2 or 2.0.
 TPM ?= 1.2
@@ -80,7 +80,7 @@ bench: bench-needs peer-needs build
 	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
 soak: bench-needs
-	$(GO) test ./bench -count=1 -v -run '^TestSoak$$' -timeout 30m -args $(SOAKFLAGS)
+	$(GO) test ./bench -count=1 -v -run '^TestSoak$$' -timeout 30m -args -soak $(SOAKFLAGS)
 
 check: check-needs
 	scripts/check $(STATICCHECK)

@@ -26,14 +26,72 @@ import (
 
 // privateKeys are made once, in software: that is quick, and what comes out of them is known.
 var privateKeys = sync.OnceValue(func() map[string]crypto.Signer {
-	rsaKey, rsaErr := rsa.GenerateKey(rand.Reader, 2048)
-	p256, p256Err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	p384, p384Err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err := errors.Join(rsaErr, p256Err, p384Err); err != nil {
-		panic(err)
+	keys := make(map[string]crypto.Signer)
+	for _, name := range slices.Concat(names12, names20) {
+		var err error
+		switch name {
+		case "p256":
+			keys[name], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		case "p384":
+			keys[name], err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		default:
+			keys[name], err = rsa.GenerateKey(rand.Reader, 2048)
+		}
+		if err != nil {
+			panic(err)
+		}
 	}
-	return map[string]crypto.Signer{"rsa": rsaKey, "p256": p256, "p384": p384}
+	return keys
 })
+
+// The names of those that a TPM of each generation gets. On a TPM 1.2 they all fit into
+// the chip, with a secret and without, on a TPM 2.0 not.
+var (
+	names12 = []string{"rsa", "rsa2", "rsa3"}
+	names20 = []string{"rsa", "p256", "p384"}
+)
+
+// A keyFile is a key file, and its password where it has one.
+type keyFile struct {
+	Path, Password string
+	Asked          bool // for the password each time, which is not kept
+}
+
+// String names its kind in benchmarks.
+func (f keyFile) String() string {
+	switch {
+	case f.Asked:
+		return "secret=asked"
+	case f.Password != "":
+		return "secret=yes"
+	}
+	return "secret=no"
+}
+
+// useKeys opens the TPM, loads keys as any program does, and closes everything.
+func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err error) {
+	tpm, err := tpmkey.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tpm.Close()) }()
+	var keys []*tpmkey.Key
+	for _, f := range files {
+		opts := new(tpmkey.LoadOptions)
+		if f.Password != "" {
+			opts.Key = tpmkey.Password([]byte(f.Password))
+		}
+		if secret := opts.Key; f.Asked {
+			opts.Key = tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
+		}
+		k, err := tpm.LoadFile(f.Path, opts)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, k)
+	}
+	return use(keys)
+}
 
 // A chip is a software TPM, and two key files for each private key that it takes: one
 // without a secret, and one with.
@@ -48,10 +106,10 @@ func newChip(tb testing.TB, state tpmtest.State) *chip {
 	s := tpmtest.Start(tb, state)
 	c := &chip{s, strings.TrimPrefix(s.Socket, "unix:"), make(map[string]keyFile), make(map[string]keyFile)}
 	check(tb, os.Symlink(c.Control, c.socket+".ctrl")) // where tpm2-tss looks for it
-	keys := []string{"rsa"}
+	keys := names12
 	if c.Is20() {
 		c.Send(tpmtest.LockoutParameters(1_000_000, 1000, 1000)) // nobody is locked out by restarts
-		keys = append(keys, "p256", "p384")
+		keys = names20
 	}
 	tpm, err := tpmkey.Open(c.name())
 	check(tb, err)

@@ -81,7 +81,8 @@ func (c *chip) resumedHandshakes(b *testing.B, s *server) {
 
 // serve loads the key, and has a server serve the clients of a task. It calls loaded between.
 func (c *chip) serve(b *testing.B, s *server, t *task, loaded func()) (p pace) {
-	check(b, s.plain.use(c.name(), func(k *tpmkey.Key) error {
+	check(b, useKeys(c.name(), []keyFile{s.plain}, func(keys []*tpmkey.Key) error {
+		k := keys[0]
 		if err := s.use(k); err != nil {
 			return err
 		}

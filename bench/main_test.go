@@ -11,7 +11,6 @@
 package bench
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -20,8 +19,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"maclef/tpmkey"
 )
 
 // Flags of bench and soak.
@@ -29,7 +26,8 @@ var (
 	bin        = flag.String("bin", "../bin", "`DIR` of the commands and of peers")
 	quick      = flag.Bool("quick", false, "only look whether everything can be measured; the numbers are poor")
 	printGoals = flag.Bool("goals", false, "print the goals that were missed")
-	signatures = flag.Int64("n", 0, "soak: make `N` signatures")
+	soaks      = flag.Bool("soak", false, "run TestSoak")
+	signatures = flag.Int64("n", 100_000, "soak: make `N` signatures")
 	restarts   = flag.Int("restarts", 20, "soak: kill and start the TPM `N` times")
 )
 
@@ -123,7 +121,8 @@ func median(values []float64) float64 {
 type pace struct {
 	done           int
 	took           time.Duration
-	allocs, memory uint64 // objects and bytes
+	allocs, memory uint64        // objects and bytes
+	loading        time.Duration // of all keys, before that
 }
 
 func (p pace) perSecond() float64 { return float64(p.done) / p.took.Seconds() }
@@ -138,7 +137,7 @@ func alternate(turns int, things ...func() pace) []pace {
 				i = len(things) - 1 - i
 			}
 			p, sum := things[i](), &sums[i]
-			*sum = pace{sum.done + p.done, sum.took + p.took, sum.allocs + p.allocs, sum.memory + p.memory}
+			*sum = pace{sum.done + p.done, sum.took + p.took, sum.allocs + p.allocs, sum.memory + p.memory, sum.loading + p.loading}
 		}
 	}
 	return sums
@@ -157,49 +156,8 @@ func compare(b *testing.B, bare, thing pace) (ratio float64) {
 	return ratio
 }
 
-// A keyFile is a key file, and its password where it has one.
-type keyFile struct {
-	Path, Password string
-	Asked          bool // for the password each time, which is not kept
-}
-
-// String names its kind in benchmarks.
-func (f keyFile) String() string {
-	switch {
-	case f.Asked:
-		return "secret=asked"
-	case f.Password != "":
-		return "secret=yes"
-	}
-	return "secret=no"
-}
-
-// use opens the TPM, loads the key, and closes both.
-func (f keyFile) use(name string, use func(*tpmkey.Key) error) error {
-	return useKeys(name, []keyFile{f}, func(keys []*tpmkey.Key) error { return use(keys[0]) })
-}
-
-// useKeys opens the TPM, loads keys as any program does, and closes everything.
-func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err error) {
-	tpm, err := tpmkey.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, tpm.Close()) }()
-	var keys []*tpmkey.Key
-	for _, f := range files {
-		opts := new(tpmkey.LoadOptions)
-		if f.Password != "" {
-			opts.Key = tpmkey.Password([]byte(f.Password))
-		}
-		if secret := opts.Key; f.Asked {
-			opts.Key = tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
-		}
-		k, err := tpm.LoadFile(f.Path, opts)
-		if err != nil {
-			return err
-		}
-		keys = append(keys, k)
-	}
-	return use(keys)
+func (p pace) reportMemory(b *testing.B) {
+	b.ReportAllocs()
+	b.ReportMetric(float64(p.allocs)/float64(p.done), "allocs/op")
+	b.ReportMetric(float64(p.memory)/float64(p.done), "B/op")
 }

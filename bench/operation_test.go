@@ -130,7 +130,7 @@ func repeat(goroutines int, slice time.Duration, use func() error) (pace, error)
 	})
 	took := time.Since(start)
 	runtime.ReadMemStats(&after)
-	return pace{int(done.Load()), took, after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc}, errors.Join(errs...)
+	return pace{int(done.Load()), took, after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc, 0}, errors.Join(errs...)
 }
 
 // inParallel runs f in so many goroutines, and waits for them.
@@ -155,11 +155,15 @@ func (c *chip) bare(b *testing.B, op *operation, slice time.Duration) (p pace) {
 	check(b, err)
 	defer conn.Close()
 	tap := tpmtest.NewTap(transport.FromReadWriteCloser(conn))
-	do := c.do20
+	do := do20
 	if !c.Is20() {
-		do = c.do12
+		do = do12
 	}
-	flush, err := do(tap, op)
+	data, err := os.ReadFile(op.plain.Path)
+	check(b, err)
+	key, err := blob.Parse(data)
+	check(b, err)
+	flush, err := do(tap, key, op)
 	check(b, err)
 	exchanges := tap.Exchanges()
 	cmd, rsp := exchanges[len(exchanges)-1].Command, make([]byte, 4096)
@@ -177,11 +181,7 @@ func (c *chip) bare(b *testing.B, op *operation, slice time.Duration) (p pace) {
 }
 
 // do12 loads the key past the library and does the operation once.
-func (c *chip) do12(tpm transport.TPM, op *operation) (flush func() error, err error) {
-	key, err := op.plain.parse()
-	if err != nil {
-		return nil, err
-	}
+func do12(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
 	conn := tpm12.New(tpm)
 	h, err := conn.LoadKey2(tpm12.SRK, key.Bytes(), new(tpm12.Secret))
 	if err != nil {
@@ -198,11 +198,7 @@ func (c *chip) do12(tpm transport.TPM, op *operation) (flush func() error, err e
 }
 
 // do20 is the same, for a TPM 2.0.
-func (c *chip) do20(tpm transport.TPM, op *operation) (flush func() error, err error) {
-	key, err := op.plain.parse()
-	if err != nil {
-		return nil, err
-	}
+func do20(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
 	conn := tpm20.New(tpm)
 	template := tpm2.ECCSRKTemplate
 	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, new(tpm2.TPMSECCPoint))
@@ -225,12 +221,4 @@ func (c *chip) do20(tpm transport.TPM, op *operation) (flush func() error, err e
 		_, err = conn.Sign(o, nil, tpm2.TPMTSigScheme{Scheme: k.alg, Details: details}, op.input)
 	}
 	return func() error { return conn.Flush(o.Handle) }, err
-}
-
-func (f keyFile) parse() (*blob.Key, error) {
-	data, err := os.ReadFile(f.Path)
-	if err != nil {
-		return nil, err
-	}
-	return blob.Parse(data)
 }

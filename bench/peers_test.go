@@ -32,7 +32,7 @@ func BenchmarkPeer(b *testing.B) {
 	} {
 		b.Run(fmt.Sprintf("tpm=2.0/peer=%s/op=%s/%s", p.role, p.op.name, p.file), func(b *testing.B) {
 			c.beside(b, p.op,
-				func() pace { return c.own(b, p.op, p.file, 1, long) },
+				func() pace { return c.own(b, p.op, []keyFile{p.file}, 1, long) },
 				func(c *chip, ready func()) pace {
 					r, err := runChildren(ready, &task{Role: p.role, TPM: c.name(), Keys: []keyFile{p.file}, For: long, program: filepath.Join(*bin, "peers")})
 					check(b, err)

@@ -35,7 +35,14 @@ func BenchmarkUse(b *testing.B) {
 			}{{op.plain, []int{1, 8, 64}}, {op.secret, []int{1, 8}}, {asked, []int{1}}} {
 				for _, n := range u.goroutines {
 					b.Run(fmt.Sprintf("op=%s/%s/goroutines=%d", name, u.file, n), func(b *testing.B) {
-						c.benchUse(b, op, u.file, n)
+						p := alternate(turns,
+							func() pace { return c.bare(b, op, slice) },
+							func() pace { return c.own(b, op, []keyFile{u.file}, n, slice) })
+						atLeast(b, "%bare", compare(b, p[0], p[1]), 97)
+						if n == 1 {
+							p[1].reportMemory(b)
+							reportCommands(b, c.commands(b, op, []keyFile{u.file}), counted, 0, 1)
+						}
 					})
 				}
 			}
@@ -43,109 +50,78 @@ func BenchmarkUse(b *testing.B) {
 	})
 }
 
-func (c *chip) benchUse(b *testing.B, op *operation, file keyFile, goroutines int) {
-	p := alternate(turns,
-		func() pace { return c.bare(b, op, slice) },
-		func() pace { return c.own(b, op, file, goroutines, slice) })
-	atLeast(b, "%bare", compare(b, p[0], p[1]), 97)
-	if goroutines > 1 {
-		return
-	}
-	b.ReportAllocs()
-	b.ReportMetric(float64(p[1].allocs)/float64(p[1].done), "allocs/op")
-	b.ReportMetric(float64(p[1].memory)/float64(p[1].done), "B/op")
-	front, taken := c.counting(b)
-	check(b, file.use(front.name(), func(k *tpmkey.Key) error {
-		if err := op.use(k); err != nil {
-			return err
+// BenchmarkManyKeys uses more and more keys at random from one process. They are all of one
+// file, which the TPM does not know.
+func BenchmarkManyKeys(b *testing.B) {
+	eachChip(b, func(b *testing.B, c *chip) {
+		run := func(name string, n int) {
+			b.Run(fmt.Sprintf("op=%s/keys=%d", name, n), func(b *testing.B) {
+				op := c.operation(b, name)
+				files := slices.Repeat([]keyFile{op.plain}, n)
+				p := alternate(1,
+					func() pace { return c.bare(b, op, long) },
+					func() pace { return c.own(b, op, files, 1, long) })
+				compare(b, p[0], p[1])
+				b.ReportMetric(float64(p[1].loading.Microseconds())/1000/float64(n), "load-ms/key")
+				commands := c.commands(b, op, files)
+				b.ReportMetric(float64(len(commands))/float64(counted), "cmds/op")
+				switches := count(commands, loads) // of keys that were not in the TPM
+				b.ReportMetric(100*float64(switches)/float64(counted), "%switches")
+				if switches > 0 {
+					atMost(b, "cmds/switch", float64(len(commands)-counted)/float64(switches), 3)
+				}
+			})
 		}
-		taken()
-		for range counted {
-			if err := op.use(k); err != nil {
-				return err
+		sizes := []int{1, 10, 20, 50, 200, 1000}
+		if c.Is20() {
+			sizes = []int{1, 3, 4, 10, 100, 1000}
+			run("sign-p256", mostKeys)
+		}
+		for _, n := range sizes {
+			if n <= mostKeys {
+				run("sign-pkcs1", n)
 			}
 		}
-		reportCommands(b, taken(), counted, 0, 1)
-		return nil
-	}))
+	})
 }
 
-// own is the library doing an operation.
-func (c *chip) own(b *testing.B, op *operation, file keyFile, goroutines int, slice time.Duration) (p pace) {
-	check(b, file.use(c.name(), func(k *tpmkey.Key) (err error) {
-		if err := op.use(k); err != nil {
-			return err
+// own is the library doing an operation with keys at random.
+func (c *chip) own(b *testing.B, op *operation, files []keyFile, goroutines int, slice time.Duration) (p pace) {
+	start := time.Now()
+	check(b, useKeys(c.name(), files, func(keys []*tpmkey.Key) error {
+		loading := time.Since(start)
+		use := func() error { return op.use(keys[rand.IntN(len(keys))]) }
+		err := use() // warms up
+		if err == nil {
+			p, err = repeat(goroutines, slice, use)
 		}
-		p, err = repeat(goroutines, slice, func() error { return op.use(k) })
+		p.loading = loading
 		return err
 	}))
 	return p
 }
 
-// BenchmarkManyKeys uses more and more keys at random from one process.
-func BenchmarkManyKeys(b *testing.B) {
-	eachChip(b, func(b *testing.B, c *chip) {
-		sizes := []int{1, 10, 20, 50, 200, 1000}
-		if c.Is20() {
-			sizes = []int{1, 3, 4, 10, 100, 1000}
-		}
-		for _, n := range sizes {
-			if n <= mostKeys {
-				c.runMany(b, "sign-pkcs1", n)
-			}
-		}
-		if c.Is20() {
-			c.runMany(b, "sign-p256", mostKeys)
-		}
-	})
-}
-
-// runMany uses many keys, which are all of one file. The TPM does not know.
-func (c *chip) runMany(b *testing.B, name string, n int) {
-	op := c.operation(b, name)
-	files := slices.Repeat([]keyFile{op.plain}, n)
-	b.Run(fmt.Sprintf("op=%s/keys=%d", name, n), func(b *testing.B) {
-		var loading time.Duration
-		p := alternate(1,
-			func() pace { return c.bare(b, op, long) },
-			func() (p pace) {
-				start := time.Now()
-				check(b, useKeys(c.name(), files, func(keys []*tpmkey.Key) (err error) {
-					loading = time.Since(start)
-					p, err = repeat(1, long, func() error { return op.use(oneOf(keys)) })
-					return err
-				}))
-				return p
-			})
-		compare(b, p[0], p[1])
-		b.ReportMetric(float64(loading.Microseconds())/1000/float64(n), "load-ms/key")
-		c.countSwitches(b, op, files)
-	})
-}
-
-func oneOf(keys []*tpmkey.Key) *tpmkey.Key { return keys[rand.IntN(len(keys))] }
-
-// countSwitches reports how many TPM commands a signature takes, and how many each time
-// that its key was not in the TPM.
-func (c *chip) countSwitches(b *testing.B, op *operation, files []keyFile) {
+// commands are those of operations with keys at random, which were used before, and were
+// taken out of the TPM if there are many.
+func (c *chip) commands(b *testing.B, op *operation, files []keyFile) (commands []string) {
 	front, taken := c.counting(b)
 	check(b, useKeys(front.name(), files, func(keys []*tpmkey.Key) error {
-		time.Sleep(2 * turnIdle) // until all have been taken out once
+		use := func() error { return op.use(keys[rand.IntN(len(keys))]) }
+		if len(files) > 1 {
+			time.Sleep(2 * turnIdle)
+		} else if err := use(); err != nil {
+			return err
+		}
 		taken()
 		for range counted {
-			if err := op.use(oneOf(keys)); err != nil {
+			if err := use(); err != nil {
 				return err
 			}
 		}
-		all := taken()
-		switches := count(all, loads)
-		b.ReportMetric(float64(len(all))/float64(counted), "cmds/op")
-		b.ReportMetric(100*float64(switches)/float64(counted), "%switches")
-		if switches > 0 {
-			atMost(b, "cmds/switch", float64(len(all)-counted)/float64(switches), 3)
-		}
+		commands = taken()
 		return nil
 	}))
+	return commands
 }
 
 // BenchmarkProcesses signs from several processes on one TPM at once.

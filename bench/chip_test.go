@@ -161,12 +161,15 @@ func (c *chip) free(tb testing.TB) {
 	check(tb, errors.Join(err, tpm.Close()))
 }
 
-// behind is the same TPM for who comes to it by a relay, until the benchmark ends. Like
-// swtpm the relay serves one client at a time.
-func (c *chip) behind(b *testing.B, handle func(r *relay.Conn, cmd []byte) ([]byte, error)) *chip {
+// behind is the same TPM for who comes to it by a relay, until the benchmark ends. Before
+// a command goes on, the relay calls before. Like swtpm it serves one client at a time.
+func (c *chip) behind(b *testing.B, before func(cmd []byte)) *chip {
 	front := *c
 	front.socket = c.path("relay")
-	r, err := relay.Listen(front.socket, c.socket, true, handle)
+	r, err := relay.Listen(front.socket, c.socket, true, func(r *relay.Conn, cmd []byte) ([]byte, error) {
+		before(cmd)
+		return r.Send(cmd)
+	})
 	check(b, err)
 	check(b, os.Symlink(c.Control, front.socket+".ctrl"))
 	b.Cleanup(func() {
@@ -182,11 +185,10 @@ func (c *chip) behind(b *testing.B, handle func(r *relay.Conn, cmd []byte) ([]by
 func (c *chip) counting(b *testing.B) (front *chip, taken func() []string) {
 	var mu sync.Mutex
 	var names []string
-	front = c.behind(b, func(r *relay.Conn, cmd []byte) ([]byte, error) {
+	front = c.behind(b, func(cmd []byte) {
 		mu.Lock()
+		defer mu.Unlock()
 		names = append(names, commandName(cmd))
-		mu.Unlock()
-		return r.Send(cmd)
 	})
 	return front, func() []string {
 		mu.Lock()

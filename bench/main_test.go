@@ -35,7 +35,7 @@ var (
 var (
 	turns    = 6                      // of each thing, one after the other
 	slice    = 150 * time.Millisecond // for which one thing is measured in a turn
-	long     = 900 * time.Millisecond // the same for what is slow to begin, which has one turn
+	long     = 900 * time.Millisecond // the same for what is slow to begin, which has one
 	counted  = 200                    // operations for which TPM commands are counted
 	mostKeys = 1000
 	together = 10 * time.Second // for which processes sign together

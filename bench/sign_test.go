@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"maclef/internal/relay"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -221,9 +221,8 @@ func BenchmarkSlowChip(b *testing.B) {
 	op := c.operation(b, "sign-p256")
 	run := func(file keyFile, least float64) {
 		b.Run("tpm=2.0/op=sign-p256/"+file.String()+"/processes=4", func(b *testing.B) {
-			slow := c.behind(b, func(r *relay.Conn, cmd []byte) ([]byte, error) {
-				time.Sleep(slowed(cmd))
-				return r.Send(cmd)
+			slow := c.behind(b, func(cmd []byte) {
+				time.Sleep(time.Duration(slowness * float64(slowCost(cmd)) * float64(time.Millisecond)))
 			})
 			slow.signTogether(b, op, file, 4, 2*together, least)
 			slow.signNowAndThen(b, op, file)
@@ -261,20 +260,14 @@ const (
 	rsaKeyCost     = 8000
 )
 
-// slowed is how long the slow chip takes for a command.
-func slowed(cmd []byte) time.Duration {
-	return time.Duration(slowness * float64(slowCost(cmd)) * float64(time.Millisecond))
-}
-
-// slowCost is how many milliseconds that is.
+// slowCost is how many milliseconds the slow chip takes for a command.
 func slowCost(cmd []byte) int {
 	name := commandName(cmd)
 	ms, ok := slowCosts[name]
-	handles, _ := relay.Parts20(cmd)
 	switch {
 	case !ok:
 		return otherCost
-	case name == "StartAuthSession" && handles[0] != uint32(tpm2.TPMRHNull):
+	case name == "StartAuthSession" && binary.BigEndian.Uint32(cmd[10:]) != uint32(tpm2.TPMRHNull):
 		return ms + saltCost
 	case name == "CreatePrimary" && makesRSA(cmd):
 		return rsaPrimaryCost

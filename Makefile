@@ -17,7 +17,8 @@ VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils c
 BENCH_PACKAGES := swtpm
 PEER_PACKAGES  := openssl tpm2-openssl 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64'
 
-# Flags of the two programs in bench/, such as -goals; -n 3000 -restarts 3.
+# Flags of bench/: -quick and -goals; -n 3000 -restarts 3. BENCH are the benchmarks.
+BENCH      ?= .
 BENCHFLAGS ?=
 SOAKFLAGS  ?=
 
@@ -28,6 +29,7 @@ TPM ?= 1.2
 VM_JOBS ?= 2
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 
 .PHONY: help go-needed build demo test interop vm-test docs bench soak check fuzz install uninstall clean demo-needs test-needs interop-needs check-needs vm-needs bench-needs peer-needs
 
@@ -68,18 +70,15 @@ vm-test: vm-needs ## the commands on a real kernel, in QEMU (Debian, amd64)
 docs: vm-needs ## write the documents that those machines print
 	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
 
-# Built first: go run would pass no signal on, and end with a status of its own. The
-# other projects' signers are a module of their own, so that nobody who uses the library
-# gets what they need.
-bench: bench-needs peer-needs build ## how fast it is (BENCHFLAGS=-quick: only whether it runs)
-	$(GO) build -buildvcs=false -o bin/ ./bench
+# The other projects' signers are a module of their own, so that nobody who uses the
+# library gets what they need.
+bench: bench-needs peer-needs build ## how fast it is (BENCHFLAGS=-quick: only whether it runs, BENCH=Use/tpm=2.0: a part)
 	$(GO) -C bench/peers build -buildvcs=false -o ../../bin/ .
-	bin/bench -certgen bin/certgen -peers bin/peers $(BENCHFLAGS)
+	scripts/bench $(BENCHSTAT) '$(BENCH)' $(BENCHFLAGS)
 	$(if $(findstring -quick,$(BENCHFLAGS)),,TLSDEMO_OVERLOAD=60s $(GO) test -count=1 -v -run '^TestOverload$$|TenThousand' ./tlsdemo)
 
 soak: bench-needs ## 100,000 signatures while the TPM restarts and programs come and go
-	$(GO) build -buildvcs=false -o bin/ ./bench
-	bin/bench soak $(SOAKFLAGS)
+	$(GO) test ./bench -count=1 -v -run '^TestSoak$$' -timeout 30m -args -soak $(SOAKFLAGS)
 
 check: check-needs ## gofmt, go vet, staticcheck, other systems
 	scripts/check $(STATICCHECK)

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -69,7 +70,7 @@ func (f keyFile) String() string {
 
 // useKeys opens the TPM, loads keys as any program does, and closes everything.
 func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err error) {
-	tpm, err := tpmkey.Open(name)
+	tpm, err := tpmkey.Open(context.Background(), name)
 	if err != nil {
 		return err
 	}
@@ -78,12 +79,12 @@ func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err e
 	for _, f := range files {
 		opts := new(tpmkey.LoadOptions)
 		if f.Password != "" {
-			opts.Key = tpmkey.Password([]byte(f.Password))
+			opts.Auth = tpmkey.Password([]byte(f.Password))
 		}
-		if secret := opts.Key; f.Asked {
-			opts.Key = tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
+		if secret := opts.Auth; f.Asked {
+			opts.Auth = tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
 		}
-		k, err := tpm.LoadFile(f.Path, opts)
+		k, err := tpm.LoadFile(context.Background(), f.Path, opts)
 		if err != nil {
 			return err
 		}
@@ -110,13 +111,13 @@ func newChip(tb testing.TB, state tpmtest.State) *chip {
 		c.Send(tpmtest.LockoutParameters(1_000_000, 1000, 1000)) // nobody is locked out by restarts
 		keys = names20
 	}
-	tpm, err := tpmkey.Open(c.name())
+	tpm, err := tpmkey.Open(tb.Context(), c.name())
 	check(tb, err)
 	for _, key := range keys {
 		c.plain[key] = c.wrap(tb, tpm, key, "")
 		c.secret[key] = c.wrap(tb, tpm, key, "motdepasse")
 	}
-	status, err := tpm.Status()
+	status, err := tpm.Status(tb.Context())
 	check(tb, errors.Join(err, tpm.Close()))
 	version, _ := exec.Command("swtpm", "--version").Output()
 	libtpms, _ := filepath.Glob("/usr/lib/*/libtpms.so.*.*")
@@ -127,11 +128,11 @@ func newChip(tb testing.TB, state tpmtest.State) *chip {
 }
 
 func (c *chip) wrap(tb testing.TB, tpm *tpmkey.TPM, name, password string) keyFile {
-	opts := &tpmkey.WrapOptions{Owner: tpmkey.WellKnown()}
+	opts := &tpmkey.WrapOptions{OwnerAuth: tpmkey.WellKnown()}
 	if password != "" {
-		opts.Key = tpmkey.Password([]byte(password))
+		opts.Auth = tpmkey.Password([]byte(password))
 	}
-	key, err := tpm.Wrap(privateKeys()[name], opts)
+	key, err := tpm.Wrap(tb.Context(), privateKeys()[name], opts)
 	check(tb, err)
 	data, err := key.Marshal(key.Container)
 	check(tb, err)
@@ -154,9 +155,9 @@ func (c *chip) path(name string) string { return filepath.Join(c.Dir, name) }
 
 // free frees what others have left in the TPM, and the contexts on disk.
 func (c *chip) free(tb testing.TB) {
-	tpm, err := tpmkey.Open(c.name())
+	tpm, err := tpmkey.Open(tb.Context(), c.name())
 	check(tb, err)
-	_, _, err = tpm.FlushLeftovers(true)
+	_, _, err = tpm.FlushOrphans(tb.Context(), true)
 	check(tb, errors.Join(err, tpm.Close()))
 }
 

@@ -96,12 +96,12 @@ func testChipShares(t *testing.T, mine, others string) {
 	if err := c.open(); err != nil {
 		t.Fatal(err)
 	}
-	other, err := tpmkey.Open(swtpm.Socket)
+	other, err := tpmkey.Open(t.Context(), swtpm.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	key, err := other.LoadFile(tpmtest.FixturePath(t, others), &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+	key, err := other.LoadFile(t.Context(), tpmtest.FixturePath(t, others), &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,12 +201,12 @@ func TestChipWrongSecret(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	other, err := tpmkey.Open(tpm.Socket)
+	other, err := tpmkey.Open(t.Context(), tpm.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if s, err := other.Status(); err != nil || s.Lockout.Tries != 1 {
+	if s, err := other.Status(t.Context()); err != nil || s.Lockout.Tries != 1 {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -22,7 +22,7 @@ func TestCost(t *testing.T) {
 				t.Fatal(err)
 			}
 			tap := tpmtest.NewTap(dev)
-			if c.tpm, err = tpmkey.OpenTransport(tap); err != nil {
+			if c.tpm, err = tpmkey.OpenTransport(t.Context(), tap); err != nil {
 				t.Fatal(err)
 			}
 			if c.key, err = c.o.keys.Load(c.tpm, c.file); err != nil {

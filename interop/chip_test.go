@@ -174,7 +174,7 @@ func (c *chip) flush(t *testing.T) {
 // use opens the chip with this project's library, and closes it after f.
 func (c *chip) use(t *testing.T, f func(tpm *tpmkey.TPM)) {
 	t.Helper()
-	tpm, err := tpmkey.Open(c.name)
+	tpm, err := tpmkey.Open(t.Context(), c.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func (c *chip) use(t *testing.T, f func(tpm *tpmkey.TPM)) {
 func (c *chip) useKey(t *testing.T, file string, opts *tpmkey.LoadOptions, f func(key *tpmkey.Key)) {
 	t.Helper()
 	c.use(t, func(tpm *tpmkey.TPM) {
-		key, err := tpm.LoadFile(file, opts)
+		key, err := tpm.LoadFile(t.Context(), file, opts)
 		if err != nil {
 			t.Fatal(err)
 		}

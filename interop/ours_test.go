@@ -179,7 +179,7 @@ func (o *ourKey) byPlainOpenSSL(t *testing.T) {
 	o.encryptOAEP(t)
 	opts := &tpmkey.LoadOptions{}
 	if o.kind.secret {
-		opts.Key = tpmkey.Password([]byte(secret))
+		opts.Auth = tpmkey.Password([]byte(secret))
 	}
 	o.useKey(t, o.file, opts, func(key *tpmkey.Key) {
 		sig, err := key.Sign(nil, digest(o.kind.hash), o.kind.hash)

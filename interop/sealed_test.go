@@ -42,7 +42,7 @@ func TestOurPolicy(t *testing.T) {
 // What this project seals, others unseal.
 func TestOurSealed(t *testing.T) {
 	c := newChip(t)
-	_, file := c.save(t, "sealed.pem", func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal(message, nil) })
+	_, file := c.save(t, "sealed.pem", func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal(t.Context(), message, nil) })
 	t.Run("tpm2-tools", func(t *testing.T) {
 		c.run(t, "tpm2_load", "-r", file, "-c", "sealed.ctx")
 		if got := c.run(t, "tpm2_unseal", "-c", "sealed.ctx"); !bytes.Equal(got, message) {
@@ -90,18 +90,18 @@ func TestTheirSealed(t *testing.T) {
 			opts := &tpmkey.LoadOptions{}
 			if name == "tpm2-tools" {
 				parse = func() (*blob.Key, error) { return blob.ParsePair(data, c.read(t, "tools.priv")) }
-				opts.Key = tpmkey.WellKnown()
+				opts.Auth = tpmkey.WellKnown()
 			}
 			file, err := parse()
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.use(t, func(tpm *tpmkey.TPM) {
-				got, err := tpm.Unseal(file, opts)
+				got, err := tpm.Unseal(t.Context(), file, opts)
 				if err != nil || !bytes.Equal(got, message) {
 					t.Errorf("%q, %v", got, err)
 				}
-				if _, err := tpm.Load(file, opts); !errors.Is(err, tpmkey.ErrNotSupported) {
+				if _, err := tpm.Load(t.Context(), file, opts); !errors.Is(err, tpmkey.ErrNotSupported) {
 					t.Errorf("loaded as a key: %v", err)
 				}
 			})

@@ -38,7 +38,7 @@ func openSimulator(t *testing.T) (*tpmkey.TPM, *simulator.Simulator) {
 		t.Fatal(err)
 	}
 	r := &reference{TPM: transport.FromReadWriter(sim), sim: sim}
-	tpm, err := tpmkey.OpenTransport(r)
+	tpm, err := tpmkey.OpenTransport(t.Context(), r)
 	if err != nil {
 		r.Close()
 		t.Fatal(err)
@@ -62,13 +62,13 @@ func TestSimulator(t *testing.T) {
 		{"p256", tpmkey.CreateOptions{Type: tpmkey.P256}},
 		{"p384", tpmkey.CreateOptions{Type: tpmkey.P384}},
 		{"p521", tpmkey.CreateOptions{Type: tpmkey.P521}},
-		{"rsa2048 with a secret", tpmkey.CreateOptions{Key: tpmkey.Password([]byte(secret))}},
-		{"p256 with a secret", tpmkey.CreateOptions{Type: tpmkey.P256, Key: tpmkey.Password([]byte(secret))}},
+		{"rsa2048 with a secret", tpmkey.CreateOptions{Auth: tpmkey.Password([]byte(secret))}},
+		{"p256 with a secret", tpmkey.CreateOptions{Type: tpmkey.P256, Auth: tpmkey.Password([]byte(secret))}},
 	}
 	var keys []*tpmkey.Key
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			key := makeKey(t, tpm, &tt.opts, tt.opts.Key.Keep())
+			key := makeKey(t, tpm, &tt.opts, tt.opts.Auth.Keep())
 			keys = append(keys, key)
 			exercise(t, key)
 		})
@@ -86,11 +86,11 @@ func TestSimulator(t *testing.T) {
 // makeKey makes a key and loads it with a secret.
 func makeKey(t *testing.T, tpm *tpmkey.TPM, opts *tpmkey.CreateOptions, secret tpmkey.Secret) *tpmkey.Key {
 	t.Helper()
-	file, err := tpm.Create(opts)
+	file, err := tpm.Create(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := tpm.Load(file, &tpmkey.LoadOptions{Key: secret})
+	key, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func makeKey(t *testing.T, tpm *tpmkey.TPM, opts *tpmkey.CreateOptions, secret t
 func TestSimulatorRefuses(t *testing.T) {
 	tpm, _ := openSimulator(t)
 	for _, kind := range []tpmkey.KeyType{tpmkey.RSA3072, tpmkey.RSA4096, tpmkey.RSA1024} {
-		if _, err := tpm.Create(&tpmkey.CreateOptions{Type: kind}); !errors.Is(err, tpmkey.ErrNotSupported) {
+		if _, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: kind}); !errors.Is(err, tpmkey.ErrNotSupported) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestSimulatorRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tpm.Load(file, nil); !errors.Is(err, tpmkey.ErrWrongTPM) {
+	if _, err := tpm.Load(t.Context(), file, nil); !errors.Is(err, tpmkey.ErrWrongTPM) {
 		t.Errorf("a key of another chip: %v", err)
 	}
 }
@@ -117,13 +117,13 @@ func TestSimulatorRefuses(t *testing.T) {
 // A wrong secret is tried once, and none when the chip is locked out.
 func TestSimulatorSecrets(t *testing.T) {
 	tpm, _ := openSimulator(t)
-	opts := &tpmkey.CreateOptions{Type: tpmkey.P256, Key: tpmkey.Password([]byte(secret))}
+	opts := &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: tpmkey.Password([]byte(secret))}
 	for tries := 1; tries <= 3; tries++ {
 		key := makeKey(t, tpm, opts, tpmkey.Password([]byte("wrong")))
 		if _, err := key.Sign(nil, digest(crypto.SHA256), crypto.SHA256); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 			t.Errorf("try %d: %v", tries, err)
 		}
-		status, err := tpm.Status()
+		status, err := tpm.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,12 +147,12 @@ func TestSimulatorPolicy(t *testing.T) {
 	}
 	key := makeKey(t, tpm, &tpmkey.CreateOptions{Policy: policy}, tpmkey.Secret{})
 	exercise(t, key)
-	sealed, err := tpm.Seal(message, &tpmkey.SealOptions{Policy: policy, Key: tpmkey.Password([]byte(secret))})
+	sealed, err := tpm.Seal(t.Context(), message, &tpmkey.SealOptions{Policy: policy, Auth: tpmkey.Password([]byte(secret))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(secret))}
-	if got, err := tpm.Unseal(sealed, with); err != nil || !bytes.Equal(got, message) {
+	with := &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(secret))}
+	if got, err := tpm.Unseal(t.Context(), sealed, with); err != nil || !bytes.Equal(got, message) {
 		t.Errorf("%q, %v", got, err)
 	}
 	extend := tpm2.PCRExtend{
@@ -163,7 +163,7 @@ func TestSimulatorPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, signing := key.Sign(nil, digest(crypto.SHA256), crypto.SHA256)
-	_, unsealing := tpm.Unseal(sealed, with)
+	_, unsealing := tpm.Unseal(t.Context(), sealed, with)
 	for _, err := range []error{signing, unsealing} {
 		if !errors.Is(err, tpmkey.ErrPolicy) || !strings.Contains(err.Error(), "PCR 16") {
 			t.Error(err)

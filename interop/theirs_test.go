@@ -46,9 +46,9 @@ func (k *theirKey) test(t *testing.T, c *chip) {
 	opts := &tpmkey.LoadOptions{}
 	switch {
 	case k.secret:
-		opts.Key = tpmkey.Password([]byte(secret)).Keep()
+		opts.Auth = tpmkey.Password([]byte(secret)).Keep()
 	case key.NeedsSecret():
-		opts.Key = tpmkey.WellKnown()
+		opts.Auth = tpmkey.WellKnown()
 	}
 	c.useKey(t, file, opts, func(key *tpmkey.Key) {
 		if k.fixed == nil {
@@ -87,7 +87,7 @@ func TestTheirPairs(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.use(t, func(tpm *tpmkey.TPM) {
-				key, err := tpm.Load(key, &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(secret)).Keep()})
+				key, err := tpm.Load(t.Context(), key, &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(secret)).Keep()})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -104,7 +104,7 @@ func TestTheirUnusable(t *testing.T) {
 	refuse := func(t *testing.T, key *blob.Key, want error, words string) {
 		t.Helper()
 		c.use(t, func(tpm *tpmkey.TPM) {
-			loaded, err := tpm.Load(key, &tpmkey.LoadOptions{Key: tpmkey.WellKnown()})
+			loaded, err := tpm.Load(t.Context(), key, &tpmkey.LoadOptions{Auth: tpmkey.WellKnown()})
 			if err == nil {
 				_, err = loaded.Sign(nil, digest(crypto.SHA256), crypto.SHA256)
 			}

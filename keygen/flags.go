@@ -131,7 +131,7 @@ func (o *options) createOptions(tpm *tpmkey.TPM) (*tpmkey.CreateOptions, error) 
 	if err := o.checkFor(family); err != nil {
 		return nil, err
 	}
-	opts := &tpmkey.CreateOptions{SRK: o.srk.Secret(), Policy: o.policy.Policy, Parent: o.parent.Handle}
+	opts := &tpmkey.CreateOptions{ParentAuth: o.srk.Secret(), Policy: o.policy.Policy, Parent: o.parent.Handle}
 	if family == "1.2" {
 		opts.EncScheme, opts.SigScheme = encSchemes[*o.enc], sigSchemes[*o.sig]
 	}
@@ -145,7 +145,7 @@ func (o *options) createOptions(tpm *tpmkey.TPM) (*tpmkey.CreateOptions, error) 
 		o.key.AsUTF8()
 	}
 	if *o.auth || *o.popup || o.key.Given() {
-		opts.Key = o.key.Secret()
+		opts.Auth = o.key.Secret()
 	}
 	return opts, nil
 }

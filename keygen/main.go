@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"os"
 
@@ -47,7 +48,7 @@ func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
 			return err
 		}
 		defer env.Progress("making " + o.what() + " in the TPM; a chip can take a minute")()
-		key, err = tpm.Create(opts)
+		key, err = tpm.Create(context.Background(), opts)
 		return err
 	})
 	return key, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"fmt"
 
@@ -43,11 +44,11 @@ func wrapKey(env *cli.Env, o *options, private crypto.PrivateKey) (key *blob.Key
 		if err != nil {
 			return err
 		}
-		opts := &tpmkey.WrapOptions{CreateOptions: *create, Owner: o.owner.Secret()}
+		opts := &tpmkey.WrapOptions{CreateOptions: *create, OwnerAuth: o.owner.Secret()}
 		if o.migration.Given() {
-			opts.Migration = o.migration.Secret()
+			opts.MigrationAuth = o.migration.Secret()
 		}
-		key, err = tpm.Wrap(private, opts)
+		key, err = tpm.Wrap(context.Background(), private, opts)
 		return err
 	})
 	return key, err

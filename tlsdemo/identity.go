@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -64,7 +65,7 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	if err := try(key, cert.SupportedSignatureAlgorithms); err != nil {
 		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
 	}
-	status, err := tpm.Status()
+	status, err := tpm.Status(context.Background())
 	if err != nil {
 		return nil, err
 	}

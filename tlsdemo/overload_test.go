@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -96,7 +97,7 @@ func (r *rig) blindCertificate() *tls.Certificate {
 	r.t.Helper()
 	tpm := r.open()
 	r.t.Cleanup(func() { tpm.Close() })
-	key, err := tpm.LoadFile(r.key, &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+	key, err := tpm.LoadFile(context.Background(), r.key, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"os"
@@ -79,7 +80,7 @@ func (r *rig) status() *tpmkey.Status {
 	r.t.Helper()
 	tpm := r.open()
 	defer tpm.Close()
-	s, err := tpm.Status()
+	s, err := tpm.Status(context.Background())
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -55,11 +56,11 @@ func (r *rig) certify(keySecret []byte) {
 	r.t.Helper()
 	tpm := r.open()
 	defer tpm.Close()
-	opts := &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)}
+	opts := &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)}
 	if keySecret != nil {
-		opts.Key = tpmkey.Password(keySecret)
+		opts.Auth = tpmkey.Password(keySecret)
 	}
-	key, err := tpm.LoadFile(r.key, opts)
+	key, err := tpm.LoadFile(context.Background(), r.key, opts)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func (r *rig) certify(keySecret []byte) {
 
 func (r *rig) open() *tpmkey.TPM {
 	r.t.Helper()
-	tpm, err := tpmkey.Open(r.swtpm.Socket)
+	tpm, err := tpmkey.Open(context.Background(), r.swtpm.Socket)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestSHA1KeyIsRefused(t *testing.T) {
 	r := newRig(t, "maclef", nil)
 	r.key = tpmtest.FixturePath(t, "tpm12-tutorial/sha1")
 	tpm := r.open()
-	key, err := tpm.LoadFile(r.key, &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+	key, err := tpm.LoadFile(t.Context(), r.key, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -14,7 +15,7 @@ import (
 func changeTPM(env *cli.Env, which *cli.TPMFlag, change func(*tpmkey.TPM) error) error {
 	return env.WithGuardedTPM(which, func(tpm *tpmkey.TPM) error {
 		defer finishOnSignal(env, tpm)()
-		if s, err := tpm.Status(); err == nil { // else change says why
+		if s, err := tpm.Status(context.Background()); err == nil { // else change says why
 			notePresence(env, s)
 		}
 		return unsure(change(tpm))
@@ -102,7 +103,7 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		if two {
 			owner.Label = lockoutLabel
 		}
-		changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(owner.Secret()))
+		result, err := tpm.ResetLockout(context.Background(), tpmkey.OwnerSecret(owner.Secret()))
 		switch {
 		case two && err != nil:
 			return hintLockout(err)
@@ -115,7 +116,7 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 			return err
 		}
 		text := "no wrong secrets are counted any more"
-		if !changed {
+		if !result.Changed {
 			text = "there is nothing to reset: no wrong secrets are counted"
 		}
 		_, err = fmt.Fprintln(env.Stdout, text)

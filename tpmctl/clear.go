@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -60,10 +61,19 @@ type clearing struct {
 	force, yes bool
 }
 
+// confirm has somebody confirm it.
+func (c *clearing) confirm(env *cli.Env, s *tpmkey.Status) error {
+	env.Notef(map[bool]string{true: lossText20, false: lossText}[s.Family == "2.0"], s, s.Name)
+	if c.yes {
+		return nil
+	}
+	return env.Confirm(fmt.Sprintf("Clear %v (%s)?", s, s.Name), "yes", "yes")
+}
+
 // run clears the TPM that was confirmed: it stays open meanwhile. Others may use a
 // software TPM of this project in between.
 func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
-	s, err := tpm.Status()
+	s, err := tpm.Status(context.Background())
 	if err != nil {
 		return err
 	}
@@ -73,16 +83,7 @@ func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
 		_, err := fmt.Fprintln(env.Stdout, "the TPM has no owner: there is nothing to clear")
 		return err
 	}
-	if err := tpm.CheckClear(c.by); err != nil && !c.forFirmware(err, s) {
-		return err
-	}
-	env.Notef(map[bool]string{true: lossText20, false: lossText}[s.Family == "2.0"], s, s.Name)
-	if !c.yes {
-		if err := env.Confirm(fmt.Sprintf("Clear %v (%s)?", s, s.Name), "yes", "yes"); err != nil {
-			return err
-		}
-	}
-	if err := c.clear(tpm, s); err != nil {
+	if err := c.clear(env, tpm, s); err != nil {
 		return err
 	}
 	done := "it has no owner, and is disabled and deactivated; to use it again: tpmctl own"
@@ -93,8 +94,23 @@ func (c *clearing) run(env *cli.Env, tpm *tpmkey.TPM) error {
 	return err
 }
 
-func (c *clearing) clear(tpm *tpmkey.TPM, s *tpmkey.Status) error {
-	_, err := tpm.Clear(c.by)
+func (c *clearing) clear(env *cli.Env, tpm *tpmkey.TPM, s *tpmkey.Status) error {
+	var confirmed, refused bool
+	confirm := func() error {
+		confirmed = true
+		err := c.confirm(env, s)
+		refused = err != nil
+		return err
+	}
+	_, err := tpm.Clear(context.Background(), c.by, confirm)
+	if !confirmed && c.forFirmware(err, s) {
+		if refusal := confirm(); refusal != nil {
+			return refusal
+		}
+	}
+	if !confirmed || refused {
+		return err
+	}
 	if s.Family == "2.0" {
 		err = hintLockout(err)
 	}

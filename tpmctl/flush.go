@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 
@@ -24,7 +25,7 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	var keys, sessions int
 	var left loaded
 	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
-		if keys, sessions, err = tpm.FlushLeftovers(*saved); err == nil {
+		if keys, sessions, err = tpm.FlushOrphans(context.Background(), *saved); err == nil {
 			left = readLoaded(tpm)
 		}
 		return err
@@ -53,11 +54,11 @@ func flushedText(keys, sessions int, left loaded) string {
 }
 
 // loaded is what others have left in a TPM; nil where that is not known.
-type loaded []tpmkey.Occupant
+type loaded []tpmkey.LoadedObject
 
 // readLoaded asks a TPM what is loaded. Not each can be asked, such as one that is disabled.
 func readLoaded(tpm *tpmkey.TPM) loaded {
-	all, err := tpm.Loaded()
+	all, err := tpm.Loaded(context.Background())
 	if err != nil {
 		return nil
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 
 	"maclef/internal/cli"
@@ -32,7 +32,7 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		}
 		defer env.Progress("taking ownership; a chip can take a minute or two")()
 		defer abandonOnSignal(env, tpm)()
-		return unsure(tpm.TakeOwnership(owner.Secret(), srk.Secret()))
+		return unsure(tpm.TakeOwnership(context.Background(), owner.Secret(), srk.Secret()))
 	})
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 // switchOn brings a TPM without an owner where it can get one. What it cannot do
 // now is an error that says what to do before the command is run again.
 func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
-	s, err := tpm.Status()
+	s, err := tpm.Status(context.Background())
 	if err != nil {
 		return err
 	}
@@ -53,37 +53,35 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 	}
 	notePresence(env, s)
 	defer finishOnSignal(env, tpm)()
+	ctx := context.Background()
+	activate := func() (tpmkey.Result, error) { return tpm.Activate(ctx) }
 	for _, step := range []struct {
 		missing bool
 		state   string
-		do      func() (bool, error)
+		do      func() (tpmkey.Result, error)
 		done    string
 	}{
-		{!s.Enabled, "disabled", func() (bool, error) { return tpm.Enable(tpmkey.PhysicalPresence()) }, "enabled it"},
-		{!s.Active, "deactivated", tpm.Activate, "activated it"},
-		{s.UntilRestart, "active until its next start only", tpm.Activate, "activated it"},
-		{!s.CanBeOwned, "set never to have an owner", tpm.AllowOwner, "allowed it"},
+		{!s.Enabled, "disabled", func() (tpmkey.Result, error) { return tpm.Enable(ctx, tpmkey.PhysicalPresence()) }, "enabled it"},
+		{!s.Active, "deactivated", activate, "activated it"},
+		{s.UntilRestart, "active until its next start only", activate, "activated it"},
+		{!s.CanBeOwned, "set never to have an owner", func() (tpmkey.Result, error) { return tpm.AllowOwner(ctx) }, "allowed it"},
 	} {
 		if !step.missing {
 			continue
 		}
-		changed, err := step.do()
-		if changed {
+		result, err := step.do()
+		if result.Changed {
 			env.Notef("the TPM was %s; %s", step.state, step.done)
 		}
+		if err == nil && result.RestartNeeded {
+			return cli.WithHint(fmt.Errorf("take ownership: the TPM is %s: a restart is needed (it is active only from its next start on)", step.state), restartThen(tpm, "tpmctl own"))
+		}
 		if err != nil {
-			return unsure(notYet(tpm, fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err), s))
+			err = fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err)
+			return unsure(askFirmware(tpm, err, "tpmctl own", ownRequests(s)...))
 		}
 	}
 	return nil
-}
-
-// notYet says what has to happen to a TPM before own can go on.
-func notYet(tpm *tpmkey.TPM, err error, s *tpmkey.Status) error {
-	if errors.Is(err, tpmkey.ErrRestartNeeded) {
-		return cli.WithHint(err, restartThen(tpm, "tpmctl own"))
-	}
-	return askFirmware(tpm, err, "tpmctl own", ownRequests(s)...)
 }
 
 // ownRequests are what the firmware can do for a TPM without an owner: all that is

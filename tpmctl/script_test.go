@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -38,15 +39,15 @@ func TestMain(m *testing.M) {
 // asks is a program that may not keep the secret of its key: it signs, waits for a line
 // of a pipe, signs again, and says how often it has asked.
 func asks(args []string, _ io.Reader, stdout, _ io.Writer) error {
-	tpm, err := tpmkey.Open("")
+	tpm, err := tpmkey.Open(context.Background(), "")
 	if err != nil {
 		return err
 	}
 	defer tpm.Close()
 	asked := 0
-	key, err := tpm.LoadFile(args[0], &tpmkey.LoadOptions{
-		SRK: tpmkey.Password(nil),
-		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+	key, err := tpm.LoadFile(context.Background(), args[0], &tpmkey.LoadOptions{
+		ParentAuth: tpmkey.Password(nil),
+		Auth: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 			asked++
 			return tpmkey.Password([]byte("motdepasse")), nil
 		}),

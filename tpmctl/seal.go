@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"maclef/blob"
@@ -50,13 +51,13 @@ func (s *sealing) run(env *cli.Env, data []byte) error {
 		return err
 	}
 	defer out.Abort()
-	opts := &tpmkey.SealOptions{SRK: s.srk.Secret(), Policy: s.policy.Policy, Parent: s.parent.Handle}
+	opts := &tpmkey.SealOptions{ParentAuth: s.srk.Secret(), Policy: s.policy.Policy, Parent: s.parent.Handle}
 	if s.secret.Given() {
-		opts.Key = s.secret.Secret()
+		opts.Auth = s.secret.Secret()
 	}
 	var sealed *blob.Key
 	err = env.WithTPM(s.tpm, func(tpm *tpmkey.TPM) (err error) {
-		sealed, err = tpm.Seal(data, opts)
+		sealed, err = tpm.Seal(context.Background(), data, opts)
 		return err
 	})
 	if err != nil {
@@ -109,7 +110,7 @@ func openSealed(env *cli.Env, u *cli.KeyFlags, file *blob.Key) (data []byte, err
 		if err != nil {
 			return err
 		}
-		data, err = tpm.Unseal(file, opts)
+		data, err = tpm.Unseal(context.Background(), file, opts)
 		return err
 	})
 	return data, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report,
 	var all loaded
 	var keys []kept
 	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
-		if s, err = tpm.Status(); err == nil {
+		if s, err = tpm.Status(context.Background()); err == nil {
 			all, keys = readLoaded(tpm), describeKept(tpm, s.Persistent)
 		}
 		return err
@@ -85,7 +86,7 @@ func describeKept(tpm *tpmkey.TPM, handles []uint32) []kept {
 	var all []kept
 	for _, handle := range handles {
 		k := kept{Handle: handle}
-		if file, err := tpm.ReadHandle(handle); err == nil {
+		if file, err := tpm.ReadHandle(context.Background(), handle); err == nil {
 			k.Key = keptText(file)
 		}
 		all = append(all, k)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -20,16 +21,16 @@ func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return change12(env, which, "enable the TPM", func(tpm *tpmkey.TPM) error {
-		changed, err := tpm.Enable(by)
+		result, err := tpm.Enable(context.Background(), by)
 		if err != nil {
 			err = askFirmware(tpm, err, "tpmctl enable", sysfs.RequestEnableActivate, sysfs.RequestEnable)
 			return orOwner(tpm, err, "tpmctl enable")
 		}
-		s, err := tpm.Status()
+		s, err := tpm.Status(context.Background())
 		if err != nil {
 			return err
 		}
-		return say(env, changed, "the TPM is enabled", missing(s, tpm))
+		return say(env, result.Changed, "the TPM is enabled", missing(s, tpm))
 	})
 }
 
@@ -56,14 +57,14 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return change12(env, which, "disable the TPM", func(tpm *tpmkey.TPM) error {
-		changed, err := tpm.Disable(by)
+		result, err := tpm.Disable(context.Background(), by)
 		switch {
 		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
 			return cli.WithHint(err, "the owner's secret does it now: tpmctl disable -owner-pass prompt; without it the firmware's (BIOS) menu can")
 		case err != nil:
 			return withoutOwner(askFirmware(tpm, err, "tpmctl status", sysfs.RequestDisable), "tpmctl disable")
 		}
-		return say(env, changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
+		return say(env, result.Changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
 	})
 }
 
@@ -75,16 +76,16 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return change12(env, which, "activate the TPM", func(tpm *tpmkey.TPM) error {
-		changed, err := tpm.Activate()
+		result, err := tpm.Activate(context.Background())
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
 			return cli.WithHint(err, "run tpmctl enable, then tpmctl activate")
-		case errors.Is(err, tpmkey.ErrRestartNeeded):
-			return say(env, changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
 		case err != nil:
 			return askFirmware(tpm, err, "tpmctl activate", sysfs.RequestActivate, sysfs.RequestEnableActivate)
+		case result.RestartNeeded:
+			return say(env, result.Changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
 		}
-		return say(env, changed, "the TPM is active", "")
+		return say(env, result.Changed, "the TPM is active", "")
 	})
 }
 
@@ -96,20 +97,20 @@ func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		return err
 	}
 	return change12(env, which, "deactivate the TPM", func(tpm *tpmkey.TPM) error {
-		changed, err := tpm.Deactivate()
+		result, err := tpm.Deactivate(context.Background())
 		switch {
 		case errors.Is(err, tpmkey.ErrDisabled):
 			return cli.WithHint(err, "no key works while the TPM is disabled; to have it deactivated, too, run tpmctl enable, then tpmctl deactivate")
 		case err != nil:
 			return askFirmware(tpm, err, "tpmctl status", sysfs.RequestDeactivate)
 		}
-		return say(env, changed, "the TPM is deactivated", ", from its next start on")
+		return say(env, result.Changed, "the TPM is deactivated", ", from its next start on")
 	})
 }
 
 // owned reports whether a TPM has an owner, as far as it tells.
 func owned(tpm *tpmkey.TPM) bool {
-	s, err := tpm.Status()
+	s, err := tpm.Status(context.Background())
 	return err == nil && s.Owned
 }
 

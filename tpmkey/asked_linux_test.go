@@ -178,7 +178,7 @@ func lockOut(t *testing.T, tpm *tpmkey.TPM) {
 	t.Helper()
 	file := parseFixture(t, "auth")
 	for range 12 {
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: tpmkey.Password([]byte("wrong"))})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("wrong"))})
 		if err == nil {
 			err = signs(k)
 			k.Close()

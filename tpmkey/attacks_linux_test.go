@@ -20,7 +20,7 @@ import (
 func TestUnprovedSessionCostsOneTry(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	tpm := openName(t, sw.Socket)
-	k, err := tpm.Load(fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Password([]byte("wrong")), nil })})
+	k, err := tpm.Load(t.Context(), fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Auth: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Password([]byte("wrong")), nil })})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestFailuresKeepNobodyOut(t *testing.T) {
 				return
 			default:
 			}
-			a.Load(bad, &tpmkey.LoadOptions{Parent: 0x81000003}) // an error each time
+			a.Load(t.Context(), bad, &tpmkey.LoadOptions{Parent: 0x81000003}) // an error each time
 		}
 	}()
 	time.Sleep(100 * time.Millisecond)
@@ -96,12 +96,12 @@ func TestQueueWaitsOnce(t *testing.T) {
 // Close waits once, however many keys have something in the TPM.
 func TestCloseWaitsOnce(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
-	tpm, err := tpmkey.OpenContext(context.Background(), sw.Socket, &tpmkey.OpenOptions{Wait: time.Second})
+	tpm, err := tpmkey.OpenWithOptions(context.Background(), sw.Socket, &tpmkey.OpenOptions{Wait: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: asked()})
+		k, err := tpm.Load(t.Context(), fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: asked()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,12 +140,12 @@ func (l *lateTransport) Send(cmd []byte) ([]byte, error) {
 func TestLateAnswerOfATransport(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	l := &lateTransport{TPMCloser: sw.Dial(), on: 1}
-	tpm, err := tpmkey.OpenTransport(l)
+	tpm, err := tpmkey.OpenTransport(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tpm.Close()
-	k, err := tpm.Load(fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("wrong"))})
+	k, err := tpm.Load(t.Context(), fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("wrong"))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,11 +60,11 @@ func TestFilesOfOthers20(t *testing.T) {
 		{"TPM 1.2", parseFixture(t, "maclef"), tpmkey.ErrWrongGeneration, "1.2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := tpm.Load(c.file, &tpmkey.LoadOptions{Key: never(t)})
+			_, err := tpm.Load(t.Context(), c.file, &tpmkey.LoadOptions{Auth: never(t)})
 			tpmtest.WantError(t, err, c.kind, c.word)
 		})
 	}
-	_, err := tpm.ReadHandle(0x81000001)
+	_, err := tpm.ReadHandle(t.Context(), 0x81000001)
 	tpmtest.WantError(t, err, tpmkey.ErrNoKey, "0x81000001")
 	wantTries(t, tpm, 0)
 }
@@ -79,7 +79,7 @@ func TestRestrictedKey20(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(reread(t, file), nil)
+	k, err := tpm.Load(t.Context(), reread(t, file), nil)
 	if err == nil {
 		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
 	}
@@ -98,7 +98,7 @@ func TestDamagedFiles20(t *testing.T) {
 			for i := range part(fixture20(t, name).TSS2) {
 				file := fixture20(t, name)
 				part(file.TSS2)[i] ^= 0x81
-				k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: never(t)})
+				k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: never(t)})
 				switch {
 				case err == nil:
 					loaded++
@@ -149,10 +149,10 @@ func TestPersistentKey20(t *testing.T) {
 	tpm, p := openKeys20(t)
 	kind := kind20{sign: true, decrypt: true, curve: tpm2.TPMECCNistP256}
 	persist(t, p, 0x81000010, kind, 1)
-	if s, err := tpm.Status(); err != nil || !slices.Contains(s.Persistent, 0x81000010) {
+	if s, err := tpm.Status(t.Context()); err != nil || !slices.Contains(s.Persistent, 0x81000010) {
 		t.Errorf("%+v, %v", s, err)
 	}
-	k, err := tpm.LoadFile("handle:0x81000010", nil)
+	k, err := tpm.LoadFile(t.Context(), "handle:0x81000010", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestPersistentKey20(t *testing.T) {
 	if err := k.Close(); err != nil {
 		t.Error(err)
 	}
-	if k, err = tpm.LoadFile("handle:0x81000010", nil); err != nil {
+	if k, err = tpm.LoadFile(t.Context(), "handle:0x81000010", nil); err != nil {
 		t.Fatal("gone after Close:", err)
 	}
 	mustSign(t, k)
@@ -171,12 +171,12 @@ func TestPersistentKey20(t *testing.T) {
 	if err := signs(k); err == nil {
 		t.Error("signed with another key")
 	}
-	k, err = tpm.LoadFile("handle:0x81000010", nil)
+	k, err = tpm.LoadFile(t.Context(), "handle:0x81000010", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustSign(t, k)
-	_, err = tpm.LoadFile("handle:0x81000099", nil)
+	_, err = tpm.LoadFile(t.Context(), "handle:0x81000099", nil)
 	tpmtest.WantError(t, err, tpmkey.ErrNoKey, "0x81000099")
 }
 
@@ -184,7 +184,7 @@ func TestPersistentKey20(t *testing.T) {
 func TestParents20(t *testing.T) {
 	tpm := openState(t, tpmtest.Keys20)
 	for _, parent := range []uint32{0x40000001, 0x40000007, 0x4000000B, 0x81000001} {
-		file, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parent})
+		file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parent})
 		if err != nil {
 			t.Errorf("%#x: %v", parent, err)
 			continue
@@ -192,9 +192,9 @@ func TestParents20(t *testing.T) {
 		useAll20(t, tpm, reread(t, file), tpmkey.Secret{})
 		file = reread(t, file)
 		file.TSS2.Parent = 0x81000077
-		_, err = tpm.Load(file, nil)
+		_, err = tpm.Load(t.Context(), file, nil)
 		tpmtest.WantError(t, err, tpmkey.ErrNoParent)
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{Parent: parent})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Parent: parent})
 		if err != nil {
 			t.Errorf("%#x: %v", parent, err)
 			continue
@@ -208,7 +208,7 @@ func TestOutOfSlots20(t *testing.T) {
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Keys20))
 	places := fill20(t, p)
 	tpm := openName(t, p.Name)
-	all, err := tpm.Loaded()
+	all, err := tpm.Loaded(t.Context())
 	if err != nil || len(all) != places || all[0].Session {
 		t.Errorf("%+v %v", all, err)
 	}
@@ -216,7 +216,7 @@ func TestOutOfSlots20(t *testing.T) {
 	mustSign(t, k)
 	eventually(t, "the turn ends", func() bool { return loadedIn(t, p, worlds[1]) == 0 })
 	fill20(t, p)
-	if keys, sessions, err := tpm.FlushLeftovers(false); keys != places || sessions != 0 || err != nil {
+	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
 		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
 	}
 	mustSign(t, k)

@@ -48,7 +48,7 @@ func TestBindKeys(t *testing.T) {
 		sw := tpmtest.Start(t, tpmtest.Tutorial)
 		file := bindKey(t, sw.Socket, scheme)
 		tpm := openName(t, sw.Socket)
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,12 +38,12 @@ func TestNothingSecretInClear20(t *testing.T) {
 	owner, password := []byte("proprio"), []byte("motdepasse")
 	srk := tpmkey.Password(owner)
 	for name, secret := range map[string]func() tpmkey.Secret{"given": motdepasse, "asked": asked, "kept": func() tpmkey.Secret { return asked().Keep() }} {
-		file, err := tpm.Create(&tpmkey.CreateOptions{Key: motdepasse(), SRK: srk})
+		file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Auth: motdepasse(), ParentAuth: srk})
 		if err != nil {
 			t.Fatal(err)
 		}
 		wantSecret(t, tap, name+": create", owner, password)
-		k, err := tpm.Load(reread(t, file), &tpmkey.LoadOptions{Key: secret(), SRK: srk})
+		k, err := tpm.Load(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: secret(), ParentAuth: srk})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,13 +56,13 @@ func TestNothingSecretInClear20(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := tpm.Wrap(ours, &tpmkey.WrapOptions{CreateOptions: tpmkey.CreateOptions{Key: motdepasse(), SRK: srk}})
+	file, err := tpm.Wrap(t.Context(), ours, &tpmkey.WrapOptions{CreateOptions: tpmkey.CreateOptions{Auth: motdepasse(), ParentAuth: srk}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantSecret(t, tap, "wrap", owner, password, ours.D.FillBytes(make([]byte, 32)))
 	for name, secret := range map[string]func() tpmkey.Secret{"given": motdepasse, "asked": asked} {
-		k, err := tpm.Load(reread(t, file), &tpmkey.LoadOptions{Key: secret(), SRK: srk})
+		k, err := tpm.Load(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: secret(), ParentAuth: srk})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,12 +114,12 @@ func TestSealedInSecret20(t *testing.T) {
 	data := []byte("what is sealed")
 	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
 		for _, parent := range []uint32{0, 0x81000001} {
-			file, err := tpm.Seal(data, &tpmkey.SealOptions{Key: secret, Parent: parent})
+			file, err := tpm.Seal(t.Context(), data, &tpmkey.SealOptions{Auth: secret, Parent: parent})
 			if err != nil {
 				t.Fatal(err)
 			}
 			wantSecret(t, tap, "seal", data, []byte("motdepasse"))
-			if got, err := tpm.Unseal(reread(t, file), &tpmkey.LoadOptions{Key: secret}); err != nil || !bytes.Equal(got, data) {
+			if got, err := tpm.Unseal(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: secret}); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%q, %v", got, err)
 			}
 			wantSecret(t, tap, "unseal", data, []byte("motdepasse"))
@@ -132,11 +132,11 @@ func TestLockoutSecretInSecret20(t *testing.T) {
 	tpmtest.SpendTries(t, tap, 1)
 	tap.Reset()
 	lockout := tpmkey.OwnerSecret(tpmkey.Password([]byte("verrou")))
-	if changed, err := tpm.ResetLockout(lockout); err != nil || !changed {
+	if changed, err := tpm.ResetLockout(t.Context(), lockout); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
 	wantSecret(t, tap, "reset the lockout", []byte("verrou"))
-	if changed, err := tpm.Clear(lockout); err != nil || !changed {
+	if changed, err := tpm.Clear(t.Context(), lockout, nil); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
 	wantSecret(t, tap, "clear", []byte("verrou"))

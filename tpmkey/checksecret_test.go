@@ -24,7 +24,7 @@ func TestCheckSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sw := tpmtest.Start(t, in.state)
-			tpm, err := tpmkey.Open(sw.Socket)
+			tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -34,7 +34,7 @@ func TestCheckSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			load := func(secret tpmkey.Secret) *tpmkey.Key {
-				k, err := tpm.Load(file, &tpmkey.LoadOptions{SRK: tpmkey.Password(nil), Key: secret})
+				k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil), Auth: secret})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -48,7 +48,7 @@ func TestCheckSecret(t *testing.T) {
 			} {
 				k := load(secret)
 				for range 2 {
-					if err := k.CheckSecret(); err != nil {
+					if err := k.CheckSecret(t.Context()); err != nil {
 						t.Errorf("%s: %v", kind, err)
 					}
 				}
@@ -62,11 +62,11 @@ func TestCheckSecret(t *testing.T) {
 			}
 			k := load(tpmkey.Password([]byte("faux")))
 			for range 2 {
-				if err := k.CheckSecret(); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+				if err := k.CheckSecret(t.Context()); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 					t.Errorf("a wrong secret: %v", err)
 				}
 			}
-			if s, err := tpm.Status(); err != nil || file.TSS2 == nil && s.Lockout.Tries != 1 {
+			if s, err := tpm.Status(t.Context()); err != nil || file.TSS2 == nil && s.Lockout.Tries != 1 {
 				t.Errorf("%+v, %v", s.Lockout, err)
 			}
 		})

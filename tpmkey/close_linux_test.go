@@ -18,7 +18,7 @@ func TestCloseUnderLoad(t *testing.T) { inBoth(t, testCloseUnderLoad) }
 func testCloseUnderLoad(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
 	for range 4 {
-		tpm, err := tpmkey.Open(sw.Socket)
+		tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestCloseWhileAway(t *testing.T) { inBoth(t, testCloseWhileAway) }
 
 func testCloseWhileAway(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
-	tpm, err := tpmkey.Open(sw.Socket)
+	tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestCloseWhileOthersWaitForTheTPM(t *testing.T) { inBoth(t, testCloseWhileO
 
 func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
-	tpm, err := tpmkey.Open(sw.Socket)
+	tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package tpmkey_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"errors"
@@ -43,11 +44,11 @@ func newShelf(t *testing.T, state tpmtest.State) *shelf {
 func (s *shelf) program(file *blob.Key, opts *tpmkey.LoadOptions, use func(*tpmkey.Key) error) []string {
 	s.t.Helper()
 	s.p.Arm(countOnly, tpmtest.Fault{})
-	tpm, err := tpmkey.Open(s.p.Name)
+	tpm, err := tpmkey.Open(context.Background(), s.p.Name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	k, err := tpm.Load(file, opts)
+	k, err := tpm.Load(context.Background(), file, opts)
 	if err == nil {
 		err = use(k)
 	}
@@ -97,7 +98,7 @@ type diskCase struct {
 
 // keysOnDisk are keys whose contexts go to disk.
 func keysOnDisk(t *testing.T) map[string]diskCase {
-	secret := &tpmkey.LoadOptions{Key: motdepasse()}
+	secret := &tpmkey.LoadOptions{Auth: motdepasse()}
 	return map[string]diskCase{
 		"1.2":                 {tpmtest.WellKnown, stpm(t, "stpm.key"), nil},
 		"2.0, RSA":            {tpmtest.Keys20, fixture20(t, "pv-rsa"), nil},
@@ -147,9 +148,9 @@ func TestSecondProgram(t *testing.T) {
 func TestNotOnDisk(t *testing.T) {
 	file := fixture20(t, "pv-p256")
 	for name, c := range map[string]diskCase{
-		"the SRK has a secret":       {tpmtest.Tutorial, parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()}},
-		"1.2, the key has a secret":  {tpmtest.WellKnown, stpm(t, "stpm-pin.key"), &tpmkey.LoadOptions{Key: tpmkey.Password(nil)}},
-		"the hierarchy has a secret": {tpmtest.Owned20, file, &tpmkey.LoadOptions{SRK: tpmkey.Password([]byte("proprio"))}},
+		"the SRK has a secret":       {tpmtest.Tutorial, parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()}},
+		"1.2, the key has a secret":  {tpmtest.WellKnown, stpm(t, "stpm-pin.key"), &tpmkey.LoadOptions{Auth: tpmkey.Password(nil)}},
+		"the hierarchy has a secret": {tpmtest.Owned20, file, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password([]byte("proprio"))}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t, c.state)
@@ -161,7 +162,7 @@ func TestNotOnDisk(t *testing.T) {
 	}
 	t.Run("NoCache", func(t *testing.T) {
 		s := newShelf(t, tpmtest.Keys20)
-		tpm, err := tpmkey.OpenContext(t.Context(), s.p.Name, &tpmkey.OpenOptions{NoCache: true})
+		tpm, err := tpmkey.OpenWithOptions(t.Context(), s.p.Name, &tpmkey.OpenOptions{NoCache: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +219,7 @@ func TestDamagedContexts(t *testing.T) {
 // what they load, and no try is spent.
 func TestForeignContexts(t *testing.T) {
 	s := newShelf(t, tpmtest.Keys20)
-	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	opts := &tpmkey.LoadOptions{Auth: motdepasse()}
 	keys := []*blob.Key{fixture20(t, "pv-rsa-auth"), fixture20(t, "e2-rsa-auth-da")}
 	for _, file := range keys {
 		s.program(file, opts, decryptsOrSigns(file))
@@ -280,8 +281,8 @@ func TestContextsEmptied(t *testing.T) {
 	file := fixture20(t, "pv-p256")
 	tpm := openName(t, s.p.Name)
 	for what, empty := range map[string]func() error{
-		"flush": func() error { _, _, err := tpm.FlushLeftovers(false); return err },
-		"clear": func() error { _, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); return err },
+		"flush": func() error { _, _, err := tpm.FlushOrphans(t.Context(), false); return err },
+		"clear": func() error { _, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown()), nil); return err },
 	} {
 		if what == "clear" {
 			file = mustCreate(t, tpm)
@@ -302,7 +303,7 @@ func TestContextsEmptied(t *testing.T) {
 
 func mustCreate(t *testing.T, tpm *tpmkey.TPM) *blob.Key {
 	t.Helper()
-	file, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256})
+	file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +314,7 @@ func mustCreate(t *testing.T, tpm *tpmkey.TPM) *blob.Key {
 func TestForeignContexts12(t *testing.T) {
 	s := newShelf(t, tpmtest.WellKnown)
 	tpm := openName(t, s.p.Name)
-	other, err := tpm.Create(nil)
+	other, err := tpm.Create(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func TestNotOnDiskAfterSecret(t *testing.T) {
 func TestExternalParent(t *testing.T) {
 	s := newShelf(t, tpmtest.Keys20)
 	file := fixture20(t, "e2-p256-auth")
-	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	opts := &tpmkey.LoadOptions{Auth: motdepasse()}
 	s.program(file, opts, signOnce)
 	area := tpm2.ECCSRKTemplate
 	software, err := ecdh.P256().GenerateKey(rand.Reader)
@@ -382,7 +383,7 @@ func TestExternalParent(t *testing.T) {
 // Another TPM by the same name, one that was cleared by another program, and one whose
 // hierarchy is switched off take no context, and count no try; the next program's are new.
 func TestContextsOfAnotherTPM(t *testing.T) {
-	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	opts := &tpmkey.LoadOptions{Auth: motdepasse()}
 	file := fixture20(t, "e2-rsa-auth-da")
 	use := decryptsOrSigns(file)
 	s := newShelf(t, tpmtest.Keys20)
@@ -419,7 +420,7 @@ func TestTransportKeepsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tpm, err := tpmkey.OpenTransport(tpmtest.NewTap(dev))
+	tpm, err := tpmkey.OpenTransport(t.Context(), tpmtest.NewTap(dev))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +441,7 @@ func TestPublicHalfOnDisk(t *testing.T) {
 			file := fixture20(t, name)
 			var opts tpmkey.LoadOptions
 			if name != "pv-p256" {
-				opts.Key = motdepasse()
+				opts.Auth = motdepasse()
 			}
 			s.program(file, &opts, signOnce)
 			external := s.external(tpm2.BytesAs2B[tpm2.TPMTPublic](file.TSS2.Public[2:]))
@@ -483,7 +484,7 @@ func (s *shelf) external(public tpm2.TPM2BPublic) []byte {
 // A key's context is there, and its parent's is not: that comes back with the first session
 // that needs it.
 func TestParentNotOnDisk(t *testing.T) {
-	opts := &tpmkey.LoadOptions{Key: motdepasse()}
+	opts := &tpmkey.LoadOptions{Auth: motdepasse()}
 	for name, c := range map[string]struct {
 		state tpmtest.State
 		first int // primaries of the next program

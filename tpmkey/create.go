@@ -46,9 +46,9 @@ type CreateOptions struct {
 	SigScheme blob.SigScheme
 	// SRK is the secret of the storage root key, or of the Parent; the zero value
 	// stands for the well-known secret.
-	SRK Secret
+	ParentAuth Secret
 	// Key is the new key's own secret. The zero value makes a key without one.
-	Key Secret
+	Auth Secret
 	// Policy is what must hold for the key to be used, for TPM 2.0 only; nil if
 	// nothing. With a Key secret, that is needed besides.
 	Policy *Policy
@@ -63,10 +63,10 @@ type WrapOptions struct {
 	CreateOptions
 	// Owner is the owner's secret. It is used, and asked, only where a TPM 1.2 does
 	// not give the SRK's public key for the SRK's secret.
-	Owner Secret
+	OwnerAuth Secret
 	// Migration is the secret for moving the key to another TPM 1.2 later. The
 	// zero value is a random one, known to nobody.
-	Migration Secret
+	MigrationAuth Secret
 }
 
 // Create makes a key in the TPM, which takes from a second to a minute, and
@@ -77,23 +77,23 @@ type WrapOptions struct {
 // ErrDisabled, ErrNotSupported for options that no key of this TPM has. TPM Main
 // Part 3, section 10.4 (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1
 // (TPM2_Create).
-func (t *TPM) Create(opts *CreateOptions) (*blob.Key, error) {
-	k, err := t.create(opts)
+func (t *TPM) Create(ctx context.Context, opts *CreateOptions) (*blob.Key, error) {
+	k, err := t.create(ctx, opts)
 	return k, doingError("create key", err)
 }
 
-func (t *TPM) create(opts *CreateOptions) (*blob.Key, error) {
+func (t *TPM) create(ctx context.Context, opts *CreateOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(CreateOptions)
 	}
-	return t.make(opts.spec(), opts.SRK, opts.Key)
+	return t.make(ctx, opts.spec(), opts.ParentAuth, opts.Auth)
 }
 
 // spec is what the options ask for.
 func (o *CreateOptions) spec() *chip.Spec {
 	s := &chip.Spec{
 		Type: chip.KeyType(o.Type), Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme,
-		Secret: !o.Key.IsZero(), Parent: o.Parent,
+		Secret: !o.Auth.IsZero(), Parent: o.Parent,
 	}
 	if o.Policy != nil {
 		s.PCRs = o.Policy.pcrs
@@ -102,20 +102,20 @@ func (o *CreateOptions) spec() *chip.Spec {
 }
 
 // make makes a key file, with the secrets that it takes.
-func (t *TPM) make(spec *chip.Spec, srk, key Secret) (made *blob.Key, err error) {
+func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made *blob.Key, err error) {
 	newKey, err := t.chip().NewKey(spec)
 	if err != nil {
 		return nil, err
 	}
 	with := new(chip.Secrets)
 	defer with.Clear()
-	if with.Parent, err = t.m.ResolveParent(context.Background(), srk.s); err != nil {
+	if with.Parent, err = t.m.ResolveParent(ctx, srk.s); err != nil {
 		return nil, err
 	}
 	if with.Key, err = t.newKeySecret(key); err != nil {
 		return nil, err
 	}
-	err = t.m.Make(context.Background(), spec.Parent, with.Parent, func() (err error) {
+	err = t.m.Make(ctx, spec.Parent, with.Parent, func() (err error) {
 		made, err = newKey(with)
 		return err
 	})
@@ -144,39 +144,39 @@ func (t *TPM) resolve(s Secret, what string) (chip.AuthData, error) {
 // Errors: those of Create; ErrSecretNeeded where the owner's secret is needed
 // and not given; ErrWrongOwnerSecret (a try was spent). TPM 2.0 Library Part 3,
 // section 13.3 (TPM2_Import).
-func (t *TPM) Wrap(key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
+func (t *TPM) Wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(WrapOptions)
 	}
-	k, err := t.wrap(key, opts)
+	k, err := t.wrap(ctx, key, opts)
 	return k, doingError("wrap key", err)
 }
 
-func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, err error) {
+func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, err error) {
 	if key == nil {
 		return nil, errors.New("there is no private key to wrap")
 	}
 	spec := opts.spec()
-	spec.Wrap, spec.Migration = key, !opts.Migration.IsZero()
+	spec.Wrap, spec.Migration = key, !opts.MigrationAuth.IsZero()
 	newKey, err := t.chip().NewKey(spec)
 	if err != nil {
 		return nil, err
 	}
 	with := new(chip.Secrets)
 	defer with.Clear()
-	if err := t.parentSecret(opts, with); err != nil {
+	if err := t.parentSecret(ctx, opts, with); err != nil {
 		return nil, err
 	}
-	if with.Key, err = t.newKeySecret(opts.Key); err != nil {
+	if with.Key, err = t.newKeySecret(opts.Auth); err != nil {
 		return nil, err
 	}
-	if opts.Migration.IsZero() {
+	if opts.MigrationAuth.IsZero() {
 		with.Migration = make(chip.AuthData, 20)
 		rand.Read(with.Migration)
-	} else if with.Migration, err = t.resolve(opts.Migration, "the migration secret"); err != nil {
+	} else if with.Migration, err = t.resolve(opts.MigrationAuth, "the migration secret"); err != nil {
 		return nil, err
 	}
-	err = t.m.Make(context.Background(), spec.Parent, with.Parent, func() (err error) {
+	err = t.m.Make(ctx, spec.Parent, with.Parent, func() (err error) {
 		made, err = newKey(with)
 		return err
 	})
@@ -185,9 +185,9 @@ func (t *TPM) wrap(key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, er
 
 // parentSecret finds out for which secret the TPM gives the SRK's public key, and
 // resolves that: the SRK's, where the owner has allowed it, else the owner's.
-func (t *TPM) parentSecret(opts *WrapOptions, with *chip.Secrets) error {
+func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Secrets) error {
 	var readable bool
-	err := t.run(func() error {
+	err := t.run(ctx, func() error {
 		s, err := t.chip().State()
 		if err == nil {
 			readable = s.SRKReadable
@@ -198,10 +198,10 @@ func (t *TPM) parentSecret(opts *WrapOptions, with *chip.Secrets) error {
 		return err
 	}
 	if readable {
-		with.Parent, err = t.m.ResolveParent(context.Background(), opts.SRK.s)
+		with.Parent, err = t.m.ResolveParent(ctx, opts.ParentAuth.s)
 		return err
 	}
-	with.Owner, err = t.resolve(opts.Owner, "the owner's secret, because this TPM does not give the SRK's public key without it")
+	with.Owner, err = t.resolve(opts.OwnerAuth, "the owner's secret, because this TPM does not give the SRK's public key without it")
 	return err
 }
 
@@ -209,9 +209,9 @@ func (t *TPM) parentSecret(opts *WrapOptions, with *chip.Secrets) error {
 // TPM alone: whoever may use that gets it back.
 type SealOptions struct {
 	// SRK, Key, Policy and Parent are those of CreateOptions.
-	SRK, Key Secret
-	Policy   *Policy
-	Parent   uint32
+	ParentAuth, Auth Secret
+	Policy           *Policy
+	Parent           uint32
 }
 
 // Seal encrypts data, 1 to 128 bytes, so that only this TPM opens it again, and
@@ -219,15 +219,15 @@ type SealOptions struct {
 //
 // Errors: those of Create; ErrNotSupported for a TPM 1.2. TPM 2.0 Library Part 3,
 // section 12.1 (TPM2_Create).
-func (t *TPM) Seal(data []byte, opts *SealOptions) (*blob.Key, error) {
+func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(SealOptions)
 	}
-	like := CreateOptions{Key: opts.Key, Policy: opts.Policy, Parent: opts.Parent}
+	like := CreateOptions{Auth: opts.Auth, Policy: opts.Policy, Parent: opts.Parent}
 	spec := like.spec()
 	spec.Seal = append([]byte{}, data...)
 	defer clear(spec.Seal)
-	made, err := t.make(spec, opts.SRK, opts.Key)
+	made, err := t.make(ctx, spec, opts.ParentAuth, opts.Auth)
 	return made, doingError("seal", err)
 }
 
@@ -236,15 +236,15 @@ func (t *TPM) Seal(data []byte, opts *SealOptions) (*blob.Key, error) {
 //
 // Errors: those of Load and Key.Sign; ErrNotSupported for a key file. TPM 2.0 Library
 // Part 3, section 12.7 (TPM2_Unseal).
-func (t *TPM) Unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
+func (t *TPM) Unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
 	}
-	data, err := t.unseal(file, opts)
+	data, err := t.unseal(ctx, file, opts)
 	return data, doingError("unseal "+cmp.Or(opts.Name, "data"), err)
 }
 
-func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
+func (t *TPM) unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
@@ -258,7 +258,7 @@ func (t *TPM) unseal(file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := k.do(k.k.Ops.Unseal)
+	data, err := k.WithContext(ctx).do(k.k.Ops.Unseal)
 	if closed := k.Close(); err == nil && closed != nil {
 		clear(data)
 		return nil, closed

@@ -27,20 +27,20 @@ func TestCreate20(t *testing.T) {
 		{name: "rsa3072", opts: tpmkey.CreateOptions{Type: tpmkey.RSA3072}},
 		{name: "p256", opts: tpmkey.CreateOptions{Type: tpmkey.P256}},
 		{name: "p384", opts: tpmkey.CreateOptions{Type: tpmkey.P384}},
-		{name: "p521 with a secret", opts: tpmkey.CreateOptions{Type: tpmkey.P521, Key: motdepasse()}},
-		{name: "with a secret", opts: tpmkey.CreateOptions{Key: motdepasse()}},
+		{name: "p521 with a secret", opts: tpmkey.CreateOptions{Type: tpmkey.P521, Auth: motdepasse()}},
+		{name: "with a secret", opts: tpmkey.CreateOptions{Auth: motdepasse()}},
 		{name: "persistent parent", opts: tpmkey.CreateOptions{Type: tpmkey.P256, Parent: 0x81000001}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			made, err := tpm.Create(&test.opts)
+			made, err := tpm.Create(t.Context(), &test.opts)
 			if err != nil {
 				t.Fatal(err)
 			}
 			file := reread(t, made)
-			if file.NeedsSecret() == test.opts.Key.IsZero() || file.TSS2.Area().ObjectAttributes.NoDA == file.NeedsSecret() {
+			if file.NeedsSecret() == test.opts.Auth.IsZero() || file.TSS2.Area().ObjectAttributes.NoDA == file.NeedsSecret() {
 				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), file.TSS2.Area().ObjectAttributes)
 			}
-			useAll20(t, tpm, file, test.opts.Key)
+			useAll20(t, tpm, file, test.opts.Auth)
 		})
 	}
 }
@@ -60,7 +60,7 @@ func reread(t *testing.T, made *blob.Key) *blob.Key {
 
 func useAll20(t *testing.T, tpm *tpmkey.TPM, file *blob.Key, secret tpmkey.Secret) {
 	t.Helper()
-	k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: secret})
+	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: secret})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,15 +88,15 @@ func TestWrap20(t *testing.T) {
 	}
 	for _, key := range []crypto.Signer{ours, ec} {
 		for _, opts := range []*tpmkey.WrapOptions{
-			nil, {CreateOptions: tpmkey.CreateOptions{Key: motdepasse()}}, {CreateOptions: tpmkey.CreateOptions{Parent: 0x81000001}},
+			nil, {CreateOptions: tpmkey.CreateOptions{Auth: motdepasse()}}, {CreateOptions: tpmkey.CreateOptions{Parent: 0x81000001}},
 		} {
-			file, err := tpm.Wrap(key, opts)
+			file, err := tpm.Wrap(t.Context(), key, opts)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var secret tpmkey.Secret
 			if opts != nil {
-				secret = opts.Key
+				secret = opts.Auth
 			}
 			useAll20(t, tpm, reread(t, file), secret)
 			if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(file.PublicKey()) {
@@ -110,27 +110,27 @@ func TestSeal20(t *testing.T) {
 	tpm := openState(t, tpmtest.Keys20)
 	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
 		data := bytes.Repeat([]byte("x"), blob.MaxSealed)
-		made, err := tpm.Seal(data, &tpmkey.SealOptions{Key: secret})
+		made, err := tpm.Seal(t.Context(), data, &tpmkey.SealOptions{Auth: secret})
 		if err != nil {
 			t.Fatal(err)
 		}
 		file := reread(t, made)
-		got, err := tpm.Unseal(file, &tpmkey.LoadOptions{Key: secret})
+		got, err := tpm.Unseal(t.Context(), file, &tpmkey.LoadOptions{Auth: secret})
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%q, %v", got, err)
 		}
 		if !secret.IsZero() {
-			_, err := tpm.Unseal(file, &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("faux"))})
+			_, err := tpm.Unseal(t.Context(), file, &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("faux"))})
 			if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 				t.Errorf("a wrong secret: %v", err)
 			}
-			if _, err := tpm.Unseal(file, nil); !errors.Is(err, tpmkey.ErrSecretNeeded) {
+			if _, err := tpm.Unseal(t.Context(), file, nil); !errors.Is(err, tpmkey.ErrSecretNeeded) {
 				t.Errorf("no secret: %v", err)
 			}
 		}
 	}
 	for _, n := range []int{0, blob.MaxSealed + 1} {
-		if _, err := tpm.Seal(make([]byte, n), nil); !errors.Is(err, tpmkey.ErrNotSupported) {
+		if _, err := tpm.Seal(t.Context(), make([]byte, n), nil); !errors.Is(err, tpmkey.ErrNotSupported) {
 			t.Errorf("%d bytes sealed: %v", n, err)
 		}
 	}
@@ -141,16 +141,16 @@ func TestCreateMakesRoom20(t *testing.T) {
 	tpm := openState(t, tpmtest.Keys20)
 	var keys []*tpmkey.Key
 	for range 5 {
-		k, err := tpm.Load(fixture20(t, "pv-p256"), nil)
+		k, err := tpm.Load(t.Context(), fixture20(t, "pv-p256"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		keys = append(keys, k)
 	}
-	if _, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: motdepasse()}); err != nil {
+	if _, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()}); err != nil {
 		t.Error(err)
 	}
-	if _, err := tpm.Seal([]byte("x"), nil); err != nil {
+	if _, err := tpm.Seal(t.Context(), []byte("x"), nil); err != nil {
 		t.Error(err)
 	}
 	for _, k := range keys {
@@ -158,7 +158,7 @@ func TestCreateMakesRoom20(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if file, err := tpm.ReadHandle(0x81000001); err != nil || file.PublicKey() == nil {
+	if file, err := tpm.ReadHandle(t.Context(), 0x81000001); err != nil || file.PublicKey() == nil {
 		t.Error(err)
 	}
 }

@@ -26,13 +26,13 @@ func TestCreate(t *testing.T) {
 		"OAEP":            {Bits: 1024, EncScheme: blob.ESRSAESOAEPSHA1MGF1},
 		"SHA1":            {Bits: 1024, SigScheme: blob.SSRSASSAPKCS1v15SHA1},
 		"OAEP, SHA1":      {Bits: 1024, EncScheme: blob.ESRSAESOAEPSHA1MGF1, SigScheme: blob.SSRSASSAPKCS1v15SHA1},
-		"secret":          {Bits: 1024, Key: secret},
-		"wellknown":       {Bits: 1024, Key: tpmkey.WellKnown()},
-		"secret, OAEP":    {Bits: 1024, Key: secret, EncScheme: blob.ESRSAESOAEPSHA1MGF1},
-		"SRK's asked for": {Bits: 512, SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.WellKnown(), nil })},
+		"secret":          {Bits: 1024, Auth: secret},
+		"wellknown":       {Bits: 1024, Auth: tpmkey.WellKnown()},
+		"secret, OAEP":    {Bits: 1024, Auth: secret, EncScheme: blob.ESRSAESOAEPSHA1MGF1},
+		"SRK's asked for": {Bits: 512, ParentAuth: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.WellKnown(), nil })},
 	} {
 		t.Run(name, func(t *testing.T) {
-			made, err := tpm.Create(opts)
+			made, err := tpm.Create(t.Context(), opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +48,7 @@ func TestCreate(t *testing.T) {
 		"unknown enc": {EncScheme: 9},
 		"unknown sig": {SigScheme: 9},
 	} {
-		if _, err := tpm.Create(opts); err == nil {
+		if _, err := tpm.Create(t.Context(), opts); err == nil {
 			t.Errorf("%s: made a key", name)
 		}
 	}
@@ -65,10 +65,10 @@ func checkMade(t *testing.T, tpm *tpmkey.TPM, made *blob.Key, opts *tpmkey.Creat
 	if err != nil {
 		t.Fatal(err)
 	}
-	if file.NeedsSecret() != !opts.Key.IsZero() || file.Migratable() {
+	if file.NeedsSecret() != !opts.Auth.IsZero() || file.Migratable() {
 		t.Errorf("needs secret %v, migratable %v", file.NeedsSecret(), file.Migratable())
 	}
-	k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: opts.Key})
+	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: opts.Auth})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,15 +113,15 @@ func TestWrap(t *testing.T) {
 
 func checkWrap(t *testing.T, tpm *tpmkey.TPM, private *rsa.PrivateKey, srk, owner tpmkey.Secret) {
 	t.Helper()
-	opts := &tpmkey.WrapOptions{Owner: owner, CreateOptions: tpmkey.CreateOptions{SRK: srk, Key: motdepasse()}}
-	made, err := tpm.Wrap(private, opts)
+	opts := &tpmkey.WrapOptions{OwnerAuth: owner, CreateOptions: tpmkey.CreateOptions{ParentAuth: srk, Auth: motdepasse()}}
+	made, err := tpm.Wrap(t.Context(), private, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !made.Migratable() || !made.NeedsSecret() {
 		t.Errorf("migratable %v, needs secret %v", made.Migratable(), made.NeedsSecret())
 	}
-	k, err := tpm.Load(made, &tpmkey.LoadOptions{SRK: srk, Key: motdepasse()})
+	k, err := tpm.Load(t.Context(), made, &tpmkey.LoadOptions{ParentAuth: srk, Auth: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func checkWrap(t *testing.T, tpm *tpmkey.TPM, private *rsa.PrivateKey, srk, owne
 func ownedTPM(t *testing.T) *tpmkey.TPM {
 	t.Helper()
 	tpm := openState(t, tpmtest.Fresh)
-	if err := tpm.TakeOwnership(tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
+	if err := tpm.TakeOwnership(t.Context(), tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
 		t.Fatal(err)
 	}
 	return tpm
@@ -152,15 +152,15 @@ func TestWrapNeedsOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tpm.Wrap(private, nil)
+	_, err = tpm.Wrap(t.Context(), private, nil)
 	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded, "owner's secret")
-	_, err = tpm.Wrap(private, &tpmkey.WrapOptions{Owner: motdepasse()})
+	_, err = tpm.Wrap(t.Context(), private, &tpmkey.WrapOptions{OwnerAuth: motdepasse()})
 	tpmtest.WantError(t, err, tpmkey.ErrWrongOwnerSecret, "TPM_AUTHFAIL")
 	big, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tpm.Wrap(big, &tpmkey.WrapOptions{Owner: tpmkey.WellKnown()}); err == nil {
+	if _, err := tpm.Wrap(t.Context(), big, &tpmkey.WrapOptions{OwnerAuth: tpmkey.WellKnown()}); err == nil {
 		t.Error("wrapped a key of 3072 bits")
 	}
 }
@@ -171,17 +171,17 @@ func TestTakeOwnership(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tpm.TakeOwnership(motdepasse(), utf16); err != nil {
+	if err := tpm.TakeOwnership(t.Context(), motdepasse(), utf16); err != nil {
 		t.Fatal(err)
 	}
-	made, err := tpm.Create(&tpmkey.CreateOptions{Bits: 512, SRK: utf16})
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Bits: 512, ParentAuth: utf16})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tpm.Load(made, nil); !errors.Is(err, tpmkey.ErrWrongSRKSecret) {
+	if _, err := tpm.Load(t.Context(), made, nil); !errors.Is(err, tpmkey.ErrWrongSRKSecret) {
 		t.Errorf("well-known secret: %v", err)
 	}
-	if err := tpm.TakeOwnership(tpmkey.Secret{}, tpmkey.Secret{}); err == nil {
+	if err := tpm.TakeOwnership(t.Context(), tpmkey.Secret{}, tpmkey.Secret{}); err == nil {
 		t.Error("took ownership twice")
 	}
 }

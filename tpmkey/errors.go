@@ -1,8 +1,6 @@
 package tpmkey
 
 import (
-	"errors"
-
 	"maclef/internal/chip"
 	"maclef/internal/transport"
 )
@@ -31,8 +29,6 @@ var (
 	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
 	// program cannot stand in for them: the firmware's menu can.
 	ErrPhysicalPresence = chip.ErrPhysicalPresence
-	// ErrRestartNeeded: the TPM has been told; it obeys when it starts anew.
-	ErrRestartNeeded = errors.New("a restart is needed")
 	// ErrLockedOut: the TPM refuses every secret for a while, right or wrong,
 	// because too many were wrong.
 	ErrLockedOut = chip.ErrLockedOut

@@ -14,7 +14,7 @@ import (
 // tries is how many wrong secrets the TPM has counted.
 func tries(t *testing.T, tpm *tpmkey.TPM) int {
 	t.Helper()
-	s, err := tpm.Status()
+	s, err := tpm.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,24 +49,24 @@ func stpm(t *testing.T, name string) *blob.Key {
 
 func TestWrongSRKSecret(t *testing.T) {
 	tpm := openTutorial(t)
-	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
+	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
 	if n := tries(t, tpm); n != 1 {
 		t.Errorf("%d tries used, not 1", n)
 	}
 	loadFixture(t, tpm, "maclef")
-	_, err = tpm.Create(nil)
+	_, err = tpm.Create(t.Context(), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "not tried again")
-	_, err = tpm.Create(&tpmkey.CreateOptions{SRK: tpmkey.Password([]byte("faux"))})
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{ParentAuth: tpmkey.Password([]byte("faux"))})
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "2 of 5 tries used")
 }
 
 func TestWrongKeySecretCostsOneTry(t *testing.T) {
 	tpm := openTutorial(t)
 	asked := 0
-	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{
-		SRK: tutorialSRK(),
-		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked++; return tpmkey.Password([]byte("faux")), nil }),
+	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{
+		ParentAuth: tutorialSRK(),
+		Auth:       tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked++; return tpmkey.Password([]byte("faux")), nil }),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +91,7 @@ func TestWrongKeySecretCostsOneTry(t *testing.T) {
 
 func TestMissingKeySecret(t *testing.T) {
 	tpm := openTutorial(t)
-	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,10 +106,10 @@ func TestAskedSecrets(t *testing.T) {
 	tpm := openTutorial(t)
 	cancelled := errors.New("cancelled")
 	ask := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Secret{}, cancelled })
-	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: ask})
+	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: ask})
 	tpmtest.WantError(t, err, cancelled, "SRK's secret")
 	// A key without a secret never asks.
-	k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: ask})
+	k, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: ask})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,22 +122,22 @@ func TestLockedOut(t *testing.T) {
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "auth")
 	for i := range 6 { // the same one is not tried again
-		if _, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tpmkey.Password([]byte{byte(i)})}); err == nil {
+		if _, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tpmkey.Password([]byte{byte(i)})}); err == nil {
 			t.Fatal("loaded with a wrong secret")
 		}
 	}
-	_, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 	tpmtest.WantError(t, err, tpmkey.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING", "wait")
 	_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
 	tpmtest.WantError(t, err, tpmkey.ErrLockedOut)
-	if s, err := tpm.Status(); err != nil || !s.Lockout.Locked {
+	if s, err := tpm.Status(t.Context()); err != nil || !s.Lockout.Locked {
 		t.Errorf("status %+v, %v: not locked", s, err)
 	}
 }
 
 func TestKeyOfAnotherTPM(t *testing.T) {
 	tpm := openState(t, tpmtest.WellKnown)
-	_, err := tpm.Load(parseFixture(t, "maclef"), nil)
+	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
 	if n := tries(t, tpm); n != 0 {
 		t.Errorf("%d tries used", n)
@@ -157,7 +157,7 @@ func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
 	} {
 		k := parseFixture(t, "maclef")
 		damage(k)
-		_, err := tpm.Load(k, &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		_, err := tpm.Load(t.Context(), k, &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 		if err == nil || errors.Is(err, tpmkey.ErrWrongSRKSecret) {
 			t.Errorf("%s: %v", name, err)
 		} else if !errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, tpmkey.ErrNotSupported) {
@@ -179,14 +179,14 @@ func TestOtherGeneration(t *testing.T) {
 		"2.0 file": {tpmtest.Tutorial, fixture20(t, "pv-rsa-auth")},
 	} {
 		tpm := openState(t, c.state)
-		_, err := tpm.Load(c.file, &tpmkey.LoadOptions{SRK: never(t), Key: never(t)})
+		_, err := tpm.Load(t.Context(), c.file, &tpmkey.LoadOptions{ParentAuth: never(t), Auth: never(t)})
 		tpmtest.WantError(t, err, tpmkey.ErrWrongGeneration, "TPM 1.2", "TPM 2.0", "the file is for a TPM")
 		if c.file.TSS2 == nil {
 			continue
 		}
-		_, err = tpm.Unseal(c.file, nil)
+		_, err = tpm.Unseal(t.Context(), c.file, nil)
 		tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
-		_, err = tpm.Seal([]byte("x"), nil)
+		_, err = tpm.Seal(t.Context(), []byte("x"), nil)
 		tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 1.2")
 	}
 }
@@ -204,17 +204,17 @@ func TestStatesWithoutKeys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tpm := openState(t, c.state)
 			asked := false
-			opts := &tpmkey.LoadOptions{SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked = true; return tpmkey.WellKnown(), nil })}
-			_, err := tpm.Load(parseFixture(t, "maclef"), opts)
+			opts := &tpmkey.LoadOptions{ParentAuth: tpmkey.AskSecret(func() (tpmkey.Secret, error) { asked = true; return tpmkey.WellKnown(), nil })}
+			_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), opts)
 			if asked && c.kind == tpmkey.ErrNotOwned {
 				t.Error("asked for the secret of a TPM without SRK")
 			}
 			tpmtest.WantError(t, err, c.kind, c.word)
-			_, err = tpm.Load(parseFixture(t, "maclef"), nil)
+			_, err = tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 			tpmtest.WantError(t, err, c.kind, c.word)
-			_, err = tpm.Create(nil)
+			_, err = tpm.Create(t.Context(), nil)
 			tpmtest.WantError(t, err, c.kind, c.word)
-			if _, err := tpm.Status(); err != nil {
+			if _, err := tpm.Status(t.Context()); err != nil {
 				t.Errorf("status: %v", err)
 			}
 		})
@@ -225,9 +225,9 @@ func TestStatesWithoutKeys(t *testing.T) {
 func TestCloseWhileAsking(t *testing.T) {
 	tpm := openTutorial(t)
 	asked, answer := make(chan struct{}), make(chan struct{})
-	k, err := tpm.Load(parseFixture(t, "auth"), &tpmkey.LoadOptions{
-		SRK: tutorialSRK(),
-		Key: tpmkey.AskSecret(func() (tpmkey.Secret, error) { close(asked); <-answer; return motdepasse(), nil }),
+	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{
+		ParentAuth: tutorialSRK(),
+		Auth:       tpmkey.AskSecret(func() (tpmkey.Secret, error) { close(asked); <-answer; return motdepasse(), nil }),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -262,23 +262,23 @@ func TestClosed(t *testing.T) {
 	}
 	_, err = left.Sign(nil, make([]byte, 32), crypto.SHA256)
 	tpmtest.WantError(t, err, tpmkey.ErrClosed)
-	_, err = tpm.Status()
+	_, err = tpm.Status(t.Context())
 	tpmtest.WantError(t, err, tpmkey.ErrClosed)
 }
 
 func TestCloseFreesSlots(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
-		tpm, err := tpmkey.Open(sw.Socket)
+		tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := tpm.Status()
+		s, err := tpm.Status(t.Context())
 		if err != nil || s.FreeKeys != s.MaxKeys {
 			t.Fatalf("%+v, %v: slots in use", s, err)
 		}
 		for _, name := range []string{"maclef", "oaep", "auth"} {
-			if _, err := tpm.Load(parseFixture(t, name), &tpmkey.LoadOptions{SRK: tutorialSRK()}); err != nil {
+			if _, err := tpm.Load(t.Context(), parseFixture(t, name), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()}); err != nil {
 				t.Fatal(err)
 			}
 		}

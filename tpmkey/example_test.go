@@ -2,6 +2,7 @@ package tpmkey_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -30,11 +31,11 @@ func openExample() (tpm *tpmkey.TPM, key *tpmkey.Key, done func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	tpm, err = tpmkey.Open("emulator:" + dir)
+	tpm, err = tpmkey.Open(context.Background(), "emulator:"+dir)
 	if err != nil {
 		log.Fatal(err)
 	}
-	file, err := tpm.Create(nil)
+	file, err := tpm.Create(context.Background(), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func openExample() (tpm *tpmkey.TPM, key *tpmkey.Key, done func()) {
 	if err := os.WriteFile(path, pemKey, 0o600); err != nil {
 		log.Fatal(err)
 	}
-	key, err = tpm.LoadFile(path, nil)
+	key, err = tpm.LoadFile(context.Background(), path, nil)
 	if err != nil {
 		log.Fatal(err)
 	}

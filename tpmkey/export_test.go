@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"context"
 	"crypto/rsa"
 
 	"github.com/google/go-tpm/tpm2"
@@ -64,7 +65,7 @@ func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.
 func (t *TPM) underPrimary(f func(conn *tpm20.Conn, parent *tpm20.Object) error) error {
 	template := tpm2.ECCSRKTemplate
 	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
-	return t.run(func() error {
+	return t.run(context.Background(), func() error {
 		conn := tpm20.New(t.dev)
 		parent, err := conn.CreatePrimary(tpm2.TPMRHOwner, nil, template)
 		if err != nil {

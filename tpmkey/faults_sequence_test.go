@@ -104,11 +104,11 @@ func (s *sequence) run() {
 func (s *sequence) act(name step) (err, wrong error) {
 	switch name {
 	case stepOpen:
-		s.tpm, err = tpmkey.Open(s.proxy.Name)
+		s.tpm, err = tpmkey.Open(context.Background(), s.proxy.Name)
 	case stepCreate:
-		s.file, err = s.tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: s.key.key})
+		s.file, err = s.tpm.Create(context.Background(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: s.key.key})
 	case stepLoad:
-		s.loaded, err = s.tpm.Load(s.file, &tpmkey.LoadOptions{Name: "maclef", SRK: s.key.srk, Key: s.key.key})
+		s.loaded, err = s.tpm.Load(context.Background(), s.file, &tpmkey.LoadOptions{Name: "maclef", ParentAuth: s.key.srk, Auth: s.key.key})
 	case stepSign:
 		return s.sign()
 	case stepDecrypt:
@@ -180,7 +180,7 @@ func (s *sequence) agree(name step) (err, wrong error) {
 }
 
 func (s *sequence) unseal() (err, wrong error) {
-	data, err := s.tpm.Unseal(s.key.file, &tpmkey.LoadOptions{Name: "sealed", SRK: s.key.srk, Key: s.key.key})
+	data, err := s.tpm.Unseal(context.Background(), s.key.file, &tpmkey.LoadOptions{Name: "sealed", ParentAuth: s.key.srk, Auth: s.key.key})
 	if err == nil && !bytes.Equal(data, s.key.sealed) {
 		wrong = fmt.Errorf("the data is %q", data)
 	}

@@ -63,9 +63,9 @@ func TestFixtures20(t *testing.T) {
 			file := fixture20(t, f.name)
 			opts := &tpmkey.LoadOptions{Name: f.name}
 			if f.secret {
-				opts.Key = motdepasse()
+				opts.Auth = motdepasse()
 			}
-			k, err := tpm.Load(file, opts)
+			k, err := tpm.Load(t.Context(), file, opts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,10 +193,10 @@ func TestPairs20(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tpm.Load(file, nil); err != nil {
+		if _, err := tpm.Load(t.Context(), file, nil); err != nil {
 			t.Fatal(err) // whether there is a secret shows later
 		}
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: tpmkey.Password(nil)})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: tpmkey.Password(nil)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,14 +209,14 @@ func TestPairs20(t *testing.T) {
 func TestUnseal20(t *testing.T) {
 	tpm := openState(t, tpmtest.Keys20)
 	file := fixture20(t, "e2-sealed")
-	data, err := tpm.Unseal(file, nil)
+	data, err := tpm.Unseal(t.Context(), file, nil)
 	if err != nil || !bytes.Equal(data, tpmtest.Fixture(t, "tpm2/sealed.txt")) {
 		t.Errorf("%q, %v", data, err)
 	}
-	if _, err := tpm.Load(file, nil); !errors.Is(err, tpmkey.ErrNotSupported) {
+	if _, err := tpm.Load(t.Context(), file, nil); !errors.Is(err, tpmkey.ErrNotSupported) {
 		t.Errorf("a sealed file used as a key: %v", err)
 	}
-	if _, err := tpm.Unseal(fixture20(t, "pv-rsa"), nil); !errors.Is(err, tpmkey.ErrNotSupported) {
+	if _, err := tpm.Unseal(t.Context(), fixture20(t, "pv-rsa"), nil); !errors.Is(err, tpmkey.ErrNotSupported) {
 		t.Errorf("a key unsealed: %v", err)
 	}
 }

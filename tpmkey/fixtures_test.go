@@ -34,7 +34,7 @@ func openState(t *testing.T, state tpmtest.State) *tpmkey.TPM {
 
 func openName(t *testing.T, name string) *tpmkey.TPM {
 	t.Helper()
-	tpm, err := tpmkey.Open(name)
+	tpm, err := tpmkey.Open(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func openName(t *testing.T, name string) *tpmkey.TPM {
 // openWaiting opens a TPM that other programs are waited for only so long.
 func openWaiting(t *testing.T, name string, wait time.Duration) *tpmkey.TPM {
 	t.Helper()
-	tpm, err := tpmkey.OpenContext(context.Background(), name, &tpmkey.OpenOptions{Wait: wait})
+	tpm, err := tpmkey.OpenWithOptions(context.Background(), name, &tpmkey.OpenOptions{Wait: wait})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,11 +66,11 @@ func openWaiting(t *testing.T, name string, wait time.Duration) *tpmkey.TPM {
 func loadFixture(t *testing.T, tpm *tpmkey.TPM, name string) *tpmkey.Key {
 	t.Helper()
 	file := parseFixture(t, name)
-	opts := &tpmkey.LoadOptions{SRK: tutorialSRK(), Name: name}
+	opts := &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Name: name}
 	if file.NeedsSecret() {
-		opts.Key = motdepasse()
+		opts.Auth = motdepasse()
 	}
-	k, err := tpm.Load(file, opts)
+	k, err := tpm.Load(t.Context(), file, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,8 +144,8 @@ func checkDecrypts(t *testing.T, k *tpmkey.Key, file string, want []byte) {
 func TestSimpleTPMPK11Keys(t *testing.T) {
 	tpm := openState(t, tpmtest.WellKnown)
 	fox := tpmtest.Fixture(t, "tpm12-wellknown/fox.txt")
-	for name, opts := range map[string]*tpmkey.LoadOptions{"stpm.key": nil, "stpm-pin.key": {Key: tpmkey.Password(nil)}} {
-		k, err := tpm.LoadFile(tpmtest.FixturePath(t, "tpm12-wellknown/"+name), opts)
+	for name, opts := range map[string]*tpmkey.LoadOptions{"stpm.key": nil, "stpm-pin.key": {Auth: tpmkey.Password(nil)}} {
+		k, err := tpm.LoadFile(t.Context(), tpmtest.FixturePath(t, "tpm12-wellknown/"+name), opts)
 		if err != nil {
 			t.Fatal(err)
 		}

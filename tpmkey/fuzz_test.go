@@ -1,6 +1,7 @@
 package tpmkey_test
 
 import (
+	"context"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -66,7 +67,7 @@ func FuzzLoadFile(f *testing.F) {
 	}
 	f.Add([]byte{})
 	path := filepath.Join(f.TempDir(), "maclef")
-	tpm, err := tpmkey.OpenTransport(skeptic{})
+	tpm, err := tpmkey.OpenTransport(context.Background(), skeptic{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func FuzzLoadFile(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k, err := tpm.LoadFile(path, nil)
+		k, err := tpm.LoadFile(t.Context(), path, nil)
 		if err == nil || k != nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%v, %v", k, err)
 		}

@@ -49,7 +49,7 @@ func TestHeals20(t *testing.T) {
 					if !file.NeedsSecret() {
 						secret = tpmkey.Secret{}
 					}
-					k, err := tpm.Load(file, &tpmkey.LoadOptions{Name: kind.name, Key: secret})
+					k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Name: kind.name, Auth: secret})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -74,11 +74,11 @@ func TestHeals20(t *testing.T) {
 func TestWrongSecret20(t *testing.T) {
 	for _, name := range []string{"pv-rsa-auth", "e2-p256-auth"} {
 		tpm := openState(t, tpmtest.Keys20)
-		before, err := tpm.Status()
+		before, err := tpm.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := tpm.Load(fixture20(t, name), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("faux"))})
+		k, err := tpm.Load(t.Context(), fixture20(t, name), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("faux"))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestWrongSecret20(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		after, err := tpm.Status()
+		after, err := tpm.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,22 +104,22 @@ func TestWrongSecret20(t *testing.T) {
 // In lockout no secret is tried; keys that are not subject to it work.
 func TestLockout20(t *testing.T) {
 	tpm := openState(t, tpmtest.LockedOut20)
-	k, err := tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: never(t)})
+	k, err := tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: never(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tpmtest.WantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "the lockout secret ends it")
-	k, err = tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	k, err = tpm.Load(t.Context(), fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := signsFox(t, k); err != nil {
 		t.Error(err)
 	}
-	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+	if changed, err := tpm.ResetLockout(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
-	k, err = tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	k, err = tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,10 +131,10 @@ func TestLockout20(t *testing.T) {
 // Secrets of the hierarchies are used, and asked for, where they are needed only.
 func TestOwned20(t *testing.T) {
 	tpm := openState(t, tpmtest.Owned20)
-	_, err := tpm.Load(fixture20(t, "pv-p256"), nil)
+	_, err := tpm.Load(t.Context(), fixture20(t, "pv-p256"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 	asked := 0
-	k, err := tpm.Load(fixture20(t, "pv-p256"), &tpmkey.LoadOptions{SRK: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+	k, err := tpm.Load(t.Context(), fixture20(t, "pv-p256"), &tpmkey.LoadOptions{ParentAuth: tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 		asked++
 		return tpmkey.Password([]byte("proprio")), nil
 	})})
@@ -144,12 +144,12 @@ func TestOwned20(t *testing.T) {
 	if err := signsFox(t, k); err != nil {
 		t.Error(err)
 	}
-	if _, err = tpm.Clear(tpmkey.OwnerSecret(tpmkey.Password([]byte("verrou")))); err != nil {
+	if _, err = tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.Password([]byte("verrou"))), nil); err != nil {
 		t.Error(err)
 	}
-	_, err = tpm.Load(fixture20(t, "pv-p256"), nil)
+	_, err = tpm.Load(t.Context(), fixture20(t, "pv-p256"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM")
-	if made, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256}); err != nil {
+	if made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256}); err != nil {
 		t.Error(err)
 	} else {
 		useAll20(t, tpm, made, tpmkey.Secret{})
@@ -162,7 +162,7 @@ func TestHandlesChangeHands20(t *testing.T) {
 	tpm := openName(t, sw.Socket)
 	var keys []*tpmkey.Key
 	for _, name := range []string{"pv-p256", "e2-rsa", "e2-p384"} {
-		k, err := tpm.Load(fixture20(t, name), nil)
+		k, err := tpm.Load(t.Context(), fixture20(t, name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestHandlesChangeHands20(t *testing.T) {
 
 // A TPM in failure mode says so.
 func TestFailing20(t *testing.T) {
-	_, err := tpmkey.Open(tpmtest.Start(t, tpmtest.Failing20).Socket)
+	_, err := tpmkey.Open(t.Context(), tpmtest.Start(t, tpmtest.Failing20).Socket)
 	tpmtest.WantError(t, err, tpmkey.ErrFailed, "restart")
 }
 
@@ -191,7 +191,7 @@ func TestHandlesOfOthers20(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	first, second := openName(t, sw.Socket), openName(t, sw.Socket)
 	load := func(tpm *tpmkey.TPM, secret string) *tpmkey.Key {
-		k, err := tpm.Load(fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(secret))})
+		k, err := tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(secret))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestHandlesOfOthers20(t *testing.T) {
 		t.Error(err)
 	}
 	tpmtest.WantError(t, signsFox(t, wrong), tpmkey.ErrWrongKeySecret)
-	if s, err := first.Status(); err != nil || s.Lockout.Tries != 1 {
+	if s, err := first.Status(t.Context()); err != nil || s.Lockout.Tries != 1 {
 		t.Errorf("%+v, %v", s.Lockout, err)
 	}
 }

@@ -47,7 +47,7 @@ func askedKey(t *testing.T, tpm *tpmkey.TPM) (*tpmkey.Key, *asker) {
 
 func loadWith(t *testing.T, tpm *tpmkey.TPM, name string, srk, secret tpmkey.Secret) *tpmkey.Key {
 	t.Helper()
-	k, err := tpm.Load(parseFixture(t, name), &tpmkey.LoadOptions{SRK: srk, Key: secret})
+	k, err := tpm.Load(t.Context(), parseFixture(t, name), &tpmkey.LoadOptions{ParentAuth: srk, Auth: secret})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -247,7 +247,7 @@ func pester(t *testing.T, g *ground, d time.Duration) <-chan error {
 func useEverything(t *testing.T, g *ground, w world, round int) {
 	t.Helper()
 	tpm := openName(t, g.name)
-	if _, err := tpm.Status(); err != nil {
+	if _, err := tpm.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 	keys := []*tpmkey.Key{loadFixture(t, tpm, w.plain), loadFixture(t, tpm, w.secret), loadWith(t, tpm, w.counted, tutorialSRK(), asked())}
@@ -256,14 +256,14 @@ func useEverything(t *testing.T, g *ground, w world, round int) {
 			t.Errorf("key %d: %v", i, err)
 		}
 	}
-	opts := &tpmkey.CreateOptions{Type: tpmkey.RSA512, SRK: tutorialSRK()}
+	opts := &tpmkey.CreateOptions{Type: tpmkey.RSA512, ParentAuth: tutorialSRK()}
 	if w.is20() {
 		opts.Type = tpmkey.P256
 	}
-	if _, err := tpm.Create(opts); err != nil {
+	if _, err := tpm.Create(t.Context(), opts); err != nil {
 		t.Error(err)
 	}
-	if n, m, err := tpm.FlushLeftovers(true); n+m > 0 || err != nil {
+	if n, m, err := tpm.FlushOrphans(t.Context(), true); n+m > 0 || err != nil {
 		t.Errorf("flushed %d keys, %d sessions, %v", n, m, err)
 	}
 	for _, k := range keys {

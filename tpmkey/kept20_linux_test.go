@@ -19,7 +19,7 @@ import (
 func openNoted(t *testing.T, name string) (tpm *tpmkey.TPM, notes *[]string) {
 	t.Helper()
 	notes = new([]string)
-	tpm, err := tpmkey.OpenContext(t.Context(), name, &tpmkey.OpenOptions{Note: func(text string) { *notes = append(*notes, text) }})
+	tpm, err := tpmkey.OpenWithOptions(t.Context(), name, &tpmkey.OpenOptions{Note: func(text string) { *notes = append(*notes, text) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,12 +75,12 @@ func TestCreateUnderKept(t *testing.T) {
 	}
 	makers := map[string]func(*tpmkey.TPM) (*blob.Key, error){
 		"Create": func(tpm *tpmkey.TPM) (*blob.Key, error) {
-			return tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: motdepasse()})
+			return tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()})
 		},
 		"Wrap": func(tpm *tpmkey.TPM) (*blob.Key, error) {
-			return tpm.Wrap(software, &tpmkey.WrapOptions{CreateOptions: tpmkey.CreateOptions{Key: motdepasse()}})
+			return tpm.Wrap(t.Context(), software, &tpmkey.WrapOptions{CreateOptions: tpmkey.CreateOptions{Auth: motdepasse()}})
 		},
-		"Seal": func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal([]byte("data"), nil) },
+		"Seal": func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal(t.Context(), []byte("data"), nil) },
 	}
 	for name, c := range map[string]struct {
 		state  tpmtest.State
@@ -110,7 +110,7 @@ func TestCreateUnderKept(t *testing.T) {
 					t.Errorf("%s: noted %q", what, noted)
 				}
 				if what == "Seal" {
-					if data, err := tpm.Unseal(file, nil); err != nil || string(data) != "data" {
+					if data, err := tpm.Unseal(t.Context(), file, nil); err != nil || string(data) != "data" {
 						t.Errorf("unsealed %q, %v", data, err)
 					}
 					continue
@@ -131,7 +131,7 @@ func TestNoParentFits(t *testing.T) {
 		t.Helper()
 		s.p.Arm(countOnly, tpmtest.Fault{})
 		tpm, noted := openNoted(t, s.p.Name)
-		_, err := tpm.Load(file, nil)
+		_, err := tpm.Load(t.Context(), file, nil)
 		tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "TPM_RC_INTEGRITY")
 		if err := tpm.Close(); err != nil {
 			t.Error(err)
@@ -161,9 +161,9 @@ func TestKeptReplaced(t *testing.T) {
 			mustSign(t, loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{}))
 			sw.Keep(template, "srk")
 			sw.Send(tpmtest.OwnerSecret("proprio"))
-			_, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256})
+			_, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256})
 			tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
-			_, err = tpm.Load(fixture20(t, "e2-p256"), nil)
+			_, err = tpm.Load(t.Context(), fixture20(t, "e2-p256"), nil)
 			tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
 			wantTries(t, tpm, 0)
 		})

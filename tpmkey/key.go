@@ -165,8 +165,8 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 //
 // Errors: those of Sign. TPM Main Part 3, section 10.6 (TPM_GetPubKey); TPM 2.0 Library Part
 // 3, sections 14.3, 14.5 and 20.2, with parameters that the TPM refuses.
-func (k *Key) CheckSecret() error {
-	_, err := k.do(k.k.Ops.CheckAuth)
+func (k *Key) CheckSecret(ctx context.Context) error {
+	_, err := k.WithContext(ctx).do(k.k.Ops.CheckAuth)
 	return doingError("check the secret", err)
 }
 

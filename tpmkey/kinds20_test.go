@@ -74,7 +74,7 @@ func loadKind(t *testing.T, tpm *tpmkey.TPM, kind kind20) *tpmkey.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(file, nil)
+	k, err := tpm.Load(t.Context(), file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // An Occupant is a key or a session that is in the TPM now, and not this process's.
-type Occupant struct {
+type LoadedObject struct {
 	Handle  uint32 `json:"handle"`
 	Session bool   `json:"session"` // an authorization session, else a key
 	// Saved says that the session was taken out of the TPM, to be brought back once: the
@@ -20,10 +20,10 @@ type Occupant struct {
 // there while this process has it, which no program of this project leaves unless it is
 // killed, and saved sessions. Behind the kernel's resource manager, and on a caller's
 // transport, that is not this process's business: there is nothing.
-func (t *TPM) Loaded() (all []Occupant, err error) {
-	loaded, err := t.m.Loaded(context.Background())
+func (t *TPM) Loaded(ctx context.Context) (all []LoadedObject, err error) {
+	loaded, err := t.m.Loaded(ctx)
 	for _, o := range loaded {
-		all = append(all, Occupant{o.Handle, o.Kind != chip.Keys, o.Kind == chip.SavedSessions})
+		all = append(all, LoadedObject{o.Handle, o.Kind != chip.Keys, o.Kind == chip.SavedSessions})
 	}
 	return all, doingError("list what is loaded", err)
 }
@@ -32,7 +32,7 @@ func (t *TPM) Loaded() (all []Occupant, err error) {
 // is said: a living program may want to bring those back, and has to ask for its secret
 // again. It removes contexts on disk, too (see OpenOptions.NoCache). It returns how many
 // keys and sessions they were.
-func (t *TPM) FlushLeftovers(saved bool) (keys, sessions int, err error) {
-	keys, sessions, err = t.m.FlushLoaded(context.Background(), saved)
+func (t *TPM) FlushOrphans(ctx context.Context, saved bool) (keys, sessions int, err error) {
+	keys, sessions, err = t.m.FlushLoaded(ctx, saved)
 	return keys, sessions, doingError("flush what was left behind", err)
 }

@@ -21,15 +21,15 @@ func TestFlushLeftoversFreesKeyWithSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	tpm := openName(t, sw.Socket)
-	before, err := tpm.Loaded()
+	before, err := tpm.Loaded(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, sessions, err := tpm.FlushLeftovers(false)
+	keys, sessions, err := tpm.FlushOrphans(t.Context(), false)
 	if err != nil || keys != 1 || keys+sessions != len(before) {
 		t.Errorf("freed %d keys and %d sessions of %+v, %v", keys, sessions, before, err)
 	}
-	if after, err := tpm.Loaded(); err != nil || len(after) != 0 {
+	if after, err := tpm.Loaded(t.Context()); err != nil || len(after) != 0 {
 		t.Errorf("left: %+v, %v", after, err)
 	}
 }

@@ -20,12 +20,12 @@ type LoadOptions struct {
 	// SRK is the secret of the storage root key, for a TPM 2.0 that of the key's parent, or
 	// of the hierarchy that makes it; the zero value stands for the well-known secret. It
 	// is needed again where the TPM has lost the key.
-	SRK Secret
+	ParentAuth Secret
 	// Key is the key's own secret. A key whose file says that it has none gets one all
 	// the same that is given here, other than by AskSecret. It is used, and an AskSecret is asked, by the
 	// first operation of a key that needs a secret, and whenever the TPM has lost
 	// its session, unless it is kept: see Secret.Keep.
-	Key Secret
+	Auth Secret
 	// Parent, where it is not 0, is the handle of the key's parent, or of the hierarchy
 	// whose primary key that is, whatever the file says; for TPM 2.0.
 	Parent uint32
@@ -34,8 +34,8 @@ type LoadOptions struct {
 // LoadFile loads the key of a key file, in any of the containers that blob.Parse
 // knows; of tpm2-tools' pair NAME.pub and NAME.priv either one may be named. A path like
 // "handle:0x81000001" stands for a key that a TPM 2.0 keeps itself. opts may be nil. Errors: those of blob.Parse, of ReadHandle and of Load.
-func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
-	file, err := t.readKey(path)
+func (t *TPM) LoadFile(ctx context.Context, path string, opts *LoadOptions) (*Key, error) {
+	file, err := t.readKey(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
@@ -44,15 +44,15 @@ func (t *TPM) LoadFile(path string, opts *LoadOptions) (*Key, error) {
 		named = *opts
 	}
 	named.Name = cmp.Or(named.Name, path)
-	return t.Load(file, &named)
+	return t.Load(ctx, file, &named)
 }
 
-func (t *TPM) readKey(path string) (*blob.Key, error) {
+func (t *TPM) readKey(ctx context.Context, path string) (*blob.Key, error) {
 	if handle, ok, err := ParseHandle(path); ok {
 		if err != nil {
 			return nil, err
 		}
-		return t.ReadHandle(handle)
+		return t.ReadHandle(ctx, handle)
 	}
 	return keyfile.Read(path, path, keyfile.ReadFile)
 }
@@ -63,15 +63,15 @@ func (t *TPM) readKey(path string) (*blob.Key, error) {
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
 // decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent,
 // ErrPolicy, blob.ErrDamaged, ErrUnloaded, ErrBusy, ErrGone, ErrClosed.
-func (t *TPM) Load(file *blob.Key, opts *LoadOptions) (*Key, error) {
+func (t *TPM) Load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
 	}
-	k, err := t.load(file, opts)
+	k, err := t.load(ctx, file, opts)
 	return k, doingError("load "+cmp.Or(opts.Name, "key"), err)
 }
 
-func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
+func (t *TPM) load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
@@ -85,7 +85,7 @@ func (t *TPM) load(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file.PublicKey() == nil {
 		return nil, errNoKey
 	}
-	if _, err := k.do(nil); err != nil {
+	if _, err := k.WithContext(ctx).do(nil); err != nil {
 		k.k.Forget()
 		return nil, err
 	}
@@ -100,14 +100,14 @@ func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file.TSS2 != nil && opts.Parent != 0 {
 		file = withParent(file, opts.Parent)
 	}
-	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Key.s.Known() {
+	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Auth.s.Known() {
 		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {
 		return nil, err
 	}
-	k, err := t.m.NewKey(file, ops, opts.SRK.s, opts.Key.s)
+	k, err := t.m.NewKey(file, ops, opts.ParentAuth.s, opts.Auth.s)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +151,8 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 // persistent handle (0x81…), for Load. Errors: ErrNotSupported for a TPM 1.2;
 // ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
-func (t *TPM) ReadHandle(handle uint32) (k *blob.Key, err error) {
-	err = t.run(func() (err error) { // even to read it takes a place
+func (t *TPM) ReadHandle(ctx context.Context, handle uint32) (k *blob.Key, err error) {
+	err = t.run(ctx, func() (err error) { // even to read it takes a place
 		k, err = t.chip().ReadHandle(handle)
 		return err
 	})

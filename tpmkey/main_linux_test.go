@@ -2,6 +2,7 @@ package tpmkey_test
 
 import (
 	"bufio"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -43,7 +44,7 @@ type user struct {
 func (u *user) obey(words []string) (n int, err error) {
 	switch words[0] {
 	case "open":
-		u.tpm, err = tpmkey.Open(u.name)
+		u.tpm, err = tpmkey.Open(context.Background(), u.name)
 		return 0, err
 	case "load":
 		n, _ = strconv.Atoi(words[2])
@@ -67,7 +68,7 @@ func (u *user) obey(words []string) (n int, err error) {
 
 func (u *user) load(file string, n int) error {
 	for range n {
-		k, err := u.tpm.LoadFile(file, &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: motdepasse()})
+		k, err := u.tpm.LoadFile(context.Background(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: motdepasse()})
 		if err != nil {
 			return err
 		}

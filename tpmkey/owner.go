@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -16,16 +17,16 @@ import (
 //
 // A TPM that has an owner refuses: an error, and nothing changes. Errors:
 // ErrDisabled; see Enable, Activate and AllowOwner. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
-func (t *TPM) TakeOwnership(owner, srk Secret) error {
-	return doingError("take ownership", t.takeOwnership(owner, srk))
+func (t *TPM) TakeOwnership(ctx context.Context, owner, srk Secret) error {
+	return doingError("take ownership", t.takeOwnership(ctx, owner, srk))
 }
 
-func (t *TPM) takeOwnership(owner, srk Secret) error {
+func (t *TPM) takeOwnership(ctx context.Context, owner, srk Secret) error {
 	if t.chip().Generation() == chip.TPM20 {
 		return t.chip().Change(chip.TakeOwnership, nil) // which says why not
 	}
 	// Before anybody is asked for secrets.
-	err := t.run(func() error {
+	err := t.run(ctx, func() error {
 		s, err := t.chip().State()
 		if err != nil {
 			return err
@@ -43,7 +44,7 @@ func (t *TPM) takeOwnership(owner, srk Secret) error {
 	if with.Parent, err = t.resolve(srk.orWellKnown(), "the new SRK's secret"); err != nil {
 		return err
 	}
-	return t.changeOnce(chip.TakeOwnership, with)
+	return t.changeOnce(ctx, chip.TakeOwnership, with)
 }
 
 // canTakeOwnership says why a TPM cannot get an owner in its state.

@@ -46,7 +46,7 @@ func TestPolicyFixtures(t *testing.T) {
 		{"e2-rsa-pcr16", "PCR 16 differs", 16},
 		{"e2-p256-pcr", "one or more of PCRs 16,23 differ", 23},
 	} {
-		k, err := tpm.Load(fixture20(t, f.name), nil)
+		k, err := tpm.Load(t.Context(), fixture20(t, f.name), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestPolicyFixtures(t *testing.T) {
 
 func wantTries(t *testing.T, tpm *tpmkey.TPM, want int) {
 	t.Helper()
-	s, err := tpm.Status()
+	s, err := tpm.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,13 +97,13 @@ func TestCreateWithPolicy(t *testing.T) {
 		opts := &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy}
 		load := &tpmkey.LoadOptions{}
 		if secret {
-			opts.Key, load.Key = motdepasse(), motdepasse()
+			opts.Auth, load.Auth = motdepasse(), motdepasse()
 		}
-		file, err := tpm.Create(opts)
+		file, err := tpm.Create(t.Context(), opts)
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := tpm.Load(reread(t, file), load)
+		k, err := tpm.Load(t.Context(), reread(t, file), load)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestCreateWithPolicy(t *testing.T) {
 		if !secret {
 			continue
 		}
-		k, err = tpm.Load(reread(t, file), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte("wrong"))})
+		k, err = tpm.Load(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("wrong"))})
 		if err == nil {
 			err = signsFox(t, k)
 			k.Close()
@@ -143,7 +143,7 @@ func TestPolicyLikeFixtures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		made, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+		made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,19 +161,19 @@ func TestSealWithPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
-		file, err := tpm.Seal([]byte("bonjour"), &tpmkey.SealOptions{Policy: policy, Key: secret})
+		file, err := tpm.Seal(t.Context(), []byte("bonjour"), &tpmkey.SealOptions{Policy: policy, Auth: secret})
 		if err != nil {
 			t.Fatal(err)
 		}
-		file, load := reread(t, file), &tpmkey.LoadOptions{Key: secret}
-		if data, err := tpm.Unseal(file, load); string(data) != "bonjour" {
+		file, load := reread(t, file), &tpmkey.LoadOptions{Auth: secret}
+		if data, err := tpm.Unseal(t.Context(), file, load); string(data) != "bonjour" {
 			t.Errorf("unsealed %q, %v", data, err)
 		}
 		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
-		_, err = tpm.Unseal(file, load)
+		_, err = tpm.Unseal(t.Context(), file, load)
 		wantUnmet(t, err, "PCR 16 differs")
 		sendAll(t, p, tpmtest.PCRReset(16))
-		if data, err := tpm.Unseal(file, load); string(data) != "bonjour" {
+		if data, err := tpm.Unseal(t.Context(), file, load); string(data) != "bonjour" {
 			t.Errorf("unsealed %q, %v", data, err)
 		}
 	}
@@ -186,18 +186,18 @@ func TestPolicyBanks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
 	if !errors.Is(err, tpmkey.ErrNotSupported) || !strings.Contains(err.Error(), "no active PCRs of bank sha3-256; it has sha1, sha256") {
 		t.Errorf("a bank that the TPM has not gave %v", err)
 	}
 	if policy, err = tpmkey.ParsePolicy("pcr:sha1:16+sha256:7,16"); err != nil {
 		t.Fatal(err)
 	}
-	file, err := tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
+	file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: policy})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(reread(t, file), nil)
+	k, err := tpm.Load(t.Context(), reread(t, file), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestPolicyOfFile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			file := fixture20(t, "e2-rsa-pcr16")
 			tt.change(file.TSS2)
-			k, err := tpm.Load(file, nil)
+			k, err := tpm.Load(t.Context(), file, nil)
 			if err == nil {
 				err = signsFox(t, k)
 				k.Close()

@@ -94,7 +94,7 @@ func TestSignedPolicyFile(t *testing.T) {
 		file := signedPolicyKey(t, sw, kind)
 		p := tpmtest.StartProxy(t, sw)
 		tpm := openName(t, p.Name)
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestSignedPolicyFile(t *testing.T) {
 
 		// Without the way out.
 		file.TSS2.AuthPolicy = file.TSS2.AuthPolicy[:2]
-		other, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		other, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestPolicyAmongOthers(t *testing.T) {
 	var keys []*tpmkey.Key
 	load := func(file *blob.Key, opts *tpmkey.LoadOptions) {
 		t.Helper()
-		k, err := tpm.Load(file, opts)
+		k, err := tpm.Load(t.Context(), file, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,8 +159,8 @@ func TestPolicyAmongOthers(t *testing.T) {
 	for _, name := range []string{"e2-rsa", "e2-p256", "e2-p384", "e2-rsa-pcr16", "e2-p256-pcr"} {
 		load(fixture20(t, name), nil)
 	}
-	load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
-	load(signed, &tpmkey.LoadOptions{Key: motdepasse()})
+	load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
+	load(signed, &tpmkey.LoadOptions{Auth: motdepasse()})
 	all := func(when string, order []*tpmkey.Key) {
 		t.Helper()
 		for i, k := range order {
@@ -189,7 +189,7 @@ func TestPolicyLost(t *testing.T) {
 	p := tpmtest.StartProxy(t, sw)
 	tpm := openName(t, p.Name)
 	for _, file := range []*blob.Key{signed, fixture20(t, "e2-rsa-pcr16")} {
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestPolicyWithoutSecret(t *testing.T) {
 	for _, emptyAuth := range []bool{false, true} {
 		file.EmptyAuth = emptyAuth
 		for _, secret := range []tpmkey.Secret{motdepasse(), tpmkey.Password([]byte("another"))} {
-			data, err := tpm.Unseal(reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Key: secret})
+			data, err := tpm.Unseal(t.Context(), reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Auth: secret})
 			if string(data) != "bonjour" {
 				t.Errorf("unsealed %q, %v", data, err)
 			}
@@ -266,7 +266,7 @@ func TestPolicySecretFile(t *testing.T) {
 		secret string
 		kind   error
 	}{{"proprio", nil}, {"wrong", tpmkey.ErrWrongKeySecret}, {"", tpmkey.ErrPolicy}, {"proprio", nil}} {
-		k, err := tpm.Load(reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Key: tpmkey.Password([]byte(tt.secret))})
+		k, err := tpm.Load(t.Context(), reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(tt.secret))})
 		if err != nil {
 			t.Fatal(err)
 		}

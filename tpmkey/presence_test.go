@@ -18,10 +18,10 @@ func TestPresenceIsTakenBack(t *testing.T) {
 		t.Fatalf("%+v, %v", before, err)
 	}
 	for name, do := range map[string]func() error{
-		"disable":    func() error { _, err := tpm.Disable(tpmkey.PhysicalPresence()); return err },
-		"enable":     func() error { _, err := tpm.Enable(tpmkey.PhysicalPresence()); return err },
-		"deactivate": func() error { _, err := tpm.Deactivate(); return err },
-		"activate":   func() error { _, err := tpm.Activate(); return err },
+		"disable":    func() error { _, err := tpm.Disable(t.Context(), tpmkey.PhysicalPresence()); return err },
+		"enable":     func() error { _, err := tpm.Enable(t.Context(), tpmkey.PhysicalPresence()); return err },
+		"deactivate": func() error { _, err := tpm.Deactivate(t.Context()); return err },
+		"activate":   func() error { _, err := tpm.Activate(t.Context()); return err },
 	} {
 		err := do()
 		if after, flagsErr := conn.Flags(); err != nil || flagsErr != nil || after.Present || after.PresenceByCommand {
@@ -35,10 +35,10 @@ func TestPresenceIsTakenBack(t *testing.T) {
 		}
 		return rsp, err
 	}
-	if _, err := tpm.Enable(tpmkey.PhysicalPresence()); err != nil {
+	if _, err := tpm.Enable(t.Context(), tpmkey.PhysicalPresence()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = tpm.Disable(tpmkey.PhysicalPresence())
+	_, err = tpm.Disable(t.Context(), tpmkey.PhysicalPresence())
 	tpmtest.WantError(t, err, tpm12.Fail, "disable the TPM", "the operation failed")
 	if after, err := conn.Flags(); err != nil || after.Present || after.PresenceByCommand {
 		t.Errorf("%+v, %v", after, err)
@@ -53,7 +53,7 @@ func TestPresenceOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if changed, err := tpm.Disable(tpmkey.PhysicalPresence()); err != nil || !changed {
+	if changed, err := tpm.Disable(t.Context(), tpmkey.PhysicalPresence()); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
 	}
 	if after, err := conn.Flags(); err != nil || !after.Present || !after.PresenceByCommand {
@@ -70,6 +70,6 @@ func TestPresenceBySwitch(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := tpm.Disable(tpmkey.PhysicalPresence())
+	_, err := tpm.Disable(t.Context(), tpmkey.PhysicalPresence())
 	tpmtest.WantError(t, err, tpmkey.ErrPhysicalPresence, "TPM_BAD_PRESENCE", "switch or jumper")
 }

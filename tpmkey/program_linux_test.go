@@ -2,6 +2,7 @@ package tpmkey_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -60,7 +61,7 @@ func (p *program) loadAsked(file string) error {
 			return answer, nil
 		})
 	}
-	k, err := p.tpm.LoadFile(file, &tpmkey.LoadOptions{SRK: ask(tutorialSRK()), Key: ask(motdepasse())})
+	k, err := p.tpm.LoadFile(context.Background(), file, &tpmkey.LoadOptions{ParentAuth: ask(tutorialSRK()), Auth: ask(motdepasse())})
 	if err == nil {
 		p.keys = append(p.keys, k)
 	}

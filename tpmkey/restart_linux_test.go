@@ -1,6 +1,7 @@
 package tpmkey_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -122,7 +123,7 @@ func (c *restartCase) errorf(format string, args ...any) {
 // that proves the secret.
 func (c *restartCase) run(at int, f tpmtest.Fault) (commands int) {
 	c.t.Helper()
-	tpm, err := tpmkey.Open(c.p.Name)
+	tpm, err := tpmkey.Open(context.Background(), c.p.Name)
 	if err != nil {
 		c.t.Fatal(err)
 	}

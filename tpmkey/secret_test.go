@@ -22,12 +22,12 @@ func TestSecretEncodings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := tpm.Create(&tpmkey.CreateOptions{Bits: 512, SRK: tutorialSRK(), Key: utf16})
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Bits: 512, ParentAuth: tutorialSRK(), Auth: utf16})
 	if err != nil {
 		t.Fatal(err)
 	}
 	same := tpmkey.Password([]byte("c\x00l\x00\xe9\x00"))
-	k, err := tpm.Load(made, &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: same})
+	k, err := tpm.Load(t.Context(), made, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: same})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func testSecretsAreNotPrinted(t *testing.T, w world) {
 	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
 		t.Fatal(err)
 	}
-	opts := tpmkey.LoadOptions{Key: motdepasse(), SRK: tutorialSRK()}
+	opts := tpmkey.LoadOptions{Auth: motdepasse(), ParentAuth: tutorialSRK()}
 	digest := digestOf("sha1", []byte("motdepasse"))
 	leaks := []string{fmt.Sprintf("%d", digest[:3]), fmt.Sprintf("%x", digest[:3]), fmt.Sprintf("%X", digest[:3]), string(digest[:3]),
 		strings.Trim(fmt.Sprintf("%#v", digest[:3]), "[]byte{}"), strings.Trim(fmt.Sprint(digest[:3]), "[]"),
@@ -90,12 +90,12 @@ func testSecretsAreNotPrinted(t *testing.T, w world) {
 func TestAskNobody(t *testing.T) {
 	tpm := openTutorial(t)
 	nobody := tpmkey.AskSecret(nil)
-	_, err := tpm.Create(&tpmkey.CreateOptions{Bits: 512, SRK: tutorialSRK(), Key: nobody})
+	_, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Bits: 512, ParentAuth: tutorialSRK(), Auth: nobody})
 	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded)
-	_, err = tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: nobody})
+	_, err = tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: nobody})
 	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded)
 	again := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return nobody, nil })
-	if _, err = tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: again}); err == nil {
+	if _, err = tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: again}); err == nil {
 		t.Error("asked in a circle")
 	}
 	if n := tries(t, tpm); n != 0 {
@@ -108,7 +108,7 @@ func TestLostRefusal(t *testing.T) { inBoth(t, testLostRefusal) }
 
 func testLostRefusal(t *testing.T, w world) {
 	tpm, tap := openTappedIn(t, w.state)
-	k, err := tpm.Load(parseFixture(t, w.counted), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: tpmkey.Password([]byte("faux"))})
+	k, err := tpm.Load(t.Context(), parseFixture(t, w.counted), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("faux"))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,14 +139,14 @@ func testLostRefusal(t *testing.T, w world) {
 func TestSessionsDoNotLeak(t *testing.T) {
 	tpm := openTutorial(t)
 	wrong := func(i int) *tpmkey.LoadOptions { // the same one is not tried again
-		return &tpmkey.LoadOptions{SRK: tpmkey.Password([]byte{byte(i)})}
+		return &tpmkey.LoadOptions{ParentAuth: tpmkey.Password([]byte{byte(i)})}
 	}
 	for i := range 6 {
-		tpm.Load(parseFixture(t, "maclef"), wrong(i))
+		tpm.Load(t.Context(), parseFixture(t, "maclef"), wrong(i))
 	}
 	locked := 0
 	for i := range 40 {
-		_, err := tpm.Load(parseFixture(t, "maclef"), wrong(i))
+		_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), wrong(i))
 		if errors.Is(err, tpmkey.ErrLockedOut) {
 			locked++
 		} else if !errors.Is(err, tpmkey.ErrWrongSRKSecret) {
@@ -160,7 +160,7 @@ func TestSessionsDoNotLeak(t *testing.T) {
 		tpm := openState(t, state)
 		var err error
 		for range 20 {
-			_, err = tpm.Load(parseFixture(t, "maclef"), nil)
+			_, err = tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 		}
 		if !errors.Is(err, tpmkey.ErrNotOwned) && !errors.Is(err, tpmkey.ErrDisabled) {
 			t.Error(err)

@@ -1,6 +1,7 @@
 package tpmkey_test
 
 import (
+	"errors"
 	"math"
 	"testing"
 	"time"
@@ -13,36 +14,38 @@ import (
 // A TPM that will be deactivated works until it starts anew.
 func TestUntilRestart(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.Fresh)
-	if changed, err := tpm.Deactivate(); err != nil || !changed {
+	if changed, err := tpm.Deactivate(t.Context()); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
 	}
-	if s, err := tpm.Status(); err != nil || !s.Active || !s.UntilRestart || s.RestartNeeded {
+	if s, err := tpm.Status(t.Context()); err != nil || !s.Active || !s.UntilRestart || s.RestartNeeded {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if err := tpm.TakeOwnership(tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
+	if err := tpm.TakeOwnership(t.Context(), tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+	if changed, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown()), nil); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
 }
 
-// What Clear refuses without a secret, CheckClear refuses, too, and clears nothing.
-func TestCheckClear(t *testing.T) {
+// Clear asks for a confirmation after it has checked what needs no secret, and clears
+// nothing without one.
+func TestClearConfirm(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
-	owner := tpmkey.OwnerSecret(never(t))
+	owner, no := tpmkey.OwnerSecret(never(t)), errors.New("no")
 	for _, by := range []tpmkey.Authority{owner, tpmkey.PhysicalPresence()} {
-		if err := tpm.CheckClear(by); err != nil {
-			t.Error(err)
+		if result, err := tpm.Clear(t.Context(), by, func() error { return no }); err != no || result.Changed {
+			t.Error(result, err)
 		}
 	}
-	if s, err := tpm.Status(); err != nil || !s.Owned {
+	if s, err := tpm.Status(t.Context()); err != nil || !s.Owned {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if _, err := tpm.Disable(tpmkey.PhysicalPresence()); err != nil {
+	if _, err := tpm.Disable(t.Context(), tpmkey.PhysicalPresence()); err != nil {
 		t.Fatal(err)
 	}
-	tpmtest.WantError(t, tpm.CheckClear(owner), tpmkey.ErrDisabled, "clear the TPM")
+	_, err := tpm.Clear(t.Context(), owner, func() error { t.Error("asked"); return nil })
+	tpmtest.WantError(t, err, tpmkey.ErrDisabled, "clear the TPM")
 }
 
 // A TPM that does not tell for the moment whether it is locked is tried no secret
@@ -64,7 +67,7 @@ func TestLockoutUnknown(t *testing.T) {
 				return rsp
 			}})
 			asked := false
-			_, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+			_, err := tpm.Disable(t.Context(), tpmkey.OwnerSecret(tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 				asked = true
 				return tpmkey.WellKnown(), nil
 			})))
@@ -86,10 +89,10 @@ func TestOpenDuringSelfTest(t *testing.T) {
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
 	p.Arm(0, tpmtest.RefusedOften(uint32(tpm12.DoingSelfTest), math.MaxInt32))
 	tpm := openWaiting(t, p.Name, impatience)
-	_, err := tpm.Status()
+	_, err := tpm.Status(t.Context())
 	tpmtest.WantError(t, err, tpm12.DoingSelfTest, "testing itself")
 	p.Disarm()
-	if s, err := tpm.Status(); err != nil || s.Lockout == nil || !s.Lockout.Known {
+	if s, err := tpm.Status(t.Context()); err != nil || s.Lockout == nil || !s.Lockout.Known {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

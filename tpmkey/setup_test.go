@@ -19,7 +19,7 @@ func tapState(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpm12.Conn, *tpm
 		t.Fatal(err)
 	}
 	tap := tpmtest.NewTap(dev)
-	tpm, err := tpmkey.OpenTransport(tap)
+	tpm, err := tpmkey.OpenTransport(t.Context(), tap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,13 +37,13 @@ func never(t *testing.T) tpmkey.Secret {
 
 func TestSetupWithoutRight(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
-	if _, err := tpm.Disable(tpmkey.Authority{}); err == nil {
+	if _, err := tpm.Disable(t.Context(), tpmkey.Authority{}); err == nil {
 		t.Error("disabled by nobody's right")
 	}
-	if _, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.Secret{})); err == nil {
+	if _, err := tpm.Disable(t.Context(), tpmkey.OwnerSecret(tpmkey.Secret{})); err == nil {
 		t.Error("disabled without a secret")
 	}
-	if s, err := tpm.Status(); err != nil || !s.Enabled {
+	if s, err := tpm.Status(t.Context()); err != nil || !s.Enabled {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -51,21 +51,21 @@ func TestSetupWithoutRight(t *testing.T) {
 // A secret is asked for only where something is to be done with it.
 func TestSetupAsksLate(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
-	if changed, err := tpm.Enable(tpmkey.OwnerSecret(never(t))); err != nil || changed {
+	if changed, err := tpm.Enable(t.Context(), tpmkey.OwnerSecret(never(t))); err != nil || changed.Changed {
 		t.Error(changed, err)
 	}
-	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(never(t))); err != nil || changed {
+	if changed, err := tpm.ResetLockout(t.Context(), tpmkey.OwnerSecret(never(t))); err != nil || changed.Changed {
 		t.Error(changed, err)
 	}
-	if changed, err := tpm.Clear(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+	if changed, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown()), nil); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
 	}
-	if changed, err := tpm.Clear(tpmkey.OwnerSecret(never(t))); err != nil || changed {
+	if changed, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(never(t)), nil); err != nil || changed.Changed {
 		t.Error(changed, err)
 	}
-	_, err := tpm.Enable(tpmkey.OwnerSecret(never(t)))
+	_, err := tpm.Enable(t.Context(), tpmkey.OwnerSecret(never(t)))
 	tpmtest.WantError(t, err, tpmkey.ErrNotOwned)
-	_, err = tpm.ResetLockout(tpmkey.OwnerSecret(never(t)))
+	_, err = tpm.ResetLockout(t.Context(), tpmkey.OwnerSecret(never(t)))
 	tpmtest.WantError(t, err, tpmkey.ErrDisabled)
 }
 
@@ -74,20 +74,20 @@ func TestSetupInALockout(t *testing.T) {
 	tpm, conn, _ := tapState(t, tpmtest.WellKnown)
 	wrong := tpmkey.Password([]byte("faux"))
 	for range 6 {
-		_, err := tpm.Disable(tpmkey.OwnerSecret(wrong))
+		_, err := tpm.Disable(t.Context(), tpmkey.OwnerSecret(wrong))
 		tpmtest.WantError(t, err, tpmkey.ErrWrongOwnerSecret, "tries")
 	}
-	_, err := tpm.Disable(tpmkey.OwnerSecret(never(t)))
+	_, err := tpm.Disable(t.Context(), tpmkey.OwnerSecret(never(t)))
 	tpmtest.WantError(t, err, tpmkey.ErrLockedOut, "no secret was tried", "wait")
-	_, err = tpm.Clear(tpmkey.OwnerSecret(never(t)))
+	_, err = tpm.Clear(t.Context(), tpmkey.OwnerSecret(never(t)), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrLockedOut)
-	if changed, err := tpm.ResetLockout(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+	if changed, err := tpm.ResetLockout(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
 	}
 	if info, err := conn.DictionaryAttack(); err != nil || info.Count != 0 || info.Locked {
 		t.Errorf("%+v, %v", info, err)
 	}
-	if changed, err := tpm.Disable(tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed {
+	if changed, err := tpm.Disable(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
 }
@@ -96,44 +96,42 @@ func TestSetupInALockout(t *testing.T) {
 func TestClearLosesKeys(t *testing.T) {
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
-	if changed, err := tpm.Clear(tpmkey.PhysicalPresence()); err != nil || !changed {
+	if changed, err := tpm.Clear(t.Context(), tpmkey.PhysicalPresence(), nil); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
 	}
 	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil {
 		t.Error("signed with a key of a cleared TPM")
 	}
-	s, err := tpm.Status()
+	s, err := tpm.Status(t.Context())
 	if err != nil || s.Owned || s.Enabled || !s.Active || !s.UntilRestart || s.FreeKeys != s.MaxKeys {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, step := range []func() (bool, error){
-		func() (bool, error) { return tpm.Enable(tpmkey.PhysicalPresence()) },
-		tpm.Activate, // at once: the TPM has not started since
+	for _, step := range []func() (tpmkey.Result, error){
+		func() (tpmkey.Result, error) { return tpm.Enable(t.Context(), tpmkey.PhysicalPresence()) },
+		func() (tpmkey.Result, error) { return tpm.Activate(t.Context()) }, // at once: the TPM has not started since
 	} {
-		if changed, err := step(); err != nil || !changed {
+		if changed, err := step(); err != nil || !changed.Changed {
 			t.Fatal(changed, err)
 		}
 	}
-	if err := tpm.TakeOwnership(tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
+	if err := tpm.TakeOwnership(t.Context(), tpmkey.WellKnown(), tpmkey.WellKnown()); err != nil {
 		t.Fatal(err)
 	}
-	_, err = tpm.Load(parseFixture(t, "maclef"), nil)
+	_, err = tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM)
 }
 
 func TestRestartNeeded(t *testing.T) {
 	tpm, _, _ := tapState(t, tpmtest.Deactivated)
 	for _, want := range []bool{true, false} {
-		changed, err := tpm.Activate()
-		tpmtest.WantError(t, err, tpmkey.ErrRestartNeeded, "next start")
-		if changed != want {
-			t.Errorf("changed %v", changed)
+		if result, err := tpm.Activate(t.Context()); err != nil || result.Changed != want || !result.RestartNeeded {
+			t.Errorf("%+v, %v", result, err)
 		}
 	}
-	if s, err := tpm.Status(); err != nil || s.Active || !s.RestartNeeded {
+	if s, err := tpm.Status(t.Context()); err != nil || s.Active || !s.RestartNeeded {
 		t.Errorf("%+v, %v", s, err)
 	}
-	_, err := tpm.AllowOwner()
+	_, err := tpm.AllowOwner(t.Context())
 	if err != nil { // it is allowed already
 		t.Error(err)
 	}
@@ -150,11 +148,11 @@ func TestChipsInTrouble(t *testing.T) {
 		tap.After = func(int, []byte, []byte, error) ([]byte, error) {
 			return []byte{0, 0xc4, 0, 0, 0, 10, 0, 0, 0, code}, nil
 		}
-		_, err := tpm.Status()
+		_, err := tpm.Status(t.Context())
 		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
-		_, err = tpm.Enable(tpmkey.PhysicalPresence())
+		_, err = tpm.Enable(t.Context(), tpmkey.PhysicalPresence())
 		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
-		err = tpm.TakeOwnership(never(t), never(t))
+		err = tpm.TakeOwnership(t.Context(), never(t), never(t))
 		tpmtest.WantError(t, err, tpm12.ResultCode(code), words...)
 	}
 }
@@ -169,26 +167,26 @@ func TestInstallDisabled(t *testing.T) {
 	if err := conn.SetOwnerInstall(false); err != nil {
 		t.Fatal(err)
 	}
-	err := tpm.TakeOwnership(never(t), never(t))
+	err := tpm.TakeOwnership(t.Context(), never(t), never(t))
 	tpmtest.WantError(t, err, tpm12.InstallDisabled, "taking ownership is forbidden")
-	if changed, err := tpm.AllowOwner(); err != nil || !changed {
+	if changed, err := tpm.AllowOwner(t.Context()); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
-	if s, err := tpm.Status(); err != nil || !s.CanBeOwned {
+	if s, err := tpm.Status(t.Context()); err != nil || !s.CanBeOwned {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
 
 func TestSetupOfTPM20(t *testing.T) {
 	tpm := openState(t, tpmtest.TPM20)
-	if changed, err := tpm.Enable(tpmkey.PhysicalPresence()); changed || err != nil {
+	if changed, err := tpm.Enable(t.Context(), tpmkey.PhysicalPresence()); changed.Changed || err != nil {
 		t.Errorf("enabled: %v, %v", changed, err)
 	}
-	_, err := tpm.Disable(tpmkey.PhysicalPresence())
+	_, err := tpm.Disable(t.Context(), tpmkey.PhysicalPresence())
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "firmware")
-	err = tpm.TakeOwnership(never(t), never(t))
+	err = tpm.TakeOwnership(t.Context(), never(t), never(t))
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "TPM 2.0", "needs no owner")
-	s, err := tpm.Status()
+	s, err := tpm.Status(t.Context())
 	if err != nil || s.Family != "2.0" || s.Vendor != "IBM" || s.Model != "SW TPM" || s.Revision == "" ||
 		!s.Enabled || s.Owned || s.Lockout.Locked || s.Lockout.Threshold == 0 || s.EK != nil {
 		t.Errorf("%+v, %v", s, err)

@@ -61,7 +61,7 @@ func TestMoreAskedKeysThanSessions20(t *testing.T) {
 	tpm := openState(t, tpmtest.Keys20)
 	var keys []*tpmkey.Key
 	for range 6 {
-		k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: asked()})
+		k, err := tpm.Load(t.Context(), fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: asked()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestMoreAskedKeysThanSessions20(t *testing.T) {
 func TestKilledInMidOperation20(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	tpm := openName(t, sw.Socket)
-	k, err := tpm.Load(fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Key: motdepasse()})
+	k, err := tpm.Load(t.Context(), fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
 	}

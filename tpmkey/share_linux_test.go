@@ -173,11 +173,11 @@ func testWaitWhileHeld(t *testing.T, w world) {
 	holder.ask("hold")
 	p.Arm(countOnly, tpmtest.Fault{})
 	tpmtest.WantError(t, signs(k), tpmkey.ErrBusy, "another program is using it", "200ms")
-	_, err := tpmkey.OpenContext(context.Background(), p.Name, &tpmkey.OpenOptions{Wait: 100 * time.Millisecond})
+	_, err := tpmkey.OpenWithOptions(context.Background(), p.Name, &tpmkey.OpenOptions{Wait: 100 * time.Millisecond})
 	tpmtest.WantError(t, err, tpmkey.ErrBusy, "100ms")
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = tpmkey.OpenContext(ctx, p.Name, nil)
+	_, err = tpmkey.OpenWithOptions(ctx, p.Name, nil)
 	tpmtest.WantError(t, err, context.DeadlineExceeded)
 	afterwards(t, w, p, k, holder)
 }
@@ -218,7 +218,7 @@ func TestProcessesShareThePlaces(t *testing.T) {
 func wantEmpty(t *testing.T, sw *tpmtest.SWTPM) {
 	t.Helper()
 	tpm := openName(t, sw.Socket)
-	if all, err := tpm.Loaded(); len(all) != 0 || err != nil {
+	if all, err := tpm.Loaded(t.Context()); len(all) != 0 || err != nil {
 		t.Errorf("left: %+v, %v", all, err)
 	}
 }
@@ -299,7 +299,7 @@ func testKilledProcessLeavesLeftovers(t *testing.T, w world) {
 	dead.cmd.Wait()
 	close(stop)
 	p.Disarm()
-	all, err := tpm.Loaded()
+	all, err := tpm.Loaded(t.Context())
 	keys, sessions := 0, 0
 	for _, o := range all {
 		if o.Session {
@@ -311,10 +311,10 @@ func testKilledProcessLeavesLeftovers(t *testing.T, w world) {
 	if keys != 1 || sessions != 1 || err != nil {
 		t.Errorf("of the dead: %+v, %v", all, err)
 	}
-	if k, s, err := tpm.FlushLeftovers(false); k != keys || s != sessions || err != nil {
+	if k, s, err := tpm.FlushOrphans(t.Context(), false); k != keys || s != sessions || err != nil {
 		t.Errorf("freed %d keys, %d sessions, %v", k, s, err)
 	}
-	if all, err := tpm.Loaded(); len(all) != 0 || err != nil {
+	if all, err := tpm.Loaded(t.Context()); len(all) != 0 || err != nil {
 		t.Errorf("afterwards: %+v, %v", all, err)
 	}
 	mustSign(t, own)

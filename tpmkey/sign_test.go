@@ -66,7 +66,7 @@ func (oddOptions) HashFunc() crypto.Hash { return crypto.SHA256 }
 func TestSignRefuses(t *testing.T) {
 	tpm := openTutorial(t)
 	stpm := openState(t, tpmtest.WellKnown)
-	signing, err := stpm.LoadFile(tpmtest.FixturePath(t, "tpm12-wellknown/stpm.key"), nil)
+	signing, err := stpm.LoadFile(t.Context(), tpmtest.FixturePath(t, "tpm12-wellknown/stpm.key"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func motdepasseOf(t *testing.T, name string) tpmkey.Secret {
 
 func loadFile(t *testing.T, tpm *tpmkey.TPM, file *blob.Key) *tpmkey.Key {
 	t.Helper()
-	k, err := tpm.Load(file, &tpmkey.LoadOptions{Key: motdepasse()})
+	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestEmulatorComesAndGoes20(t *testing.T) {
 		os.RemoveAll(dir)
 	})
 	use := func(f func(tpm *tpmkey.TPM)) {
-		tpm, err := tpmkey.Open("emulator2:" + dir)
+		tpm, err := tpmkey.Open(t.Context(), "emulator2:"+dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestEmulatorComesAndGoes20(t *testing.T) {
 	}
 	var file *blob.Key
 	use(func(tpm *tpmkey.TPM) {
-		if file, err = tpm.Create(&tpmkey.CreateOptions{Type: tpmkey.P256, Key: motdepasse()}); err != nil {
+		if file, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()}); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -81,7 +81,7 @@ func TestOutOfSlots(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	places := fill(t, raw(t, sw))
 	tpm := openName(t, sw.Socket)
-	all, err := tpm.Loaded()
+	all, err := tpm.Loaded(t.Context())
 	if err != nil || len(all) != places || all[0].Session {
 		t.Errorf("%+v %v", all, err)
 	}
@@ -90,7 +90,7 @@ func TestOutOfSlots(t *testing.T) {
 		t.Error(err)
 	}
 	fill(t, raw(t, sw))
-	if keys, sessions, err := tpm.FlushLeftovers(false); keys != places || sessions != 0 || err != nil {
+	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
 		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
 	}
 	if _, err := k.Sign(nil, digestOf("sha256", nil), crypto.SHA256); err != nil {

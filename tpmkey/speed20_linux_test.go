@@ -32,7 +32,7 @@ func TestOneCommandForOneOperation20(t *testing.T) {
 		{"with a kept secret", "e2-p256-auth", asked().Keep(), 1},
 		{"imported", "e2-import-ec", tpmkey.Secret{}, 1},
 	} {
-		k, err := tpm.Load(fixture20(t, row.file), &tpmkey.LoadOptions{Key: row.secret})
+		k, err := tpm.Load(t.Context(), fixture20(t, row.file), &tpmkey.LoadOptions{Auth: row.secret})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestImportedOnce20(t *testing.T) {
 	imports := 0
 	for round := range 3 {
 		p.Arm(countOnly, tpmtest.Fault{})
-		k, err := tpm.Load(fixture20(t, "e2-import-rsa"), nil)
+		k, err := tpm.Load(t.Context(), fixture20(t, "e2-import-rsa"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestCommandsOfAHandshake20(t *testing.T) {
 	p := startCounted20(t)
 	tpm := openName(t, p.Name)
 	for _, name := range []string{"pv-rsa", "pv-p256", "pv-rsa-auth", "e2-rsa"} {
-		k, err := tpm.Load(fixture20(t, name), &tpmkey.LoadOptions{Key: asked().Keep()})
+		k, err := tpm.Load(t.Context(), fixture20(t, name), &tpmkey.LoadOptions{Auth: asked().Keep()})
 		if err != nil {
 			t.Fatal(err)
 		}

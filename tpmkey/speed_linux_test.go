@@ -37,7 +37,7 @@ func TestOneCommandForOneOperation(t *testing.T) {
 		{"with an asked secret", "auth", asked()},
 		{"with a kept secret", "auth", asked().Keep()},
 	} {
-		k, err := tpm.Load(parseFixture(t, row.file), &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: row.secret})
+		k, err := tpm.Load(t.Context(), parseFixture(t, row.file), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: row.secret})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,12 +116,12 @@ func TestCommandsOfAHandshake(t *testing.T) {
 func TestCommandsOfAStart(t *testing.T) {
 	p := startCounted(t)
 	got := counted(t, p, func() {
-		tpm, err := tpmkey.Open(p.Name)
+		tpm, err := tpmkey.Open(t.Context(), p.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer tpm.Close()
-		k, err := tpm.LoadFile(tpmtest.FixturePath(t, "tpm12-tutorial/maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		k, err := tpm.LoadFile(t.Context(), tpmtest.FixturePath(t, "tpm12-tutorial/maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +143,7 @@ func TestTwoHundredKeys(t *testing.T) {
 	var keys []*tpmkey.Key
 	for i := range 200 {
 		file := parseFixture(t, files[i%len(files)])
-		k, err := tpm.Load(file, &tpmkey.LoadOptions{SRK: tutorialSRK(), Key: motdepasse()})
+		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(i, err)
 		}
@@ -200,7 +200,7 @@ func TestChipsWithoutContexts(t *testing.T) {
 		}
 		r := &refusing{Device: dev, ordinal: ordinal}
 		tap := tpmtest.NewTap(r)
-		tpm, err := tpmkey.OpenTransport(tap)
+		tpm, err := tpmkey.OpenTransport(t.Context(), tap)
 		if err != nil {
 			t.Fatal(err)
 		}

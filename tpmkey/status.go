@@ -1,6 +1,7 @@
 package tpmkey
 
 import (
+	"context"
 	"fmt"
 	"maclef/internal/chip"
 	"time"
@@ -80,9 +81,9 @@ func (s *Status) String() string {
 
 // Status asks the TPM which one it is and how it is. It needs no secret, and
 // works on a TPM without an owner, or disabled, and on TPM 2.0.
-func (t *TPM) Status() (*Status, error) {
+func (t *TPM) Status(ctx context.Context) (*Status, error) {
 	var c *chip.Status
-	err := t.run(func() (err error) {
+	err := t.run(ctx, func() (err error) {
 		c, err = t.chip().Status()
 		return err
 	})

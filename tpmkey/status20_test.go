@@ -57,11 +57,11 @@ func TestStatus20Endless(t *testing.T) {
 		"the next group": properties20(1, 0x100, 0, 0x300, 0),
 	} {
 		r := &reciter{answer: answer}
-		tpm, err := tpmkey.OpenTransport(r)
+		tpm, err := tpmkey.OpenTransport(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := tpm.Status()
+		s, err := tpm.Status(t.Context())
 		if r.asked > 20 || (name == "the same again" || name == "backwards") && err == nil {
 			t.Errorf("%s: %d commands, %+v, %v", name, r.asked, s, err)
 		}
@@ -73,9 +73,9 @@ func FuzzStatus20(f *testing.F) {
 	f.Add(properties20(1))
 	f.Add([]byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		tpm, err := tpmkey.OpenTransport(&reciter{answer: answer})
+		tpm, err := tpmkey.OpenTransport(t.Context(), &reciter{answer: answer})
 		if err == nil {
-			_, _ = tpm.Status()
+			_, _ = tpm.Status(t.Context())
 			tpm.Close()
 		}
 	})
@@ -96,11 +96,11 @@ func (d *dripper) Send(cmd []byte) ([]byte, error) {
 
 func TestStatus20Drip(t *testing.T) {
 	d := new(dripper)
-	tpm, err := tpmkey.OpenTransport(d)
+	tpm, err := tpmkey.OpenTransport(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := tpm.Status(); err == nil || d.asked > 2*80 { // it is asked twice
+	if s, err := tpm.Status(t.Context()); err == nil || d.asked > 2*80 { // it is asked twice
 		t.Errorf("%d commands, %+v, %v", d.asked, s, err)
 	}
 }

@@ -1,6 +1,7 @@
 package tpmkey_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -107,7 +108,7 @@ func (s *stress) run() {
 	if n := tries(s.t, tpm); n != 0 {
 		s.t.Errorf("%d tries are counted", n)
 	}
-	if left, err := tpm.Loaded(); len(left) > 0 || err != nil {
+	if left, err := tpm.Loaded(context.Background()); len(left) > 0 || err != nil {
 		s.t.Errorf("left: %+v, %v", left, err)
 	}
 }

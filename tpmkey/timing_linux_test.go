@@ -209,7 +209,7 @@ func TestPaddingTiming(t *testing.T) {
 			continue // whoever answers takes longer
 		}
 		t.Run(c.name, func(t *testing.T) {
-			tpm, err := tpmkey.OpenTransport(slowTPM{tpmtest.Start(t, c.state).Dial()})
+			tpm, err := tpmkey.OpenTransport(t.Context(), slowTPM{tpmtest.Start(t, c.state).Dial()})
 			if err != nil {
 				t.Fatal(err)
 			}

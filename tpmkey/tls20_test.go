@@ -106,7 +106,7 @@ func TestTLS20LongestSalt(t *testing.T) {
 		}
 		return rsp, err
 	}
-	tpm, err := tpmkey.OpenTransport(tap)
+	tpm, err := tpmkey.OpenTransport(t.Context(), tap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestTLS20LongestSalt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(file, nil)
+	k, err := tpm.Load(t.Context(), file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

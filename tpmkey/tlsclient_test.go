@@ -22,7 +22,7 @@ func TestTLSClient(t *testing.T) {
 		"2.0, P-256": {tpmtest.Keys20, "tpm2/e2-p256.pem", tls.VersionTLS13},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tpm, err := tpmkey.Open(tpmtest.Start(t, in.state).Socket)
+			tpm, err := tpmkey.Open(t.Context(), tpmtest.Start(t, in.state).Socket)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +31,7 @@ func TestTLSClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k, err := tpm.Load(file, &tpmkey.LoadOptions{SRK: tpmkey.Password(nil)})
+			k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)})
 			if err != nil {
 				t.Fatal(err)
 			}

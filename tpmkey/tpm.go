@@ -62,12 +62,14 @@ const defaultWait = time.Minute
 // Other programs can use the TPM at the same time, if they take turns as this one
 // does.
 //
+// ctx counts for opening only.
+//
 // Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM; one of no kind for a name
 // of another form.
-func Open(name string) (*TPM, error) { return OpenContext(context.Background(), name, nil) }
+func Open(ctx context.Context, name string) (*TPM, error) { return OpenWithOptions(ctx, name, nil) }
 
-// OpenContext is Open with options; ctx counts for opening alone. opts may be nil.
-func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, error) {
+// OpenWithOptions is Open with options, which may be nil.
+func OpenWithOptions(ctx context.Context, name string, opts *OpenOptions) (*TPM, error) {
 	if opts == nil {
 		opts = new(OpenOptions)
 	}
@@ -88,11 +90,11 @@ func OpenContext(ctx context.Context, name string, opts *OpenOptions) (*TPM, err
 // OpenTransport uses a TPM that is open already, by any of go-tpm's
 // transports. The TPM owns t from then on: Close closes it. It stays open, and what is
 // loaded stays loaded; others that use it at the same time must leave that alone.
-func OpenTransport(t tpmtransport.TPMCloser) (*TPM, error) {
+func OpenTransport(ctx context.Context, t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
 	}
-	return open(context.Background(), transport.Wrap(t, "transport"), defaultWait, nil, nil)
+	return open(ctx, transport.Wrap(t, "transport"), defaultWait, nil, nil)
 }
 
 // openCache opens the cache for a TPM. Tests replace it.
@@ -154,7 +156,7 @@ type random struct{ tpm *TPM }
 func (r random) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		var b []byte
-		err := r.tpm.run(func() (err error) {
+		err := r.tpm.run(context.Background(), func() (err error) {
 			b, err = r.tpm.chip().Random(min(len(p)-n, maxRandom))
 			return err
 		})
@@ -172,4 +174,4 @@ const maxRandom = 256
 func (t *TPM) chip() chip.Chip { return t.m.Chip() }
 
 // run does what needs no key.
-func (t *TPM) run(f func() error) error { return t.m.Run(context.Background(), f) }
+func (t *TPM) run(ctx context.Context, f func() error) error { return t.m.Run(ctx, f) }

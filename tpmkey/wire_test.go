@@ -47,7 +47,7 @@ func openTappedIn(t *testing.T, state tpmtest.State) (*tpmkey.TPM, *tpmtest.Tap)
 		t.Fatal(err)
 	}
 	tap := tpmtest.NewTap(dev)
-	tpm, err := tpmkey.OpenTransport(tap)
+	tpm, err := tpmkey.OpenTransport(t.Context(), tap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,11 +121,11 @@ func TestChangedSignatureIsNotReturned(t *testing.T) {
 
 func TestLostConnection(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
-	tpm, err := tpmkey.OpenContext(t.Context(), sw.Socket, &tpmkey.OpenOptions{Wait: 200 * time.Millisecond})
+	tpm, err := tpmkey.OpenWithOptions(t.Context(), sw.Socket, &tpmkey.OpenOptions{Wait: 200 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+	k, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +142,10 @@ func TestLostConnection(t *testing.T) {
 // A failed Open closes what it was given.
 func TestOpenTransportCloses(t *testing.T) {
 	dev := new(deaf)
-	if _, err := tpmkey.OpenTransport(dev); err == nil || !dev.closed {
+	if _, err := tpmkey.OpenTransport(t.Context(), dev); err == nil || !dev.closed {
 		t.Errorf("%v, closed %v", err, dev.closed)
 	}
-	if _, err := tpmkey.OpenTransport(nil); err == nil {
+	if _, err := tpmkey.OpenTransport(t.Context(), nil); err == nil {
 		t.Error("opened nothing")
 	}
 }
@@ -164,13 +164,13 @@ func TestFlushLeftoversFreesSessions(t *testing.T) {
 	}
 	tpm := openName(t, sw.Socket)
 	load := func() error {
-		k, err := tpm.Load(parseFixture(t, "maclef"), &tpmkey.LoadOptions{SRK: tutorialSRK()})
+		k, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 		if err == nil {
 			err = k.Close()
 		}
 		return err
 	}
-	if keys, sessions, err := tpm.FlushLeftovers(false); keys != 0 || sessions != 16 || err != nil {
+	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != 0 || sessions != 16 || err != nil {
 		t.Errorf("flushed %d keys and %d sessions, %v", keys, sessions, err)
 	}
 	for range 16 {
@@ -185,7 +185,7 @@ func TestFlushLeftoversFreesSessions(t *testing.T) {
 func TestNoKey(t *testing.T) {
 	tpm := openTutorial(t)
 	for _, file := range []*blob.Key{nil, {}, {Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}} {
-		_, loadErr := tpm.Load(file, nil)
+		_, loadErr := tpm.Load(t.Context(), file, nil)
 		_, encryptErr := tpmkey.Encrypt(file, []byte("x"))
 		for _, err := range []error{loadErr, encryptErr, tpmkey.CheckSign(file, nil, crypto.SHA1), tpmkey.CheckDecrypt(file, nil, nil)} {
 			if err == nil {
@@ -193,10 +193,10 @@ func TestNoKey(t *testing.T) {
 			}
 		}
 	}
-	if _, err := tpm.Wrap(nil, nil); err == nil {
+	if _, err := tpm.Wrap(t.Context(), nil, nil); err == nil {
 		t.Error("wrapped nothing")
 	}
-	if _, err := tpm.Wrap(new(rsa.PrivateKey), nil); err == nil {
+	if _, err := tpm.Wrap(t.Context(), new(rsa.PrivateKey), nil); err == nil {
 		t.Error("wrapped an empty key")
 	}
 }

@@ -68,8 +68,6 @@ func hintTPM(err error) string {
 		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else they take, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
-	case errors.Is(err, tpmkey.ErrRestartNeeded):
-		return "restart the machine, or the software TPM, then run this again"
 	case errors.Is(err, chip.ErrNoSealing):
 		return "for this TPM, tpmctl encrypt encrypts for one of its keys, and tpmctl decrypt decrypts that"
 	}

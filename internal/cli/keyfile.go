@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -85,7 +86,7 @@ func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
 
 func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err error) {
 	err = e.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
-		file, err = tpm.ReadHandle(handle)
+		file, err = tpm.ReadHandle(context.Background(), handle)
 		return err
 	})
 	return file, err
@@ -97,13 +98,13 @@ func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tpm.Load(file, opts)
+	return tpm.Load(context.Background(), file, opts)
 }
 
 // Options are what a file that ReadKey read is loaded with.
 func (f *KeyFlags) Options(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.LoadOptions, error) {
 	opts := &tpmkey.LoadOptions{
-		Name: inputName(*f.Path), SRK: f.SRK.Secret(), Key: f.Secret.Secret(), Parent: f.Parent.Handle,
+		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle,
 	}
 	if file.TSS2 == nil || tpm.Family() != "2.0" {
 		return opts, nil
@@ -116,7 +117,7 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.LoadOptions
 		if err != nil {
 			return nil, err
 		}
-		opts.Key = secret
+		opts.Auth = secret
 	}
 	return opts, nil
 }

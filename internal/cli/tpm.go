@@ -52,7 +52,7 @@ func (fs *FlagSet) KeyPass() *SecretFlag {
 // that: see [OnSignal].
 func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 	done := e.AwaitTPM(flag.Given())
-	tpm, err := tpmkey.OpenContext(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait, NoCache: flag.NoCache, Note: func(text string) { e.Notef("%s", text) }})
+	tpm, err := tpmkey.OpenWithOptions(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait, NoCache: flag.NoCache, Note: func(text string) { e.Notef("%s", text) }})
 	done()
 	if err != nil {
 		return nil, err

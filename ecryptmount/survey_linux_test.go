@@ -21,7 +21,7 @@ const (
 
 func lowerFile(t *testing.T) []byte {
 	t.Helper()
-	b, err := os.ReadFile("../internal/ecryptfs/testdata/lower")
+	b, err := os.ReadFile("internal/ecryptfs/testdata/lower")
 	if err != nil {
 		t.Fatal(err)
 	}

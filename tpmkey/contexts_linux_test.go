@@ -396,7 +396,8 @@ func TestContextsOfAnotherTPM(t *testing.T) {
 		}
 		whole[f] = data
 	}
-	other := newShelf(t, tpmtest.Keys20) // with the same seeds, but another start
+	other := newShelf(t, tpmtest.Keys20) // with the same seeds
+	other.sw.Restart()                   // another start, or it would be the same TPM
 	other.program(file, opts, use)
 	names := other.files()
 	for i, f := range s.files() {

@@ -140,8 +140,8 @@ func TestRestartNeeded(t *testing.T) {
 // A chip that refuses everything is explained, not misread.
 func TestChipsInTrouble(t *testing.T) {
 	for code, words := range map[byte][]string{
-		0x1c: {"TPM_FAILEDSELFTEST", "off and on again"},
-		0x26: {"TPM_INVALID_POSTINIT", "restart the machine"},
+		0x1c: {"TPM_FAILEDSELFTEST", "is in failure mode"},
+		0x26: {"TPM_INVALID_POSTINIT", "was not started"},
 		0x09: {"TPM_FAIL", "the operation failed"},
 	} {
 		tpm, _, tap := tapState(t, tpmtest.Fresh)

@@ -19,7 +19,7 @@ const root = "../.."
 var commands = []string{"keygen", "certgen", "tlsdemo", "tpmctl", "ecryptmount"}
 
 // ofCommands are the packages below internal that only commands and tests import.
-var ofCommands = []string{"advice", "cli", "ecryptfs", "relay", "scripttest", "tpmtest"}
+var ofCommands = []string{"advice", "cli", "tpmtest"}
 
 // otherProgram is another program's command, with a flag that one of ours has, too.
 const otherProgram = "ssh-keygen -p -m PEM"

@@ -14,8 +14,6 @@ import (
 	"net"
 	"net/netip"
 	"time"
-
-	"maclef/tpmkey"
 )
 
 // A conn is a client's connection, under TLS, and what its handshake cost.
@@ -97,7 +95,7 @@ func observed(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), stats *s
 // gaveUp reports whether an error of the key says that nobody waits for the
 // signature any more.
 func gaveUp(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, tpmkey.ErrHungUp)
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // algorithm is IANA's name of a TLS signature scheme: RFC 8446, section 4.2.3.

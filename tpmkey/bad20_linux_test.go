@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -103,7 +104,7 @@ func TestDamagedFiles20(t *testing.T) {
 				case err == nil:
 					loaded++
 					k.Close()
-				case errors.Is(err, tpmkey.ErrUnloaded), errors.Is(err, tpmkey.ErrGone), errors.Is(err, tpmkey.ErrWrongSRKSecret):
+				case errors.Is(err, chip.ErrUnloaded), errors.Is(err, tpmkey.ErrGone), errors.Is(err, tpmkey.ErrWrongSRKSecret):
 					t.Errorf("%s, byte %d: %v", name, i, err)
 				}
 			}

@@ -282,7 +282,10 @@ func TestContextsEmptied(t *testing.T) {
 	tpm := openName(t, s.p.Name)
 	for what, empty := range map[string]func() error{
 		"flush": func() error { _, _, err := tpm.FlushOrphans(t.Context(), false); return err },
-		"clear": func() error { _, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown()), nil); return err },
+		"clear": func() error {
+			_, err := tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown()), nil)
+			return err
+		},
 	} {
 		if what == "clear" {
 			file = mustCreate(t, tpm)

@@ -25,7 +25,7 @@
 // # Concurrency
 //
 // A TPM and its Keys are safe for concurrent use; the chip does one thing at a
-// time. Operations wait for each other in a queue that WithContext and WithConn
+// time. Operations wait for each other in a queue that WithContext and TLSConfig
 // leave when nobody wants their result any more.
 //
 // # Sharing

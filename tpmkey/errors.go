@@ -1,6 +1,8 @@
 package tpmkey
 
 import (
+	"errors"
+	"fmt"
 	"maclef/internal/chip"
 	"maclef/internal/transport"
 )
@@ -8,24 +10,21 @@ import (
 // Errors that a caller may want to decide on, found with errors.Is. The text of
 // the error that wraps them says why.
 var (
-	// ErrNoTPM: there is no TPM at that name, or none at all.
+	// ErrNoTPM: there is no TPM at that name, or none at all; or the program swtpm, which
+	// the software TPM needs, is not installed.
 	ErrNoTPM = transport.ErrNoTPM
 	// ErrPermission: this user may not use the TPM.
 	ErrPermission = transport.ErrPermission
 	// ErrBusy: other processes used the TPM for longer than this one was to wait.
 	ErrBusy = transport.ErrBusy
-	// ErrGone: the connection to the TPM was lost, and repeating the command did not
-	// help or was not safe.
+	// ErrGone: the connection to the TPM was lost, or the TPM loses the key as often as it
+	// is loaded, and repeating the command did not help or was not safe.
 	ErrGone = transport.ErrGone
-	// ErrNoSWTPM: the emulator needs the program swtpm, and it is not installed.
-	ErrNoSWTPM = transport.ErrNoSWTPM
 
 	// ErrNotOwned: the TPM has no owner, so it has no SRK to load keys under.
 	ErrNotOwned = chip.ErrNotOwned
 	// ErrDisabled: the TPM is disabled or deactivated.
 	ErrDisabled = chip.ErrDisabled
-	// ErrFailed: the TPM is in failure mode and does nothing.
-	ErrFailed = chip.ErrFailed
 	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
 	// program cannot stand in for them: the firmware's menu can.
 	ErrPhysicalPresence = chip.ErrPhysicalPresence
@@ -57,11 +56,40 @@ var (
 	ErrNoKey = chip.ErrNoKey
 	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.
 	ErrWrongGeneration = chip.ErrWrongGeneration
-	// ErrUnloaded: the TPM loses the key as often as it is loaded: it restarts, or
-	// somebody flushes it.
-	ErrUnloaded = chip.ErrUnloaded
 	// ErrNotSupported: this key, or this TPM, cannot do what was asked.
 	ErrNotSupported = chip.ErrNotSupported
 	// ErrClosed: the TPM or the key was closed.
 	ErrClosed = chip.ErrClosed
 )
+
+// An Error is an error of a TPM operation that the TPM answered with a result code. It is
+// found with errors.As; errors.Is finds the kind in it.
+type Error struct {
+	Op      string // what was being done, such as "sign"
+	Command string // as the specification names it, such as "TPM2_Sign"
+	Code    uint32 // the result code
+	Name    string // its name, such as "TPM_RC_AUTH_FAIL"; empty for a maker's own code
+	err     error
+}
+
+// Error says what was being done, and why it failed.
+func (e *Error) Error() string { return e.Op + ": " + e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.err }
+
+// doingError says what was being done.
+func doingError(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var refused interface {
+		Refusal() (command string, code uint32, name string)
+	}
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	e := &Error{Op: op, err: err}
+	e.Command, e.Code, e.Name = refused.Refusal()
+	return e
+}

@@ -3,6 +3,7 @@ package tpmkey
 import (
 	"context"
 	"crypto/rsa"
+	"net"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -75,3 +76,6 @@ func (t *TPM) underPrimary(f func(conn *tpm20.Conn, parent *tpm20.Object) error)
 		return f(conn, parent)
 	})
 }
+
+// WithConn is what TLSConfig's certificates use.
+func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key { return k.withConn(ctx, c) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"maclef/internal/chip"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -181,7 +182,7 @@ func TestHandlesChangeHands20(t *testing.T) {
 // A TPM in failure mode says so.
 func TestFailing20(t *testing.T) {
 	_, err := tpmkey.Open(t.Context(), tpmtest.Start(t, tpmtest.Failing20).Socket)
-	tpmtest.WantError(t, err, tpmkey.ErrFailed, "restart")
+	tpmtest.WantError(t, err, chip.ErrFailed, "restart")
 }
 
 // After a night in which the TPM lost everything, and gave the handles of one program's

@@ -80,8 +80,8 @@ func (k *Key) File() *blob.Key { return k.k.File() }
 // before it is returned.
 //
 // Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrPolicy, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; one of no kind for a
-// digest of the wrong length; those of WithContext and WithConn. TPM Main Part 3,
+// ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; one of no kind for a
+// digest of the wrong length; those of WithContext. TPM Main Part 3,
 // section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3
 // (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
@@ -119,8 +119,8 @@ func (k *Key) do(op *chip.Operation) ([]byte, error) {
 // A key with a scheme of its own takes no other.
 //
 // Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret
-// (a try was spent), ErrLockedOut, ErrPolicy, ErrUnloaded, ErrBusy, ErrGone, ErrClosed; those
-// of WithContext and WithConn. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
+// (a try was spent), ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; those
+// of WithContext. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
 // Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	op, err := k.k.Ops.Decrypt(k.own(ciphertext), opts)
@@ -170,8 +170,8 @@ func (k *Key) CheckSecret(ctx context.Context) error {
 	return doingError("check the secret", err)
 }
 
-// ErrHungUp: the client for whom the operation was has gone.
-var ErrHungUp = errors.New("the client has hung up")
+// errHungUp: the client for whom the operation was has gone.
+var errHungUp = chip.WithText("the client has hung up", context.Canceled)
 
 // WithContext returns the same key for operations that somebody waits for no
 // longer than ctx: one that waits for its turn is dropped before it reaches the
@@ -182,17 +182,16 @@ func (k *Key) WithContext(ctx context.Context) *Key {
 	return &Key{k.tpm, k.k, ctx, k.alive}
 }
 
-// WithConn is WithContext for an operation that the peer of c waits for, such as
+// withConn is WithContext for an operation that the peer of c waits for, such as
 // a TLS client for the handshake's signature: it is dropped as well when the peer
-// has hung up, with ErrHungUp. Nothing is read from c. TLSConfig does this by
-// itself.
+// has hung up. Nothing is read from c.
 //
 // A hang-up is seen on connections that have a file descriptor, themselves or
 // under a method NetConn, and on Linux only.
-func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key {
+func (k *Key) withConn(ctx context.Context, c net.Conn) *Key {
 	return &Key{k.tpm, k.k, ctx, func() error {
 		if queue.HungUp(c) {
-			return ErrHungUp
+			return errHungUp
 		}
 		return nil
 	}}

@@ -62,7 +62,7 @@ func (t *TPM) readKey(ctx context.Context, path string) (*blob.Key, error) {
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrWrongTPM,
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
 // decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent,
-// ErrPolicy, blob.ErrDamaged, ErrUnloaded, ErrBusy, ErrGone, ErrClosed.
+// ErrPolicy, blob.ErrDamaged, ErrBusy, ErrGone, ErrClosed.
 func (t *TPM) Load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)

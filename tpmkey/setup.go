@@ -195,11 +195,3 @@ func (t *TPM) changeOnce(ctx context.Context, to chip.Change, with *chip.Secrets
 		return t.chip().Change(to, with)
 	})
 }
-
-// doingError says what was being done.
-func doingError(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", doing, err)
-}

@@ -105,8 +105,7 @@ func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err er
 
 // TLSConfig returns a server's configuration for the key and the certificate
 // chain in a PEM file: TLS 1.2 and, where the key can do it, newer, with what the key
-// can do. Signatures for clients that have hung up meanwhile are not made (see
-// WithConn). It is a new one at each call, the caller's to change.
+// can do. Signatures for clients that have hung up meanwhile are not made . It is a new one at each call, the caller's to change.
 //
 // Errors: those of TLSCertificate; ErrNotSupported for a key that signs SHA-1 only,
 // because clients refuse SHA-1 in TLS.
@@ -131,7 +130,7 @@ func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
 	return &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			own := *cert
-			own.PrivateKey = k.WithConn(hello.Context(), hello.Conn).forTLS()
+			own.PrivateKey = k.withConn(hello.Context(), hello.Conn).forTLS()
 			return &own, nil
 		},
 		MinVersion: tls.VersionTLS12,

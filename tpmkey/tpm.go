@@ -64,7 +64,7 @@ const defaultWait = time.Minute
 //
 // ctx counts for opening only.
 //
-// Errors: ErrNoTPM, ErrPermission, ErrBusy, ErrNoSWTPM; one of no kind for a name
+// Errors: ErrNoTPM, ErrPermission, ErrBusy; one of no kind for a name
 // of another form.
 func Open(ctx context.Context, name string) (*TPM, error) { return OpenWithOptions(ctx, name, nil) }
 

@@ -26,7 +26,7 @@ var (
 	ErrNoParent         = errors.New("the key's parent is missing")
 	ErrNoKey            = errors.New("no key there")
 	ErrWrongGeneration  = errors.New("not a key for this generation of TPM")
-	ErrUnloaded         = errors.New("the TPM has lost the key")
+	ErrUnloaded         = WithText("the TPM has lost the key", transport.ErrGone)
 	ErrNotSupported     = errors.New("not supported")
 	ErrPolicy           = errors.New("the policy is not met")
 	ErrClosed           = errors.New("already closed")

@@ -62,6 +62,11 @@ func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
+// Refusal returns what was refused: the command, the result code and its name.
+func (e *Error) Refusal() (command string, code uint32, name string) {
+	return fmt.Sprint(e.Ordinal), uint32(e.Code), e.Code.Name()
+}
+
 // An Unanswered command has no answer that can be trusted.
 type Unanswered = tpmconn.Unanswered
 

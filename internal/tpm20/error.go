@@ -29,6 +29,11 @@ type Error struct {
 	Failed bool
 }
 
+// Refusal returns what was refused: the command, the response code and its name.
+func (e *Error) Refusal() (command string, code uint32, name string) {
+	return commandName(e.Command), uint32(e.Code), e.Name()
+}
+
 // Error is "TPM2_Load: TPM_RC_INTEGRITY (0x1df, parameter 1)".
 func (e *Error) Error() string {
 	name := e.Name()

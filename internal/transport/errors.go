@@ -28,9 +28,15 @@ var (
 	ErrAway = errors.New("it is away")
 	// ErrNotSent: the command did not reach the TPM.
 	ErrNotSent = errors.New("the command was not sent")
-	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed.
-	ErrNoSWTPM = errors.New("swtpm is not installed")
+	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed. It is an
+	// ErrNoTPM, too.
+	ErrNoSWTPM error = noSWTPM{}
 )
+
+type noSWTPM struct{}
+
+func (noSWTPM) Error() string { return "swtpm is not installed" }
+func (noSWTPM) Unwrap() error { return ErrNoTPM }
 
 // failure says that what was done to the TPM name failed, of which kind, why,
 // and what to do about it.

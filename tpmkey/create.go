@@ -44,13 +44,13 @@ type CreateOptions struct {
 	// SigScheme is SSRSASSAPKCS1v15DER or SSRSASSAPKCS1v15SHA1, for TPM 1.2 only; 0
 	// stands for the first. Keys of the SHA1 scheme sign SHA-1 digests only.
 	SigScheme blob.SigScheme
-	// SRK is the secret of the storage root key, or of the Parent; the zero value
+	// ParentAuth is the secret of the storage root key (SRK), or of the Parent; the zero value
 	// stands for the well-known secret.
 	ParentAuth Secret
-	// Key is the new key's own secret. The zero value makes a key without one.
+	// Auth is the new key's own secret. The zero value makes a key without one.
 	Auth Secret
 	// Policy is what must hold for the key to be used, for TPM 2.0 only; nil if
-	// nothing. With a Key secret, that is needed besides.
+	// nothing. With an Auth, that is needed besides.
 	Policy *Policy
 	// Parent is the key that the new one is made under, for TPM 2.0 only: a persistent
 	// handle (0x81…), or a hierarchy (0x4000000…) whose primary key, ECC P-256, is
@@ -61,10 +61,10 @@ type CreateOptions struct {
 // WrapOptions are CreateOptions for an existing key; Bits and Type are ignored.
 type WrapOptions struct {
 	CreateOptions
-	// Owner is the owner's secret. It is used, and asked, only where a TPM 1.2 does
+	// OwnerAuth is the owner's secret. It is used, and asked, only where a TPM 1.2 does
 	// not give the SRK's public key for the SRK's secret.
 	OwnerAuth Secret
-	// Migration is the secret for moving the key to another TPM 1.2 later. The
+	// MigrationAuth is the secret for moving the key to another TPM 1.2 later. The
 	// zero value is a random one, known to nobody.
 	MigrationAuth Secret
 }
@@ -208,7 +208,7 @@ func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Se
 // SealOptions say how to seal data. The zero value, or a nil pointer, seals it to the
 // TPM alone: whoever may use that gets it back.
 type SealOptions struct {
-	// SRK, Key, Policy and Parent are those of CreateOptions.
+	// ParentAuth, Auth, Policy and Parent are those of CreateOptions.
 	ParentAuth, Auth Secret
 	Policy           *Policy
 	Parent           uint32

@@ -10,9 +10,9 @@
 //
 // Open a TPM, load a key file with LoadFile, use the Key, Close both:
 //
-//	tpm, err := tpmkey.Open("")                // this machine's TPM
-//	key, err := tpm.LoadFile("maclef", nil)    // a crypto.Signer and crypto.Decrypter
-//	cfg, err := key.TLSConfig("moncert")       // algorithms and version that this key can do
+//	tpm, err := tpmkey.Open(ctx, "")                // this machine's TPM
+//	key, err := tpm.LoadFile(ctx, "maclef", nil)    // a crypto.Signer and crypto.Decrypter
+//	cfg, err := key.TLSConfig("moncert")            // algorithms and version that this key can do
 //	err = (&http.Server{Addr: ":4433", TLSConfig: cfg}).ListenAndServeTLS("", "")
 //
 // A TPM 1.2 that is not ready for keys is brought there with Enable, Activate and
@@ -36,7 +36,7 @@
 // between its turns: keys and sessions are brought in when a turn needs them, and taken
 // out at its end. What is loaded when a turn begins was left behind, by a killed program
 // or one that keeps raw handles, and is freed when its place is needed; Loaded lists it,
-// and FlushLeftovers frees it. A turn ends when nothing is to be done, or after 40 ms or
+// and FlushOrphans frees it. A turn ends when nothing is to be done, or after 40 ms or
 // eight operations, whichever is later; no operation begins 600 ms after the first one.
 //
 // Behind the kernel's resource manager (/dev/tpmrm0) each process has the TPM to itself,
@@ -47,10 +47,10 @@
 // What the first use of a key had the TPM make is kept on disk until the TPM's next reset,
 // as contexts that only this TPM can load: see OpenOptions.NoCache.
 //
-// # Healing
+// # Recovery
 //
 // What goes wrong is repaired once, where that costs no try of a secret: a key that the TPM
-// has lost is loaded again, want of room is cured, a command that was not sent is sent
+// has lost is loaded again, a slot is freed where none is free, a command that was not sent is sent
 // again, and one whose answer was lost is repeated: signing twice does no harm. For loading
 // from the file again the parent's secret is needed again; for a session that was lost, the
 // key's, if it may not be kept.

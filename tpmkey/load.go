@@ -17,11 +17,11 @@ import (
 type LoadOptions struct {
 	// Name is what errors call the key, for LoadFile by default its path.
 	Name string
-	// SRK is the secret of the storage root key, for a TPM 2.0 that of the key's parent, or
+	// ParentAuth is the secret of the storage root key (SRK), for a TPM 2.0 that of the key's parent, or
 	// of the hierarchy that makes it; the zero value stands for the well-known secret. It
 	// is needed again where the TPM has lost the key.
 	ParentAuth Secret
-	// Key is the key's own secret. A key whose file says that it has none gets one all
+	// Auth is the key's own secret. A key whose file says that it has none gets one all
 	// the same that is given here, other than by AskSecret. It is used, and an AskSecret is asked, by the
 	// first operation of a key that needs a secret, and whenever the TPM has lost
 	// its session, unless it is kept: see Secret.Keep.

@@ -55,7 +55,7 @@ func SHA1Secret(digest [sha1.Size]byte) Secret { return Secret{keymgr.SHA1Secret
 //
 // The answer does not stay in memory: what is kept of it is an authorization
 // session, which a bare TPM holds during this process's turns only. Where it is lost,
-// ask is called again: after a restart of the TPM, after FlushLeftovers(true), or when
+// ask is called again: after a restart of the TPM, after FlushOrphans(ctx, true), or when
 // the TPM knows too many saved sessions; behind the resource manager and on a caller's
 // transport also when another key needs this one's place. See Keep.
 //

@@ -187,7 +187,7 @@ func (d *modelDevice) Connected() bool { return d.connected && d.holder == d }
 func (d *modelDevice) Bare() bool      { return true }
 func (d *modelDevice) Managed() bool   { return false }
 func (d *modelDevice) Name() string    { return "model" }
-func (d *modelDevice) StopWaiting()          {}
+func (d *modelDevice) StopWaiting()    {}
 func (d *modelDevice) Close() error    { return nil }
 
 // A modelError is an error with its class.

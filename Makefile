@@ -25,8 +25,9 @@ SOAKFLAGS  ?=
 # The generation that the demo shows, 1.2 or 2.0.
 TPM ?= 1.2
 
-# So many machines at a time.
+# So many machines at a time, and which scenarios, as a regular expression.
 VM_JOBS ?= 2
+VM      ?= .
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 BENCHSTAT   := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
@@ -62,13 +63,14 @@ interop: interop-needs ## keys to and from other programs for TPM 2.0 (part of t
 	$(GO) -C interop test -timeout 10m ./...
 
 vm-test: export VM_KERNEL := $(VM_KERNEL)
-vm-test: vm-needs ## the commands on a real kernel, in QEMU (Debian, amd64)
+vm-test: vm-needs ## the commands on a real kernel, in QEMU (Debian, amd64; VM=6-luks: a part)
 	@mkdir -p bin/vm
-	$(GO) run -buildvcs=false ./vm -jobs $(VM_JOBS) -docs docs -transcripts bin/vm vm/scenarios/*.sh
+	$(GO) test ./vm -count=1 -timeout 90m -parallel $(VM_JOBS) -run 'TestScenarios/all/$(VM)' -args -scenarios -transcripts $(CURDIR)/bin/vm
 	@echo "what the machines printed is in bin/vm"
 
-docs: vm-needs ## write the documents that those machines print
-	$(GO) run -buildvcs=false ./vm -docs docs -write vm/scenarios/*.sh
+docs: vm-needs ## write the documents that those machines and -h print
+	$(GO) test ./vm -count=1 -timeout 90m -run 'TestScenarios/all/$(VM)' -args -scenarios -write
+	$(GO) test -run TestHelpPage . -update
 
 # The other projects' signers are a module of their own, so that nobody who uses the
 # library gets what they need.

@@ -1,170 +1,230 @@
 //go:build linux
 
-package main
+package vm_test
 
 import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 )
 
-const example = `# # A title
-# and more
-#@ boot chip=second slow=1s
-ls
-! false
-expect 'a b'
+// A scenario is a script for one or more machines, as its file has it.
+//
+//	# words for the reader, paragraphs between empty lines
+//	#< a command of the old days, which the next commands replace
+//	#@ boot key=value …       a machine starts; what follows runs in it
+//	#@ firmware key=value …   somebody goes to the firmware's menu
+//	#> text                   what somebody types when the next command asks; "#>" for
+//	                          a terminal where nobody types
+//	command                   must succeed
+//	! command                 must fail, and not with 2, the status of a wrong command line
+//	!2 command                must fail with 2
+//	expect REGEXP             must stand in the last command's output
+//	reject REGEXP             must not
+//	await SECONDS COMMAND     waits until the command succeeds
+//	quiet COMMAND             must succeed, and is not shown unless it does not
+type scenario struct {
+	name  string
+	steps []*step
+}
 
-# Two
-# lines.
-#< old
-for f in a b; do
-	echo $f
-done
-#> secret
-keygen -a x
-quiet true
-#@ firmware keys=e
-`
+// A step is one life of a machine, from its start to its end.
+type step struct {
+	line     int
+	firmware bool
+	options  map[string]string
+	chunks   []*chunk
+}
 
-func TestParseScenario(t *testing.T) {
-	s, err := parseScenario("1-example", example)
+// A chunk is a piece of a step: a paragraph of words, an old command, or a
+// command to run in the machine.
+type chunk struct {
+	kind   chunkKind
+	line   int
+	text   string
+	result string // of a command: "works", "fails" or "misused"
+	typed  []string
+	output string // of a command, once it ran
+}
+
+type chunkKind int
+
+const (
+	words chunkKind = iota
+	oldCommand
+	command
+	check // a command that is not shown
+	menu  // a visit to the firmware's menu
+)
+
+func readScenario(path string) (*scenario, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	if len(s.steps) != 2 || !s.steps[1].firmware || s.steps[1].options["keys"] != "e" {
-		t.Fatalf("steps: %+v", s.steps)
-	}
-	boot := s.steps[0]
-	if boot.options["chip"] != "second" || boot.options["slow"] != "1s" || boot.options["disk"] != "first" || boot.line != 3 {
-		t.Errorf("boot: %+v", boot)
-	}
-	want := []struct {
-		kind chunkKind
-		line int
-		text string
-	}{
-		{words, 1, "# A title\nand more"},
-		{command, 4, "ls"}, {command, 5, "false"}, {check, 6, "expect 'a b'"},
-		{words, 8, "Two\nlines."}, {oldCommand, 10, "old"},
-		{command, 11, "for f in a b; do\n\techo $f\ndone"}, {command, 15, "keygen -a x"}, {check, 16, "true"},
-	}
-	var got []*chunk
-	for _, c := range boot.chunks {
-		if c.text != "" {
-			got = append(got, c)
-		}
-	}
-	if len(got) != len(want) {
-		t.Fatalf("%d chunks, want %d", len(got), len(want))
-	}
-	for i, w := range want {
-		if c := got[i]; c.kind != w.kind || c.line != w.line || c.text != w.text {
-			t.Errorf("chunk %d: kind %d, line %d, %q; want %+v", i, c.kind, c.line, c.text, w)
-		}
-	}
-	if got[2].result != "fails" || got[1].result != "works" || len(got[7].typed) != 1 {
-		t.Errorf("fails and typed: %+v", got)
-	}
-}
-
-func TestParseScenarioErrors(t *testing.T) {
-	for _, row := range []struct{ name, text, want string }{
-		{"no machine", "# words\n", "no machine"},
-		{"command without machine", "ls\n", "1: a command"},
-		{"command in the firmware", "#@ firmware keys=e\nls\n", "2: a command"},
-		{"unknown step", "#@ sleep\n", "1: #@ sleep"},
-		{"no step", "#@ \n", "1: #@ "},
-		{"no blank", "#@boot\nls\n#@\n", "3: #@ "},
-		{"unknown TPM", "#@ boot tpm=3\n", "neither 1.2 nor 2.0"},
-		{"unknown bus", "#@ boot bus=lpc\n", "neither tis nor crb"},
-		{"unknown waking", "#@ boot wake=late\n", "wake=late is not known"},
-		{"answers to a check", "#@ boot\n#> a\nexpect b\n", "3: nobody can type"},
-		{"unknown option", "#@ boot color=red\n", `1: #@ boot: unknown option "color=red"`},
-		{"half a command", "#@ boot\nif true; then\n", "2: not a shell command"},
-		{"trailing backslash", "#@ boot\nls \\", "2: "},
-	} {
-		_, err := parseScenario("x", row.text)
-		if err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: %v, want %q", row.name, err, row.want)
-		}
-	}
-}
-
-// The scenarios themselves: make vm-test runs them.
-func TestScenariosParse(t *testing.T) {
-	paths, err := filepath.Glob("scenarios/*.sh")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("%v, %v", paths, err)
-	}
-	for _, path := range paths {
-		s, err := readScenario(path)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if complete(guestScript(s.steps[0])) != nil {
-			t.Errorf("%s: its script is not one", path)
-		}
-	}
-}
-
-func TestReadConsole(t *testing.T) {
-	s, err := parseScenario("x", "#@ boot\nls\npwd\n")
+	name := strings.TrimSuffix(filepath.Base(path), ".sh")
+	s, err := parseScenario(name, string(text))
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("%s:%w", path, err)
 	}
-	console := "SeaBIOS\r\nBooting from ROM..\r\x1ebegin 0\r\na\r\nb\r\n\x1eend 0\r\n[ 1.0] oops\r\n\x1ebegin 1\r\n/root\r\n\x1eend 1\r\n"
-	var shown strings.Builder
-	before, err := readConsole(strings.NewReader(console), s.steps[0], func(_ *chunk, text string) { shown.WriteString(text) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if before != "" {
-		t.Errorf("before: %q", before)
-	}
-	if before, err := readConsole(strings.NewReader("SeaBIOS\r\nKernel panic\r\n"), s.steps[0], nil); err != nil || before != "\nSeaBIOS\nKernel panic" {
-		t.Errorf("without a command: %q, %v", before, err)
-	}
-	if got := s.steps[0].chunks[0].output; got != "a\nb\n" {
-		t.Errorf("ls printed %q", got)
-	}
-	if got := s.steps[0].chunks[1].output; got != "/root\n" {
-		t.Errorf("pwd printed %q", got)
-	}
-	if shown.String() != "a\nb\n[ 1.0] oops\n/root\n" {
-		t.Errorf("shown: %q", shown.String())
-	}
+	return s, nil
 }
 
-func TestDocument(t *testing.T) {
-	s, err := parseScenario("1-example", "# # Title\n#@ boot\n# Words.\n#< old\nls\npwd\nexpect x\n\n# More.\nid\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range s.steps[0].chunks {
-		c.output = map[string]string{"ls": "took 3.1 ms\n", "id": "00:AB:cd\n"}[c.text]
-	}
-	if got := s.documentPath("docs"); got != "docs/example.md" {
-		t.Errorf("path %q", got)
-	}
-	want := "\n# Title\n\nWords.\n\nThen:\n\n```console\n# old\n```\n\nNow:\n\n```console\n# ls\ntook 3.1 ms\n# pwd\n```\n\n" +
-		"More.\n\n```console\n# id\n00:AB:cd\n```\n"
-	_, got, _ := strings.Cut(document(s), "-->\n")
-	if got != want {
-		t.Errorf("document:\n%s\nwant:\n%s", got, want)
-	}
-	if a, b := mask(got), mask(strings.NewReplacer("3.1 ms", "12 µs", "00:AB:cd", "FF:00:11").Replace(got)); a != b {
-		t.Errorf("masked, they differ:\n%s\n%s", a, b)
-	}
-}
-
-func TestScreenLine(t *testing.T) {
-	for in, want := range map[string]string{
-		"a\r": "a", "": "", "long… 1 s\r          \rdone": "done", "abc\rx": "xbc", "working… \r         \r": "", "é\re ": "e", "\x1b[2mdim\x1b[0m": "dim",
-	} {
-		if got, _ := screenLine(in); got != want {
-			t.Errorf("%q leaves %q, want %q", in, got, want)
+// parseScenario's errors begin with a line number.
+func parseScenario(name, text string) (*scenario, error) {
+	s := &scenario{name: name}
+	now := &step{} // what stands before the first machine
+	var preface []*chunk
+	var typed []string
+	lines := strings.Split(text, "\n")
+	for i := 0; i < len(lines); i++ {
+		line, number := lines[i], i+1
+		switch {
+		case strings.HasPrefix(line, "#@"):
+			now.addWords(number, "")
+			next, err := parseStep(line[2:])
+			if err != nil {
+				return nil, fmt.Errorf("%d: %w", number, err)
+			}
+			if len(s.steps) == 0 {
+				preface = now.chunks
+			}
+			now, next.line = next, number
+			now.chunks, preface = preface, nil
+			if next.firmware {
+				now.chunks = append(now.chunks, &chunk{kind: menu, line: number, text: next.options["keys"]})
+			}
+			s.steps = append(s.steps, now)
+		case strings.HasPrefix(line, "#!"):
+		case strings.HasPrefix(line, "#< "):
+			now.chunks = append(now.chunks, &chunk{kind: oldCommand, line: number, text: line[3:]})
+		case line == "#>":
+			typed = []string{}
+		case strings.HasPrefix(line, "#> "):
+			typed = append(typed, line[3:])
+		case strings.HasPrefix(line, "#"):
+			now.addWords(number, strings.TrimPrefix(strings.TrimPrefix(line, "#"), " "))
+		case strings.TrimSpace(line) == "":
+			now.addWords(number, "")
+		case len(s.steps) == 0 || now.firmware:
+			return nil, fmt.Errorf("%d: a command, and no machine to run it in: #@ boot starts one", number)
+		default:
+			c, more, err := parseCommand(lines[i:])
+			if err != nil {
+				return nil, fmt.Errorf("%d: %w", number, err)
+			}
+			if typed != nil && c.kind != command {
+				return nil, fmt.Errorf("%d: nobody can type the answers above to this", number)
+			}
+			c.line, c.typed, typed = number, typed, nil
+			now.chunks = append(now.chunks, c)
+			i += more
 		}
 	}
+	if len(s.steps) == 0 {
+		return nil, fmt.Errorf("1: no machine is started: #@ boot starts one")
+	}
+	return s, nil
+}
+
+// addWords adds a line to the paragraph before it; an empty line ends one.
+func (s *step) addWords(line int, text string) {
+	last := len(s.chunks) - 1
+	if last >= 0 && s.chunks[last].kind == words && s.chunks[last].text != "" {
+		if text == "" {
+			s.chunks = append(s.chunks, &chunk{kind: words, line: line})
+			return
+		}
+		s.chunks[last].text += "\n" + text
+		return
+	}
+	if text != "" {
+		s.chunks = append(s.chunks, &chunk{kind: words, line: line, text: text})
+	}
+}
+
+// stepOptions are what #@ boot and #@ firmware take.
+var stepOptions = map[string]bool{
+	"chip": true, // which chip, "none" for no chip; "first" by default
+	"tpm":  true, // 1.2 or 2.0, of a chip that is new
+	"bus":  true, // tis or crb: how the chip is connected; most TPM 2.0 inside a processor are crb
+	"disk": true, // which disk; "first" by default
+	"slow": true, // what every command costs once a key was loaded, such as 1s
+	"wake": true, // unstarted: when the machine wakes up, its firmware does not start the chip
+	"keys": true, // firmware: what to press
+	"for":  true, // how long the machine may live, such as 5m
+}
+
+func parseStep(line string) (*step, error) {
+	fields := append(strings.Fields(line), "") // the last one stands for nothing
+	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2", "bus": "tis"}}
+	switch fields[0] {
+	case "boot":
+	case "firmware":
+		s.firmware = true
+	default:
+		return nil, fmt.Errorf("#@ %s: only #@ boot and #@ firmware are known", fields[0])
+	}
+	for _, field := range fields[1 : len(fields)-1] {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok || !stepOptions[key] {
+			return nil, fmt.Errorf("#@ %s: unknown option %q", fields[0], field)
+		}
+		s.options[key] = value
+	}
+	if v := s.options["tpm"]; v != "1.2" && v != "2.0" {
+		return nil, fmt.Errorf("#@ %s: tpm=%s is neither 1.2 nor 2.0", fields[0], v)
+	}
+	if v := s.options["bus"]; v != "tis" && v != "crb" {
+		return nil, fmt.Errorf("#@ %s: bus=%s is neither tis nor crb", fields[0], v)
+	}
+	if v, ok := s.options["wake"]; ok && v != "unstarted" {
+		return nil, fmt.Errorf("#@ %s: wake=%s is not known, only wake=unstarted", fields[0], v)
+	}
+	return s, nil
+}
+
+// parseCommand takes as many lines as make a complete command, and returns how
+// many more than one they are.
+func parseCommand(lines []string) (*chunk, int, error) {
+	c := &chunk{kind: command, result: "works"}
+	first := lines[0]
+	switch word, rest, _ := strings.Cut(first, " "); word {
+	case "!":
+		c.result, first = "fails", rest
+	case "!2":
+		c.result, first = "misused", rest
+	case "quiet":
+		c.kind, first = check, rest
+	case "expect", "reject", "await":
+		c.kind = check
+	}
+	c.text = first
+	var complaint error
+	for more := 0; ; more++ {
+		if complaint = complete(c.text); complaint == nil {
+			return c, more, nil
+		}
+		if more+1 >= len(lines) || strings.HasPrefix(lines[more+1], "#@") {
+			return nil, 0, complaint
+		}
+		c.text += "\n" + lines[more+1]
+	}
+}
+
+// complete asks the shell whether text is a command, and not the beginning of one.
+func complete(text string) error {
+	if strings.HasSuffix(text, "\\") {
+		return fmt.Errorf("the last line ends in a backslash")
+	}
+	cmd := exec.Command("sh", "-n")
+	cmd.Stdin = strings.NewReader("{\n" + text + "\n}\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("not a shell command: %s", bytes.TrimSpace(out))
+	}
+	return nil
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package vm_test
 
 import (
 	"fmt"

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package vm_test
 
 import (
 	"fmt"
@@ -12,12 +12,12 @@ import (
 
 // documentPath is where the scenario stands as a document, "" for one without a
 // title.
-func (s *scenario) documentPath(dir string) string {
+func (s *scenario) documentPath() string {
 	if len(s.steps[0].chunks) == 0 || !strings.HasPrefix(s.steps[0].chunks[0].text, "# ") {
 		return ""
 	}
 	_, name, _ := strings.Cut(s.name, "-") // 1-tutorial
-	return filepath.Join(dir, name+".md")
+	return filepath.Join("../docs", name+".md")
 }
 
 // document is a scenario that ran, in Markdown: its words, the commands of the
@@ -84,7 +84,15 @@ var changing = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9a-f]{8}(-[0-
 
 // checkDocument compares the document of a scenario that ran with the one that
 // is there.
-func checkDocument(path, now string) error {
+func checkDocument(s *scenario) error {
+	path := s.documentPath()
+	if path == "" {
+		return nil
+	}
+	now := document(s)
+	if *writeDocs {
+		return os.WriteFile(path, []byte(now), 0o644)
+	}
 	then, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("%w: make docs writes it", err)

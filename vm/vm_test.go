@@ -1,0 +1,142 @@
+//go:build linux
+
+// Package vm_test runs scenarios on machines with a real kernel and a software TPM that
+// the kernel takes for a chip: QEMU, swtpm, Debian's stock kernel.
+//
+//	go test ./vm -args -scenarios [-transcripts DIR] [-write]
+//
+// A scenario is a shell script in scenarios/; see the type scenario for what else stands
+// in it. One with a title is a document in docs/, which must say what it prints.
+package vm_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var (
+	runScenarios = flag.Bool("scenarios", false, "run the scenarios")
+	transcripts  = flag.String("transcripts", "", "write what was seen in each scenario into `DIR`")
+	writeDocs    = flag.Bool("write", false, "write the documents instead of checking them")
+)
+
+// hostPrograms are programs of this computer that the machines have, too: those
+// that people use besides ours.
+var hostPrograms = []string{"cryptsetup", "curl", "openssl", "gocryptfs", "mkfs.ext4", "fusermount3", "mountpoint", "script"}
+
+// socketRoom is how long the folder of a session may be: the path of a socket has
+// 107 bytes.
+const socketRoom = 50
+
+func TestScenarios(t *testing.T) {
+	if !*runScenarios {
+		t.Skip("make vm-test runs the scenarios")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	t.Cleanup(stop)
+	paths, err := filepath.Glob("scenarios/*.sh")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no scenarios: %v", err)
+	}
+	// What an ordinary user's PATH leaves out has mke2fs.
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	dir, err := os.MkdirTemp("", "maclef-vm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if len(dir) > socketRoom {
+		t.Fatalf("%s is too long for the sockets in it: set TMPDIR to something shorter", dir)
+	}
+	kernel, image := prepare(t, dir)
+	t.Run("all", func(t *testing.T) {
+		for _, path := range paths {
+			s, err := readScenario(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				began := time.Now()
+				err := runScenario(ctx, s, &lab{dir: filepath.Join(dir, s.name), kernel: kernel, image: image})
+				if err == nil {
+					err = checkDocument(s)
+				}
+				result := "ok"
+				if err != nil {
+					result = "FAILED: " + err.Error()
+					t.Error(err)
+				}
+				fmt.Printf("==== %s: %s (%.0f s)\n", s.name, result, time.Since(began).Seconds())
+			})
+		}
+	})
+}
+
+// prepare fetches the kernel, builds the commands and packs the image.
+func prepare(t *testing.T, dir string) (kernel, image string) {
+	t.Helper()
+	fetch := exec.Command("./fetch-kernel")
+	fetch.Stderr = os.Stderr
+	out, err := fetch.Output()
+	if err != nil {
+		t.Fatalf("fetch the kernel: %v", err)
+	}
+	kernel = strings.TrimSpace(string(out))
+	// Without cgo the commands need no libraries.
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir+"/bin/", "../keygen", "../certgen", "../tlsdemo", "../tpmctl", "../ecryptmount")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	image = filepath.Join(dir, "image")
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := writeImage(f, filepath.Join(dir, "bin"), kernel, hostPrograms); err != nil {
+		t.Fatalf("pack the initial file system: %v", err)
+	}
+	return kernel, image
+}
+
+// runScenario runs the steps of a scenario one after the other, with chips and disks of
+// their own. It prints what was seen in one piece, since others run at the same time.
+func runScenario(ctx context.Context, s *scenario, l *lab) error {
+	if err := os.Mkdir(l.dir, 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(l.dir)
+	var seen strings.Builder
+	defer func() { fmt.Print(seen.String()) }()
+	var out io.Writer = &seen
+	if *transcripts != "" {
+		f, err := os.Create(filepath.Join(*transcripts, s.name+".txt"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		out = io.MultiWriter(out, f)
+	}
+	l.complaints = out
+	t := &transcript{w: out}
+	defer t.end()
+	for _, step := range s.steps {
+		t.step(step)
+		if err := l.run(ctx, step, t.show); err != nil {
+			return err
+		}
+	}
+	return nil
+}

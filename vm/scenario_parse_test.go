@@ -145,7 +145,7 @@ func TestDocument(t *testing.T) {
 	for _, c := range s.steps[0].chunks {
 		c.output = map[string]string{"ls": "took 3.1 ms\n", "id": "00:AB:cd\n"}[c.text]
 	}
-	if got := s.documentPath(); got != "docs/example.md" {
+	if got := s.documentPath(); got != "../docs/example.md" {
 		t.Errorf("path %q", got)
 	}
 	want := "\n# Title\n\nWords.\n\nThen:\n\n```console\n# old\n```\n\nNow:\n\n```console\n# ls\ntook 3.1 ms\n# pwd\n```\n\n" +

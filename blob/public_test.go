@@ -146,7 +146,7 @@ func TestShortCoordinates(t *testing.T) {
 			}
 			k := &Key{TSS2: &TSS2{Public: ecc(both, curve, x, y), Private: []byte{0, 1, 1}, Parent: handleOwner}}
 			public, ok := k.PublicKey().(*ecdsa.PublicKey)
-			if !ok || !public.Equal(&key.PublicKey) || k.TSS2.Area() == nil || k.TSS2.check() != nil {
+			if !ok || !public.Equal(&key.PublicKey) || pubarea.TPMT(k.TSS2.Public) == nil || k.TSS2.check() != nil {
 				t.Errorf("%s, coordinates of %d and %d bytes: %v", pubarea.CurveSpec(curve), len(x), len(y), k.TSS2.check())
 			}
 			padded := key.X.FillBytes(make([]byte, size))
@@ -206,9 +206,9 @@ func TestNeedsSecret(t *testing.T) {
 	area := func(attributes uint32, policy []byte) []byte {
 		return tpmtest.PublicArea(tpm2.TPMAlgKeyedHash, tpm2.TPMAlgSHA256, attributes, policy, null, ones(32))
 	}
-	pcr, value := PolicyCommand{Code: tpm2.TPMCCPolicyPCR}, PolicyCommand{Code: tpm2.TPMCCPolicyAuthValue}
-	password, secret := PolicyCommand{Code: tpm2.TPMCCPolicyPassword}, PolicyCommand{Code: tpm2.TPMCCPolicySecret}
-	authorize := PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize}
+	pcr, value := PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR)}, PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)}
+	password, secret := PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPassword)}, PolicyCommand{Code: uint32(tpm2.TPMCCPolicySecret)}
+	authorize := PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthorize)}
 	signed := func(c ...PolicyCommand) []AuthPolicy {
 		return []AuthPolicy{{Policy: []PolicyCommand{pcr}}, {Policy: c}}
 	}

@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"bytes"
 	_ "crypto/sha1" // name algorithms
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -64,7 +63,7 @@ func (t TSS2Type) String() string {
 // over the wire, without the handle of the session. Some commands have another form
 // in files (draft-bottomley-tpm2-keys, sections 4.1.2 and 4.2).
 type PolicyCommand struct {
-	Code   tpm2.TPMCC
+	Code   uint32 // TPM_CC
 	Policy []byte
 }
 
@@ -72,19 +71,6 @@ type PolicyCommand struct {
 type AuthPolicy struct {
 	Name   string
 	Policy []PolicyCommand
-}
-
-// Area returns the public area, a new value each time; nil where Parse would refuse
-// it, and where go-tpm has no names for what is in it.
-func (t *TSS2) Area() *tpm2.TPMTPublic {
-	if _, err := pubarea.Parse(t.Public); err != nil {
-		return nil
-	}
-	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](t.Public[2:])
-	if err != nil || !bytes.Equal(tpm2.Marshal(area), t.Public[2:]) {
-		return nil
-	}
-	return area
 }
 
 // Name returns the name of the object: name algorithm and digest of the public area.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"maclef/internal/pubarea"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,7 +69,7 @@ func TestTSS2Fixtures(t *testing.T) {
 			if f.public != "" && !k.PublicKey().(interface{ Equal(crypto.PublicKey) bool }).Equal(publicOf(t, f.public)) {
 				t.Error("another public key")
 			}
-			area := k.TSS2.Area()
+			area := pubarea.TPMT(k.TSS2.Public)
 			name, err := tpm2.ObjectName(area)
 			if err != nil {
 				t.Fatal(err)

@@ -273,7 +273,7 @@ func exercise(data []byte) error {
 	if (k.PublicKey() == nil) != (k.Unsupported() != nil) {
 		return fmt.Errorf("public key %v, unsupported %v", k.PublicKey(), k.Unsupported())
 	}
-	if k.PublicKey() != nil && k.TSS2.Area() == nil {
+	if k.PublicKey() != nil && pubarea.TPMT(k.TSS2.Public) == nil {
 		return errors.New("no area")
 	}
 	if (k.CanSign() || k.CanDecrypt() || k.CanAgree()) && k.PublicKey() == nil {

@@ -20,7 +20,7 @@ func FuzzTSS2(f *testing.F) {
 	}
 	p := fixtureParts(f)
 	f.Add(tss2Of(oidOld, 0, isTrue, explicitly(1, parentOwner), explicitly(2, p.pub), explicitly(3, sequence()), p.priv))
-	for _, c := range []PolicyCommand{{tpm2.TPMCCPolicyAuthValue, nil}, {tpm2.TPMCCPolicyCommandCode, []byte{0, 0, 1, 0x5d}}} {
+	for _, c := range []PolicyCommand{{uint32(tpm2.TPMCCPolicyAuthValue), nil}, {uint32(tpm2.TPMCCPolicyCommandCode), []byte{0, 0, 1, 0x5d}}} {
 		command := commandDER([]byte{byte(c.Code >> 8), byte(c.Code)}, c.Policy)
 		f.Add(tss2Of(oidTSS2, 3, explicitly(1, sequence(command)), explicitly(3, sequence(sequence(explicitly(1, sequence(command))))), parentOwner, p.pub, p.priv))
 	}

@@ -46,12 +46,20 @@ var typeCurves = map[string]tpm2.TPMECCCurve{
 
 var typeBits = map[string]tpm2.TPMKeyBits{"": 2048, "rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 
-// NewTSS2Template returns the public area for TPM2_Create: of a key that signs and
-// decrypts (of ECC: agrees on secrets) by any scheme, which stays in its TPM. The error
-// names what such an object cannot have.
+// NewTSS2Template returns the public area (TPMT_PUBLIC) for TPM2_Create: of a key that
+// signs and decrypts (of ECC: agrees on secrets) by any scheme, which stays in its TPM. The
+// error names what such an object cannot have.
 //
 // TPM 2.0 Library Part 3, section 12.1 (TPM2_Create)
-func NewTSS2Template(t TSS2Template) (*tpm2.TPMTPublic, error) {
+func NewTSS2Template(t TSS2Template) ([]byte, error) {
+	area, err := t.area()
+	if err != nil {
+		return nil, err
+	}
+	return tpm2.Marshal(area), nil
+}
+
+func (t TSS2Template) area() (*tpm2.TPMTPublic, error) {
 	area := &tpm2.TPMTPublic{NameAlg: tpm2.TPMAlgSHA256}
 	attributes := &area.ObjectAttributes
 	attributes.FixedTPM, attributes.FixedParent = true, true

@@ -38,7 +38,7 @@ func authValuePolicy(t *testing.T) (commands []PolicyCommand, digest []byte) {
 	if err := (tpm2.PolicyAuthValue{}).Update(calculator); err != nil {
 		t.Fatal(err)
 	}
-	return []PolicyCommand{{Code: tpm2.TPMCCPolicyAuthValue}}, calculator.Hash().Digest
+	return []PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyAuthValue)}}, calculator.Hash().Digest
 }
 
 func TestNewTSS2Template(t *testing.T) {
@@ -59,7 +59,7 @@ func TestNewTSS2Template(t *testing.T) {
 		{TSS2Template{Type: "p521", NeedSecret: true}, nil, "motdepasse", "sign agree", "userWithAuth, decrypt, sign"},
 	} {
 		t.Run(c.tmpl.Type, func(t *testing.T) {
-			template, err := NewTSS2Template(c.tmpl)
+			template, err := c.tmpl.area()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestNewTSS2Template(t *testing.T) {
 func TestTSS2Types(t *testing.T) {
 	sizes := map[string]tpm2.TPMKeyBits{"rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 	for _, name := range tss2Types {
-		area, err := NewTSS2Template(TSS2Template{Type: name})
+		area, err := TSS2Template{Type: name}.area()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestSealedTemplate(t *testing.T) {
 	tpm := startTPM(t)
 	primary, _ := primaryECC(t, tpm)
 	parent := tpm2.AuthHandle{Handle: primary.Handle, Name: primary.Name, Auth: tpm2.PasswordAuth(nil)}
-	template, err := NewTSS2Template(TSS2Template{Type: "sealed"})
+	template, err := TSS2Template{Type: "sealed"}.area()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func (t *TSS2) needsSecret() bool {
 
 func asksSecret(policy []PolicyCommand) bool {
 	for _, c := range policy {
-		switch c.Code {
+		switch tpm2.TPMCC(c.Code) {
 		case tpm2.TPMCCPolicyAuthValue, tpm2.TPMCCPolicyPassword, tpm2.TPMCCPolicySecret:
 			return true
 		}

@@ -35,8 +35,8 @@ type TSS2Wrap struct {
 }
 
 // WrapTSS2 makes an importable key file of a key that exists in software: its private
-// part is encrypted for parent, the public area of a storage key in the TPM that is to
-// use it. The key signs and decrypts (of ECC: agrees on secrets) by any scheme.
+// part is encrypted for parent, the public area (TPMT_PUBLIC) of a storage key in the TPM
+// that is to use it. The key signs and decrypts (of ECC: agrees on secrets) by any scheme.
 //
 // priv is an *rsa.PrivateKey of 1024, 2048, 3072 or 4096 bits with two primes, or an
 // *ecdsa.PrivateKey on P-256, P-384 or P-521; whether the TPM has this size or curve,
@@ -44,7 +44,7 @@ type TSS2Wrap struct {
 // opts does not fit, never a value of priv.
 //
 // TPM 2.0 Library Part 1, section 23.3 (Duplication); Part 3, section 13.3 (TPM2_Import)
-func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent *tpm2.TPMTPublic, opts TSS2Wrap) (*Key, error) {
+func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent []byte, opts TSS2Wrap) (*Key, error) {
 	area, sensitive, err := splitPrivate(priv)
 	if err != nil {
 		return nil, err
@@ -96,17 +96,19 @@ func appendSized16(b, field []byte) []byte {
 }
 
 // duplicate encrypts a sensitive area for a parent, without an inner wrapper.
-func duplicate(random io.Reader, parent *tpm2.TPMTPublic, name []byte, sensitive *tpm2.TPMTSensitive) (duplicate, seed []byte, err error) {
+func duplicate(random io.Reader, parent []byte, name []byte, sensitive *tpm2.TPMTSensitive) (duplicate, seed []byte, err error) {
 	if random == nil {
 		random = rand.Reader
 	}
-	if parent == nil || !parent.ObjectAttributes.Restricted || !parent.ObjectAttributes.Decrypt || parent.ObjectAttributes.SignEncrypt {
-		return nil, nil, errors.New("the parent of the key to wrap is no storage key (restricted, decrypt); give the public area of one")
-	}
-	if _, err := pubarea.Parse(appendSized16(nil, tpm2.Marshal(parent))); err != nil {
+	parent = appendSized16(nil, parent)
+	if _, err := pubarea.Parse(parent); err != nil && len(parent) > 2 {
 		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
 	}
-	public, err := tpm2.ImportEncapsulationKey(parent)
+	area := pubarea.TPMT(parent)
+	if area == nil || !area.ObjectAttributes.Restricted || !area.ObjectAttributes.Decrypt || area.ObjectAttributes.SignEncrypt {
+		return nil, nil, errors.New("the parent of the key to wrap is no storage key (restricted, decrypt); give the public area of one")
+	}
+	public, err := tpm2.ImportEncapsulationKey(area)
 	if err != nil {
 		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
 	}

@@ -180,7 +180,7 @@ func TestWrapTSS2(t *testing.T) {
 			t.Run(p.name+"/"+c.name, func(t *testing.T) {
 				parent, area := p.find(t, tpm)
 				c.opts.Parent = p.handle
-				k, err := WrapTSS2(nil, c.priv, area, c.opts)
+				k, err := WrapTSS2(nil, c.priv, tpm2.Marshal(area), c.opts)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -216,6 +216,7 @@ func TestWrapTSS2Refuses(t *testing.T) {
 	storage := tpm2.RSASRKTemplate
 	priv := softwareRSA(t, 2048)
 	storage.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: priv.N.Bytes()})
+	parent := tpm2.Marshal(storage)
 	signing, err := NewTSS2Template(TSS2Template{})
 	if err != nil {
 		t.Fatal(err)
@@ -225,24 +226,24 @@ func TestWrapTSS2Refuses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		priv   crypto.PrivateKey
-		parent *tpm2.TPMTPublic
+		parent []byte
 		opts   TSS2Wrap
 		want   string
 	}{
-		{"no key", nil, &storage, TSS2Wrap{}, "<nil>"},
-		{"nil RSA key", (*rsa.PrivateKey)(nil), &storage, TSS2Wrap{}, "no complete RSA"},
-		{"nil ECC key", (*ecdsa.PrivateKey)(nil), &storage, TSS2Wrap{}, "no complete ECDSA"},
-		{"P-224", softwareECC(t, elliptic.P224()), &storage, TSS2Wrap{}, "P-224"},
-		{"parts of two keys", mixed, &storage, TSS2Wrap{}, "do not belong together"},
-		{"RSA 512", testKey(t, 512, 65537), &storage, TSS2Wrap{}, "1024, 2048, 3072 or 4096"},
+		{"no key", nil, parent, TSS2Wrap{}, "<nil>"},
+		{"nil RSA key", (*rsa.PrivateKey)(nil), parent, TSS2Wrap{}, "no complete RSA"},
+		{"nil ECC key", (*ecdsa.PrivateKey)(nil), parent, TSS2Wrap{}, "no complete ECDSA"},
+		{"P-224", softwareECC(t, elliptic.P224()), parent, TSS2Wrap{}, "P-224"},
+		{"parts of two keys", mixed, parent, TSS2Wrap{}, "do not belong together"},
+		{"RSA 512", testKey(t, 512, 65537), parent, TSS2Wrap{}, "1024, 2048, 3072 or 4096"},
 		{"no parent", priv, nil, TSS2Wrap{}, "no storage key"},
 		{"a signing key as parent", priv, signing, TSS2Wrap{}, "no storage key"},
-		{"a template as parent", priv, &tpm2.ECCSRKTemplate, TSS2Wrap{}, "no point of the curve"},
-		{"a handle that is no parent's", priv, &storage, TSS2Wrap{Parent: 0x80000000}, "0x80000000"},
-		{"a long secret", priv, &storage, TSS2Wrap{Auth: make([]byte, 33)}, "33 bytes"},
-		{"a policy without its digest", priv, &storage, TSS2Wrap{Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicySigned}}}, "go together"},
-		{"a digest without its policy", priv, &storage, TSS2Wrap{AuthPolicy: ones(32)}, "go together"},
-		{"a short digest", priv, &storage, TSS2Wrap{Policy: []PolicyCommand{{Code: tpm2.TPMCCPolicySigned}}, AuthPolicy: ones(20)}, "20 bytes"},
+		{"a template as parent", priv, tpm2.Marshal(tpm2.ECCSRKTemplate), TSS2Wrap{}, "no point of the curve"},
+		{"a handle that is no parent's", priv, parent, TSS2Wrap{Parent: 0x80000000}, "0x80000000"},
+		{"a long secret", priv, parent, TSS2Wrap{Auth: make([]byte, 33)}, "33 bytes"},
+		{"a policy without its digest", priv, parent, TSS2Wrap{Policy: []PolicyCommand{{Code: uint32(tpm2.TPMCCPolicySigned)}}}, "go together"},
+		{"a digest without its policy", priv, parent, TSS2Wrap{AuthPolicy: ones(32)}, "go together"},
+		{"a short digest", priv, parent, TSS2Wrap{Policy: []PolicyCommand{{Code: uint32(tpm2.TPMCCPolicySigned)}}, AuthPolicy: ones(20)}, "20 bytes"},
 	} {
 		if _, err := WrapTSS2(nil, c.priv, c.parent, c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)

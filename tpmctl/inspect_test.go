@@ -161,7 +161,7 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		t.Errorf("got\n%s", got)
 	}
 	key := bytes.Repeat([]byte{0x11}, 32)
-	otherPCR := blob.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: slices.Concat([]byte{0, 0, 0, 1, 0, 4, 3, 0x80, 0, 0}, key)}
+	otherPCR := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: slices.Concat([]byte{0, 0, 0, 1, 0, 4, 3, 0x80, 0, 0}, key)}
 	for name, c := range map[string]struct {
 		change func(*blob.TSS2)
 		want   string
@@ -169,8 +169,8 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		"another policy":  {func(u *blob.TSS2) { u.Policy[0] = otherPCR }, "which is NOT that of the commands below"},
 		"no policy":       {func(u *blob.TSS2) { u.Policy = nil }, "policy: the file does not say how to meet it"},
 		"unknown command": {func(u *blob.TSS2) { u.Policy[0] = blob.PolicyCommand{Code: 0x1a0, Policy: key} }, "policy: command 0x000001a0, with 32 bytes"},
-		"unchecked":       {func(u *blob.TSS2) { u.Policy[0].Code = tpm2.TPMCCPolicySigned }, "not checked: what PolicySigned does"},
-		"two steps":       {func(u *blob.TSS2) { u.Policy = append(u.Policy, blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthValue}) }, "policy, step 2: PolicyAuthValue: the key's secret"},
+		"unchecked":       {func(u *blob.TSS2) { u.Policy[0].Code = uint32(tpm2.TPMCCPolicySigned) }, "not checked: what PolicySigned does"},
+		"two steps":       {func(u *blob.TSS2) { u.Policy = append(u.Policy, blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)}) }, "policy, step 2: PolicyAuthValue: the key's secret"},
 		"signed": {func(u *blob.TSS2) { u.AuthPolicy = []blob.AuthPolicy{{Name: "new kernel", Policy: u.Policy}} },
 			"signed policy 1: \"new kernel\"\nsigned policy 1: PolicyPCR: sha256 PCRs 16, 23\n"},
 		"in the TPM":  {func(u *blob.TSS2) { u.Handle = 0x81000001 }, "file: none: the TPM keeps the key, at 0x81000001"},

@@ -102,7 +102,7 @@ func keptText(k *blob.Key) string {
 	}
 	what := keyText(p)
 	switch {
-	case k.TSS2.Area() == nil || p.Sealed():
+	case pubarea.TPMT(k.TSS2.Public) == nil || p.Sealed():
 		return what
 	case p.Has(pubarea.AttrRestricted | pubarea.AttrDecrypt):
 		return what + ": a parent of other keys"

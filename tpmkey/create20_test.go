@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"maclef/blob"
+	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -37,8 +38,8 @@ func TestCreate20(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := reread(t, made)
-			if file.NeedsSecret() == test.opts.Auth.IsZero() || file.TSS2.Area().ObjectAttributes.NoDA == file.NeedsSecret() {
-				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), file.TSS2.Area().ObjectAttributes)
+			if file.NeedsSecret() == test.opts.Auth.IsZero() || pubarea.TPMT(file.TSS2.Public).ObjectAttributes.NoDA == file.NeedsSecret() {
+				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), pubarea.TPMT(file.TSS2.Public).ObjectAttributes)
 			}
 			useAll20(t, tpm, file, test.opts.Auth)
 		})

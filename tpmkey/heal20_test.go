@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"maclef/internal/chip"
+	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -93,7 +94,7 @@ func TestWrongSecret20(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := 1
-		if fixture20(t, name).TSS2.Area().ObjectAttributes.NoDA {
+		if pubarea.TPMT(fixture20(t, name).TSS2.Public).ObjectAttributes.NoDA {
 			want = 0
 		}
 		if n := after.Lockout.Tries - before.Lockout.Tries; n != want {

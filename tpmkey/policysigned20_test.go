@@ -22,7 +22,7 @@ import (
 func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.Key {
 	t.Helper()
 	signer := tpmtest.NewPolicySigner(t, kind)
-	opening := blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Policy: signer.Opening()}
+	opening := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthorize), Policy: signer.Opening()}
 	want, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{opening})
 	if err != nil {
 		t.Fatal(err)
@@ -66,8 +66,12 @@ func pcr16(t *testing.T, value []byte) blob.PolicyCommand {
 }
 
 // createRaw20 makes a key, or seals data, under 0x81000001.
-func createRaw20(t *testing.T, sw *tpmtest.SWTPM, area *tpm2.TPMTPublic, secret string, data []byte) (private, public []byte) {
+func createRaw20(t *testing.T, sw *tpmtest.SWTPM, template []byte, secret string, data []byte) (private, public []byte) {
 	t.Helper()
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](template)
+	if err != nil {
+		t.Fatal(err)
+	}
 	tpm := sw.Dial()
 	defer tpm.Close()
 	conn := tpm20.New(tpm)
@@ -248,7 +252,7 @@ func TestPolicyWithoutSecret(t *testing.T) {
 
 // A key that asks for the owner's secret, not for one of its own.
 func TestPolicySecretFile(t *testing.T) {
-	command := blob.PolicyCommand{Code: tpm2.TPMCCPolicySecret, Policy: []byte{0x40, 0, 0, 1, 0, 4, 0x40, 0, 0, 1, 0, 0}}
+	command := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySecret), Policy: []byte{0x40, 0, 0, 1, 0, 4, 0x40, 0, 0, 1, 0, 0}}
 	file := blob.TSS2{Parent: 0x81000001, Policy: []blob.PolicyCommand{command}}
 	want, err := policy.Digest(tpm2.TPMAlgSHA256, file.Policy)
 	if err != nil {

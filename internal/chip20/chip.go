@@ -13,6 +13,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/contextcache"
+	"maclef/internal/pubarea"
 	"maclef/internal/tpm20"
 	"maclef/internal/transport"
 )
@@ -144,7 +145,7 @@ func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error)
 
 // countsKey reports whether wrong secrets of a key are counted.
 func (c *Chip) countsKey(t *blob.TSS2) bool {
-	area := t.Area()
+	area := pubarea.TPMT(t.Public)
 	return area != nil && !area.ObjectAttributes.NoDA
 }
 

@@ -90,7 +90,11 @@ func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []b
 	} else if err := c.checkType(cmp.Or(spec.Type, chip.RSA2048)); err != nil {
 		return nil, err
 	}
-	area, err := blob.NewTSS2Template(template)
+	marshalled, err := blob.NewTSS2Template(template)
+	if err != nil {
+		return nil, err
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](marshalled)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 	}
 	var file blob.TSS2
 	err := c.underMaker(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
-		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, parent.Public, blob.TSS2Wrap{
+		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, tpm2.Marshal(parent.Public), blob.TSS2Wrap{
 			Parent: uint32(id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})
 		if err != nil {

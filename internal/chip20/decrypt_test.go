@@ -68,7 +68,7 @@ func TestDecrypt20Refuses(t *testing.T) {
 	aes := r.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES})
 	oaep := r.able(t, decrypts, keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
 	signOnly := r.able(t, signs|decrypts, keyScheme{})
-	signOnly.file.TSS2.Policy = []blob.PolicyCommand{{Code: tpm2.TPMCCPolicyCommandCode, Policy: []byte{0, 0, 1, 0x5d}}}
+	signOnly.file.TSS2.Policy = []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, 1, 0x5d}}}
 	pkcs1, sha256 := &rsa.PKCS1v15DecryptOptions{}, &rsa.OAEPOptions{Hash: crypto.SHA256}
 	label := func(s string) *rsa.OAEPOptions { return &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte(s)} }
 	for name, c := range map[string]struct {

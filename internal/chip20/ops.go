@@ -13,6 +13,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/policy"
+	"maclef/internal/pubarea"
 )
 
 // keyOps is what a TPM 2.0 can do with a key.
@@ -43,7 +44,7 @@ func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
 	if can == nil {
 		can = &features{algorithms: usualAlgorithms}
 	}
-	k := &keyOps{file: file, area: file.TSS2.Area(), can: can}
+	k := &keyOps{file: file, area: pubarea.TPMT(file.TSS2.Public), can: can}
 	if k.area == nil {
 		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows", chip.ErrKeyLimits)
 	}

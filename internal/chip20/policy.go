@@ -11,6 +11,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/policy"
+	"maclef/internal/pubarea"
 	"maclef/internal/tpm20"
 )
 
@@ -89,7 +90,7 @@ func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Sess
 
 // newRules reads the policy of a key file.
 func newRules(t *blob.TSS2) (*policy.Policy, error) {
-	area := t.Area()
+	area := pubarea.TPMT(t.Public)
 	if area == nil {
 		return nil, damagedPolicy(errors.New("its public area cannot be read"))
 	}

@@ -9,6 +9,8 @@ import (
 	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // openSocket opens a TPM and runs f while this process has it.
@@ -35,7 +37,11 @@ func openSocket(t *testing.T, name string, f func(c *Chip) error) error {
 // that are known are found, those of smallstep, of go-tpm and of tpm2-tools, too.
 func TestEveryPrimary(t *testing.T) {
 	name := tpmtest.Start(t, tpmtest.TPM20).Socket
-	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256"})
+	template, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](template)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,7 +101,7 @@ func parse(c blob.PolicyCommand, size int) (assertion, error) {
 	if len(c.Policy) > maxBody {
 		return nil, fmt.Errorf("%d bytes, more than a TPM takes", len(c.Policy))
 	}
-	switch c.Code {
+	switch tpm2.TPMCC(c.Code) {
 	case tpm2.TPMCCPolicyPCR:
 		return parsePCR(c.Policy, size)
 	case tpm2.TPMCCPolicyOR:
@@ -189,21 +189,21 @@ type plainAssertion struct {
 // parsePlain refuses commands that are no policy commands: with the session's handle
 // in front they may do anything.
 func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
-	a := &plainAssertion{code: c.Code, sent: c.Code, body: c.Policy, hashed: c.Policy}
+	a := &plainAssertion{code: tpm2.TPMCC(c.Code), sent: tpm2.TPMCC(c.Code), body: c.Policy, hashed: c.Policy}
 	var err error
-	switch c.Code {
+	switch tpm2.TPMCC(c.Code) {
 	case tpm2.TPMCCPolicyAuthValue, tpm2.TPMCCPolicyPassword, tpm2.TPMCCPolicyPhysicalPresence:
 		if len(c.Policy) != 0 {
 			err = errors.New("it has parameters, and takes none")
 		}
-		if c.Code == tpm2.TPMCCPolicyPassword {
+		if tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicyPassword {
 			// The digest is the same, and the secret does not cross in clear. TPM 2.0
 			// Library Part 3, section 23.18 (TPM2_PolicyPassword).
 			a.sent = tpm2.TPMCCPolicyAuthValue
 		}
 	case tpm2.TPMCCPolicyLocality, tpm2.TPMCCPolicyNvWritten, tpm2.TPMCCPolicyCommandCode:
 		want := 1
-		if c.Code == tpm2.TPMCCPolicyCommandCode {
+		if tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicyCommandCode {
 			want = 4
 		}
 		if len(c.Policy) != want {
@@ -265,7 +265,7 @@ func (a *plainAssertion) run(r *runner) error {
 }
 
 // AuthValue is TPM2_PolicyAuthValue as key files have it.
-func AuthValue() blob.PolicyCommand { return blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthValue} }
+func AuthValue() blob.PolicyCommand { return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)} }
 
 // An orAssertion is TPM2_PolicyOR: the digest before it must be one of a list's.
 //

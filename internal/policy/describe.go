@@ -89,8 +89,8 @@ func describeAll(what string, size int, commands []blob.PolicyCommand) []Line {
 // describe says what must hold for a command to succeed: "PolicyPCR: sha256 PCRs 7, 11".
 // size is that of the policy's digests. Unknown commands are named by their code.
 func describe(size int, c blob.PolicyCommand) string {
-	name := fileName(c.Code)
-	if !understood(c.Code) {
+	name := fileName(tpm2.TPMCC(c.Code))
+	if !understood(tpm2.TPMCC(c.Code)) {
 		return fmt.Sprintf("%s, with %d bytes", name, len(c.Policy))
 	}
 	a, err := parse(c, size)

@@ -18,6 +18,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/policy"
+	"maclef/internal/pubarea"
 )
 
 var update = flag.Bool("update", false, "write testdata/policies.txt anew")
@@ -67,7 +68,7 @@ func readSamples(t testing.TB) (samples []sample, comment string) {
 func (s *sample) line() string {
 	var commands []string
 	for _, c := range s.commands {
-		commands = append(commands, fmt.Sprintf("%x:%x", uint32(c.Code), c.Policy))
+		commands = append(commands, fmt.Sprintf("%x:%x", c.Code, c.Policy))
 	}
 	return strings.Join(append([]string{s.name, fmt.Sprintf("%04x", uint16(s.alg)), strings.Join(commands, " ")}, s.want...), "\t")
 }
@@ -147,7 +148,7 @@ func TestFiles(t *testing.T) {
 			continue
 		}
 		policies++
-		area := k.TSS2.Area()
+		area := pubarea.TPMT(k.TSS2.Public)
 		want := hex.EncodeToString(area.AuthPolicy.Buffer)
 		if got := digestOf(area.NameAlg, k.TSS2.Policy); got != want {
 			t.Errorf("%s: %s, want %s", file, got, want)
@@ -181,7 +182,7 @@ func TestDamagedSamples(t *testing.T) {
 				t.Errorf("%s, %d bytes: %s", s.name, n, words)
 			}
 			// What has another length is another command, but for operands of any length.
-			if timer := cut[0].Code == tpm2.TPMCCPolicyCounterTimer && n > 4; len(s.want[0]) > len("unsupported") && n != len(body)-1 && digest != "damaged" && !timer {
+			if timer := tpm2.TPMCC(cut[0].Code) == tpm2.TPMCCPolicyCounterTimer && n > 4; len(s.want[0]) > len("unsupported") && n != len(body)-1 && digest != "damaged" && !timer {
 				t.Errorf("%s, %d of %d bytes: %s", s.name, n, len(body)-1, digest)
 			}
 		}

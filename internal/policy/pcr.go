@@ -327,5 +327,5 @@ func PCRs(alg tpm2.TPMIAlgHash, selection []PCRSelection, read func(bank tpm2.TP
 			inOrder = append(inOrder, values[pcr])
 		}
 	}
-	return blob.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: append(body, sum(hash, inOrder...)...)}, nil
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: append(body, sum(hash, inOrder...)...)}, nil
 }

@@ -104,7 +104,7 @@ func newBranch(what, name string, commands []blob.PolicyCommand, size int) (*bra
 	for i, c := range commands {
 		a, err := parse(c, size)
 		if err != nil {
-			return nil, fmt.Errorf("%s, command %d (%s): %w", what, i+1, commandName(c.Code), err)
+			return nil, fmt.Errorf("%s, command %d (%s): %w", what, i+1, commandName(tpm2.TPMCC(c.Code)), err)
 		}
 		b.assertions = append(b.assertions, a)
 	}
@@ -147,7 +147,7 @@ func (b *branch) wantsAuthValue() bool {
 // TPM 2.0 Library Part 3, section 23.11 (TPM2_PolicyCommandCode)
 func Allows(commands []blob.PolicyCommand, use tpm2.TPMCC) bool {
 	for _, c := range commands {
-		if c.Code == tpm2.TPMCCPolicyCommandCode && len(c.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(c.Policy)) != use {
+		if tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicyCommandCode && len(c.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(c.Policy)) != use {
 			return false
 		}
 	}
@@ -174,12 +174,12 @@ func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error)
 	}
 	d := newDigest(hash)
 	for _, c := range commands {
-		if !understood(c.Code) {
-			return nil, fmt.Errorf("what %s does to a policy is not known from its parameters alone", fileName(c.Code))
+		if !understood(tpm2.TPMCC(c.Code)) {
+			return nil, fmt.Errorf("what %s does to a policy is not known from its parameters alone", fileName(tpm2.TPMCC(c.Code)))
 		}
 		a, err := parse(c, hash.Size())
 		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", blob.ErrDamaged, fileName(c.Code), err)
+			return nil, fmt.Errorf("%w: %s: %w", blob.ErrDamaged, fileName(tpm2.TPMCC(c.Code)), err)
 		}
 		if d = a.extend(d); !d.known() {
 			return nil, errors.New("PolicyPCR means the PCRs as they are, and only the TPM knows them")

@@ -94,7 +94,7 @@ func TestUnmetPolicies(t *testing.T) {
 		{"nobody's locality", command(tpm2.TPMCCPolicyLocality, 0), "the TPM refuses TPM2_PolicyLocality: TPM_RC_RANGE"},
 		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the secret of the lockout, of which the TPM counts wrong ones: this program does not try it for a key file"},
 		{"signature", command(tpm2.TPMCCPolicySigned, 1, 2, 3), "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here"},
-		{"signature by", blob.PolicyCommand{Code: tpm2.TPMCCPolicySigned, Policy: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Policy},
+		{"signature by", blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySigned), Policy: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Policy},
 			"it asks for a signature by key 000b010203 for each use (TPM2_PolicySigned), which cannot be given here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -305,7 +305,7 @@ func TestBadPolicies(t *testing.T) {
 		{"long", tpm2.TPMCCPolicyTicket, make([]byte, 4000), "4000 bytes, more than a TPM takes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			bad := blob.PolicyCommand{Code: tt.code, Policy: tt.body}
+			bad := blob.PolicyCommand{Code: uint32(tt.code), Policy: tt.body}
 			if _, err := policy.New(tpm2.TPMAlgSHA256, some, []blob.PolicyCommand{policy.AuthValue(), bad}, nil); err == nil ||
 				!strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "policy, command 2 (TPM") {
 				t.Errorf("got %v, want %q", err, tt.why)
@@ -340,11 +340,11 @@ func FuzzPolicy(f *testing.F) {
 		newPolicySigner(f, tpm2.TPMAlgECC).opening(),
 		newPolicySigner(f, tpm2.TPMAlgECC).signs(f, "", policy.AuthValue()).Policy[1],
 	} {
-		f.Add(uint32(c.Code), c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0})
-		f.Add(uint32(c.Code), c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0xc4})
+		f.Add(c.Code, c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0})
+		f.Add(c.Code, c.Policy, []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0xc4})
 	}
 	f.Fuzz(func(t *testing.T, code uint32, body, reply []byte) {
-		c := blob.PolicyCommand{Code: tpm2.TPMCC(code), Policy: body}
+		c := blob.PolicyCommand{Code: code, Policy: body}
 		public := slices.Concat([]byte{0, 42, 0, 0x23, 0, 0xb, 0, 0, 0, 0}, sized(some))
 		signed := []blob.AuthPolicy{{Name: string(body), Policy: []blob.PolicyCommand{c}}}
 		for _, l := range policy.Describe(&blob.TSS2{Public: public, Policy: []blob.PolicyCommand{c}, AuthPolicy: signed}) {
@@ -389,9 +389,9 @@ func (a *answers) Send(cmd []byte) ([]byte, error) {
 	case tpm2.TPMCCStartAuthSession:
 		return slices.Concat([]byte{0x80, 1, 0, 0, 0, 32, 0, 0, 0, 0, 3, 0, 0, 0, 0, 16}, make([]byte, 16)), nil
 	case tpm2.TPMCCPolicySecret, tpm2.TPMCCPolicyAuthorize, tpm2.TPMCCPolicyNV: // which have other handles, too
-	case a.command.Code:
+	case tpm2.TPMCC(a.command.Code):
 		digest, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{a.command})
-		sent, sentErr := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{{Code: code, Policy: cmd[14:]}})
+		sent, sentErr := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{{Code: uint32(code), Policy: cmd[14:]}})
 		if !bytes.Equal(digest, sent) || (err == nil) != (sentErr == nil) {
 			a.t.Errorf("%x is sent as %x: digest %x, %v, and then %x, %v", a.command.Policy, cmd[14:], digest, err, sent, sentErr)
 		}

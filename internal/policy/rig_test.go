@@ -234,7 +234,7 @@ func wantUnmet(t testing.TB, err error, why string) {
 }
 
 func command(code tpm2.TPMCC, body ...byte) blob.PolicyCommand {
-	return blob.PolicyCommand{Code: code, Policy: body}
+	return blob.PolicyCommand{Code: uint32(code), Policy: body}
 }
 
 // or is TPM2_PolicyOR.
@@ -243,7 +243,7 @@ func or(digests ...[]byte) blob.PolicyCommand {
 	for _, d := range digests {
 		body = append(body, sized(d)...)
 	}
-	return blob.PolicyCommand{Code: tpm2.TPMCCPolicyOR, Policy: body}
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyOR), Policy: body}
 }
 
 func sized(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
@@ -251,7 +251,7 @@ func sized(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, u
 // secretOf is TPM2_PolicySecret.
 func secretOf(handle tpm2.TPMHandle, name, ref []byte) blob.PolicyCommand {
 	body := binary.BigEndian.AppendUint32(nil, uint32(handle))
-	return blob.PolicyCommand{Code: tpm2.TPMCCPolicySecret, Policy: slices.Concat(body, sized(name), sized(ref))}
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySecret), Policy: slices.Concat(body, sized(name), sized(ref))}
 }
 
 // A policySigner signs policies as openssl_tpm2_engine's signed_tpm2_policy does.
@@ -263,7 +263,7 @@ func newPolicySigner(t testing.TB, kind tpm2.TPMAlgID) *policySigner {
 
 // opening is the command that a key has for s to sign policies.
 func (s *policySigner) opening() blob.PolicyCommand {
-	return blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Policy: s.Opening()}
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthorize), Policy: s.Opening()}
 }
 
 // signs is a signed policy.
@@ -274,6 +274,6 @@ func (s *policySigner) signs(t testing.TB, name string, commands ...blob.PolicyC
 
 func (s *policySigner) signsDigest(t testing.TB, approved []byte, name string, commands ...blob.PolicyCommand) blob.AuthPolicy {
 	t.Helper()
-	closing := blob.PolicyCommand{Code: tpm2.TPMCCPolicyAuthorize, Policy: s.Closing(t, approved)}
+	closing := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthorize), Policy: s.Closing(t, approved)}
 	return blob.AuthPolicy{Name: name, Policy: append(slices.Clone(commands), closing)}
 }

@@ -109,7 +109,7 @@ func TestPolicyOr(t *testing.T) {
 		"what comes before its TPM2_PolicyOR is none of the 2 branches there")
 
 	// PCRs as they are, which are to be one of those.
-	any := blob.PolicyCommand{Code: tpm2.TPMCCPolicyPCR, Policy: slices.Concat([]byte{0, 0}, before.Policy[:len(before.Policy)-32])}
+	any := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: slices.Concat([]byte{0, 0}, before.Policy[:len(before.Policy)-32])}
 	p := g.policy(want, []blob.PolicyCommand{any, list})
 	if err := g.sign(key, p, []byte{}); err != nil {
 		t.Error(err)

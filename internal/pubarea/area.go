@@ -2,7 +2,11 @@
 // is in them.
 package pubarea
 
-import "github.com/google/go-tpm/tpm2"
+import (
+	"bytes"
+
+	"github.com/google/go-tpm/tpm2"
+)
 
 // An Area is a TPMT_PUBLIC taken apart. It knows more than go-tpm has names
 // for, as a file should be explained even where no program can use its key.
@@ -165,4 +169,17 @@ func (r *Reader) unique(p *Area) {
 	default:
 		p.Unique = r.Sized16("unique")
 	}
+}
+
+// TPMT returns the public area in a TPM2B_PUBLIC, a new value each time; nil where Parse
+// would refuse it, and where go-tpm has no names for what is in it.
+func TPMT(public []byte) *tpm2.TPMTPublic {
+	if _, err := Parse(public); err != nil {
+		return nil
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public[2:])
+	if err != nil || !bytes.Equal(tpm2.Marshal(area), public[2:]) {
+		return nil
+	}
+	return area
 }

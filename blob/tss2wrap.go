@@ -100,13 +100,12 @@ func duplicate(random io.Reader, parent []byte, name []byte, sensitive *tpm2.TPM
 	if random == nil {
 		random = rand.Reader
 	}
-	parent = appendSized16(nil, parent)
-	if _, err := pubarea.Parse(parent); err != nil && len(parent) > 2 {
-		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
-	}
-	area := pubarea.TPMT(parent)
-	if area == nil || !area.ObjectAttributes.Restricted || !area.ObjectAttributes.Decrypt || area.ObjectAttributes.SignEncrypt {
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](parent)
+	if err != nil || !area.ObjectAttributes.Restricted || !area.ObjectAttributes.Decrypt || area.ObjectAttributes.SignEncrypt {
 		return nil, nil, errors.New("the parent of the key to wrap is no storage key (restricted, decrypt); give the public area of one")
+	}
+	if _, err := pubarea.Parse(appendSized16(nil, parent)); err != nil {
+		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
 	}
 	public, err := tpm2.ImportEncapsulationKey(area)
 	if err != nil {

@@ -1,34 +1,33 @@
-// Package transport reaches a TPM: a kernel device, swtpm's socket, a software
-// TPM of this project's own, or a go-tpm transport of the caller's. It moves commands
-// and responses and looks only at their headers; for the kernel's resource manager
-// also at what kind of context a command loads.
+// Package transport connects to a TPM: a kernel device, swtpm's socket, a software TPM that
+// this project starts (the emulator), or a go-tpm transport of the caller. It carries
+// commands and responses and looks only at their headers. For the kernel's resource manager
+// it also looks at the kind of context that a command loads.
 //
-// [Open] goes by name and gives a [Device], a go-tpm transport.TPMCloser.
+// [Open] takes a name and returns a [Device], a go-tpm transport.TPMCloser.
 //
 // # Sharing
 //
-// A bare TPM (/dev/tpm0, a socket, the emulator) serves one process at a time, so
-// processes take turns. A Device has it open in a turn only, from [Device.Acquire] to
-// release; who has it open owns what is loaded in it. A connection that breaks stays
-// broken for the rest of the turn.
+// A bare TPM (/dev/tpm0, a socket, the emulator) serves one process at a time, so processes
+// take turns. A Device opens it in [Device.Acquire] and closes it in release. Whoever has
+// it open owns what is loaded in it. A connection that breaks stays broken for the rest of
+// the turn.
 //
-// The kernel's resource manager for TPM 2.0 (/dev/tpmrm0) is different: it serves
-// all processes at once and frees what one has loaded when that closes the device.
-// There a Device is open from the first turn until Close. So is a transport of the
-// caller's, which is all the caller's.
+// The kernel's resource manager for TPM 2.0 (/dev/tpmrm0) serves all processes at once. It
+// frees what a process has loaded when that process closes the device. A Device keeps it
+// open from the first turn until Close. A transport of the caller stays open in the same
+// way.
 //
 // # Concurrency
 //
-// A Device may be used by several goroutines; commands go out one by one. Take a
-// turn with [Device.Acquire] for commands that belong together. A turn keeps out
-// other processes and other calls of Acquire; it belongs to the Device and not to a
-// goroutine, so a Send without Acquire from elsewhere goes into the turn that is
-// running.
+// Several goroutines may use a Device; it sends one command at a time. Use [Device.Acquire]
+// for commands that belong together. A turn excludes other processes and other calls of
+// Acquire. It belongs to the Device, not to a goroutine: a Send without Acquire from
+// another goroutine joins the turn that is running.
 //
 // # Limitations
 //
-// Programs that hold a TPM while they are idle (tcsd, most others) keep everybody
-// out. The emulator protects nothing: its keys are in a file.
+// Programs that hold a TPM while they are idle (tcsd and most others) lock everybody out.
+// The emulator protects nothing: its keys are in a file.
 package transport
 
 import (
@@ -43,93 +42,93 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// Device is an open TPM. Close it after use.
+// A Device is an open TPM. Close it after use.
 type Device struct {
-	name  string
-	link  link
-	waits waits
-	turns chan struct{} // holds one token while a turn runs
+	name     string
+	link     link
+	timeouts timeouts
+	turns    chan struct{} // holds one token while a turn runs
 	// ctx ends with Close.
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// linkMu is held while the link is used. It guards what follows, and is locked
+	// linkMu is held while the link is used. It guards the fields up to busySince. Lock it
 	// before mu.
 	linkMu    sync.Mutex
-	connected bool   // the link has begun
-	opened    uint64 // how often it has
-	// busySince is since when the TPM cannot be had; zero if it could the last time.
+	connected bool   // the link is connected
+	opened    uint64 // number of connections so far
+	// busySince is when the TPM was first found busy; zero if the last attempt succeeded.
 	busySince time.Time
 
-	mu       sync.Mutex // guards what is below
-	turn     bool       // one is running
+	mu       sync.Mutex // guards the fields below
+	turn     bool       // a turn is running
 	deadline time.Time
 	closed   bool
 }
 
-// link is one way of reaching a TPM. Device calls it under Device.linkMu.
+// A link is one way to reach a TPM. Device calls it with Device.linkMu held.
 type link interface {
-	// begin waits until no other process uses the TPM.
-	begin(ctx context.Context) error
-	end()
-	// exchange sends a command, and gives up waiting for the response after limit.
+	// connect waits until no other process uses the TPM, and opens it.
+	connect(ctx context.Context) error
+	disconnect()
+	// exchange sends a command and waits for the response for at most limit.
 	exchange(cmd []byte, limit time.Duration) ([]byte, error)
 	close() error
 }
 
-// A sharedLink keeps nobody out, and what was loaded over it is lost when it ends:
-// between turns it stays up.
+// A sharedLink does not exclude other processes. Disconnecting it loses what was loaded
+// over it, so it stays connected between turns.
 type sharedLink interface{ shared() }
 
 var _ transport.TPMCloser = (*Device)(nil)
 
-func newDevice(name string, l link, w waits) *Device {
-	d := &Device{name: name, link: l, waits: w, turns: make(chan struct{}, 1)}
+func newDevice(name string, l link, w timeouts) *Device {
+	d := &Device{name: name, link: l, timeouts: w, turns: make(chan struct{}, 1)}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
 	return d
 }
 
-// Wrap makes a Device of somebody else's transport, which it owns from then
-// on; name is for messages. Errors of t are passed on with ErrGone, and the
-// next Send tries again.
+// Wrap makes a Device of a transport of the caller, and takes ownership of it. name is for
+// messages. It reports errors of t with ErrGone; the next Send tries again.
 func Wrap(t transport.TPMCloser, name string) *Device {
-	return newDevice(name, foreign{t}, defaultWaits())
+	return newDevice(name, wrappedLink{t}, defaultTimeouts())
 }
 
-// Name returns the name under which the TPM was found, with nothing left out:
-// what Open("") chose, the emulator's directory.
+// Name returns the full name of the TPM: with the device that Open("") chose, or the
+// emulator's directory.
 func (d *Device) Name() string { return d.name }
 
-// Emulator reports whether this is the software TPM that Open started, which
-// protects nothing.
+// Emulator reports whether this is the software TPM that Open started. It protects nothing.
 func (d *Device) Emulator() bool {
 	_, ok := d.link.(setupLink)
 	return ok
 }
 
-// Managed reports whether this is the kernel's resource manager. There every Device
-// has handles of its own, for three objects and three sessions, that nobody else can
-// take or fill. But numbers of sessions are those of all users: a session that this
-// Device did not open is somebody else's, and could be flushed by mistake.
+// Managed reports whether this is the kernel's resource manager. There every Device has its
+// own handles for three objects and three sessions, and other processes cannot use or fill
+// them. But the list of sessions shows those of all processes: a session that this Device
+// did not open belongs to another process, and must not be flushed.
 func (d *Device) Managed() bool {
 	_, ok := d.link.(sharedLink)
 	return ok
 }
 
-// Bare reports whether one process at a time has the TPM, and owns what is loaded in it.
+// Bare reports whether one process at a time has the TPM and owns what is loaded in it.
 func (d *Device) Bare() bool { return !d.Managed() && !d.isForeign() }
 
 func (d *Device) isForeign() bool {
-	_, ok := d.link.(foreign)
+	_, ok := d.link.(wrappedLink)
 	return ok
 }
 
-// Acquire begins a turn: until release is called no other Acquire of this
-// Device succeeds, and no other process that takes turns reaches a bare TPM. It
-// waits for its turn until ctx is done, and for other processes at most the time
-// that the TPM was opened with; then the error is ErrBusy, and names who has a device.
-// What the caller has waited since a time, where it is not zero, counts, if nobody of this
-// process got the TPM meanwhile. Turns do not nest. release may be called twice.
+// Acquire begins a turn. Until release is called, no other Acquire of this Device succeeds,
+// and no other process that takes turns reaches a bare TPM. Acquire waits for other turns
+// of this Device until ctx is done. It waits for other processes no longer than the time
+// that was given to Open; then the error is ErrBusy and names the process that has a device
+// open.
+//
+// If since is not zero, the caller has waited since then. That time counts, unless this
+// process got the TPM in between. Turns do not nest. release may be called twice.
 func (d *Device) Acquire(ctx context.Context, since time.Time) (release func(), err error) {
 	select {
 	case d.turns <- struct{}{}:
@@ -138,14 +137,14 @@ func (d *Device) Acquire(ctx context.Context, since time.Time) (release func(), 
 	case <-ctx.Done():
 		return nil, failure("use", d.name, ErrBusy, "another turn of this program has not ended: %w", ctx.Err())
 	}
-	if err := d.begin(ctx, since); err != nil {
+	if err := d.startTurn(ctx, since); err != nil {
 		<-d.turns
 		return nil, err
 	}
-	return sync.OnceFunc(d.release), nil
+	return sync.OnceFunc(d.endTurn), nil
 }
 
-func (d *Device) begin(ctx context.Context, since time.Time) error {
+func (d *Device) startTurn(ctx context.Context, since time.Time) error {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
 	if !d.connected {
@@ -158,14 +157,14 @@ func (d *Device) begin(ctx context.Context, since time.Time) error {
 		} else if since.Before(d.busySince) {
 			since = d.busySince
 		}
-		left := max(d.waits.turn-now.Sub(since), minWait)
-		ctx, cancel := context.WithTimeoutCause(ctx, left, errWaitOver)
+		left := max(d.timeouts.turn-now.Sub(since), minTurnWait)
+		ctx, cancel := context.WithTimeoutCause(ctx, left, errWaitTimeout)
 		defer cancel()
 		defer context.AfterFunc(d.ctx, cancel)()
-		err := d.link.begin(ctx)
+		err := d.link.connect(ctx)
 		if closed := d.usable(); closed != nil {
 			if err == nil {
-				d.link.end()
+				d.link.disconnect()
 			}
 			return closed
 		}
@@ -181,17 +180,17 @@ func (d *Device) begin(ctx context.Context, since time.Time) error {
 	return d.usableLocked()
 }
 
-// minWait is for who has waited long enough already.
-const minWait = 10 * time.Millisecond
+// minTurnWait is how long Acquire waits when the caller has used up its time already.
+const minTurnWait = 10 * time.Millisecond
 
-// errWaitOver is the cause of a context that ended because the TPM's own limit for
-// waiting had passed, and not the caller's.
-var errWaitOver = errors.New("it took too long")
+// errWaitTimeout is the cause of a context that ended because the Device's own limit for
+// waiting passed, not the caller's.
+var errWaitTimeout = errors.New("it took too long")
 
-func (d *Device) release() {
+func (d *Device) endTurn() {
 	d.linkMu.Lock()
 	if d.Bare() {
-		d.drop()
+		d.disconnect()
 	}
 	d.mu.Lock()
 	d.turn = false
@@ -200,49 +199,48 @@ func (d *Device) release() {
 	<-d.turns
 }
 
-// Opened counts how often the TPM was opened or connected to: what was loaded before
-// the last time is not there any more, or not this Device's.
+// Opened returns how often the TPM was opened or connected to. What was loaded before the
+// last time is lost, or belongs to another process.
 func (d *Device) Opened() uint64 {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
 	return d.opened
 }
 
-// Connected reports whether the connection of the turn that runs holds still.
+// Connected reports whether the connection of the current turn still works.
 func (d *Device) Connected() bool {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
 	return d.connected
 }
 
-// Drop breaks the connection, for the rest of the turn: what came over it was no answer.
-// Somebody else's transport stays as it is.
+// Drop ends the connection for the rest of the turn, because a response did not make sense.
+// It does not close a transport of the caller.
 func (d *Device) Drop() {
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
-	d.drop()
+	d.disconnect()
 }
 
-func (d *Device) drop() {
+func (d *Device) disconnect() {
 	if d.connected && !d.isForeign() {
-		d.link.end()
+		d.link.disconnect()
 		d.connected = false
 	}
 }
 
-// SetDeadline sets when commands that get no answer are given up, however long they
-// may take otherwise; the zero time takes it back.
+// SetDeadline sets when Send stops waiting for a response, whatever the command's own
+// limit. The zero time removes the deadline.
 func (d *Device) SetDeadline(at time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.deadline = at
 }
 
-// Send sends one command, in a turn of its own unless one is running, and
-// returns the TPM's response, which the caller owns. Its header has been
-// checked, the result code is the caller's to read. With ErrGone the connection
-// was lost, and the next turn makes a new one; with ErrNotSent besides, the
-// command was not carried out.
+// Send sends one command and returns the TPM's response, which the caller owns. Without a
+// turn it takes one. It checks the response's header; the caller reads the result code.
+// ErrGone says that the connection was lost; the next turn makes a new one. ErrNotSent says
+// besides that the TPM did not get the command.
 func (d *Device) Send(cmd []byte) ([]byte, error) {
 	if err := frame.CheckCommand(cmd); err != nil {
 		return nil, err
@@ -275,16 +273,16 @@ func (d *Device) sendInTurn(cmd []byte) ([]byte, error) {
 		err = frame.CheckResponse(rsp)
 	}
 	if err != nil {
-		d.drop()
+		d.disconnect()
 		return nil, d.explain(err)
 	}
 	return rsp, nil
 }
 
-// minLimit is what even a command gets that comes after the deadline.
-const minLimit = 100 * time.Millisecond
+// minTimeout is the time that a command gets after the deadline has passed.
+const minTimeout = 100 * time.Millisecond
 
-// limit is how long a command may take, in the turn that is running.
+// limit returns how long a command may take in the current turn.
 func (d *Device) limit(cmd []byte) (time.Duration, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -294,14 +292,14 @@ func (d *Device) limit(cmd []byte) (time.Duration, error) {
 	if !d.turn {
 		return 0, errNoTurn
 	}
-	limit := d.waits.limitOf(cmd)
+	limit := d.timeouts.forCommand(cmd)
 	if !d.deadline.IsZero() {
-		limit = min(limit, max(minLimit, time.Until(d.deadline)))
+		limit = min(limit, max(minTimeout, time.Until(d.deadline)))
 	}
 	return limit, nil
 }
 
-// explain gives a failed exchange its kind, unless the link knows better.
+// explain adds ErrGone to the error of an exchange, unless the link has given it a kind.
 func (d *Device) explain(err error) error {
 	var known *opError
 	if errors.As(err, &known) {
@@ -310,19 +308,19 @@ func (d *Device) explain(err error) error {
 	return failure("use", d.name, ErrGone, "%w", err)
 }
 
-// StopWaiting says that the Device will be closed: a TPM that is not there is not waited
-// for any more, by what is under way neither.
+// StopWaiting says that the Device will be closed. Calls that wait for a TPM to come back,
+// also those that are running, stop waiting.
 func (d *Device) StopWaiting() {
 	if h, ok := d.link.(waitingLink); ok {
 		h.stopWaiting()
 	}
 }
 
-// A waitingLink would wait for a TPM to come back. stopWaiting may be called at any time.
+// A waitingLink waits for a TPM to come back. stopWaiting may be called at any time.
 type waitingLink interface{ stopWaiting() }
 
-// Close gives the TPM back, after the command that is under way. A turn that
-// is running ends. Close may be called twice.
+// Close waits for the command that is running, ends the turn and closes the TPM. It may be
+// called twice.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	if d.closed {
@@ -334,7 +332,7 @@ func (d *Device) Close() error {
 	d.mu.Unlock()
 	d.linkMu.Lock()
 	defer d.linkMu.Unlock()
-	d.drop()
+	d.disconnect()
 	return d.link.close()
 }
 
@@ -351,35 +349,33 @@ func (d *Device) usableLocked() error {
 	return nil
 }
 
-// foreign is somebody else's transport.
-type foreign struct{ transport.TPMCloser }
+// A wrappedLink is a transport of the caller.
+type wrappedLink struct{ transport.TPMCloser }
 
-func (f foreign) begin(context.Context) error                          { return nil }
-func (f foreign) end()                                                 {}
-func (f foreign) exchange(cmd []byte, _ time.Duration) ([]byte, error) { return f.Send(cmd) }
-func (f foreign) close() error                                         { return f.Close() }
+func (f wrappedLink) connect(context.Context) error                        { return nil }
+func (f wrappedLink) disconnect()                                          {}
+func (f wrappedLink) exchange(cmd []byte, _ time.Duration) ([]byte, error) { return f.Send(cmd) }
+func (f wrappedLink) close() error                                         { return f.Close() }
 
-// setupLink is a link to a software TPM that begins empty.
+// A setupLink reaches a software TPM that has to be set up when it is new.
 type setupLink interface {
 	link
 	setupNeeded() bool
 	setupDone() error
 }
 
-// errNotEmulator is what only the emulator can do.
 var errNotEmulator = errors.New("only the emulator can be set up by this program")
 
-// SetupNeeded reports whether this is an emulator whose state was created by
-// Open and whose setting up has not been finished with SetupDone. Ask it within
-// a turn, and keep the turn until the TPM is set up: another process may be
-// doing the same. A program killed on the way leaves it true, with any part of
-// the work done.
+// SetupNeeded reports whether Open created this emulator's state, and SetupDone was not
+// called since. Call it within a turn, and keep the turn until the TPM is set up: another
+// process may be setting it up. It stays true if the program is killed during the setup,
+// which may then be done in part.
 func (d *Device) SetupNeeded() bool {
 	s, ok := d.link.(setupLink)
 	return ok && s.setupNeeded()
 }
 
-// SetupDone notes for all later users that the emulator is set up.
+// SetupDone records for all later users that the emulator is set up.
 func (d *Device) SetupDone() error {
 	s, ok := d.link.(setupLink)
 	if !ok {

@@ -35,9 +35,9 @@ func TestDeviceKinds(t *testing.T) {
 		{"resource manager", &managedLink{node}, false, true, false},
 		{"socket", &socketLink{}, true, false, false},
 		{"emulator", &emulatorLink{}, true, false, true},
-		{"somebody's", foreign{&loopback{}}, false, false, false},
+		{"somebody's", wrappedLink{&loopback{}}, false, false, false},
 	} {
-		d := newDevice(row.name, row.link, defaultWaits())
+		d := newDevice(row.name, row.link, defaultTimeouts())
 		if d.Bare() != row.bare || d.Managed() != row.managed || d.Emulator() != row.emulator {
 			t.Errorf("%s: bare %v, managed %v, emulator %v", row.name, d.Bare(), d.Managed(), d.Emulator())
 		}

@@ -17,8 +17,8 @@ type emulatorLink struct {
 	tpm *emulator.Emulator
 }
 
-// openEmulator opens the software TPM over a directory, starting it unless it
-// runs. form tells the generation; an empty dir means the default one.
+// openEmulator starts the software TPM over a directory, unless it runs, and opens it. form
+// tells the generation. An empty dir means the default directory.
 func (o opener) openEmulator(doing, form, dir string) (*Device, error) {
 	m := emulator.ModelOf(form)
 	dir, err := m.Directory(dir)
@@ -29,18 +29,18 @@ func (o opener) openEmulator(doing, form, dir string) (*Device, error) {
 	if err := needPrograms(doing, name); err != nil {
 		return nil, err
 	}
-	tpm, err := emulator.Open(m, dir, emulator.Options{Start: o.waits.start, Probe: o.waits.probe, Ask: askOnce, Listening: listening})
+	tpm, err := emulator.Open(m, dir, emulator.Options{Start: o.timeouts.start, Probe: o.timeouts.probe, Ask: askOnce, Listening: listening})
 	if err != nil {
 		return nil, o.explainEmulator(doing, name, form, err)
 	}
 	l := &emulatorLink{tpm: tpm, socketLink: socketLink{
-		network: "unix", address: tpm.Socket(), label: name, waits: o.waits, doing: doing, proved: true, generation: m.First,
-		revive: func() error { return o.explainEmulator("use", name, form, tpm.Run()) },
+		network: "unix", address: tpm.Socket(), label: name, timeouts: o.timeouts, doing: doing, answered: true, generation: m.First,
+		restart: func() error { return o.explainEmulator("use", name, form, tpm.Run()) },
 	}}
-	return newDevice(name, l, o.waits), nil
+	return newDevice(name, l, o.timeouts), nil
 }
 
-// needPrograms explains which program the emulator wants and does not find.
+// needPrograms returns an error if a program that the emulator needs is not installed.
 func needPrograms(doing, name string) error {
 	switch program, err := emulator.MissingProgram(); {
 	case err == nil:
@@ -52,13 +52,13 @@ func needPrograms(doing, name string) error {
 	}
 }
 
-// explainEmulator says what to do about an error of the emulator.
+// explainEmulator adds to an error of the emulator what to do.
 func (o opener) explainEmulator(doing, name, form string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, emulator.ErrLocked):
-		return failure(doing, name, ErrBusy, "other programs have been starting or stopping it for %v: wait and try again", o.waits.start)
+		return failure(doing, name, ErrBusy, "other programs have been starting or stopping it for %v: wait and try again", o.timeouts.start)
 	case errors.Is(err, emulator.ErrOtherSWTPM):
 		return failure(doing, name, ErrBusy, "%w", err)
 	case errors.Is(err, os.ErrPermission):
@@ -71,17 +71,16 @@ func (o opener) explainEmulator(doing, name, form string, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, name, err)
 }
 
-// begin connects to swtpm.
-func (l *emulatorLink) begin(ctx context.Context) error {
+func (l *emulatorLink) connect(ctx context.Context) error {
 	l.tpm.Connecting()
-	return l.socketLink.begin(ctx)
+	return l.socketLink.connect(ctx)
 }
 
 func (l *emulatorLink) close() error      { return l.tpm.Close() }
 func (l *emulatorLink) setupNeeded() bool { return l.tpm.SetupNeeded() }
 func (l *emulatorLink) setupDone() error  { return l.tpm.SetupDone() }
 
-// askOnce sends one command over a connection of its own.
+// askOnce sends one command over its own connection.
 func askOnce(socket string, cmd []byte, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -94,8 +93,7 @@ func askOnce(socket string, cmd []byte, limit time.Duration) error {
 	return err
 }
 
-// listening reports whether swtpm takes connections. Its queue being full says
-// that it does.
+// listening returns nil if swtpm takes connections. If its queue is full, it does.
 func listening(socket string) error {
 	fd, err := tryConnect(socket)
 	switch {

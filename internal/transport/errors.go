@@ -8,28 +8,26 @@ import (
 	"maclef/internal/sysfs"
 )
 
-// Errors a caller decides on, found with errors.Is. The error that wraps one
-// says which TPM was meant, why, and what to do next.
+// Errors that callers test for with errors.Is. The error that wraps one names the TPM, the
+// reason, and what to do.
 var (
-	// ErrNoTPM: there is no TPM under this name, or what is there is none.
+	// ErrNoTPM: nothing has this name, or it is not a TPM.
 	ErrNoTPM = errors.New("no TPM")
-	// ErrNoDevice: no TPM was named, and this machine has no device of one. It is
-	// an ErrNoTPM.
+	// ErrNoDevice: no TPM was named, and this machine has no TPM device. It is an ErrNoTPM.
 	ErrNoDevice = fmt.Errorf("%w", ErrNoTPM)
-	// ErrPermission: the TPM is there, this user may not open it.
+	// ErrPermission: the TPM exists, but this user may not open it.
 	ErrPermission = sysfs.ErrPermission
-	// ErrBusy: another program is using the TPM and does not let go of it.
+	// ErrBusy: another program keeps using the TPM.
 	ErrBusy = errors.New("TPM is busy")
-	// ErrGone: the connection was lost or fell out of step. What was loaded may be
-	// lost, and the last command may or may not have been carried out; with
-	// ErrNotSent it was not.
+	// ErrGone: the connection was lost or got out of step. What was loaded may be lost. The
+	// TPM may have carried out the last command or not; with ErrNotSent it has not.
 	ErrGone = errors.New("connection to the TPM lost")
-	// ErrAway: the TPM was there, and nothing of it is now.
+	// ErrAway: the TPM was found before, and is gone now.
 	ErrAway = errors.New("it is away")
 	// ErrNotSent: the command did not reach the TPM.
 	ErrNotSent = errors.New("the command was not sent")
 	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed. It is an
-	// ErrNoTPM, too.
+	// ErrNoTPM.
 	ErrNoSWTPM error = noSWTPM{}
 )
 
@@ -38,13 +36,13 @@ type noSWTPM struct{}
 func (noSWTPM) Error() string { return "swtpm is not installed" }
 func (noSWTPM) Unwrap() error { return ErrNoTPM }
 
-// failure says that what was done to the TPM name failed, of which kind, why,
-// and what to do about it.
+// failure makes an error: doing something to the TPM name failed with this kind, for this
+// reason.
 func failure(doing, name string, kind error, format string, args ...any) error {
 	return &opError{doing: strings.TrimSpace(doing + " " + name), kind: kind, why: fmt.Errorf(format, args...)}
 }
 
-// opError has one sentinel and keeps the cause's chain.
+// An opError has one of the kinds above and wraps its cause.
 type opError struct {
 	doing string
 	kind  error
@@ -57,7 +55,7 @@ func (e *opError) Error() string {
 
 func (e *opError) Unwrap() []error { return []error{e.kind, e.why} }
 
-// A notSent error is one met before a command was out.
+// A notSent error occurred before the command was sent.
 type notSent struct{ error }
 
 func (e *notSent) Unwrap() []error { return []error{e.error, ErrNotSent} }

@@ -68,7 +68,7 @@ func TestEmulatorDoesNotStart(t *testing.T) {
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	o := impatient()
-	o.waits.start = time.Second
+	o.timeouts.start = time.Second
 	for script, want := range map[string]string{ // script: error
 		"echo no luck today >&2; exit 3": "start swtpm: it ended at once: no luck today",
 		"exit 3":                         "ended at once: it left no message",

@@ -6,19 +6,19 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// waits are the times after which something is given up.
-type waits struct {
-	probe   time.Duration // a living TPM answers a short command within this
-	slow    time.Duration // the slowest commands: key generation on a chip
-	command time.Duration // all that are neither slow nor quick
-	quick   time.Duration // commands that no chip thinks about for long
-	turn    time.Duration // other programs that use the TPM
-	start   time.Duration // swtpm to start, or an old one to end
-	grace   time.Duration // a TPM that was there to come back
+// timeouts say how long to wait for something.
+type timeouts struct {
+	probe   time.Duration // for the answer to the first, short command
+	slow    time.Duration // for the slowest commands, such as key generation on a chip
+	command time.Duration // for commands that are neither slow nor quick
+	quick   time.Duration // for commands that every chip answers quickly
+	turn    time.Duration // for other programs that use the TPM
+	start   time.Duration // for swtpm to start, or for an old one to end
+	grace   time.Duration // for a TPM that disappeared to come back
 }
 
-func defaultWaits() waits {
-	return waits{
+func defaultTimeouts() timeouts {
+	return timeouts{
 		probe:   8 * time.Second,
 		slow:    5 * time.Minute,
 		command: 30 * time.Second,
@@ -29,15 +29,15 @@ func defaultWaits() waits {
 	}
 }
 
-// A commandID is a command's first byte, which tells the generation, and its code.
+// A commandID is a command's first byte, which tells the generation, and its command code.
 type commandID struct {
 	generation byte
 	code       uint32
 }
 
-// slow are the commands that may make a key, test the chip, or erase a lot: TPM2_Create
-// alone takes most of a minute on some chips. TPM Main Part 2, section 17 (Ordinals); TPM
-// 2.0 Library Part 2, section 6.5.2 (TPM_CC).
+// slow are the commands that may make a key, test the chip, or erase much. TPM2_Create
+// takes most of a minute on some chips. TPM Main Part 2, section 17 (Ordinals); TPM 2.0
+// Library Part 2, section 6.5.2 (TPM_CC).
 var slow = map[commandID]bool{
 	{0, 0x0d}: true, // TPM_TakeOwnership
 	{0, 0x1f}: true, // TPM_CreateWrapKey
@@ -57,7 +57,7 @@ var slow = map[commandID]bool{
 	{0x80, 0x191}: true, // TPM2_CreateLoaded
 }
 
-// quick are those that take no computing with keys.
+// quick are commands that compute nothing with keys.
 var quick = map[commandID]bool{
 	{0, 0x65}: true, // TPM_GetCapability
 	{0, 0xb8}: true, // TPM_SaveContext
@@ -72,8 +72,8 @@ var quick = map[commandID]bool{
 	{0x80, 0x181}: true, // TPM2_ReadClock
 }
 
-// limitOf is how long a TPM may take for a command before it is taken for dead.
-func (w *waits) limitOf(cmd []byte) time.Duration {
+// forCommand returns how long to wait for the response to a command.
+func (w *timeouts) forCommand(cmd []byte) time.Duration {
 	id := commandID{cmd[0], frame.Code(cmd)}
 	switch {
 	case slow[id]:

@@ -262,7 +262,7 @@ func publicDir(t *testing.T) string {
 
 // openNow opens a TPM and takes a first turn, to see that it is there.
 func openNow(name string) (*Device, error) {
-	return opener{waits: defaultWaits(), devices: "/dev"}.open(context.Background(), name)
+	return opener{timeouts: defaultTimeouts(), devices: "/dev"}.open(context.Background(), name)
 }
 
 func (o opener) open(ctx context.Context, name string) (*Device, error) {

@@ -14,26 +14,26 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// A managedLink is the device of the kernel's resource manager for TPM 2.0. Every
-// open file has objects and sessions of its own there, under numbers of its own;
-// they end with it. Linux, drivers/char/tpm/tpm2-space.c.
+// A managedLink is the device of the kernel's resource manager for TPM 2.0. Every open file
+// has its own objects and sessions, with its own handles; closing the file frees them.
+// Linux, drivers/char/tpm/tpm2-space.c.
 //
-// That the TPM was started anew cannot be seen; the kernel's errors afterwards are
-// answered by opening the device anew, which loses what was loaded.
+// It cannot notice a restart of the TPM. After one the kernel returns errors until the
+// device is opened again, which loses what was loaded.
 type managedLink struct{ node *nodeLink }
 
 func (m *managedLink) shared() {}
 
-// begin opens the device. What was loaded by an earlier file is lost.
-func (m *managedLink) begin(ctx context.Context) error { return m.node.begin(ctx) }
-func (m *managedLink) end()                            { m.node.end() }
-func (m *managedLink) close() error                    { return m.node.close() }
-func (m *managedLink) stopWaiting()                    { m.node.stopWaiting() }
+// connect opens the device. What was loaded over an earlier open file is lost.
+func (m *managedLink) connect(ctx context.Context) error { return m.node.connect(ctx) }
+func (m *managedLink) disconnect()                       { m.node.disconnect() }
+func (m *managedLink) close() error                      { return m.node.close() }
+func (m *managedLink) stopWaiting()                      { m.node.stopWaiting() }
 
 func (m *managedLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	rsp, err := m.node.exchange(cmd, limit)
 	if errors.Is(err, syscall.ENOMEM) {
-		return noRoom(cmd), nil
+		return outOfMemory(cmd), nil
 	}
 	return rsp, err
 }
@@ -47,10 +47,10 @@ const (
 	rcSessionMemory = 0x903
 )
 
-// noRoom is what a TPM says when it has no place left. The kernel, which has three
-// for objects and three for sessions of an open file, flushes what was to have the
-// fourth, and says ENOMEM.
-func noRoom(cmd []byte) []byte {
+// outOfMemory makes the response of a TPM that has no free slot. The kernel has three slots
+// for objects and three for sessions of an open file. It flushes the fourth one and returns
+// ENOMEM.
+func outOfMemory(cmd []byte) []byte {
 	code := uint32(rcObjectMemory)
 	switch binary.BigEndian.Uint32(cmd[6:]) {
 	case ccStartAuthSession:
@@ -65,8 +65,8 @@ func noRoom(cmd []byte) []byte {
 
 var managerName = regexp.MustCompile(`^tpmrm[0-9]+$`)
 
-// isManager tells the resource manager from the bare device: by the kernel's class of
-// devices, or by its name where there is no /sys.
+// isManager reports whether a device is the resource manager: by its class in /sys, or by
+// its name if there is no /sys.
 func isManager(name string, info fs.FileInfo) bool {
 	if class := sysfs.DeviceClass(info); class != "" {
 		return class == "tpmrm"

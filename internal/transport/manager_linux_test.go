@@ -89,7 +89,7 @@ func (m *fakeManager) fail() {
 
 func (m *fakeManager) open(t *testing.T) *Device {
 	t.Helper()
-	d := newDevice(m.path, &managedLink{&nodeLink{path: m.path, waits: defaultWaits()}}, defaultWaits())
+	d := newDevice(m.path, &managedLink{&nodeLink{path: m.path, timeouts: defaultTimeouts()}}, defaultTimeouts())
 	t.Cleanup(func() { d.Close() })
 	return d
 }
@@ -179,7 +179,7 @@ func TestManagerNoRoom(t *testing.T) {
 		{[]byte{0x80, 1, 0, 0, 0, 10, 0, 0, 1, 0x61}, 0x02},
 		{context(0x80), 0x02}, {context(0x02), 0x03}, {context(0x03), 0x03},
 	} {
-		rsp := noRoom(row.cmd)
+		rsp := outOfMemory(row.cmd)
 		if err := frame.CheckResponse(rsp); err != nil || rsp[8] != 9 || rsp[9] != row.code {
 			t.Errorf("%x: %x, %v", row.cmd, rsp, err)
 		}
@@ -205,7 +205,7 @@ func TestIsManager(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	w := defaultWaits()
+	w := defaultTimeouts()
 	for want, commands := range map[time.Duration][][2]uint32{
 		w.slow:    {{0xC1, 0x50}, {0xC2, 0x0d}, {0xC2, 0x1f}, {0xC3, 0x79}, {0x8002, 0x131}, {0x8002, 0x153}, {0x8002, 0x191}, {0x8001, 0x143}},
 		w.command: {{0xC2, 0x3c}, {0xC2, 0x41}, {0xC1, 0x153}, {0x8002, 0x15d}, {0x8002, 0x159}, {0x8002, 0x157}, {0x8001, 0x176}, {0x8001, 0x1f}, {0x8001, 0x65}, {0x8001, 0x20000001}},
@@ -213,7 +213,7 @@ func TestLimits(t *testing.T) {
 	} {
 		for _, c := range commands {
 			cmd := []byte{byte(c[0] >> 8), byte(c[0]), 0, 0, 0, 10, byte(c[1] >> 24), byte(c[1] >> 16), byte(c[1] >> 8), byte(c[1])}
-			if got := w.limitOf(cmd); got != want {
+			if got := w.forCommand(cmd); got != want {
 				t.Errorf("%x: %v, want %v", cmd, got, want)
 			}
 		}

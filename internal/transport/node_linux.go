@@ -17,30 +17,30 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// nodeLink is a character device of the kernel's TPM driver: one write for a
-// command, one read for its response. It is open in turns only, because the
-// kernel gives it to one program at a time. The descriptor stays in blocking
-// mode, in which the driver carries the command out within the write.
+// A nodeLink is a character device of the kernel's TPM driver: one write sends a command,
+// one read gets its response. It is open only during a turn, because the kernel lets one
+// program open it. The descriptor is blocking: the driver then carries out the command
+// within write.
 type nodeLink struct {
-	path   string
-	waits  waits
-	doing  string
-	known  bool // it was open before
-	noWait atomic.Bool
-	fd     int       // -1 where a command that was given up has it still
-	ended  time.Time // when it was closed last
+	path     string
+	timeouts timeouts
+	doing    string
+	opened   bool // the device was opened before
+	noWait   atomic.Bool
+	fd       int       // -1 while a command that timed out still uses it
+	closedAt time.Time // when the device was last closed
 }
 
-// openPause is how often a device that somebody has open is tried. The kernel
-// has no queue for it.
+// openPause is the time between two attempts to open a device that another program has
+// open. The kernel has no queue for it.
 const openPause = 500 * time.Microsecond
 
-// reopenDelay is for how long a program does not open a device that it has just closed:
-// others, who try now and then, get in meanwhile.
+// reopenDelay is how long a program waits before it opens a device that it has just closed,
+// so that other programs get a chance.
 const reopenDelay = 2 * openPause
 
-func (n *nodeLink) begin(ctx context.Context) (err error) {
-	if rest := reopenDelay - time.Since(n.ended); rest > 0 {
+func (n *nodeLink) connect(ctx context.Context) (err error) {
+	if rest := reopenDelay - time.Since(n.closedAt); rest > 0 {
 		time.Sleep(rest)
 	}
 	for begin := time.Now(); ; {
@@ -48,44 +48,44 @@ func (n *nodeLink) begin(ctx context.Context) (err error) {
 			return syscall.Open(n.path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
 		})
 		if err == nil {
-			n.known, n.doing = true, "use"
+			n.opened, n.doing = true, "use"
 			return nil
 		}
-		absent := n.known && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
-		if err != syscall.EBUSY && (!absent || n.noWait.Load() || time.Since(begin) > n.waits.grace) {
+		absent := n.opened && (err == syscall.ENOENT || err == syscall.ENODEV || err == syscall.ENXIO)
+		if err != syscall.EBUSY && (!absent || n.noWait.Load() || time.Since(begin) > n.timeouts.grace) {
 			return n.explain(err)
 		}
 		if waiting := sleep(ctx, openPause); waiting != nil {
-			return n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.waits.turn)))
+			return n.explain(fmt.Errorf("%w, %w", err, waited(waiting, n.timeouts.turn)))
 		}
 	}
 }
 
 func (n *nodeLink) explain(err error) error {
-	info, _ := os.Stat(n.path) // an error: there is none
+	info, _ := os.Stat(n.path) // nil if there is none
 	return nodeError(n.doing, n.path, info, err)
 }
 
 func (n *nodeLink) stopWaiting() { n.noWait.Store(true) }
 
-func (n *nodeLink) end() {
+func (n *nodeLink) disconnect() {
 	if n.fd >= 0 {
 		syscall.Close(n.fd)
 	}
-	n.ended = time.Now()
+	n.closedAt = time.Now()
 }
 
 func (n *nodeLink) close() error { return nil }
 
-// exchange leaves a command that the kernel does not return from to itself, and its
-// descriptor with it.
+// exchange gives up after limit. The kernel cannot cancel a command, so the goroutine that
+// waits for it keeps the descriptor and closes it later.
 func (n *nodeLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	fd, own := n.fd, bytes.Clone(cmd)
 	var rsp []byte
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		rsp, err = carry(fd, own)
+		rsp, err = transmit(fd, own)
 		clear(own)
 		done <- err
 	}()
@@ -104,7 +104,7 @@ func (n *nodeLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	}
 }
 
-func carry(fd int, cmd []byte) ([]byte, error) {
+func transmit(fd int, cmd []byte) ([]byte, error) {
 	wrote, err := retry(func() (int, error) { return syscall.Write(fd, cmd) })
 	if err != nil {
 		return nil, fmt.Errorf("send command: %w", err)
@@ -130,8 +130,8 @@ func retry(call func() (int, error)) (int, error) {
 	}
 }
 
-// openNode opens the device of a TPM. It opens nothing that is not one: opening
-// alone can have effects, on a watchdog or a tape.
+// openNode makes a Device for the device file of a TPM. It does not open other devices:
+// opening alone can have effects, such as with a watchdog or a tape.
 func (o opener) openNode(doing, name string) (*Device, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -140,15 +140,15 @@ func (o opener) openNode(doing, name string) (*Device, error) {
 	if err := checkNode(doing, name, info); err != nil {
 		return nil, err
 	}
-	node := &nodeLink{path: name, waits: o.waits, doing: doing}
+	node := &nodeLink{path: name, timeouts: o.timeouts, doing: doing}
 	if isManager(name, info) {
-		return newDevice(name, &managedLink{node}, o.waits), nil
+		return newDevice(name, &managedLink{node}, o.timeouts), nil
 	}
-	return newDevice(name, node, o.waits), nil
+	return newDevice(name, node, o.timeouts), nil
 }
 
-// checkNode tells a TPM's device from everything else with a path. Without
-// /sys it believes every character device.
+// checkNode returns an error if a path is not the device of a TPM. Without /sys it accepts
+// every character device.
 func checkNode(doing, name string, info fs.FileInfo) error {
 	switch mode := info.Mode(); {
 	case mode.IsDir():
@@ -166,14 +166,13 @@ func checkNode(doing, name string, info fs.FileInfo) error {
 	}
 }
 
-// nodeError explains why a device cannot be opened; info is nil when there is
-// none.
+// nodeError explains why a device cannot be opened. info is nil if there is no such file.
 func nodeError(doing, name string, info fs.FileInfo, err error) error {
 	switch {
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return failure(doing, name, ErrPermission, "%s: %w", whoMay(info), err)
+		return failure(doing, name, ErrPermission, "%s: %w", permissionText(info), err)
 	case errors.Is(err, syscall.EBUSY):
-		return failure(doing, name, ErrBusy, "%s: %w", whoHolds(name), err)
+		return failure(doing, name, ErrBusy, "%s: %w", holdersOf(name), err)
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
 		return failure(doing, name, ErrNoTPM, "there is no such device: switch the TPM on in the firmware's settings and see "+
 			"that its driver is loaded (dmesg | grep -i tpm): %w", err)
@@ -184,8 +183,8 @@ func nodeError(doing, name string, info fs.FileInfo, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, name, err)
 }
 
-// whoMay says who may open a device, and how to become one of them.
-func whoMay(info fs.FileInfo) string {
+// permissionText says who may open a device, and how to get the permission.
+func permissionText(info fs.FileInfo) string {
 	const root = "run this as root"
 	if info == nil {
 		return root
@@ -202,9 +201,9 @@ func whoMay(info fs.FileInfo) string {
 		"\"sudo usermod -aG %s $USER\" and log in again", group, info.Mode().Perm(), root, group)
 }
 
-// whoHolds says which process has a device open, as far as /proc tells this
-// user, and how to get rid of it.
-func whoHolds(name string) string { return holderText(name, sysfs.Kernel{}.Holders(name)) }
+// holdersOf says which process has a device open, as far as this user may see in /proc, and
+// how to stop it.
+func holdersOf(name string) string { return holderText(name, sysfs.Kernel{}.Holders(name)) }
 
 func holderText(name string, holders []sysfs.Process) string {
 	if len(holders) == 0 {

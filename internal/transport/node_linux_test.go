@@ -50,7 +50,7 @@ func TestNodeIsNoTPM(t *testing.T) {
 
 // Without /sys every character device may be one, and what it answers decides.
 func TestNodeAnswersLikeNoTPM(t *testing.T) {
-	d := newDevice("/dev/zero", &nodeLink{path: "/dev/zero", waits: defaultWaits()}, defaultWaits())
+	d := newDevice("/dev/zero", &nodeLink{path: "/dev/zero", timeouts: defaultTimeouts()}, defaultTimeouts())
 	defer d.Close()
 	wantError(t, alive(d), ErrGone, "/dev/zero")
 	wantError(t, alive(d), ErrGone)
@@ -62,7 +62,7 @@ type openNode struct {
 	fds []int
 }
 
-func (n *openNode) begin(context.Context) error {
+func (n *openNode) connect(context.Context) error {
 	n.fd, n.fds = n.fds[0], n.fds[1:]
 	return nil
 }
@@ -94,7 +94,7 @@ func drive(t *testing.T, driver int, answer string) {
 
 func TestNodeExchange(t *testing.T) {
 	device, driver := packets(t)
-	d := newDevice("/dev/tpm0", &openNode{fds: []int{device}}, defaultWaits())
+	d := newDevice("/dev/tpm0", &openNode{fds: []int{device}}, defaultTimeouts())
 	mustAcquire(t, d)
 	go func() {
 		drive(t, driver, good)
@@ -115,7 +115,7 @@ func TestNodeExchange(t *testing.T) {
 // terminal that stands for it serves anybody, too.
 func TestNodeIsOpenInTurns(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "tpm0"), tpmtest.Start(t, tpmtest.Fresh))
-	d := newDevice(m.path, &nodeLink{path: m.path, waits: defaultWaits()}, defaultWaits())
+	d := newDevice(m.path, &nodeLink{path: m.path, timeouts: defaultTimeouts()}, defaultTimeouts())
 	defer d.Close()
 	var released time.Time
 	for i := range uint64(3) {
@@ -137,21 +137,21 @@ func TestNodeIsOpenInTurns(t *testing.T) {
 // A command that the driver does not answer is given up, and keeps its descriptor until
 // the driver does; meanwhile there are other turns.
 func TestNodeNeverAnswers(t *testing.T) {
-	quick := defaultWaits()
+	quick := defaultTimeouts()
 	quick.quick = 50 * time.Millisecond
 	for _, row := range []struct {
-		name  string
-		waits waits
-		in    time.Duration // the deadline
-		words string
+		name     string
+		timeouts timeouts
+		in       time.Duration // the deadline
+		words    string
 	}{
 		{"its limit", quick, time.Hour, "no answer within 50ms"},
-		{"its deadline", defaultWaits(), 50 * time.Millisecond, "no answer within 100ms"}, // minLimit
+		{"its deadline", defaultTimeouts(), 50 * time.Millisecond, "no answer within 100ms"}, // minTimeout
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			device, stuck := packets(t)
 			next, driver := packets(t)
-			d := newDevice("/dev/tpm0", &openNode{fds: []int{device, next}}, row.waits)
+			d := newDevice("/dev/tpm0", &openNode{fds: []int{device, next}}, row.timeouts)
 			release := mustAcquire(t, d)
 			d.SetDeadline(time.Now().Add(row.in))
 			giveUp(t, d, row.words)
@@ -245,11 +245,11 @@ func TestNodeHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	self := fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(comm)), os.Getpid())
-	if got := whoHolds(link); !strings.Contains(got, self) {
+	if got := holdersOf(link); !strings.Contains(got, self) {
 		t.Error(got)
 	}
 	f.Close()
-	if got := whoHolds(path); !strings.Contains(got, "fuser") {
+	if got := holdersOf(path); !strings.Contains(got, "fuser") {
 		t.Error(got)
 	}
 	k := sysfs.Kernel{Root: t.TempDir()}
@@ -304,7 +304,7 @@ func TestOpenNames(t *testing.T) {
 }
 
 func TestOpenUnnamed(t *testing.T) {
-	o := opener{waits: defaultWaits(), devices: t.TempDir()}
+	o := opener{timeouts: defaultTimeouts(), devices: t.TempDir()}
 	t.Setenv(EnvName, "")
 	t.Setenv("HOME", t.TempDir()) // where an emulator would go
 	_, err := tryOpen(o, "")
@@ -329,7 +329,7 @@ func TestOpenUnnamed(t *testing.T) {
 // Only a machine without any device has none: one that is unusable says why itself.
 func TestNoDevice(t *testing.T) {
 	t.Setenv(EnvName, "")
-	o := opener{waits: defaultWaits(), devices: t.TempDir()}
+	o := opener{timeouts: defaultTimeouts(), devices: t.TempDir()}
 	if _, err := tryOpen(o, ""); !errors.Is(err, ErrNoDevice) || !errors.Is(err, ErrNoTPM) {
 		t.Error(err)
 	}

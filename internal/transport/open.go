@@ -10,29 +10,33 @@ import (
 // EnvName is the environment variable that names the TPM for Open("").
 const EnvName = "TPMKEY_TPM"
 
-// nameForms is what Open takes, for messages.
+// nameForms lists the names that Open takes, for messages.
 const nameForms = "a device path (/dev/tpm0), unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0)"
 
-// Open opens a TPM by name: the path of a device ("/dev/tpm0"), "unix:PATH" or
-// "tcp:HOST:PORT" (data channel of swtpm), "emulator" or "emulator:DIR" (a
-// software TPM 1.2 that it starts over a state directory, which must be the
-// user's and writable by nobody else, by default $XDG_STATE_HOME/maclef/tpm12),
-// "emulator2" or "emulator2:DIR" (the same with a TPM 2.0, by default in tpm20).
-// The empty name means $TPMKEY_TPM, else the first TPM device of this machine,
-// the kernel's resource manager before the bare device, never an emulator.
+// Open opens a TPM by name:
 //
-// wait is for other programs that use the TPM, in each turn. It takes no turn: whether a
-// TPM is there shows in the first. Errors: ErrNoTPM, ErrNoSWTPM, or an unknown name.
+//   - the path of a device: "/dev/tpm0"
+//   - the data channel of swtpm: "unix:PATH" or "tcp:HOST:PORT"
+//   - "emulator" or "emulator:DIR": a software TPM 1.2, which Open starts over a state
+//     directory. The directory must belong to the user, and nobody else may write to it. The
+//     default is $XDG_STATE_HOME/maclef/tpm12.
+//   - "emulator2" or "emulator2:DIR": the same with a TPM 2.0; the default is tpm20
+//
+// The empty name means $TPMKEY_TPM, else the first TPM device of this machine: the kernel's
+// resource manager before the bare device, never an emulator.
+//
+// wait limits how long each turn waits for other programs. Open takes no turn, so the first
+// turn finds out whether there is a TPM. Errors: ErrNoTPM, ErrNoSWTPM, or an unknown name.
 func Open(name string, wait time.Duration) (*Device, error) {
-	o := opener{waits: defaultWaits(), devices: "/dev"}
-	o.waits.turn, o.waits.grace = wait, min(o.waits.grace, wait)
+	o := opener{timeouts: defaultTimeouts(), devices: "/dev"}
+	o.timeouts.turn, o.timeouts.grace = wait, min(o.timeouts.grace, wait)
 	return o.find(name)
 }
 
-// opener is Open with what tests change.
+// An opener is Open with settings that tests change.
 type opener struct {
-	waits   waits
-	devices string // directory of the device nodes
+	timeouts timeouts
+	devices  string // directory of the device nodes
 }
 
 func (o opener) find(name string) (*Device, error) {
@@ -49,10 +53,10 @@ func (o opener) find(name string) (*Device, error) {
 	return o.openNamed(name, "open TPM")
 }
 
-// openNamed tells the forms of a name apart; doing is the beginning of errors.
+// openNamed opens a TPM by the form of its name. doing begins the messages of errors.
 func (o opener) openNamed(name, doing string) (*Device, error) {
 	form, rest, colon := strings.Cut(name, ":")
-	switch { // paths are used again and again, from whatever working directory
+	switch { // make paths absolute: the working directory may change
 	case form == "unix" && colon && rest != "":
 		if path, err := filepath.Abs(rest); err == nil {
 			rest = path
@@ -73,15 +77,15 @@ func (o opener) openNamed(name, doing string) (*Device, error) {
 	return nil, &nameError{doing: doing, name: name}
 }
 
-// nameError is for a name that has none of the forms.
+// A nameError says that a name has none of the forms.
 type nameError struct{ doing, name string }
 
 func (e *nameError) Error() string {
 	return e.doing + ": unknown name \"" + e.name + "\": give " + nameForms
 }
 
-// firstDevice finds the node to use when no name is given: the resource
-// manager's, which is there on TPM 2.0, before the bare ones.
+// firstDevice finds the device to use when no name is given. It prefers the resource
+// manager (TPM 2.0) to the bare device.
 func (o opener) firstDevice() (string, error) {
 	for _, pattern := range []string{"tpmrm0", "tpm[0-9]*"} {
 		found, err := filepath.Glob(filepath.Join(o.devices, pattern))

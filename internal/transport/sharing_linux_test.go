@@ -163,8 +163,8 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 
 func TestTurns(t *testing.T) {
 	dir := stateDir(t)
-	o := opener{waits: defaultWaits()}
-	o.waits.turn = 100 * time.Millisecond
+	o := opener{timeouts: defaultTimeouts()}
+	o.timeouts.turn = 100 * time.Millisecond
 	a, err := tryOpen(o, "emulator:"+dir)
 	if err != nil {
 		t.Fatal(err)

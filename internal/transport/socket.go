@@ -16,82 +16,82 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// A socketLink reaches a TPM that speaks on a stream: swtpm's data channel.
+// A socketLink reaches a TPM over a stream: swtpm's data channel.
 //
-// swtpm serves one client, and leaves the next ones connected and waiting,
-// without a word, in the order in which they came. That is the queue of all
-// processes that use it. A link waits there until swtpm has taken it in, which
-// the lead byte shows, and goes to the end of the queue after each turn.
+// swtpm serves one client. Others can connect, but get no answer until the clients before
+// them have closed their connections. So swtpm's queue of connections is the queue of all
+// processes that use the TPM. A link sends the first byte of its next command, and waits
+// until swtpm has read it: then swtpm serves this link. After each turn the link goes to
+// the end of the queue.
 type socketLink struct {
 	network, address string
-	label            string       // for messages
-	revive           func() error // starts a TPM that is not there, nil if nobody can
-	waits            waits
-	noWait           atomic.Bool // a TPM that is not there is not waited for
+	label            string       // name, for messages
+	restart          func() error // starts the TPM again; nil if this program cannot
+	timeouts         timeouts
+	noWait           atomic.Bool // do not wait for a TPM that is gone
 	conn             stream
-	lead             bool // the next command's first byte has been sent
+	firstByteSent    bool // of the next command
 	doing            string
-	proved           bool // a TPM has answered
-	generation       byte // the first byte of the last command, and so probably of the next
+	answered         bool // a TPM has answered before
+	generation       byte // first byte of the last command, and probably of the next
 }
 
 func (s *socketLink) close() error { return nil }
 
 func (s *socketLink) stopWaiting() { s.noWait.Store(true) }
 
-func (s *socketLink) end() {
+func (s *socketLink) disconnect() {
 	if s.conn != nil {
 		s.conn.Close()
 		s.conn = nil
 	}
 }
 
-// openSocket makes the link to the data channel of swtpm; network is unix or tcp.
+// openSocket makes a Device for swtpm's data channel. network is unix or tcp.
 func (o opener) openSocket(doing, network, address string) (*Device, error) {
 	label := network + ":" + address
-	s := &socketLink{network: network, address: address, label: label, waits: o.waits, doing: doing}
-	return newDevice(label, s, o.waits), nil
+	s := &socketLink{network: network, address: address, label: label, timeouts: o.timeouts, doing: doing}
+	return newDevice(label, s, o.timeouts), nil
 }
 
-// begin connects and waits until swtpm serves the connection. A TPM that ends leaves a
-// broken one to those who wait.
-func (s *socketLink) begin(ctx context.Context) error {
-	var hung time.Time // since when it hangs up
+// connect connects and waits until swtpm serves the connection. If swtpm ends, the
+// connections that wait in its queue break; then connect tries again.
+func (s *socketLink) connect(ctx context.Context) error {
+	var failingSince time.Time
 	for {
-		err := s.connect(ctx)
+		err := s.dial(ctx)
 		if err == nil {
 			err = s.awaitServed(ctx)
 		}
 		if err == nil {
-			if s.proved {
+			if s.answered {
 				s.doing = "use"
 			}
 			return nil
 		}
-		s.end()
-		if hung.IsZero() {
-			hung = time.Now()
+		s.disconnect()
+		if failingSince.IsZero() {
+			failingSince = time.Now()
 		}
-		if !s.proved || !hungUp(err) || s.noWait.Load() || time.Since(hung) > s.waits.grace {
+		if !s.answered || !hungUp(err) || s.noWait.Load() || time.Since(failingSince) > s.timeouts.grace {
 			return s.connectError(err)
 		}
 		if waiting := sleep(ctx, reconnectPause); waiting != nil {
-			return s.connectError(fmt.Errorf("%w, %w", err, waited(waiting, s.waits.turn)))
+			return s.connectError(fmt.Errorf("%w, %w", err, waited(waiting, s.timeouts.turn)))
 		}
 	}
 }
 
-// reconnectPause is how often a TPM is tried that is not there for the moment.
+// reconnectPause is the time between two attempts to reach a TPM that is gone.
 const reconnectPause = 5 * time.Millisecond
 
-// hungUp reports whether the peer has ended a connection.
+// hungUp reports whether the peer has closed a connection.
 func hungUp(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// connect opens a connection. A TPM that was there before may be just starting
-// anew.
-func (s *socketLink) connect(ctx context.Context) error {
+// dial opens a connection. If the TPM was there before, it may be restarting: dial waits.
+func (s *socketLink) dial(ctx context.Context) error {
 	for begin := time.Now(); ; {
 		conn, err := dialStream(ctx, s.network, s.address)
 		if err == nil {
@@ -99,14 +99,14 @@ func (s *socketLink) connect(ctx context.Context) error {
 			return nil
 		}
 		absent := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNRESET)
-		if s.revive == nil && !s.proved || !absent {
+		if s.restart == nil && !s.answered || !absent {
 			return err
 		}
-		if s.noWait.Load() || time.Since(begin) > s.waits.grace {
-			return fmt.Errorf("%w for %v: %w", ErrAway, s.waits.grace, err)
+		if s.noWait.Load() || time.Since(begin) > s.timeouts.grace {
+			return fmt.Errorf("%w for %v: %w", ErrAway, s.timeouts.grace, err)
 		}
-		if s.revive != nil {
-			if err := s.revive(); err != nil && !errors.Is(err, emulator.ErrKilled) {
+		if s.restart != nil {
+			if err := s.restart(); err != nil && !errors.Is(err, emulator.ErrKilled) {
 				return err
 			}
 		}
@@ -116,8 +116,8 @@ func (s *socketLink) connect(ctx context.Context) error {
 	}
 }
 
-// awaitServed sends the first byte of a command, which executes nothing, and waits
-// until swtpm has read it: then this is the connection that it serves.
+// awaitServed sends the first byte of a command, which executes nothing, and waits until
+// swtpm has read it. Then swtpm serves this connection.
 func (s *socketLink) awaitServed(ctx context.Context) error {
 	if s.conn.unread() < 0 {
 		return s.probe(ctx)
@@ -130,27 +130,27 @@ func (s *socketLink) awaitServed(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.conn.ended() { // it took nothing
+	if s.conn.peerClosed() { // swtpm has not read the byte
 		return fmt.Errorf("wait to be served: %w", syscall.ECONNRESET)
 	}
-	s.lead = true
+	s.firstByteSent = true
 	return nil
 }
 
-// ended says why a context has ended: the end's kind, and its cause.
-func ended(ctx context.Context) error {
+// ctxError says why a context has ended: its error and its cause.
+func ctxError(ctx context.Context) error {
 	kind, cause := ctx.Err(), context.Cause(ctx)
-	if cause == errWaitOver || errors.Is(cause, kind) {
+	if cause == errWaitTimeout || errors.Is(cause, kind) {
 		return cause
 	}
 	return fmt.Errorf("%w: %w", kind, cause)
 }
 
-// sleep waits, but no longer than ctx.
+// sleep waits for d, or until ctx is done.
 func sleep(ctx context.Context, d time.Duration) error {
-	if d < time.Millisecond { // a timer would not be worth it
+	if d < time.Millisecond { // too short for a timer
 		if ctx.Err() != nil {
-			return ended(ctx)
+			return ctxError(ctx)
 		}
 		time.Sleep(d)
 		return nil
@@ -159,7 +159,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ended(ctx)
+		return ctxError(ctx)
 	case <-timer.C:
 		return nil
 	}
@@ -169,65 +169,65 @@ func (s *socketLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
 	if s.conn == nil {
 		return nil, os.ErrClosed
 	}
-	if !s.proved {
-		limit = min(limit, s.waits.probe)
+	if !s.answered {
+		limit = min(limit, s.timeouts.probe)
 	}
 	rest := cmd
-	if s.lead {
-		if err := s.ensureLead(cmd[0], limit); err != nil {
+	if s.firstByteSent {
+		if err := s.ensureFirstByte(cmd[0], limit); err != nil {
 			return nil, &notSent{err}
 		}
-		s.lead = false
+		s.firstByteSent = false
 		rest = cmd[1:]
 	}
 	s.generation = cmd[0]
 	rsp, err := exchange(s.conn, rest, limit)
-	if s.proved {
+	if s.answered {
 		return rsp, err
 	}
 	if err != nil {
 		return nil, s.probeError(rsp, err)
 	}
-	s.setProved()
+	s.setAnswered()
 	return rsp, nil
 }
 
-// setProved notes that a TPM is there.
-func (s *socketLink) setProved() { s.proved, s.doing = true, "use" }
+// setAnswered records that a TPM has answered.
+func (s *socketLink) setAnswered() { s.answered, s.doing = true, "use" }
 
-// ensureLead sees that the byte that was sent ahead is the command's: a TPM 2.0's
-// first commands are those by which it is found to be one.
-func (s *socketLink) ensureLead(first byte, limit time.Duration) error {
+// ensureFirstByte makes sure that the byte that was sent ahead is the command's first byte.
+// The generation is unknown at first, so the byte may be wrong for a TPM 2.0; then it
+// reconnects.
+func (s *socketLink) ensureFirstByte(first byte, limit time.Duration) error {
 	if s.generation == first {
 		return nil
 	}
-	s.end()
+	s.disconnect()
 	s.generation = first
-	ctx, cancel := context.WithTimeout(context.Background(), min(limit, s.waits.turn))
+	ctx, cancel := context.WithTimeout(context.Background(), min(limit, s.timeouts.turn))
 	defer cancel()
-	return s.begin(ctx)
+	return s.connect(ctx)
 }
 
-// probeCommand is the command of a probe.
 var probeCommand = frame.Probe()
 
-// probe sends a short command to see whether this connection is served, where nothing
-// else tells. A command that others' commands keep waiting would be carried out
-// even after it was given up.
+// probe sends a short command to see whether swtpm serves this connection, where the kernel
+// does not tell. The caller's own command would be unsafe: swtpm would carry it out later
+// even if the caller has given up.
 func (s *socketLink) probe(ctx context.Context) error {
 	conn := s.conn
-	stop := context.AfterFunc(ctx, func() { conn.Close() }) // a deadline would be set anew
-	rsp, err := exchange(conn, probeCommand, s.waits.turn)
+	stop := context.AfterFunc(ctx, func() { conn.Close() }) // exchange sets its own deadlines
+	rsp, err := exchange(conn, probeCommand, s.timeouts.turn)
 	if !stop() {
-		err = waited(ended(ctx), s.waits.turn)
+		err = waited(ctxError(ctx), s.timeouts.turn)
 		if len(rsp) == 0 || frame.CheckResponse(rsp) == nil {
-			return s.connectError(ended(ctx))
+			return s.connectError(ctxError(ctx))
 		}
 	}
 	if err != nil {
 		return s.probeError(rsp, err)
 	}
-	s.setProved()
+	s.setAnswered()
 	return nil
 }
 
@@ -247,46 +247,46 @@ func (s *socketLink) connectError(err error) error {
 		return failure(s.doing, s.label, ErrNoTPM, "check the name, which is tcp:HOST:PORT: %w", err)
 	case errors.Is(err, ErrAway):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
-	case s.proved && hungUp(err):
+	case s.answered && hungUp(err):
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
-	case errors.Is(err, errWaitOver), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return failure(s.doing, s.label, ErrBusy, "%s: %w", othersServed, waited(err, s.waits.turn))
-	case errors.Is(err, os.ErrDeadlineExceeded): // of a dialer; a full queue does not answer, either
-		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", othersServed, waited(errWaitOver, s.waits.turn))
-	case s.proved:
+	case errors.Is(err, errWaitTimeout), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return failure(s.doing, s.label, ErrBusy, "%s: %w", busyText, waited(err, s.timeouts.turn))
+	case errors.Is(err, os.ErrDeadlineExceeded): // from dialing: the queue is full, or the host does not answer
+		return failure(s.doing, s.label, ErrBusy, "%s, unless the host does not answer: %w", busyText, waited(errWaitTimeout, s.timeouts.turn))
+	case s.answered:
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
 	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
 		"(its --server): %w", err)
 }
 
-// waited names the end of a wait: the TPM's own limit, or the caller's.
+// waited returns an error that says how long the wait took, if it ended by the Device's
+// limit.
 func waited(err error, limit time.Duration) error {
-	if errors.Is(err, errWaitOver) {
+	if errors.Is(err, errWaitTimeout) {
 		return fmt.Errorf("waited %v", limit)
 	}
 	return err
 }
 
-// othersServed is what keeps everybody else waiting.
-const othersServed = "another program is using it, and swtpm serves one at a time; stop it or wait, and try again"
+const busyText = "another program is using it, and swtpm serves one at a time; stop it or wait, and try again"
 
-// probeError says what a first command met instead of a TPM.
+// probeError explains why the first command got no response of a TPM.
 func (s *socketLink) probeError(rsp []byte, err error) error {
 	switch {
-	case isControlAnswer(rsp):
+	case isControlResponse(rsp):
 		return failure(s.doing, s.label, ErrNoTPM, "this is swtpm's control channel: give its data channel, the one named by swtpm's --server")
 	case errors.Is(err, os.ErrDeadlineExceeded) && len(rsp) == 0:
-		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.waits.probe, s.waits.turn), othersServed)
+		return failure(s.doing, s.label, ErrBusy, "it takes connections but gave no answer within %v: %s", min(s.timeouts.probe, s.timeouts.turn), busyText)
 	}
-	if s.proved {
+	if s.answered {
 		return failure(s.doing, s.label, ErrGone, "%w", err)
 	}
 	return failure(s.doing, s.label, ErrNoTPM, "what listens there does not answer like a TPM (the data channel of swtpm would): %w", err)
 }
 
-// isControlAnswer recognises what swtpm's control channel says to a TPM command:
-// a bare result code, TPM_BAD_ORDINAL.
-func isControlAnswer(rsp []byte) bool {
+// isControlResponse recognises the response of swtpm's control channel to a TPM command: a
+// bare result code, TPM_BAD_ORDINAL.
+func isControlResponse(rsp []byte) bool {
 	return len(rsp) == 4 && binary.BigEndian.Uint32(rsp) == 0x0000000A
 }

@@ -18,11 +18,11 @@ import (
 
 // impatient gives up soon.
 func impatient() opener {
-	w := defaultWaits()
+	w := defaultTimeouts()
 	for _, limit := range []*time.Duration{&w.probe, &w.slow, &w.command, &w.quick, &w.turn, &w.grace} {
 		*limit = 300 * time.Millisecond
 	}
-	return opener{waits: w, devices: "/dev"}
+	return opener{timeouts: w, devices: "/dev"}
 }
 
 // tryOpen opens a TPM and sends a first command.

@@ -16,30 +16,30 @@ import (
 type stream interface {
 	io.ReadWriteCloser
 	SetDeadline(time.Time) error
-	// unread is how many bytes the peer has not taken yet; -1 where that cannot
-	// be known.
+	// unread returns how many bytes the peer has not read yet; -1 if the system does not
+	// tell.
 	unread() int
-	// pending is how many bytes of the peer's have not been read.
+	// pending returns how many bytes of the peer can be read.
 	pending() int
-	// ended reports whether the peer is known to have hung up.
-	ended() bool
+	// peerClosed reports whether the peer is known to have closed the connection.
+	peerClosed() bool
 }
 
-// exchange sends a command and reads its response. After an error the
-// connection is out of step.
+// exchange sends a command and reads its response. After an error the connection is out of
+// step.
 func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
 	if n := conn.pending(); n > 0 {
 		came := make([]byte, min(n, frame.HeaderSize))
-		got, _ := conn.Read(came) // an error: then it cannot be told what came
+		got, _ := conn.Read(came) // on error the message lacks the bytes
 		return came[:got], &notSent{fmt.Errorf("%d bytes came that nobody asked for: %q", n, came[:got])}
 	}
 	if _, err := conn.Write(cmd); err != nil {
 		return nil, &notSent{fmt.Errorf("send command: %w", err)}
 	}
-	rsp, err := frame.ReadResponse(&bodyReader{conn: conn, limit: min(limit, restLimit)})
+	rsp, err := frame.ReadResponse(&bodyReader{conn: conn, limit: min(limit, bodyTimeout)})
 	switch n := conn.pending(); {
 	case err == nil && n > 0:
 		return rsp, fmt.Errorf("%d bytes came after the response", n)
@@ -53,11 +53,11 @@ func exchange(conn stream, cmd []byte, limit time.Duration) ([]byte, error) {
 	return rsp, nil
 }
 
-// restLimit is how long the rest of a response may take after its beginning: a TPM
-// thinks first, and then speaks.
-const restLimit = 5 * time.Second
+// bodyTimeout is how long the rest of a response may take after its first bytes. A TPM
+// computes before it answers, so the rest comes at once.
+const bodyTimeout = 5 * time.Second
 
-// A bodyReader sets a deadline once something has come.
+// A bodyReader sets a new deadline when the first bytes have come.
 type bodyReader struct {
 	conn  stream
 	limit time.Duration
@@ -73,15 +73,15 @@ func (h *bodyReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// dialLimit is for how long a host may take to let a connection in before it is asked anew.
-// One whose queue is full, as swtpm's is with two in it, says nothing; the kernel would ask
-// again ever more rarely, half a minute apart in the end, and others would come before.
+// dialLimit is how long one attempt to connect may take. A host whose queue is full
+// (swtpm's holds two connections) does not answer, and the kernel repeats its request ever
+// more rarely, at last every half minute. A new attempt gets in sooner.
 const (
 	dialLimit      = time.Second
-	localDialLimit = 20 * time.Millisecond // at this machine
+	localDialLimit = 20 * time.Millisecond // on this machine
 )
 
-// dialTCP connects to a TPM as soon as there is a place in its queue.
+// dialTCP connects to a TPM as soon as its queue has room.
 func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	hosts, port, err := lookUp(ctx, address)
 	if err != nil {
@@ -100,7 +100,7 @@ func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 				return conn, nil
 			}
 			if ctx.Err() != nil {
-				return nil, ended(ctx)
+				return nil, ctxError(ctx)
 			}
 			err = failed
 		}

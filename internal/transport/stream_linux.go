@@ -28,12 +28,14 @@ func newUnixStream(fd int, path string) (stream, error) {
 	return unixStream{f, raw}, nil
 }
 
-// unread asks how many bytes, with the kernel's bookkeeping, wait for the peer.
+// unread asks the kernel for the bytes in the send queue. The number includes the kernel's
+// own overhead.
 func (u unixStream) unread() int  { return askKernel(u.raw, unix.SIOCOUTQ) }
 func (u unixStream) pending() int { return askKernel(u.raw, unix.SIOCINQ) }
 
-// ended asks whether the peer has closed its end, which drops what it has not taken.
-func (u unixStream) ended() bool {
+// peerClosed reports whether the peer has closed its end. The kernel then drops unread
+// bytes.
+func (u unixStream) peerClosed() bool {
 	poll := []unix.PollFd{{Events: unix.POLLRDHUP}}
 	err := u.raw.Control(func(fd uintptr) {
 		poll[0].Fd = int32(fd)
@@ -42,7 +44,7 @@ func (u unixStream) ended() bool {
 	return err != nil || poll[0].Revents != 0
 }
 
-// askKernel asks about a connection; it gives 0 where the kernel does not tell.
+// askKernel asks the kernel about a connection. It returns 0 on error.
 func askKernel(raw syscall.RawConn, what uint) (n int) {
 	var asked error
 	err := raw.Control(func(fd uintptr) { n, asked = unix.IoctlGetInt(int(fd), what) })
@@ -52,11 +54,11 @@ func askKernel(raw syscall.RawConn, what uint) (n int) {
 	return n
 }
 
-// A tcpStream is any other connection.
+// A tcpStream is a TCP connection.
 type tcpStream struct{ net.Conn }
 
-func (tcpStream) unread() int { return -1 }
-func (tcpStream) ended() bool { return false }
+func (tcpStream) unread() int      { return -1 }
+func (tcpStream) peerClosed() bool { return false }
 
 func (t tcpStream) pending() int {
 	if c, ok := t.Conn.(syscall.Conn); ok {
@@ -67,8 +69,8 @@ func (t tcpStream) pending() int {
 	return 0
 }
 
-// dialStream connects to a TPM. A Unix socket whose queue is full keeps the
-// caller waiting, in the order in which callers come.
+// dialStream connects to a TPM. If the queue of a Unix socket is full, it waits; the kernel
+// serves callers in their order.
 func dialStream(ctx context.Context, network, address string) (stream, error) {
 	if network != "unix" {
 		conn, err := dialTCP(ctx, network, address)
@@ -87,7 +89,7 @@ func dialStream(ctx context.Context, network, address string) (stream, error) {
 	return newUnixStream(fd, address)
 }
 
-// tryConnect connects, or fails with EAGAIN where it would have to wait.
+// tryConnect connects. It returns EAGAIN if it would have to wait.
 func tryConnect(path string) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -100,8 +102,7 @@ func tryConnect(path string) (fd int, err error) {
 	return fd, nil
 }
 
-// connectLimit is for how long a thread waits in the kernel before it looks whether
-// its caller still does.
+// connectLimit is how long a thread waits in the kernel before it checks its context.
 const connectLimit = 200 * time.Millisecond
 
 // connectWaiting connects to a socket whose queue is full.
@@ -118,7 +119,7 @@ func connectWaiting(ctx context.Context, path string) (fd int, err error) {
 			return fd, unix.SetNonblock(fd, true)
 		}
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
-			if err = ended(ctx); err == nil {
+			if err = ctxError(ctx); err == nil {
 				continue
 			}
 		}
@@ -130,7 +131,7 @@ func connectWaiting(ctx context.Context, path string) (fd int, err error) {
 // maxUnixPath is the longest path that fits into struct sockaddr_un.
 const maxUnixPath = 107
 
-// connectUnix connects to a Unix socket, however long its path is.
+// connectUnix connects to a Unix socket whose path may be too long for struct sockaddr_un.
 func connectUnix(fd int, path string) error {
 	to := path
 	if len(path) > maxUnixPath {
@@ -142,7 +143,7 @@ func connectUnix(fd int, path string) error {
 		to = fmt.Sprintf("/proc/self/fd/%d", socket.Fd())
 	}
 	if to == "" {
-		return &os.PathError{Op: "connect", Path: path, Err: syscall.ENOENT} // an abstract one else
+		return &os.PathError{Op: "connect", Path: path, Err: syscall.ENOENT} // otherwise it would be an abstract socket
 	}
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: to}); err != nil {
 		return &os.PathError{Op: "connect", Path: path, Err: err}

@@ -7,11 +7,11 @@ import (
 	"net"
 )
 
-type anyStream struct{ net.Conn }
+type netStream struct{ net.Conn }
 
-func (anyStream) unread() int  { return -1 }
-func (anyStream) pending() int { return 0 }
-func (anyStream) ended() bool  { return false }
+func (netStream) unread() int      { return -1 }
+func (netStream) pending() int     { return 0 }
+func (netStream) peerClosed() bool { return false }
 
 func dialStream(ctx context.Context, network, address string) (stream, error) {
 	dial := new(net.Dialer).DialContext
@@ -22,5 +22,5 @@ func dialStream(ctx context.Context, network, address string) (stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return anyStream{conn}, nil
+	return netStream{conn}, nil
 }

@@ -73,9 +73,9 @@ func TestDialTCPFullQueue(t *testing.T) {
 // Whoever gives up before a full queue is told that it took too long.
 func TestDialTCPGivesUp(t *testing.T) {
 	address, _ := fullPort(t)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 100*time.Millisecond, errWaitOver)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 100*time.Millisecond, errWaitTimeout)
 	defer cancel()
-	if _, err := dialStream(ctx, "tcp", address); err != errWaitOver {
+	if _, err := dialStream(ctx, "tcp", address); err != errWaitTimeout {
 		t.Error(err)
 	}
 }

@@ -133,8 +133,8 @@ func TestStopWaiting(t *testing.T) {
 // Who waits for a turn is not told of a TPM that is killed and started again meanwhile,
 // however long the wait was before.
 func TestWaitOutlivesTPM(t *testing.T) {
-	o := opener{waits: defaultWaits()}
-	o.waits.grace = 2 * time.Second
+	o := opener{timeouts: defaultTimeouts()}
+	o.timeouts.grace = 2 * time.Second
 	for _, network := range []string{"unix", "tcp"} {
 		t.Run(network, func(t *testing.T) {
 			t.Parallel()
@@ -150,7 +150,7 @@ func TestWaitOutlivesTPM(t *testing.T) {
 			defer d.Close()
 			for _, row := range []struct{ queue, away time.Duration }{
 				{50 * time.Millisecond, 0}, {50 * time.Millisecond, 300 * time.Millisecond}, {0, 100 * time.Millisecond},
-				{o.waits.grace + 200*time.Millisecond, 0},
+				{o.timeouts.grace + 200*time.Millisecond, 0},
 			} {
 				if err := outlive(t, d, s, row.queue, row.away); err != nil {
 					t.Errorf("%v: %v", row, err)
@@ -206,7 +206,7 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 					}
 				})
 				o := impatient()
-				o.waits.grace, o.waits.turn = row.grace, row.turn
+				o.timeouts.grace, o.timeouts.turn = row.grace, row.turn
 				d, err := tryOpen(o, name)
 				if err != nil {
 					t.Fatal(err)
@@ -293,15 +293,15 @@ func TestProbeIsGivenUp(t *testing.T) {
 		cancel()
 		time.Sleep(100 * time.Millisecond) // for all that cancel starts
 	}}
-	s := &socketLink{network: "tcp", label: "tcp:x", conn: late, waits: defaultWaits(), doing: "use"}
-	s.waits.turn = 3 * time.Second
+	s := &socketLink{network: "tcp", label: "tcp:x", conn: late, timeouts: defaultTimeouts(), doing: "use"}
+	s.timeouts.turn = 3 * time.Second
 	begin := time.Now()
 	err = s.probe(ctx)
 	wantError(t, err, ErrBusy, "another program")
 	if took := time.Since(begin); took > 2*time.Second || !errors.Is(err, context.Canceled) {
 		t.Errorf("it took %v: %v", took, err)
 	}
-	s.end()
+	s.disconnect()
 }
 
 // A connection that is made anew for a command of the other generation is waited for
@@ -318,7 +318,7 @@ func TestGenerationChangeHasLimit(t *testing.T) {
 		<-over
 	})
 	o := impatient()
-	o.waits.command, o.waits.probe, o.waits.turn = time.Minute, time.Minute, 3*time.Second
+	o.timeouts.command, o.timeouts.probe, o.timeouts.turn = time.Minute, time.Minute, 3*time.Second
 	d, err := o.find("unix:" + path)
 	if err != nil {
 		t.Fatal(err)

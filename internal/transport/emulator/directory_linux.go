@@ -15,14 +15,14 @@ import (
 	"maclef/internal/sysfs"
 )
 
-// Directory names the directory of an emulator, absolute. An empty dir means the
-// user's own: XDG Base Directory Specification, $XDG_STATE_HOME.
+// Directory returns the absolute path of an emulator's directory. An empty dir means the
+// user's default directory: XDG Base Directory Specification, $XDG_STATE_HOME.
 func (m *Model) Directory(dir string) (string, error) {
 	if dir == "" {
 		state := os.Getenv("XDG_STATE_HOME")
 		if home := os.Getenv("HOME"); !filepath.IsAbs(state) {
 			if home == "" {
-				return "", fmt.Errorf("where to keep its state? $HOME is not set: name a directory with %s:DIR", m.Form)
+				return "", fmt.Errorf("no directory for its state: $HOME is not set; name a directory with %s:DIR", m.Form)
 			}
 			state = filepath.Join(home, ".local", "state")
 		}
@@ -31,7 +31,7 @@ func (m *Model) Directory(dir string) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// plainFiles are what the emulator and swtpm have in the directory besides two
+// plainFiles lists the files of the emulator and swtpm in the directory, except two
 // sockets.
 func (m *Model) plainFiles() []string {
 	files := []string{"users.lock", "start.lock", "swtpm.lock", markerFile, logFile, ".lock"}
@@ -41,7 +41,7 @@ func (m *Model) plainFiles() []string {
 	return files
 }
 
-// checkModel refuses a directory that belongs to a TPM of the other generation.
+// checkModel returns an error if a directory holds a TPM of the other generation.
 func (m *Model) checkModel(dir string) error {
 	for _, other := range models {
 		if _, err := os.Lstat(filepath.Join(dir, other.stateFile())); other == m || err != nil {
@@ -55,15 +55,15 @@ func (m *Model) checkModel(dir string) error {
 	return nil
 }
 
-// notOwnError is why others could use a directory to harm this user.
-type notOwnError string
+// An ownershipError says why other users could change the files of a directory.
+type ownershipError string
 
-func (e notOwnError) Error() string { return string(e) }
+func (e ownershipError) Error() string { return string(e) }
 
-func (e notOwnError) Is(target error) bool { return target == os.ErrPermission }
+func (e ownershipError) Is(target error) bool { return target == os.ErrPermission }
 
-// makeStateDir makes the directory, and sees that nobody else can put anything
-// into it, nor has before. It returns its path without symbolic links.
+// makeStateDir makes the directory. It returns an error if another user can write to it, or
+// owns a file in it. It returns the path without symbolic links.
 func (m *Model) makeStateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return dir, err
@@ -100,12 +100,12 @@ func checkDir(dir string) error {
 		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return notOwnError(fmt.Sprintf("others may write to %s (mode %04o); if all that is in it is yours, \"chmod go-w %s\"", dir, mode, dir))
+		return ownershipError(fmt.Sprintf("others may write to %s (mode %04o); if all that is in it is yours, \"chmod go-w %s\"", dir, mode, dir))
 	}
 	return nil
 }
 
-// checkEntry checks what is under a path, if anything, without opening it.
+// checkEntry checks the kind and owner of a file, if it exists, without opening it.
 func checkEntry(path string, kind fs.FileMode) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -133,10 +133,10 @@ func checkOwner(path string, info fs.FileInfo) error {
 	if u, err := user.LookupId(owner); err == nil {
 		owner = u.Username
 	}
-	return notOwnError(fmt.Sprintf("%s belongs to the user %s", path, owner))
+	return ownershipError(fmt.Sprintf("%s belongs to the user %s", path, owner))
 }
 
-// openFile opens a file in the directory, and no link or pipe in its place.
+// openFile opens a file in the directory. It refuses links and pipes.
 func openFile(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
@@ -156,9 +156,9 @@ func openFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// tryWriting writes as much as a TPM's state: a disk without room has none for
-// swtpm's message either.
-func (e *Emulator) tryWriting() error {
+// checkWritable writes as many bytes as a TPM's state has. A full disk stops swtpm, and has
+// no room for swtpm's message either.
+func (e *Emulator) checkWritable() error {
 	f, err := os.CreateTemp(e.dir, "try-*")
 	if err != nil {
 		return err
@@ -168,16 +168,15 @@ func (e *Emulator) tryWriting() error {
 	return errors.Join(err, f.Close())
 }
 
-// openLock opens a lock file, making it if need be. Locks belong to the open
-// file: two of them exclude each other within one process, too, and the kernel
-// drops them with the process, however it ends.
+// openLock opens a lock file, and makes it if it does not exist. A lock belongs to the open
+// file, so two locks exclude each other also within one process. The kernel releases it
+// when the process ends in any way.
 func openLock(dir, base string) (*os.File, error) {
 	return openFile(filepath.Join(dir, base), os.O_RDWR|os.O_CREATE)
 }
 
-// lock takes a lock (syscall.LOCK_SH or LOCK_EX) within a limit, else ErrLocked.
-// It asks again and again instead of sleeping in the kernel, where no limit
-// could wake it.
+// lock takes a lock (syscall.LOCK_SH or LOCK_EX), or returns ErrLocked after limit. It
+// polls, because a wait in the kernel has no time limit.
 func lock(f *os.File, how int, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 2*time.Millisecond) {
@@ -196,7 +195,8 @@ func lock(f *os.File, how int, limit time.Duration) error {
 	}
 }
 
-// flock keeps the descriptor from being closed, and used anew, meanwhile.
+// flock locks a file. SyscallConn keeps the descriptor from being closed and reused
+// meanwhile.
 func flock(f *os.File, how int) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

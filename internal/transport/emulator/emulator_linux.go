@@ -25,7 +25,7 @@ type Emulator struct {
 	connections int
 }
 
-// Open becomes a user of the directory, and sees that swtpm runs.
+// Open makes this process a user of the directory, and starts swtpm if it does not run.
 func Open(m *Model, dir string, o Options) (*Emulator, error) {
 	e := &Emulator{Model: m, Options: o, dir: dir}
 	if err := e.open(); err != nil {
@@ -42,7 +42,7 @@ func (e *Emulator) open() (err error) {
 	if e.users, err = openLock(e.dir, "users.lock"); err != nil {
 		return err
 	}
-	// The lock is refused while an old swtpm is being ended.
+	// This fails while an old swtpm is ending.
 	if err = lock(e.users, syscall.LOCK_SH, e.Start); err != nil {
 		return err
 	}
@@ -54,10 +54,10 @@ func (e *Emulator) open() (err error) {
 	return err
 }
 
-// maxStarts is how often swtpm is started where somebody kills it meanwhile.
+// maxStarts is how often Open starts swtpm if it is killed right after its start.
 const maxStarts = 3
 
-// Run sees that swtpm runs; this process is a user of it already.
+// Run starts swtpm if it does not run. This process must be a user of the directory.
 func (e *Emulator) Run() error {
 	starter, err := openLock(e.dir, "start.lock")
 	if err != nil {
@@ -67,12 +67,11 @@ func (e *Emulator) Run() error {
 	if err = lock(starter, syscall.LOCK_EX, e.Start); err != nil {
 		return err
 	}
-	// Another process may have made a TPM of the other generation meanwhile.
+	// Another process may have made a TPM of the other generation in the meantime.
 	if err = e.checkModel(e.dir); err != nil {
 		return err
 	}
-	// An swtpm that still takes connections may be about to end, if its watcher
-	// was killed; its socket goes with it.
+	// An swtpm whose watcher was killed may take connections and then end, with its socket.
 	for deadline := time.Now().Add(e.Start); ; {
 		if err = e.ensureRunning(); err != nil {
 			return err
@@ -84,20 +83,20 @@ func (e *Emulator) Run() error {
 	}
 }
 
-// Socket is the path of swtpm's data channel.
+// Socket returns the path of swtpm's data channel.
 func (e *Emulator) Socket() string { return filepath.Join(e.dir, dataSocket) }
 
-// Connecting says that a connection to the socket will be made.
+// Connecting is called before each connection to the socket.
 func (e *Emulator) Connecting() {
-	if e.connections++; e.connections%trimEvery == 0 {
+	if e.connections++; e.connections%trimInterval == 0 {
 		e.trimLog()
 	}
 }
 
-// trimEvery is after how many connections the log is looked at.
-const trimEvery = 1024
+// trimInterval is how many connections are made between two checks of the log's size.
+const trimInterval = 1024
 
-// trimLog empties swtpm's log, in which it notes the end of every connection.
+// trimLog empties swtpm's log if it is large: swtpm logs the end of every connection.
 func (e *Emulator) trimLog() {
 	log, err := openFile(filepath.Join(e.dir, logFile), os.O_WRONLY)
 	if err != nil {
@@ -109,24 +108,25 @@ func (e *Emulator) trimLog() {
 	}
 }
 
-// Close stops being a user.
+// Close stops using the directory.
 func (e *Emulator) Close() error {
 	if e.users == nil {
 		return nil
 	}
-	if e.orderly {
+	if e.needsShutdown {
 		e.shutDown()
 	}
 	return e.users.Close()
 }
 
-// SetupNeeded reports whether the TPM was made here, and SetupDone has not been called since.
+// SetupNeeded reports whether this project created the TPM, and SetupDone was not called
+// since.
 func (e *Emulator) SetupNeeded() bool {
 	_, err := os.Stat(filepath.Join(e.dir, markerFile))
 	return e.setup && err == nil
 }
 
-// SetupDone notes for all users that the TPM is set up.
+// SetupDone records for all users that the TPM is set up.
 func (e *Emulator) SetupDone() error {
 	err := os.Remove(filepath.Join(e.dir, markerFile))
 	if errors.Is(err, os.ErrNotExist) {
@@ -135,20 +135,20 @@ func (e *Emulator) SetupDone() error {
 	return err
 }
 
-// shutdownCommand is TPM2_Shutdown(TPM_SU_CLEAR): TPM 2.0 Library Part 3, section 9.4
+// shutdownCommand is TPM2_Shutdown(TPM_SU_CLEAR). TPM 2.0 Library Part 3, section 9.4
 // (TPM2_Shutdown).
 var shutdownCommand = [12]byte{0x80, 0x01, 5: 12, 8: 0x01, 9: 0x45}
 
-// shutdownLimit is how long somebody else may keep the TPM busy at its end.
+// shutdownLimit is how long shutDown waits for another client of the TPM.
 const shutdownLimit = time.Second
 
-// shutDown tells the TPM that it will be switched off, if this is its last user: a
-// TPM 2.0 that is switched off without a word counts a wrong secret if any secret was
-// used. TPM 2.0 Library Part 1, section on the lockout mode (dictionary attack). The
-// lock keeps newcomers away; whether or not it can be had, the users' lock is lost.
+// shutDown sends TPM2_Shutdown if this is the last user. Without it, a TPM 2.0 counts a
+// wrong secret if any secret was used since its start. TPM 2.0 Library Part 1, section on
+// the lockout mode (dictionary attack). The exclusive lock keeps out new users. Asking for
+// it gives up the shared lock, even if it fails.
 func (e *Emulator) shutDown() {
 	if flock(e.users, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		return
 	}
-	e.Ask(e.Socket(), shutdownCommand[:], shutdownLimit) // in vain where swtpm was killed
+	e.Ask(e.Socket(), shutdownCommand[:], shutdownLimit) // fails if swtpm was killed
 }

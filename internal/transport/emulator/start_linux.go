@@ -21,8 +21,8 @@ import (
 //go:embed watch.sh
 var watchScript string
 
-// MissingProgram finds what the emulator is made of, and returns the name of the first
-// program that is not installed.
+// MissingProgram returns the name of the first program that the emulator needs and that is
+// not installed.
 func MissingProgram() (name string, err error) {
 	for _, name := range []string{SWTPM, "sh", "flock", "grep"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -35,13 +35,13 @@ func MissingProgram() (name string, err error) {
 // SWTPM is the name of the software TPM's program.
 const SWTPM = "swtpm"
 
-// ensureRunning starts swtpm unless it runs. The caller holds start.lock, and
-// the users' lock, without which the watcher would end swtpm at once.
+// ensureRunning starts swtpm unless it runs. The caller holds start.lock, and the users'
+// lock: without the latter the watcher would end swtpm at once.
 func (e *Emulator) ensureRunning() error {
 	if e.Listening(e.Socket()) == nil {
 		return nil
 	}
-	if err := e.markFresh(); err != nil {
+	if err := e.markSetupNeeded(); err != nil {
 		return err
 	}
 	alive, err := e.launch()
@@ -57,19 +57,19 @@ func (e *Emulator) ensureRunning() error {
 	return e.await(ended)
 }
 
-// await waits until the swtpm that was launched answers. It takes connections
-// before it has read its state, and may end then.
+// await waits until the new swtpm answers. swtpm takes connections before it has read its
+// state, and may end then.
 func (e *Emulator) await(ended <-chan struct{}) error {
 	deadline := time.Now().Add(e.Start)
 	for {
-		err := e.answering(time.Until(deadline))
+		err := e.ping(time.Until(deadline))
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ended:
-			// Perhaps another one was being started by a process that died.
-			if e.answering(e.Probe) == nil {
+			// A process that died may have started another swtpm.
+			if e.ping(e.Probe) == nil {
 				return nil
 			}
 			return e.startError(errors.New("it ended at once"))
@@ -81,18 +81,18 @@ func (e *Emulator) await(ended <-chan struct{}) error {
 	}
 }
 
-// answering sends a short command. Nobody else uses a swtpm that is being started.
-func (e *Emulator) answering(limit time.Duration) error {
+// ping sends a short command. No other process uses an swtpm that is starting.
+func (e *Emulator) ping(limit time.Duration) error {
 	return e.Ask(e.Socket(), frame.Probe(), limit)
 }
 
-// startError adds swtpm's own explanation to why.
+// startError adds swtpm's own message to why.
 func (e *Emulator) startError(why error) error {
 	tail := e.logTail()
 	if strings.Contains(tail, "lockfile") {
 		return fmt.Errorf("%w (swtpm: %s)", ErrOtherSWTPM, tail)
 	}
-	if err := e.tryWriting(); err != nil {
+	if err := e.checkWritable(); err != nil {
 		return fmt.Errorf("start swtpm: %w", err)
 	}
 	if tail == "" {
@@ -101,8 +101,8 @@ func (e *Emulator) startError(why error) error {
 	return fmt.Errorf("start swtpm: %w: %s", why, tail)
 }
 
-// markFresh notes that the TPM that is about to be made needs setting up.
-func (e *Emulator) markFresh() error {
+// markSetupNeeded records that the new TPM has to be set up.
+func (e *Emulator) markSetupNeeded() error {
 	if !e.setup {
 		return nil
 	}
@@ -117,8 +117,8 @@ func (e *Emulator) markFresh() error {
 	return errors.Join(marker.Sync(), marker.Close())
 }
 
-// launch starts the watcher, which starts swtpm, out of reach of this terminal's
-// signals. The pipe that it returns ends when swtpm has ended.
+// launch starts the watcher, which starts swtpm, in a session of its own, so that the
+// terminal's signals do not reach them. The returned pipe ends when swtpm has ended.
 func (e *Emulator) launch() (alive *os.File, err error) {
 	log, err := openFile(filepath.Join(e.dir, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
@@ -137,20 +137,20 @@ func (e *Emulator) launch() (alive *os.File, err error) {
 	cmd.Dir = e.dir
 	cmd.Env = watcherEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.ExtraFiles = make([]*os.File, max(1, highestInheritable()-2)) // a nil one is closed
+	cmd.ExtraFiles = make([]*os.File, max(1, highestInheritable()-2)) // nil files are closed in the child
 	cmd.ExtraFiles[0] = pipeEnd
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		alive.Close()
 		return nil, err
 	}
-	go cmd.Wait() // leaves no zombie
+	go cmd.Wait() // reaps the process
 	return alive, nil
 }
 
-// highestInheritable is the greatest descriptor that a child of this process
-// would get. Those of Go are closed in it; others' may hold secrets, or keep a
-// pipe open for as long as swtpm lives.
+// highestInheritable returns the highest descriptor that a child process would inherit. Go
+// sets close-on-exec on its descriptors, but others may not: those may hold secrets, or
+// keep a pipe open for as long as swtpm lives.
 func highestInheritable() int {
 	highest := 2
 	open, _ := os.ReadDir("/proc/self/fd")
@@ -166,7 +166,7 @@ func highestInheritable() int {
 	return highest
 }
 
-// watcherEnv is what swtpm needs of the environment, which may hold secrets.
+// watcherEnv returns the environment variables that swtpm needs. Others may hold secrets.
 func watcherEnv() []string {
 	env := []string{"LC_ALL=C"}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"} {
@@ -177,7 +177,7 @@ func watcherEnv() []string {
 	return env
 }
 
-// logTail is the end of swtpm's log, in one line.
+// logTail returns the end of swtpm's log in one line.
 func (e *Emulator) logTail() string {
 	const most = 500
 	log, err := openFile(filepath.Join(e.dir, logFile), os.O_RDONLY)

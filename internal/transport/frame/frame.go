@@ -1,5 +1,5 @@
-// Package frame reads and checks the frame of TPM messages: the header that commands
-// and responses of both generations begin with.
+// Package frame reads and checks the header of TPM commands and responses, which is the
+// same for both generations.
 //
 //	tag(2) size(4) ordinal, command code or result code(4)
 package frame
@@ -14,7 +14,7 @@ import (
 // Sizes of messages, in bytes.
 const (
 	HeaderSize = 10
-	MaxSize    = 4096 // what swtpm and the Linux driver take and give
+	MaxSize    = 4096 // of swtpm and the Linux driver
 )
 
 // Tags of a response: TPM Main Part 2, section 6 (TPM_TAG), and TPM 2.0
@@ -28,11 +28,12 @@ const (
 )
 
 // Probe returns a command that shows whether a TPM answers: TPM_GetCapability for
-// TPM_CAP_VERSION. A TPM 2.0 refuses it in a well-formed response. TPM Main Part 3,
-// section 7.1 (TPM_GetCapability).
+// TPM_CAP_VERSION. A TPM 2.0 refuses it in a well-formed response. TPM Main Part 3, section
+// 7.1 (TPM_GetCapability).
 func Probe() []byte { return []byte{0x00, 0xC1, 0, 0, 0, 18, 0, 0, 0, 0x65, 0, 0, 0, 0x06, 0, 0, 0, 0} }
 
-// Code is the ordinal of a command, the result of a response, 0 of what is too short.
+// Code returns the ordinal of a command or the result code of a response; 0 if the message
+// is too short.
 func Code(message []byte) uint32 {
 	if len(message) < HeaderSize {
 		return 0
@@ -40,8 +41,8 @@ func Code(message []byte) uint32 {
 	return binary.BigEndian.Uint32(message[6:])
 }
 
-// CheckCommand refuses a command whose size field lies: the peer would wait
-// for the rest and every answer after it would belong to another command.
+// CheckCommand returns an error for a command whose size field is wrong. The TPM would wait
+// for the rest, and take the next command for it.
 func CheckCommand(cmd []byte) error {
 	if len(cmd) < HeaderSize || len(cmd) > MaxSize {
 		return fmt.Errorf("TPM command of %d bytes: must have %d to %d", len(cmd), HeaderSize, MaxSize)
@@ -70,9 +71,9 @@ func CheckResponse(rsp []byte) error {
 	return nil
 }
 
-// responseSize checks a response header and gives the size in it. An error has
-// the tag of a response without sessions; with another one it was garbled on the
-// way, and its code means nothing.
+// responseSize checks a response header and returns the size in it. A response with an
+// error code has no sessions. If its tag says otherwise, it was damaged on the way, and the
+// code means nothing.
 func responseSize(header []byte) (int, error) {
 	tag, code := binary.BigEndian.Uint16(header), Code(header)
 	switch tag {
@@ -90,7 +91,7 @@ func responseSize(header []byte) (int, error) {
 	return int(size), nil
 }
 
-// anySize gives the size in the header of a command or a response.
+// anySize returns the size in the header of a command or a response.
 func anySize(header []byte) (int, error) {
 	size := binary.BigEndian.Uint32(header[2:])
 	if size < HeaderSize || size > MaxSize {
@@ -99,14 +100,15 @@ func anySize(header []byte) (int, error) {
 	return int(size), nil
 }
 
-// ReadResponse reads exactly one response from a stream, and checks its header. With an
-// error it returns what has come.
+// ReadResponse reads exactly one response from a stream and checks its header. With an
+// error it returns the bytes that it has read.
 func ReadResponse(r io.Reader) ([]byte, error) { return read(r, responseSize) }
 
-// Read reads exactly one command or response. With an error it returns what has come.
+// Read reads exactly one command or response. With an error it returns the bytes that it
+// has read.
 func Read(r io.Reader) ([]byte, error) { return read(r, anySize) }
 
-// read never reads or allocates more than MaxSize on the peer's word.
+// read never reads or allocates more than MaxSize, whatever the size field says.
 func read(r io.Reader, sizeOf func(header []byte) (int, error)) ([]byte, error) {
 	message := make([]byte, HeaderSize, 256)
 	if n, err := io.ReadFull(r, message); err != nil {

@@ -1,9 +1,0 @@
-//go:build !linux
-
-package transport
-
-import "runtime"
-
-func (o opener) openNode(doing, name string) (*Device, error) {
-	return nil, failure(doing, name, ErrNoTPM, "TPM devices are for Linux, this is %s; use unix:PATH or tcp:HOST:PORT", runtime.GOOS)
-}

@@ -19,15 +19,16 @@ type Meaning struct {
 	Code   uint32
 	Name   string
 	Family string // "1.2", "2.0", or both
-	Text   string // its cause, and what to do; empty where the specification has the name only
-	Source string // where the specification has the name
+	Text   string // its cause, and what to do; empty if only the name is known
+	Source string // section of the specification with the name
 }
 
-// Explain reads a result code: a number, decimal or 0x…, or a name, also in trousers'
-// spelling. ok is false for what has no name.
+// Explain explains a result code: a number (decimal or 0x…) or a name, also in trousers'
+// spelling. ok is false if the code has no name.
 //
-// A response code of a TPM 2.0 has one of two bits that no code of a TPM 1.2 has; only
-// success is the same: TPM 2.0 Library Part 2, section 6.6.2 (Response Code Formats).
+// The number tells the generation. Every response code of a TPM 2.0 except success has one
+// of two bits that no code of a TPM 1.2 has. TPM 2.0 Library Part 2, section 6.6.2
+// (Response Code Formats).
 func Explain(text string) (m *Meaning, ok bool) {
 	if code, ok := parseNumber(text); ok {
 		return meaningOf(code)
@@ -62,29 +63,29 @@ func meaningOf(code uint32) (m *Meaning, ok bool) {
 		if code == 0 {
 			family = "1.2 and 2.0"
 		}
-		return &Meaning{code, c.Name(), family, join(chip12.Cause(c), cures12[c]), "TPM Main Part 2, section 16"}, true
+		return &Meaning{code, c.Name(), family, join(chip12.Cause(c), advice12[c]), "TPM Main Part 2, section 16"}, true
 	}
 	err := &tpm20.Error{Code: tpm2.TPMRC(code)}
-	return &Meaning{code, name20(code), "2.0", join(chip20.Cause(err), cure20(err)), "TPM 2.0 Library Part 2, section 6.6"}, name20(code) != ""
+	return &Meaning{code, name20(code), "2.0", join(chip20.Cause(err), advice20For(err)), "TPM 2.0 Library Part 2, section 6.6"}, name20(code) != ""
 }
 
-func join(cause, cure string) string {
-	if cause == "" || cure == "" {
-		return cause + cure
+func join(cause, advice string) string {
+	if cause == "" || advice == "" {
+		return cause + advice
 	}
-	return cause + "; " + cure
+	return cause + "; " + advice
 }
 
-// The bits that response codes of a TPM 2.0 have. TPM 2.0 Library Part 2, section 6.6.2
-// (Response Code Formats).
+// Bits of TPM 2.0 response codes. TPM 2.0 Library Part 2, section 6.6.2 (Response Code
+// Formats).
 const (
 	rcFmt1 = 0x080
 	rcVer1 = 0x100
 	rcWarn = 0x900
 )
 
-// name20 is the specification's name of a response code of a TPM 2.0, such as
-// "TPM_RC_AUTH_FAIL, session 1", empty for a code without one.
+// name20 returns the specification's name of a TPM 2.0 response code, such as
+// "TPM_RC_AUTH_FAIL, session 1"; empty if there is none.
 func name20(code uint32) string {
 	err := &tpm20.Error{Code: tpm2.TPMRC(code)}
 	if code&(rcVer1|rcFmt1) == 0 || err.Name() == "" {
@@ -93,8 +94,8 @@ func name20(code uint32) string {
 	return err.Name() + err.About()
 }
 
-// resultCodes20 are the response codes of a TPM 2.0 that have a name, without the number
-// of the parameter, handle or session that some are about.
+// resultCodes20 returns the response codes of a TPM 2.0 that have a name, without the
+// number of a parameter, handle or session.
 func resultCodes20() []uint32 {
 	var all []uint32
 	for _, group := range []struct{ first, size uint32 }{{rcFmt1, 0x40}, {rcVer1, 0x80}, {rcWarn, 0x80}} {
@@ -107,25 +108,26 @@ func resultCodes20() []uint32 {
 	return all
 }
 
-// cure20 is what to do about a refusal of a TPM 2.0, "" where there is nothing to say.
-func cure20(err *tpm20.Error) string {
-	for code, cure := range cures20 {
+// advice20For returns what to do about an error of a TPM 2.0; empty if there is nothing to
+// say.
+func advice20For(err *tpm20.Error) string {
+	for code, advice := range advice20 {
 		if errors.Is(err, code) {
-			return cure
+			return advice
 		}
 	}
 	return ""
 }
 
-// cureOf is what to do about the result code in an error.
-func cureOf(err error) string {
+// codeAdvice returns what to do about the result code in an error.
+func codeAdvice(err error) string {
 	var code12 tpm12.ResultCode
 	var code20 *tpm20.Error
 	switch {
 	case errors.As(err, &code12):
-		return cures12[code12]
+		return advice12[code12]
 	case errors.As(err, &code20):
-		return cure20(code20)
+		return advice20For(code20)
 	}
 	return ""
 }

@@ -42,13 +42,13 @@ func TestExplain(t *testing.T) {
 }
 
 // Each cure belongs to a code that has a cause, so that "tpmctl explain" makes a sentence.
-func TestCuresHaveCauses(t *testing.T) {
-	for code := range cures12 {
+func TestAdviceHasCauses(t *testing.T) {
+	for code := range advice12 {
 		if m, ok := meaningOf(uint32(code)); !ok || !strings.Contains(m.Text, "; ") {
 			t.Errorf("%v: %+v", code, m)
 		}
 	}
-	for code := range cures20 {
+	for code := range advice20 {
 		if m, ok := meaningOf(uint32(code)); !ok || !strings.Contains(m.Text, "; ") {
 			t.Errorf("%v: %+v", code, m)
 		}

@@ -1,6 +1,6 @@
-// Package advice knows what to do about an error, in the words of this project's commands.
-// They print it as "hint: …". The libraries say what is wrong, and nothing of commands and
-// flags.
+// Package advice says what to do about an error, in terms of this project's commands and
+// flags. The commands print it as "hint: …". The libraries say what is wrong and name no
+// command or flag.
 package advice
 
 import (
@@ -15,8 +15,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// Hint returns what to do about err, "" where there is nothing to say that the error does
-// not. given reports whether the user has set a flag, which is named without dashes.
+// Hint returns what to do about err; empty if the error itself says it. given reports
+// whether the user has set a flag, which is named without dashes.
 func Hint(err error, given func(flag string) bool) string {
 	var refused *tpm20.Error
 	if errors.As(err, &refused) {
@@ -24,10 +24,10 @@ func Hint(err error, given func(flag string) bool) string {
 			return hint
 		}
 	}
-	return cmp.Or(hintSecret(err, given), hintKey(err), hintTPM(err), hintFile(err), cureOf(err))
+	return cmp.Or(hintSecret(err, given), hintKey(err), hintTPM(err), hintFile(err), codeAdvice(err))
 }
 
-// orUTF16 ends the advice on a wrong secret that the user did give.
+// orUTF16 ends the advice about a wrong secret that the user gave.
 const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front (each wrong try brings the lockout nearer)"
 
 func hintSecret(err error, given func(flag string) bool) string {
@@ -53,7 +53,7 @@ func ifGiven(given bool, text string) string {
 	return ""
 }
 
-// hintTPM is for errors that lie in the TPM's state, and for what it lacks.
+// hintTPM is for errors about the TPM's state, or about what it cannot do.
 func hintTPM(err error) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrSecretNeeded):
@@ -74,7 +74,7 @@ func hintTPM(err error) string {
 	return ""
 }
 
-// hintKey is for errors that lie in what a key is, or in where it is from.
+// hintKey is for errors about a key's kind or origin.
 func hintKey(err error) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongTPM):
@@ -95,7 +95,7 @@ func hintKey(err error) string {
 	return ""
 }
 
-// hintFile is for files that are no key files.
+// hintFile is for files that are not key files.
 func hintFile(err error) string {
 	var other *blob.NotKeyError
 	switch {
@@ -109,7 +109,7 @@ func hintFile(err error) string {
 	return "keygen makes a new key, keygen -w wraps an RSA or ECDSA key that exists in software"
 }
 
-// hint20 is for errors that mean another thing where a TPM 2.0 has refused something.
+// hint20 is for errors that need other advice if a TPM 2.0 returned them.
 func hint20(err error, given func(flag string) bool) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):

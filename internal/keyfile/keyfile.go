@@ -1,4 +1,4 @@
-// Package keyfile reads key files, and the pairs of files that tpm2-tools make of a key.
+// Package keyfile reads key files, and the pairs of files that tpm2-tools writes for a key.
 package keyfile
 
 import (
@@ -11,10 +11,10 @@ import (
 	"maclef/blob"
 )
 
-// Limit is more than any key file has, in bytes.
+// Limit is the maximum size of a key file, in bytes.
 const Limit = 1 << 20
 
-// A PairError says that a file is one of a pair, and that the other cannot be read.
+// A PairError says that a file is one of a pair and that the other cannot be read.
 type PairError struct {
 	Path, Other string
 	half        string
@@ -27,9 +27,8 @@ func (e *PairError) Error() string {
 
 func (e *PairError) Unwrap() error { return e.err }
 
-// Read reads a key file, or both files of a pair where path names one of NAME.pub and
-// NAME.priv. read returns the contents of a file; its errors say which one. name is what
-// path is called in errors.
+// Read reads a key file, or both files of a pair if path is NAME.pub or NAME.priv. read
+// returns the contents of a file; its errors name the file. name replaces path in messages.
 func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key, error) {
 	data, err := read(path)
 	if err != nil {
@@ -51,8 +50,8 @@ func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key,
 	return k, nil
 }
 
-// readPair reads the other half of a pair, whose names begin with base. failed is the
-// error to return where that does not do.
+// readPair reads the other file of a pair with this base name. failed is the error to
+// return if it cannot be read.
 func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (*blob.Key, error) {
 	other, err := read(failed.Other)
 	if err != nil {

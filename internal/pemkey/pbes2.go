@@ -11,16 +11,17 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"hash"
-	"maclef/internal/chip"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/scrypt"
+
+	"maclef/internal/chip"
 )
 
-// A pbes2 is an EncryptedPrivateKeyInfo (RFC 5208, section 6) encrypted by PBES2
-// (RFC 8018, section 6.2), with everything checked that its file chooses: the
-// cost of a try first of all.
+// A pbes2 is an EncryptedPrivateKeyInfo (RFC 5208, section 6) with PBES2 encryption (RFC
+// 8018, section 6.2). Its parameters come from the file and have been checked, above all
+// the cost of trying a password.
 type pbes2 struct {
 	derive     func(password []byte, size int) ([]byte, error)
 	newCipher  func(key []byte) (cipher.Block, error)
@@ -29,11 +30,11 @@ type pbes2 struct {
 	ciphertext []byte
 }
 
-// What trying a password may cost: far above what programs write.
+// Maximum cost of trying a password, far more than programs use.
 const (
 	maxPBKDF2Rounds = 5_000_000
 	maxScryptMemory = 512 << 20 // bytes
-	maxScryptWork   = 1 << 25   // N r p; a few seconds for 2^23
+	maxScryptWork   = 1 << 25   // N*r*p; 2^23 takes a few seconds
 )
 
 var (
@@ -42,8 +43,8 @@ var (
 	oidScrypt = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}
 )
 
-// blockCiphers are the encryption schemes in CBC mode: RFC 8018, section B.2,
-// and those of NIST.
+// blockCiphers are the encryption schemes in CBC mode: RFC 8018, section B.2, and NIST's
+// object identifiers for AES.
 var blockCiphers = map[string]struct {
 	new     func([]byte) (cipher.Block, error)
 	keySize int
@@ -63,7 +64,7 @@ var hmacHashes = map[string]func() hash.Hash{
 	"1.2.840.113549.2.11": sha512.New,
 }
 
-// readPBES2 splits an EncryptedPrivateKeyInfo. It is not ok for anything else.
+// readPBES2 splits an EncryptedPrivateKeyInfo. ok is false for anything else.
 func readPBES2(der []byte) (kdf, enc, ciphertext cryptobyte.String, ok bool) {
 	var (
 		info, alg, params cryptobyte.String
@@ -168,7 +169,7 @@ func (e *pbes2) readPBKDF2(salt, params cryptobyte.String) error {
 // readScrypt reads what follows the salt: RFC 7914, section 7.
 func (e *pbes2) readScrypt(salt, params cryptobyte.String) error {
 	var n, r, p int64
-	const most = maxScryptWork // no product below overflows
+	const most = maxScryptWork // so the products below do not overflow
 	if !params.ReadASN1Integer(&n) || !params.ReadASN1Integer(&r) || !params.ReadASN1Integer(&p) ||
 		n < 2 || n&(n-1) != 0 || r < 1 || p < 1 || n > most || r > most/n || p > most/n/r || 128*r*(n+p) > maxScryptMemory {
 		return unsupported("its scrypt needs over %d MiB or a long time, or is damaged", maxScryptMemory>>20)
@@ -179,7 +180,7 @@ func (e *pbes2) readScrypt(salt, params cryptobyte.String) error {
 	return nil
 }
 
-// decrypt returns the PrivateKeyInfo in it, or ErrWrongPassword.
+// decrypt returns the PrivateKeyInfo, or ErrWrongPassword.
 func (e *pbes2) decrypt(password []byte) ([]byte, error) {
 	key, err := e.derive(password, e.keySize)
 	if err != nil {
@@ -205,7 +206,8 @@ func (e *pbes2) decrypt(password []byte) ([]byte, error) {
 	return plain[:len(plain)-n], nil
 }
 
-// unsupported refuses an encrypted private key, and says what opens it.
+// unsupported returns an error for an encrypted private key, with the command that converts
+// it.
 func unsupported(format string, args ...any) error {
 	return fmt.Errorf("%w: the encrypted private key: %s; convert it with openssl pkcs8 -topk8 -v2 aes256",
 		chip.ErrNotSupported, fmt.Sprintf(format, args...))

@@ -1,4 +1,4 @@
-// Package pemkey reads private keys of software.
+// Package pemkey reads software private keys.
 package pemkey
 
 import (
@@ -12,25 +12,25 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maclef/internal/chip"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"maclef/internal/chip"
 )
 
-// ErrWrongPassword: an encrypted private key does not open with this password.
-// No TPM is involved, and nothing counts the tries.
+// ErrWrongPassword: the password does not decrypt the private key. No TPM is involved, and
+// nothing counts the tries.
 var ErrWrongPassword = errors.New("wrong password for the private key; nothing counts the tries, so try again")
 
-// Parse reads a private key, an *rsa.PrivateKey or an
-// *ecdsa.PrivateKey, from PEM or DER: PKCS#1 (RFC 8017, appendix A.1.2), SEC 1 (RFC
-// 5915), PKCS#8 (RFC 5208), PKCS#8 encrypted by PBES2 (RFC 8018, section 6.2) with
-// PBKDF2 or scrypt, or PEM encrypted in the old way (RFC 1421). password is called
-// only for an encrypted key; the slice that it returns is cleared.
+// Parse reads a private key, an *rsa.PrivateKey or an *ecdsa.PrivateKey, from PEM or DER:
+// PKCS#1 (RFC 8017, appendix A.1.2), SEC 1 (RFC 5915), PKCS#8 (RFC 5208), PKCS#8 encrypted
+// by PBES2 (RFC 8018, section 6.2) with PBKDF2 or scrypt, or encrypted PEM (RFC 1421). It
+// calls password only for an encrypted key, and clears the slice that password returns.
 //
-// Errors: ErrWrongPassword; chip.ErrSecretNeeded where password is nil; chip.ErrNotSupported for
-// a key of another algorithm, or of a curve that no TPM's key has here.
+// Errors: ErrWrongPassword; chip.ErrSecretNeeded if the key is encrypted and password is
+// nil; chip.ErrNotSupported for an algorithm or a curve that TPM keys do not have here.
 func Parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	key, err := parse(data, password)
 	if err != nil {
@@ -82,8 +82,8 @@ func parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, err
 	return parsePrivateDER(data)
 }
 
-// maxPrivateKeyFile is more than any key has that a TPM takes, in bytes; reading
-// an RSA key takes longer than its size.
+// maxPrivateKeyFile is the maximum size of a key, in bytes. The time to read an RSA key
+// grows faster than its size.
 const maxPrivateKeyFile = 64 << 10
 
 var (
@@ -102,15 +102,15 @@ func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (crypto.
 	return parsePrivateDER(block.Bytes)
 }
 
-// decryptOldPEM decrypts with what RFC 1421 has. Its padding often hides that
-// the password was wrong; then what comes out is no key.
+// decryptOldPEM decrypts encrypted PEM (RFC 1421). A wrong password often decrypts to valid
+// padding, but not to a key.
 func decryptOldPEM(block *pem.Block, password func() ([]byte, error)) (crypto.PrivateKey, error) {
 	pass, err := password()
 	if err != nil {
 		return nil, err
 	}
 	defer clear(pass)
-	//lint:ignore SA1019 such files exist, and reading one is how to get rid of it
+	//lint:ignore SA1019 such files exist, and users have to read them to convert them
 	der, err := x509.DecryptPEMBlock(block, pass)
 	if errors.Is(err, x509.IncorrectPasswordError) {
 		return nil, ErrWrongPassword
@@ -147,8 +147,8 @@ func parsePrivateDER(der []byte) (crypto.PrivateKey, error) {
 	return nil, errNeitherRSANorEC
 }
 
-// explainDER says why Go reads no key in der: for want of its curve, its algorithm, or
-// because there is none.
+// explainDER says why Go cannot read a key from der: because of its curve, of its
+// algorithm, or because it is not a key.
 func explainDER(der []byte) error {
 	var seq, inner cryptobyte.String
 	var version int
@@ -158,7 +158,7 @@ func explainDER(der []byte) error {
 		return errNoPrivateKey
 	}
 	switch {
-	case version == 1 && seq.SkipASN1(cbasn1.OCTET_STRING) && // SEC 1, with the curve behind the key
+	case version == 1 && seq.SkipASN1(cbasn1.OCTET_STRING) && // SEC 1, with the curve after the key
 		seq.ReadASN1(&inner, cbasn1.Tag(0).ContextSpecific().Constructed()) && inner.ReadASN1ObjectIdentifier(&oid):
 		return explainCurve(oid)
 	case version > 1 || !seq.ReadASN1(&inner, cbasn1.SEQUENCE) || !inner.ReadASN1ObjectIdentifier(&oid) || !seq.PeekASN1Tag(cbasn1.OCTET_STRING):
@@ -171,7 +171,7 @@ func explainDER(der []byte) error {
 	return errNeitherRSANorEC
 }
 
-// explainCurve is for a key that Go does not read.
+// explainCurve says why Go cannot read a key on this curve.
 func explainCurve(curve asn1.ObjectIdentifier) error {
 	if curve.Equal(oidP256) || curve.Equal(oidP384) || curve.Equal(oidP521) {
 		return errNoPrivateKey
@@ -179,7 +179,7 @@ func explainCurve(curve asn1.ObjectIdentifier) error {
 	return errOtherCurve
 }
 
-// RFC 8017, appendix A.1; RFC 5480, section 2.1.
+// Object identifiers: RFC 8017, appendix A.1; RFC 5480, section 2.1.
 var (
 	oidRSA         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
@@ -214,7 +214,7 @@ func decryptPKCS8(der []byte, password func() ([]byte, error)) (crypto.PrivateKe
 	defer clear(plain)
 	key, err := parsePrivateDER(plain)
 	if err != nil && !errors.Is(err, chip.ErrNotSupported) {
-		return nil, ErrWrongPassword // its padding was right by chance
+		return nil, ErrWrongPassword // the padding was valid by chance
 	}
 	return key, err
 }

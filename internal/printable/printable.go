@@ -1,5 +1,5 @@
-// Package printable makes text of others (file names, what a TPM or another program
-// says) safe to show on a terminal.
+// Package printable makes foreign text (file names, the output of a TPM or of another
+// program) safe to show on a terminal.
 package printable
 
 import (
@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// Line makes text safe for one line: control characters, line ends and what changes
-// the direction of writing become their escapes.
+// Line makes text safe for one line. It escapes control characters, line ends and
+// characters that change the direction of writing.
 func Line(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -18,8 +18,8 @@ func Line(text string) string {
 	return b.String()
 }
 
-// Text is Line for text of several lines: lines after the first are indented, line
-// ends at its end go.
+// Text is Line for several lines. It indents the lines after the first, and drops line ends
+// at the end.
 func Text(text string) string {
 	var b strings.Builder
 	for _, r := range strings.TrimRight(text, "\n") {
@@ -41,8 +41,8 @@ func write(b *strings.Builder, r rune) {
 	b.WriteString(quoted[1 : len(quoted)-1])
 }
 
-// ASCII drops from a chip vendor's identifier what does not print, such as spaces and
-// the zeros that fill it up.
+// ASCII drops the characters of a chip vendor's identifier that are not printable, such as
+// spaces and zero padding.
 func ASCII(id []byte) string {
 	var kept []byte
 	for _, b := range id {

@@ -10,27 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DeviceClass is what the kernel calls a kind of character device ("tpm", "tty",
-// "mem"), empty where /sys does not know it.
+// DeviceClass returns the kernel's class of a character device ("tpm", "tty", "mem"); empty
+// if /sys does not know it.
 func DeviceClass(info fs.FileInfo) string {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return ""
 	}
-	link, err := os.Readlink("/sys/dev/char/" + numberOf(stat) + "/subsystem")
+	link, err := os.Readlink("/sys/dev/char/" + formatNumber(stat) + "/subsystem")
 	if err != nil {
 		return ""
 	}
 	return filepath.Base(link)
 }
 
-// numberOf is a device's number as the kernel writes it: "10:224".
-func numberOf(stat *syscall.Stat_t) string {
+// formatNumber formats a device number as the kernel does: "10:224".
+func formatNumber(stat *syscall.Stat_t) string {
 	rdev := uint64(stat.Rdev)
 	return fmt.Sprintf("%d:%d", unix.Major(rdev), unix.Minor(rdev))
 }
 
-// deviceNumber is numberOf a character device, empty for anything else.
+// deviceNumber returns the number of a character device; empty for other files.
 func deviceNumber(path string) string {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode()&fs.ModeCharDevice == 0 {
@@ -40,5 +40,5 @@ func deviceNumber(path string) string {
 	if !ok {
 		return ""
 	}
-	return numberOf(stat)
+	return formatNumber(stat)
 }

@@ -2,5 +2,5 @@
 
 package sysfs
 
-// deviceNumber is empty: the numbers of TPM devices are Linux's.
+// deviceNumber returns nothing: only Linux has these device numbers.
 func deviceNumber(string) string { return "" }

@@ -53,7 +53,7 @@ func FuzzKernel(f *testing.F) {
 			}
 		}
 		n.PPI.Refused()
-		if n := k.named(name); n != nil && n.Device != "/dev/tpm0" {
+		if n := k.nodeByPath(name); n != nil && n.Device != "/dev/tpm0" {
 			t.Errorf("%q is %+v", name, n)
 		}
 	})

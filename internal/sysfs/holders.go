@@ -11,8 +11,8 @@ import (
 	"maclef/internal/printable"
 )
 
-// Holders returns the processes that have a device open, as far as this user may
-// see, by the links under /proc. Their names have no control characters.
+// Holders returns the processes that have a device open, as far as this user may see in
+// /proc. Their names contain no control characters.
 func (k Kernel) Holders(name string) []Process {
 	if real, err := filepath.EvalSymlinks(k.path(name)); err == nil {
 		name = strings.TrimPrefix(real, filepath.Clean(k.Root))
@@ -33,11 +33,11 @@ func (k Kernel) Holders(name string) []Process {
 	return found
 }
 
-// scanLimit is how long the open files of all processes are looked at: a wait that is
-// over is not to last much longer.
+// scanLimit is how long Holders looks at the open files of all processes. Callers have
+// waited for the TPM already.
 const scanLimit = 300 * time.Millisecond
 
-// hasOpen reports whether a process has a file open, which the link under /proc names.
+// hasOpen reports whether a process has a file open, by the links in /proc.
 func (k Kernel) hasOpen(pid int, name string, deadline time.Time) bool {
 	path := k.path("proc", strconv.Itoa(pid), "fd")
 	dir, err := os.Open(path)
@@ -60,8 +60,7 @@ func (k Kernel) hasOpen(pid int, name string, deadline time.Time) bool {
 	return false
 }
 
-// program is what a process calls itself, without control characters, empty if
-// unknown.
+// program returns the name of a process without control characters; empty if unknown.
 func (k Kernel) program(pid int) string {
 	return printable.Line(readAttribute(k.path("proc", strconv.Itoa(pid), "comm")))
 }

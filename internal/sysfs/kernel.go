@@ -1,5 +1,5 @@
-// Package sysfs reads what Linux tells of TPMs under /sys, /proc and /dev, without
-// opening one, and asks the firmware for what only it can do to a TPM.
+// Package sysfs reads what Linux says about TPMs in /sys, /proc and /dev, without opening a
+// TPM. It also asks the firmware for operations that need physical presence.
 package sysfs
 
 import (
@@ -14,11 +14,11 @@ import (
 	"maclef/internal/printable"
 )
 
-// A Kernel is where Linux tells of TPMs without opening them: /sys and /proc. The
-// zero value is this machine's; on other systems it tells nothing.
+// A Kernel is the place of /sys, /proc and /dev. The zero value is this machine. On other
+// systems than Linux it finds nothing.
 type Kernel struct {
-	// Root stands before /sys, /proc and /dev: for tests, and for looking at
-	// another system's.
+	// Root is the directory that contains sys, proc and dev: for tests, and to look at the
+	// files of another system.
 	Root string
 }
 
@@ -26,23 +26,24 @@ func (k Kernel) path(elements ...string) string {
 	return filepath.Join(append([]string{k.Root, "/"}, elements...)...)
 }
 
-// A Process is a program that runs.
+// A Process is a running program.
 type Process struct {
 	PID  int    `json:"pid"`
 	Name string `json:"program"`
 }
 
-// A Node is a TPM as the kernel tells of it. What it does not tell is empty or nil.
+// A Node is a TPM as the kernel describes it. Unknown fields are empty or nil.
 type Node struct {
 	Device      string `json:"device"`                     // "/dev/tpm0"
 	Manager     string `json:"resource_manager,omitempty"` // "/dev/tpmrm0", TPM 2.0 only
 	Family      string `json:"family,omitempty"`           // "1.2" or "2.0"
 	Driver      string `json:"driver,omitempty"`           // "tpm_tis"
-	ID          string `json:"id,omitempty"`               // of the firmware's tables: "IFX0102", "MSFT0101"
-	Description string `json:"description,omitempty"`      // of the firmware's tables
+	ID          string `json:"id,omitempty"`               // from the firmware's tables: "IFX0102", "MSFT0101"
+	Description string `json:"description,omitempty"`      // from the firmware's tables
 
-	// As far as this user may see: who keeps others from the device, and who, besides
-	// this process, uses the resource manager, which serves all.
+	// HeldBy are the processes that have the device open and so exclude others. UsedBy are
+	// the processes that use the resource manager, except this one. Both contain only what
+	// this user may see.
 	HeldBy []Process `json:"held_by,omitempty"`
 	UsedBy []Process `json:"used_by,omitempty"`
 	PPI    *PPI      `json:"ppi,omitempty"`
@@ -50,7 +51,7 @@ type Node struct {
 	dir string
 }
 
-// Nodes returns the machine's TPMs in the order of their numbers.
+// Nodes returns the machine's TPMs, ordered by number.
 func (k Kernel) Nodes() []*Node {
 	dirs, _ := filepath.Glob(k.path("sys/class/tpm/tpm[0-9]*"))
 	slices.SortFunc(dirs, func(a, b string) int {
@@ -66,9 +67,9 @@ func (k Kernel) Nodes() []*Node {
 	return nodes
 }
 
-// Node returns the TPM whose device a name of transport.Open is, nil for a name of another
-// form and for what the kernel does not know. Which TPM it is its number tells,
-// wherever the device lies; under a Root, where devices are files, its name.
+// Node returns the TPM of a device that is named as for transport.Open. It returns nil for
+// other kinds of names and for unknown devices. It finds the TPM by the device's number,
+// wherever the file is; with a Root, where devices are plain files, by the file's name.
 func (k Kernel) Node(name string) *Node {
 	form, _, colon := strings.Cut(name, ":")
 	switch {
@@ -76,14 +77,14 @@ func (k Kernel) Node(name string) *Node {
 		return nil
 	}
 	if k.Root == "" {
-		return k.numbered(deviceNumber(name))
+		return k.nodeByNumber(deviceNumber(name))
 	}
-	return k.named(name)
+	return k.nodeByPath(name)
 }
 
-// numbered returns the TPM whose device, or whose resource manager's, has this
-// number, "10:224".
-func (k Kernel) numbered(number string) *Node {
+// nodeByNumber returns the TPM whose device, or resource manager's device, has this number,
+// such as "10:224".
+func (k Kernel) nodeByNumber(number string) *Node {
 	if number == "" {
 		return nil
 	}
@@ -93,14 +94,14 @@ func (k Kernel) numbered(number string) *Node {
 			if readAttribute(path) != number {
 				continue
 			}
-			return k.known(filepath.Base(filepath.Dir(path)))
+			return k.findNode(filepath.Base(filepath.Dir(path)))
 		}
 	}
 	return nil
 }
 
-// named returns the TPM whose device is called as this path's file.
-func (k Kernel) named(name string) *Node {
+// nodeByPath returns the TPM whose device has the name of this path's file.
+func (k Kernel) nodeByPath(name string) *Node {
 	if real, err := filepath.EvalSymlinks(k.path(name)); err == nil {
 		name = real
 	}
@@ -108,11 +109,11 @@ func (k Kernel) named(name string) *Node {
 	if !strings.HasPrefix(base, "tpm") {
 		return nil
 	}
-	return k.known(base)
+	return k.findNode(base)
 }
 
-// known returns the TPM of a device, "tpm0", or of its resource manager, "tpmrm0".
-func (k Kernel) known(base string) *Node {
+// findNode returns the TPM of a device ("tpm0") or of its resource manager ("tpmrm0").
+func (k Kernel) findNode(base string) *Node {
 	if number, ok := strings.CutPrefix(base, "tpmrm"); ok {
 		base = "tpm" + number
 	}
@@ -142,8 +143,8 @@ func (k Kernel) node(base string) *Node {
 	return n
 }
 
-// family tells which TPM it is; kernels before 5.6 do not say so, but have a
-// resource manager for TPM 2.0 only (4.12), and these attributes for 1.2 only.
+// family returns the TPM's family. Kernels before 5.6 do not tell it. But only TPM 2.0 has
+// a resource manager (since 4.12), and only TPM 1.2 has these attributes.
 func family(major string, n *Node) string {
 	switch {
 	case major == "1", major == "" && (exists(filepath.Join(n.dir, "device/owned")) || exists(filepath.Join(n.dir, "owned"))):
@@ -154,8 +155,8 @@ func family(major string, n *Node) string {
 	return ""
 }
 
-// attribute returns the first of these files of /sys that can be read, without
-// what is around its text. Kernels have moved some.
+// attribute returns the contents of the first of these files that can be read, without
+// white space around it. Kernels have moved some files.
 func attribute(dir string, names ...string) string {
 	for _, name := range names {
 		if text := readAttribute(filepath.Join(dir, name)); text != "" {
@@ -165,7 +166,7 @@ func attribute(dir string, names ...string) string {
 	return ""
 }
 
-// maxAttribute is the largest page that Linux has; no attribute exceeds one.
+// maxAttribute is the largest page size of Linux. An attribute is at most one page.
 const maxAttribute = 64 << 10
 
 func readAttribute(path string) string {
@@ -186,8 +187,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// WhyNone says where a TPM was looked for on a machine that seems to have none,
-// and what to do.
+// WhyNone says, for a machine without a TPM, where it looked and what to do.
 func (k Kernel) WhyNone() string {
 	if nodes := k.Nodes(); len(nodes) > 0 {
 		return "the kernel has a TPM, but " + nodes[0].Device + " is missing: pass it to this container, or have udev make it"
@@ -202,28 +202,28 @@ func (k Kernel) WhyNone() string {
 		"or it is switched off in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
 }
 
-// A NodeState is what the driver of a TPM 1.2 says of its state; nil or empty is
-// what it does not say, which of a TPM 2.0 is everything.
+// A NodeState is what the driver of a TPM 1.2 says about its state. Unknown fields are nil
+// or empty; for a TPM 2.0 all are.
 type NodeState struct {
 	Vendor   string // "IFX"
 	Firmware string // "3.17"
 	Enabled  *bool
-	Active   *bool // since the last start, where the kernel tells the difference
+	Active   *bool // now, if the kernel distinguishes it from the next start
 	Owned    *bool
 
-	RestartNeeded bool // active only from the next start on
+	RestartNeeded bool // active only after the next start
 	UntilRestart  bool // active only until the next start
 }
 
-// State has the driver ask the TPM, which it does also while a program holds the
-// device, and waits for that program's command.
+// State lets the driver ask the TPM. That works also while a program holds the device, but
+// waits for the command that is running.
 func (n *Node) State() *NodeState {
 	s := &NodeState{
-		Enabled: truth(attribute(n.dir, "device/enabled", "enabled")),
-		Active:  truth(attribute(n.dir, "device/active", "active")),
-		Owned:   truth(attribute(n.dir, "device/owned", "owned")),
+		Enabled: parseBool(attribute(n.dir, "device/enabled", "enabled")),
+		Active:  parseBool(attribute(n.dir, "device/active", "active")),
+		Owned:   parseBool(attribute(n.dir, "device/owned", "owned")),
 	}
-	if off := truth(attribute(n.dir, "device/temp_deactivated", "temp_deactivated")); off != nil && s.Active != nil {
+	if off := parseBool(attribute(n.dir, "device/temp_deactivated", "temp_deactivated")); off != nil && s.Active != nil {
 		next, now := *s.Active, !*off
 		s.RestartNeeded, s.UntilRestart = next && !now, now && !next
 		s.Active = &now
@@ -232,8 +232,8 @@ func (n *Node) State() *NodeState {
 	return s
 }
 
-// truth reads an attribute of 0 or 1.
-func truth(text string) *bool {
+// parseBool parses an attribute that is 0 or 1.
+func parseBool(text string) *bool {
 	if text != "0" && text != "1" {
 		return nil
 	}
@@ -241,7 +241,7 @@ func truth(text string) *bool {
 	return &yes
 }
 
-// readCaps reads what the driver says of a TPM 1.2:
+// readCaps parses the driver's attribute caps of a TPM 1.2:
 //
 //	Manufacturer: 0x49465800
 //	TCG version: 1.2
@@ -261,7 +261,7 @@ func (s *NodeState) readCaps(text string) {
 	}
 }
 
-// vendor reads a vendor's number as its letters.
+// vendor converts a vendor's number to its letters.
 func vendor(number string) string {
 	raw, err := hex.DecodeString(strings.TrimPrefix(number, "0x"))
 	if err != nil {

@@ -125,7 +125,7 @@ func TestKernelNodeByNumber(t *testing.T) {
 	})
 	for number, want := range map[string]string{"10:224": "/dev/tpm0", "251:1": "/dev/tpm1", "253:65537": "/dev/tpm1", "10:22": "", "": ""} {
 		got := ""
-		if n := k.numbered(number); n != nil {
+		if n := k.nodeByNumber(number); n != nil {
 			got = n.Device
 		}
 		if got != want {

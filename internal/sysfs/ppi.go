@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// A Request is what the firmware can be asked to do to a TPM at the machine's next
-// start. TCG PC Client Physical Presence Interface Specification, sections on the
-// operation values for TPM 1.2 and for TPM 2.0. A TPM 2.0 knows nothing of activation
-// and of owners to be allowed: to it RequestEnable and RequestDisable are about its
-// hierarchies, and all requests with a clear clear it.
+// A Request is an operation that the firmware does at the machine's next start. TCG PC
+// Client Physical Presence Interface Specification, sections on the operation values for
+// TPM 1.2 and for TPM 2.0. A TPM 2.0 has no activation, and no permission to take
+// ownership: for it RequestEnable and RequestDisable switch its hierarchies, and every
+// request with a clear clears it.
 type Request int
 
 // The requests that this project makes.
@@ -44,12 +44,11 @@ var requestTexts = map[Request]string{
 	RequestEnableClearEnable:        "clear the TPM, then enable and activate it",
 }
 
-// Clears reports whether keys are lost with it.
+// Clears reports whether the request deletes keys.
 func (r Request) Clears() bool {
 	return r == RequestClear || r == RequestClearEnableActivate || r == RequestEnableClearEnable
 }
 
-// String says what is requested.
 func (r Request) String() string {
 	if text, ok := requestTexts[r]; ok {
 		return text
@@ -57,19 +56,19 @@ func (r Request) String() string {
 	return fmt.Sprintf("do operation %d", int(r))
 }
 
-// A PPI is the physical presence interface of a machine's firmware, as the kernel
-// shows it in /sys/class/tpm/tpm0/ppi.
+// A PPI is the physical presence interface of the machine's firmware, as the kernel shows
+// it in /sys/class/tpm/tpm0/ppi.
 type PPI struct {
 	Version string  `json:"version,omitempty"`
-	Pending Request `json:"pending,omitempty"` // for the next start; 0 where nothing is
-	Last    Request `json:"last,omitempty"`    // what was asked before the last start
-	Answer  string  `json:"answer,omitempty"`  // what became of that: "0: Success", "0xFFFFFFF0: User Abort"
+	Pending Request `json:"pending,omitempty"` // for the next start; 0 for none
+	Last    Request `json:"last,omitempty"`    // the request before the last start
+	Answer  string  `json:"answer,omitempty"`  // its result: "0: Success", "0xFFFFFFF0: User Abort"
 
 	dir      string
 	shutdown bool // a restart is not enough
 }
 
-// readPPI reads the first of these directories that is there.
+// readPPI reads the first of these directories that exists.
 func readPPI(dirs ...string) *PPI {
 	for _, dir := range dirs {
 		if !exists(filepath.Join(dir, "request")) {
@@ -90,11 +89,11 @@ func readPPI(dirs ...string) *PPI {
 	return nil
 }
 
-// Refused reports whether the firmware, or somebody in front of it, did not do
-// what was asked last.
+// Refused reports whether the firmware, or the person in front of it, refused the last
+// request.
 func (p *PPI) Refused() bool { return p.Last != 0 && !strings.HasPrefix(p.Answer, "0:") }
 
-// Restart says how the machine has to be restarted for a request.
+// Restart says how to restart the machine for a request.
 func (p *PPI) Restart() string {
 	if p.shutdown {
 		return "switch the machine off and on"
@@ -102,17 +101,16 @@ func (p *PPI) Restart() string {
 	return "restart the machine"
 }
 
-// Withdrawal says how to take back a request before the next start: operation 0 is
-// none. Linux, Documentation/ABI/testing/sysfs-driver-ppi.
+// Withdrawal returns the command that cancels a request before the next start: operation 0.
+// Linux, Documentation/ABI/testing/sysfs-driver-ppi.
 func (p *PPI) Withdrawal() string { return "echo 0 > " + filepath.Join(p.dir, "request") }
 
 // ErrPermission: this user may not do that.
 var ErrPermission = errors.New("no permission")
 
-// Ask files the first of these requests that the firmware takes, in place of the
-// one that is Pending, and returns it.
-// Without any, its error is the last refusal; ErrPermission says that this user
-// may not ask.
+// Ask makes the first of these requests that the firmware accepts, and returns it. It
+// replaces the Pending request. If the firmware accepts none, the error is the last
+// refusal. ErrPermission says that this user may not make requests.
 func (p *PPI) Ask(requests ...Request) (Request, error) {
 	path := filepath.Join(p.dir, "request")
 	var err error
@@ -132,8 +130,8 @@ func (p *PPI) Ask(requests ...Request) (Request, error) {
 	return 0, fmt.Errorf("the firmware takes no request for it (%s: %w)", path, err)
 }
 
-// ask writes a request and reads it back: the kernel passes on what the firmware
-// says of it, and some firmware says yes to everything.
+// ask writes a request and reads it back. The kernel returns the firmware's answer, but
+// some firmware accepts everything.
 func ask(path string, r Request) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"maclef/internal/printable"
 )
 
-// popupPrograms ask for a secret in a window: the prompt is their argument, the
-// answer their first line. Distributions put them in different places.
+// popupPrograms ask for a secret in a window. They take the prompt as an argument and print
+// the answer as their first line. Distributions install them in different directories.
 var popupPrograms = []string{
 	"ssh-askpass",
 	"ksshaskpass",
@@ -25,15 +25,15 @@ var popupPrograms = []string{
 	"zenity",
 }
 
-// askpass is what the environment says about asking with a program.
+// An askpass is what the environment says about asking with a program.
 type askpass struct {
-	program []string // nil where there is none
-	allowed bool     // where there is no terminal
-	first   bool     // before the terminal is tried
+	program []string // nil if there is none
+	allowed bool     // if there is no terminal
+	first   bool     // before the terminal
 }
 
-// askpassFromEnv reads SSH_ASKPASS, SSH_ASKPASS_REQUIRE and the display's
-// variables, with the meaning that ssh(1) gives them.
+// askpassFromEnv reads SSH_ASKPASS, SSH_ASKPASS_REQUIRE, DISPLAY and WAYLAND_DISPLAY as
+// ssh(1) does.
 func askpassFromEnv() askpass {
 	display := os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
 	require := strings.ToLower(os.Getenv("SSH_ASKPASS_REQUIRE"))
@@ -45,8 +45,8 @@ func askpassFromEnv() askpass {
 	return a
 }
 
-// findAskpass returns the command line of $SSH_ASKPASS, else of a common
-// program, nil where there is none.
+// findAskpass returns the command line of $SSH_ASKPASS or of a common program; nil if there
+// is none.
 func findAskpass() []string {
 	if program := os.Getenv("SSH_ASKPASS"); program != "" {
 		return []string{program}
@@ -64,7 +64,7 @@ func findAskpass() []string {
 	return nil
 }
 
-// askPopup asks in a window, terminal or not.
+// askPopup asks in a window, even if there is a terminal.
 func (e *Env) askPopup(prompt string) ([]byte, error) {
 	return e.askProgram(findAskpass(), printable.Text(prompt))
 }
@@ -90,13 +90,13 @@ func (e *Env) askProgram(program []string, prompt string) ([]byte, error) {
 		clear(answer)
 		return nil, fmt.Errorf("%w (%s: %w)", errCancelled, filepath.Base(program[0]), failed)
 	}
-	if errors.Is(err, io.EOF) { // an empty answer is a line, too; this is none
+	if errors.Is(err, io.EOF) { // no line at all; an empty answer is a line
 		return nil, fmt.Errorf("%w (%s printed nothing)", errCancelled, filepath.Base(program[0]))
 	}
 	return answer, err
 }
 
-// withoutExec takes the program's name off an error of package exec.
+// withoutExec removes the program's name from an error of package exec.
 func withoutExec(err error) error {
 	var named *exec.Error
 	if errors.As(err, &named) {

@@ -1,25 +1,25 @@
-// Package cli is what the commands share: the frame around run, flags, secrets
-// and prompts, output files that are written whole or not at all, and errors
-// that say what to do next.
+// Package cli is the common part of the commands: the function Main around their run
+// function, flags, secrets and prompts, output files that are written completely or not at
+// all, and errors with hints.
 //
-// A command is func main() { os.Exit(cli.Main("keygen", run)) }. Its run makes
-// an [Env] of what it was given, flags of that with [Env.Flags], and returns an
-// error where it fails; only [Main] exits.
+// A command is func main() { os.Exit(cli.Main("keygen", run)) }. Its run function makes an
+// [Env] of its arguments, makes flags with [Env.Flags], and returns an error if it fails.
+// Only [Main] exits.
 //
 // # Concurrency
 //
-// Flags are defined and parsed by one goroutine. Secrets may be asked for by
-// any: a prompt waits for the one before it.
+// One goroutine defines and parses flags. Any goroutine may ask for secrets; a prompt waits
+// for the prompt before it.
 //
 // # Secrets
 //
-// Secrets are read when a TPM needs them, at most once, and never stand in an
-// error. The buffers they pass through are cleared; what the Go runtime and the
-// operating system copied (arguments, environment) is beyond reach.
+// A secret is read when a TPM needs it, and at most once. No error contains one. The
+// package clears its buffers of secrets, but not the copies of the Go runtime and the
+// operating system (arguments, environment).
 //
 // # Limitations
 //
-// Prompts without echo are for Unix terminals and the Windows console. A
-// command killed with SIGKILL can leave a temporary file (.tmp-…) beside its
-// output, never half an output.
+// Prompts without echo work on Unix terminals and the Windows console. A command that is
+// killed with SIGKILL can leave a temporary file (.tmp-…) beside its output, but never a
+// partial output.
 package cli

@@ -10,20 +10,20 @@ import (
 	"maclef/internal/printable"
 )
 
-// An Env is what one run of a command has around it.
+// An Env is the environment of one run of a command.
 type Env struct {
-	Name           string // the command, in messages
+	Name           string // of the command, for messages
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
 	screen screen
-	warned sync.Once // that the TPM is a software TPM
+	warned sync.Once // the user was warned that the TPM is a software TPM
 
-	files          sync.Mutex // guards what follows: secrets are read by any goroutine
-	read, replaced []usedFile
+	files           sync.Mutex // guards the next fields: any goroutine may read secrets
+	inputs, outputs []usedFile
 }
 
-// NewEnv returns the surroundings of the command name.
+// NewEnv returns the environment of the command name.
 func NewEnv(name string, stdin io.Reader, stdout, stderr io.Writer) *Env {
 	e := &Env{Name: name, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 	if fd, ok := terminalFd(stdout); ok && IsTerminal(stdout) && IsTerminal(stderr) {
@@ -32,7 +32,7 @@ func NewEnv(name string, stdin io.Reader, stdout, stderr io.Writer) *Env {
 	return e
 }
 
-// A screenWriter is standard output on the terminal that progress is shown on.
+// A screenWriter is standard output on the terminal that also shows progress.
 type screenWriter struct {
 	env *Env
 	w   io.Writer
@@ -46,7 +46,7 @@ func (s *screenWriter) Write(p []byte) (int, error) {
 	return s.w.Write(p)
 }
 
-// Fd makes the writer a terminal to those who ask.
+// Fd lets callers find out that this is a terminal.
 func (s *screenWriter) Fd() uintptr { return uintptr(s.fd) }
 
 // Notef prints "name: note: …" on standard error.
@@ -56,8 +56,7 @@ func (e *Env) Notef(format string, args ...any) {
 	e.note(fmt.Sprintf(format, args...))
 }
 
-// NoteNow is Notef for when a signal has come, which may be in the middle of a
-// prompt: then it says nothing.
+// NoteNow is Notef for a signal handler. It prints nothing during a prompt.
 func (e *Env) NoteNow(text string) {
 	if e.screen.mu.TryLock() {
 		defer e.screen.mu.Unlock()
@@ -65,7 +64,7 @@ func (e *Env) NoteNow(text string) {
 	}
 }
 
-// note prints a note. The caller holds the screen.
+// note prints a note. The caller holds the lock of the screen.
 func (e *Env) note(text string) {
 	e.screen.clear(e.Stderr)
 	fmt.Fprintf(e.Stderr, "%s: note: %s\n", e.Name, printable.Text(text))

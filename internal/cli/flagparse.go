@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Parse reads the arguments and returns the operands, one for each of Args,
-// empty where an optional one is missing. Its error is a [UsageError], or
-// [Help] for -h and -version; nothing was read or asked yet.
+// Parse reads the arguments. It returns one operand for each of Args; a missing optional
+// one is empty. Its error is a [UsageError], or [Help] for -h and -version. It reads no
+// secret and no input.
 func (fs *FlagSet) Parse(args []string) ([]string, error) {
 	operands, err := fs.scan(args)
 	if err == nil {
@@ -21,7 +21,7 @@ func (fs *FlagSet) Parse(args []string) ([]string, error) {
 		err = fs.secrets.checkStdin(fs.inputs)
 	}
 	if err == nil {
-		err = fs.secrets.claim()
+		err = fs.secrets.openDescriptors()
 	}
 	var usage *UsageError
 	if errors.As(err, &usage) && usage.Advice == "" {
@@ -33,7 +33,7 @@ func (fs *FlagSet) Parse(args []string) ([]string, error) {
 	return operands, nil
 }
 
-// scan sets flags and returns the operands between and behind them.
+// scan sets flags and returns the operands, which may stand between flags.
 func (fs *FlagSet) scan(args []string) (operands []string, err error) {
 	for len(args) > 0 {
 		arg := args[0]
@@ -52,8 +52,8 @@ func (fs *FlagSet) scan(args []string) (operands []string, err error) {
 	return operands, nil
 }
 
-// scanFlag sets the flag in arg, whose value may be the first of rest, and
-// returns what is left of rest.
+// scanFlag sets the flag in arg. Its value may be the first of rest. It returns the
+// remaining arguments.
 func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
 	name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 	e := fs.lookup(name)
@@ -64,7 +64,7 @@ func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
 		case "version":
 			return nil, &Help{Text: VersionText(fs.Name)}
 		}
-		// Cut at a colon: behind it may be a secret that lost its space.
+		// Drop what follows a colon: it may be a secret, if a space is missing.
 		name, _, _ = strings.Cut(name, ":")
 		return nil, Usagef("unknown flag -%s", name)
 	}
@@ -85,7 +85,7 @@ func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
 	return rest, nil
 }
 
-// valueError says what is wrong with a value, without repeating a secret.
+// valueError says what is wrong with a value. It does not show a secret.
 func valueError(e *entry, name, value string, err error) error {
 	var usage *UsageError
 	if !errors.As(err, &usage) {
@@ -98,7 +98,8 @@ func valueError(e *entry, name, value string, err error) error {
 	return &UsageError{Text: subject + ": " + usage.Text, Advice: usage.Advice}
 }
 
-// checkOperands fits the operands to Args.
+// checkOperands checks the operands against Args, and adds empty ones for those that are
+// missing.
 func (fs *FlagSet) checkOperands(operands []string) ([]string, error) {
 	if len(operands) > len(fs.Args) {
 		extra := operands[len(fs.Args):]
@@ -115,7 +116,7 @@ func (fs *FlagSet) checkOperands(operands []string) ([]string, error) {
 		case i >= len(operands) && !strings.HasPrefix(arg, "["):
 			return nil, Usagef("%s is missing", arg)
 		case i < len(operands) && operands[i] == "":
-			return nil, Usagef("%s is an empty text", strings.Trim(arg, "[]"))
+			return nil, Usagef("%s is empty", strings.Trim(arg, "[]"))
 		}
 	}
 	return fitted, nil
@@ -126,12 +127,13 @@ func isBool(e *entry) bool {
 	return ok && b.IsBoolFlag()
 }
 
-// checkInputs refuses to read two inputs from standard input: one would be empty.
+// checkInputs returns an error if two inputs read standard input: the second one would be
+// empty.
 func (fs *FlagSet) checkInputs() error {
 	var first *entry
 	for _, in := range fs.inputs {
 		switch {
-		case !in.isDef():
+		case !in.isStdin():
 		case first == nil:
 			first = in
 		default:

@@ -9,37 +9,37 @@ import (
 	"strings"
 )
 
-// A FlagSet is the command line of a command, or of one subcommand. Unlike
-// package flag's own it takes flags after operands too ("--" ends them), and
-// gives a flag several names.
+// A FlagSet is the command line of a command or a subcommand. Unlike package flag's
+// FlagSet, it accepts flags after operands ("--" ends the flags), and a flag can have
+// several names.
 //
-// Names are written "a|auth": short and long. As in package flag, a usage text
-// names the value between backquotes.
+// Names are written "a|auth": short and long. As in package flag, a usage text names the
+// value between backquotes.
 type FlagSet struct {
-	Name    string   // command, "tpmctl sign" for a subcommand
+	Name    string   // of the command; "tpmctl sign" for a subcommand
 	Purpose string   // one sentence, first in the usage text
-	Args    []string // operands: "FILE", or "[FILE]" where it may be left out
-	Notes   string   // paragraphs after the flags, an empty line between two; may be empty
+	Args    []string // operands: "FILE", or "[FILE]" if it is optional
+	Notes   string   // paragraphs after the flags, separated by empty lines; may be empty
 	Example string   // command lines, without a prompt
 
 	env     *Env
 	std     *flag.FlagSet // definitions and conversions only
 	entries []*entry
 	secrets secretGroup
-	inputs  []*entry // flags whose value "-" means standard input as data
+	inputs  []*entry // flags whose value "-" means that data comes from standard input
 	sets    int      // flags set so far
 }
 
-// entry is a flag with all its names.
+// An entry is a flag with all its names.
 type entry struct {
-	names []string
-	value flag.Value
-	isDef func() bool // input flags: is "" standard input here?
-	set   int         // its place among the flags on the command line, from 1; 0 if not given
+	names   []string
+	value   flag.Value
+	isStdin func() bool // input flags: reports whether the value means standard input
+	set     int         // position among the flags on the command line, from 1; 0 if not given
 }
 
-// Flags returns an empty command line; fill in its exported fields, define
-// flags, and call Parse.
+// Flags returns an empty FlagSet. Fill in its exported fields, define flags, and call
+// Parse.
 func (e *Env) Flags() *FlagSet {
 	std := flag.NewFlagSet(e.Name, flag.ContinueOnError)
 	std.SetOutput(io.Discard)
@@ -62,7 +62,7 @@ func (fs *FlagSet) String(names, def, usage string) *string {
 	return &v
 }
 
-// Bool defines a flag that is there or not.
+// Bool defines a flag without a value.
 func (fs *FlagSet) Bool(names, usage string) *bool {
 	v := false
 	fs.Var((*boolValue)(&v), names, usage)
@@ -83,17 +83,17 @@ func (fs *FlagSet) Choice(names, def, usage string, choices ...string) *string {
 	return &v.s
 }
 
-// Input defines a flag that names a file to read, "-" being standard input.
-// Parse refuses command lines that read data and a secret from standard input.
+// Input defines a flag that names a file to read; "-" is standard input. Parse returns an
+// error if data and a secret both come from standard input.
 func (fs *FlagSet) Input(names, def, usage string) *string {
 	v := fs.String(names, def, usage)
 	in := fs.entries[len(fs.entries)-1]
-	in.isDef = func() bool { return *v == "-" || *v == "" && (def == "-" || in.set > 0) }
+	in.isStdin = func() bool { return *v == "-" || *v == "" && (def == "-" || in.set > 0) }
 	fs.inputs = append(fs.inputs, in)
 	return v
 }
 
-// Given reports whether the flag stood on the command line, by any of its names.
+// Given reports whether the flag is on the command line, under any of its names.
 func (fs *FlagSet) Given(name string) bool {
 	e := fs.lookup(name)
 	return e != nil && e.set > 0

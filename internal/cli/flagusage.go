@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// Explanations of flags begin at usageColumn and end before usageWidth.
+// The explanation of a flag begins at column usageColumn and ends before usageWidth.
 const (
 	usageColumn = 28
 	usageWidth  = 80
 )
 
-// UsageText is what -h prints: purpose, synopsis, flags, notes, example.
+// UsageText returns what -h prints: purpose, synopsis, flags, notes, example.
 func (fs *FlagSet) UsageText() string {
 	var b strings.Builder
 	synopsis := []string{fs.Name}
@@ -45,8 +45,8 @@ func (fs *FlagSet) UsageText() string {
 	return b.String()
 }
 
-// writeFlag writes all names of a flag and what it is for. A usage that tells
-// its default itself, "(default …)", gets no other.
+// writeFlag writes the names of a flag and its explanation. It adds the default, unless the
+// explanation contains "(default …)".
 func (fs *FlagSet) writeFlag(b *strings.Builder, e *entry) {
 	def := fs.std.Lookup(e.names[0])
 	placeholder, usage := flag.UnquoteUsage(def)
@@ -66,8 +66,7 @@ func (fs *FlagSet) writeFlag(b *strings.Builder, e *entry) {
 	b.WriteString(strings.Join(wrapWords(usage, usageWidth-usageColumn), "\n"+indent) + "\n")
 }
 
-// wrapWords breaks a text into lines of at most width columns, where its words
-// allow.
+// wrapWords breaks a text into lines of at most width columns. It does not break words.
 func wrapWords(text string, width int) []string {
 	var lines []string
 	line := ""

@@ -13,11 +13,11 @@ const (
 	PrivateKeyFileLimit = 64 << 10
 )
 
-// OpenInput opens the file path, or standard input for "-" and "". Close it
-// after use; that leaves standard input open.
+// OpenInput opens the file path, or standard input for "-" and "". Close it after use; that
+// does not close standard input.
 func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	if path == "-" || path == "" {
-		return io.NopCloser(e.Stdin), e.reads(inputName(path), e.Stdin)
+		return io.NopCloser(e.Stdin), e.addInput(inputName(path), e.Stdin)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -27,16 +27,15 @@ func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 		file.Close()
 		return nil, fmt.Errorf("read %s: is a directory, not a file", path)
 	}
-	if err := e.reads(path, file); err != nil {
+	if err := e.addInput(path, file); err != nil {
 		file.Close()
 		return nil, err
 	}
 	return file, nil
 }
 
-// ReadInput reads the file path, or standard input for "-" and "". It reads at
-// most limit bytes; a longer input is an error that says "too large to be a"
-// what, a noun.
+// ReadInput reads the file path, or standard input for "-" and "". If the input is longer
+// than limit bytes, the error says "too large to be a" what; what is a noun.
 func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
 	in, err := e.OpenInput(path)
 	if err != nil {
@@ -53,8 +52,7 @@ func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
 	return data, nil
 }
 
-// HashInput hashes the file path, or standard input for "-" and "", whatever its
-// size.
+// HashInput hashes the file path, or standard input for "-" and "", of any size.
 func (e *Env) HashInput(path string, h hash.Hash) ([]byte, error) {
 	in, err := e.OpenInput(path)
 	if err != nil {
@@ -67,12 +65,12 @@ func (e *Env) HashInput(path string, h hash.Hash) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// inputError says once what could not be read.
+// inputError names the input once, even if err names it too.
 func inputError(path string, err error) error {
 	return fmt.Errorf("read %s: %w", inputName(path), withoutPath(err))
 }
 
-// inputName is what an input is called in messages.
+// inputName returns the name of an input for messages.
 func inputName(path string) string {
 	if path == "-" || path == "" {
 		return "standard input"
@@ -80,7 +78,7 @@ func inputName(path string) string {
 	return path
 }
 
-// bytesText writes a limit as a person would.
+// bytesText formats a limit with a unit.
 func bytesText(n int64) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:

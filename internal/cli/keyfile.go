@@ -11,10 +11,10 @@ import (
 	"maclef/tpmkey"
 )
 
-// KeyFlags say which key, in which TPM, and what its secrets are.
+// KeyFlags are the flags that say which key to use, in which TPM, and with which secrets.
 type KeyFlags struct {
 	TPM  *TPMFlag
-	Path *string // of the key file, "-", "handle:0x81…", or a half of tpm2-tools' pair
+	Path *string // of the key file, "-", "handle:0x81…", or one file of a tpm2-tools pair
 
 	Parent      *ParentFlag
 	SRK, Secret *SecretFlag
@@ -30,8 +30,8 @@ func (fs *FlagSet) Key() *KeyFlags {
 	}
 }
 
-// ReadKey reads the key that is to be used, without a TPM unless that keeps it, and
-// refuses what no key is.
+// ReadKey reads the key that the flags name. It returns an error if the file is not a
+// usable key. It opens the TPM only for a key that the TPM keeps.
 func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
 	file, err := e.ReadKeyFile(*f.Path, f.TPM)
 	if err != nil {
@@ -43,7 +43,8 @@ func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
 	return file, CheckKey(*f.Path, file)
 }
 
-// CheckKey refuses a file of a TPM 2.0 that holds no key, or none that can be used.
+// CheckKey returns an error for a TPM 2.0 file that contains no key, or a key that cannot
+// be used.
 func CheckKey(path string, file *blob.Key) error {
 	if file.TSS2 != nil && file.TSS2.Sealed() {
 		return WithHint(fmt.Errorf("%s: this is sealed data, not a key", inputName(path)), "tpmctl unseal -in "+path+" gives the data")
@@ -54,7 +55,7 @@ func CheckKey(path string, file *blob.Key) error {
 	return nil
 }
 
-// CheckSealed refuses a file that holds a key.
+// CheckSealed returns an error for a file that contains a key.
 func CheckSealed(path string, file *blob.Key) error {
 	if file.TSS2 != nil && file.TSS2.Sealed() {
 		return nil
@@ -63,9 +64,9 @@ func CheckSealed(path string, file *blob.Key) error {
 		"use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
 }
 
-// ReadKeyFile reads a key file, "-" being standard input, or both files of tpm2-tools
-// where path names one, without a TPM; and with that which names, what the key is that
-// it keeps at "handle:0x81…".
+// ReadKeyFile reads a key file, standard input for "-", or both files of a tpm2-tools pair
+// if path is one of them. It needs no TPM for that. For "handle:0x81…" it opens the TPM
+// that which names, and reads the key that the TPM keeps there.
 func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
 	if handle, ok, err := tpmkey.ParseHandle(path); ok {
 		if err != nil {
@@ -92,7 +93,7 @@ func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err err
 	return file, err
 }
 
-// Load loads a key that ReadKey read.
+// Load loads a key that ReadKey has read.
 func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
 	opts, err := f.Options(tpm, file)
 	if err != nil {
@@ -101,7 +102,7 @@ func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
 	return tpm.Load(context.Background(), file, opts)
 }
 
-// Options are what a file that ReadKey read is loaded with.
+// Options returns the options to load a file that ReadKey has read.
 func (f *KeyFlags) Options(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.LoadOptions, error) {
 	opts := &tpmkey.LoadOptions{
 		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle,

@@ -20,36 +20,36 @@ const (
 	exitUsage  = 2
 )
 
-// A Run does the work of a command. args are without the command's name.
+// A Run is the run function of a command. args do not contain the command's name.
 type Run func(args []string, stdin io.Reader, stdout, stderr io.Writer) error
 
-// Main runs a command with the arguments and streams of the process, reports
-// its error as "name: error: …" and, where there is advice, "name: hint: …" on
-// standard error, and returns the exit status: 0, 1 (failed) or 2 (usage).
+// Main runs a command with the arguments and streams of the process. It prints an error as
+// "name: error: …" and a hint as "name: hint: …" on standard error. It returns the exit
+// status: 0, 1 (failed) or 2 (wrong usage).
 //
-// An error writing standard output is an error even where run overlooked it; a
-// broken pipe there ends the command without a word, as it does other tools.
+// If writing standard output fails, Main reports that even if run ignored it. A broken pipe
+// ends the command without a message, as with other tools.
 func Main(name string, run Run) int {
-	surviveBrokenPipes()
-	product := &productWriter{file: os.Stdout}
-	err := run(os.Args[1:], os.Stdin, product, os.Stderr)
+	handleBrokenPipes()
+	stdout := &stdoutWriter{file: os.Stdout}
+	err := run(os.Args[1:], os.Stdin, stdout, os.Stderr)
 	var help *Help
 	if errors.As(err, &help) {
-		_, err = io.WriteString(product, help.Text)
+		_, err = io.WriteString(stdout, help.Text)
 	}
-	if err == nil && product.failed != nil {
-		err = product.failed
+	if err == nil && stdout.failed != nil {
+		err = stdout.failed
 	}
 	return report(name, os.Args[1:], err, os.Stderr)
 }
 
-// report tells the user about err and gives the exit status that goes with it.
+// report prints err and returns the exit status.
 func report(name string, args []string, err error, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	var product *productError
-	if errors.As(err, &product) && errors.Is(product.err, syscall.EPIPE) {
+	var writing *stdoutError
+	if errors.As(err, &writing) && errors.Is(writing.err, syscall.EPIPE) {
 		return exitFailed
 	}
 	fmt.Fprintf(stderr, "%s: error: %s\n", name, printable.Text(err.Error()))
@@ -68,8 +68,8 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 	return exitFailed
 }
 
-// hintFor is what to do about err, "" where nobody knows. Advice that an error brings along
-// (Hint() string) comes first. args tell which flags the user has tried.
+// hintFor returns what to do about err; empty if nothing is known. A hint of the error
+// itself (method Hint() string) comes first. args tell which flags the user has set.
 func hintFor(err error, args []string) string {
 	var own interface{ Hint() string }
 	if errors.As(err, &own) && own.Hint() != "" {
@@ -78,7 +78,7 @@ func hintFor(err error, args []string) string {
 	return advice.Hint(err, func(flag string) bool { return hasFlag(args, flag) })
 }
 
-// hasFlag reports whether a flag stands in args, with one dash or two.
+// hasFlag reports whether a flag is in args, with one dash or two.
 func hasFlag(args []string, name string) bool {
 	for _, arg := range args {
 		if arg == "--" {
@@ -92,35 +92,35 @@ func hasFlag(args []string, name string) bool {
 	return false
 }
 
-// productWriter is standard output. It remembers its first error, for commands
-// that print without looking.
-type productWriter struct {
+// A stdoutWriter is standard output. It keeps its first error, for commands that do not
+// check.
+type stdoutWriter struct {
 	file   *os.File
-	failed *productError
+	failed *stdoutError
 }
 
-func (w *productWriter) Write(p []byte) (int, error) {
+func (w *stdoutWriter) Write(p []byte) (int, error) {
 	if w.failed != nil {
 		return 0, w.failed
 	}
 	n, err := w.file.Write(p)
 	if err != nil {
-		w.failed = &productError{err: withoutPath(err)}
+		w.failed = &stdoutError{err: withoutPath(err)}
 		return n, w.failed
 	}
 	return n, nil
 }
 
-// Fd makes the writer a terminal to those who ask.
-func (w *productWriter) Fd() uintptr { return w.file.Fd() }
+// Fd lets callers find out whether this is a terminal.
+func (w *stdoutWriter) Fd() uintptr { return w.file.Fd() }
 
-type productError struct{ err error }
+type stdoutError struct{ err error }
 
-func (e *productError) Error() string { return "write standard output: " + e.err.Error() }
-func (e *productError) Unwrap() error { return e.err }
+func (e *stdoutError) Error() string { return "write standard output: " + e.err.Error() }
+func (e *stdoutError) Unwrap() error { return e.err }
 
-// withoutPath takes operation and path off an error of package os, for texts
-// that have said them already.
+// withoutPath removes the operation and the path from an error of package os, for messages
+// that contain them already.
 func withoutPath(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

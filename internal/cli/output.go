@@ -14,38 +14,38 @@ import (
 
 // Modes of output files, before umask.
 const (
-	KeyMode  fs.FileMode = 0o600 // key files, and what was decrypted
+	KeyMode  fs.FileMode = 0o600 // key files and decrypted data
 	CertMode fs.FileMode = 0o644 // certificates, public keys, signatures
 )
 
-// An Output is a file that a command writes: whole, or not at all. It is opened
-// before the work that gives its contents, so that a directory that cannot be
-// written, or a file that exists, is found first.
+// An Output is a file that a command writes completely or not at all. A command opens it
+// before its work, so that it notices early if the file exists or the directory cannot be
+// written.
 //
-// Until Commit the contents stand in a temporary file in the same directory.
-// Standard output ("-"), devices, pipes and sockets are written directly.
+// The contents go to a temporary file in the same directory until Commit. Standard output
+// ("-"), devices, pipes and sockets are written directly.
 type Output struct {
-	name   string    // as the user wrote it
-	target string    // behind symbolic links
-	direct io.Writer // set where there is no temporary file
-	file   *os.File  // what is written, but for standard output
+	name   string    // as the user gave it
+	target string    // path after symbolic links
+	direct io.Writer // not nil if there is no temporary file
+	file   *os.File  // the file that is written; nil for standard output
 	force  bool
-	stop   func() // ends the watch for signals
+	stop   func() // stops watching for signals
 	done   bool
 	failed error
 }
 
-// OpenOutput opens path. An existing file is an error unless force is set; then
-// it is replaced at Commit, and a symbolic link to it stays one. Always follow
-// with defer Abort.
+// OpenOutput opens path. An existing file is an error unless force is set; then Commit
+// replaces it. If path is a symbolic link, Commit replaces the file that it leads to.
+// Always follow with defer Abort.
 func (e *Env) OpenOutput(path string, mode fs.FileMode, force bool) (*Output, error) {
 	switch {
 	case path == "":
-		return nil, Usagef("the name of the output file is an empty text")
+		return nil, Usagef("the name of the output file is empty")
 	case path == "-" || path == "/dev/stdout":
 		return &Output{name: path, direct: e.Stdout}, nil
 	}
-	if err := e.replaces(path); err != nil && force {
+	if err := e.addOutput(path); err != nil && force {
 		return nil, err
 	}
 	out := &Output{name: path, force: force}
@@ -72,13 +72,13 @@ func (o *Output) open(mode fs.FileMode) error {
 	case err == nil && !o.force:
 		return existsError(o.name)
 	}
-	if _, err := os.Lstat(o.name); err == nil && !o.force { // a link to nothing
+	if _, err := os.Lstat(o.name); err == nil && !o.force { // a dangling link
 		return existsError(o.name)
 	}
 	return o.openTemp(mode)
 }
 
-// openDirect opens what is not a file: it cannot be replaced.
+// openDirect opens a file that is not a regular file, and so cannot be replaced.
 func (o *Output) openDirect() error {
 	file, err := os.OpenFile(o.name, os.O_WRONLY, 0)
 	if err != nil {
@@ -88,7 +88,7 @@ func (o *Output) openDirect() error {
 	return nil
 }
 
-// openTemp creates the temporary file. Its name is short, and hidden.
+// openTemp creates the temporary file. Its name is short and hidden.
 func (o *Output) openTemp(mode fs.FileMode) error {
 	dir, base := filepath.Split(o.target)
 	if base == "" {
@@ -107,7 +107,7 @@ func (o *Output) openTemp(mode fs.FileMode) error {
 	return nil
 }
 
-// Write adds to the contents.
+// Write appends to the contents.
 func (o *Output) Write(p []byte) (int, error) {
 	var w io.Writer = o.file
 	if o.direct != nil {
@@ -122,16 +122,15 @@ func (o *Output) Write(p []byte) (int, error) {
 }
 
 func (o *Output) writeError(err error) error {
-	var product *productError
-	if errors.As(err, &product) { // says it all
+	var writing *stdoutError
+	if errors.As(err, &writing) { // it names standard output already
 		return err
 	}
 	return fmt.Errorf("write %s: %w", o.name, withoutPath(err))
 }
 
-// followLinks returns the path at the end of symbolic links, whether or not
-// there is something. It does not clean paths: ".." behind a link to a directory
-// is not what it looks like.
+// followLinks returns the path at the end of symbolic links, whether or not a file exists
+// there. It does not clean paths: ".." after a link to a directory has another meaning.
 func followLinks(path string) (string, error) {
 	const most = 40
 	for range most {
@@ -158,8 +157,8 @@ func followLinks(path string) (string, error) {
 	return "", errors.New("too many symbolic links")
 }
 
-// isDescriptor reports whether path is the name of an open descriptor, which a
-// shell redirected on purpose: a file there is not in the way.
+// isDescriptor reports whether path names an open descriptor. The user redirected it on
+// purpose, so it may be an existing file.
 func isDescriptor(path string) bool {
 	return path == "/dev/stderr" || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
 }
@@ -168,7 +167,7 @@ func existsError(name string) error {
 	return WithHint(fmt.Errorf("write %s: %w", name, errExists), "choose another name, or replace it with -force")
 }
 
-// errExists is fs.ErrExist with a text that fits the command line.
+// errExists is fs.ErrExist with a message for users.
 var errExists error = existsText{}
 
 type existsText struct{}
@@ -176,8 +175,8 @@ type existsText struct{}
 func (existsText) Error() string        { return "the file exists" }
 func (existsText) Is(target error) bool { return target == fs.ErrExist }
 
-// Commit puts the contents in place, durably, or fails and leaves everything as
-// it was. After a failed Write it fails with the error of that.
+// Commit moves the contents to the target and syncs them to disk. If it fails, everything
+// stays as it was. After a failed Write it returns that error.
 func (o *Output) Commit() error {
 	if o.done {
 		return nil
@@ -201,9 +200,9 @@ func (o *Output) Commit() error {
 		err = o.file.Close()
 	}
 	if err == nil {
-		err = o.place()
+		err = o.moveToTarget()
 	}
-	o.Abort() // what is left of the temporary file
+	o.Abort() // removes the temporary file if it is still there
 	if errors.Is(err, fs.ErrExist) {
 		return existsError(o.name)
 	}
@@ -214,7 +213,7 @@ func (o *Output) Commit() error {
 	return nil
 }
 
-// Abort drops what was not committed. After Commit it does nothing.
+// Abort discards the contents. After Commit it does nothing.
 func (o *Output) Abort() {
 	if o.done {
 		return
@@ -230,9 +229,9 @@ func (o *Output) Abort() {
 	}
 }
 
-// place gives the temporary file its name. Unless forced it never replaces
-// another file, not even one that appeared since OpenOutput.
-func (o *Output) place() error {
+// moveToTarget gives the temporary file its name. Without force it never replaces another
+// file, not even one that was created since OpenOutput.
+func (o *Output) moveToTarget() error {
 	temp := o.file.Name()
 	if o.force {
 		return os.Rename(temp, o.target)
@@ -241,12 +240,12 @@ func (o *Output) place() error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return placeReserved(temp, o.target)
+	return moveWithoutLink(temp, o.target)
 }
 
-// placeReserved is for where there are no hard links (FAT, some network file
-// systems): it reserves the name, then fills it.
-func placeReserved(temp, target string) error {
+// moveWithoutLink is for file systems without hard links (FAT, some network file systems).
+// It reserves the name with an empty file and then replaces that.
+func moveWithoutLink(temp, target string) error {
 	reserved, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -259,8 +258,7 @@ func placeReserved(temp, target string) error {
 	return nil
 }
 
-// createTemp creates a file of a new name in dir, which ends with a separator or
-// is empty.
+// createTemp creates a file with a new name in dir. dir is empty or ends with a separator.
 func createTemp(dir string, mode fs.FileMode) (*os.File, error) {
 	const tries = 100
 	var err error
@@ -282,7 +280,7 @@ func createTemp(dir string, mode fs.FileMode) (*os.File, error) {
 	return nil, err
 }
 
-// syncDir makes a new name in dir durable where the system can.
+// syncDir syncs a directory to disk if the system supports that.
 func syncDir(dir string) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -292,15 +290,15 @@ func syncDir(dir string) {
 	_ = d.Sync()
 }
 
-// A usedFile is a file that a run reads, or is to replace.
+// A usedFile is a file that a run reads or will replace.
 type usedFile struct {
 	name string
 	info fs.FileInfo
 }
 
-// reads notes an input, and refuses one that the run is to replace: with -force
+// addInput records an input. It returns an error if the run will replace it: with -force
 // nobody could use that key again. Standard input can be a file, too.
-func (e *Env) reads(name string, r any) error {
+func (e *Env) addInput(name string, r any) error {
 	file, ok := r.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok {
 		return nil
@@ -312,30 +310,30 @@ func (e *Env) reads(name string, r any) error {
 	e.files.Lock()
 	defer e.files.Unlock()
 	in := usedFile{name, info}
-	for _, out := range e.replaced {
+	for _, out := range e.outputs {
 		if err := checkDistinct(in, out); err != nil {
 			return err
 		}
 	}
-	e.read = append(e.read, in)
+	e.inputs = append(e.inputs, in)
 	return nil
 }
 
-// replaces notes an output that exists, and refuses one that the run has read.
-func (e *Env) replaces(name string) error {
+// addOutput records an existing output. It returns an error if the run has read it.
+func (e *Env) addOutput(name string) error {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return nil // there is a better place to say so
+		return nil // opening it reports the error
 	}
 	e.files.Lock()
 	defer e.files.Unlock()
 	out := usedFile{name, info}
-	for _, in := range e.read {
+	for _, in := range e.inputs {
 		if err := checkDistinct(in, out); err != nil {
 			return err
 		}
 	}
-	e.replaced = append(e.replaced, out)
+	e.outputs = append(e.outputs, out)
 	return nil
 }
 

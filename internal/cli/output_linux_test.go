@@ -114,13 +114,13 @@ func newOutput(t *testing.T, path string, force bool) *Output {
 func TestPlaceReserved(t *testing.T) {
 	dir := t.TempDir()
 	temp, target := filepath.Join(dir, "temp"), filepath.Join(dir, "target")
-	if err := placeReserved(temp, target); !errors.Is(err, fs.ErrNotExist) || len(names(t, dir)) != 0 {
+	if err := moveWithoutLink(temp, target); !errors.Is(err, fs.ErrNotExist) || len(names(t, dir)) != 0 {
 		t.Errorf("without a temporary file: %v, left %q", err, names(t, dir))
 	}
 	if err := os.WriteFile(temp, []byte("new"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := placeReserved(temp, target); err != nil {
+	if err := moveWithoutLink(temp, target); err != nil {
 		t.Fatal(err)
 	}
 	data, _ := os.ReadFile(target)
@@ -130,7 +130,7 @@ func TestPlaceReserved(t *testing.T) {
 	if err := os.WriteFile(temp, []byte("newer"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := placeReserved(temp, target); !errors.Is(err, fs.ErrExist) {
+	if err := moveWithoutLink(temp, target); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("over an existing file: %v", err)
 	}
 }

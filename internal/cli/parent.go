@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A ParentFlag says under which key of a TPM 2.0 a key is, by -parent.
+// A ParentFlag is the flag -parent: the parent of a TPM 2.0 key.
 type ParentFlag struct {
 	Handle uint32 // 0 if not given
 }
@@ -19,13 +19,13 @@ func (fs *FlagSet) Parent(usage string) *ParentFlag {
 	return f
 }
 
-// hierarchies are those whose primary keys are parents. TPM 2.0 Library Part 2,
-// section 7.4 (TPM_RH).
+// hierarchies are the hierarchies whose primary keys can be parents. TPM 2.0 Library Part
+// 2, section 7.4 (TPM_RH).
 var hierarchies = map[string]uint32{
 	"owner": 0x40000001, "null": 0x40000007, "endorsement": 0x4000000b, "platform": 0x4000000c,
 }
 
-// Set reads the name of a hierarchy, or a handle.
+// Set parses the name of a hierarchy, or a handle.
 func (f *ParentFlag) Set(text string) error {
 	if handle, ok := hierarchies[text]; ok {
 		f.Handle = handle

@@ -25,11 +25,11 @@ func readHidden(tty *os.File, prompt string) ([]byte, error) {
 	return term.ReadPassword(int(tty.Fd()))
 }
 
-// endingSignals are what a person or a system ends a command with.
+// endingSignals are the signals with which a person or the system ends a command.
 var endingSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
 
-// surviveBrokenPipes has nothing to do: a broken pipe is an error here.
-func surviveBrokenPipes() {}
+// handleBrokenPipes does nothing: a write to a broken pipe returns an error on this system.
+func handleBrokenPipes() {}
 
-// raise ends the process as a signal that OnSignal took away would have.
+// raise ends the process as the signal would have done that OnSignal caught.
 func raise(os.Signal) { os.Exit(130) }

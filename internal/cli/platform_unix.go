@@ -14,8 +14,8 @@ import (
 	"golang.org/x/term"
 )
 
-// inheritedFile returns an open descriptor that the caller passed, and keeps it
-// from the programs that this one starts.
+// inheritedFile returns an open descriptor that the caller passed. It sets close-on-exec,
+// so that child processes do not get it.
 func inheritedFile(fd int) (*os.File, error) {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
@@ -28,12 +28,12 @@ func inheritedFile(fd int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "fd:"+strconv.Itoa(fd)), nil
 }
 
-// openTTY opens the terminal that controls this process.
+// openTTY opens the controlling terminal.
 func openTTY() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) }
 
-// readHidden prints prompt and reads a line without echo. Other than
-// term.ReadPassword it ends at end of file (Ctrl-D, a terminal that hung up), is
-// bounded, and clears what it read through. A signal restores the echo first.
+// readHidden prints prompt and reads a line without echo. Unlike term.ReadPassword, it ends
+// at end of file (Ctrl-D, or a terminal that hung up), limits the length, and clears its
+// buffer. A signal restores the echo first.
 func readHidden(tty *os.File, prompt string) ([]byte, error) {
 	fd := int(tty.Fd())
 	before, err := term.GetState(fd)
@@ -63,26 +63,26 @@ func readHidden(tty *os.File, prompt string) ([]byte, error) {
 	return readSecretLine(tty)
 }
 
-// endingSignals are what a person or a system ends a command with.
+// endingSignals are the signals with which a person or the system ends a command.
 var endingSignals = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT}
 
-// surviveBrokenPipes makes writing to a pipe that nobody reads an error, so that
-// what was loaded into a TPM is freed. SIGPIPE is taken, not ignored: children
-// would inherit that.
-func surviveBrokenPipes() {
-	if !signal.Ignored(syscall.SIGPIPE) { // else it is an error already
+// handleBrokenPipes makes a write to a broken pipe return an error, so that the command can
+// free what it loaded into a TPM. It catches SIGPIPE instead of ignoring it, because child
+// processes would inherit that.
+func handleBrokenPipes() {
+	if !signal.Ignored(syscall.SIGPIPE) { // if it is ignored, the write returns an error already
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 }
 
-// raise sends the process a signal that OnSignal took away from it, and gives it
-// time to end the process: another thread may be the one that receives it.
+// raise sends the process the signal that OnSignal caught. It gives the signal time to end
+// the process: another thread may receive it.
 func raise(sig os.Signal) {
 	if s, ok := sig.(syscall.Signal); ok && syscall.Kill(os.Getpid(), s) == nil {
-		time.Sleep(raiseTime)
+		time.Sleep(raiseDelay)
 	}
 }
 
-// raiseTime is also how long a command that watches for the signal elsewhere is
-// held up.
-const raiseTime = 100 * time.Millisecond
+// raiseDelay is how long raise waits. It also delays a command that handles the signal
+// itself.
+const raiseDelay = 100 * time.Millisecond

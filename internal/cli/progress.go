@@ -13,18 +13,17 @@ import (
 	"maclef/internal/printable"
 )
 
-// A screen is the line of the terminal that progress is shown on, and that
-// prompts and notes need for themselves.
+// A screen is the line of the terminal that shows progress, prompts and notes.
 type screen struct {
-	mu     sync.Mutex
-	shown  int       // columns of progress on the current line
-	own    int       // progress of the command's own that is under way
-	paused int       // others than the TPM that are waited for
-	free   time.Time // when a prompt, or a pause, ended
-	ending bool      // a signal has come: nothing is shown any more
+	mu          sync.Mutex
+	shown       int       // columns of the progress that the line shows
+	ownProgress int       // number of the command's own progress displays
+	paused      int       // number of waits for something else than the TPM
+	resumed     time.Time // when the last prompt or pause ended
+	ending      bool      // a signal has come: show nothing more
 }
 
-// clear wipes the progress off the line. The caller holds mu.
+// clear erases the progress from the line. The caller holds mu.
 func (s *screen) clear(w io.Writer) {
 	if s.shown > 0 {
 		fmt.Fprintf(w, "\r%s\r", strings.Repeat(" ", s.shown))
@@ -32,8 +31,8 @@ func (s *screen) clear(w io.Writer) {
 	}
 }
 
-// show replaces the line by two texts, of which the first is cut where the terminal is
-// too narrow. The caller holds mu.
+// show replaces the line with text and end. It cuts text if the terminal is too narrow. The
+// caller holds mu.
 func (s *screen) show(w io.Writer, text, end string, width int) {
 	room := max(0, width-1-utf8.RuneCountInString(end))
 	if runes := []rune(text); len(runes) > room {
@@ -44,19 +43,19 @@ func (s *screen) show(w io.Writer, text, end string, width int) {
 	s.shown = columns
 }
 
-// takeScreen gives the line to a prompt, until give is called.
-func (e *Env) takeScreen() (give func()) {
+// lockScreen reserves the line for a prompt until unlock is called.
+func (e *Env) lockScreen() (unlock func()) {
 	s := &e.screen
 	s.mu.Lock()
 	s.clear(e.Stderr)
 	return func() {
-		s.free = time.Now()
+		s.resumed = time.Now()
 		s.mu.Unlock()
 	}
 }
 
-// pause shows no progress until resume is called: what is waited for meanwhile is not
-// the TPM. Notes may come in between.
+// pause shows no progress until resume is called, because the command waits for something
+// else than the TPM. Notes are still printed.
 func (e *Env) pause() (resume func()) {
 	s := &e.screen
 	s.mu.Lock()
@@ -67,66 +66,66 @@ func (e *Env) pause() (resume func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.paused--
-		s.free = time.Now()
+		s.resumed = time.Now()
 	}
 }
 
-// hide takes the progress away for good: a signal has come.
-func (e *Env) hide() {
+// hideProgress removes the progress for good, because a signal has come.
+func (e *Env) hideProgress() {
 	s := &e.screen
-	if s.mu.TryLock() { // else a prompt has the line, and nothing is shown
+	if s.mu.TryLock() { // otherwise a prompt has the line, and no progress is shown
 		defer s.mu.Unlock()
 		s.clear(e.Stderr)
 		s.ending = true
 	}
 }
 
-// A progress is something that takes its time.
+// A progress is an operation that takes time.
 type progress struct {
-	what  string
-	begin time.Time
-	delay time.Duration // it is shown when it has taken this long
-	spare bool          // it is shown where the command has no progress of its own
+	what     string
+	begin    time.Time
+	delay    time.Duration // show it after this time
+	fallback bool          // show it only if the command has no progress of its own
 }
 
 const (
-	// progressDelay spares the terminal what is over at once.
+	// progressDelay avoids showing progress of short operations.
 	progressDelay = 300 * time.Millisecond
-	// waitDelay is how long a TPM may keep a command waiting without a word.
+	// waitDelay is how long a command waits for a TPM before it says so.
 	waitDelay = 2 * time.Second
 )
 
-// Progress shows "name: what… 12 s" on standard error while something takes its
-// time, and takes it away when the returned function is called (as often as you
-// like). Prompts and notes may come in between, and their time does not count; call it
-// before anything else is printed. Where standard error is no terminal it shows nothing.
+// Progress shows "name: what… 12 s" on standard error until the returned function is
+// called, which may be called several times. The time of prompts and notes in between does
+// not count. Call the function before you print anything else. If standard error is not a
+// terminal, Progress shows nothing.
 func (e *Env) Progress(what string) (done func()) {
 	if !IsTerminal(e.Stderr) {
 		return func() {}
 	}
-	e.addOwn(1)
-	unwatch := OnSignal(e.hide)
+	e.addOwnProgress(1)
+	unwatch := OnSignal(e.hideProgress)
 	end := e.run(&progress{what: what, begin: time.Now(), delay: progressDelay})
 	return sync.OnceFunc(func() {
 		end()
-		e.addOwn(-1)
+		e.addOwnProgress(-1)
 		unwatch()
 	})
 }
 
-func (e *Env) addOwn(n int) {
+func (e *Env) addOwnProgress(n int) {
 	e.screen.mu.Lock()
 	defer e.screen.mu.Unlock()
-	e.screen.own += n
+	e.screen.ownProgress += n
 }
 
-// AwaitTPM is Progress for using a TPM, whose name may be unknown. It is shown only after
-// two seconds, and not where the command shows progress of its own.
+// AwaitTPM is Progress for using a TPM; name may be empty. It shows progress after two
+// seconds, and only if the command shows no progress of its own.
 func (e *Env) AwaitTPM(name string) (done func()) {
 	if !IsTerminal(e.Stderr) {
 		return func() {}
 	}
-	unwatch := OnSignal(e.hide)
+	unwatch := OnSignal(e.hideProgress)
 	end := e.awaitTPM(name)
 	return func() {
 		end()
@@ -134,7 +133,7 @@ func (e *Env) AwaitTPM(name string) (done func()) {
 	}
 }
 
-// awaitTPM is AwaitTPM for a caller who sees to signals.
+// awaitTPM is AwaitTPM for a caller that handles signals.
 func (e *Env) awaitTPM(name string) (done func()) {
 	if !IsTerminal(e.Stderr) {
 		return func() {}
@@ -143,7 +142,7 @@ func (e *Env) awaitTPM(name string) (done func()) {
 	if name != "" {
 		what += " " + name
 	}
-	return e.run(&progress{what: what, begin: time.Now(), delay: waitDelay, spare: true})
+	return e.run(&progress{what: what, begin: time.Now(), delay: waitDelay, fallback: true})
 }
 
 // run shows a progress until the returned function is called.
@@ -172,8 +171,8 @@ func (e *Env) run(p *progress) (end func()) {
 	})
 }
 
-// tick shows the seconds since begin, but not in the middle of a prompt. It returns
-// after which time it wants to be called again.
+// tick shows the seconds since begin, unless a prompt has the line. It returns when to call
+// it again.
 func (e *Env) tick(p *progress) time.Duration {
 	s := &e.screen
 	if !s.mu.TryLock() {
@@ -181,21 +180,21 @@ func (e *Env) tick(p *progress) time.Duration {
 	}
 	defer s.mu.Unlock()
 	begin := p.begin
-	if s.free.After(begin) {
-		begin = s.free
+	if s.resumed.After(begin) {
+		begin = s.resumed
 	}
 	took := time.Since(begin)
 	switch {
 	case took < p.delay:
 		return p.delay - took
-	case s.ending, s.paused > 0, p.spare && s.own > 0:
+	case s.ending, s.paused > 0, p.fallback && s.ownProgress > 0:
 	default:
 		s.show(e.Stderr, e.Name+": "+printable.Text(p.what), fmt.Sprintf("… %d s", int(took/time.Second)), e.columns())
 	}
 	return time.Second - took%time.Second
 }
 
-// columns is the width of the terminal.
+// columns returns the width of the terminal.
 func (e *Env) columns() int {
 	const usual = 80
 	fd, ok := terminalFd(e.Stderr)

@@ -10,18 +10,18 @@ import (
 	"maclef/internal/printable"
 )
 
-// newSecretTries is how often a new secret may be typed in two different ways.
+// newSecretTries is how often the user may type a new secret until both entries are equal.
 const newSecretTries = 3
 
 // errCancelled: the user closed the prompt without an answer.
 var errCancelled = errors.New("cancelled at the prompt")
 
-// errTwoSecrets: a new secret was typed in two ways too often.
+// errTwoSecrets: the two entries of a new secret differed too often.
 var errTwoSecrets = fmt.Errorf("the two texts differed %d times", newSecretTries)
 
-// askSecret asks for the secret of a flag by way of ask; a new one twice.
+// askSecret asks for the secret of a flag with the function ask; twice for a new secret.
 func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte, error)) ([]byte, error) {
-	defer e.takeScreen()()
+	defer e.lockScreen()()
 	var text []byte
 	var err error
 	if isNew {
@@ -39,7 +39,7 @@ func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte
 	return nil, err
 }
 
-// askTwice asks for a new secret and for its repetition.
+// askTwice asks for a new secret twice.
 func askTwice(label string, ask func(string) ([]byte, error)) ([]byte, error) {
 	prompt := label + ": "
 	for range newSecretTries {
@@ -63,8 +63,8 @@ func askTwice(label string, ask func(string) ([]byte, error)) ([]byte, error) {
 	return nil, errTwoSecrets
 }
 
-// ask asks on the terminal, or with a program where the environment wants that
-// or there is no terminal; the rules are those of OpenSSH.
+// ask asks on the terminal. It asks with a program if there is no terminal, or if the
+// environment says so, as OpenSSH does.
 func (e *Env) ask(prompt string) ([]byte, error) {
 	prompt = printable.Text(prompt)
 	policy := askpassFromEnv()
@@ -98,11 +98,10 @@ func askTTY(tty *os.File, prompt string) ([]byte, error) {
 // errNotConfirmed: the user did not type the word.
 var errNotConfirmed = errors.New("not confirmed, nothing was done")
 
-// Confirm has the user agree, on the terminal, by typing a word in full and Enter;
-// nil is yes. Where there is no terminal to ask on, the error says which flag stands for
-// the answer.
+// Confirm asks the user to confirm on the terminal, by typing word and Enter. It returns
+// nil if the user does. Without a terminal the error names the flag that confirms.
 func (e *Env) Confirm(question, word, flag string) error {
-	defer e.takeScreen()()
+	defer e.lockScreen()()
 	tty, err := openTTY()
 	if err != nil {
 		return WithHint(errors.New("this has to be confirmed, and there is no terminal to ask on; nothing was done"),
@@ -111,7 +110,7 @@ func (e *Env) Confirm(question, word, flag string) error {
 	defer tty.Close()
 	question = fmt.Sprintf("%s Type %s to go on: ", printable.Text(question), word)
 	if _, err := io.WriteString(tty, question); err != nil {
-		_, _ = io.WriteString(e.Stderr, question) // a console that is for reading only
+		_, _ = io.WriteString(e.Stderr, question) // the console is read-only
 	}
 	answer, ended, err := readLine(tty)
 	switch {
@@ -119,7 +118,7 @@ func (e *Env) Confirm(question, word, flag string) error {
 		return errNotConfirmed
 	case err != nil:
 		return fmt.Errorf("ask on the terminal: %w", withoutPath(err))
-	case string(answer) != word || !ended: // Ctrl-D is no Enter
+	case string(answer) != word || !ended: // Ctrl-D is not Enter
 		return errNotConfirmed
 	}
 	return nil

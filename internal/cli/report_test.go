@@ -46,9 +46,9 @@ func TestReportBrokenPipe(t *testing.T) {
 		err   error
 		quiet bool
 	}{
-		{"standard output", fmt.Errorf("write: %w", &productError{err: syscall.EPIPE}), true},
+		{"standard output", fmt.Errorf("write: %w", &stdoutError{err: syscall.EPIPE}), true},
 		{"TPM", fmt.Errorf("send: %w", syscall.EPIPE), false},
-		{"full disk", &productError{err: syscall.ENOSPC}, false},
+		{"full disk", &stdoutError{err: syscall.ENOSPC}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -9,29 +9,29 @@ import (
 	"maclef/tpmkey"
 )
 
-// maxSecret bounds the text of a secret, in bytes.
+// maxSecret is the maximum length of a secret, in bytes.
 const maxSecret = 4096
 
-// SecretOptions says what a secret flag is for.
+// SecretOptions describe a secret flag.
 type SecretOptions struct {
-	Default string // a SECRET: "wellknown" or "prompt"
-	Label   string // prompt without colon: "Secret of the storage root key (SRK)"
-	New     bool   // set, not used: a prompt asks twice
-	// Text: the secret is a passphrase for something other than a TPM; read it
-	// with [SecretFlag.Text]. utf16:, sha1: and wellknown are refused.
+	Default string // "wellknown" or "prompt"
+	Label   string // prompt without the colon: "Secret of the storage root key (SRK)"
+	New     bool   // the secret is new: a prompt asks twice
+	// Text says that the secret is a passphrase, not the secret of a TPM. Read it with
+	// [SecretFlag.Text]. The flag does not accept utf16:, sha1: and wellknown.
 	Text bool
 }
 
-// A SecretFlag is a flag with a SECRET. What the command line says is checked
-// by Parse; the secret itself is read or asked for when it is first needed.
+// A SecretFlag is a flag whose value is a SECRET. Parse checks the value. The secret itself
+// is read when it is first needed.
 type SecretFlag struct {
-	Label string // the prompt; a command may name the key file in it
+	Label string // the prompt; a command may add the key file's name
 
 	fs      *FlagSet
 	entry   *entry
 	options SecretOptions
 	spec    secretSpec
-	line    *takenLine // read ahead of its turn, for flags that share a source
+	line    *lineResult // read before it was needed, if flags share a source
 
 	once  sync.Once
 	value tpmkey.Secret
@@ -50,7 +50,7 @@ func (fs *FlagSet) Secret(names string, options SecretOptions, usage string) *Se
 	return s
 }
 
-// Set parses a SECRET; its error does not repeat it.
+// Set parses a SECRET. Its error does not contain it.
 func (s *SecretFlag) Set(text string) error {
 	spec, err := parseSecretSpec(text)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *SecretFlag) Set(text string) error {
 	return nil
 }
 
-// String names the form, never the secret.
+// String returns the form, never the secret.
 func (s *SecretFlag) String() string {
 	switch s.spec.form {
 	case formWellKnown:
@@ -74,12 +74,12 @@ func (s *SecretFlag) String() string {
 	return "(hidden)"
 }
 
-// Given reports whether the flag stood on the command line.
+// Given reports whether the flag is on the command line.
 func (s *SecretFlag) Given() bool { return s.entry.set > 0 }
 
-// UsePopup asks for the secret in a window, and hashes it as UTF-16LE, as the
-// pop-up windows of a TSS do, unless AsUTF8 is called. It fails where the flag was
-// given, too.
+// UsePopup asks for the secret in a window. It hashes the secret as UTF-16LE, as the
+// windows of a TSS do, unless AsUTF8 is called. It returns an error if the flag was given,
+// too.
 func (s *SecretFlag) UsePopup() error {
 	if s.Given() {
 		return Usagef("a secret is given with -%s and asked for in a window, too: leave one out", s.name())
@@ -88,12 +88,12 @@ func (s *SecretFlag) UsePopup() error {
 	return nil
 }
 
-// AsUTF8 takes back what UsePopup says of UTF-16: nobody sets such secrets in a TPM 2.0.
+// AsUTF8 makes UsePopup hash the secret as UTF-8, for a TPM 2.0.
 func (s *SecretFlag) AsUTF8() { s.spec.utf16 = false }
 
-// Secret returns the secret for package tpmkey, which asks for it when a TPM
-// command needs it. However often it is used, also when the TPM was restarted, it is
-// read once: there may be no terminal any more, and no second line.
+// Secret returns the secret for package tpmkey, which asks for it when a TPM command needs
+// it. It is read only once, even if it is used several times or the TPM restarts: later
+// there may be no terminal and no second line.
 func (s *SecretFlag) Secret() tpmkey.Secret {
 	switch s.spec.form {
 	case formWellKnown:
@@ -104,8 +104,7 @@ func (s *SecretFlag) Secret() tpmkey.Secret {
 	return tpmkey.AskSecret(s.Resolve).Keep()
 }
 
-// Resolve reads or asks for the secret now, for commands that know that they
-// will need it, and returns it ready for use.
+// Resolve reads or asks for the secret now, for commands that are sure to need it.
 func (s *SecretFlag) Resolve() (tpmkey.Secret, error) {
 	if s.spec.form == formWellKnown || s.spec.form == formSHA1 {
 		return s.Secret(), nil
@@ -130,8 +129,8 @@ func (s *SecretFlag) resolve() (tpmkey.Secret, error) {
 	return secret, nil
 }
 
-// Text reads or asks for a passphrase. The caller owns the bytes, clears them,
-// and calls Text only once.
+// Text reads or asks for a passphrase. The caller owns the bytes and clears them. Call it
+// only once.
 func (s *SecretFlag) Text() ([]byte, error) {
 	if !s.options.Text {
 		return nil, errors.New("the secret of a TPM is not given out as text")
@@ -152,7 +151,7 @@ func (s *SecretFlag) read() ([]byte, error) {
 	case formPopup:
 		return env.askSecret(s.name(), s.Label, s.options.New, env.askPopup)
 	case formStdin:
-		if IsTerminal(env.Stdin) { // typed by a person: without echo
+		if IsTerminal(env.Stdin) { // a person types it: ask without echo
 			return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
 		}
 	}
@@ -173,7 +172,7 @@ func (s *SecretFlag) readEnv() ([]byte, error) {
 	return []byte(value), nil
 }
 
-// name is the flag's longest name.
+// name returns the flag's longest name.
 func (s *SecretFlag) name() string {
 	longest := ""
 	for _, n := range s.entry.names {

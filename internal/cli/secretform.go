@@ -17,18 +17,18 @@ type form int
 
 const (
 	formWellKnown form = iota // TCG's 20 zero bytes
-	formPrompt                // asked on the terminal
-	formPopup                 // asked in a window; no spelling, see UsePopup
+	formPrompt                // ask on the terminal
+	formPopup                 // ask in a window; only UsePopup sets it
 	formPass                  // in the argument itself
 	formEnv                   // in an environment variable
 	formFile                  // a line of a file
 	formFD                    // a line of an inherited file descriptor
 	formStdin                 // a line of standard input
-	formSHA1                  // the digest itself
+	formSHA1                  // a SHA-1 digest of the secret
 )
 
-// A secretSpec is a parsed SECRET: where a secret comes from, not the secret,
-// but for pass: and sha1:.
+// A secretSpec is a parsed SECRET: where the secret comes from. It contains the secret
+// itself only for pass: and sha1:.
 type secretSpec struct {
 	form   form
 	utf16  bool // hash the text as UTF-16LE
@@ -37,7 +37,7 @@ type secretSpec struct {
 	digest [sha1.Size]byte
 }
 
-// maxFD bounds fd:N; no system opens more by default.
+// maxFD is the maximum of fd:N; no system opens more by default.
 const maxFD = 1 << 20
 
 // secretUsage explains SECRET in usage texts.
@@ -56,8 +56,8 @@ that name the same file, descriptor or stdin take successive lines, as they
 stand on the command line.
 `
 
-// parseSecretSpec reads a SECRET. Its error is a [UsageError] that does not
-// repeat the text: it may be a password.
+// parseSecretSpec parses a SECRET. Its error is a [UsageError] that does not contain the
+// text, because that may be a password.
 func parseSecretSpec(text string) (secretSpec, error) {
 	rest, wide := strings.CutPrefix(text, "utf16:")
 	kind, arg, hasArg := strings.Cut(rest, ":")
@@ -91,7 +91,7 @@ func parseSecretSpec(text string) (secretSpec, error) {
 	return spec, nil
 }
 
-// check reads the argument of the forms that have one with a shape.
+// check parses the argument of the forms that have one.
 func (s *secretSpec) check() error {
 	switch {
 	case s.utf16 && s.form == formWellKnown:
@@ -125,13 +125,12 @@ func (s *secretSpec) check() error {
 	return nil
 }
 
-// isLine reports whether the secret is a line of something that other flags can
-// name too.
+// isLine reports whether the secret is a line of a source that other flags can name too.
 func (s *secretSpec) isLine() bool {
 	return s.form == formFile || s.form == formFD || s.form == formStdin
 }
 
-// source names where a line comes from; equal sources share their lines.
+// source names the source of a line. Flags with equal sources read successive lines.
 func (s *secretSpec) source() string {
 	switch s.form {
 	case formStdin:
@@ -144,9 +143,9 @@ func (s *secretSpec) source() string {
 	return ""
 }
 
-// A secretGroup holds the secrets of a command line. Those that name the same
-// source take successive lines of it, in the order of the command line, in
-// whatever order they turn out to be needed.
+// A secretGroup holds the secrets of a command line. Secrets with the same source get
+// successive lines of it, in the order of the command line, in whatever order they are
+// needed.
 type secretGroup struct {
 	flags []*SecretFlag
 
@@ -154,20 +153,20 @@ type secretGroup struct {
 	open map[string]io.Reader
 }
 
-// takenLine is what was read for a flag, before it asked or when it did.
-type takenLine struct {
+// A lineResult is what was read for a flag, maybe before it was needed.
+type lineResult struct {
 	text []byte
 	err  error
 }
 
-// checkStdin refuses a secret and data from standard input at once.
+// checkStdin returns an error if a secret and data both come from standard input.
 func (g *secretGroup) checkStdin(inputs []*entry) error {
 	for _, s := range g.flags {
 		if s.spec.form != formStdin {
 			continue
 		}
 		for _, in := range inputs {
-			if in.isDef() {
+			if in.isStdin() {
 				return &UsageError{
 					Text:   fmt.Sprintf("-%s and the secret of -%s both read standard input", in.names[len(in.names)-1], s.name()),
 					Advice: "give one of them a file, or the secret as fd:N, env:VAR or prompt",
@@ -178,9 +177,9 @@ func (g *secretGroup) checkStdin(inputs []*entry) error {
 	return nil
 }
 
-// claim takes hold of the descriptors of fd:N before anything else is opened
-// that could get a number that the caller forgot to pass.
-func (g *secretGroup) claim() error {
+// openDescriptors opens the descriptors of fd:N. It must run before the command opens other
+// files: if the caller did not pass the descriptor, such a file could get its number.
+func (g *secretGroup) openDescriptors() error {
 	g.open = make(map[string]io.Reader)
 	for _, s := range g.flags {
 		if s.spec.form != formFD || g.open[s.spec.source()] != nil {
@@ -195,17 +194,17 @@ func (g *secretGroup) claim() error {
 	return nil
 }
 
-// readLine returns the line of s, reading those before it on the way.
+// readLine returns the line of s. It reads the lines before it first.
 func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if s.line == nil {
-		for _, other := range g.sharing(s) {
+		for _, other := range g.sameSource(s) {
 			if other.line == nil && other.entry.set <= s.entry.set {
-				other.line = g.take(other)
+				other.line = g.readNext(other)
 			}
 		}
-		g.closeSpent(s)
+		g.closeIfDone(s)
 	}
 	text, err := s.line.text, s.line.err
 	if err == nil {
@@ -216,8 +215,8 @@ func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 
 var errLineUsed = errors.New("secret was read before")
 
-// sharing returns the flags with the source of s, in command-line order.
-func (g *secretGroup) sharing(s *SecretFlag) []*SecretFlag {
+// sameSource returns the flags with the source of s, in command-line order.
+func (g *secretGroup) sameSource(s *SecretFlag) []*SecretFlag {
 	var same []*SecretFlag
 	for set := 1; set <= s.fs.sets; set++ {
 		for _, other := range g.flags {
@@ -229,8 +228,8 @@ func (g *secretGroup) sharing(s *SecretFlag) []*SecretFlag {
 	return same
 }
 
-// take reads the next line for s.
-func (g *secretGroup) take(s *SecretFlag) *takenLine {
+// readNext reads the next line, for s.
+func (g *secretGroup) readNext(s *SecretFlag) *lineResult {
 	source := s.spec.source()
 	r, err := g.reader(s)
 	var text []byte
@@ -238,14 +237,14 @@ func (g *secretGroup) take(s *SecretFlag) *takenLine {
 		text, err = readSecretLine(r)
 	}
 	if err == nil {
-		return &takenLine{text: text}
+		return &lineResult{text: text}
 	}
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("%s ends before the line with this secret", source)
 	} else {
 		err = fmt.Errorf("%s: %w", source, withoutPath(err))
 	}
-	return &takenLine{err: fmt.Errorf("-%s: %w", s.name(), err)}
+	return &lineResult{err: fmt.Errorf("-%s: %w", s.name(), err)}
 }
 
 func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
@@ -261,16 +260,16 @@ func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
 		return nil, err
 	}
 	g.open[source] = file
-	return file, s.fs.env.reads(s.spec.arg, file)
+	return file, s.fs.env.addInput(s.spec.arg, file)
 }
 
-// closeSpent closes a file: that all its flags have read.
-func (g *secretGroup) closeSpent(s *SecretFlag) {
+// closeIfDone closes the file of s if all its flags have been read.
+func (g *secretGroup) closeIfDone(s *SecretFlag) {
 	file, ok := g.open[s.spec.source()].(*os.File)
 	if !ok {
 		return
 	}
-	for _, other := range g.sharing(s) {
+	for _, other := range g.sameSource(s) {
 		if other.line == nil {
 			return
 		}
@@ -279,15 +278,15 @@ func (g *secretGroup) closeSpent(s *SecretFlag) {
 	delete(g.open, s.spec.source())
 }
 
-// readSecretLine returns the next line without its line end (LF or CR LF). It
-// reads byte by byte: what follows belongs to the next reader. io.EOF means that
-// there is no line at all, an empty one not being one.
+// readSecretLine returns the next line without its line end (LF or CR LF). It reads byte by
+// byte, because the rest belongs to the next reader. io.EOF means that there is no line; an
+// empty line is a line.
 func readSecretLine(r io.Reader) ([]byte, error) {
 	text, _, err := readLine(r)
 	return text, err
 }
 
-// readLine is readSecretLine, and reports whether the line had a line end.
+// readLine is readSecretLine, but also reports whether the line had a line end.
 func readLine(r io.Reader) (text []byte, ended bool, err error) {
 	buf := make([]byte, maxSecret+2)
 	defer clear(buf)

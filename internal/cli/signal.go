@@ -10,27 +10,26 @@ import (
 // cleanupTime is how long a command may clean up before a signal ends it.
 const cleanupTime = 2 * time.Second
 
-// OnSignal has cleanup called when SIGINT, SIGTERM, SIGHUP or SIGQUIT arrives,
-// and then lets the signal do what it would have done: end the process, unless
-// the command watches for it elsewhere. The returned function, which may be called
-// several times, takes this back; it waits for a cleanup that has begun.
+// OnSignal calls cleanup when SIGINT, SIGTERM, SIGHUP or SIGQUIT arrives. Then the signal
+// ends the process, unless the command also handles it elsewhere. The returned function
+// stops watching; it may be called several times, and waits for a cleanup that has begun.
 //
-// Several may be in force at once; each does its part. cleanup runs beside
-// whatever the command is doing. After two seconds it is waited for no longer.
+// Several calls can be active at once; each runs its cleanup. cleanup runs concurrently
+// with the command. After two seconds OnSignal stops waiting for it.
 func OnSignal(cleanup func()) (stop func()) {
-	return onSignal(func(<-chan os.Signal) { within(cleanupTime, cleanup) })
+	return onSignal(func(<-chan os.Signal) { runWithin(cleanupTime, cleanup) })
 }
 
-// noteDelay spares the user a note about what is over at once.
+// noteDelay avoids a note about a cleanup that ends quickly.
 const noteDelay = 100 * time.Millisecond
 
-// FinishOnSignal is OnSignal for what must not be cut short: cleanup is waited for
-// however long it takes. Then first is noted; a second signal ends the process
-// all the same, after the note second. One that OnSignal passes on counts as such
-// while cleanup lasts.
+// FinishOnSignal is OnSignal for work that must not be interrupted: it waits for cleanup
+// without a limit. It prints the note first. A second signal ends the process after the
+// note second. A signal that OnSignal sends again counts as the second one while cleanup
+// runs.
 func (e *Env) FinishOnSignal(cleanup func(), first, second string) (stop func()) {
 	return onSignal(func(incoming <-chan os.Signal) {
-		e.hide()
+		e.hideProgress()
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -50,8 +49,8 @@ func (e *Env) FinishOnSignal(cleanup func(), first, second string) (stop func())
 	})
 }
 
-// onSignal has act called at the first signal, with the channel on which further
-// ones come, and lets the signal have its way when act returns.
+// onSignal calls act at the first signal, with the channel that receives further signals.
+// When act returns, it lets the signal end the process.
 func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 	incoming := make(chan os.Signal, 1)
 	NotifyEnd(incoming)
@@ -63,9 +62,9 @@ func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 		select {
 		case sig = <-incoming:
 		case <-stopped:
-			signal.Stop(incoming) // what came before is in the channel then
+			signal.Stop(incoming) // earlier signals are in the channel now
 			select {
-			case sig = <-incoming: // it shall not get lost; another cleanup may let it end the process
+			case sig = <-incoming: // handle it: otherwise it would be lost
 				NotifyEnd(incoming)
 			default:
 				return
@@ -82,9 +81,9 @@ func onSignal(act func(incoming <-chan os.Signal)) (stop func()) {
 	}
 }
 
-// NotifyEnd has the signals that end a command sent to incoming, as signal.Notify
-// does, but for those that whoever started it has ignored: nohup, a shell's
-// background job.
+// NotifyEnd sends the signals that end a command to incoming, as signal.Notify does. It
+// leaves out the signals that the parent process has ignored (nohup, a shell's background
+// job).
 func NotifyEnd(incoming chan<- os.Signal) {
 	for _, sig := range endingSignals {
 		if !signal.Ignored(sig) {
@@ -93,8 +92,8 @@ func NotifyEnd(incoming chan<- os.Signal) {
 	}
 }
 
-// within runs f and gives up waiting for it after limit.
-func within(limit time.Duration, f func()) {
+// runWithin runs f and stops waiting for it after limit.
+func runWithin(limit time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

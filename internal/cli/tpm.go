@@ -12,7 +12,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// A TPMFlag says which TPM, by -tpm, and how long others may keep it, by -wait.
+// A TPMFlag holds the flags -tpm (which TPM), -wait (how long to wait for others) and
+// -no-cache.
 type TPMFlag struct {
 	Name string
 	Wait time.Duration // never 0
@@ -30,26 +31,26 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	return f
 }
 
-// Given is what the TPM is called where it has not been opened, empty where only that
-// tells.
+// Given returns the name of the TPM before it is opened; empty if it is known only
+// afterwards.
 func (f *TPMFlag) Given() string { return cmp.Or(f.Name, os.Getenv(transport.EnvName)) }
 
-// SRKPass defines -srk-pass, the secret that opens the storage root key, or the parent.
+// SRKPass defines -srk-pass, the secret of the storage root key or of the parent.
 func (fs *FlagSet) SRKPass() *SecretFlag {
 	return fs.Secret("srk-pass", SecretOptions{Default: "wellknown", Label: "Secret of the storage root key (SRK)"},
 		"`SECRET` of the storage root key; TPM 2.0: of the key's parent, or of the hierarchy that makes it (the owner's)")
 }
 
-// KeyPass defines -key-pass, the secret of a key that exists. By default it is
-// asked for, if the key needs one.
+// KeyPass defines -key-pass, the secret of an existing key. By default the command asks for
+// it if the key needs one.
 func (fs *FlagSet) KeyPass() *SecretFlag {
 	return fs.Secret("key-pass", SecretOptions{Default: "prompt", Label: "Secret of the key"},
 		"`SECRET` of the key (default prompt, if the key needs one)")
 }
 
-// OpenTPM opens the TPM that -tpm names, and says so, once, where it is a software
-// TPM that protects nothing. On a terminal it says what it waits for. Whoever loads something sees to it that a signal frees
-// that: see [OnSignal].
+// OpenTPM opens the TPM that -tpm names. On a terminal it says what it waits for. It warns
+// once if this is a software TPM, which protects nothing. A caller that loads something
+// must free it when a signal arrives: see [OnSignal].
 func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 	done := e.AwaitTPM(flag.Given())
 	tpm, err := tpmkey.OpenWithOptions(context.Background(), flag.Name, &tpmkey.OpenOptions{Wait: flag.Wait, NoCache: flag.NoCache, Note: func(text string) { e.Notef("%s", text) }})
@@ -66,40 +67,40 @@ func (e *Env) OpenTPM(flag *TPMFlag) (*tpmkey.TPM, error) {
 	return tpm, nil
 }
 
-// WithTPM opens the TPM that -tpm names, uses it, and closes it: what a command
-// writes afterwards can take long, and a turn is not to last as long. Signals
-// and panics close it, too.
+// WithTPM opens the TPM that -tpm names, calls use, and closes the TPM. What a command
+// writes afterwards may take long, so the TPM is closed before. Signals and panics close
+// it, too.
 func (e *Env) WithTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	return e.WithGuardedTPM(flag, func(tpm *tpmkey.TPM) error {
 		defer OnSignal(func() {
-			e.hide()
+			e.hideProgress()
 			tpm.Close()
 		})()
-		defer tpm.Close() // while a signal waits for it
+		defer tpm.Close() // before the signal handler stops
 		return use(tpm)
 	})
 }
 
-// WithGuardedTPM is WithTPM for a use that knows itself what to do about signals.
+// WithGuardedTPM is WithTPM for a function that handles signals itself.
 func (e *Env) WithGuardedTPM(flag *TPMFlag, use func(*tpmkey.TPM) error) error {
 	tpm, err := e.OpenTPM(flag)
 	if err != nil {
 		return err
 	}
-	defer e.awaitTPM(tpm.Name())() // after tpm.Close: a terminal can be stopped
-	// What use made is good, whatever becomes of a key's place in the TPM.
+	defer e.awaitTPM(tpm.Name())() // runs after tpm.Close, because writing to a stopped terminal blocks
+	// Ignore the error: the result of use is valid even if a key stays loaded in the TPM.
 	defer tpm.Close()
 	return use(tpm)
 }
 
-// defaultWait is -wait: longer than all but the making of keys takes on a chip.
+// defaultWait is the default of -wait. Only key generation on a chip takes longer.
 const defaultWait = 30 * time.Second
 
-// noWait is the shortest -wait, and what 0 stands for: as long as a TPM that nobody else uses needs
-// to take a program in.
+// noWait is the shortest -wait, also for 0: as long as a TPM that nobody else uses needs to
+// accept a connection.
 const noWait = 100 * time.Millisecond
 
-// maxWait keeps sums of times in range.
+// maxWait prevents overflows of times.
 const maxWait = 1000 * time.Hour
 
 // waitValue is the value of -wait.
@@ -116,7 +117,7 @@ func (v *waitValue) Set(s string) error {
 
 func (v *waitValue) String() string { return time.Duration(*v).String() }
 
-// A PolicyFlag is what must hold for a new key to be used, by -policy.
+// A PolicyFlag is the flag -policy: the policy of a new key.
 type PolicyFlag struct {
 	Policy *tpmkey.Policy // nil if not given
 	text   string
@@ -129,7 +130,7 @@ func (fs *FlagSet) Policy() *PolicyFlag {
 	return f
 }
 
-// Set reads a policy.
+// Set parses a policy.
 func (f *PolicyFlag) Set(text string) error {
 	policy, err := tpmkey.ParsePolicy(text)
 	if err != nil {

@@ -146,7 +146,7 @@ func (e *pbes2) readPBKDF2(salt, params cryptobyte.String) error {
 		return unsupported("its PBKDF2 has over %d rounds, or is damaged", maxPBKDF2Rounds)
 	}
 	if params.PeekASN1Tag(cbasn1.INTEGER) && (!params.ReadASN1Integer(&size) || size != e.keySize) {
-		return unsupported("its PBKDF2 and its cipher have keys of other sizes")
+		return unsupported("its PBKDF2 and its cipher have keys of different sizes")
 	}
 	if !params.Empty() {
 		var (

@@ -74,7 +74,7 @@ func parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, err
 		return nil, fmt.Errorf("this is a %s, not a private key", strings.ToLower(other))
 	}
 	if bytes.Contains(data, []byte("-----BEGIN ")) {
-		return nil, errors.New("no complete private key (PEM) in it")
+		return nil, errors.New("no complete private key (PEM) in the file")
 	}
 	if isEncryptedPKCS8(data) {
 		return decryptPKCS8(data, password)
@@ -89,7 +89,7 @@ const maxPrivateKeyFile = 64 << 10
 var (
 	errNeitherRSANorEC = fmt.Errorf("%w: TPMs take RSA and ECDSA keys, and this one is of another algorithm", chip.ErrNotWrappable)
 	errOtherCurve      = fmt.Errorf("%w: the key is on a curve other than P-256, P-384 and P-521", chip.ErrNotWrappable)
-	errNoPrivateKey    = errors.New("this is no RSA or ECDSA private key (PKCS#1, SEC 1 or PKCS#8, PEM or DER), or a damaged one")
+	errNoPrivateKey    = errors.New("not an RSA or ECDSA private key (PKCS#1, SEC 1 or PKCS#8, PEM or DER), or damaged")
 )
 
 func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (crypto.PrivateKey, error) {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 // TPM, $TPMKEY_TPM names one that does not exist: what works before has touched
 // none.
 func TestScripts(t *testing.T) {
-	tpmtest.RunScripts(t, nil, map[string]tpmtest.ScriptWord{"facts": wordFacts, "differ": wordDiffer}, setup)
+	tpmtest.RunScripts(t, nil, map[string]tpmtest.ScriptCommand{"facts": wordFacts, "differ": wordDiffer}, setup)
 }
 
 func setup(env *testscript.Env) error {

@@ -79,7 +79,7 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("standard input") }
 
 func TestScript(t *testing.T) {
-	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptWord{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
+	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
 }
 
 // What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections

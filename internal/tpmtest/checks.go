@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// WantError checks an error's kind, and that its text says all of words.
+// WantError checks the kind of an error, and that its text contains all of words.
 func WantError(t testing.TB, err, kind error, words ...string) {
 	t.Helper()
 	if !errors.Is(err, kind) {
@@ -20,8 +20,8 @@ func WantError(t testing.TB, err, kind error, words ...string) {
 	}
 }
 
-// Cannot skips what this user or machine does not allow. In CI it fails: a test
-// that does not run there runs nowhere.
+// Cannot skips a test that this user or machine cannot run. In CI it fails: a test that is
+// skipped there never runs.
 func Cannot(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

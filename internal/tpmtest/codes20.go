@@ -1,7 +1,7 @@
 package tpmtest
 
-// Codes20 are result codes that a TPM 2.0 may give, and those of format 1 as they
-// come: about no part of the command, about its first handle, its first parameter and
+// Codes20 returns result codes that a TPM 2.0 may return. Codes of format 1 come in four
+// variants: about no part of the command, about its first handle, its first parameter and
 // its first session. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
 func Codes20() []uint32 {
 	const (
@@ -10,7 +10,7 @@ func Codes20() []uint32 {
 		session   = 0x800
 		first     = 0x100
 		warning   = 0x900
-		manager   = 0x000B0000 // said by the kernel, or another resource manager
+		manager   = 0x000B0000 // layer of the kernel's or another resource manager
 	)
 	codes := []uint32{0x01E} // TPM_RC_BAD_TAG
 	for _, n := range []uint32{

@@ -9,7 +9,7 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// names12 are commands of TPM 1.2: TPM Main Part 2, section 17 (Ordinals).
+// names12 are names of TPM 1.2 commands. TPM Main Part 2, section 17 (Ordinals).
 var names12 = map[uint32]string{
 	0x0a: "OIAP", 0x0b: "OSAP", 0x0d: "TakeOwnership", 0x1e: "UnBind", 0x1f: "CreateWrapKey", 0x21: "GetPubKey",
 	0x3c: "Sign", 0x41: "LoadKey2", 0x46: "GetRandom", 0x50: "SelfTestFull", 0x53: "ContinueSelfTest", 0x5b: "OwnerClear",
@@ -17,13 +17,14 @@ var names12 = map[uint32]string{
 	0xba: "FlushSpecific",
 }
 
-// A command20 is a command of TPM 2.0 and how many handles it begins with.
+// A command20 is a command of TPM 2.0: its name, and how many handles its parameters begin
+// with.
 type command20 struct {
 	name    string
 	handles int
 }
 
-// commands20 are commands of TPM 2.0, by their codes: TPM 2.0 Library Part 2, section
+// commands20 are commands of TPM 2.0, by command code. TPM 2.0 Library Part 2, section
 // 6.5.2 (TPM_CC), and Part 3.
 var commands20 = map[uint32]command20{
 	0x120: {"EvictControl", 2}, 0x121: {"HierarchyControl", 1}, 0x126: {"Clear", 1}, 0x127: {"ClearControl", 1},
@@ -41,10 +42,10 @@ var commands20 = map[uint32]command20{
 	0x191: {"CreateLoaded", 1},
 }
 
-// Is20 reports whether a command or a response is in the form of TPM 2.0.
+// Is20 reports whether a command or a response has the format of TPM 2.0.
 func Is20(message []byte) bool { return len(message) > 0 && message[0] == 0x80 }
 
-// shortName is a command's name without the generation, empty if unknown.
+// shortName returns a command's name without "TPM_" or "TPM2_"; empty if unknown.
 func shortName(cmd []byte) string {
 	if Is20(cmd) {
 		return commands20[frame.Code(cmd)].name
@@ -52,7 +53,7 @@ func shortName(cmd []byte) string {
 	return names12[frame.Code(cmd)]
 }
 
-// CommandName is the specification's name of a command: "TPM_LoadKey2", "TPM2_Load".
+// CommandName returns the specification's name of a command: "TPM_LoadKey2", "TPM2_Load".
 func CommandName(cmd []byte) string {
 	prefix := "TPM_"
 	if Is20(cmd) {
@@ -64,19 +65,18 @@ func CommandName(cmd []byte) string {
 	return fmt.Sprintf("%s%#x", prefix, frame.Code(cmd))
 }
 
-// IsCommand reports whether a command has this name, without "TPM_" or "TPM2_", in its
-// generation.
+// IsCommand reports whether a command has this name, without "TPM_" or "TPM2_".
 func IsCommand(cmd []byte, name string) bool { return name != "" && shortName(cmd) == name }
 
-// KnowsCommand reports whether there is a command of this name in any generation.
+// KnowsCommand reports whether one of the generations has a command of this name.
 func KnowsCommand(name string) bool {
 	return slices.Contains(slices.Collect(maps.Values(names12)), name) ||
 		slices.ContainsFunc(slices.Collect(maps.Values(commands20)), func(known command20) bool { return known.name == name })
 }
 
-// Parts20 are the handles that a command of TPM 2.0 begins with, and the sessions that
-// authorize it: TPM 2.0 Library Part 1, section on the command structure. A command
-// that is not known, or garbled, has none.
+// Parts20 returns the handles of a TPM 2.0 command and the sessions of its authorization
+// area. TPM 2.0 Library Part 1, section on the command structure. It returns none for an
+// unknown or malformed command.
 func Parts20(cmd []byte) (handles, sessions []uint32) {
 	if !Is20(cmd) || len(cmd) < frame.HeaderSize {
 		return nil, nil

@@ -10,15 +10,15 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// Kinds of handles. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
+// Resource types. TPM Main Part 2, section 4.1 (TPM_RESOURCE_TYPE).
 const (
 	resourceKey     = 1
 	resourceAuth    = 2
 	resourceContext = 5
 )
 
-// capability12 is what a TPM 1.2 says of an area and a part of it. TPM Main Part 3,
-// section 7.1 (TPM_GetCapability).
+// capability12 returns a capability of a TPM 1.2. TPM Main Part 3, section 7.1
+// (TPM_GetCapability).
 func capability12(tpm transport.TPM, area uint32, part []byte) ([]byte, error) {
 	cmd := []byte{0, 0xC1, 0, 0, 0, byte(18 + len(part)), 0, 0, 0, ordGetCapability}
 	cmd = binary.BigEndian.AppendUint32(cmd, area)
@@ -33,8 +33,8 @@ func capability12(tpm transport.TPM, area uint32, part []byte) ([]byte, error) {
 	return rsp[14:], nil
 }
 
-// Handles12 returns what is in a TPM 1.2: 1 keys, 2 sessions, 5 the numbers of what is
-// saved outside it.
+// Handles12 returns the handles in a TPM 1.2. resource is 1 for keys, 2 for sessions, and 5
+// for contexts that are saved outside the TPM.
 func Handles12(tpm transport.TPM, resource uint32) ([]uint32, error) {
 	const capHandle = 0x14
 	list, err := capability12(tpm, capHandle, binary.BigEndian.AppendUint32(nil, resource))
@@ -47,8 +47,8 @@ func Handles12(tpm transport.TPM, resource uint32) ([]uint32, error) {
 	return words(list[2:]), nil
 }
 
-// tries12 is how many wrong secrets a TPM 1.2 has counted. TPM Main Part 2, section 21.7
-// (TPM_DA_INFO): tag, state, count.
+// tries12 returns how many wrong secrets a TPM 1.2 has counted. TPM Main Part 2, section
+// 21.7 (TPM_DA_INFO): tag, state, count.
 func tries12(tpm transport.TPM) (int, error) {
 	const capDALogic, entitySRK = 0x19, 4
 	info, err := capability12(tpm, capDALogic, []byte{0, entitySRK})
@@ -61,8 +61,8 @@ func tries12(tpm transport.TPM) (int, error) {
 	return int(binary.BigEndian.Uint16(info[3:])), nil
 }
 
-// Handles20 returns what is in a TPM 2.0 from a handle on: 0x80000000 objects,
-// 0x02000000 sessions, 0x03000000 sessions that are swapped out, 0x81000000 persistent
+// Handles20 returns the handles in a TPM 2.0, starting at first: 0x80000000 for objects,
+// 0x02000000 for loaded sessions, 0x03000000 for saved sessions, 0x81000000 for persistent
 // objects. TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability).
 func Handles20(tpm transport.TPM, first uint32) ([]uint32, error) {
 	rsp, err := tpm.Send(command(0x8001, 0x17A, []uint32{1, first, 254}))
@@ -75,7 +75,7 @@ func Handles20(tpm transport.TPM, first uint32) ([]uint32, error) {
 	return words(rsp[19:]), nil
 }
 
-// tries20 is how many wrong secrets a TPM 2.0 has counted.
+// tries20 returns how many wrong secrets a TPM 2.0 has counted.
 func tries20(tpm transport.TPM) (int, error) {
 	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: uint32(tpm2.TPMPTLockoutCounter), PropertyCount: 1}.Execute(tpm)
 	if err != nil {
@@ -91,7 +91,7 @@ func tries20(tpm transport.TPM) (int, error) {
 	return int(properties.TPMProperty[0].Value), nil
 }
 
-// SpendTries has a TPM 2.0 count so many wrong secrets.
+// SpendTries sends wrong secrets to a TPM 2.0 until it has counted tries more.
 func SpendTries(t testing.TB, tpm transport.TPM, tries int) {
 	t.Helper()
 	rsp, err := tpm2.CreatePrimary{

@@ -10,8 +10,8 @@ import (
 // noAnswer drops a response.
 func noAnswer(cmd, rsp []byte) []byte { return nil }
 
-// CutFaults cut the connection: before the TPM has the command, at its first
-// byte or when it is whole, and after the TPM has carried it out.
+// CutFaults cut the connection at the first byte of the command, before the TPM gets the
+// command, or after the TPM has carried it out.
 func CutFaults() []Fault {
 	return []Fault{
 		{Name: "cut at the first byte", Early: true},
@@ -20,9 +20,9 @@ func CutFaults() []Fault {
 	}
 }
 
-// GarbledFaults are answers that are none: too short, too long, with a wrong tag
-// or size. The command was carried out. Where the client waits for more, nothing
-// comes until it hangs up or silence is over.
+// GarbledFaults are malformed responses to a command that was carried out: too short, too
+// long, or with a wrong tag or size. If the client waits for more bytes, none come until it
+// closes the connection or silence has passed.
 func GarbledFaults(silence time.Duration) []Fault {
 	var all []Fault
 	add := func(name string, change func(rsp []byte) []byte, f Fault) {
@@ -40,12 +40,12 @@ func GarbledFaults(silence time.Duration) []Fault {
 		add(fmt.Sprintf("truncated to %d and silent", n), shorten, Fault{Silent: silence})
 	}
 	add("a byte too long", func(rsp []byte) []byte { return append(rsp, 0) }, Fault{})
-	add("followed by a success", func(rsp []byte) []byte { return append(rsp, refusalLike(rsp, 0)...) }, Fault{})
+	add("followed by a success", func(rsp []byte) []byte { return append(rsp, refusalFor(rsp, 0)...) }, Fault{})
 	add("answered twice", func(rsp []byte) []byte { return append(rsp, rsp...) }, Fault{})
 	for _, tag := range []uint16{0, 0x00C1, 0x00C4, 0x00C5, 0x00C6, 0x8001, 0x8002, 0xFFFF} {
 		add(fmt.Sprintf("tag %#04x", tag), func(rsp []byte) []byte {
 			wrong := tag
-			if binary.BigEndian.Uint16(rsp) == tag { // it would be the right one
+			if binary.BigEndian.Uint16(rsp) == tag { // this tag would be correct
 				wrong = 0x00C7
 			}
 			binary.BigEndian.PutUint16(rsp, wrong)
@@ -65,9 +65,9 @@ func GarbledFaults(silence time.Duration) []Fault {
 	add("size too big and silent", size(func(n int) uint32 { return uint32(n + 1) }), Fault{Silent: silence})
 	add("size 4097", size(func(int) uint32 { return 4097 }), Fault{})
 	add("size huge", size(func(int) uint32 { return 0xFFFFFFFF }), Fault{})
-	add("empty success", func(rsp []byte) []byte { return refusalLike(rsp, 0) }, Fault{})
+	add("empty success", func(rsp []byte) []byte { return refusalFor(rsp, 0) }, Fault{})
 	add("a refusal with the tag of a success", func(rsp []byte) []byte {
-		wrong := refusalLike(rsp, 3)
+		wrong := refusalFor(rsp, 3)
 		wrong[1]++ // TPM_TAG_RSP_AUTH1_COMMAND, TPM_ST_SESSIONS
 		return wrong
 	}, Fault{})
@@ -76,36 +76,36 @@ func GarbledFaults(silence time.Duration) []Fault {
 	return all
 }
 
-// Refusal is a well-formed answer of a TPM 1.2 with a result code.
+// Refusal returns the response of a TPM 1.2 with a result code.
 func Refusal(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0, 0xC4, 0, 0, 0, 10}, code)
 }
 
-// Refusal20 is a well-formed answer of a TPM 2.0 with a result code.
+// Refusal20 returns the response of a TPM 2.0 with a result code.
 func Refusal20(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, code)
 }
 
-// refusalLike is a refusal of the generation of a command or an answer.
-func refusalLike(message []byte, code uint32) []byte {
+// refusalFor returns a response with a result code, for the generation of a message.
+func refusalFor(message []byte, code uint32) []byte {
 	if Is20(message) {
 		return Refusal20(code)
 	}
 	return Refusal(code)
 }
 
-// Refused is a TPM that refuses a command with code. What it would have ended or
-// lost with that is ended or lost in the real TPM: see applySideEffects.
+// Refused is a TPM that refuses a command with code. It makes the real TPM lose what it
+// would have lost with this code: see applySideEffects.
 func Refused(code uint32) Fault {
 	return Fault{
 		Name:   fmt.Sprintf("code %#x", code),
 		Before: func(p *Proxy, cmd []byte) { applySideEffects(p, code, cmd) },
 		Lost:   true,
-		Answer: func(cmd, _ []byte) []byte { return refusalLike(cmd, code) },
+		Answer: func(cmd, _ []byte) []byte { return refusalFor(cmd, code) },
 	}
 }
 
-// RefusedAndKept is Refused by a TPM that leaves the command's session open.
+// RefusedAndKept is Refused, but the session of the command stays open.
 func RefusedAndKept(code uint32) Fault {
 	f := Refused(code)
 	f.Name += ", session kept"
@@ -113,8 +113,8 @@ func RefusedAndKept(code uint32) Fault {
 	return f
 }
 
-// RefusedOften is a TPM that refuses this command and so many further ones,
-// until one of the ordinals until comes.
+// RefusedOften is a TPM that refuses this command and the given number of further ones, or
+// until it gets a command with one of the ordinals until.
 func RefusedOften(code uint32, further int, until ...uint32) Fault {
 	f := Refused(code)
 	f.Name += fmt.Sprintf(" %d times", further+1)
@@ -125,13 +125,13 @@ func RefusedOften(code uint32, further int, until ...uint32) Fault {
 	return f
 }
 
-// Late is a TPM that begins with the command after a delay.
+// Late is a TPM that gets the command after a delay.
 func Late(delay time.Duration) Fault {
 	return Fault{Name: fmt.Sprintf("%v late", delay), Delay: delay}
 }
 
-// LostStates are TPMs that have lost what was in them: restarted, without startup or
-// with it; keys or sessions flushed by somebody else.
+// LostStates are TPMs that have lost their contents: they restarted, with or without
+// startup, or another program has flushed keys or sessions.
 func LostStates() []Fault {
 	return []Fault{
 		{Name: "restarted", Before: func(p *Proxy, _ []byte) { p.restart() }},
@@ -143,8 +143,8 @@ func LostStates() []Fault {
 	}
 }
 
-// LostStates20 are those of a TPM 2.0, which also makes a difference between a restart
-// that it was told of and a loss of power: that can cost a try of a secret.
+// LostStates20 are LostStates of a TPM 2.0. A restart without TPM2_Shutdown may count as a
+// wrong secret, so there is also a restart after TPM2_Shutdown.
 func LostStates20() []Fault {
 	return append(LostStates(), Fault{Name: "restarted in order", Before: func(p *Proxy, _ []byte) {
 		p.Send(shutdown20)
@@ -152,8 +152,8 @@ func LostStates20() []Fault {
 	}})
 }
 
-// Flipped has one bit of the response flipped on its way. Where that makes the
-// client wait for more, nothing comes until it hangs up or silence is over.
+// Flipped flips one bit of the response. If the client then waits for more bytes, none come
+// until it closes the connection or silence has passed.
 func Flipped(bit int, silence time.Duration) Fault {
 	return Fault{
 		Name: fmt.Sprintf("bit %d flipped", bit),

@@ -7,30 +7,29 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// A Fault is what happens to one command. The zero value is none: the command is
-// carried out and answered. Steps are taken in the order of the fields.
+// A Fault happens to one command. The zero value is no fault: the command is carried out
+// and answered. The fields are in the order in which they take effect.
 type Fault struct {
 	Name string
 
-	// Early cuts the connection when the command's first byte has come, and that
-	// is all.
+	// Early cuts the connection at the command's first byte. No other field takes effect.
 	Early bool
-	// Before happens to the TPM first.
+	// Before is called first.
 	Before func(p *Proxy, cmd []byte)
-	// Delay is how late the TPM is given the command.
+	// Delay is how long the command waits before it goes to the TPM.
 	Delay time.Duration
 	// Lost keeps the command from the TPM.
 	Lost bool
-	// Answer replaces the response, which is nil for a Lost command. Without it a
-	// lost command has none.
+	// Answer replaces the response, which is nil for a Lost command. Without Answer, a lost
+	// command gets no response.
 	Answer func(cmd, rsp []byte) []byte
-	// Silent leaves the connection open without another byte, until the client
-	// goes on or hangs up, at most this long; then it is cut. Zero is for ever.
+	// Silent is how long the connection stays open without another byte, unless the client
+	// sends or closes. Then it is cut. Zero means no limit.
 	Silent time.Duration
-	// Cut cuts the connection at once after the answer.
+	// Cut cuts the connection right after the response.
 	Cut bool
 
-	// Repeat is how many further commands this happens to.
+	// Repeat is the number of further commands to which the fault happens.
 	Repeat int
 	// Until are the ordinals of commands that pass and end the repetition.
 	Until []uint32
@@ -40,8 +39,8 @@ func (f *Fault) endsOn(cmd []byte) bool {
 	return slices.Contains(f.Until, frame.Code(cmd)) && len(cmd) > 0
 }
 
-// do does the fault to a command. It reports whether the connection goes on.
-func (p *Proxy) do(c *ProxyConn, f Fault, cmd []byte) bool {
+// applyFault applies a fault to a command. It reports whether the connection stays open.
+func (p *Proxy) applyFault(c *ProxyConn, f Fault, cmd []byte) bool {
 	if f.Before != nil {
 		f.Before(p, cmd)
 	}
@@ -54,7 +53,7 @@ func (p *Proxy) do(c *ProxyConn, f Fault, cmd []byte) bool {
 	if f.Answer != nil && err == nil {
 		rsp = f.Answer(cmd, slices.Clone(rsp))
 	}
-	p.note(Exchange{Ordinal: frame.Code(cmd), Command: cmd, Response: rsp, Err: err})
+	p.addRecord(Exchange{Ordinal: frame.Code(cmd), Command: cmd, Response: rsp, Err: err})
 	if err != nil {
 		return false
 	}
@@ -67,16 +66,14 @@ func (p *Proxy) do(c *ProxyConn, f Fault, cmd []byte) bool {
 	return !f.Cut
 }
 
-// Arm forgets what was counted, and has f happen to the command with this index,
-// counted from 0.
+// Arm clears the record and lets f happen to the command with this index, from 0.
 func (p *Proxy) Arm(index int, f Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.log, p.armed, p.index, p.fault, p.left = nil, true, index, f, f.Repeat
 }
 
-// Disarm lets everything pass from now on. It reports whether the fault is past:
-// it has happened, as often as it was to.
+// Disarm ends the faults. It reports whether the fault has happened as often as it should.
 func (p *Proxy) Disarm() (past bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,8 +82,8 @@ func (p *Proxy) Disarm() (past bool) {
 	return past
 }
 
-// due returns the fault if it happens to the next command.
-func (p *Proxy) due() (Fault, bool) {
+// nextFault returns the fault if it happens to the next command.
+func (p *Proxy) nextFault() (Fault, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.armed || len(p.log) < p.index {
@@ -95,8 +92,8 @@ func (p *Proxy) due() (Fault, bool) {
 	return p.fault, true
 }
 
-// note counts a command. The fault is over when it has happened often enough.
-func (p *Proxy) note(e Exchange) {
+// addRecord records a command. It ends the fault when it has happened often enough.
+func (p *Proxy) addRecord(e Exchange) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.armed && len(p.log) >= p.index {

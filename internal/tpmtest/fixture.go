@@ -1,10 +1,10 @@
-// Package tpmtest has what tests need to speak to a TPM: recorded files of other
-// programs ([Fixture]), private software TPMs ([Start]), the proxy in front of one
-// ([Proxy]), a transport that watches and falsifies what goes over it ([Tap]), and the
-// words of the commands' test scripts ([RunScripts]).
+// Package tpmtest has helpers for tests that use a TPM: recorded files of other programs
+// ([Fixture]), software TPMs for one test ([Start]), a proxy before one ([Proxy]), a
+// transport that records and changes commands and responses ([Tap]), and commands for test
+// scripts ([RunScripts]).
 //
-// It imports nothing of this project but frame, so that tests inside any package can
-// use it. No program imports it.
+// It imports only package frame of this project, so that tests in every package can use it.
+// No program imports it.
 package tpmtest
 
 import (
@@ -14,12 +14,12 @@ import (
 	"testing"
 )
 
-// testdata holds one folder for each TPM: its state and the files made with it.
+// testdata has one folder for each TPM: its state, and the files that were made with it.
 //
 //go:embed testdata
 var testdata embed.FS
 
-// Fixture returns a recorded file, by its path under testdata:
+// Fixture returns a recorded file by its path under testdata, such as
 // "tpm12-tutorial/maclef". The caller owns the slice.
 func Fixture(t testing.TB, name string) []byte {
 	t.Helper()
@@ -30,8 +30,8 @@ func Fixture(t testing.TB, name string) []byte {
 	return data
 }
 
-// FixturePath returns the path of a private copy of a recorded file, under its
-// own name in a directory of the test's.
+// FixturePath returns the path of a copy of a recorded file. The copy has the same name and
+// is in a directory of this test.
 func FixturePath(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(name))

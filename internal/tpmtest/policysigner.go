@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// A PolicySigner signs policies of keys of a TPM 2.0, and writes what goes into key
-// files, as openssl_tpm2_engine's signed_tpm2_policy does.
+// A PolicySigner signs policies of TPM 2.0 keys and makes the parts of key files with them,
+// as signed_tpm2_policy of openssl_tpm2_engine does.
 type PolicySigner struct {
 	Public []byte // TPMT_PUBLIC
 	Ref    []byte // policyRef
@@ -24,7 +24,8 @@ type PolicySigner struct {
 	key crypto.Signer
 }
 
-// NewPolicySigner makes one with a new key: tpm2.TPMAlgRSA or tpm2.TPMAlgECC.
+// NewPolicySigner returns a signer with a new key. kind is tpm2.TPMAlgRSA or
+// tpm2.TPMAlgECC.
 func NewPolicySigner(t testing.TB, kind tpm2.TPMAlgID) *PolicySigner {
 	t.Helper()
 	s := &PolicySigner{Ref: make([]byte, 32)}
@@ -58,14 +59,14 @@ func padded(n *big.Int) []byte { return n.FillBytes(make([]byte, 32)) }
 
 func sized(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
 
-// Opening is TPM2_PolicyAuthorize without a signature, as it begins the policy of a
-// key whose policies s signs.
+// Opening returns TPM2_PolicyAuthorize without a signature. It begins the policy of a key
+// whose policies s signs.
 func (s *PolicySigner) Opening() []byte {
 	return slices.Concat(sized(s.Public), sized(s.Ref), []byte{0, 0x10}) // TPM_ALG_NULL
 }
 
-// Closing is TPM2_PolicyAuthorize as it ends a policy that s signs; approved is the
-// policy's digest.
+// Closing returns TPM2_PolicyAuthorize with the signature. It ends a policy that s signs.
+// approved is the policy's digest.
 func (s *PolicySigner) Closing(t testing.TB, approved []byte) []byte {
 	t.Helper()
 	hash := sha256.Sum256(append(slices.Clone(approved), s.Ref...))

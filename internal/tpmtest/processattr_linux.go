@@ -2,8 +2,8 @@ package tpmtest
 
 import "syscall"
 
-// lifetime keeps Ctrl-C away from a software TPM, and ends it when the test
-// program dies without cleaning up.
-func lifetime() *syscall.SysProcAttr {
+// processAttr keeps Ctrl-C from a software TPM, and ends it when the test program ends
+// without cleanup.
+func processAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

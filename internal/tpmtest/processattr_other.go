@@ -4,4 +4,4 @@ package tpmtest
 
 import "syscall"
 
-func lifetime() *syscall.SysProcAttr { return nil }
+func processAttr() *syscall.SysProcAttr { return nil }

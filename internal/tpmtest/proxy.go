@@ -17,39 +17,38 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// A Handler answers a command that has come from a client. With an error the
-// client's connection is cut.
+// A Handler answers a command of a client. If it returns an error, the proxy cuts the
+// client's connection.
 type Handler func(c *ProxyConn, cmd []byte) (rsp []byte, err error)
 
 // ErrHangUp is for a Handler that cuts the connection on purpose.
 var ErrHangUp = errors.New("hang up")
 
-// A ProxyConn is the connection of one client, and what goes to the TPM for it.
+// A ProxyConn is the connection of one client, and the transport to the TPM for it.
 type ProxyConn struct {
 	Client net.Conn
 	transport.TPM
 }
 
-// A Proxy stands between programs and a software TPM, of whichever generation, on a
-// Unix socket of its own, and reads a stream of bytes, however they were sent. One that
-// [Listen] makes connects to the TPM for each client, and has a Handler answer. One that
-// [StartProxy] makes has one connection for all, records, and does one [Fault] to one
-// command; before and after that it changes nothing.
+// A Proxy stands between programs and a software TPM of either generation, on its own Unix
+// socket. [Listen] makes one that connects to the TPM for each client and lets a Handler
+// answer. [StartProxy] makes one that has one connection for all clients, records commands,
+// and applies one [Fault] to one command. It changes nothing before and after that.
 type Proxy struct {
-	// Name is the name to open it by: "unix:PATH".
+	// Name is the name for transport.Open: "unix:PATH".
 	Name string
 
 	path, target string
 	listener     net.Listener
 	handle       Handler
-	accepted     chan struct{} // closed when there will be no more clients
+	accepted     chan struct{} // closed when no more clients are accepted
 	serving      sync.WaitGroup
 
-	sw       *SWTPM              // of StartProxy, else nil
+	sw       *SWTPM              // nil unless StartProxy made the proxy
 	upstream sync.Mutex          // guards conn
-	conn     transport.TPMCloser // to the software TPM, which serves nobody else
+	conn     transport.TPMCloser // to the software TPM
 
-	record  // its mutex guards what follows
+	record  // its mutex guards the next fields
 	clients map[net.Conn]struct{}
 	armed   bool
 	index   int // of the command that the fault happens to
@@ -57,16 +56,16 @@ type Proxy struct {
 	left    int // how many further commands it happens to
 }
 
-// Listen makes a proxy at path, in place of one that was there and keeps its clients,
-// before the TPM whose socket is target. Like swtpm a serial one serves a client after
-// the other, and leaves the next ones waiting.
+// Listen makes a proxy at path for the TPM whose socket is target. It replaces a proxy at
+// path, which keeps its clients. A serial proxy serves one client after the other, as swtpm
+// does.
 func Listen(path, target string, serial bool, handle Handler) (*Proxy, error) {
 	p := &Proxy{target: target, handle: handle}
 	return p, p.listen(path, serial)
 }
 
-// StartProxy starts a proxy before a software TPM, which nobody may connect to
-// besides. It serves a client after the other, and ends with the test.
+// StartProxy starts a proxy for a software TPM. Nothing else may connect to that TPM. The
+// proxy serves one client after the other, and ends with the test.
 func StartProxy(t testing.TB, sw *SWTPM) *Proxy {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "p")
@@ -83,7 +82,7 @@ func StartProxy(t testing.TB, sw *SWTPM) *Proxy {
 		p.Close()
 		p.HangUp()
 		p.Wait()
-		p.redial()
+		p.closeUpstream()
 	})
 	return p
 }
@@ -101,16 +100,16 @@ func (p *Proxy) listen(path string, serial bool) error {
 	return nil
 }
 
-// Close takes no new clients.
+// Close stops accepting clients.
 func (p *Proxy) Close() { p.listener.Close() }
 
-// Wait returns, after Close, when the last client has gone.
+// Wait waits, after Close, until the last client has closed its connection.
 func (p *Proxy) Wait() {
 	<-p.accepted
 	p.serving.Wait()
 }
 
-// HangUp cuts the connections that are being served, if any.
+// HangUp cuts the connections that are being served.
 func (p *Proxy) HangUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,8 +118,8 @@ func (p *Proxy) HangUp() {
 	}
 }
 
-// Settle returns when all earlier connections have ended, and what they sent has
-// been carried out. It fails where one of them stays.
+// Settle waits until all earlier connections have ended and their commands have been
+// carried out. It returns an error if one of them stays open.
 func (p *Proxy) Settle(limit time.Duration) error {
 	conn, err := net.Dial("unix", p.path)
 	if err != nil {
@@ -137,8 +136,8 @@ func (p *Proxy) Settle(limit time.Duration) error {
 	return nil
 }
 
-// Send sends a command to the TPM of a StartProxy past the faults and the count, between
-// two commands of others: a go-tpm transport.TPM.
+// Send sends a command to the TPM of a StartProxy between two commands of clients, without
+// faults and without a record. It implements transport.TPM of go-tpm.
 func (p *Proxy) Send(cmd []byte) ([]byte, error) {
 	p.upstream.Lock()
 	defer p.upstream.Unlock()
@@ -159,8 +158,8 @@ func (p *Proxy) Send(cmd []byte) ([]byte, error) {
 	return nil, errors.New("the software TPM does not answer")
 }
 
-// redial forgets the connection to the TPM: it was restarted.
-func (p *Proxy) redial() {
+// closeUpstream closes the connection to the TPM, for a restart.
+func (p *Proxy) closeUpstream() {
 	p.upstream.Lock()
 	defer p.upstream.Unlock()
 	if p.conn != nil {
@@ -206,20 +205,20 @@ func (p *Proxy) serve(client net.Conn) {
 		defer tpm.Close()
 		c.TPM = rawConn{Conn: tpm}
 	}
-	for p.pass(c) {
+	for p.serveCommand(c) {
 	}
 }
 
-// pass serves one command. It reports whether the connection goes on.
-func (p *Proxy) pass(c *ProxyConn) bool {
+// serveCommand serves one command. It reports whether the connection stays open.
+func (p *Proxy) serveCommand(c *ProxyConn) bool {
 	first := make([]byte, 1)
 	if _, err := io.ReadFull(c.Client, first); err != nil {
 		return false
 	}
-	c.Client.SetReadDeadline(time.Time{}) // set by a silence
-	f, due := p.due()
+	c.Client.SetReadDeadline(time.Time{}) // Fault.Silent may have set it
+	f, due := p.nextFault()
 	if due && f.Early {
-		p.note(Exchange{})
+		p.addRecord(Exchange{})
 		return false
 	}
 	cmd, err := frame.Read(io.MultiReader(bytes.NewReader(first), c.Client))
@@ -229,5 +228,5 @@ func (p *Proxy) pass(c *ProxyConn) bool {
 	if !due || f.endsOn(cmd) {
 		f = Fault{}
 	}
-	return p.do(c, f, cmd)
+	return p.applyFault(c, f, cmd)
 }

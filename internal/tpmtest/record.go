@@ -7,45 +7,45 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// Exchange is one command and what came of it.
+// An Exchange is one command and its result.
 type Exchange struct {
-	Ordinal  uint32 // of the command; 0 where only the beginning of it came
+	Ordinal  uint32 // of the command; 0 if only its beginning arrived
 	Command  []byte
 	Response []byte
 	Err      error
 }
 
-// Name is what a command was, for reports: "TPM2_Load".
+// Name returns the command's name, such as "TPM2_Load".
 func (e Exchange) Name() string { return CommandName(e.Command) }
 
-// Code is the result code of the answer, and whether there was an answer.
+// Code returns the result code of the response, and whether there was a response.
 func (e Exchange) Code() (code uint32, answered bool) {
 	return frame.Code(e.Response), len(e.Response) >= 10
 }
 
-// Sessions returns the sessions of a TPM 2.0 that authorize or encrypt a command,
-// without the one that stands for a password in clear.
+// Sessions returns the sessions of a TPM 2.0 command, without the handle that stands for a
+// password.
 func (e Exchange) Sessions() []uint32 {
 	_, sessions := Parts20(e.Command)
 	return slices.DeleteFunc(sessions, func(s uint32) bool { return s == passwordSession })
 }
 
-// A record is what has passed.
+// A record is the list of exchanges.
 type record struct {
 	mu  sync.Mutex
 	log []Exchange
 }
 
 // Exchanges returns a copy of the record since the last Arm or Reset, oldest first. It
-// has the commands as they were given, and the answers as they were returned.
+// contains the commands and responses that the client has sent and received.
 func (r *record) Exchanges() []Exchange {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.log)
 }
 
-// Count returns how many commands of the record had one of these ordinals; without any,
-// how many there were.
+// Count returns how many commands of the record have one of these ordinals; without
+// ordinals, the number of all commands.
 func (r *record) Count(ordinals ...uint32) int {
 	n := 0
 	for _, e := range r.Exchanges() {

@@ -15,15 +15,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A ScriptWord is a command of a script.
-type ScriptWord = func(ts *testscript.TestScript, neg bool, args []string)
+// A ScriptCommand is a command of a test script.
+type ScriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 
-// RunScripts runs testdata/script, with what the scripts of all commands have in common:
-// software TPMs, recorded files, and ways to fail. The words for that are described at
-// their functions. others are commands of this project that the scripts
-// use besides the one under test; words are those of these scripts only. $BIN is
+// RunScripts runs testdata/script with commands for software TPMs, recorded files and ways
+// to fail. Their functions describe them. others are commands of this project that the
+// scripts use besides the one under test. words are commands of these scripts only. $BIN is
 // the directory of the command under test.
-func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setup func(*testscript.Env) error) {
+func RunScripts(t *testing.T, others []string, words map[string]ScriptCommand, setup func(*testscript.Env) error) {
 	bin := t.TempDir()
 	for _, other := range others {
 		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "maclef/"+other)
@@ -31,9 +30,9 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setu
 			t.Fatalf("%v: %v: %s", build, err, out)
 		}
 	}
-	all := map[string]ScriptWord{
-		"tpm": wordTPM, "wire": wordWire, "hold": wordHold, "reads": wordReads, "signal": wordSignal, "fixture": wordFixture,
-		"fails": wordFails, "tries": wordTries, "loaded": wordLoaded, "noleaks": wordNoLeaks, "extend": wordExtend, "restart": wordRestart,
+	all := map[string]ScriptCommand{
+		"tpm": cmdTPM, "wire": cmdWire, "hold": cmdHold, "reads": cmdReads, "signal": cmdSignal, "fixture": cmdFixture,
+		"fails": cmdFails, "tries": cmdTries, "loaded": cmdLoaded, "noleaks": cmdNoLeaks, "extend": cmdExtend, "restart": cmdRestart,
 	}
 	maps.Copy(all, words)
 	testscript.Run(t, testscript.Params{
@@ -48,7 +47,7 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setu
 			env.Values[keySWTPM] = new(*SWTPM)
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("BIN", filepath.SplitList(os.Getenv("PATH"))[0])
-			// Else the race detector has each command sleep for a second at its end.
+			// Without this, the race detector lets each command sleep for a second at its end.
 			env.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 			if setup == nil {
 				return nil
@@ -58,7 +57,7 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setu
 	})
 }
 
-// scriptCondition is [tpm]: this machine has a TPM.
+// scriptCondition implements the condition [tpm]: this machine has a TPM.
 func scriptCondition(name string) (bool, error) {
 	if name != "tpm" {
 		return false, errors.New("unknown condition")
@@ -67,7 +66,7 @@ func scriptCondition(name string) (bool, error) {
 	return len(found) > 0, err
 }
 
-// What a script holds on to.
+// A scriptKey is the key of a value that a script keeps.
 type scriptKey int
 
 const (
@@ -77,7 +76,7 @@ const (
 	keySWTPM
 )
 
-// ScriptTB is the test that a script runs in.
+// ScriptTB returns the test that runs a script.
 func ScriptTB(value func(key any) any) testing.TB { return value(keyTB).(testing.TB) }
 
 var scriptStates = map[string]State{
@@ -87,9 +86,9 @@ var scriptStates = map[string]State{
 	"owned20": Owned20, "owneroff20": OwnerOff20, "failing20": Failing20,
 }
 
-// wordTPM is "tpm STATE": start a software TPM, which $TPMKEY_TPM names from
-// then on; $SOCKET is the path of its socket.
-func wordTPM(ts *testscript.TestScript, neg bool, args []string) {
+// cmdTPM is "tpm STATE": it starts a software TPM. $TPMKEY_TPM is its name, and $SOCKET the
+// path of its socket.
+func cmdTPM(ts *testscript.TestScript, neg bool, args []string) {
 	state, ok := scriptStates[strings.Join(args, " ")]
 	if neg || !ok {
 		ts.Fatalf("usage: tpm STATE")
@@ -100,7 +99,7 @@ func wordTPM(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SOCKET", strings.TrimPrefix(s.Socket, "unix:"))
 }
 
-// swtpmOf is the software TPM that "tpm" started last.
+// swtpmOf returns the software TPM that "tpm" started last.
 func swtpmOf(ts *testscript.TestScript) *SWTPM {
 	s := *ts.Value(keySWTPM).(**SWTPM)
 	if s == nil {
@@ -109,8 +108,8 @@ func swtpmOf(ts *testscript.TestScript) *SWTPM {
 	return s
 }
 
-// wordExtend is "extend PCR TEXT": a TPM 2.0 measures a text.
-func wordExtend(ts *testscript.TestScript, neg bool, args []string) {
+// cmdExtend is "extend PCR TEXT": it extends a PCR of a TPM 2.0 with the digest of a text.
+func cmdExtend(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: extend PCR TEXT")
 	}
@@ -119,9 +118,9 @@ func wordExtend(ts *testscript.TestScript, neg bool, args []string) {
 	swtpmOf(ts).Send(PCRExtend(uint32(pcr), args[1]))
 }
 
-// wordRestart is "restart": the software TPM loses power. "restart told" tells a TPM 2.0
+// cmdRestart is "restart": the software TPM loses power. "restart told" sends TPM2_Shutdown
 // before.
-func wordRestart(ts *testscript.TestScript, neg bool, args []string) {
+func cmdRestart(ts *testscript.TestScript, neg bool, args []string) {
 	told := len(args) == 1 && args[0] == "told"
 	if neg || len(args) > 0 && !told {
 		ts.Fatalf("usage: restart [told]")
@@ -132,8 +131,8 @@ func wordRestart(ts *testscript.TestScript, neg bool, args []string) {
 	swtpmOf(ts).Restart()
 }
 
-// wordFixture is "fixture FILE...": copy recorded files here.
-func wordFixture(ts *testscript.TestScript, neg bool, args []string) {
+// cmdFixture is "fixture FILE...": it copies recorded files to the current directory.
+func cmdFixture(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: fixture FILE...")
 	}
@@ -144,10 +143,10 @@ func wordFixture(ts *testscript.TestScript, neg bool, args []string) {
 
 var errorLine = regexp.MustCompile(`(?m)^[a-z]+: error: \S`)
 
-// wordFails is "fails STATUS PROGRAM ARG...": run a command of the project that
-// must fail with this exit status, say why, print nothing on standard output,
-// and leave no temporary file here.
-func wordFails(ts *testscript.TestScript, neg bool, args []string) {
+// cmdFails is "fails STATUS PROGRAM ARG...": it runs a command of the project, which must
+// fail with this exit status, print one error, print nothing on standard output, and leave
+// no temporary file.
+func cmdFails(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: fails STATUS PROGRAM ARG...")
 	}

@@ -13,9 +13,9 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// wordHold is "hold": from then on this program has the TPM, as one that does not
-// share it, until "hold end".
-func wordHold(ts *testscript.TestScript, neg bool, args []string) {
+// cmdHold is "hold": the test program occupies the TPM until "hold end", like a program
+// that does not share it.
+func cmdHold(ts *testscript.TestScript, neg bool, args []string) {
 	held := ts.Value(keyHold).(*transport.TPMCloser)
 	switch {
 	case neg, len(args) > 1, len(args) == 1 && args[0] != "end":
@@ -31,15 +31,15 @@ func wordHold(ts *testscript.TestScript, neg bool, args []string) {
 	*held = conn
 }
 
-// wordReads is "reads FIFO": wait until a command in the background reads this pipe. From
-// then on this program has it open, too, so that the pipe has no end yet.
-func wordReads(ts *testscript.TestScript, neg bool, args []string) {
+// cmdReads is "reads FIFO": it waits until a command in the background reads this pipe. The
+// test program then keeps the pipe open, so that it does not end.
+func cmdReads(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: reads FIFO")
 	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		pipe, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY|syscall.O_NONBLOCK, 0)
-		if errors.Is(err, syscall.ENXIO) { // nobody does
+		if errors.Is(err, syscall.ENXIO) { // no reader yet
 			continue
 		}
 		ts.Check(err)
@@ -53,8 +53,8 @@ var signals = map[string]os.Signal{
 	"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "KILL": syscall.SIGKILL,
 }
 
-// wordSignal is "signal NAME": send a signal to all commands in the background.
-func wordSignal(ts *testscript.TestScript, neg bool, args []string) {
+// cmdSignal is "signal NAME": it sends a signal to all commands in the background.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || signals[args[0]] == nil {
 		ts.Fatalf("usage: signal INT|TERM|HUP|QUIT|KILL")
 	}
@@ -63,26 +63,26 @@ func wordSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// wordLoaded is "loaded KEYS SESSIONS": so many are in the TPM, whoever loaded them, or
-// saved them.
-func wordLoaded(ts *testscript.TestScript, neg bool, args []string) {
+// cmdLoaded is "loaded KEYS SESSIONS": it checks how many keys and sessions are in the TPM
+// or saved, of any program.
+func cmdLoaded(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: loaded KEYS SESSIONS")
 	}
-	if keys, sessions := inTPM(ts); strconv.Itoa(keys) != args[0] || strconv.Itoa(sessions) != args[1] {
+	if keys, sessions := countLoaded(ts); strconv.Itoa(keys) != args[0] || strconv.Itoa(sessions) != args[1] {
 		ts.Fatalf("%d keys and %d sessions are in the TPM, want %v", keys, sessions, args)
 	}
 }
 
-// wordNoLeaks is "noleaks": nobody left a key or a session in the TPM.
-func wordNoLeaks(ts *testscript.TestScript, neg bool, args []string) {
-	if keys, sessions := inTPM(ts); neg || len(args) != 0 || keys+sessions > 0 {
+// cmdNoLeaks is "noleaks": it checks that no key and no session is left in the TPM.
+func cmdNoLeaks(ts *testscript.TestScript, neg bool, args []string) {
+	if keys, sessions := countLoaded(ts); neg || len(args) != 0 || keys+sessions > 0 {
 		ts.Fatalf("%d keys and %d sessions were left in the TPM", keys, sessions)
 	}
 }
 
-// inTPM asks the TPM itself what is loaded, and how many sessions are saved.
-func inTPM(ts *testscript.TestScript) (keys, sessions int) {
+// countLoaded asks the TPM for the number of loaded keys, and of loaded and saved sessions.
+func countLoaded(ts *testscript.TestScript) (keys, sessions int) {
 	tpm, list := swtpmOf(ts).Dial(), Handles12
 	defer tpm.Close()
 	kinds := []uint32{resourceKey, resourceAuth, resourceContext}
@@ -98,8 +98,8 @@ func inTPM(ts *testscript.TestScript) (keys, sessions int) {
 	return counts[0], counts[1] + counts[2]
 }
 
-// wordTries is "tries N": the TPM has counted N wrong secrets.
-func wordTries(ts *testscript.TestScript, neg bool, args []string) {
+// cmdTries is "tries N": it checks that the TPM has counted N wrong secrets.
+func cmdTries(ts *testscript.TestScript, neg bool, args []string) {
 	tpm := swtpmOf(ts).Dial()
 	defer tpm.Close()
 	count := tries12

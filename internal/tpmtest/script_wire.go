@@ -10,22 +10,22 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A scriptWire stands between commands and their TPM, and fails when a certain TPM
-// command comes.
+// A scriptWire is a proxy between commands and their TPM that stops at a certain TPM
+// command.
 type scriptWire struct {
-	command string // its name
-	hangUp  bool   // else it holds the command back
+	command string // name of the TPM command
+	hangUp  bool   // cut the connection; otherwise hold the command
 
 	once     sync.Once
-	arrived  chan struct{} // closed when the command has come
-	released chan struct{} // closed when it may go on
+	arrived  chan struct{} // closed when the command arrives
+	released chan struct{} // closed when the command may go on
 }
 
-// wordWire is "wire hangup COMMAND" and "wire stall COMMAND": from then on
-// $TPMKEY_TPM leads through a wire that hangs up, or stalls, at this TPM command, which
-// is named as in its generation's specification, without "TPM_" or "TPM2_".
-// "wire await" waits until it has come, "wire release" lets it go on.
-func wordWire(ts *testscript.TestScript, neg bool, args []string) {
+// cmdWire is "wire hangup COMMAND" and "wire stall COMMAND": it puts a proxy between
+// $TPMKEY_TPM and the TPM. The proxy cuts the connection, or stops, at this TPM command,
+// which is named as in the specification without "TPM_" or "TPM2_". "wire await" waits
+// until the command arrives, "wire release" lets it go on.
+func cmdWire(ts *testscript.TestScript, neg bool, args []string) {
 	current := ts.Value(keyWire).(**scriptWire)
 	switch words := strings.Join(args, " "); {
 	case neg:
@@ -65,7 +65,7 @@ func (w *scriptWire) pass(c *ProxyConn, cmd []byte) ([]byte, error) {
 	return c.Send(cmd)
 }
 
-// hold waits for the release, and reports false where the client goes first.
+// hold waits for the release. It returns false if the client closes the connection first.
 func (w *scriptWire) hold(client net.Conn) bool {
 	gone := make(chan struct{})
 	go func() {

@@ -11,7 +11,7 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// Ordinals. TPM Main Part 2, section 17.
+// Ordinals. TPM Main Part 2, section 17 (Ordinals).
 const (
 	ordUnBind        = 0x1e
 	ordSign          = 0x3c
@@ -19,14 +19,13 @@ const (
 	ordFlushSpecific = 0xba
 )
 
-// applySideEffects does to the TPM what it would have done itself when it refused cmd with
-// code, so that no session or key stays of which a client was told that it is
-// gone.
+// applySideEffects changes the TPM as if it had refused cmd with code itself, so that no
+// session or key stays that the client takes for lost.
 //
-//   - A fatal error (below 0x800) ends the command's session. TPM Main Part 1,
-//     section on error handling; the others leave everything as it was.
-//   - A key or session that is said not to be there is not there.
-//   - A TPM that says TPM_INVALID_POSTINIT waits for TPM_Startup.
+//   - A fatal error (below 0x800) ends the command's session. Other errors change nothing. TPM Main
+//     Part 1, section on error handling.
+//   - If the code says that a key or session does not exist, it is flushed.
+//   - After TPM_INVALID_POSTINIT the TPM waits for TPM_Startup.
 func applySideEffects(p *Proxy, code uint32, cmd []byte) {
 	if Is20(cmd) {
 		applySideEffects20(p, code, cmd)
@@ -52,7 +51,7 @@ func applySideEffects(p *Proxy, code uint32, cmd []byte) {
 	}
 }
 
-// FlushKeys frees all keys that are in the TPM.
+// FlushKeys flushes all keys in the TPM.
 func (p *Proxy) FlushKeys() {
 	if p.sw.state.tpm2 {
 		p.flush20(transients)
@@ -61,7 +60,7 @@ func (p *Proxy) FlushKeys() {
 	p.flushAll(resourceKey)
 }
 
-// FlushSessions frees all sessions that are in the TPM.
+// FlushSessions flushes all sessions in the TPM.
 func (p *Proxy) FlushSessions() {
 	if p.sw.state.tpm2 {
 		p.flush20(loadedSessions, savedSessions)
@@ -83,14 +82,14 @@ func (p *Proxy) flush(handle, resource uint32) {
 	p.Send(binary.BigEndian.AppendUint32(cmd, resource))
 }
 
-// restart ends the software TPM and starts it again.
+// restart kills the software TPM and starts it again.
 func (p *Proxy) restart() {
-	p.redial()
+	p.closeUpstream()
 	p.sw.Restart()
 }
 
-// initialize is what power management does to a TPM: what was loaded is lost, and
-// TPM_Startup has to come next. swtpm(8), CMD_INIT of the control channel.
+// initialize resets the TPM as power management does: it loses what was loaded and needs
+// TPM_Startup. swtpm(8), CMD_INIT of the control channel.
 func (p *Proxy) initialize() {
 	if err := p.control([]byte{0, 0, 0, 2, 0, 0, 0, 0}); err != nil {
 		panic(fmt.Sprintf("swtpm's control channel: %v", err))
@@ -117,23 +116,23 @@ func (p *Proxy) control(request []byte) error {
 	return nil
 }
 
-// Revive makes the TPM as it was when it was started: nothing loaded, and started up.
+// Revive brings the TPM back to its state after the start: started up, with nothing loaded.
 func (p *Proxy) Revive() {
 	startup := []byte{0, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1} // TPM_ST_CLEAR
 	if p.sw.state.tpm2 {
 		startup = startup20
 	}
-	p.Send(startup) // refused where it is not needed
+	p.Send(startup) // refused if it is not needed
 	p.FlushKeys()
 	p.FlushSessions()
 }
 
-// Codes of TPM 2.0 that say that something is not there. TPM 2.0 Library Part 2,
-// section 6.6.3 (TPM_RC).
+// TPM 2.0 codes for something that does not exist. TPM 2.0 Library Part 2, section 6.6.3
+// (TPM_RC).
 const (
 	rcInitialize = 0x100
-	rcReferenceH = 0x910 // and up to 6 more, for each handle
-	rcReferenceS = 0x918 // and up to 6 more, for each session
+	rcReferenceH = 0x910 // for the first of 7 handles
+	rcReferenceS = 0x918 // for the first of 7 sessions
 
 	rcFormat1   = 0x080
 	rcParameter = 0x040
@@ -143,9 +142,9 @@ const (
 	ccFlush     = 0x165
 )
 
-// applySideEffects20 is applySideEffects for a TPM 2.0, which leaves everything as it was when it refuses
-// a command. But what is said not to be there is not there, and a TPM that says
-// TPM_RC_INITIALIZE waits for TPM2_Startup.
+// applySideEffects20 is applySideEffects for a TPM 2.0. A refused command changes nothing
+// in it. But if the code says that a key or session does not exist, that is flushed. After
+// TPM_RC_INITIALIZE the TPM waits for TPM2_Startup.
 func applySideEffects20(p *Proxy, code uint32, cmd []byte) {
 	handles, sessions := Parts20(cmd)
 	if code == rcInitialize {
@@ -155,19 +154,19 @@ func applySideEffects20(p *Proxy, code uint32, cmd []byte) {
 	if frame.Code(cmd) == ccFlush && len(cmd) >= 14 { // its handle is a parameter
 		handles = words(cmd[10:14])
 	}
-	const whose = 0xFF0000 // who says it: the TPM, or what is before it
+	const whose = 0xFF0000 // the layer: the TPM, or a resource manager
 	code &^= whose
 	number := int(code>>8&0x7) - 1 // of the handle or session, in format 1
 	switch kind := code &^ 0xF3F; {
 	case code >= rcReferenceH && code < rcReferenceH+7:
-		p.flushNth(handles, int(code-rcReferenceH))
+		p.flushHandle(handles, int(code-rcReferenceH))
 	case code >= rcReferenceS && code < rcReferenceS+7:
-		p.flushNth(sessions, int(code-rcReferenceS))
+		p.flushHandle(sessions, int(code-rcReferenceS))
 	case kind != rcFormat1 && kind != rcFormat1|rcParameter || code&0x3F != rcHandle && code&0x3F != rcValue:
 	case kind == rcFormat1|rcParameter && frame.Code(cmd) == ccFlush, kind == rcFormat1 && code&rcSession == 0:
-		p.flushNth(handles, number)
+		p.flushHandle(handles, number)
 	case kind == rcFormat1:
-		p.flushNth(sessions, number)
+		p.flushHandle(sessions, number)
 	}
 }
 
@@ -178,8 +177,8 @@ func words(b []byte) (all []uint32) {
 	return all
 }
 
-// flushNth flushes what one of a command's handles stands for, if it can be flushed.
-func (p *Proxy) flushNth(handles []uint32, n int) {
+// flushHandle flushes the handle with index n of a command, if it can be flushed.
+func (p *Proxy) flushHandle(handles []uint32, n int) {
 	if n < 0 || n >= len(handles) {
 		return
 	}
@@ -189,12 +188,12 @@ func (p *Proxy) flushNth(handles []uint32, n int) {
 	}
 }
 
-// flush20 frees everything whose handles begin so.
+// flush20 flushes everything whose handles are of these kinds.
 func (p *Proxy) flush20(kinds ...uint32) {
 	for _, kind := range kinds {
 		all, _ := Handles20(p, kind)
 		for n := range all {
-			p.flushNth(all, n)
+			p.flushHandle(all, n)
 		}
 	}
 }

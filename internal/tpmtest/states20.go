@@ -7,58 +7,61 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// States of TPM 2.0. Whatever has no secret here has the empty one.
+// States of TPM 2.0. Secrets that are not mentioned are empty.
 var (
 	// TPM20 is a new TPM 2.0.
 	TPM20 = State{tpm2: true}
-	// Keys20 owns the keys of tpm2, and has an RSA storage key at 0x81000001. When it was
-	// recorded it had been switched off without a word, which counts as a wrong secret.
+	// Keys20 owns the keys of testdata/tpm2 and has an RSA storage key at 0x81000001. It
+	// was recorded after a restart without TPM2_Shutdown, which counts as a wrong secret.
 	Keys20 = State{tpm2: true, file: "tpm2/tpm2-00.permall"}.then(func(s *SWTPM) { s.Send(LockoutReset()) })
-	// OneTry20 is Keys20 when it takes one more wrong secret until it is in lockout.
+	// OneTry20 is Keys20, one wrong secret before the lockout.
 	OneTry20 = Keys20.then(func(s *SWTPM) { s.spendTries(MaxTries20 - 1) })
 	// LockedOut20 is Keys20 in lockout.
 	LockedOut20 = Keys20.then(func(s *SWTPM) { s.spendTries(MaxTries20) })
-	// Owned20 is Keys20 with the owner's secret "proprio" and the lockout's "verrou".
+	// Owned20 is Keys20 with the owner secret "proprio" and the lockout secret "verrou".
 	Owned20 = Keys20.then(func(s *SWTPM) { s.Send(changeAuth(ownerHierarchy, "proprio"), changeAuth(lockout, "verrou")) })
 	// Kept20 is Keys20 with the primary key of most key files at 0x81000001.
 	Kept20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.ECCSRKTemplate, "") })
-	// KeptOwned20 is Kept20 with the owner's secret "proprio".
+	// KeptOwned20 is Kept20 with the owner secret "proprio".
 	KeptOwned20 = Kept20.then(func(s *SWTPM) { s.Send(OwnerSecret("proprio")) })
-	// KeptSecret20 is Kept20 with the secret "srk" for what it keeps.
+	// KeptSecret20 is Kept20 with the secret "srk" for the persistent key.
 	KeptSecret20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.ECCSRKTemplate, "srk") })
-	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong secrets.
+	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong
+	// secrets.
 	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.RSASRKTemplate, "") })
-	// OwnerOff20 is Keys20 with its owner's hierarchy switched off until the next start.
+	// OwnerOff20 is Keys20 with the owner hierarchy disabled until the next start.
 	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
 	// Failing20 is Keys20 in failure mode until the next start.
-	Failing20 = Keys20.then((*SWTPM).fail20)
+	Failing20 = Keys20.then((*SWTPM).enterFailureMode)
 )
 
-// MaxTries20 is how many wrong secrets lead the TPMs 2.0 of this package into lockout.
+// MaxTries20 is how many wrong secrets lead to a lockout in the TPM 2.0 states of this
+// package.
 const MaxTries20 = 3
 
-// then is a state in which something more was done to the TPM after its first start.
-func (s State) then(do func(*SWTPM)) State {
+// then returns a state that also calls f after the first start.
+func (s State) then(f func(*SWTPM)) State {
 	before := s.prepare
 	s.prepare = func(tpm *SWTPM) {
 		if before != nil {
 			before(tpm)
 		}
-		do(tpm)
+		f(tpm)
 	}
 	return s
 }
 
-// OwnerSecret gives the owner, who has none, a secret.
+// OwnerSecret returns the command that sets the owner's secret, if the owner has none.
 func OwnerSecret(secret string) []byte { return changeAuth(ownerHierarchy, secret) }
 
-// changeAuth is TPM2_HierarchyChangeAuth: TPM 2.0 Library Part 3, section 24.8.
+// changeAuth returns TPM2_HierarchyChangeAuth. TPM 2.0 Library Part 3, section 24.8
+// (TPM2_HierarchyChangeAuth).
 func changeAuth(hierarchy uint32, secret string) []byte {
 	return authorized(0x129, hierarchy, append([]byte{0, byte(len(secret))}, secret...)...)
 }
 
-// Keep has a TPM 2.0 whose owner has no secret keep a primary key at 0x81000001, made from a
-// template without anything unique, in place of what is there.
+// Keep makes a primary key from a template with an empty unique field, and makes it
+// persistent at 0x81000001, in place of the key there. The owner must have no secret.
 func (s *SWTPM) Keep(template tpm2.TPMTPublic, secret string) {
 	const handle = tpm2.TPMHandle(0x81000001)
 	tpm := s.Dial()
@@ -98,9 +101,10 @@ func (s *SWTPM) spendTries(n int) {
 	SpendTries(s.t, tpm, n)
 }
 
-// fail20 has a TPM fail to write its state, which sends it into failure mode.
-func (s *SWTPM) fail20() {
-	obstacle := filepath.Join(s.Dir, "TMP2-00.permall") // what swtpm writes first
+// enterFailureMode makes a write of the TPM's state fail, which sends the TPM into failure
+// mode.
+func (s *SWTPM) enterFailureMode() {
+	obstacle := filepath.Join(s.Dir, "TMP2-00.permall") // swtpm writes this file first
 	if err := os.Mkdir(obstacle, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
@@ -113,9 +117,9 @@ func (s *SWTPM) fail20() {
 	}
 }
 
-// Shutdown tells a TPM 2.0 that it will be switched off: TPM 2.0 Library Part 3,
-// section 9.4 (TPM2_Shutdown). Without that the next start counts a wrong secret if
-// any secret was used that is protected against guessing.
+// Shutdown sends TPM2_Shutdown to a TPM 2.0. TPM 2.0 Library Part 3, section 9.4
+// (TPM2_Shutdown). Without it the next start counts a wrong secret if any secret with
+// dictionary attack protection was used.
 func (s *SWTPM) Shutdown() {
 	s.t.Helper()
 	s.Send(shutdown20)

@@ -6,6 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,22 +17,22 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// State is what a software TPM starts with.
+// A State is the state with which a software TPM starts.
 type State struct {
-	file     string // recorded state under testdata, empty for a new TPM
+	file     string // recorded state under testdata; empty for a new TPM
 	tpm2     bool
 	commands [][]byte     // sent once to a new TPM
 	prepare  func(*SWTPM) // called once after the first start
 }
 
-// States of TPM 1.2. Owner and SRK secrets are in testdata's README.
+// States of TPM 1.2. The README in testdata lists the owner and SRK secrets.
 var (
 	// Tutorial owns the keys of tpm12-tutorial.
 	Tutorial = State{file: "tpm12-tutorial/tpm-00.permall"}
 	// WellKnown owns the keys of tpm12-wellknown.
 	WellKnown = State{file: "tpm12-wellknown/tpm-00.permall"}
-	// Fresh is a new TPM 1.2: enabled and active, as libtpms makes it, without
-	// endorsement key and owner.
+	// Fresh is a new TPM 1.2 as libtpms makes it: enabled and active, without endorsement
+	// key and owner.
 	Fresh = State{}
 	// Disabled is a new TPM 1.2 after TPM_PhysicalDisable.
 	Disabled = State{commands: [][]byte{cmdEnablePresence, presence, physicalDisable}}
@@ -37,11 +40,11 @@ var (
 	Deactivated = State{commands: [][]byte{cmdEnablePresence, presence, setDeactivated}}
 )
 
-// SWTPM is a running software TPM of one test.
+// A SWTPM is a running software TPM of one test.
 type SWTPM struct {
-	// Dir holds the state; nobody else uses it.
+	// Dir contains the state; nothing else uses it.
 	Dir string
-	// Socket is the name to open it by: "unix:PATH" of its data channel.
+	// Socket is the name for transport.Open: "unix:PATH" of its data channel.
 	Socket string
 	// Control is the path of its control channel.
 	Control string
@@ -53,8 +56,8 @@ type SWTPM struct {
 	ended chan struct{} // closed when the program has been waited for
 }
 
-// Start starts a software TPM over a private copy of a state. It ends with the
-// test. Without swtpm on this machine the test fails.
+// Start starts a software TPM with a copy of a state. It ends with the test. If swtpm is
+// not installed, the test fails.
 func Start(t testing.TB, state State) *SWTPM {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "t") // short: a socket's path has 108 bytes
@@ -88,7 +91,7 @@ func Start(t testing.TB, state State) *SWTPM {
 	return s
 }
 
-// Dial connects to the TPM. Others have to wait until that is closed.
+// Dial connects to the TPM. Other clients wait until the connection is closed.
 func (s *SWTPM) Dial() transport.TPMCloser {
 	s.t.Helper()
 	conn, err := net.Dial("unix", s.path())
@@ -98,7 +101,8 @@ func (s *SWTPM) Dial() transport.TPMCloser {
 	return rawConn{conn, time.Minute}
 }
 
-// A rawConn is a connection to a TPM. An answer may take so long; 0 is for ever.
+// A rawConn is a connection to a TPM. limit is how long a response may take; 0 means no
+// limit.
 type rawConn struct {
 	net.Conn
 	limit time.Duration
@@ -114,10 +118,10 @@ func (c rawConn) Send(cmd []byte) ([]byte, error) {
 	return frame.Read(c)
 }
 
-// Is20 reports whether it is a TPM 2.0.
+// Is20 reports whether this is a TPM 2.0.
 func (s *SWTPM) Is20() bool { return s.state.tpm2 }
 
-// Kill ends it with SIGKILL, as a crash would; its state stays.
+// Kill ends it with SIGKILL, like a crash. Its state stays.
 func (s *SWTPM) Kill() {
 	if s.cmd == nil {
 		return
@@ -127,16 +131,16 @@ func (s *SWTPM) Kill() {
 	s.cmd = nil
 }
 
-// Restart kills it and starts it again over its state: loaded keys are lost. A TPM 2.0
-// may want to be told before: see [SWTPM.Shutdown].
+// Restart kills it and starts it with its state. Loaded keys are lost. For a TPM 2.0 see
+// also [SWTPM.Shutdown].
 func (s *SWTPM) Restart() {
 	s.t.Helper()
 	s.Kill()
 	s.run()
 }
 
-// Send opens a connection of its own, sends prebuilt commands, and fails the
-// test unless all of them succeed. Nobody else may be connected.
+// Send opens a connection, sends prebuilt commands, and fails the test unless all succeed.
+// No other client may be connected.
 func (s *SWTPM) Send(commands ...[]byte) {
 	s.t.Helper()
 	tpm := s.Dial()
@@ -149,7 +153,7 @@ func (s *SWTPM) Send(commands ...[]byte) {
 	}
 }
 
-// path is that of the data channel.
+// path returns the path of the data channel.
 func (s *SWTPM) path() string { return filepath.Join(s.Dir, "sock") }
 
 // run starts the program and waits until it listens.
@@ -168,8 +172,8 @@ func (s *SWTPM) run() {
 	s.cmd = exec.Command(program, args...)
 	s.cmd.Dir = s.Dir
 	s.cmd.Stderr = s.log
-	s.cmd.SysProcAttr = lifetime()
-	os.Remove(s.path()) // left by one that was killed
+	s.cmd.SysProcAttr = processAttr()
+	os.Remove(s.path()) // left by a killed swtpm
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
 		s.t.Fatal(err)
@@ -183,8 +187,7 @@ func (s *SWTPM) run() {
 	s.await()
 }
 
-// await returns when swtpm answers. It takes connections before it has read its
-// state.
+// await waits until swtpm answers. swtpm takes connections before it has read its state.
 func (s *SWTPM) await() {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
@@ -201,7 +204,7 @@ func (s *SWTPM) await() {
 	s.t.Fatalf("swtpm did not start in %s: %s", s.Dir, s.log)
 }
 
-// answers sends a command that a TPM 1.2 obeys and a TPM 2.0 refuses.
+// answers sends a command that a TPM 1.2 carries out and a TPM 2.0 refuses.
 func (s *SWTPM) answers() bool {
 	conn, err := net.Dial("unix", s.path())
 	if err != nil {
@@ -213,3 +216,16 @@ func (s *SWTPM) answers() bool {
 	n, err := conn.Read(make([]byte, 4096))
 	return err == nil && n >= 10
 }
+
+// ImplicitRejection reports whether the software TPM decrypts a PKCS#1 v1.5 ciphertext with
+// wrong padding to random bytes and returns success. It does with OpenSSL 3.2 and later.
+var ImplicitRejection = sync.OnceValue(func() bool {
+	out, err := exec.Command("openssl", "version").Output()
+	m := regexp.MustCompile(`^OpenSSL (\d+)\.(\d+)`).FindSubmatch(out)
+	if err != nil || m == nil {
+		return false
+	}
+	major, _ := strconv.Atoi(string(m[1]))
+	minor, _ := strconv.Atoi(string(m[2]))
+	return major > 3 || major == 3 && minor >= 2
+})

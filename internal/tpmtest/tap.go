@@ -8,25 +8,24 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// Tap stands between a program and its TPM, records what is said, and lets a
-// test falsify it. It is safe for concurrent use; the hooks are called one at a
-// time.
+// A Tap stands between a program and its TPM. It records commands and responses and lets a
+// test change them. It is safe for concurrent use. It calls the hooks one at a time.
 type Tap struct {
-	// Before may replace a command, or fail it so that the TPM never sees it.
-	// i counts the commands from 0. Nil passes everything.
+	// Before may replace a command, or return an error, so that the TPM does not get it. i
+	// counts the commands from 0. Nil changes nothing.
 	Before func(i int, cmd []byte) ([]byte, error)
-	// After may replace the outcome. Nil passes everything.
+	// After may replace the response or the error. Nil changes nothing.
 	After func(i int, cmd, rsp []byte, err error) ([]byte, error)
 
 	inner transport.TPMCloser
 	record
 }
 
-// NewTap taps a transport, which it owns from then on.
+// NewTap makes a Tap for a transport and takes ownership of it.
 func NewTap(inner transport.TPMCloser) *Tap { return &Tap{inner: inner} }
 
-// Send passes a command on and records it as it was given, with the outcome as
-// it was returned.
+// Send passes a command on. It records the command as the caller gave it, and the result as
+// the caller gets it.
 func (t *Tap) Send(cmd []byte) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,10 +48,10 @@ func (t *Tap) send(i int, cmd []byte) (rsp []byte, err error) {
 	return rsp, err
 }
 
-// Close closes the tapped transport.
+// Close closes the transport.
 func (t *Tap) Close() error { return t.inner.Close() }
 
-// Reset forgets the record; the hooks count from 0 again.
+// Reset clears the record. The hooks count from 0 again.
 func (t *Tap) Reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -14,36 +14,37 @@ import (
 	"time"
 )
 
-// taskVariable has the task of a process that this program has started, as JSON.
-const taskVariable = "BENCH_TASK"
+// taskEnv is the environment variable with the task of a child process, as JSON.
+const taskEnv = "BENCH_TASK"
 
-// A task is what another process does: this program's, or peers. It prepares, writes
-// true, waits until its standard input ends, does it, and writes a result, as JSON.
+// A task is the work of a child process: this program again, or the program peers. The
+// child prepares the work, writes true, waits until its standard input ends, does the work,
+// and writes a result as JSON.
 type task struct {
-	Role string // sign or handshake; those of peers
+	Role string // sign or handshake; peers has its own roles
 	TPM  string
 	Keys []keyFile
 	For  time.Duration
 
 	Operations []string      // sign: one for each key
-	Pause      time.Duration // sign: up to so long before each
+	Pause      time.Duration // sign: maximum random pause before each signature
 
-	Address string // handshake: of the server
-	Cert    []byte // handshake: the server's, PEM
+	Address string // handshake: address of the server
+	Cert    []byte // handshake: certificate of the server, PEM
 	Version uint16
-	Resume  int // handshake: each client so many times, all but the first resumed; else For
+	Resume  int // handshake: resumed handshakes of each client; if 0, full handshakes for the time For
 
-	program string // the other process's, where it is not this one's
+	program string // path of the child's program; empty for this one
 }
 
-// A result is what became of a task.
+// A result is the result of a task.
 type result struct {
 	Done int
 	Took time.Duration
-	Each []float64 // sign, with pauses: seconds that a signature took
+	Each []float64 // sign with pauses: duration of each signature, in seconds
 }
 
-// runTask is the other process.
+// runTask runs in the child process.
 func runTask(text string) error {
 	var t task
 	if err := json.Unmarshal([]byte(text), &t); err != nil {
@@ -63,31 +64,31 @@ func runTask(text string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// A child is another process.
+// A child is a child process.
 type child struct {
 	*exec.Cmd
 	in  io.Closer
 	out *json.Decoder
 }
 
-// ends keeps Ctrl-C away from a process, and ends it when this program dies.
-var ends = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// childAttr keeps Ctrl-C from a child process, and ends it when this program ends.
+var childAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 
-// startChild starts a process with a task.
+// startChild starts a child process with a task.
 func startChild(t *task) (*child, error) {
 	text, err := json.Marshal(t)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(cmp.Or(t.program, "/proc/self/exe"))
-	cmd.Env = append(os.Environ(), taskVariable+"="+string(text))
-	cmd.Stderr, cmd.SysProcAttr = os.Stderr, ends
+	cmd.Env = append(os.Environ(), taskEnv+"="+string(text))
+	cmd.Stderr, cmd.SysProcAttr = os.Stderr, childAttr
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
 	return &child{cmd, in, json.NewDecoder(out)}, errors.Join(inErr, outErr, cmd.Start())
 }
 
-// result waits for the end.
+// result waits for the end of the process and returns its result.
 func (c *child) result() (*result, error) {
 	r := new(result)
 	return r, errors.Join(c.read(r), c.Wait())
@@ -102,14 +103,14 @@ func (c *child) read(v any) error {
 	return err
 }
 
-// kill ends a process that may have ended already.
+// kill kills the process. It may have ended already.
 func (c *child) kill() {
 	c.Process.Kill()
 	c.Wait()
 }
 
-// runChildren starts processes, calls ready and has them begin together when all are
-// ready, and gives their results.
+// runChildren starts child processes. When all are ready, it calls ready, lets them begin
+// at the same time, and returns their results.
 func runChildren(ready func(), tasks ...*task) (results []*result, err error) {
 	var children []*child
 	for _, t := range tasks {

@@ -16,17 +16,17 @@ import (
 	"maclef/tpmkey"
 )
 
-// clients is how many there are at a time.
+// clients is the number of clients at a time.
 const clients = 8
 
 // A server is a TLS server with a key.
 type server struct {
-	*operation // of a full handshake
+	*operation // the operation of a full handshake
 	version    uint16
 	cert       []byte // PEM
 }
 
-func (c *chip) server(b *testing.B, operation string, version uint16) *server {
+func (c *testTPM) server(b *testing.B, operation string, version uint16) *server {
 	s := &server{operation: c.operation(b, operation), version: version}
 	check(b, c.run("certgen", "-key", s.plain.Path, "-host", "localhost", "-out", c.path("cert"), "-force"))
 	var err error
@@ -35,16 +35,16 @@ func (c *chip) server(b *testing.B, operation string, version uint16) *server {
 	return s
 }
 
-// BenchmarkHandshake is a TLS server in this process, with 8 clients in another one, on
-// the same cores.
+// BenchmarkHandshake measures a TLS server in this process, with 8 clients in a child
+// process on the same cores.
 func BenchmarkHandshake(b *testing.B) {
-	run := func(c *chip, b *testing.B, name string, s *server, ratio float64) {
+	run := func(c *testTPM, b *testing.B, name string, s *server, ratio float64) {
 		b.Run(name+"/kind=full", func(b *testing.B) { c.fullHandshakes(b, s, ratio) })
 		if ratio > 0 {
 			b.Run(name+"/kind=resumed", func(b *testing.B) { c.resumedHandshakes(b, s) })
 		}
 	}
-	eachChip(b, func(b *testing.B, c *chip) {
+	eachTPM(b, func(b *testing.B, c *testTPM) {
 		if !c.Is20() {
 			run(c, b, "tls=1.2/key=rsa", c.server(b, "sign-pkcs1", tls.VersionTLS12), 90)
 			return
@@ -56,31 +56,31 @@ func BenchmarkHandshake(b *testing.B) {
 
 func (s *server) task() *task { return &task{Role: "handshake", Cert: s.cert, Version: s.version} }
 
-func (c *chip) fullHandshakes(b *testing.B, s *server, ratio float64) {
+func (c *testTPM) fullHandshakes(b *testing.B, s *server, ratio float64) {
 	full := s.task()
-	full.For = slice
-	p := alternate(turns,
-		func() pace { return c.bare(b, s.operation, slice) },
-		func() pace { return c.serve(b, s, full, func() {}) })
+	full.For = sampleTime
+	p := alternate(repeats,
+		func() sample { return c.bare(b, s.operation, sampleTime) },
+		func() sample { return c.serve(b, s, full, func() {}) })
 	atLeast(b, "%bare", compare(b, p[0], p[1]), ratio)
-	front, taken := c.counting(b)
+	front, taken := c.withCounter(b)
 	done := front.serve(b, s, full, func() { taken() }).done
 	reportCommands(b, taken(), done, 0, 1)
 }
 
-// resumedHandshakes need no TPM.
-func (c *chip) resumedHandshakes(b *testing.B, s *server) {
+// resumedHandshakes measures resumed handshakes, which need no TPM.
+func (c *testTPM) resumedHandshakes(b *testing.B, s *server) {
 	resumed := s.task()
-	resumed.Resume = counted
+	resumed.Resume = countedOps
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(c.serve(b, s, resumed, func() {}).perSecond(), "op/s")
-	front, taken := c.counting(b)
+	front, taken := c.withCounter(b)
 	done := front.serve(b, s, resumed, func() { taken() }).done
-	reportCommands(b, taken(), done, clients, 0) // without the full ones before
+	reportCommands(b, taken(), done, clients, 0) // without the full handshakes before
 }
 
-// serve loads the key, and has a server serve the clients of a task. It calls loaded between.
-func (c *chip) serve(b *testing.B, s *server, t *task, loaded func()) (p pace) {
+// serve loads the key, calls loaded, and serves the clients of a task.
+func (c *testTPM) serve(b *testing.B, s *server, t *task, loaded func()) (p sample) {
 	check(b, useKeys(c.name(), []keyFile{s.plain}, func(keys []*tpmkey.Key) error {
 		k := keys[0]
 		if err := s.use(k); err != nil {
@@ -102,37 +102,38 @@ func (c *chip) serve(b *testing.B, s *server, t *task, loaded func()) (p pace) {
 				if err != nil {
 					return
 				}
-				go welcome(conn.(*tls.Conn), t.Resume > 0)
+				go serveClient(conn.(*tls.Conn), t.Resume > 0)
 			}
 		}()
-		p, err = t.at(listener.Addr().String())
+		p, err = t.runClients(listener.Addr().String())
 		return err
 	}))
 	return p
 }
 
-// welcome serves one client, which tells of errors. It reads a byte, where it is to
-// resume later: in TLS 1.3 what that takes comes after the handshake.
-func welcome(conn *tls.Conn, talk bool) {
+// serveClient serves one client. The client reports errors. If the client will resume the
+// session, the server writes a byte: in TLS 1.3 the session ticket comes after the
+// handshake.
+func serveClient(conn *tls.Conn, talk bool) {
 	defer conn.Close()
 	if conn.Handshake() == nil && talk {
 		conn.Write([]byte{0})
 	}
-	conn.Read(make([]byte, 1)) // until it hangs up
+	conn.Read(make([]byte, 1)) // until the client closes the connection
 }
 
-// at has the clients of a task come to an address.
-func (t *task) at(address string) (pace, error) {
+// runClients runs the clients of a task with the server at an address.
+func (t *task) runClients(address string) (sample, error) {
 	theirs := *t
 	theirs.Address = address
 	results, err := runChildren(func() {}, &theirs)
 	if err != nil {
-		return pace{}, err
+		return sample{}, err
 	}
-	return pace{done: results[0].Done, took: results[0].Took}, nil
+	return sample{done: results[0].Done, took: results[0].Took}, nil
 }
 
-// handshake is the clients' process.
+// handshake runs the clients, in the child process.
 func (t *task) handshake(begin func(), r *result) error {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(t.Cert) {
@@ -166,7 +167,7 @@ func (t *task) handshake(begin func(), r *result) error {
 	return errors.Join(failed[:]...)
 }
 
-// connect does one handshake, and hangs up.
+// connect does one handshake and closes the connection.
 func (t *task) connect(config *tls.Config) (resumed bool, err error) {
 	conn, err := net.DialTimeout("tcp", t.Address, 10*time.Second)
 	if err != nil {

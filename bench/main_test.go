@@ -1,13 +1,13 @@
 //go:build linux
 
-// Package bench measures the library beside a loop that does nothing but send prebuilt
-// commands, and beside other projects, in the same rounds; and soaks it in restarts of
-// the TPM. All of it runs on software TPMs of its own.
+// Package bench measures the library. In the same rounds it measures a loop that only sends
+// prebuilt commands (bare), and other projects. It also runs a soak test: many signatures
+// while the TPM restarts. It uses its own software TPMs.
 //
 //	make bench BENCHFLAGS='-quick -goals' BENCH=Use/tpm=2.0
 //	make soak SOAKFLAGS='-n 3000 -restarts 3'
 //
-// One run of a benchmark is one round; -count says how many there are.
+// One run of a benchmark is one round; -count sets the number of rounds.
 package bench
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// Flags of bench and soak.
+// Flags of the benchmarks and the soak test.
 var (
 	bin        = flag.String("bin", "../bin", "`DIR` of the commands and of peers")
 	quick      = flag.Bool("quick", false, "only look whether everything can be measured; the numbers are poor")
@@ -31,19 +31,19 @@ var (
 	restarts   = flag.Int("restarts", 20, "soak: kill and start the TPM `N` times")
 )
 
-// How much is done in a round.
+// Size of a round.
 var (
-	turns    = 6                      // of each thing, one after the other
-	slice    = 150 * time.Millisecond // for which one thing is measured in a turn
-	long     = 900 * time.Millisecond // the same for what is slow to begin, which has one
-	counted  = 200                    // operations for which TPM commands are counted
-	mostKeys = 1000
-	together = 10 * time.Second // for which processes sign together
-	slowness = 1.0              // of the slow chip; 1 is that of the model
+	repeats        = 6                      // number of samples of each kind
+	sampleTime     = 150 * time.Millisecond // duration of a sample
+	longSampleTime = 900 * time.Millisecond // duration of a sample with a slow start, which is taken once
+	countedOps     = 200                    // number of operations for which TPM commands are counted
+	maxKeys        = 1000
+	parallelTime   = 10 * time.Second // duration of signing in several processes
+	slowFactor     = 1.0              // of the slow chip; 1 is the speed of the model
 )
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(taskVariable); text != "" {
+	if text := os.Getenv(taskEnv); text != "" {
 		if err := runTask(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.benchtime", "1x")
 	if *quick {
-		turns, slice, long, counted, mostKeys = 1, 60*time.Millisecond, 300*time.Millisecond, 20, 50
-		together, slowness = 600*time.Millisecond, 0.05
+		repeats, sampleTime, longSampleTime, countedOps, maxKeys = 1, 60*time.Millisecond, 300*time.Millisecond, 20, 50
+		parallelTime, slowFactor = 600*time.Millisecond, 0.05
 	}
 	status := m.Run()
 	if *printGoals {
@@ -70,13 +70,13 @@ func check(tb testing.TB, err error) {
 	}
 }
 
-// A goal is what the median of a benchmark's number should be.
+// A goal says in which range the median of a reported number should be.
 type goal struct {
 	name, unit  string
 	least, most float64
 }
 
-// goals have the numbers, round by round.
+// goals has the numbers of all rounds.
 var goals = make(map[goal][]float64)
 
 func atLeast(b *testing.B, unit string, value, least float64) {
@@ -95,7 +95,7 @@ func within(b *testing.B, unit string, value, least, most float64) {
 	goals[g] = append(goals[g], value)
 }
 
-// missedGoals prints which medians, rounded, are not what they should be.
+// missedGoals prints the goals whose rounded medians are out of range.
 func missedGoals() {
 	var missed []string
 	for g, values := range goals {
@@ -117,37 +117,37 @@ func median(values []float64) float64 {
 	return (sorted[middle] + sorted[(len(sorted)-1)/2]) / 2
 }
 
-// A pace is how often something was done in which time.
-type pace struct {
+// A sample says how often something was done in which time.
+type sample struct {
 	done           int
 	took           time.Duration
 	allocs, memory uint64        // objects and bytes
-	loading        time.Duration // of all keys, before that
+	loading        time.Duration // time to load all keys before
 }
 
-func (p pace) perSecond() float64 { return float64(p.done) / p.took.Seconds() }
+func (p sample) perSecond() float64 { return float64(p.done) / p.took.Seconds() }
 
-// alternate measures several things, so many turns of each, so that what else goes on in
-// the machine meets all of them: A B B A A B B A.
-func alternate(turns int, things ...func() pace) []pace {
-	sums := make([]pace, len(things))
-	for turn := range turns {
-		for i := range things {
+// alternate takes several samples of each kind in the order A B B A A B B A, so that other
+// load on the machine affects all kinds. It returns the sums.
+func alternate(repeats int, samplers ...func() sample) []sample {
+	sums := make([]sample, len(samplers))
+	for turn := range repeats {
+		for i := range samplers {
 			if turn%2 == 1 {
-				i = len(things) - 1 - i
+				i = len(samplers) - 1 - i
 			}
-			p, sum := things[i](), &sums[i]
-			*sum = pace{sum.done + p.done, sum.took + p.took, sum.allocs + p.allocs, sum.memory + p.memory, sum.loading + p.loading}
+			p, sum := samplers[i](), &sums[i]
+			*sum = sample{sum.done + p.done, sum.took + p.took, sum.allocs + p.allocs, sum.memory + p.memory, sum.loading + p.loading}
 		}
 	}
 	return sums
 }
 
-// percent is a thing's rate in per cent of another's.
-func percent(thing, of pace) float64 { return 100 * thing.perSecond() / of.perSecond() }
+// percent returns the rate of a sample in per cent of another one's.
+func percent(thing, of sample) float64 { return 100 * thing.perSecond() / of.perSecond() }
 
-// compare reports a thing's rate beside that of the bare commands, and returns the ratio.
-func compare(b *testing.B, bare, thing pace) (ratio float64) {
+// compare reports the rates of a sample and of the bare commands, and returns their ratio.
+func compare(b *testing.B, bare, thing sample) (ratio float64) {
 	b.ReportMetric(0, "ns/op") // not printed
 	ratio = percent(thing, bare)
 	b.ReportMetric(thing.perSecond(), "op/s")
@@ -156,7 +156,7 @@ func compare(b *testing.B, bare, thing pace) (ratio float64) {
 	return ratio
 }
 
-func (p pace) reportMemory(b *testing.B) {
+func (p sample) reportMemory(b *testing.B) {
 	b.ReportAllocs()
 	b.ReportMetric(float64(p.allocs)/float64(p.done), "allocs/op")
 	b.ReportMetric(float64(p.memory)/float64(p.done), "B/op")

@@ -33,10 +33,10 @@ type operation struct {
 	name          string
 	plain, secret keyFile
 	use           func(*tpmkey.Key) error
-	input         []byte // of the command
+	input         []byte // of the TPM command
 }
 
-// A kind is what an operation's name stands for.
+// A kind is the key and the algorithms of an operation.
 type kind struct {
 	key       string
 	alg, hash tpm2.TPMAlgID // of a signature
@@ -51,8 +51,8 @@ var kinds = map[string]kind{
 	"agree-p256":  {key: "p256"},
 }
 
-// operation is one of them on this TPM.
-func (c *chip) operation(tb testing.TB, name string) *operation {
+// operation returns the operation with this name on this TPM.
+func (c *testTPM) operation(tb testing.TB, name string) *operation {
 	key := kinds[name].key
 	op, err := newOperation(name, privateKeys()[key].Public())
 	check(tb, err)
@@ -60,17 +60,17 @@ func (c *chip) operation(tb testing.TB, name string) *operation {
 	return op
 }
 
-// newOperation is one for a key that has this public key.
+// newOperation returns the operation with this name for a public key.
 func newOperation(name string, public crypto.PublicKey) (op *operation, err error) {
 	op = &operation{name: name}
 	var want []byte
 	var use func(k *tpmkey.Key) ([]byte, error)
 	switch name {
-	case "decrypt-rsa": // a session key, by PKCS#1 v1.5
+	case "decrypt-rsa": // PKCS#1 v1.5
 		want = []byte("sixteen or more bytes of a secret")
 		op.input, err = rsa.EncryptPKCS1v15(rand.Reader, public.(*rsa.PublicKey), want)
 		use = func(k *tpmkey.Key) ([]byte, error) { return k.Decrypt(nil, op.input, nil) }
-	case "agree-p256": // with another key
+	case "agree-p256": // ECDH with another key
 		own, ownErr := public.(*ecdsa.PublicKey).ECDH()
 		other, otherErr := ecdh.P256().GenerateKey(rand.Reader)
 		if err := errors.Join(ownErr, otherErr); err != nil {
@@ -85,7 +85,7 @@ func newOperation(name string, public crypto.PublicKey) (op *operation, err erro
 		digest.Write(text)
 		op.input = digest.Sum(nil)
 		op.use = func(k *tpmkey.Key) error {
-			_, err := k.Sign(nil, op.input, opts) // which verifies it
+			_, err := k.Sign(nil, op.input, opts) // Sign verifies the signature
 			return err
 		}
 		return op, nil
@@ -110,19 +110,19 @@ func signerOpts(name string) crypto.SignerOpts {
 	return crypto.SHA256
 }
 
-// errWrongResult is what no error must ever hide.
+// errWrongResult says that an operation succeeded with a wrong result.
 var errWrongResult = errors.New("wrong result")
 
-// repeat uses keys from so many goroutines at once for a while; the last uses that were
-// begun are counted and timed, too.
-func repeat(goroutines int, slice time.Duration, use func() error) (pace, error) {
+// repeat calls use from several goroutines for some time. It also counts and times the
+// calls that are running when the time is over.
+func repeat(goroutines int, sampleTime time.Duration, use func() error) (sample, error) {
 	var done atomic.Int64
 	var before, after runtime.MemStats
 	errs := make([]error, goroutines)
 	runtime.ReadMemStats(&before)
 	start := time.Now()
 	inParallel(goroutines, func(i int) {
-		for time.Since(start) < slice && errs[i] == nil {
+		for time.Since(start) < sampleTime && errs[i] == nil {
 			if errs[i] = use(); errs[i] == nil {
 				done.Add(1)
 			}
@@ -130,10 +130,10 @@ func repeat(goroutines int, slice time.Duration, use func() error) (pace, error)
 	})
 	took := time.Since(start)
 	runtime.ReadMemStats(&after)
-	return pace{int(done.Load()), took, after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc, 0}, errors.Join(errs...)
+	return sample{int(done.Load()), took, after.Mallocs - before.Mallocs, after.TotalAlloc - before.TotalAlloc, 0}, errors.Join(errs...)
 }
 
-// inParallel runs f in so many goroutines, and waits for them.
+// inParallel runs f in n goroutines and waits for them.
 func inParallel(n int, f func(i int)) {
 	var group sync.WaitGroup
 	group.Add(n)
@@ -146,10 +146,10 @@ func inParallel(n int, f func(i int)) {
 	group.Wait()
 }
 
-// bare measures the TPM alone: it sends the command of an operation again and again, for
-// the key without a secret, and looks at the result code only. (An authorized command
-// cannot be sent again: its HMAC covers a nonce of the TPM's.)
-func (c *chip) bare(b *testing.B, op *operation, slice time.Duration) (p pace) {
+// bare measures the TPM alone. It sends the command of an operation again and again, for
+// the key without a secret, and checks only the result code. (An authorized command cannot
+// be sent again, because its HMAC covers a nonce of the TPM.)
+func (c *testTPM) bare(b *testing.B, op *operation, sampleTime time.Duration) (p sample) {
 	b.Helper()
 	conn, err := net.Dial("unix", c.socket)
 	check(b, err)
@@ -167,7 +167,7 @@ func (c *chip) bare(b *testing.B, op *operation, slice time.Duration) (p pace) {
 	check(b, err)
 	exchanges := tap.Exchanges()
 	cmd, rsp := exchanges[len(exchanges)-1].Command, make([]byte, 4096)
-	for start := time.Now(); p.took < slice; p.took = time.Since(start) {
+	for start := time.Now(); p.took < sampleTime; p.took = time.Since(start) {
 		if _, err := conn.Write(cmd); err != nil {
 			b.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func (c *chip) bare(b *testing.B, op *operation, slice time.Duration) (p pace) {
 	return p
 }
 
-// do12 loads the key past the library and does the operation once.
+// do12 loads the key without the library and does the operation once.
 func do12(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
 	conn := tpm12.New(tpm)
 	h, err := conn.LoadKey2(tpm12.SRK, key.Bytes(), new(tpm12.Secret))
@@ -197,7 +197,7 @@ func do12(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, 
 	return func() error { return conn.FlushSpecific(h) }, err
 }
 
-// do20 is the same, for a TPM 2.0.
+// do20 is do12 for a TPM 2.0.
 func do20(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
 	conn := tpm20.New(tpm)
 	template := tpm2.ECCSRKTemplate

@@ -17,13 +17,13 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// BenchmarkPeer has other projects do the same on the same TPM in turn. Its op/s are
-// theirs, and tpmkey/s are the library's in the same rounds.
+// BenchmarkPeer measures other projects with the same operations on the same TPM. op/s is
+// their rate, and tpmkey/s is the library's rate in the same rounds.
 func BenchmarkPeer(b *testing.B) {
-	c := newChip(b, tpmtest.TPM20)
+	c := newTestTPM(b, tpmtest.TPM20)
 	rsa, p256 := c.operation(b, "sign-pkcs1"), c.operation(b, "sign-p256")
 	for _, p := range []struct {
-		role string // of the program of peers
+		role string // of the program peers
 		op   *operation
 		file keyFile
 	}{
@@ -31,53 +31,54 @@ func BenchmarkPeer(b *testing.B) {
 		{"TPMKeySigner", p256, p256.plain}, {"TPMHandleSigner", p256, p256.plain}, {"TPMKeySigner", p256, p256.secret},
 	} {
 		b.Run(fmt.Sprintf("tpm=2.0/peer=%s/op=%s/%s", p.role, p.op.name, p.file), func(b *testing.B) {
-			c.beside(b, p.op,
-				func() pace { return c.own(b, p.op, []keyFile{p.file}, 1, long) },
-				func(c *chip, ready func()) pace {
-					r, err := runChildren(ready, &task{Role: p.role, TPM: c.name(), Keys: []keyFile{p.file}, For: long, program: filepath.Join(*bin, "peers")})
+			c.comparePeer(b, p.op,
+				func() sample { return c.library(b, p.op, []keyFile{p.file}, 1, longSampleTime) },
+				func(c *testTPM, ready func()) sample {
+					r, err := runChildren(ready, &task{Role: p.role, TPM: c.name(), Keys: []keyFile{p.file}, For: longSampleTime, program: filepath.Join(*bin, "peers")})
 					check(b, err)
-					return pace{done: r[0].Done, took: r[0].Took}
+					return sample{done: r[0].Done, took: r[0].Took}
 				})
 		})
 	}
 	for _, name := range []string{"sign-pss", "sign-p256"} {
 		s := c.server(b, name, tls.VersionTLS13)
 		full := s.task()
-		full.For = long
+		full.For = longSampleTime
 		b.Run("tpm=2.0/peer=s_server/tls=1.3/key="+kinds[name].key, func(b *testing.B) {
-			c.beside(b, s.operation,
-				func() pace { return c.serve(b, s, full, func() {}) },
-				func(c *chip, ready func()) pace { return c.openssl(b, s, full, ready) })
+			c.comparePeer(b, s.operation,
+				func() sample { return c.serve(b, s, full, func() {}) },
+				func(c *testTPM, ready func()) sample { return c.openssl(b, s, full, ready) })
 		})
 	}
 }
 
-// beside measures a peer, which calls ready before what is counted.
-func (c *chip) beside(b *testing.B, op *operation, own func() pace, peer func(c *chip, ready func()) pace) {
+// comparePeer measures a peer. The peer calls ready before the part that counts.
+func (c *testTPM) comparePeer(b *testing.B, op *operation, own func() sample, peer func(c *testTPM, ready func()) sample) {
 	p := alternate(1,
-		func() pace { return c.bare(b, op, long) },
+		func() sample { return c.bare(b, op, longSampleTime) },
 		own,
-		func() pace { defer c.free(b); return peer(c, func() {}) })
+		func() sample { defer c.free(b); return peer(c, func() {}) })
 	compare(b, p[0], p[2])
 	b.ReportMetric(p[1].perSecond(), "tpmkey/s")
 	b.ReportMetric(percent(p[1], p[2]), "%tpmkey")
-	front, taken := c.counting(b)
+	front, taken := c.withCounter(b)
 	done := peer(front, func() { taken() }).done
 	b.ReportMetric(float64(len(taken()))/float64(done), "cmds/op")
 	c.free(b)
 }
 
-// opensslCommand has flags with which tpm2-openssl's hashes do not fill the TPM.
-func (c *chip) opensslCommand(args ...string) *exec.Cmd {
+// opensslCommand returns an openssl command. Its property query keeps the hashes of
+// tpm2-openssl from filling the TPM.
+func (c *testTPM) opensslCommand(args ...string) *exec.Cmd {
 	cmd := exec.Command("openssl", append(args, "-propquery", "?provider=tpm2,tpm2.digest!=yes,tpm2.cipher!=yes")...)
 	cmd.Env = append(os.Environ(), "TPM2OPENSSL_TCTI=swtpm:path="+c.socket, "TSS2_LOG=all+none", "LC_ALL=C")
-	cmd.SysProcAttr = ends
+	cmd.SysProcAttr = childAttr
 	return cmd
 }
 
-// openssl has openssl s_server serve the clients of a task, one after the other. It leaves
+// openssl runs openssl s_server for the clients of a task, one after the other. It leaves
 // its key loaded.
-func (c *chip) openssl(b *testing.B, s *server, t *task, ready func()) pace {
+func (c *testTPM) openssl(b *testing.B, s *server, t *task, ready func()) sample {
 	b.Helper()
 	check(b, os.WriteFile(c.path("cert"), s.cert, 0o600))
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -100,7 +101,7 @@ func (c *chip) openssl(b *testing.B, s *server, t *task, ready func()) pace {
 	}
 	go io.Copy(io.Discard, lines)
 	ready()
-	p, err := t.at(address)
+	p, err := t.runClients(address)
 	check(b, err)
 	return p
 }

@@ -27,83 +27,83 @@ import (
 )
 
 const (
-	signers  = 16                    // goroutines
-	visitors = 2                     // other processes at a time
-	down     = 50 * time.Millisecond // for which the TPM is gone at most, when it is restarted
+	signers         = 16                    // goroutines
+	clientProcesses = 2                     // processes that sign at a time, besides this one
+	maxDowntime     = 50 * time.Millisecond // maximum time between the end and the start of the TPM
 )
 
-// A soak is one process that signs from many goroutines while its TPM is killed and
-// started again, and other processes come and go.
+// A soak is one process that signs from many goroutines, while its TPM is killed and
+// started again, and other processes use it.
 type soak struct {
 	*testing.T
-	*chip
-	files  []keyFile
-	visits []*operation    // of visitors
-	over   context.Context // ends when the signatures are made, or too much went wrong
-	end    func()
+	*testTPM
+	files      []keyFile
+	operations []*operation    // of the client processes
+	ctx        context.Context // ends when the signatures are made, or after too many errors
+	cancel     func()
 
-	begun, done     atomic.Int64 // signatures
-	slowest         atomic.Int64 // nanoseconds that a signature took
-	visited, killed atomic.Int64
-	errors          atomic.Int64
+	started, done  atomic.Int64 // signatures
+	slowest        atomic.Int64 // duration of the slowest signature, in nanoseconds
+	visits, killed atomic.Int64
+	errors         atomic.Int64
 }
 
-// TestSoak is what make soak runs.
+// TestSoak is the soak test of make soak.
 func TestSoak(t *testing.T) {
 	if !*soaks {
 		t.Skip("make soak runs it")
 	}
-	t.Run("tpm=1.2", func(t *testing.T) { soakOn(t, newChip(t, tpmtest.WellKnown)) })
-	t.Run("tpm=2.0", func(t *testing.T) { soakOn(t, newChip(t, tpmtest.TPM20)) })
+	t.Run("tpm=1.2", func(t *testing.T) { soakOn(t, newTestTPM(t, tpmtest.WellKnown)) })
+	t.Run("tpm=2.0", func(t *testing.T) { soakOn(t, newTestTPM(t, tpmtest.TPM20)) })
 }
 
-// soakOn soaks, and compares what is left with what there was.
-func soakOn(t *testing.T, c *chip) {
-	s := &soak{T: t, chip: c}
-	s.over, s.end = context.WithCancel(t.Context())
+// soakOn runs the soak test and compares the resources before and after it.
+func soakOn(t *testing.T, c *testTPM) {
+	s := &soak{T: t, testTPM: c}
+	s.ctx, s.cancel = context.WithCancel(t.Context())
 	for key := range c.plain {
 		s.files = append(s.files, c.plain[key], c.secret[key])
 	}
 	for name, kind := range kinds {
 		if c.Is20() || kind.key == "rsa" && name != "sign-pss" {
-			s.visits = append(s.visits, c.operation(t, name))
+			s.operations = append(s.operations, c.operation(t, name))
 		}
 	}
-	before := s.traces()
-	var left traces
+	before := s.resources()
+	var left resources
 	var took time.Duration
 	check(t, useKeys(c.name(), s.files, func(keys []*tpmkey.Key) error {
-		if err := s.idle(keys); err != nil {
+		if err := s.checkIdle(keys); err != nil {
 			return err
 		}
 		start := time.Now()
-		s.all(keys)
-		took, left = time.Since(start), s.traces()
-		c.free(t) // what visitors that were killed have left
-		return s.idle(keys)
+		s.run(keys)
+		took, left = time.Since(start), s.resources()
+		c.free(t) // what killed client processes have left
+		return s.checkIdle(keys)
 	}))
-	after := s.traces()
-	for deadline := time.Now().Add(3 * time.Second); !after.like(before) && time.Now().Before(deadline); after = s.traces() {
-		time.Sleep(10 * time.Millisecond) // for goroutines and connections to end
+	after := s.resources()
+	for deadline := time.Now().Add(3 * time.Second); !after.noMoreThan(before) && time.Now().Before(deadline); after = s.resources() {
+		time.Sleep(10 * time.Millisecond) // let goroutines and connections end
 	}
-	s.judge(before, left, after, took)
+	s.report(before, left, after, took)
 }
 
-// all has everything happen at once, and returns when it is over.
-func (s *soak) all(keys []*tpmkey.Key) {
+// run runs everything at the same time, and returns when it is over.
+func (s *soak) run(keys []*tpmkey.Key) {
 	var others sync.WaitGroup
 	others.Add(2)
 	go func() {
 		defer others.Done()
-		defer s.end()
+		defer s.cancel()
 		inParallel(signers, func(int) { s.signer(keys) })
 	}()
 	go func() {
 		defer others.Done()
-		inParallel(visitors, func(int) { s.visitor() })
+		inParallel(clientProcesses, func(int) { s.runVisits() })
 	}()
 	defer func() {
-		s.end()
+		s.cancel()
 		others.Wait()
 	}()
 	moments := make([]int64, *restarts)
@@ -120,46 +120,46 @@ func (s *soak) all(keys []*tpmkey.Key) {
 		s.restart()
 	}
 	for s.wait(10 * time.Second) {
-		fmt.Printf("%d of %d signatures; %d visits, %d killed\n", s.done.Load(), *signatures, s.visited.Load(), s.killed.Load())
+		fmt.Printf("%d of %d signatures; %d visits, %d killed\n", s.done.Load(), *signatures, s.visits.Load(), s.killed.Load())
 	}
 }
 
-// wait waits, and reports false when it is over.
+// wait waits. It returns false when the soak test is over.
 func (s *soak) wait(d time.Duration) bool {
 	select {
-	case <-s.over.Done():
+	case <-s.ctx.Done():
 		return false
 	case <-time.After(d):
 		return true
 	}
 }
 
-// restart kills the TPM and starts it again over its state. A TPM 2.0 half of the time
-// has been told so before.
+// restart kills the TPM and starts it again with its state. In half of the cases it sends
+// TPM2_Shutdown to a TPM 2.0 before.
 func (s *soak) restart() {
 	if s.Is20() && rand.IntN(2) == 0 {
-		tpm := s.Dial() // so that nobody else can use it after that
+		tpm := s.Dial() // no other process can use the TPM until it is closed
 		defer tpm.Close()
 		check(s.T, tpm20.New(tpm).Shutdown())
 	}
 	s.Kill()
-	time.Sleep(rand.N(down))
+	time.Sleep(rand.N(maxDowntime))
 	s.Restart()
 }
 
-// fail is for errors; too many end the soak.
+// fail records an error. Too many errors end the soak test.
 func (s *soak) fail(err any) {
 	if n := s.errors.Add(1); n <= 20 {
 		s.Errorf("error: %v", err)
 	} else if n == 1000 {
-		s.end()
+		s.cancel()
 	}
 }
 
 // signer makes signatures until there are enough.
 func (s *soak) signer(keys []*tpmkey.Key) {
-	for s.begun.Add(1) <= *signatures {
-		for s.over.Err() == nil {
+	for s.started.Add(1) <= *signatures {
+		for s.ctx.Err() == nil {
 			start := time.Now()
 			err := signAndVerify(keys[rand.IntN(len(keys))])
 			took := int64(time.Since(start))
@@ -171,19 +171,19 @@ func (s *soak) signer(keys []*tpmkey.Key) {
 				break
 			}
 			s.fail(err)
-			time.Sleep(10 * time.Millisecond) // nobody asks at once again for long
+			time.Sleep(10 * time.Millisecond) // no busy loop
 		}
 	}
 }
 
-// visitor has other processes come and go: each opens the TPM, loads two keys, uses them,
-// and closes; one of three is killed on the way. What that one leaves in the TPM, whoever
-// needs the place has to free.
-func (s *soak) visitor() {
+// runVisits runs child processes one after the other. Each opens the TPM, loads two keys,
+// uses them and closes the TPM. One of three is killed on the way; another process frees
+// what it left in the TPM.
+func (s *soak) runVisits() {
 	for s.wait(rand.N(2 * time.Second)) {
 		visit := &task{Role: "sign", TPM: s.name(), For: rand.N(100 * time.Millisecond)}
 		for range 2 {
-			op := s.visits[rand.IntN(len(s.visits))]
+			op := s.operations[rand.IntN(len(s.operations))]
 			file := op.plain
 			if rand.IntN(2) == 0 {
 				file = op.secret
@@ -207,16 +207,16 @@ func (s *soak) visitor() {
 		}
 		switch timer.Stop(); {
 		case err == nil:
-			s.visited.Add(1)
+			s.visits.Add(1)
 		case life < time.Second && !c.ProcessState.Exited():
 			s.killed.Add(1)
 		default:
-			s.fail(fmt.Errorf("visitor: %w", err))
+			s.fail(fmt.Errorf("runVisits: %w", err))
 		}
 	}
 }
 
-// signAndVerify signs a digest that nobody has signed before.
+// signAndVerify signs a random digest.
 func signAndVerify(k *tpmkey.Key) error {
 	digest := sha256.Sum256([]byte(cryptorand.Text()))
 	opts := signerOpts("sign-pkcs1")
@@ -240,15 +240,15 @@ func signAndVerify(k *tpmkey.Key) error {
 	return nil
 }
 
-// Traces are what a program may leave behind: in the TPM, and in its own process.
-type traces struct {
+// Resources are what a program may leave behind in the TPM and in its own process.
+type resources struct {
 	keys, sessions    int
 	files, goroutines int
 	heap              uint64 // kB
 }
 
-// traces looks, past the library. Nobody uses the TPM.
-func (s *soak) traces() (t traces) {
+// resources counts the resources without the library. Nothing else may use the TPM.
+func (s *soak) resources() (t resources) {
 	tpm := s.Dial()
 	defer tpm.Close()
 	if s.Is20() {
@@ -257,7 +257,7 @@ func (s *soak) traces() (t traces) {
 			check(s.T, err)
 			return len(handles)
 		}
-		t.keys, t.sessions = count(0x80000000), count(0x02000000)+count(0x03000000) // that were saved, too
+		t.keys, t.sessions = count(0x80000000), count(0x02000000)+count(0x03000000) // loaded and saved
 	} else {
 		conn := tpm12.New(tpm)
 		keys, keysErr := conn.LoadedKeys()
@@ -274,32 +274,31 @@ func (s *soak) traces() (t traces) {
 	return t
 }
 
-// like reports that there is no more than before.
-func (t traces) like(before traces) bool {
+// noMoreThan reports whether there is no more than before.
+func (t resources) noMoreThan(before resources) bool {
 	return t.keys == before.keys && t.sessions == before.sessions &&
 		t.files <= before.files && t.goroutines <= before.goroutines
 }
 
-// idle uses each key, and sees that nothing is loaded when this program does nothing with
-// the TPM any more.
-func (s *soak) idle(keys []*tpmkey.Key) error {
+// checkIdle uses each key, and checks that nothing is loaded afterwards.
+func (s *soak) checkIdle(keys []*tpmkey.Key) error {
 	for _, k := range keys {
 		if err := signAndVerify(k); err != nil {
 			return err
 		}
 	}
-	if now := s.traces(); now.keys+now.sessions > 0 {
+	if now := s.resources(); now.keys+now.sessions > 0 {
 		return fmt.Errorf("%d keys and %d sessions of an idle program are loaded", now.keys, now.sessions)
 	}
 	return nil
 }
 
-// leftByOne is how many keys, or sessions, a killed visitor leaves at most: what a turn
-// of its has loaded, two keys and what is to be a parent.
-const leftByOne = 3
+// maxLeftPerKill is how many keys or sessions a killed process can leave: those that one
+// turn loads, two keys and a parent.
+const maxLeftPerKill = 3
 
-// judge prints the table, and fails if anything is not as it should be.
-func (s *soak) judge(before, left, after traces, took time.Duration) {
+// report prints the results as a table. The test fails if something is wrong.
+func (s *soak) report(before, left, after resources, took time.Duration) {
 	done, killed := s.done.Load(), s.killed.Load()
 	fmt.Printf(`
 | %s | |
@@ -318,7 +317,7 @@ func (s *soak) judge(before, left, after traces, took time.Duration) {
 | kB of memory in use before, after | %d, %d |
 | left at the end by killed visitors: keys, sessions | %d, %d |
 `, s.Name(), done, signers, float64(done)/took.Seconds(), time.Duration(s.slowest.Load()).Round(time.Millisecond),
-		*restarts, s.visited.Load(), killed, before.keys, after.keys, before.sessions, after.sessions, before.files, after.files,
+		*restarts, s.visits.Load(), killed, before.keys, after.keys, before.sessions, after.sessions, before.files, after.files,
 		before.goroutines, after.goroutines, before.heap, after.heap, left.keys, left.sessions)
 	if done < *signatures {
 		s.Errorf("only %d of %d signatures", done, *signatures)
@@ -326,10 +325,10 @@ func (s *soak) judge(before, left, after traces, took time.Duration) {
 	if n := s.errors.Load(); n > 0 {
 		s.Errorf("%d errors", n)
 	}
-	if int64(max(left.keys-before.keys, left.sessions-before.sessions)) > leftByOne*killed {
+	if int64(max(left.keys-before.keys, left.sessions-before.sessions)) > maxLeftPerKill*killed {
 		s.Errorf("%d keys and %d sessions were left in the TPM, with %d visitors killed", left.keys, left.sessions, killed)
 	}
-	if !after.like(before) {
+	if !after.noMoreThan(before) {
 		s.Error("not everything is as it was")
 	}
 }

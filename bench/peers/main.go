@@ -1,6 +1,6 @@
-// Peers signs with other projects' signers. Bench starts it, and bench/child_test.go says
-// how they speak. It is a module of its own, so that nobody who uses the library gets what
-// this needs.
+// Peers signs with the signers of other projects. The package bench starts it;
+// bench/child_test.go describes the protocol. It is a separate module, so that users of the
+// library do not get its dependencies.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 )
 
-// A task is what bench calls one.
+// A task is the task of package bench.
 type task struct {
 	Role string // the signer's type
 	TPM  string // unix:PATH
@@ -26,7 +26,7 @@ type task struct {
 	For  time.Duration
 }
 
-// A result is what became of it.
+// A result is the result of a task.
 type result struct {
 	Done int
 	Took time.Duration
@@ -69,8 +69,8 @@ func run() error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// signer is one that loads the key for each signature, or one whose key is loaded
-// already. What is left loaded, bench frees.
+// signer returns a signer that loads the key for each signature, or one whose key stays
+// loaded. bench frees what stays loaded.
 func (t *task) signer(tpm transport.TPMCloser) (crypto.Signer, error) {
 	data, err := os.ReadFile(t.Keys[0].Path)
 	if err != nil {

@@ -24,7 +24,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// privateKeys are made once, in software: that is quick, and what comes out of them is known.
+// privateKeys are software keys, made once: that is quick, and the results of their
+// operations are known.
 var privateKeys = sync.OnceValue(func() map[string]crypto.Signer {
 	keys := make(map[string]crypto.Signer)
 	for _, name := range slices.Concat(names12, names20) {
@@ -44,20 +45,20 @@ var privateKeys = sync.OnceValue(func() map[string]crypto.Signer {
 	return keys
 })
 
-// The names of those that a TPM of each generation gets. On a TPM 1.2 they all fit into
-// the chip, with a secret and without, on a TPM 2.0 not.
+// Names of the keys for a TPM of each generation. All keys of a TPM 1.2 fit into it at
+// once, with and without a secret. Those of a TPM 2.0 do not.
 var (
 	names12 = []string{"rsa", "rsa2", "rsa3"}
 	names20 = []string{"rsa", "p256", "p384"}
 )
 
-// A keyFile is a key file, and its password where it has one.
+// A keyFile is a key file, and its password if it has one.
 type keyFile struct {
 	Path, Password string
-	Asked          bool // for the password each time, which is not kept
+	Asked          bool // ask for the password for each use, and do not keep it
 }
 
-// String names its kind in benchmarks.
+// String names the kind of secret in the names of benchmarks.
 func (f keyFile) String() string {
 	switch {
 	case f.Asked:
@@ -68,7 +69,7 @@ func (f keyFile) String() string {
 	return "secret=no"
 }
 
-// useKeys opens the TPM, loads keys as any program does, and closes everything.
+// useKeys opens the TPM, loads keys as a program does, calls use, and closes everything.
 func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err error) {
 	tpm, err := tpmkey.Open(context.Background(), name)
 	if err != nil {
@@ -93,22 +94,22 @@ func useKeys(name string, files []keyFile, use func([]*tpmkey.Key) error) (err e
 	return use(keys)
 }
 
-// A chip is a software TPM, and two key files for each private key that it takes: one
-// without a secret, and one with.
-type chip struct {
+// A testTPM is a software TPM with two key files for each private key: one without a
+// secret, and one with a secret.
+type testTPM struct {
 	*tpmtest.SWTPM
-	socket        string // or that of a relay before it
+	socket        string // of the TPM, or of a proxy before it
 	plain, secret map[string]keyFile
 }
 
-// newChip starts a TPM that ends with the test, and says which one it is.
-func newChip(tb testing.TB, state tpmtest.State) *chip {
+// newTestTPM starts a TPM that ends with the test, and prints its versions.
+func newTestTPM(tb testing.TB, state tpmtest.State) *testTPM {
 	s := tpmtest.Start(tb, state)
-	c := &chip{s, strings.TrimPrefix(s.Socket, "unix:"), make(map[string]keyFile), make(map[string]keyFile)}
-	check(tb, os.Symlink(c.Control, c.socket+".ctrl")) // where tpm2-tss looks for it
+	c := &testTPM{s, strings.TrimPrefix(s.Socket, "unix:"), make(map[string]keyFile), make(map[string]keyFile)}
+	check(tb, os.Symlink(c.Control, c.socket+".ctrl")) // tpm2-tss expects it there
 	keys := names12
 	if c.Is20() {
-		c.Send(tpmtest.LockoutParameters(1_000_000, 1000, 1000)) // nobody is locked out by restarts
+		c.Send(tpmtest.LockoutParameters(1_000_000, 1000, 1000)) // so that restarts do not lead to a lockout
 		keys = names20
 	}
 	tpm, err := tpmkey.Open(tb.Context(), c.name())
@@ -127,7 +128,7 @@ func newChip(tb testing.TB, state tpmtest.State) *chip {
 	return c
 }
 
-func (c *chip) wrap(tb testing.TB, tpm *tpmkey.TPM, name, password string) keyFile {
+func (c *testTPM) wrap(tb testing.TB, tpm *tpmkey.TPM, name, password string) keyFile {
 	opts := &tpmkey.WrapOptions{OwnerAuth: tpmkey.WellKnown()}
 	if password != "" {
 		opts.Auth = tpmkey.Password([]byte(password))
@@ -141,29 +142,29 @@ func (c *chip) wrap(tb testing.TB, tpm *tpmkey.TPM, name, password string) keyFi
 	return f
 }
 
-// eachChip measures on a TPM of each generation.
-func eachChip(b *testing.B, measure func(b *testing.B, c *chip)) {
-	b.Run("tpm=1.2", func(b *testing.B) { measure(b, newChip(b, tpmtest.WellKnown)) })
-	b.Run("tpm=2.0", func(b *testing.B) { measure(b, newChip(b, tpmtest.TPM20)) })
+// eachTPM runs a benchmark on a TPM of each generation.
+func eachTPM(b *testing.B, measure func(b *testing.B, c *testTPM)) {
+	b.Run("tpm=1.2", func(b *testing.B) { measure(b, newTestTPM(b, tpmtest.WellKnown)) })
+	b.Run("tpm=2.0", func(b *testing.B) { measure(b, newTestTPM(b, tpmtest.TPM20)) })
 }
 
-// name is what tpmkey.Open takes.
-func (c *chip) name() string { return "unix:" + c.socket }
+// name returns the name for tpmkey.Open.
+func (c *testTPM) name() string { return "unix:" + c.socket }
 
-// path is that of a file that is removed with the TPM.
-func (c *chip) path(name string) string { return filepath.Join(c.Dir, name) }
+// path returns the path of a file that is removed with the TPM.
+func (c *testTPM) path(name string) string { return filepath.Join(c.Dir, name) }
 
-// free frees what others have left in the TPM, and the contexts on disk.
-func (c *chip) free(tb testing.TB) {
+// free flushes what other programs have left in the TPM, and removes the contexts on disk.
+func (c *testTPM) free(tb testing.TB) {
 	tpm, err := tpmkey.Open(tb.Context(), c.name())
 	check(tb, err)
 	_, _, err = tpm.FlushOrphans(tb.Context(), true)
 	check(tb, errors.Join(err, tpm.Close()))
 }
 
-// behind is the same TPM for who comes to it by a relay, until the benchmark ends. Before
-// a command goes on, the relay calls before. Like swtpm it serves one client at a time.
-func (c *chip) behind(b *testing.B, before func(cmd []byte)) *chip {
+// withProxy returns the same TPM behind a proxy, until the benchmark ends. The proxy calls
+// before for each command that it passes on. Like swtpm, it serves one client at a time.
+func (c *testTPM) withProxy(b *testing.B, before func(cmd []byte)) *testTPM {
 	front := *c
 	front.socket = c.path("relay")
 	r, err := tpmtest.Listen(front.socket, c.socket, true, func(r *tpmtest.ProxyConn, cmd []byte) ([]byte, error) {
@@ -180,12 +181,13 @@ func (c *chip) behind(b *testing.B, before func(cmd []byte)) *chip {
 	return &front
 }
 
-// counting is the TPM behind a counter. That takes time, so nothing is timed there. taken
-// are the names of the commands since it was called last, without "TPM_" or "TPM2_".
-func (c *chip) counting(b *testing.B) (front *chip, taken func() []string) {
+// withCounter returns the same TPM behind a proxy that records commands. The proxy takes
+// time, so nothing is timed there. taken returns the names of the commands since its last
+// call, without "TPM_" or "TPM2_".
+func (c *testTPM) withCounter(b *testing.B) (front *testTPM, taken func() []string) {
 	var mu sync.Mutex
 	var names []string
-	front = c.behind(b, func(cmd []byte) {
+	front = c.withProxy(b, func(cmd []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		names = append(names, commandName(cmd))
@@ -204,8 +206,7 @@ func commandName(cmd []byte) string {
 	return name
 }
 
-// Commands by which a turn brings keys and sessions in, and takes them out, of both
-// generations.
+// Commands with which a turn loads and frees keys and sessions, of both generations.
 var (
 	loads        = []string{"LoadKey2", "LoadContext", "Load", "ContextLoad"}
 	housekeeping = []string{
@@ -214,7 +215,7 @@ var (
 	}
 )
 
-// count is how many commands have one of some names.
+// count returns how many commands have one of these names.
 func count(commands, names []string) (n int) {
 	for _, name := range commands {
 		if slices.Contains(names, name) {
@@ -224,8 +225,9 @@ func count(commands, names []string) (n int) {
 	return n
 }
 
-// reportCommands reports how many commands each of so many operations took; besides
-// housekeeping it should be this many at most. others are commands of something else.
+// reportCommands reports how many commands an operation took, in total and without
+// housekeeping. The latter should be at most most. others is the number of commands for
+// something else.
 func reportCommands(b *testing.B, commands []string, done, others int, most float64) {
 	n := len(commands) - others
 	b.ReportMetric(float64(n)/float64(done), "cmds/op")

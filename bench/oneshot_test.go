@@ -17,13 +17,13 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// BenchmarkCertgen is what certgen costs, from its start to its end. Commands are counted
-// for the first time that the key is used: later its context is on disk.
+// BenchmarkCertgen measures certgen from start to end. It counts the commands of the first
+// use of the key; later the key's context is on disk.
 func BenchmarkCertgen(b *testing.B) {
-	eachChip(b, func(b *testing.B, c *chip) {
+	eachTPM(b, func(b *testing.B, c *testTPM) {
 		run := func(key string, file keyFile, most float64) {
 			b.Run(fmt.Sprintf("key=%s/%s", key, file), func(b *testing.B) {
-				front, taken := c.counting(b)
+				front, taken := c.withCounter(b)
 				start := time.Now()
 				check(b, c.run("certgen", certificate(file)...))
 				b.ReportMetric(time.Since(start).Seconds()*1000, "ms")
@@ -38,7 +38,7 @@ func BenchmarkCertgen(b *testing.B) {
 			run("rsa", c.secret["rsa"], math.Inf(1))
 			return
 		}
-		run("rsa", c.plain["rsa"], 10) // it is asked what it is, and its SRK has to be made first
+		run("rsa", c.plain["rsa"], 10) // includes the TPM's properties and the SRK
 		run("rsa", c.secret["rsa"], math.Inf(1))
 		run("p256", c.plain["p256"], 10)
 	})
@@ -52,15 +52,15 @@ func certificate(file keyFile) []string {
 	return args
 }
 
-// run runs one of this project's programs.
-func (c *chip) run(program string, args ...string) error {
+// run runs a program of this project.
+func (c *testTPM) run(program string, args ...string) error {
 	cmd := exec.Command(filepath.Join(*bin, program), args...)
 	cmd.Env = append(os.Environ(), "TPMKEY_TPM="+c.name())
-	cmd.SysProcAttr = ends
+	cmd.SysProcAttr = childAttr
 	return runQuietly(cmd)
 }
 
-// runQuietly runs a program whose words are of interest where it fails.
+// runQuietly runs a program and shows its output only if it fails.
 func runQuietly(cmd *exec.Cmd) error {
 	words, err := cmd.CombinedOutput()
 	if err != nil {
@@ -69,21 +69,21 @@ func runQuietly(cmd *exec.Cmd) error {
 	return nil
 }
 
-// A once is a program that does one thing with a key and ends, as often happens on a chip
-// that nobody uses besides.
-type once struct {
+// A oneShot is a program that does one operation with a key and ends, on a TPM that no
+// other program uses.
+type oneShot struct {
 	name    string
-	command []string // of this project, and its arguments
-	// Milliseconds that it should take on the slow chip: the first time since the TPM was
-	// started, and later.
+	command []string // program of this project, and its arguments
+	// Time that it should take on the slow chip, in milliseconds: the first time after the
+	// start of the TPM, and later.
 	first, later float64
-	rival        []string // arguments of openssl for the same with tpm2-openssl; nil for none
-	foreign      bool     // the key is of another TPM: first is until other kinds of parents are tried
+	peerArgs     []string // arguments of openssl for the same operation with tpm2-openssl; nil for none
+	foreign      bool     // the key belongs to another TPM; first is the time until other parents are tried
 }
 
-// BenchmarkOnce adds up what the slow chip would take; nothing waits for it.
+// BenchmarkOnce adds up the time that the slow chip would take. It does not wait for it.
 func BenchmarkOnce(b *testing.B) {
-	c, kept := newChip(b, tpmtest.TPM20), newChip(b, tpmtest.Kept20)
+	c, kept := newTestTPM(b, tpmtest.TPM20), newTestTPM(b, tpmtest.Kept20)
 	text, out := c.path("text"), []string{"-out", c.path("out"), "-force"}
 	check(b, os.WriteFile(text, []byte("text"), 0o600))
 	check(b, c.run("tpmctl", "encrypt", "-key", c.plain["rsa"].Path, "-in", text, "-out", c.path("encrypted"), "-force"))
@@ -94,28 +94,28 @@ func BenchmarkOnce(b *testing.B) {
 		return []string{"pkeyutl", "-sign", "-inkey", f.Path, "-rawin", "-digest", "sha256", "-in", text, "-out", c.path("out")}
 	}
 	rsa, p256, secret := c.plain["rsa"], c.plain["p256"], c.secret["p256"]
-	for _, o := range []once{
-		{name: "sign-rsa", command: sign(rsa), first: 1600, later: 600, rival: pkeyutl(rsa)},
-		{name: "sign-p256", command: sign(p256), first: 1600, later: 600, rival: pkeyutl(p256)},
+	for _, o := range []oneShot{
+		{name: "sign-rsa", command: sign(rsa), first: 1600, later: 600, peerArgs: pkeyutl(rsa)},
+		{name: "sign-p256", command: sign(p256), first: 1600, later: 600, peerArgs: pkeyutl(p256)},
 		{name: "sign-p256-secret", command: append(sign(secret), "-key-pass", "pass:"+secret.Password), first: 2200, later: 1100},
 		{name: "decrypt-rsa", command: with("tpmctl", "decrypt", "-key", rsa.Path, "-in", c.path("encrypted")), first: 2000, later: 1000},
 		{name: "unseal-8-pcrs", command: with("tpmctl", "unseal", "-in", c.path("sealed")), first: 2300, later: 1300},
 		{name: "certgen-rsa", command: with("certgen", "-key", rsa.Path, "-host", "localhost"), first: 1600, later: 600,
-			rival: []string{"req", "-x509", "-new", "-key", rsa.Path, "-subj", "/CN=localhost", "-out", c.path("out")}},
+			peerArgs: []string{"req", "-x509", "-new", "-key", rsa.Path, "-subj", "/CN=localhost", "-out", c.path("out")}},
 		{name: "sign-foreign", command: sign(kept.plain["p256"]), first: 2500, later: 600, foreign: true},
 	} {
-		b.Run("tpm=2.0/op="+o.name, func(b *testing.B) { c.once(b, o) })
+		b.Run("tpm=2.0/op="+o.name, func(b *testing.B) { c.oneShot(b, o) })
 	}
 	b.Run("tpm=2.0/op=sign-rsa-kept-srk", func(b *testing.B) {
-		kept.once(b, once{command: sign(kept.plain["rsa"]), first: 1000, later: 600})
+		kept.oneShot(b, oneShot{command: sign(kept.plain["rsa"]), first: 1000, later: 600})
 	})
 }
 
-func (c *chip) once(b *testing.B, o once) {
-	var ms, usual, primaries atomic.Int64
-	slow := c.behind(b, func(cmd []byte) {
+func (c *testTPM) oneShot(b *testing.B, o oneShot) {
+	var ms, usualMs, primaries atomic.Int64
+	slow := c.withProxy(b, func(cmd []byte) {
 		if commandName(cmd) == "CreatePrimary" && primaries.Add(1) == 2 {
-			usual.Store(ms.Load())
+			usualMs.Store(ms.Load())
 		}
 		ms.Add(int64(slowCost(cmd)))
 	})
@@ -135,13 +135,13 @@ func (c *chip) once(b *testing.B, o once) {
 	first := took(own)
 	if o.foreign {
 		b.ReportMetric(first, "all-parents-ms")
-		first = float64(usual.Load())
+		first = float64(usualMs.Load())
 	}
 	atMost(b, "first-ms", first, o.first)
 	atMost(b, "later-ms", took(own), o.later)
-	if o.rival != nil {
+	if o.peerArgs != nil {
 		b.ReportMetric(took(func() error {
-			return runQuietly(slow.opensslCommand(append(o.rival, "-provider", "tpm2", "-provider", "default")...))
+			return runQuietly(slow.opensslCommand(append(o.peerArgs, "-provider", "tpm2", "-provider", "default")...))
 		}), "tpm2-openssl-ms")
 		c.free(b)
 	}

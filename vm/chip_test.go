@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// A chip is a software TPM for one life of a machine: swtpm over the directory
-// that is its memory. It ends with the machine.
+// A chip is the software TPM of a running machine: swtpm over the directory that holds the
+// TPM's state. It ends with the machine.
 type chip struct {
-	control string // the socket that QEMU is given
+	control string // socket for QEMU
 	cmd     *exec.Cmd
-	quirky  *quirkyChip // nil for a chip without quirks
+	proxy   *chipProxy // nil if the chip has no quirks
 }
 
-// makeChip prepares the memory of a new chip: with an endorsement key, as chips
-// are delivered, and nothing else.
+// makeChip creates the state of a new chip. It has an endorsement key, as delivered chips
+// have, and nothing else.
 func makeChip(dir, version string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -35,7 +35,7 @@ func makeChip(dir, version string) error {
 	return os.WriteFile(filepath.Join(dir, "version"), []byte(version), 0o600)
 }
 
-// startChip starts the chip whose memory is in dir, an absolute path.
+// startChip starts the chip with the state in dir, an absolute path.
 func startChip(ctx context.Context, dir string, wrong quirks) (*chip, error) {
 	version, err := os.ReadFile(filepath.Join(dir, "version"))
 	if err != nil {
@@ -57,7 +57,7 @@ func startChip(ctx context.Context, dir string, wrong quirks) (*chip, error) {
 			if wrong == (quirks{}) {
 				return c, nil
 			}
-			if err := c.spoil(filepath.Join(dir, "quirky"), wrong); err != nil {
+			if err := c.addProxy(filepath.Join(dir, "proxy"), wrong); err != nil {
 				c.cmd.Process.Kill()
 				c.stop()
 				return nil, err
@@ -71,19 +71,18 @@ func startChip(ctx context.Context, dir string, wrong quirks) (*chip, error) {
 	return nil, fmt.Errorf("swtpm does not start over %s", dir)
 }
 
-func (c *chip) spoil(control string, wrong quirks) (err error) {
-	c.quirky, err = newQuirkyChip(control, c.control, wrong)
+func (c *chip) addProxy(control string, wrong quirks) (err error) {
+	c.proxy, err = newChipProxy(control, c.control, wrong)
 	c.control = control
 	return err
 }
 
-// stop waits for the chip to end by itself, as it does with the machine, so that
-// its memory is written.
+// stop waits until the chip ends with the machine, so that swtpm can write its state.
 func (c *chip) stop() {
 	timer := time.AfterFunc(5*time.Second, func() { c.cmd.Process.Kill() })
 	c.cmd.Wait()
 	timer.Stop()
-	if c.quirky != nil {
-		c.quirky.close()
+	if c.proxy != nil {
+		c.proxy.close()
 	}
 }

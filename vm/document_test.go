@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// documentPath is where the scenario stands as a document, "" for one without a
+// documentPath returns the path of the document of a scenario; empty if the scenario has no
 // title.
 func (s *scenario) documentPath() string {
 	if len(s.steps[0].chunks) == 0 || !strings.HasPrefix(s.steps[0].chunks[0].text, "# ") {
@@ -20,14 +20,14 @@ func (s *scenario) documentPath() string {
 	return filepath.Join("../docs", name+".md")
 }
 
-// document is a scenario that ran, in Markdown: its words, the commands of the
-// old days, and those of today with what they printed.
+// document returns the Markdown document of a scenario that has run: its text, the commands
+// of 2010, and today's commands with their output.
 func document(s *scenario) string {
 	d := &documentWriter{}
 	for _, step := range s.steps {
 		for _, c := range step.chunks {
 			switch c.kind {
-			case words:
+			case prose:
 				if c.text != "" {
 					d.block("")
 					d.WriteString("\n" + c.text + "\n")
@@ -52,13 +52,13 @@ func document(s *scenario) string {
 
 const documentHead = "<!-- Made from what vm/scenarios/%s.sh printed, by make docs. -->\n"
 
-// plain is the label of a block that replaces nothing.
+// plain is the label of a block without a command of 2010.
 const plain = "plain"
 
 // A documentWriter puts commands into blocks.
 type documentWriter struct {
 	strings.Builder
-	open string // the label of the block that is open, "" outside
+	open string // label of the open block; empty if none is open
 }
 
 func (d *documentWriter) block(label string) {
@@ -78,12 +78,11 @@ func (d *documentWriter) block(label string) {
 	d.open = label
 }
 
-// changing matches what differs from run to run: numbers, times, fingerprints,
+// variableText matches text that differs from run to run: numbers, times, fingerprints,
 // encrypted file names.
-var changing = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9a-f]{8}(-[0-9a-f]{8})+|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
+var variableText = regexp.MustCompile(`ECRYPTFS_FNEK_ENCRYPTED\.\S+|[0-9a-f]{8}(-[0-9a-f]{8})+|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+|[0-9a-f]{16,}|[0-9][0-9.]*( ?[mµn]?s\b)?`)
 
-// checkDocument compares the document of a scenario that ran with the one that
-// is there.
+// checkDocument compares the document of a scenario that has run with the one in docs/.
 func checkDocument(s *scenario) error {
 	path := s.documentPath()
 	if path == "" {
@@ -109,5 +108,5 @@ func checkDocument(s *scenario) error {
 	return nil
 }
 
-// mask makes documents comparable.
-func mask(document string) string { return changing.ReplaceAllString(document, "0") }
+// mask replaces the text that differs from run to run.
+func mask(document string) string { return variableText.ReplaceAllString(document, "0") }

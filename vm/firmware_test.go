@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// What the firmware (SeaBIOS) shows before it waits for a key.
+// Texts that the firmware (SeaBIOS) shows before it waits for a key.
 const (
 	bootPrompt = "Press ESC for boot menu"
 	bootMenu   = "t. TPM Configuration"
 	tpmMenu    = "reboot the machine."
 )
 
-// visitFirmware goes to the TPM's menu of the firmware, presses the step's keys
-// there and leaves with ESC. The firmware restarts the machine, which ends it.
+// visitFirmware opens the TPM menu of the firmware, presses the keys of the step, and
+// leaves with ESC. The firmware then restarts the machine, which ends QEMU.
 func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk, string)) error {
 	cmd := childCommand(ctx, "qemu-system-x86_64", args...)
 	keyboard, err := cmd.StdinPipe()
@@ -47,7 +47,7 @@ func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk
 		}
 		text, err := readUntil(screen, prompt)
 		if errors.Is(err, io.EOF) && i > len(prompts) {
-			return ctx.Err() // it restarts after some of the keys
+			return ctx.Err() // some keys restart the machine
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: the firmware does not show %q: %w\n%s", s.line, prompt, err, text)
@@ -56,18 +56,18 @@ func visitFirmware(ctx context.Context, args []string, s *step, show func(*chunk
 			menu.output += text[at:] + "\n"
 			show(menu, text[at:]+"\n")
 		}
-		time.Sleep(300 * time.Millisecond) // it drops keys that come too early
+		time.Sleep(300 * time.Millisecond) // the firmware ignores keys that come too early
 		if _, err := io.WriteString(keyboard, string(key)); err != nil {
 			return err
 		}
 	}
 	if _, err = io.Copy(io.Discard, screen); err == nil {
-		err = ctx.Err() // which ends the machine, too
+		err = ctx.Err() // the context may have ended the machine
 	}
 	return err
 }
 
-// menuChunk is what stands for the visit in a transcript.
+// menuChunk returns the chunk that shows the visit in a transcript.
 func menuChunk(s *step) *chunk {
 	for _, c := range s.chunks {
 		if c.kind == menu {
@@ -77,8 +77,8 @@ func menuChunk(s *step) *chunk {
 	return nil
 }
 
-// readUntil reads until text is there, and returns what it read, with the line
-// ends of files.
+// readUntil reads until text appears. It returns what it has read, without carriage
+// returns.
 func readUntil(r io.Reader, text string) (string, error) {
 	var seen []byte
 	buf := make([]byte, 256)

@@ -15,19 +15,19 @@ import (
 //go:embed guest/init
 var guestInit string
 
-//go:embed guest/words
-var guestWords string
+//go:embed guest/functions
+var guestFunctions string
 
-// guestScript is what the machine of a step runs.
+// guestScript returns the script that the machine of a step runs.
 func guestScript(s *step) string {
 	var b strings.Builder
-	b.WriteString("cd /root\n. /guest/words\n")
+	b.WriteString("cd /root\n. /guest/functions\n")
 	for i, c := range s.chunks {
 		switch c.kind {
 		case command:
 			fmt.Fprintf(&b, "begin %d\n{\n%s\n} >/tmp/.out 2>&1\nfinish %d $? %s %d\n", i, shellText(c), i, c.result, c.line)
 		case check:
-			if ownCheck(c.text) {
+			if isBuiltin(c.text) {
 				fmt.Fprintf(&b, "LINE=%d\n%s\n", c.line, c.text)
 			} else {
 				fmt.Fprintf(&b, "{\n%s\n} >/tmp/.quiet 2>&1\nquietly $? %d\n", c.text, c.line)
@@ -38,7 +38,7 @@ func guestScript(s *step) string {
 	return b.String()
 }
 
-// shellText is what the shell is given for a command.
+// shellText returns the text of a command for the shell.
 func shellText(c *chunk) string {
 	if c.typed == nil {
 		return c.text
@@ -50,19 +50,18 @@ func shellText(c *chunk) string {
 	return text
 }
 
-// quote makes text one word for a shell.
+// quote makes one shell word of a text.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// ownCheck reports whether a check is one of those that end the machine
-// themselves.
-func ownCheck(text string) bool {
+// isBuiltin reports whether a check is a function that itself ends the machine if it fails.
+func isBuiltin(text string) bool {
 	word, _, _ := strings.Cut(text, " ")
 	return word == "expect" || word == "reject" || word == "await"
 }
 
-// readConsole gives each command of a step its output, and tells show what
-// happens as it does. What stands before the first command, the firmware's
-// greetings, is not shown, but returned if there is no command at all.
+// readConsole stores the output of each command of a step in its chunk, and passes it to
+// show as it comes. It does not show the text before the first command, such as the
+// firmware's messages. It returns that text if no command starts.
 func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before string, err error) {
 	var now *chunk
 	defer func() {
@@ -75,7 +74,7 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before 
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line, repainted := screenLine(lines.Text())
-		if _, mark, ok := strings.Cut(lines.Text(), "\x1e"); ok { // the firmware may have left a line half written
+		if _, mark, ok := strings.Cut(lines.Text(), "\x1e"); ok { // the line may begin with text of the firmware
 			verb, number, _ := strings.Cut(strings.TrimRight(mark, "\r"), " ")
 			i, err := strconv.Atoi(number)
 			if err != nil || i < 0 || i >= len(s.chunks) {
@@ -96,16 +95,17 @@ func readConsole(console io.Reader, s *step, show func(*chunk, string)) (before 
 		if running {
 			now.output += line + "\n"
 		}
-		show(now, line+"\n") // also what the kernel says in between
+		show(now, line+"\n") // also messages of the kernel between commands
 	}
 	return before, lines.Err()
 }
 
-// colours matches what changes how text looks on a terminal.
+// colours matches terminal sequences that change colours.
 var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
-// screenLine is what a line leaves on a screen, where carriage returns go back
-// to its beginning, and whether any do. It drops colours.
+// screenLine returns what a line leaves on a screen: carriage returns go back to its
+// beginning. It drops colours. repainted reports whether the line has such carriage
+// returns.
 func screenLine(line string) (left string, repainted bool) {
 	var screen []rune
 	line = colours.ReplaceAllString(line, "")

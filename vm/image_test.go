@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// An image is the initial file system of the machines, a cpio archive ("newc",
-// Linux's Documentation/driver-api/early-userspace/buffer-format.rst).
+// An image is the initial file system of the machines, a cpio archive ("newc", Linux's
+// Documentation/driver-api/early-userspace/buffer-format.rst).
 type image struct {
 	w     *bufio.Writer
 	seen  map[string]bool
@@ -24,15 +24,15 @@ type image struct {
 	err   error
 }
 
-// users are those of the machines, besides root one without rights.
+// users are the users of the machines: root, and marie without privileges.
 const users = "root:x:0:0:root:/root:/bin/sh\nmarie:x:1000:1000:Marie:/home/marie:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 
-// writeImage writes the image with the programs of bin, the kernel's modules,
-// and the named programs of this computer with their libraries.
+// writeImage writes the image: the programs in bin, the kernel's modules, and the named
+// programs of this computer with their libraries.
 func writeImage(w io.Writer, bin, kernel string, programs []string) error {
 	m := &image{w: bufio.NewWriter(w), seen: map[string]bool{}}
 	m.file("init", 0o755, []byte(guestInit))
-	m.file("guest/words", 0o644, []byte(guestWords))
+	m.file("guest/functions", 0o644, []byte(guestFunctions))
 	m.file("etc/passwd", 0o644, []byte(users))
 	m.file("etc/group", 0o644, []byte("root:x:0:\nmarie:x:1000:\nnogroup:x:65534:\n"))
 	m.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n"))
@@ -50,7 +50,7 @@ func writeImage(w io.Writer, bin, kernel string, programs []string) error {
 	return m.w.Flush()
 }
 
-// tree adds the files below dir on this computer as to.
+// tree adds the files below dir on this computer, with the path to.
 func (m *image) tree(dir, to string, mode fs.FileMode) {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
@@ -66,11 +66,11 @@ func (m *image) tree(dir, to string, mode fs.FileMode) {
 	m.fail(err)
 }
 
-// libraries matches what ldd prints of each: where it is.
+// libraries matches the path of a library in the output of ldd.
 var libraries = regexp.MustCompile(`(?m)(/\S+) \(0x`)
 
-// program adds a program of this computer as to, and its libraries where they
-// are here.
+// program adds a program of this computer with the path to, and its libraries with their
+// own paths.
 func (m *image) program(name, to string) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -80,12 +80,12 @@ func (m *image) program(name, to string) {
 	m.copy(path, to)
 	out, err := exec.Command("ldd", path).Output()
 	if err != nil {
-		return // a static program
+		return // static program
 	}
 	for _, match := range libraries.FindAllStringSubmatch(string(out), -1) {
 		library := match[1]
 		m.copy(library, strings.TrimPrefix(library, "/"))
-		// The C library opens this one by itself when threads end.
+		// The C library loads this library when threads end.
 		if threads := filepath.Join(filepath.Dir(library), "libgcc_s.so.1"); filepath.Base(library) == "libc.so.6" {
 			m.copy(threads, strings.TrimPrefix(threads, "/"))
 		}
@@ -98,7 +98,7 @@ func (m *image) copy(path, to string) {
 	m.file(to, 0o755, data)
 }
 
-// file adds a file, and the directories that lead to it, once.
+// file adds a file and its directories. It adds each only once.
 func (m *image) file(name string, mode fs.FileMode, data []byte) {
 	if m.seen[name] {
 		return
@@ -118,8 +118,8 @@ func (m *image) dir(name string) {
 	m.header(name, 0o040755, 0)
 }
 
-// header writes an entry's header: magic, then ino mode uid gid nlink mtime
-// filesize devmajor devminor rdevmajor rdevminor namesize check, then the name.
+// header writes the header of an entry (magic, ino, mode, uid, gid, nlink, mtime, filesize,
+// devmajor, devminor, rdevmajor, rdevminor, namesize, check) and its name.
 func (m *image) header(name string, mode uint32, size int) {
 	m.inode++
 	fields := []int{m.inode, int(mode), 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0}
@@ -130,7 +130,7 @@ func (m *image) header(name string, mode uint32, size int) {
 	m.write([]byte(h + name + "\x00"))
 }
 
-// write writes and pads to a multiple of 4 bytes.
+// write writes data and pads it to a multiple of 4 bytes.
 func (m *image) write(data []byte) {
 	m.size += int64(len(data))
 	if m.err == nil {

@@ -15,35 +15,33 @@ import (
 	"time"
 )
 
-// A lab is where the machines of one scenario live: their chips and disks, by
-// name, in a directory of its own.
-type lab struct {
+// A workspace is the directory of one scenario, with the chips and disks of its machines.
+type workspace struct {
 	dir    string
-	kernel string // what fetch-kernel prints
-	image  string // the initial file system, without the script
-	// complaints are printed here.
-	complaints io.Writer
+	kernel string // directory that fetch-kernel prints
+	image  string // path of the initial file system, without the script
+	log    io.Writer
 }
 
-// machineLife is how long a machine may live where its step does not say.
-const machineLife = 3 * time.Minute
+// defaultLimit is how long a machine may run if its step does not say.
+const defaultLimit = 3 * time.Minute
 
-// run runs a step; show is called with what its commands print, as they do.
-func (l *lab) run(ctx context.Context, s *step, show func(*chunk, string)) error {
-	life := machineLife
+// run runs a step. It calls show with the output of its commands as it comes.
+func (l *workspace) run(ctx context.Context, s *step, show func(*chunk, string)) error {
+	limit := defaultLimit
 	if text, ok := s.options["for"]; ok {
 		var err error
-		if life, err = time.ParseDuration(text); err != nil {
+		if limit, err = time.ParseDuration(text); err != nil {
 			return fmt.Errorf("line %d: for=%s: %w", s.line, text, err)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, life, fmt.Errorf("not done after %v", life))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
 	defer cancel()
-	err := l.live(ctx, s, show)
-	if born := (*stillbirth)(nil); errors.As(err, &born) {
-		// Seen once, on a busy computer; why is not known.
-		fmt.Fprintf(l.complaints, "---- %v\n---- trying once more\n", err)
-		err = l.live(ctx, s, show)
+	err := l.runMachine(ctx, s, show)
+	if failed := (*bootError)(nil); errors.As(err, &failed) {
+		// This happened once on a busy computer; the reason is unknown.
+		fmt.Fprintf(l.log, "---- %v\n---- trying once more\n", err)
+		err = l.runMachine(ctx, s, show)
 	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("line %d: %w", s.line, context.Cause(ctx))
@@ -51,8 +49,8 @@ func (l *lab) run(ctx context.Context, s *step, show func(*chunk, string)) error
 	return err
 }
 
-// live starts the machine of a step and waits for its end.
-func (l *lab) live(ctx context.Context, s *step, show func(*chunk, string)) error {
+// runMachine starts the machine of a step and waits for its end.
+func (l *workspace) runMachine(ctx context.Context, s *step, show func(*chunk, string)) error {
 	args := []string{
 		"-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "2", "-nographic", "-nodefaults", "-monitor", "none", "-no-reboot",
 		"-serial", "stdio",
@@ -75,28 +73,28 @@ func (l *lab) live(ctx context.Context, s *step, show func(*chunk, string)) erro
 	if err != nil {
 		return err
 	}
-	verdict := filepath.Join(l.dir, "verdict")
-	args = append(args, "-serial", "file:"+verdict,
+	resultFile := filepath.Join(l.dir, "resultFile")
+	args = append(args, "-serial", "file:"+resultFile,
 		"-kernel", filepath.Join(l.kernel, "vmlinuz"), "-initrd", script,
 		"-append", "console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=on",
 		"-drive", "file="+disk+",if=virtio,format=raw")
-	return boot(ctx, args, verdict, s, show)
+	return boot(ctx, args, resultFile, s, show)
 }
 
-// A stillbirth is a machine that ended before its script began.
-type stillbirth struct {
+// A bootError says that a machine ended before its script began.
+type bootError struct {
 	line   int
-	before string // what it wrote
+	before string // output of the machine
 }
 
-func (s *stillbirth) Error() string {
+func (s *bootError) Error() string {
 	return fmt.Sprintf("line %d: the machine ended before its script began; it wrote%s", s.line, s.before)
 }
 
-func boot(ctx context.Context, args []string, verdict string, s *step, show func(*chunk, string)) error {
+func boot(ctx context.Context, args []string, resultFile string, s *step, show func(*chunk, string)) error {
 	cmd := childCommand(ctx, "qemu-system-x86_64", args...)
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
+	var qemuErrors strings.Builder
+	cmd.Stderr = &qemuErrors
 	console, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -111,9 +109,9 @@ func boot(ctx context.Context, args []string, verdict string, s *step, show func
 		return err
 	}
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("qemu: %w\n%s", err, complaints.String())
+		return fmt.Errorf("qemu: %w\n%s", err, qemuErrors.String())
 	}
-	said, err := os.ReadFile(verdict)
+	said, err := os.ReadFile(resultFile)
 	if err != nil {
 		return err
 	}
@@ -122,7 +120,7 @@ func boot(ctx context.Context, args []string, verdict string, s *step, show func
 		return nil
 	case "":
 		if before != "" {
-			return &stillbirth{s.line, before}
+			return &bootError{s.line, before}
 		}
 		return fmt.Errorf("line %d: the machine ended before its script did", s.line)
 	default:
@@ -130,7 +128,7 @@ func boot(ctx context.Context, args []string, verdict string, s *step, show func
 	}
 }
 
-func (l *lab) plugChip(ctx context.Context, s *step) (*chip, error) {
+func (l *workspace) plugChip(ctx context.Context, s *step) (*chip, error) {
 	name := s.options["chip"]
 	if name == "none" {
 		return nil, nil
@@ -151,8 +149,8 @@ func (l *lab) plugChip(ctx context.Context, s *step) (*chip, error) {
 	return startChip(ctx, dir, wrong)
 }
 
-// disk returns the image of a disk, which is made on first use.
-func (l *lab) disk(name string) (string, error) {
+// disk returns the image of a disk. It makes the image on first use.
+func (l *workspace) disk(name string) (string, error) {
 	path := filepath.Join(l.dir, "disk-"+name)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
@@ -164,9 +162,9 @@ func (l *lab) disk(name string) (string, error) {
 	return path, nil
 }
 
-// withScript returns an initial file system with the script of a step: the
-// kernel takes several archives, one behind the other.
-func (l *lab) withScript(s *step) (string, error) {
+// withScript returns the initial file system with the script of a step. The kernel accepts
+// several archives one after the other.
+func (l *workspace) withScript(s *step) (string, error) {
 	path := filepath.Join(l.dir, "initrd")
 	out, err := os.Create(path)
 	if err != nil {
@@ -187,7 +185,7 @@ func (l *lab) withScript(s *step) (string, error) {
 	return path, out.Close()
 }
 
-// childCommand is a command that does not outlive this program, however that ends.
+// childCommand returns a command that ends when this program ends for any reason.
 func childCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

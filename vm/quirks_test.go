@@ -16,52 +16,52 @@ import (
 	"maclef/internal/transport/frame"
 )
 
-// Quirks are what is wrong with a chip, or with the firmware before it.
+// quirks are defects of a chip or of the firmware.
 type quirks struct {
-	delay     time.Duration // every command takes that much longer once a key was loaded
+	delay     time.Duration // additional time of each command after a key was loaded
 	unstarted bool          // the firmware does not start the chip when the machine wakes up
 }
 
-// A quirkyChip stands between QEMU and swtpm. QEMU hands one end of a pair of
-// sockets over the control channel for its commands; swtpm gets an end of
-// another pair, and commands and responses are carried from one to the other.
-type quirkyChip struct {
-	listener *net.UnixListener
-	quirks   quirks
-	begun    atomic.Bool // a key was loaded
+// A chipProxy stands between QEMU and swtpm. QEMU sends one end of a pair of sockets, for
+// commands, over the control channel. The proxy sends swtpm an end of another pair, and
+// forwards commands and responses between the two pairs.
+type chipProxy struct {
+	listener  *net.UnixListener
+	quirks    quirks
+	keyLoaded atomic.Bool // a key was loaded
 }
 
-// loads are the commands that load a key: TPM_ORD_LoadKey2, TPM Main Part 2,
-// section 17 (Ordinals), and TPM2_CC_Load, TPM 2.0 Library Part 2, section 6.5.2
-// (TPM_CC).
+// loads are the commands that load a key: TPM_LoadKey2, TPM Main Part 2, section 17
+// (Ordinals), and TPM2_Load, TPM 2.0 Library Part 2, section 6.5.2 (TPM_CC).
 var loads = map[uint32]bool{65: true, 0x157: true}
 
-// startups are what firmware says when it wakes up, and the response that says only
-// that it succeeded: TPM_Startup(TPM_ST_STATE), TPM Main Part 3, section 3.2, and
-// TPM2_Startup(TPM_SU_STATE), TPM 2.0 Library Part 3, section 9.3.
+// startups are the commands with which firmware starts a TPM after sleep, and their
+// successful responses: TPM_Startup(TPM_ST_STATE), TPM Main Part 3, section 3.2
+// (TPM_Startup), and TPM2_Startup(TPM_SU_STATE), TPM 2.0 Library Part 3, section 9.3
+// (TPM2_Startup).
 var startups = map[string][]byte{
 	"\x00\xc1\x00\x00\x00\x0c\x00\x00\x00\x99\x00\x02": {0, 0xc4, 0, 0, 0, 10, 0, 0, 0, 0},
 	"\x80\x01\x00\x00\x00\x0c\x00\x00\x01\x44\x00\x01": {0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0},
 }
 
-// notStarted are the responses of a chip that nobody has started:
-// TPM_INVALID_POSTINIT and TPM_RC_INITIALIZE.
+// notStarted are the result codes of a chip that was not started: TPM_INVALID_POSTINIT and
+// TPM_RC_INITIALIZE.
 var notStarted = map[uint32]bool{38: true, 0x100: true}
 
-func newQuirkyChip(path, swtpm string, wrong quirks) (*quirkyChip, error) {
+func newChipProxy(path, swtpm string, wrong quirks) (*chipProxy, error) {
 	os.Remove(path)
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
 		return nil, err
 	}
-	c := &quirkyChip{listener: listener, quirks: wrong}
+	c := &chipProxy{listener: listener, quirks: wrong}
 	go c.serve(swtpm)
 	return c, nil
 }
 
-func (c *quirkyChip) close() { c.listener.Close() }
+func (c *chipProxy) close() { c.listener.Close() }
 
-func (c *quirkyChip) serve(swtpm string) {
+func (c *chipProxy) serve(swtpm string) {
 	qemu, err := c.listener.AcceptUnix()
 	if err != nil {
 		return
@@ -69,19 +69,19 @@ func (c *quirkyChip) serve(swtpm string) {
 	defer qemu.Close()
 	chip, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: swtpm})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "quirky chip:", err)
+		fmt.Fprintln(os.Stderr, "chip proxy:", err)
 		return
 	}
 	defer chip.Close()
 	go io.Copy(qemu, chip)
 	if err := c.control(qemu, chip); err != nil && !errors.Is(err, io.EOF) {
-		fmt.Fprintln(os.Stderr, "quirky chip:", err)
+		fmt.Fprintln(os.Stderr, "chip proxy:", err)
 	}
 }
 
-// control carries control messages to the chip, and changes the socket that
-// comes with one of them.
-func (c *quirkyChip) control(qemu, chip *net.UnixConn) error {
+// control forwards control messages to the chip. It replaces the socket that comes with one
+// of them.
+func (c *chipProxy) control(qemu, chip *net.UnixConn) error {
 	buf, oob := make([]byte, 4096), make([]byte, 256)
 	for {
 		n, oobn, _, _, err := qemu.ReadMsgUnix(buf, oob)
@@ -103,8 +103,8 @@ func (c *quirkyChip) control(qemu, chip *net.UnixConn) error {
 	}
 }
 
-// interpose takes QEMU's socket and returns the message with ours.
-func (c *quirkyChip) interpose(oob []byte) ([]byte, error) {
+// interpose takes QEMU's socket and returns a message with a socket of the proxy.
+func (c *chipProxy) interpose(oob []byte) ([]byte, error) {
 	messages, err := syscall.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil, err
@@ -117,23 +117,23 @@ func (c *quirkyChip) interpose(oob []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	go c.carry(os.NewFile(uintptr(fds[0]), "qemu"), os.NewFile(uintptr(pair[0]), "swtpm"))
+	go c.forward(os.NewFile(uintptr(fds[0]), "qemu"), os.NewFile(uintptr(pair[0]), "swtpm"))
 	return syscall.UnixRights(pair[1]), nil
 }
 
-func (c *quirkyChip) carry(qemu, chip *os.File) {
+func (c *chipProxy) forward(qemu, chip *os.File) {
 	defer qemu.Close()
 	defer chip.Close()
-	noticed := false // by others than the firmware, that the chip is not started
+	noticed := false // the kernel got the result that the chip is not started
 	for {
 		command, err := frame.Read(qemu)
 		if err != nil {
 			return
 		}
 		if loads[binary.BigEndian.Uint32(command[6:])] {
-			c.begun.Store(true)
+			c.keyLoaded.Store(true)
 		}
-		if c.begun.Load() {
+		if c.keyLoaded.Load() {
 			time.Sleep(c.quirks.delay)
 		}
 		response, startup := startups[string(command)]

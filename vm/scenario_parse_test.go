@@ -44,9 +44,9 @@ func TestParseScenario(t *testing.T) {
 		line int
 		text string
 	}{
-		{words, 1, "# A title\nand more"},
+		{prose, 1, "# A title\nand more"},
 		{command, 4, "ls"}, {command, 5, "false"}, {check, 6, "expect 'a b'"},
-		{words, 8, "Two\nlines."}, {oldCommand, 10, "old"},
+		{prose, 8, "Two\nlines."}, {oldCommand, 10, "old"},
 		{command, 11, "for f in a b; do\n\techo $f\ndone"}, {command, 15, "keygen -a x"}, {check, 16, "true"},
 	}
 	var got []*chunk
@@ -70,7 +70,7 @@ func TestParseScenario(t *testing.T) {
 
 func TestParseScenarioErrors(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
-		{"no machine", "# words\n", "no machine"},
+		{"no machine", "# prose\n", "no machine"},
 		{"command without machine", "ls\n", "1: a command"},
 		{"command in the firmware", "#@ firmware keys=e\nls\n", "2: a command"},
 		{"unknown step", "#@ sleep\n", "1: #@ sleep"},
@@ -91,7 +91,7 @@ func TestParseScenarioErrors(t *testing.T) {
 	}
 }
 
-// The scenarios themselves: make vm-test runs them.
+// The scenarios themselves; make vm-test runs them.
 func TestScenariosParse(t *testing.T) {
 	paths, err := filepath.Glob("scenarios/*.sh")
 	if err != nil || len(paths) == 0 {

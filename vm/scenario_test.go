@@ -11,27 +11,27 @@ import (
 	"strings"
 )
 
-// A scenario is a script for one or more machines, as its file has it.
+// A scenario is a script for one or more machines. Its file contains:
 //
-//	# words for the reader, paragraphs between empty lines
-//	#< a command of the old days, which the next commands replace
-//	#@ boot key=value …       a machine starts; what follows runs in it
-//	#@ firmware key=value …   somebody goes to the firmware's menu
-//	#> text                   what somebody types when the next command asks; "#>" for
+//	# text for the reader, with empty lines between paragraphs
+//	#< a command of 2010, which the next commands replace
+//	#@ boot key=value …       a machine starts and runs what follows
+//	#@ firmware key=value …   somebody opens the firmware's menu
+//	#> text                   what somebody types when the next command asks; "#>" alone is
 //	                          a terminal where nobody types
 //	command                   must succeed
-//	! command                 must fail, and not with 2, the status of a wrong command line
+//	! command                 must fail, but not with 2, the status of a wrong command line
 //	!2 command                must fail with 2
-//	expect REGEXP             must stand in the last command's output
-//	reject REGEXP             must not
+//	expect REGEXP             must match the last command's output
+//	reject REGEXP             must not match it
 //	await SECONDS COMMAND     waits until the command succeeds
-//	quiet COMMAND             must succeed, and is not shown unless it does not
+//	quiet COMMAND             must succeed; its output is shown only if it does not
 type scenario struct {
 	name  string
 	steps []*step
 }
 
-// A step is one life of a machine, from its start to its end.
+// A step is the run of one machine.
 type step struct {
 	line     int
 	firmware bool
@@ -39,21 +39,21 @@ type step struct {
 	chunks   []*chunk
 }
 
-// A chunk is a piece of a step: a paragraph of words, an old command, or a
-// command to run in the machine.
+// A chunk is a part of a step: a paragraph, a command of 2010, or a command for the
+// machine.
 type chunk struct {
 	kind   chunkKind
 	line   int
 	text   string
-	result string // of a command: "works", "fails" or "misused"
+	result string // expected result of a command: "works", "fails" or "misused"
 	typed  []string
-	output string // of a command, once it ran
+	output string // of a command that has run
 }
 
 type chunkKind int
 
 const (
-	words chunkKind = iota
+	prose chunkKind = iota
 	oldCommand
 	command
 	check // a command that is not shown
@@ -73,10 +73,10 @@ func readScenario(path string) (*scenario, error) {
 	return s, nil
 }
 
-// parseScenario's errors begin with a line number.
+// parseScenario parses a scenario. Its errors begin with a line number.
 func parseScenario(name, text string) (*scenario, error) {
 	s := &scenario{name: name}
-	now := &step{} // what stands before the first machine
+	now := &step{} // the text before the first machine
 	var preface []*chunk
 	var typed []string
 	lines := strings.Split(text, "\n")
@@ -130,36 +130,36 @@ func parseScenario(name, text string) (*scenario, error) {
 	return s, nil
 }
 
-// addWords adds a line to the paragraph before it; an empty line ends one.
+// addWords adds a line to the last paragraph. An empty line ends a paragraph.
 func (s *step) addWords(line int, text string) {
 	last := len(s.chunks) - 1
-	if last >= 0 && s.chunks[last].kind == words && s.chunks[last].text != "" {
+	if last >= 0 && s.chunks[last].kind == prose && s.chunks[last].text != "" {
 		if text == "" {
-			s.chunks = append(s.chunks, &chunk{kind: words, line: line})
+			s.chunks = append(s.chunks, &chunk{kind: prose, line: line})
 			return
 		}
 		s.chunks[last].text += "\n" + text
 		return
 	}
 	if text != "" {
-		s.chunks = append(s.chunks, &chunk{kind: words, line: line, text: text})
+		s.chunks = append(s.chunks, &chunk{kind: prose, line: line, text: text})
 	}
 }
 
-// stepOptions are what #@ boot and #@ firmware take.
+// stepOptions are the options of #@ boot and #@ firmware.
 var stepOptions = map[string]bool{
-	"chip": true, // which chip, "none" for no chip; "first" by default
-	"tpm":  true, // 1.2 or 2.0, of a chip that is new
-	"bus":  true, // tis or crb: how the chip is connected; most TPM 2.0 inside a processor are crb
-	"disk": true, // which disk; "first" by default
-	"slow": true, // what every command costs once a key was loaded, such as 1s
-	"wake": true, // unstarted: when the machine wakes up, its firmware does not start the chip
-	"keys": true, // firmware: what to press
-	"for":  true, // how long the machine may live, such as 5m
+	"chip": true, // name of the chip, "none" for no chip; "first" by default
+	"tpm":  true, // generation of a new chip, 1.2 or 2.0
+	"bus":  true, // tis or crb: interface of the chip; most TPM 2.0 inside a processor are crb
+	"disk": true, // name of the disk; "first" by default
+	"slow": true, // additional time of each command after a key was loaded, such as 1s
+	"wake": true, // unstarted: the firmware does not start the chip when the machine wakes up
+	"keys": true, // firmware: keys to press
+	"for":  true, // how long the machine may run, such as 5m
 }
 
 func parseStep(line string) (*step, error) {
-	fields := append(strings.Fields(line), "") // the last one stands for nothing
+	fields := append(strings.Fields(line), "") // so that there is a first field
 	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2", "bus": "tis"}}
 	switch fields[0] {
 	case "boot":
@@ -187,8 +187,8 @@ func parseStep(line string) (*step, error) {
 	return s, nil
 }
 
-// parseCommand takes as many lines as make a complete command, and returns how
-// many more than one they are.
+// parseCommand parses a command, which may take several lines. It returns the number of
+// additional lines.
 func parseCommand(lines []string) (*chunk, int, error) {
 	c := &chunk{kind: command, result: "works"}
 	first := lines[0]
@@ -203,19 +203,19 @@ func parseCommand(lines []string) (*chunk, int, error) {
 		c.kind = check
 	}
 	c.text = first
-	var complaint error
+	var incomplete error
 	for more := 0; ; more++ {
-		if complaint = complete(c.text); complaint == nil {
+		if incomplete = complete(c.text); incomplete == nil {
 			return c, more, nil
 		}
 		if more+1 >= len(lines) || strings.HasPrefix(lines[more+1], "#@") {
-			return nil, 0, complaint
+			return nil, 0, incomplete
 		}
 		c.text += "\n" + lines[more+1]
 	}
 }
 
-// complete asks the shell whether text is a command, and not the beginning of one.
+// complete returns an error if text is not a complete shell command.
 func complete(text string) error {
 	if strings.HasSuffix(text, "\\") {
 		return fmt.Errorf("the last line ends in a backslash")

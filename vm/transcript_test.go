@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// A transcript shows what happens as a person at the machine sees it.
+// A transcript shows what a person at the machine sees.
 type transcript struct {
 	w    io.Writer
 	now  *step
-	next int // chunks of the step that were shown
+	next int // number of chunks of the step that were shown
 }
 
 func (t *transcript) step(s *step) {
@@ -25,29 +25,29 @@ func (t *transcript) step(s *step) {
 	fmt.Fprintf(t.w, "\n---- %s: chip %s, disk %s ----\n", what, s.options["chip"], s.options["disk"])
 }
 
-// end shows the words behind the last command of a step.
+// end shows the text after the last command of a step.
 func (t *transcript) end() {
 	if t.now == nil {
 		return
 	}
 	for _, c := range t.now.chunks[t.next:] {
-		if c.kind == words {
-			t.tell(c)
+		if c.kind == prose {
+			t.printChunk(c)
 		}
 	}
 }
 
-// show prints what the scenario says up to a command, then its output.
+// show prints the scenario up to a command, and then output of the command.
 func (t *transcript) show(c *chunk, output string) {
 	for ; t.next < len(t.now.chunks) && t.now.chunks[t.next].line <= c.line; t.next++ {
-		t.tell(t.now.chunks[t.next])
+		t.printChunk(t.now.chunks[t.next])
 	}
 	io.WriteString(t.w, output)
 }
 
-func (t *transcript) tell(c *chunk) {
+func (t *transcript) printChunk(c *chunk) {
 	switch c.kind {
-	case words:
+	case prose:
 		if c.text != "" {
 			fmt.Fprintf(t.w, "\n# %s\n", strings.ReplaceAll(c.text, "\n", "\n# "))
 		}

@@ -1,12 +1,12 @@
 //go:build linux
 
-// Package vm_test runs scenarios on machines with a real kernel and a software TPM that
-// the kernel takes for a chip: QEMU, swtpm, Debian's stock kernel.
+// Package vm_test runs scenarios on virtual machines with a real kernel and a software TPM
+// as their chip: QEMU, swtpm and Debian's kernel.
 //
 //	go test ./vm -args -scenarios [-transcripts DIR] [-write]
 //
-// A scenario is a shell script in scenarios/; see the type scenario for what else stands
-// in it. One with a title is a document in docs/, which must say what it prints.
+// A scenario is a shell script in scenarios/; the type scenario describes its format. A
+// scenario with a title is also a document in docs/, and the test compares the two.
 package vm_test
 
 import (
@@ -30,13 +30,13 @@ var (
 	writeDocs    = flag.Bool("write", false, "write the documents instead of checking them")
 )
 
-// hostPrograms are programs of this computer that the machines have, too: those
-// that people use besides ours.
+// hostPrograms are programs of this computer that the machines get, too, besides those of
+// this project.
 var hostPrograms = []string{"cryptsetup", "curl", "openssl", "gocryptfs", "mkfs.ext4", "fusermount3", "mountpoint", "script"}
 
-// socketRoom is how long the folder of a session may be: the path of a socket has
+// maxDirLength limits the path of the temporary directory: the path of a socket has at most
 // 107 bytes.
-const socketRoom = 50
+const maxDirLength = 50
 
 func TestScenarios(t *testing.T) {
 	if !*runScenarios {
@@ -48,14 +48,14 @@ func TestScenarios(t *testing.T) {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
-	// What an ordinary user's PATH leaves out has mke2fs.
+	// mke2fs is in a directory that the PATH of an ordinary user does not contain.
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
 	dir, err := os.MkdirTemp("", "maclef-vm-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if len(dir) > socketRoom {
+	if len(dir) > maxDirLength {
 		t.Fatalf("%s is too long for the sockets in it: set TMPDIR to something shorter", dir)
 	}
 	kernel, image := prepare(t, dir)
@@ -68,7 +68,7 @@ func TestScenarios(t *testing.T) {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
 				began := time.Now()
-				err := runScenario(ctx, s, &lab{dir: filepath.Join(dir, s.name), kernel: kernel, image: image})
+				err := runScenario(ctx, s, &workspace{dir: filepath.Join(dir, s.name), kernel: kernel, image: image})
 				if err == nil {
 					err = checkDocument(s)
 				}
@@ -83,7 +83,7 @@ func TestScenarios(t *testing.T) {
 	})
 }
 
-// prepare fetches the kernel, builds the commands and packs the image.
+// prepare fetches the kernel, builds the commands and writes the image.
 func prepare(t *testing.T, dir string) (kernel, image string) {
 	t.Helper()
 	fetch := exec.Command("./fetch-kernel")
@@ -111,9 +111,9 @@ func prepare(t *testing.T, dir string) (kernel, image string) {
 	return kernel, image
 }
 
-// runScenario runs the steps of a scenario one after the other, with chips and disks of
-// their own. It prints what was seen in one piece, since others run at the same time.
-func runScenario(ctx context.Context, s *scenario, l *lab) error {
+// runScenario runs the steps of a scenario one after the other. It prints the transcript in
+// one piece, because other scenarios run at the same time.
+func runScenario(ctx context.Context, s *scenario, l *workspace) error {
 	if err := os.Mkdir(l.dir, 0o755); err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func runScenario(ctx context.Context, s *scenario, l *lab) error {
 		defer f.Close()
 		out = io.MultiWriter(out, f)
 	}
-	l.complaints = out
+	l.log = out
 	t := &transcript{w: out}
 	defer t.end()
 	for _, step := range s.steps {

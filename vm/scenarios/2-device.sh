@@ -1,6 +1,6 @@
-# What can happen to the device and its chip in their life.
+# A TPM 1.2 and its device: permissions, ownership, switching off and clearing.
 
-# Another user may not use it, and is told who may.
+# Another user may not use it; the error says who may.
 #@ boot
 tpmctl own -owner-pass pass:chef
 keygen ancienne
@@ -12,7 +12,7 @@ expect 'run this as root'
 expect 'tpm_tis'
 expect 'no permission'
 
-# A server does not keep it from others. (7-sharing has programs that do.)
+# A running server does not lock out other programs. (7-sharing has programs that do.)
 tlsdemo -key ancienne -cert ancien.crt -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
 keygen autre
@@ -23,7 +23,7 @@ expect 'loaded: +nothing'
 quiet kill %1
 quiet wait
 
-# The owner can switch it off and on.
+# The owner can disable and enable it.
 tpmctl disable -owner-pass pass:chef
 tpmctl status -json
 expect '"enabled": false'
@@ -35,12 +35,12 @@ quiet keygen troisieme
 ! tpmctl deactivate
 expect 'deactivate the TPM: physical presence is needed'
 
-# Ownership is taken once.
+# It can have only one owner.
 ! tpmctl own
 expect 'has an owner already'
 
 # A wrong owner password costs a try, and clears nothing. Without a terminal the
-# command wants to be sure.
+# command needs -yes.
 ! tpmctl clear -owner-pass pass:chef
 expect '-yes'
 ! tpmctl clear -yes -owner-pass pass:wrong
@@ -50,13 +50,13 @@ tpmctl reset-lockout -owner-pass pass:chef
 tpmctl status
 expect '0 of 5 tries'
 
-# Physical presence is what the firmware has locked before Linux started.
+# The firmware has locked physical presence before Linux started.
 ! tpmctl clear -yes -force
 expect 'physical presence is needed'
 expect "hint: restart the machine, enter the firmware's \(BIOS\) setup"
 
-# The owner may clear the chip. It is disabled and deactivated then, also after
-# a reboot: only the firmware's menu brings it back.
+# The owner may clear the chip. Then it is disabled and deactivated, also after a
+# reboot. Only the firmware's menu can enable it.
 tpmctl clear -yes -owner-pass pass:chef
 expect 'the TPM is cleared: it has no owner, and is disabled and deactivated'
 ! keygen nouvelle
@@ -72,7 +72,7 @@ expect "hint: restart the machine, enter the firmware's \(BIOS\) setup.*then run
 ! tlsdemo -key ancienne -cert ancien.crt -accept 4433
 expect 'disabled'
 
-# Somebody enables it there. That is half of it.
+# Somebody enables it there. It is still deactivated.
 #@ firmware keys=e
 #@ boot
 tpmctl status
@@ -81,13 +81,13 @@ expect 'active: *no'
 ! tpmctl own
 expect 'take ownership: the TPM is deactivated: .*physical presence is needed'
 
-# And activates it. Now own goes on.
+# Somebody activates it. Now own works.
 #@ firmware keys=a
 #@ boot
 tpmctl own -owner-pass pass:chef
 keygen nouvelle
 
-# The old key file was made under the storage root key that is gone.
+# The old key file belongs to the previous storage root key.
 ! tpmctl sign -key ancienne -in /etc/passwd
 expect 'not a key of this TPM'
 expect 'cleared'

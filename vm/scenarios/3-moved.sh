@@ -18,7 +18,7 @@ expect 'made by another TPM'
 ! certgen -key maclef -out autre.crt
 quiet test ! -e autre.crt
 
-# What needs no chip works on.
+# Commands that need no chip still work.
 tpmctl inspect maclef
 tpmctl pub maclef
 echo bonjour | tpmctl encrypt -key maclef -out secret.bin
@@ -32,13 +32,13 @@ expect "no TPM.*switch the TPM on in the firmware's settings"
 expect 'no TPM'
 tpmctl inspect maclef
 
-# Back in the first machine nothing is lost.
+# In the first machine everything still works.
 #@ boot
 tpmctl decrypt -key maclef -in secret.bin
 expect 'bonjour'
 
-# A machine with a TPM 2.0: it is recognised, and its device with a resource
-# manager is taken. The file of a TPM 1.2 is refused by name.
+# A machine with a TPM 2.0: the commands use the resource manager. They refuse the key
+# file of a TPM 1.2.
 #@ boot chip=modern tpm=2.0
 tpmctl status
 expect '^device: +/dev/tpmrm0$'

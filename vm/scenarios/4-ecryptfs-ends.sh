@@ -1,4 +1,4 @@
-# Keys of all kinds, and all ways in which a mount begins and ends.
+# eCryptfs with keys of all kinds, and all ways to mount and unmount.
 
 #@ boot for=5m
 quiet tpmctl own
@@ -18,8 +18,8 @@ round() { # directory, mount point, arguments
 	while pidof ecryptmount > /dev/null; do sleep 1; done
 }
 quiet mkdir -p /mnt/b
-# An OAEP key; one with a secret, and another directory to mount it on; a small one
-# with both, and shorter file keys.
+# An OAEP key; a key with a secret, mounted on another directory; a small OAEP key with a
+# secret and shorter file keys.
 round /a '' -key oaep
 expect '^bonjour$'
 round /b /mnt/b -key secrete -key-pass pass:motdepasse
@@ -33,13 +33,13 @@ expect '^bonjour$'
 ! ecryptmount -key secrete -key-pass pass:faux -fork /b /mnt/b
 expect 'wrong key secret'
 ! grep ' /mnt/b ' /proc/mounts
-# In the background a secret of the command line is not to be seen.
+# The background process does not show a secret of the command line.
 quiet ecryptmount -key secrete -key-pass pass:motdepasse -fork /b /mnt/b
 tr '\0' ' ' </proc/$(pidof ecryptmount)/cmdline
 expect '^ecryptmount -key secrete'
 reject motdepasse
 umount /mnt/b
-# The secret is asked for before the command goes to the background.
+# The command asks for the secret before it goes to the background.
 typing 'ecryptmount -key secrete -fork /b /mnt/b' motdepasse
 expect 'Secret of secrete'
 expect '/mnt/b is mounted'
@@ -48,7 +48,7 @@ expect '^bonjour$'
 umount /mnt/b
 await 10 sh -c '! pidof ecryptmount'
 
-# Names are encrypted, and so have less room: 143 bytes.
+# Encrypted names are longer, so names have at most 143 bytes.
 quiet ecryptmount -key oaep -fork /a
 name() { printf "%0$1d" 0; }
 touch /a/$(name 143)
@@ -57,7 +57,7 @@ expect 'File ?name too long'
 umount /a
 await 10 sh -c '! pidof ecryptmount'
 
-# Interrupted while files are open: it says by whom, and waits for them.
+# Interrupted while files are open: it names the programs and waits for them.
 ecryptmount -key oaep /a > /tmp/log 2>&1 &
 await 20 grep -q 'is mounted' /tmp/log
 sleep 1000 < /a/un &
@@ -86,8 +86,8 @@ expect '/a was detached while it was in use by sleep'
 ! grep ' /a ' /proc/mounts
 quiet kill $(pidof sleep)
 
-# Detached by somebody else while it is in use, or mounted elsewhere, too: it is
-# answered for until that ends.
+# Another process detaches the mount while it is in use, or mounts it elsewhere, too:
+# ecryptmount serves it until that ends.
 quiet mkdir /e
 ecryptmount -key secrete -key-pass pass:motdepasse /b /mnt/b > /tmp/log 2>&1 &
 await 20 grep -q 'is mounted' /tmp/log

@@ -1,12 +1,12 @@
-# An eCryptfs directory among people who mean harm: a directory, and what stands
-# beside it, may be somebody's who would like to be root.
+# Attacks on an eCryptfs directory: another user owns the directory, or files beside it,
+# and tries to become root.
 
 #@ boot slow=1s for=4m
 quiet tpmctl own
 quiet keygen maclef
 away() { await 20 sh -c '! pidof ecryptmount'; }
 
-# A record that somebody put there is not trusted, whatever it is.
+# ecryptmount does not trust a record that another user has put there.
 mkdir /tmp/secret
 planted() { su marie -c "$1"; ! ecryptmount -key maclef -fork /tmp/secret; }
 planted 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount'
@@ -21,15 +21,15 @@ cp maclef /tmp/secret.ecryptmount
 chmod 666 /tmp/secret.ecryptmount
 ! ecryptmount -key maclef /tmp/secret
 expect 'others than its owner can write to it \(mode 0666\)'
-# Nor is the file shown that it is instead.
+# The error does not show the contents of the file.
 quiet sh -c 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount; chmod 600 /tmp/secret.ecryptmount'
 ! ecryptmount -key maclef /tmp/secret
 expect 'this is no record of ecryptmount'
 reject motdepasse
 rm /tmp/secret.ecryptmount
 
-# The chip takes a while to answer. A link that appears meanwhile, where the record
-# is to be, is neither followed nor replaced.
+# The chip is slow. A link that appears meanwhile in the place of the record is neither
+# followed nor replaced.
 mkdir /home/marie/new
 quiet chown marie /home/marie/new
 quiet sh -c 'head -c 65536 /dev/zero > /root/disk; modprobe loop; losetup /dev/loop0 /root/disk'
@@ -43,7 +43,7 @@ reject tmp
 quiet losetup -d /dev/loop0
 rm /home/marie/new.ecryptmount
 
-# A mount point that leads elsewhere meanwhile, or did before.
+# A mount point that becomes a link meanwhile, or already is one.
 mkdir /home/marie/crypt /home/marie/clear
 quiet chown marie /home/marie/crypt /home/marie/clear
 ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
@@ -58,14 +58,14 @@ expect 'something else was put in the place of /home/marie/clear'
 expect 'a symbolic link of marie leads to /etc, which belongs to root'
 expect 'hint: .*name the directory itself: /etc'
 su marie -c 'cd /home/marie; rm clear; mv clear.old clear'
-# The directory below.
+# The same with the encrypted directory.
 su marie -c 'cd /home/marie; (sleep 2; mv crypt crypt.old; ln -s /root crypt) >/dev/null 2>&1 &'
 ! ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
 expect 'something else was put in the place of /home/marie/crypt'
 su marie -c 'cd /home/marie; rm crypt; mv crypt.old crypt'
 
-# Somebody else's directory is mounted without rights and devices in it, unless
-# that is wanted.
+# The directory of another user is mounted with nosuid and nodev, unless the options say
+# otherwise.
 ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
 grep ecryptfs /proc/mounts
 expect '^/home/marie/crypt /home/marie/clear ecryptfs rw,nosuid,nodev,relatime'
@@ -77,7 +77,7 @@ grep ecryptfs /proc/mounts
 expect '^/home/marie/crypt /home/marie/crypt ecryptfs rw,relatime'
 umount /home/marie/crypt
 quiet away
-# What the file system below denies stays denied.
+# Restrictions of the underlying file system stay.
 mkdir /mnt
 mount -t tmpfs -o nosuid,nodev,noexec tmpfs /mnt
 mkdir /mnt/secret
@@ -86,7 +86,7 @@ grep ecryptfs /proc/mounts
 expect '^/mnt/secret /mnt/secret ecryptfs rw,nosuid,nodev,noexec,relatime'
 umount /mnt/secret
 quiet away
-# Nothing that was held keeps it busy.
+# The file system is not busy afterwards.
 umount /mnt
 
 # A mount point that would hide the directory.
@@ -94,7 +94,7 @@ mkdir -p /srv/secret
 ! ecryptmount -key maclef /srv/secret /srv
 expect '/srv/secret is inside /srv, and nobody could get at it'
 
-# A read-only look at a directory whose record is lost decides nothing for later.
+# A read-only mount without a record makes no record.
 mkdir /plain
 ecryptmount -key maclef -fork -o ro,ecryptfs_enable_filename_crypto=n /plain
 reject 'is new'
@@ -102,7 +102,7 @@ reject 'is new'
 umount /plain
 quiet away
 
-# Names in messages do nothing to a terminal or a log.
+# Names in messages are escaped for terminals and logs.
 evil=$(printf '/srv/\033[31mrouge')
 mkdir "$evil"
 ecryptmount -key maclef -fork "$evil"
@@ -110,8 +110,7 @@ expect '^ecryptmount: /srv/\\x1b\[31mrouge is mounted, for root'
 umount "$evil"
 quiet away
 
-# An ecryptmount that was killed: the directories are held only once what it left
-# is unmounted.
+# ecryptmount was killed: the next one unmounts the old mount first.
 ecryptmount -key maclef -fork /home/marie/crypt /home/marie/clear
 quiet sh -c 'kill -9 $(pidof ecryptmount)'
 await 10 sh -c '! pidof ecryptmount'

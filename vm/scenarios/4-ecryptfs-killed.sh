@@ -1,5 +1,5 @@
-# The process that answers for the directory is killed while files are written:
-# nothing that was synced is lost, and everything opens afterwards.
+# ecryptmount is killed while files are written: nothing that was synced is lost, and all
+# files can be read afterwards.
 
 #@ boot for=12m
 quiet tpmctl own
@@ -18,14 +18,14 @@ writer 2> /tmp/writer.log &
 quiet sh -c 'until [ $(wc -l < /root/synced) -ge 60 ]; do sleep 0.1; done 2>/dev/null'
 kill -9 $(pidof ecryptmount)
 wait
-# Without it, no new file can be made: the kernel says that it has nobody to ask.
+# Without it no new file can be made: the kernel cannot ask for a key.
 tail -n 1 /tmp/writer.log
 expect 'Transport endpoint is not connected|Input/output error|Socket not connected|not connected'
-# New files cost no TPM command: it had nothing in the chip.
+# New files need no TPM command, so it had loaded nothing.
 tpmctl status
 expect 'loaded: +nothing'
 
-# The next run finds the mount that nobody answers for.
+# The next run finds the mount without a process.
 ecryptmount -key maclef -fork /secret
 expect 'was still mounted by an ecryptmount that was killed; it is unmounted now'
 check() {
@@ -39,8 +39,7 @@ echo more > /secret/more
 cat /secret/more
 expect '^more$'
 
-# Killed while files are open: they stay open, and the mount is answered for
-# again as it is.
+# Killed while files are open: they stay open, and the next run serves the same mount.
 exec 5< /secret/1
 kill -9 $(pidof ecryptmount)
 await 5 sh -c '! pidof ecryptmount'
@@ -55,17 +54,17 @@ await 10 sh -c '! pidof ecryptmount'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 
-# Killed while the chip works for it, it leaves its key there. That is in nobody's way;
-# tpmctl flush frees it. The reader waits for the kernel to give up, a minute: the
-# kernel hands a request that nobody had read to the next process that asks, while
-# the first one still waits for its answer, and takes it.
+# Killed during a TPM command, it leaves its key in the chip. That disturbs no other
+# program; tpmctl flush frees it. The reader waits for a minute until the kernel gives up:
+# before, the kernel would pass an unread request to the next ecryptmount, and the reader
+# would get its answer.
 reader() {
 	while true; do
 		echo 3 > /proc/sys/vm/drop_caches
 		cat /secret/* || return
 	done
 }
-left() { # kills it in a turn, until it leaves something there
+left() { # kills it during a turn, until it leaves something in the chip
 	for i in 1 2 3 4 5 6 7 8; do
 		ecryptmount -key maclef -fork /secret || return
 		reader > /dev/null 2>&1 &
@@ -74,7 +73,7 @@ left() { # kills it in a turn, until it leaves something there
 			sleep 0.1
 		done
 		kill -9 $(pidof ecryptmount)
-		wait # the reader gets its error when the kernel's wait ends
+		wait # the reader gets an error when the kernel gives up
 		tpmctl status | grep 'left behind' && return
 	done
 	return 1
@@ -96,7 +95,7 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 
-# Mounted in other places, too: it goes from all of them.
+# Mounted in other places, too: all are unmounted.
 quiet mkdir /b
 quiet ecryptmount -key maclef -fork /secret
 mount --bind /secret /b
@@ -106,7 +105,7 @@ ecryptmount -key maclef -fork /secret
 expect '/b, /secret was still mounted by an ecryptmount that was killed; it is unmounted now'
 ! grep ' /b ' /proc/mounts
 
-# Detached while a file was open, then killed: nothing new is mounted over it.
+# Detached while a file is open, then killed: no new mount as long as the file is open.
 exec 5< /secret/1
 umount -l /secret
 kill -9 $(pidof ecryptmount)

@@ -1,4 +1,4 @@
-# Many at once, other users, and a chip that takes a second for each command.
+# Many programs at once, other users, and a chip that takes a second for each command.
 
 #@ boot
 quiet tpmctl own
@@ -28,7 +28,7 @@ readers() {
 readers
 umount /secret
 
-# Only root's processes are answered for by default,
+# By default only root gets file keys.
 #@ boot
 quiet mkdir /secret/marie
 quiet rmdir /secret/marie
@@ -45,7 +45,7 @@ quiet sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'
 expect 'Input/output error'
 umount /partage
 await 10 sh -c '! pidof ecryptmount'
-# besides those who were named, and the owner of the directory.
+# -user names other users. The owner of the directory gets them, too.
 ecryptmount -key maclef -fork -user marie /partage
 expect '/partage is mounted, for root, marie;'
 su marie -c 'echo salut > /partage/salut && cat /partage/salut'
@@ -65,8 +65,8 @@ su marie -c 'echo a moi > ~/prive/lettre; cat ~/prive/lettre'
 expect '^a moi$'
 umount /home/marie/prive
 
-# A chip that takes a second for each command. The module was loaded as the
-# distribution does, and waits for three seconds only: it is loaded anew.
+# A chip that takes a second for each command. The module was loaded with its default
+# timeout of three seconds: ecryptmount loads it again with a longer one.
 #@ boot slow=1s for=6m
 quiet modprobe ecryptfs
 ecryptmount -key maclef -fork /secret
@@ -84,8 +84,8 @@ four
 umount /secret
 await 20 sh -c '! pidof ecryptmount'
 
-# Where the module is in use, and cannot be loaded anew, that is said. What came
-# too late for the kernel is kept, and there at once for the next try.
+# If the module is in use, it cannot be loaded again; ecryptmount says so. It keeps keys
+# that came too late for the kernel, so that the next try gets them at once.
 quiet rmmod ecryptfs
 quiet modprobe ecryptfs
 quiet sh -c 'sleep 1; chmod 666 /dev/ecryptfs'

@@ -1,5 +1,5 @@
-# What an eCryptfs directory refuses before it is mounted, in words, rather than
-# with "Input/output error" at the first file.
+# Errors that ecryptmount finds before it mounts a directory. The kernel would only report
+# "Input/output error" for the first file.
 
 #@ boot
 quiet tpmctl own
@@ -9,7 +9,7 @@ quiet mkdir /secret
 quiet ecryptmount -key maclef -fork /secret
 quiet sh -c 'echo bonjour > /secret/lettre.txt'
 
-# A second one, while the first one lives.
+# A second ecryptmount while the first one runs.
 ! ecryptmount -key maclef /secret
 expect '/secret is mounted already, by ecryptmount \(process [0-9]+\)'
 quiet mkdir /other
@@ -23,12 +23,12 @@ await 10 sh -c '! pidof ecryptmount'
 # Another key.
 ! ecryptmount -key autre /secret
 expect '/secret was set up with another key than autre'
-# Another key, and nothing that says so but the files.
+# Another key, without a record.
 quiet mv /secret.ecryptmount /root/kept
 ! ecryptmount -key autre -o ecryptfs_enable_filename_crypto=n /secret
 expect 'was encrypted for the key [0-9a-f]{16}, and this key is [0-9a-f]{16}: it could not be opened'
 
-# Without the record beside it the names are lost, the contents are not.
+# Without the record the names are lost, but not the contents.
 ! ecryptmount -key maclef /secret
 expect 'has an encrypted name, and /secret.ecryptmount, which has the passphrase for it, is not there'
 ecryptmount -key maclef -fork -o ecryptfs_enable_filename_crypto=n,ro /secret
@@ -38,7 +38,7 @@ umount /secret
 await 10 sh -c '! pidof ecryptmount'
 quiet mv /root/kept /secret.ecryptmount
 
-# Options that contradict it, and that nobody knows.
+# Options that contradict the record, and unknown options.
 ! ecryptmount -key maclef -o ecryptfs_key_bytes=16 /secret
 expect 'was set up with ecryptfs_key_bytes=32, not 16'
 ! ecryptmount -key maclef -o ecryptfs_enable_filename_crypto=n /secret
@@ -60,7 +60,7 @@ expect '^salut$'
 echo bonjour > /plain/bonjour.txt
 umount /plain
 await 10 sh -c '! pidof ecryptmount'
-# The record remembers the options.
+# The record contains the options.
 ecryptmount -key maclef -fork /plain
 expect '/plain is mounted read-only because of ecryptfs_passthrough'
 cat /plain/salut.txt /plain/bonjour.txt
@@ -70,7 +70,7 @@ expect 'Read-only file system'
 umount /plain
 await 10 sh -c '! pidof ecryptmount'
 
-# A file whose key is damaged keeps nobody from the others.
+# A file with a damaged key does not affect other files.
 quiet sh -c 'f=$(ls /secret/ECRYPTFS*); cp "$f" /root/kept; printf damaged! | dd of="$f" bs=1 seek=100 conv=notrunc 2>/dev/null'
 ecryptmount -key maclef -fork /secret
 expect '1 file cannot be opened any more, because what eCryptfs keeps in it is damaged: /secret/ECRYPTFS'
@@ -79,7 +79,7 @@ umount /secret
 await 10 sh -c '! pidof ecryptmount'
 quiet sh -c 'f=$(ls /secret/ECRYPTFS*); cp /root/kept "$f"'
 
-# Somebody who is not root; keys that are too small, or cannot decrypt.
+# A user who is not root; keys that are too small or cannot decrypt.
 ! su marie -c 'ecryptmount -key maclef /secret'
 expect 'only root may mount'
 quiet keygen -s 512 petite
@@ -88,14 +88,14 @@ expect 'petite.*(512|small)'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 
-# The disk in a machine with another chip,
+# The disk in a machine with another chip.
 #@ boot chip=other
 quiet tpmctl own
 ! ecryptmount -key maclef /secret
 expect 'load maclef: not a key of this TPM'
 ! grep ' /secret ' /proc/mounts
 
-# and in one without.
+# The disk in a machine without a chip.
 #@ boot chip=none
 ! ecryptmount -key maclef /secret
 expect 'no /dev/tpm0|no TPM'

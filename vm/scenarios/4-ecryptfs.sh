@@ -1,5 +1,5 @@
-# An eCryptfs directory that only this machine's TPM opens: the last chapter of
-# the tutorial, from the key file itself.
+# An eCryptfs directory that only this machine's TPM can open, with a key file: the last
+# chapter of the tutorial.
 
 #@ boot
 quiet tpmctl own
@@ -32,7 +32,7 @@ expect '^201$'
 umount /secret
 await 10 sh -c '! pidof ecryptmount'
 
-# Below, neither names nor contents can be read.
+# In the encrypted directory neither names nor contents can be read.
 ls /secret
 reject 'lettre|tree'
 find /secret -mindepth 1 ! -name 'ECRYPTFS_FNEK_ENCRYPTED.*'
@@ -43,8 +43,8 @@ expect '^201$'
 ls -l /secret.ecryptmount
 expect '^-rw-------'
 
-# Mounted again, everything is as it was. Each file cost the TPM one command; what
-# the kernel still has costs none.
+# Mounted again, everything is as before. Each file takes one TPM command, unless the
+# kernel still has its key.
 quiet sh -c 'sync; echo 3 > /proc/sys/vm/drop_caches'
 quiet syslogd -O /tmp/messages
 ecryptmount -key maclef -fork /secret
@@ -56,7 +56,7 @@ umount /secret
 await 10 grep -q 'unwrapped by the TPM' /tmp/messages
 tail -n 1 /tmp/messages
 expect '0 file keys wrapped, 201 file keys unwrapped by the TPM'
-# Nothing is left behind: no token in a keyring, no key in the TPM.
+# Nothing stays: no token in a keyring, no key in the TPM.
 ! grep -E ' user +[0-9a-f]{16}: ' /proc/keys
 tpmctl status
 expect 'key slots: +([0-9]+) of \1 free|key slots: +20 of 20 free'
@@ -71,7 +71,7 @@ cd /root
 umount /secret
 await 10 sh -c '! pidof ecryptmount'
 
-# In the foreground it stays until it is interrupted.
+# In the foreground it runs until it is interrupted.
 ecryptmount -key maclef /secret >log 2>&1 &
 await 20 grep 'is mounted' log
 kill %1

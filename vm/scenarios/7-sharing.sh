@@ -1,5 +1,5 @@
-# Programs that share a TPM: a kernel gives its device to one at a time, the chip has
-# places for some keys only, and a machine that sleeps takes its memory away.
+# Programs that share a TPM: the kernel lets one program open its device, the chip has few
+# key slots, and loses loaded keys when the machine sleeps.
 
 #@ boot for=10m
 quiet tpmctl own
@@ -14,7 +14,7 @@ page() { # port, certificate
 
 held() { ls -l /proc/[0-9]*/fd 2>/dev/null | grep /dev/tpm; }
 
-# A server that has nothing to do does not hold the device, and has nothing in the chip.
+# An idle server does not hold the device and has nothing loaded in the chip.
 tlsdemo -key maclef -cert moncert -accept 4433 2>4433.log &
 await 30 grep serving 4433.log
 page 4433 moncert
@@ -25,7 +25,7 @@ expect 'held by: +nobody'
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 
-# Four others sign at once, and it serves: all signatures are good.
+# Four programs sign at once while the server serves: all signatures are valid.
 signer() {
 	for i in 1 2 3 4 5 6 7 8; do
 		echo "$1 $i" >lettre.$1
@@ -46,7 +46,7 @@ four() {
 four
 expect '^32$'
 
-# Some programs keep it. Others wait for as long as they are told to,
+# Another program holds the device. Ours wait as long as -wait says,
 sh -c 'exec 3<>/dev/tpm0; exec sleep 1000' &
 await 5 held
 took() { # says how long a command takes
@@ -61,7 +61,7 @@ took() { # says how long a command takes
 expect '/dev/tpm0.*busy.*sleep \(process [0-9]+\) has it open'
 expect 'it took [12][0-9] tenths'
 quiet test ! -e lettre.sig
-# or until they have it.
+# or until the device is free.
 tpmctl sign -wait 1m -key maclef -in lettre -out lettre.sig &
 page 4433 moncert >page &
 sleep 2
@@ -71,7 +71,7 @@ await 20 test -s lettre.sig -a -s page
 openssl dgst -sha256 -verify maclef.pub -signature lettre.sig lettre
 cat page
 
-# A server that is killed while it has nothing to do leaves nothing there.
+# An idle server that is killed leaves nothing in the chip.
 tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
 await 30 grep serving 4434.log
 page 4434 secrete.crt
@@ -81,8 +81,8 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 
-# One that is killed in the middle of a turn, for which others waited, leaves its key;
-# tpmctl says so, and frees it. Living ones lose nothing by that.
+# A server that is killed during a turn leaves its key. tpmctl says so and frees it; that
+# does not affect running servers.
 left() { # kills a server in a turn, until it leaves a key
 	for i in 1 2 3 4 5 6 7 8; do
 		tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
@@ -119,7 +119,7 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 page 4433 moncert
-# Others, killed at any moment, keep nobody out either.
+# Programs that are killed at any moment do not lock out others.
 killed() {
 	for i in $(seq 20); do
 		tpmctl sign -key maclef -in lettre >/dev/null &
@@ -135,8 +135,8 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 
-# Nor does a program that leaves sessions until there is no place for one more (with
-# TPM_OIAP, by hand): they are freed for who needs one.
+# A program leaves sessions until no slot is free (with TPM_OIAP, by hand). Programs that
+# need a session free them.
 quiet printf '\0\301\0\0\0\12\0\0\0\12' >oiap
 for i in $(seq 40); do dd if=oiap of=/dev/tpm0 2>/dev/null; done
 tpmctl status
@@ -145,7 +145,7 @@ page 4433 moncert
 tpmctl sign -key secrete -key-pass pass:motdepasse -in lettre >/dev/null
 tpmctl flush
 
-# More servers than the chip has places.
+# More servers than the chip has key slots.
 quiet kill %1
 crowd() {
 	for port in $(seq 5000 5022); do
@@ -171,7 +171,7 @@ await 20 sh -c '! pidof tlsdemo'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 
-# A web site, and a directory that opens with the TPM, on one chip.
+# A web server and an eCryptfs directory on one chip.
 quiet mkdir /secret
 ecryptmount -key maclef -fork /secret
 quiet sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do echo bonjour $i >/secret/$i; done'
@@ -196,8 +196,7 @@ both 10
 expect '^10$'
 expect '^100$'
 
-# The machine sleeps and wakes up. Nothing needs to be started again, nor does a
-# handshake fail that is under way.
+# The machine sleeps and wakes up. No program needs a restart, and no handshake fails.
 asleep() {
 	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
 }
@@ -218,8 +217,8 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 
-# A machine whose firmware forgets to start the chip again: to all that it is asked,
-# the chip says TPM_INVALID_POSTINIT.
+# A machine whose firmware does not start the chip after sleep: the chip answers every
+# command with TPM_INVALID_POSTINIT.
 #@ boot wake=unstarted
 tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
 await 30 grep serving 4434.log
@@ -249,8 +248,8 @@ umount /secret
 await 10 sh -c '! pidof ecryptmount'
 kill %1
 
-# Somebody frees all that is loaded, without a pause, while two servers whose keys have
-# secrets work. They do not notice, and no try is counted.
+# Two servers, whose keys have secrets, work while another program flushes everything
+# again and again. They do not notice, and the TPM counts no wrong secret.
 #@ boot for=5m
 quiet keygen -a -key-pass pass:autre seconde
 quiet certgen -key seconde -key-pass pass:autre -out seconde.crt
@@ -269,7 +268,7 @@ flushes() {
 		tpmctl flush || return
 	done
 }
-stress() { # seconds, what somebody does meanwhile
+stress() { # seconds, command that runs meanwhile
 	rm -f stop
 	$2 >meanwhile 2>&1 &
 	somebody=$!

@@ -1,5 +1,5 @@
-# Programs that share a TPM 2.0 on its bare device: there is no resource manager, and
-# the chip has three places for keys.
+# Programs that share a TPM 2.0 on its bare device: without a resource manager, and with
+# three key slots.
 
 #@ boot tpm=2.0 for=8m
 quiet keygen maclef
@@ -60,8 +60,7 @@ expect 'loaded: +nothing'
 four
 expect '^20$'
 
-# The machine sleeps and wakes up. The chip has lost all, and gives the places to whoever
-# comes first.
+# The machine sleeps and wakes up. The chip has lost everything that was loaded.
 asleep
 expect '^1$'
 page 4434 secrete.crt
@@ -71,7 +70,7 @@ page 4434 secrete.crt
 tpmctl status
 expect '0 of 3 tries used'
 
-# One that is killed while it has nothing to do leaves nothing in the chip.
+# An idle server that is killed leaves nothing in the chip.
 page 4434 secrete.crt
 kill -9 %2
 quiet sleep 1
@@ -79,8 +78,8 @@ tpmctl status
 expect 'key slots: +3 of 3 free'
 expect 'loaded: +nothing'
 
-# One that is killed in the middle of a turn leaves its key; tpmctl says so, and frees it.
-# Living ones lose nothing by that.
+# A server that is killed during a turn leaves its key. tpmctl says so and frees it; that
+# does not affect running servers.
 left() { # kills a server in a turn, until it leaves a key
 	for i in 1 2 3 4 5 6 7 8; do
 		tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
@@ -117,9 +116,8 @@ expect 'key slots: +3 of 3 free'
 expect 'loaded: +nothing'
 page 4433 moncert
 
-# A program that leaves things until there is no place for one more (with
-# TPM2_HashSequenceStart and TPM2_StartAuthSession, by hand) keeps nobody out: they are
-# freed for who needs a place.
+# A program leaves keys and sessions until no slot is free (with TPM2_HashSequenceStart and
+# TPM2_StartAuthSession, by hand). Programs that need a slot free them.
 quiet printf '\200\1\0\0\0\16\0\0\1\206\0\0\0\13' >hash
 quiet printf '\200\1\0\0\0\53\0\0\1\166\100\0\0\7\100\0\0\7\0\20seize octets....\0\0\0\0\20\0\13' >session
 for i in 1 2 3 4; do dd if=hash of=/dev/tpm0; dd if=session of=/dev/tpm0; done 2>/dev/null
@@ -137,7 +135,7 @@ expect '0 of 3 tries used'
 quiet kill $(pidof tlsdemo)
 await 20 sh -c '! pidof tlsdemo'
 
-# More servers than the chip has places.
+# More servers than the chip has key slots.
 crowd() {
 	for port in $(seq 5000 5007); do
 		tlsdemo -key maclef -cert moncert -accept $port 2>$port.log &
@@ -160,8 +158,8 @@ expect 'loaded: +nothing'
 quiet kill $(pidof tlsdemo)
 await 20 sh -c '! pidof tlsdemo'
 
-# A machine whose firmware forgets to start the chip again: to all that it is asked,
-# the chip says TPM_RC_INITIALIZE.
+# A machine whose firmware does not start the chip after sleep: the chip answers every
+# command with TPM_RC_INITIALIZE.
 #@ boot wake=unstarted for=5m
 quiet . ./mots
 export TPMKEY_TPM=/dev/tpm0

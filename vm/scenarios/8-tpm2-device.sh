@@ -1,6 +1,6 @@
-# What can happen to a TPM 2.0 in its life.
+# A TPM 2.0 and its device: permissions, lockout and clearing.
 
-# Another user may not use it, and is told who may.
+# Another user may not use it; the error says who may.
 #@ boot tpm=2.0
 keygen ancienne
 quiet certgen -key ancienne -out ancien.crt
@@ -10,12 +10,12 @@ expect 'run this as root'
 ! su marie -c 'tpmctl status'
 expect 'no permission'
 
-# Nobody needs to own it.
+# It needs no owner.
 ! tpmctl own
 expect 'ready for keys as it is'
 
-# A wrong password costs a try, exactly one. The machine is switched off and on, and
-# none is added or forgotten.
+# A wrong password costs exactly one try. Switching the machine off and on does not change
+# the count.
 keygen -a -key-pass pass:motdepasse secrete
 ! tpmctl sign -key secrete -key-pass pass:autre -in /etc/passwd
 expect 'wrong key secret.*1 of 3 tries'
@@ -24,8 +24,8 @@ tpmctl sign -key secrete -key-pass pass:motdepasse -in /etc/passwd -out signatur
 tpmctl status
 expect '1 of 3 tries used'
 
-# After three the TPM takes no password any more, not even the right one; keys
-# without one work on.
+# After three wrong passwords the TPM refuses even the right one. Keys without a password
+# still work.
 ! tpmctl sign -key secrete -key-pass pass:autre -in /etc/passwd
 expect '2 of 3 tries'
 ! tpmctl sign -key secrete -key-pass pass:autre -in /etc/passwd
@@ -39,8 +39,8 @@ tpmctl sign -key secrete -key-pass pass:motdepasse -in /etc/passwd -out signatur
 tpmctl status
 expect '0 of 3 tries used'
 
-# Somebody clears it under a server: the server's key is gone for good, and it says so.
-# Other keys can be made at once.
+# Somebody clears the TPM while a server runs: the server reports that its key is lost. New
+# keys can be made at once.
 tlsdemo -key ancienne -cert ancien.crt -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
 curl --silent --show-error --cacert ancien.crt https://localhost:4433/ | grep 'TPM signed'
@@ -59,7 +59,7 @@ keygen nouvelle
 tpmctl sign -key nouvelle -in /etc/passwd -out signature -force
 tpmctl inspect ancienne
 
-# Key files of the other generation are refused by name.
+# Key files of the other generation are refused.
 #@ boot chip=vieille tpm=1.2
 quiet tpmctl own
 keygen vieille

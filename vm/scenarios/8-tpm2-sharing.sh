@@ -1,5 +1,5 @@
-# Programs that share a TPM 2.0 through the kernel's resource manager. (8-tpm2-bare has
-# them on the bare device; nobody uses both at a time.)
+# Programs that share a TPM 2.0 through the kernel's resource manager. (8-tpm2-bare uses the
+# bare device. Using both at the same time is not supported.)
 
 #@ boot tpm=2.0 for=8m
 quiet keygen maclef
@@ -45,8 +45,8 @@ asleep() {
 fin
 quiet . ./mots
 
-# A program finds on disk what an earlier one has left there, and the chip takes it; else
-# it would be written anew.
+# A program uses the contexts that an earlier program has left on disk. If the chip did not
+# accept them, the program would write new ones.
 contexts() { stat -c '%A %i %n' /run/maclef /run/maclef/*; }
 tpmctl sign -force -key maclef -in lettre -out sig
 contexts >before
@@ -67,13 +67,13 @@ expect '^20$'
 page 4435 courbe.crt
 tpmctl status
 
-# One that is killed leaves nothing: the kernel cleans up.
+# A killed server leaves nothing: the kernel cleans up.
 kill -9 %2
 ! page 4434 secrete.crt
 page 4433 moncert
 tpmctl status
 reject 'left behind'
-# Nor does one that is killed at any moment.
+# The same at any moment.
 killed() {
 	for i in $(seq 10); do
 		tpmctl sign -key secrete -key-pass pass:motdepasse -in lettre >/dev/null &
@@ -83,7 +83,7 @@ killed() {
 	page 4433 moncert
 }
 killed
-# The bare device beside them is not for programs; tpmctl status says so.
+# tpmctl status advises against the bare device while programs use the resource manager.
 TPMKEY_TPM=/dev/tpm0 tpmctl status
 expect 'used by tlsdemo .*/dev/tpm0 is for machines on which nobody uses it: -tpm /dev/tpmrm0'
 reject 'left behind'
@@ -107,7 +107,7 @@ wc -l <pages
 expect '^30$'
 quiet kill $(pidof tlsdemo)
 
-# Sleep is no reset: contexts from before it load.
+# Sleep is not a reset: contexts from before can be loaded.
 tpmctl sign -force -key maclef -in lettre -out sig
 tpmctl sign -force -key secrete -key-pass pass:motdepasse -in lettre -out sig
 contexts >before
@@ -120,8 +120,8 @@ tpmctl flush
 ls /run/maclef | wc -l
 expect '^0$'
 
-# A machine whose firmware forgets to start the chip again: to all that it is asked,
-# the chip says TPM_RC_INITIALIZE.
+# A machine whose firmware does not start the chip after sleep: the chip answers every
+# command with TPM_RC_INITIALIZE.
 #@ boot wake=unstarted for=5m
 quiet . ./mots
 servers

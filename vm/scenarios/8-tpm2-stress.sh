@@ -1,5 +1,5 @@
-# Two servers whose keys have secrets work on a TPM 2.0, while somebody frees all that is
-# loaded in it, without a pause. They do not notice, and no try is counted.
+# Two servers, whose keys have secrets, use a TPM 2.0 while another program flushes
+# everything again and again. They do not notice, and the TPM counts no wrong secret.
 
 #@ boot tpm=2.0 for=6m
 quiet keygen -a -key-pass pass:motdepasse secrete
@@ -19,7 +19,7 @@ pages() { # port, certificate: fetches pages until the file "stop" is there, eac
 	done
 	echo $fetched pages of $1
 }
-stress() { # seconds, what somebody does meanwhile
+stress() { # seconds, command that runs meanwhile
 	rm -f stop
 	until test -e stop; do
 		$2 || return
@@ -37,7 +37,7 @@ stress() { # seconds, what somebody does meanwhile
 	return $result
 }
 
-# On the bare device. Nothing is there between the turns of the servers.
+# On the bare device. Between the turns of the servers nothing is loaded.
 export TPMKEY_TPM=/dev/tpm0
 servers
 await 30 grep serving 4434.log
@@ -51,10 +51,9 @@ tpmctl status
 expect '0 of 3 tries used'
 expect 'loaded: +nothing'
 
-# Somebody else frees what a program of this project would never: loaded keys and
-# sessions by their handles, without looking, and leaves keys and sessions until there is
-# no place for one more (with TPM2_FlushContext, TPM2_HashSequenceStart and
-# TPM2_StartAuthSession, by hand).
+# A program that does not share flushes keys and sessions by their handles, whoever owns
+# them, and leaves keys and sessions until no slot is free (with TPM2_FlushContext,
+# TPM2_HashSequenceStart and TPM2_StartAuthSession, by hand).
 for place in 0 1 2; do
 	printf '\200\1\0\0\0\16\0\0\1\145\200\0\0\'$place >flush.key.$place
 	printf '\200\1\0\0\0\16\0\0\1\145\2\0\0\'$place >flush.session.$place
@@ -79,7 +78,7 @@ reject 'error'
 quiet kill $(pidof tlsdemo)
 await 20 sh -c '! pidof tlsdemo'
 
-# Through the resource manager. There is nothing for others to free.
+# Through the resource manager. Other programs cannot flush anything there.
 unset TPMKEY_TPM
 servers
 await 30 grep serving 4434.log

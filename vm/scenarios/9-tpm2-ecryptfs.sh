@@ -1,4 +1,4 @@
-# Directories that only this machine's TPM 2.0 opens: eCryptfs, from key files with and
+# Directories that only this machine's TPM 2.0 can open: eCryptfs, with key files with and
 # without a password, and gocryptfs.
 
 #@ boot tpm=2.0
@@ -23,7 +23,7 @@ ls /secret
 reject 'lettre|file'
 ! grep -r bonjour /secret
 
-# Mounted again, everything is as it was; each file costs the TPM one command.
+# Mounted again, everything is as before; each file takes one TPM command.
 quiet syslogd -O /tmp/messages
 quiet sh -c 'sync; echo 3 >/proc/sys/vm/drop_caches'
 ecryptmount -key maclef -fork /secret
@@ -35,7 +35,7 @@ tail -n 1 /tmp/messages
 expect '0 file keys wrapped, 61 file keys unwrapped by the TPM'
 ! grep -E ' user +[0-9a-f]{16}: ' /proc/keys
 
-# Another key does not open it, and one on a curve none.
+# Another key does not open it, and an EC key opens no directory.
 ! ecryptmount -key secrete -key-pass file:motdepasse -fork /secret
 expect 'was set up with another key than secrete'
 ! ecryptmount -key courbe -fork /secret
@@ -50,7 +50,7 @@ tpmctl status
 ecryptmount -key secrete -key-pass file:motdepasse -fork /coffre
 echo bonsoir >/coffre/lettre.txt
 
-# Beside a web site, while the machine sleeps and wakes up.
+# Together with a web server, while the machine sleeps and wakes up.
 quiet certgen -key maclef -out moncert
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
@@ -66,7 +66,7 @@ curl --silent --show-error --cacert moncert https://localhost:4433/ | grep 'TPM 
 umount /coffre
 await 10 sh -c '! pidof ecryptmount'
 
-# gocryptfs takes its password from a command: one that decrypts, or one that unseals.
+# gocryptfs gets its password from a command.
 quiet modprobe fuse
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 mkdir dechiffre chiffre
@@ -76,7 +76,7 @@ gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' chiffre dech
 echo bonjour >dechiffre/lettre.txt
 fusermount3 -u dechiffre
 
-# After a reboot all of them open again.
+# After a reboot all of them can be opened again.
 #@ boot tpm=2.0
 ecryptmount -key maclef -fork /secret
 cat /secret/lettre.txt

@@ -1,9 +1,9 @@
 # # The tutorial of 2010, today
 #
-# A TPM keeps the private key of a web site; a key file, a certificate and a
-# server make HTTPS of it; and a directory opens with that key only. What was
-# typed then stands above what is typed now, with what that printed: on Debian's
-# kernel, in a machine whose TPM 1.2 is swtpm.
+# A TPM keeps the private key of a web site. A key file, a certificate and a server
+# make HTTPS of it, and a directory can be opened only with that key. Each section
+# shows the commands of 2010, then today's commands and their output, on Debian's
+# kernel in a machine with swtpm as its TPM 1.2.
 #
 # ## Do we have a TPM, and which?
 #
@@ -20,10 +20,10 @@ expect 'owned: *no'
 # ## Own it
 #
 # A TPM makes its storage root key (SRK) when somebody becomes its owner. The
-# tutorial gave the owner a password, and pressed Enter for the SRK's: so every
-# later command says `-srk-pass pass:`, which is the empty password. A TPM that is
-# disabled or deactivated, as many are delivered, needs a visit to the firmware's
-# menu first; `own` says what to do there, and goes on when it is run again.
+# tutorial gave the owner a password, and the SRK the empty one (Enter). So all
+# later commands need `-srk-pass pass:`, the empty password. Many TPMs are
+# delivered disabled or deactivated. Then `own` says what to do in the firmware's
+# menu; run it again afterwards.
 #
 #< tpm_takeownership
 #> le-proprietaire
@@ -33,8 +33,8 @@ expect 'has an owner now'
 
 # ## Make a key
 #
-# The private key is made inside the chip. The file is of no use without it.
-# With `-a` the key has a password of its own besides.
+# The chip makes the private key. The key file is useless without the chip. With
+# `-a` the key also has its own password.
 #
 #< create_tpm_key -a maclef
 #> motdepasse
@@ -53,9 +53,9 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# A server has nobody to ask for passwords; here a file has the key's, the one that
-# `keygen -a` was given. What the server says is in tlsdemo.log. While it is idle it
-# leaves the TPM to other programs, and has nothing in it.
+# A server cannot ask for passwords, so here a file contains the key's password. The
+# server's messages go to tlsdemo.log. While the server is idle, other programs can
+# use the TPM, and nothing is loaded in it.
 #
 #< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
 (umask 077; echo motdepasse >motdepasse)
@@ -71,7 +71,7 @@ kill %1
 
 # ## After a reboot
 #
-# The chip is the same, and so is the key file.
+# The same chip and the same key file still work.
 #
 #@ boot
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
@@ -82,8 +82,8 @@ kill %1
 
 # ## A directory that opens with the TPM
 #
-# The tutorial ended with a directory of eCryptfs, encrypted for the key. From the
-# key file itself that never worked: the key module of eCryptfs could not read it.
+# The tutorial ended with an eCryptfs directory, encrypted for the key. With the key
+# file this never worked: the key module of eCryptfs could not read the file.
 #
 #< modprobe ecryptfs
 #< ecryptfsd
@@ -93,12 +93,12 @@ ecryptmount -srk-pass pass: -key-pass file:motdepasse -o ecryptfs_cipher=aes,ecr
 echo bonjour >/secret/lettre.txt
 umount /secret
 
-# Without the TPM there is nothing to read, not even a name.
+# Without the TPM nothing can be read, not even the names.
 ls /secret
 reject lettre
 ! grep -r bonjour /secret
 
-# With it there is.
+# With the TPM it can be read.
 ecryptmount -srk-pass pass: -key-pass file:motdepasse -fork /secret
 cat /secret/lettre.txt
 expect '^bonjour$'

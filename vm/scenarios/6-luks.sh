@@ -1,21 +1,20 @@
 # # A LUKS disk that opens with the TPM
 #
-# `cryptsetup` takes a disk's password from its standard input, so that `tpmctl
-# decrypt` can give it. The password is random, and lies beside the disk
-# encrypted for a key of the TPM. `--pbkdf pbkdf2` saves the work that protects
-# bad passwords: nobody guesses this one.
+# `cryptsetup` can read a disk's password from standard input, so `tpmctl decrypt`
+# can provide it. The password is random. It is stored beside the disk, encrypted
+# for a key of the TPM. A random password needs no slow key derivation, so
+# `--pbkdf pbkdf2` is enough.
 #
-# Make a key in a TPM that has an owner (where the SRK has a password, all these
-# commands want `-srk-pass`), and a password that nobody has seen. `encrypt` needs
-# no TPM.
+# Make a key in a TPM that has an owner, and a random password. If the SRK has a
+# password, all these commands need `-srk-pass`. `encrypt` needs no TPM.
 #@ boot
 quiet tpmctl own
 quiet modprobe -a loop dm-crypt
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the disk, here in a file. A second password opens it when the TPM is broken:
-# write it on paper, put that in a safe, and remove the file.
+# Make the disk, here in a file. A second password opens it if the TPM breaks: write it
+# on paper, put the paper in a safe, and remove the file.
 truncate -s 64M disque
 tpmctl decrypt -key maclef -in password.bin | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --key-file - disque
 (umask 077; printf %s un-mot-de-passe-sur-papier >papier)
@@ -31,10 +30,10 @@ echo bonjour >/mnt/lettre.txt
 umount /mnt
 cryptsetup close secret
 
-# Nothing of it can be read in the file.
+# The file contains nothing readable.
 ! grep -a bonjour disque
 
-# After a reboot it opens again.
+# After a reboot it can be opened again.
 #@ boot
 quiet modprobe -a loop dm-crypt
 tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret
@@ -44,7 +43,7 @@ expect '^bonjour$'
 quiet umount /mnt
 quiet cryptsetup close secret
 
-# With another chip it opens with the password on paper only.
+# With another chip only the password on paper opens it.
 #@ boot chip=second
 quiet modprobe -a loop dm-crypt
 quiet tpmctl own

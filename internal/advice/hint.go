@@ -39,7 +39,7 @@ func hintSecret(err error, given func(flag string) bool) string {
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; one that was never set is -owner-pass wellknown" + orUTF16
+		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; if it was never set, use -owner-pass wellknown" + orUTF16
 	case errors.Is(err, tpmkey.ErrLockedOut):
 		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
 	}
@@ -63,13 +63,13 @@ func hintTPM(err error) string {
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, chip.ErrOwned):
-		return "to start anew clear it (tpmctl clear), which makes every key file of it useless"
+		return "to start again, clear it (tpmctl clear), which makes every key file of it useless"
 	case errors.Is(err, tpmkey.ErrDisabled):
-		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else they take, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
+		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else is needed, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
 	case errors.Is(err, chip.ErrNoSealing):
-		return "for this TPM, tpmctl encrypt encrypts for one of its keys, and tpmctl decrypt decrypts that"
+		return "with a key of this TPM, tpmctl encrypt encrypts and tpmctl decrypt decrypts"
 	}
 	return ""
 }
@@ -125,7 +125,7 @@ func hint20(err error, given func(flag string) bool) string {
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
 		return "tpmctl status shows what is loaded, tpmctl flush frees what killed programs left; use /dev/tpmrm0 where there is one"
 	case errors.Is(err, tpm2.TPMRCFailure):
-		return "a software TPM says so when its state cannot be written: see that its disk is not full. Else switch the machine off and on again; if it stays, the chip is broken"
+		return "a software TPM returns this if it cannot write its state: check that its disk is not full. Otherwise switch the machine off and on again; if the error stays, the chip is broken"
 	}
 	return ""
 }

@@ -23,9 +23,9 @@ type KeyFlags struct {
 // Key defines -key, -parent, -tpm, -wait, -srk-pass and -key-pass.
 func (fs *FlagSet) Key() *KeyFlags {
 	return &KeyFlags{
-		Path: fs.Input("key", "maclef", "key `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; "+
+		Path: fs.Input("key", "maclef", "key `FILE`, - for standard input; NAME.pub if tpm2-tools made NAME.pub and NAME.priv; "+
 			"handle:0x81… for a key that a TPM 2.0 keeps itself (default maclef)"),
-		Parent: fs.Parent("TPM 2.0: the key's `PARENT`, a handle (0x81…) or owner, whatever the file says"),
+		Parent: fs.Parent("TPM 2.0: the key's `PARENT`, a handle (0x81…) or owner, instead of what the file says"),
 		TPM:    fs.TPM(), SRK: fs.SRKPass(), Secret: fs.KeyPass(),
 	}
 }
@@ -38,7 +38,7 @@ func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
 		return nil, err
 	}
 	if f.Parent.Handle != 0 && (file.TSS2 == nil || file.TSS2.Handle != 0) {
-		return nil, WithHint(fmt.Errorf("%s: -parent is for key files of a TPM 2.0, which this is not", inputName(*f.Path)), "leave out -parent")
+		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
 	}
 	return file, CheckKey(*f.Path, file)
 }

@@ -104,8 +104,8 @@ func (e *Env) Confirm(question, word, flag string) error {
 	defer e.lockScreen()()
 	tty, err := openTTY()
 	if err != nil {
-		return WithHint(errors.New("this has to be confirmed, and there is no terminal to ask on; nothing was done"),
-			"in a script, say -"+flag)
+		return WithHint(errors.New("a confirmation is needed, and there is no terminal to ask on; nothing was done"),
+			"in a script, use -"+flag)
 	}
 	defer tty.Close()
 	question = fmt.Sprintf("%s Type %s to go on: ", printable.Text(question), word)

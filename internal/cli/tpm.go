@@ -26,8 +26,8 @@ func (fs *FlagSet) TPM() *TPMFlag {
 	f := &TPMFlag{Wait: defaultWait}
 	fs.Var((*stringValue)(&f.Name), "tpm",
 		"`NAME` of the TPM: a device, unix:PATH, tcp:HOST:PORT, emulator[:DIR] (TPM 1.2) or emulator2[:DIR] (TPM 2.0) (default $TPMKEY_TPM, else the first there is)")
-	fs.Var((*boolValue)(&f.NoCache), "no-cache", "keep no saved contexts of keys on disk, and use none")
-	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for hardly at all (default 30s)")
+	fs.Var((*boolValue)(&f.NoCache), "no-cache", "do not save contexts of keys on disk, and use none")
+	fs.Var((*waitValue)(&f.Wait), "wait", "`TIME` to wait for other programs that use the TPM, such as 5m; 0 for almost no time (default 30s)")
 	return f
 }
 
@@ -126,7 +126,7 @@ type PolicyFlag struct {
 // Policy defines -policy.
 func (fs *FlagSet) Policy() *PolicyFlag {
 	f := new(PolicyFlag)
-	fs.Var(f, "policy", "TPM 2.0: what must hold when it is used, a `POLICY`: pcr:sha256:7,11 is that these PCRs have the values they have now")
+	fs.Var(f, "policy", "TPM 2.0: `POLICY` for its use: pcr:sha256:7,11 means that these PCRs must have the values they have now")
 	return f
 }
 

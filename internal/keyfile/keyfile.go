@@ -22,7 +22,7 @@ type PairError struct {
 }
 
 func (e *PairError) Error() string {
-	return fmt.Sprintf("%v; %s is the %s half of a tpm2-tools key, and this would be the other", e.err, e.Path, e.half)
+	return fmt.Sprintf("%v; %s is the %s half of a tpm2-tools key", e.err, e.Path, e.half)
 }
 
 func (e *PairError) Unwrap() error { return e.err }

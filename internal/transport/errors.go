@@ -23,7 +23,7 @@ var (
 	// TPM may have carried out the last command or not; with ErrNotSent it has not.
 	ErrGone = errors.New("connection to the TPM lost")
 	// ErrAway: the TPM was found before, and is gone now.
-	ErrAway = errors.New("it is away")
+	ErrAway = errors.New("it is gone")
 	// ErrNotSent: the command did not reach the TPM.
 	ErrNotSent = errors.New("the command was not sent")
 	// ErrNoSWTPM: the emulator needs the program swtpm, which is not installed. It is an

@@ -256,7 +256,7 @@ func (s *socketLink) connectError(err error) error {
 	case s.answered:
 		return failure(s.doing, s.label, ErrGone, "is swtpm running? %w", err)
 	}
-	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This wants the data channel of a running swtpm "+
+	return failure(s.doing, s.label, ErrNoTPM, "is swtpm running? This needs the data channel of a running swtpm "+
 		"(its --server): %w", err)
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// commandName is a command's name in the specification.
+// commandName returns a command's name in the specification.
 func commandName(cc tpm2.TPMCC) string {
 	if name := commandNames[cc]; name != "" {
 		return "TPM2_" + name

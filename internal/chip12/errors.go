@@ -9,8 +9,8 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// explain puts a refusal of the TPM in words. wrong is what TPM_AUTHFAIL means
-// for the command: one of the ErrWrong… sentinels.
+// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_AUTHFAIL: one
+// of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var refused *tpm12.Error
 	if !errors.As(err, &refused) {
@@ -36,9 +36,8 @@ func (c *Chip) explain(err, wrong error) error {
 	return err
 }
 
-// explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
-// TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets, and
-// what it was before, tells them apart.
+// explainLoad explains an error of TPM_LoadKey2. A damaged file can give TPM_AUTHFAIL, like a
+// wrong SRK secret. Only the count of wrong secrets tells the two apart.
 func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 	switch {
 	case errors.Is(err, tpm12.DecryptError):
@@ -48,9 +47,9 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 			return chip.OfKind(chip.ErrWrongTPM, "TPM_AUTHFAIL, which the TPM does not count as a wrong secret: the file is damaged", err)
 		}
 	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):
-		// Only the TPM's first answer to the secret said so, and was changed on its way.
+		// The TPM answered that the secret is wrong, but the result code was altered on the way.
 		return chip.OfKind(chip.ErrWrongSRKSecret, "the TPM has counted it"+c.triesUsed(), nil)
-	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
+	case errors.Is(err, tpm12.InvalidKeyHandle): // libtpms's code for TPM_NOSRK
 		return c.explainNoSRK(err)
 	}
 	var refused *tpm12.Error
@@ -60,7 +59,7 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// explainNoSRK says why there is no SRK to use.
+// explainNoSRK returns why there is no SRK.
 func (c *Chip) explainNoSRK(err error) error {
 	s, failed := c.State()
 	switch {
@@ -74,20 +73,20 @@ func (c *Chip) explainNoSRK(err error) error {
 	return err
 }
 
-// badKey are the refusals of a key structure that the TPM finds inconsistent.
+// badKey are the result codes for an inconsistent key structure.
 var badKey = map[tpm12.ResultCode]bool{
 	tpm12.BadParameter: true, tpm12.InvalidKeyUsage: true, tpm12.BadKeyProperty: true,
 	tpm12.BadScheme: true, tpm12.BadDataSize: true, tpm12.BadVersion: true,
 }
 
-// countedSince reports whether the TPM has counted a wrong secret since.
+// countedSince reports whether the TPM has counted a wrong secret since before was read.
 func (c *Chip) countedSince(before *tpm12.DAInfo) bool {
 	return c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count > before.Count
 }
 
 func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }
 
-// triesUsed says, after a wrong secret, how many the TPM has counted.
+// triesUsed returns, after a wrong secret, a text with the TPM's count.
 func (c *Chip) triesUsed() string {
 	if c.readLockout() != nil || !known(c.lockout) {
 		return ""
@@ -98,7 +97,7 @@ func (c *Chip) triesUsed() string {
 	return fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
 }
 
-// lockTime says how long the TPM stays locked, where it tells.
+// lockTime returns a text that says how long the TPM stays locked, if it reports that.
 func (c *Chip) lockTime() string {
 	if c.readLockout() != nil || !known(c.lockout) || c.lockout.Seconds == 0 {
 		return "; wait, and try once with the right secret"
@@ -107,12 +106,11 @@ func (c *Chip) lockTime() string {
 		time.Duration(c.lockout.Seconds)*time.Second)
 }
 
-// Cause says what a result code comes from, "" where there is nothing to say that its name
-// does not. Package advice knows what to do about it.
+// Cause returns what causes a result code, "" if the code's name says it all. Package advice
+// knows what to do about it.
 func Cause(code tpm12.ResultCode) string { return causes[code] }
 
-// causes has the cause of each code that people meet. Commands know more of some, and say
-// that instead: see explain.
+// causes has the cause of each code that users meet. explain has more specific texts for some.
 var causes = map[tpm12.ResultCode]string{
 	tpm12.Success:           "no error: the TPM did what it was asked",
 	tpm12.AuthFail:          "a secret (of the SRK, the key or the owner) is wrong, or hashed in another encoding",

@@ -12,12 +12,12 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// explain puts a refusal of the TPM in words. wrong is what TPM_RC_AUTH_FAIL and
-// TPM_RC_BAD_AUTH mean for the command: one of the ErrWrong… sentinels.
+// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_RC_AUTH_FAIL
+// and TPM_RC_BAD_AUTH: one of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var code *tpm20.Error
-	var inWords *chip.KindError
-	if !errors.As(err, &code) || errors.As(err, &inWords) {
+	var explained *chip.KindError
+	if !errors.As(err, &code) || errors.As(err, &explained) {
 		return err
 	}
 	switch {
@@ -31,18 +31,18 @@ func (c *Chip) explain(err, wrong error) error {
 		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
 	}
 	cause := Cause(code)
-	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // it is said already
+	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // err has the cause already
 		return err
 	}
 	return fmt.Errorf("%s: %w", cause, err)
 }
 
-// explainParent puts a refusal of a parent, or of the hierarchy that makes it, in words.
+// explainParent explains an error about a parent, or about its hierarchy.
 func (c *Chip) explainParent(err error) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// explainLoad puts a refusal to load a key in words.
+// explainLoad explains an error of loading a key.
 func (c *Chip) explainLoad(err error) error {
 	var code *tpm20.Error
 	if !errors.As(err, &code) || c.ClassOf(err) != chip.ClassRefused {
@@ -59,7 +59,7 @@ func (c *Chip) explainLoad(err error) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// badKey are the refusals of a public or private area that the TPM finds inconsistent.
+// badKey are the response codes for an inconsistent public or private area.
 var badKey = []tpm2.TPMRC{
 	tpm2.TPMRCSize, tpm2.TPMRCValue, tpm2.TPMRCType, tpm2.TPMRCAsymmetric, tpm2.TPMRCCurve, tpm2.TPMRCKeySize,
 	tpm2.TPMRCScheme, tpm2.TPMRCHash, tpm2.TPMRCAttributes, tpm2.TPMRCKDF, tpm2.TPMRCSymmetric, tpm2.TPMRCKey,
@@ -70,8 +70,8 @@ func isOneOf(err error, codes []tpm2.TPMRC) bool {
 	return slices.ContainsFunc(codes, func(code tpm2.TPMRC) bool { return errors.Is(err, code) })
 }
 
-// causes has the cause of each result code of a TPM 2.0 that people meet. TPM 2.0 Library
-// Part 2, section 6.6 (TPM_RC).
+// causes has the cause of each response code that users meet. TPM 2.0 Library Part 2, section 6.6
+// (TPM_RC).
 var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCAuthFail:        "a secret is wrong",
 	tpm2.TPMRCBadAuth:         "a secret is wrong, which the TPM does not count",
@@ -113,8 +113,8 @@ var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCMemory:          "the TPM is out of memory",
 }
 
-// Cause says what a refusal comes from, "" where there is nothing to say that its name
-// does not. Package advice knows what to do about it.
+// Cause returns what causes an error, "" if the code's name says it all. Package advice knows
+// what to do about it.
 func Cause(err *tpm20.Error) string {
 	for code, cause := range causes {
 		if errors.Is(err, code) {

@@ -1,0 +1,76 @@
+package chip20
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"maclef/blob"
+	"maclef/internal/chip"
+	"maclef/internal/tpm20"
+)
+
+// persistentSRK is the handle of the storage root key that systemd, Windows and tpm2-tools
+// create. TCG TPM v2.0 Provisioning Guidance, section 7.8 (NV Memory).
+const persistentSRK uint32 = 0x81000001
+
+// readPersistentSRK reads the public area of the persistent SRK. ok is false if there is none, or
+// if the TPM counts its wrong secrets, so that trying the empty secret could cost a try.
+func (c *Chip) readPersistentSRK() (id parentID, object *tpm20.Object, ok bool, err error) {
+	id = parentID{handle: tpm2.TPMHandle(persistentSRK)}
+	delete(c.parents, id) // it may have been replaced
+	object, err = c.readParent(id)
+	if err != nil && c.ClassOf(err) != chip.ClassRefused {
+		return id, nil, false, err
+	}
+	return id, object, err == nil && object.Public.ObjectAttributes.NoDA, nil
+}
+
+// persistentSRKFor returns the persistent SRK as a replacement for a primary key: ok is true if
+// the primary key would have to be created, and the SRK was made from the same template.
+func (c *Chip) persistentSRKFor(id parentID) (kept parentID, ok bool, err error) {
+	if id.handle != tpm2.TPMRHOwner || c.hasContext(id) {
+		return parentID{}, false, nil
+	}
+	kept, object, ok, err := c.readPersistentSRK()
+	return kept, ok && object.MadeFrom(id.primary.template()), err
+}
+
+// loadUnderPersistentSRK loads a key under the persistent SRK, with the empty secret. It returns
+// nil if that SRK is not the key's parent.
+func (c *Chip) loadUnderPersistentSRK(id parentID, k *blob.Key) (chip.LoadedKey, error) {
+	kept, ok, err := c.persistentSRKFor(id)
+	if !ok {
+		return nil, err
+	}
+	in, err := c.loadUnder(kept, k, nil)
+	switch c.ClassOf(err) {
+	case chip.ClassRefused, chip.ClassAuth, chip.ClassLost:
+		return nil, nil
+	}
+	return in, err
+}
+
+// withParentOrSRK is withParent for a new key. If the owner hierarchy has a secret that was not
+// given, the primary key cannot be created. Then it uses the persistent SRK as parent, and sets
+// id to that.
+func (c *Chip) withParentOrSRK(id *parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
+	err := c.withParent(*id, srk, f)
+	if len(srk) > 0 || id.handle != tpm2.TPMRHOwner || !errors.Is(err, chip.ErrWrongSRKSecret) {
+		return err
+	}
+	kept, _, ok, readErr := c.readPersistentSRK()
+	if readErr != nil {
+		return readErr
+	}
+	if !ok {
+		return err
+	}
+	*id = kept
+	if err := c.withParent(kept, nil, f); err != nil {
+		return err
+	}
+	c.note(fmt.Sprintf("the owner's hierarchy has a secret: what was made is under the key that the TPM keeps at %#x, and lives as long as that is kept", persistentSRK))
+	return nil
+}

@@ -86,7 +86,7 @@ func (a Authority) Format(f fmt.State, _ rune) {
 }
 
 // errNoAuthority is the error for the zero Authority.
-var errNoAuthority = errors.New("by whose right? Use OwnerSecret or PhysicalPresence")
+var errNoAuthority = errors.New("no authority was given: use OwnerSecret or PhysicalPresence")
 
 // check returns an error if the authority cannot be valid in this state, before the user is asked
 // for a secret.

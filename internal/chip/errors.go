@@ -38,7 +38,7 @@ var (
 	ErrNoOwnSession = errors.New("the secret is needed for each command")
 	// ErrOtherContext means that a context from disk is not one of the key. No other command was
 	// sent.
-	ErrOtherContext = fmt.Errorf("the context on disk is of something else: %w", transport.ErrNotSent)
+	ErrOtherContext = fmt.Errorf("the context on disk is of another key: %w", transport.ErrNotSent)
 	// ErrDecryption means that the ciphertext is not valid for this key. It has no details,
 	// because an attacker could learn about the padding from them.
 	ErrDecryption = WithText("decryption error: this is no ciphertext for this key", rsa.ErrDecryption)

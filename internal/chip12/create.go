@@ -82,7 +82,7 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 	}
 	if k.Usage != t.Usage || k.EncScheme != t.EncScheme || k.SigScheme != t.SigScheme ||
 		k.AuthDataUsage != t.AuthDataUsage || k.KeyLength != t.KeyLength || k.Flags != t.Flags {
-		return nil, errors.New("the TPM made another key than it was asked for")
+		return nil, errors.New("the TPM made a key that differs from the request")
 	}
 	k.Container = blob.PEM
 	return k, nil

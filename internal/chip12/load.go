@@ -37,7 +37,7 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 // Restore implements chip.Chip. TPM Main Part 3, section 21.3 (TPM_LoadContext).
 func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
 	if was == nil && !tpm12.IsKeyContext(context) {
-		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no key", nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is not of a key", nil)
 	}
 	handle, err := c.conn.LoadContext(context)
 	if err != nil {

@@ -89,7 +89,7 @@ func (c *Chip) withPresence(f func() error) (err error) {
 	}
 	err = c.explainPresence(f(), flags)
 	if left := leave(); left != nil {
-		err = errors.Join(err, fmt.Errorf("take physical presence back, which stays asserted until the TPM restarts: %w", left))
+		err = errors.Join(err, fmt.Errorf("remove physical presence, which stays asserted until the TPM restarts: %w", left))
 	}
 	return err
 }
@@ -104,7 +104,7 @@ func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error
 	case flags.PresenceLocked && !flags.PresenceByPin:
 		return nil, chip.OfKind(chip.ErrPhysicalPresence, "it has been locked since the last start, as most firmware does", nil)
 	case !byCommand && !flags.PresenceByPin:
-		return nil, chip.OfKind(chip.ErrPhysicalPresence, "this TPM never takes it by command", nil)
+		return nil, chip.OfKind(chip.ErrPhysicalPresence, "this TPM does not accept it by command", nil)
 	case flags.PresenceLocked || !byCommand:
 		return func() error { return nil }, nil // the switch decides whether f succeeds
 	}

@@ -71,7 +71,7 @@ func CheckParent(handle uint32) error {
 	case handle == 0, handle>>24 == 0x81:
 	case hierarchy == tpm2.TPMRHOwner, hierarchy == tpm2.TPMRHEndorsement, hierarchy == tpm2.TPMRHPlatform, hierarchy == tpm2.TPMRHNull:
 	default:
-		return fmt.Errorf("%w: %#x is no parent; give a persistent handle (0x81…), or a hierarchy (owner is 0x40000001)", chip.ErrNotSupported, handle)
+		return fmt.Errorf("%w: %#x cannot be a parent; give a persistent handle (0x81…), or a hierarchy (owner is 0x40000001)", chip.ErrNotSupported, handle)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func checkCreated(made []byte, asked *tpm2.TPMTPublic) error {
 		got.Unique = asked.Unique
 	}
 	if err != nil || !bytes.Equal(tpm2.Marshal(*got), tpm2.Marshal(*asked)) {
-		return errors.New("the TPM made another key than it was asked for")
+		return errors.New("the TPM made a key that differs from the request")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (c *Chip) explain(err, wrong error) error {
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, code.Name()+c.lockTime(), err)
 	case c.ClassOf(code) == chip.ClassLost:
-		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
+		return chip.OfKind(chip.ErrUnloaded, "it was restarted or the key was flushed, again after the key was reloaded", err)
 	}
 	cause := Cause(code)
 	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // err has the cause already
@@ -78,16 +78,16 @@ var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCLockout:         "too many wrong secrets",
 	tpm2.TPMRCIntegrity:       "the key was made by another TPM, by this one before it was cleared, or under another parent, or its file is damaged",
 	tpm2.TPMRCBinding:         "the public and private parts do not belong together: the key file is damaged",
-	tpm2.TPMRCInitialize:      "nobody has started the TPM since its power came back",
+	tpm2.TPMRCInitialize:      "the TPM was not started after a reset",
 	tpm2.TPMRCFailure:         "the TPM has failed",
-	tpm2.TPMRCObjectMemory:    "all places for keys are taken",
-	tpm2.TPMRCSessionMemory:   "all places for sessions are taken",
-	tpm2.TPMRCRetry:           "the TPM is busy with itself",
+	tpm2.TPMRCObjectMemory:    "no free slot for a key",
+	tpm2.TPMRCSessionMemory:   "no free slot for a session",
+	tpm2.TPMRCRetry:           "the TPM is busy",
 	tpm2.TPMRCTesting:         "the TPM is testing itself",
-	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM starts anew",
-	tpm2.TPMRCDisabled:        "the command is switched off in this TPM",
+	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM restarts",
+	tpm2.TPMRCDisabled:        "the command is disabled in this TPM",
 	tpm2.TPMRCReferenceH0:     "the key is not loaded any more: the TPM was restarted, or somebody flushed it",
-	tpm2.TPMRCReferenceS0:     "the session is not there any more: the TPM was restarted, or somebody flushed it",
+	tpm2.TPMRCReferenceS0:     "the session does not exist any more: the TPM was restarted, or somebody flushed it",
 	tpm2.TPMRCPolicyFail:      "the key's policy is not met",
 	tpm2.TPMRCPCRChanged:      "a PCR changed while the policy was being checked",
 	tpm2.TPMRCCommandCode:     "this TPM does not have the command",
@@ -97,19 +97,19 @@ var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCScheme:          "the key was made for another scheme",
 	tpm2.TPMRCAttributes:      "the key's attributes do not allow it",
 	tpm2.TPMRCAuthUnavailable: "the key can be used by its policy only, and the file has none",
-	tpm2.TPMRCNVRate:          "the TPM writes its memory no faster, to protect it from wear",
-	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory for the moment",
+	tpm2.TPMRCNVRate:          "the TPM limits how often it writes its memory, to protect it from wear",
+	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory at present",
 	tpm2.TPMRCUpgrade:         "the TPM waits for the rest of a firmware upgrade",
 	tpm2.TPMRCPP:              "this needs physical presence",
-	tpm2.TPMRCReboot:          "the TPM must start anew first",
-	tpm2.TPMRCExpired:         "the policy's time is over, or what signs it is too old",
+	tpm2.TPMRCReboot:          "the TPM must be restarted first",
+	tpm2.TPMRCExpired:         "the policy, or its signature, has expired",
 	tpm2.TPMRCPolicyCC:        "the key's policy does not allow this operation",
 	tpm2.TPMRCLocality:        "the key's policy allows this only from another locality, such as the firmware's",
-	tpm2.TPMRCAuthType:        "the key takes another kind of authorization: its policy, where a secret was given, or the other way round",
+	tpm2.TPMRCAuthType:        "the key needs another kind of authorization: its policy instead of a secret, or a secret instead of its policy",
 	tpm2.TPMRCNeedsTest:       "the TPM wants to test itself first",
-	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further",
-	tpm2.TPMRCSessionHandles:  "the TPM knows no more saved sessions",
-	tpm2.TPMRCECCPoint:        "what should be a public key is no point of the curve",
+	tpm2.TPMRCContextGap:      "a saved session is too old for the TPM's session counter",
+	tpm2.TPMRCSessionHandles:  "the TPM has too many saved sessions",
+	tpm2.TPMRCECCPoint:        "the public key is not a point of the curve",
 	tpm2.TPMRCMemory:          "the TPM is out of memory",
 }
 

@@ -209,7 +209,7 @@ func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
 		return nil, c.explainHandle(k.TSS2.Handle, err)
 	}
 	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
-		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("there is another key at %#x now", k.TSS2.Handle), nil)
 	}
 	return &loadedKey{chip: c, object: object, file: k, parent: saltOnly}, nil
 }
@@ -262,7 +262,7 @@ func (c *Chip) Restore(file *blob.Key, was chip.LoadedKey, saved []byte) (chip.L
 // the expected one, the handle in the reply may be wrong, so it is unknown what is loaded.
 func (c *Chip) restoreObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
 	if !tpm20.IsObjectContext(saved) {
-		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no object", nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is not of an object", nil)
 	}
 	object, err := c.conn.LoadContext(saved, new(tpm20.Object))
 	if err != nil {

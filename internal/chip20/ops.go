@@ -46,7 +46,7 @@ func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
 	}
 	k := &keyOps{file: file, area: pubarea.TPMT(file.TSS2.Public), can: can}
 	if k.area == nil {
-		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows", chip.ErrKeyLimits)
+		return nil, fmt.Errorf("%w: a key with unknown algorithms", chip.ErrKeyLimits)
 	}
 	switch public := file.PublicKey().(type) {
 	case *rsa.PublicKey:

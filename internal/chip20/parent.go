@@ -229,7 +229,7 @@ func (c *Chip) hasContext(id parentID) bool {
 	return isHierarchy(uint32(id.handle)) && id.handle != tpm2.TPMRHNull && c.cache.Read(c.parentEntry(id)) != nil
 }
 
-var errOtherParent = chip.OfKind(chip.ErrWrongTPM, "its primary key is another one than before: the TPM was cleared meanwhile, or is another one; open it anew", nil)
+var errOtherParent = chip.OfKind(chip.ErrWrongTPM, "its primary key has changed: the TPM was cleared, or is another one; open it again", nil)
 
 // readParent reads a persistent parent and checks that it is a storage key. It does so once.
 func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {

@@ -71,6 +71,6 @@ func (c *Chip) withParentOrSRK(id *parentID, srk chip.AuthData, f func(parent *t
 	if err := c.withParent(kept, nil, f); err != nil {
 		return err
 	}
-	c.note(fmt.Sprintf("the owner's hierarchy has a secret: what was made is under the key that the TPM keeps at %#x, and lives as long as that is kept", persistentSRK))
+	c.note(fmt.Sprintf("the owner's hierarchy has a secret: the parent of what was made is the key at %#x, and it can be used only while that key exists", persistentSRK))
 	return nil
 }

@@ -34,7 +34,7 @@ func (c *Chip) State() (*chip.State, error) {
 		NoTries:  !c.lockout.locked && c.lockout.count == 0,
 	}
 	if !on {
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "its storage hierarchy is switched off until it starts anew; see the firmware's (BIOS) menu", nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "its storage hierarchy is switched off until it restarts; see the firmware's (BIOS) menu", nil)
 	}
 	return s, nil
 }
@@ -111,7 +111,7 @@ func (c *Chip) lockoutTime() string {
 	case c.readLockout() != nil:
 		return " for a while"
 	case c.lockout.lockoutRecovery == 0:
-		return " before it starts anew"
+		return " before it restarts"
 	}
 	return fmt.Sprintf(" for %v", c.lockout.lockoutRecovery)
 }

@@ -38,7 +38,7 @@ func Open(tpm string) (*Cache, error) {
 	}
 	above := os.Getenv("XDG_RUNTIME_DIR")
 	if !filepath.IsAbs(above) {
-		return nil, errors.New("$XDG_RUNTIME_DIR names no folder")
+		return nil, errors.New("$XDG_RUNTIME_DIR is not an absolute path")
 	}
 	return OpenIn(above, 0o077, tpm)
 }
@@ -67,9 +67,9 @@ func check(path string, denied fs.FileMode) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is no folder", path)
+		return fmt.Errorf("%s is not a folder", path)
 	case !ownedByUser(info):
-		return fmt.Errorf("%s is another user's", path)
+		return fmt.Errorf("%s belongs to another user", path)
 	case info.Mode().Perm()&denied != 0:
 		return fmt.Errorf("%s has mode %#o: others have access to it", path, info.Mode().Perm())
 	}

@@ -214,7 +214,7 @@ func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
 		err = a.duplication()
 	case tpm2.TPMCCPolicyTicket, ccPolicyCapability, ccPolicyParameters: // their digests are not computed here
 	default:
-		err = errors.New("it is not one of a policy, or cannot be in a file")
+		err = errors.New("it is not a policy command, or cannot be in a file")
 	}
 	if err != nil {
 		return nil, err
@@ -250,7 +250,7 @@ func (a *plainAssertion) extend(d digest) digest {
 func (a *plainAssertion) run(r *runner) error {
 	authValue := a.sent == tpm2.TPMCCPolicyAuthValue
 	if authValue && r.use.Secret == nil {
-		return &Unmet{Why: "it wants the key's secret", Secret: true}
+		return &Unmet{Why: "it needs the key's secret", Secret: true}
 	}
 	err := r.send(a.sent, a.body)
 	if err == nil && authValue {
@@ -288,7 +288,7 @@ func parseOr(body []byte, size int) (assertion, error) {
 		a.digests = append(a.digests, one)
 	}
 	if !s.Empty() {
-		return nil, fmt.Errorf("%d bytes behind its digests", len(s))
+		return nil, fmt.Errorf("%d bytes after its digests", len(s))
 	}
 	return a, nil
 }
@@ -301,7 +301,7 @@ func (a *orAssertion) check(d digest) error {
 	if !d.known() || slices.ContainsFunc(a.digests, func(one []byte) bool { return bytes.Equal(one, d.value) }) {
 		return nil
 	}
-	return unmet(nil, "what comes before its TPM2_PolicyOR is none of the %d branches there", len(a.digests))
+	return unmet(nil, "what precedes its TPM2_PolicyOR is none of the %d branches there", len(a.digests))
 }
 
 func (a *orAssertion) run(r *runner) error {
@@ -331,9 +331,9 @@ func parseSigned(body []byte) assertion {
 
 func (a *signedAssertion) check(digest) error {
 	if a.name == nil {
-		return unmet(nil, "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here")
+		return unmet(nil, "it needs a new signature by a key for each use (TPM2_PolicySigned), which is not supported")
 	}
-	return unmet(nil, "it asks for a signature by key %x for each use (TPM2_PolicySigned), which cannot be given here", a.name)
+	return unmet(nil, "it needs a signature by key %x for each use (TPM2_PolicySigned), which is not supported", a.name)
 }
 
 func (a *signedAssertion) run(*runner) error { return a.check(digest{}) }

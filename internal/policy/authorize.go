@@ -35,7 +35,7 @@ func parseAuthorize(body []byte) (assertion, error) {
 		return nil, errors.New("its policyRef is longer than any digest")
 	}
 	if len(public) < 4 {
-		return nil, errors.New("its public key ends too early")
+		return nil, errors.New("its public key is too short")
 	}
 	alg := public[2:4]
 	hash, err := hashOf(tpm2.TPMIAlgHash(binary.BigEndian.Uint16(alg)))
@@ -137,7 +137,7 @@ func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 		Digest:    tpm2.TPM2BDigest{Buffer: sum(hash, approved, a.ref)}, Signature: *a.signature, // aHash
 	})
 	if hasCode(err, tpm2.TPMRCSignature) {
-		return unmet(err, "its signature is not one of this policy by key %s", signer)
+		return unmet(err, "its signature of this policy is not by key %s", signer)
 	}
 	if err != nil {
 		return asUnmet(err, "the TPM cannot check its signature by key %s", signer)
@@ -150,7 +150,7 @@ func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 // met last.
 func (r *runner) runSigned(wildcard *authorizeAssertion) error {
 	if len(r.branches) > maxSignedDepth {
-		return unmet(nil, "it wants more than %d signed policies one after the other", maxSignedDepth)
+		return unmet(nil, "it needs more than %d nested signed policies", maxSignedDepth)
 	}
 	var reasons []string
 	missing := &Unmet{}
@@ -198,7 +198,7 @@ func (r *runner) try(b *branch, wildcard *authorizeAssertion) error {
 	case !bytes.Equal(signature.name, wildcard.name):
 		return unmet(nil, "it is signed by key %s, not %s", shortName(signature.name), shortName(wildcard.name))
 	case !bytes.Equal(signature.ref, wildcard.ref):
-		return unmet(nil, "it is signed for another key than this (policyRef)")
+		return unmet(nil, "it is signed for another key (policyRef)")
 	}
 	if err := b.allows(r.use.Command); err != nil {
 		return err

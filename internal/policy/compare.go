@@ -33,7 +33,7 @@ func readComparison(body []byte) (c comparison, sized bool, err error) {
 		c.operand, sized = inner, true
 	}
 	if c.operation > uint16(tpm2.TPMEOBitClear) {
-		return c, false, errors.New("it has an operation that no TPM knows")
+		return c, false, errors.New("it has an unknown operation")
 	}
 	return c, sized, nil
 }
@@ -69,7 +69,7 @@ func parseNV(body []byte) (assertion, error) {
 	case !sized:
 		return nil, errors.New("its operand has no size")
 	case a.index>>24 != kindNV:
-		return nil, fmt.Errorf("%#08x is no NV index", uint32(a.index))
+		return nil, fmt.Errorf("%#08x is not an NV index", uint32(a.index))
 	case a.auth != a.index && a.auth != tpm2.TPMRHOwner:
 		return nil, fmt.Errorf("%#08x does not authorize reading an NV index here", uint32(a.auth))
 	default:
@@ -83,13 +83,13 @@ func (a *nvAssertion) run(r *runner) error {
 	}
 	name, counts, err := r.tpm.Entity(a.index)
 	if hasCode(err, tpm2.TPMRCHandle) {
-		return unmet(err, "there is no NV index %#08x", uint32(a.index))
+		return unmet(err, "there is not an NV index %#08x", uint32(a.index))
 	}
 	if err != nil {
 		return err
 	}
 	if a.auth == a.index && counts {
-		return unmet(nil, "it reads NV index %#08x by a secret of which the TPM counts wrong ones: this program does not try it for a key file", uint32(a.index))
+		return unmet(nil, "it reads NV index %#08x with a secret, and the TPM counts wrong ones: this program does not try secrets that a key file asks for", uint32(a.index))
 	}
 	auth := tpm2.AuthHandle{Handle: a.auth, Name: tpm2.HandleName(a.auth), Auth: tpm2.PasswordAuth(nil)}
 	if a.auth == a.index {

@@ -58,7 +58,7 @@ func describeDigest(alg tpm2.TPMIAlgHash, want []byte, commands []blob.PolicyCom
 	text := fmt.Sprintf("%s:%x", BankName(alg), want)
 	switch {
 	case len(want) == 0:
-		return "none: the key itself has no policy, whatever the file says"
+		return "none: the key has no policy, even if the file has one"
 	case len(commands) == 0:
 		return text
 	}
@@ -93,7 +93,7 @@ func describe(size int, c blob.PolicyCommand) string {
 	}
 	a, err := parse(c, size)
 	if err != nil {
-		return fmt.Sprintf("%s: %d bytes that do not fit it (%v)", name, len(c.Policy), err)
+		return fmt.Sprintf("%s: %d bytes that are invalid (%v)", name, len(c.Policy), err)
 	}
 	return name + ": " + a.describe()
 }

@@ -39,7 +39,7 @@ func ParsePCRs(text string) ([]PCRSelection, error) {
 		item = strings.TrimSpace(item)
 		if name, pcrs, named := strings.Cut(item, ":"); named {
 			if bank = BankNamed(strings.ToLower(name)); bank == 0 {
-				return nil, fmt.Errorf("%q is no bank of PCRs, such as sha256 is", name)
+				return nil, fmt.Errorf("%q is not a bank of PCRs; sha256 is one", name)
 			}
 			item = pcrs
 		}
@@ -64,7 +64,7 @@ func pcrRange(text string) (from, to int, err error) {
 	}{{first, &from}, {last, &to}} {
 		value, err := strconv.ParseUint(n.text, 10, 16)
 		if err != nil {
-			return 0, 0, fmt.Errorf("%q is no number of a PCR", text)
+			return 0, 0, fmt.Errorf("%q is not the number of a PCR", text)
 		}
 		if *n.to = int(value); value > maxPolicyPCR {
 			return 0, 0, fmt.Errorf("there is no PCR %d: they go from 0 to %d", value, maxPolicyPCR)
@@ -190,7 +190,7 @@ func parsePCR(body []byte, size int) (assertion, error) {
 		return nil, err
 	}
 	if len(rest) != size || size == 0 {
-		return nil, fmt.Errorf("a digest of %d bytes behind the PCRs, and the key's have %d", len(rest), size)
+		return nil, fmt.Errorf("a digest of %d bytes after the PCRs, and the key's have %d", len(rest), size)
 	}
 	return &pcrAssertion{selection: selection, list: body[:len(body)-size], digest: rest}, nil
 }
@@ -207,7 +207,7 @@ func readPCRs(b []byte) (selection []PCRSelection, rest []byte, err error) {
 		var bank uint16
 		var bitmap cryptobyte.String
 		if !s.ReadUint16(&bank) || !s.ReadUint8LengthPrefixed(&bitmap) || len(bitmap) > maxPCRs/8 {
-			return nil, nil, errors.New("its list of PCRs ends too early, or has more PCRs than TPMs do")
+			return nil, nil, errors.New("its list of PCRs is too short, or has more PCRs than TPMs have")
 		}
 		selection = append(selection, selectionOf(tpm2.TPMIAlgHash(bank), bitmap))
 	}

@@ -178,7 +178,7 @@ func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error)
 			return nil, fmt.Errorf("%w: %s: %w", blob.ErrDamaged, fileName(tpm2.TPMCC(c.Code)), err)
 		}
 		if d = a.extend(d); !d.known() {
-			return nil, errors.New("PolicyPCR means the PCRs as they are, and only the TPM knows them")
+			return nil, errors.New("PolicyPCR uses the present PCRs, which only the TPM knows")
 		}
 	}
 	return d.value, nil
@@ -200,7 +200,7 @@ func (p *Policy) Check() error {
 		return unmet(nil, "the policy of the file is not the one the key was made with (authPolicy)")
 	}
 	if a := p.main.wildcard(); a != nil && len(p.signed) == 0 {
-		return unmet(nil, "it wants a policy signed by key %s, and there is none in the file", shortName(a.name))
+		return unmet(nil, "it needs a policy signed by key %s, and there is none in the file", shortName(a.name))
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (b *branch) check(hash crypto.Hash) (digest, error) {
 			return d, err
 		}
 		if auth, ok := a.(*authorizeAssertion); ok && !auth.signed() && i > 0 {
-			return d, unmet(nil, "its command %d wants a signed policy, which only the first one can", i+1)
+			return d, unmet(nil, "its command %d needs a signed policy, which only the first one can", i+1)
 		}
 		d = a.extend(d)
 	}

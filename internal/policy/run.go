@@ -86,10 +86,10 @@ func (p *Policy) Explain(err error) error {
 		code tpm2.TPMRC
 		why  string
 	}{
-		{tpm2.TPMRCPolicyFail, "the TPM finds it is not what the key was made with, or not met"},
+		{tpm2.TPMRCPolicyFail, "the TPM says that it is not met, or is not the key's"},
 		{tpm2.TPMRCPolicyCC, "it does not allow this command (TPM2_PolicyCommandCode)"},
-		{tpm2.TPMRCLocality, "it wants another locality than the one this program speaks from"},
-		{tpm2.TPMRCPP, "it wants physical presence"},
+		{tpm2.TPMRCLocality, "it requires another locality than this program's"},
+		{tpm2.TPMRCPP, "it needs physical presence"},
 		{tpm2.TPMRCExpired, "its authorization has expired"},
 		{tpm2.TPMRCPCRChanged, "a PCR has changed since it was run; try again"},
 	} {

@@ -33,7 +33,7 @@ func readSecret(body []byte) (*secretAssertion, error) {
 		return nil, errors.New("it is not a handle, a name and a policyRef")
 	}
 	if len(name) < 4 || len(name) > maxName || len(ref) > maxName {
-		return nil, errors.New("its name or policyRef is not of a size that there is")
+		return nil, errors.New("its name or policyRef has an invalid size")
 	}
 	return &secretAssertion{handle: tpm2.TPMHandle(handle), name: name, ref: ref}, nil
 }
@@ -53,7 +53,7 @@ func (a *secretAssertion) run(r *runner) error {
 	if counts, err := countsTries(r.tpm, handle); err != nil {
 		return err
 	} else if counts {
-		return unmet(nil, "it asks for the secret of %s, of which the TPM counts wrong ones: this program does not try it for a key file", entityText(handle))
+		return unmet(nil, "it asks for the secret of %s, and the TPM counts wrong ones: this program does not try secrets that a key file asks for", entityText(handle))
 	}
 	secret := r.policySecret()
 	if secret == nil {
@@ -135,7 +135,7 @@ func (a *secretAssertion) find(tpm TPM) (tpm2.TPMHandle, error) {
 			}
 		}
 	}
-	return 0, unmet(nil, "it asks for the secret of an object that this TPM has not, or has no more (name %s)", shortName(a.name))
+	return 0, unmet(nil, "it asks for the secret of an object that this TPM does not have (name %s)", shortName(a.name))
 }
 
 func handleAt(b []byte) tpm2.TPMHandle { return tpm2.TPMHandle(binary.BigEndian.Uint32(b)) }

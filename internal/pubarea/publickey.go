@@ -79,7 +79,7 @@ func (p *Area) AttributeNames() []string {
 // check returns an error if p contradicts the specification or itself.
 func (p *Area) check() error {
 	if extra := p.Attributes &^ AttrAll; extra != 0 {
-		return damaged("objectAttributes is 0x%08x, with bits that TPM 2.0 does not know", p.Attributes)
+		return damaged("objectAttributes is 0x%08x, with bits that TPM 2.0 does not define", p.Attributes)
 	}
 	if size, known := HashSizes[p.NameAlg]; known && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != size {
 		return damaged("authPolicy has %d bytes, and a digest of %s has %d", len(p.AuthPolicy), AlgSpec(p.NameAlg), size)
@@ -133,7 +133,7 @@ func (p *Area) checkECC() error {
 	switch p.KDF.Alg {
 	case tpm2.TPMAlgNull, tpm2.TPMAlgMGF1, tpm2.TPMAlgKDF1SP80056A, tpm2.TPMAlgKDF2, tpm2.TPMAlgKDF1SP800108:
 	default:
-		return damaged("kdf is %s, which derives no keys", AlgSpec(p.KDF.Alg))
+		return damaged("kdf is %s, which is not a key derivation function", AlgSpec(p.KDF.Alg))
 	}
 	if _, ok := goCurves[p.Curve]; ok {
 		if _, err := p.ecdh(); err != nil {
@@ -164,7 +164,7 @@ func (p *Area) ecdh() (*ecdh.PublicKey, error) {
 	copy(point[1+2*size-len(p.Point[1]):], p.Point[1])
 	public, err := goCurves[p.Curve].ecdh.NewPublicKey(point)
 	if err != nil {
-		return nil, damaged("the public key is no point of the curve %s", CurveSpec(p.Curve))
+		return nil, damaged("the public key is not a point of the curve %s", CurveSpec(p.Curve))
 	}
 	return public, nil
 }

@@ -81,7 +81,7 @@ func (k *Key) File() *blob.Key { return k.k.File() }
 // WithContext. TPM Main Part 3, section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2
 // (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	op, err := k.k.Ops.Sign(k.own(digest), opts)
+	op, err := k.k.Ops.Sign(k.cloneInput(digest), opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -89,8 +89,8 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	return sig, doingError("sign", err)
 }
 
-// own returns b, or a copy if the operation may continue after the caller has returned.
-func (k *Key) own(b []byte) []byte {
+// cloneInput returns b, or a copy if the operation may continue after the caller has returned.
+func (k *Key) cloneInput(b []byte) []byte {
 	if k.ctx.Done() == nil {
 		return b
 	}
@@ -117,7 +117,7 @@ func (k *Key) do(op *chip.Operation) ([]byte, error) {
 // spent), ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; those of WithContext. TPM Main
 // Part 3, section 10.3 (TPM_UnBind); TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	op, err := k.k.Ops.Decrypt(k.own(ciphertext), opts)
+	op, err := k.k.Ops.Decrypt(k.cloneInput(ciphertext), opts)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}

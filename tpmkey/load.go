@@ -101,8 +101,8 @@ func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if file.TSS2 != nil && opts.Parent != 0 {
 		file = withParent(file, opts.Parent)
 	}
-	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Auth.s.Known() { // tpm2_encodeobject sets EmptyAuth wrongly
-		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
+	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Auth.s.Known() {
+		file = withSecret(file) // tpm2_encodeobject sets EmptyAuth wrongly
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {

@@ -56,14 +56,14 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
 		return cert, err
 	}
-	cert.PrivateKey = k.forTLS()
+	cert.PrivateKey = k.tlsPrivateKey()
 	return cert, nil
 }
 
-// forTLS returns the private key for crypto/tls. It is a crypto.Decrypter only if the key can do
+// tlsPrivateKey returns the private key for crypto/tls. It is a crypto.Decrypter only if the key can do
 // the RSA key exchange of TLS 1.2. Go's server offers that for any crypto.Decrypter, and refuses
 // an EC key that is one.
-func (k *Key) forTLS() crypto.Signer {
+func (k *Key) tlsPrivateKey() crypto.Signer {
 	if public, ok := k.Public().(*rsa.PublicKey); ok {
 		const premaster = 48 // RFC 5246, section 7.4.7.1
 		if _, err := k.k.Ops.Decrypt(make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: premaster}); err == nil {
@@ -121,15 +121,15 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 
 // TLSConfigPEM is TLSConfig with the contents of the PEM file.
 func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
-	cert, newest, err := k.forVersions(chainPEM)
+	cert, newest, err := k.certificateAndVersion(chainPEM)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			own := *cert
-			own.PrivateKey = k.withConn(hello.Context(), hello.Conn).forTLS()
-			return &own, nil
+			copied := *cert
+			copied.PrivateKey = k.withConn(hello.Context(), hello.Conn).tlsPrivateKey()
+			return &copied, nil
 		},
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: newest,
@@ -144,7 +144,7 @@ func (k *Key) TLSClientConfig(certFile string) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	cert, newest, err := k.forVersions(chain)
+	cert, newest, err := k.certificateAndVersion(chain)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
@@ -153,17 +153,17 @@ func (k *Key) TLSClientConfig(certFile string) (*tls.Config, error) {
 			if info.SupportsCertificate(cert) != nil {
 				return new(tls.Certificate), nil // as crypto/tls does: the server may accept a client without certificate
 			}
-			own := *cert
-			own.PrivateKey = k.WithContext(info.Context()).forTLS()
-			return &own, nil
+			copied := *cert
+			copied.PrivateKey = k.WithContext(info.Context()).tlsPrivateKey()
+			return &copied, nil
 		},
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: newest,
 	}, nil
 }
 
-// forVersions returns the certificate, and the newest TLS version for it.
-func (k *Key) forVersions(chainPEM []byte) (*tls.Certificate, uint16, error) {
+// certificateAndVersion returns the certificate, and the newest TLS version for it.
+func (k *Key) certificateAndVersion(chainPEM []byte) (*tls.Certificate, uint16, error) {
 	schemes, err := k.signatureSchemes()
 	if err != nil {
 		return nil, 0, fmt.Errorf("use TLS: %w", err)
@@ -186,7 +186,7 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 		if _, isRSA := k.Public().(*rsa.PublicKey); isRSA == (s.curve != nil) {
 			continue
 		}
-		switch err := k.tries(make([]byte, s.hash.Size()), s.options()); {
+		switch err := k.checkSign(make([]byte, s.hash.Size()), s.options()); {
 		case err == nil:
 			schemes = append(schemes, s.scheme)
 		case !errors.Is(err, ErrNotSupported):
@@ -201,8 +201,8 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 	return schemes, nil
 }
 
-// tries returns why the key cannot sign. It makes a signature only if nothing else shows that.
-func (k *Key) tries(digest []byte, opts crypto.SignerOpts) error {
+// checkSign returns why the key cannot sign. It makes a signature only if nothing else shows that.
+func (k *Key) checkSign(digest []byte, opts crypto.SignerOpts) error {
 	op, err := k.k.Ops.Sign(digest, opts)
 	if err == nil && op.Unsure {
 		_, err = k.Sign(nil, digest, opts)

@@ -157,7 +157,7 @@ func srkTemplate() *blob.Key {
 	}
 }
 
-// Random implements chip.Chip. Part 3, section 13.6 (TPM_GetRandom).
+// Random implements chip.Chip. TPM Main Part 3, section 13.6 (TPM_GetRandom).
 func (c *Chip) Random(n int) ([]byte, error) {
 	b, err := c.conn.GetRandom(n)
 	return b, c.explain(err, nil)

@@ -83,20 +83,20 @@ func (c *Chip) withPresence(f func() error) (err error) {
 	if err != nil {
 		return c.explain(err, nil)
 	}
-	leave, err := c.assertPresence(flags)
+	undo, err := c.assertPresence(flags)
 	if err != nil {
 		return err
 	}
 	err = c.explainPresence(f(), flags)
-	if left := leave(); left != nil {
+	if left := undo(); left != nil {
 		err = errors.Join(err, fmt.Errorf("remove physical presence, which stays asserted until the TPM restarts: %w", left))
 	}
 	return err
 }
 
 // assertPresence asserts physical presence by command, unless it is asserted already, or only a
-// hardware switch can assert it. leave undoes the changes.
-func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error) {
+// hardware switch can assert it. undo takes the changes back.
+func (c *Chip) assertPresence(flags *tpm12.Flags) (undo func() error, err error) {
 	byCommand := flags.PresenceByCommand || !flags.PresenceFixed
 	switch {
 	case flags.Present:
@@ -108,9 +108,9 @@ func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error
 	case flags.PresenceLocked || !byCommand:
 		return func() error { return nil }, nil // the switch decides whether f succeeds
 	}
-	var undo []tpm12.Presence
-	leave = func() error {
-		for _, p := range undo {
+	var changes []tpm12.Presence
+	undo = func() error {
+		for _, p := range changes {
 			if err := c.conn.PhysicalPresence(p); err != nil {
 				return err
 			}
@@ -121,13 +121,13 @@ func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error
 		if err := c.conn.PhysicalPresence(tpm12.PresenceCMDEnable); err != nil {
 			return nil, c.explain(err, nil)
 		}
-		undo = []tpm12.Presence{tpm12.PresenceCMDDisable}
+		changes = []tpm12.Presence{tpm12.PresenceCMDDisable}
 	}
 	if err := c.conn.PhysicalPresence(tpm12.PresencePresent); err != nil {
-		return nil, errors.Join(c.explain(err, nil), leave())
+		return nil, errors.Join(c.explain(err, nil), undo())
 	}
-	undo = append([]tpm12.Presence{tpm12.PresenceNotPresent}, undo...)
-	return leave, nil
+	changes = append([]tpm12.Presence{tpm12.PresenceNotPresent}, changes...)
+	return undo, nil
 }
 
 // explainPresence explains the error of a command that needs physical presence.

@@ -218,7 +218,7 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 
 // checkAuth returns an operation that checks the secret. It sends the cheapest possible command
 // with parameters that the TPM refuses after it has checked the secret. TPM 2.0 Library Part 1,
-// section 5.2; Part 3, section 5 (Command Processing).
+// section 5.2, and TPM 2.0 Library Part 3, section 5 (Command Processing).
 func (k *keyOps) checkAuth() *chip.Operation {
 	command, params := tpm2.TPMCCSign, []byte{0, 1, 0} // a digest of one byte, no scheme
 	switch {

@@ -36,20 +36,20 @@ func Open(tpm string) (*Cache, error) {
 	if os.Geteuid() == 0 {
 		return OpenIn("/run", 0o022, tpm)
 	}
-	above := os.Getenv("XDG_RUNTIME_DIR")
-	if !filepath.IsAbs(above) {
+	parent := os.Getenv("XDG_RUNTIME_DIR")
+	if !filepath.IsAbs(parent) {
 		return nil, errors.New("$XDG_RUNTIME_DIR is not an absolute path")
 	}
-	return OpenIn(above, 0o077, tpm)
+	return OpenIn(parent, 0o077, tpm)
 }
 
-// OpenIn opens the cache in the folder above, whose mode must have none of the bits of denied.
-func OpenIn(above string, denied fs.FileMode, tpm string) (*Cache, error) {
-	above = filepath.Clean(above) // os.Lstat follows a link with a slash at its end
-	if err := check(above, denied); err != nil {
+// OpenIn opens the cache in the folder parent, whose mode must have none of the bits of denied.
+func OpenIn(parent string, denied fs.FileMode, tpm string) (*Cache, error) {
+	parent = filepath.Clean(parent) // os.Lstat follows a link with a slash at its end
+	if err := check(parent, denied); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(above, "maclef")
+	dir := filepath.Join(parent, "maclef")
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}

@@ -155,7 +155,7 @@ func (r *runner) runSigned(wildcard *authorizeAssertion) error {
 	var reasons []string
 	missing := &Unmet{}
 	for _, b := range r.policy.mostRecentFirst() {
-		err := r.try(b, wildcard)
+		err := r.runBranch(b, wildcard)
 		if err == nil {
 			if len(r.branches) == 1 {
 				r.policy.last = b
@@ -186,8 +186,8 @@ func (p *Policy) mostRecentFirst() []*branch {
 	return list
 }
 
-// try runs one signed policy after a restart of the session.
-func (r *runner) try(b *branch, wildcard *authorizeAssertion) error {
+// runBranch runs one signed policy after a restart of the session.
+func (r *runner) runBranch(b *branch, wildcard *authorizeAssertion) error {
 	if err := r.step(); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 const maxReplies = 64
 
 // list reads a list of capabilities from first up to, not including, end. each processes one
-// reply and returns the numbers in it. Part 3, section 30.2 (TPM2_GetCapability).
+// reply and returns the numbers in it. TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability).
 func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapabilities) (numbers []uint32, err error)) error {
 	next := first
 	for range maxReplies {
@@ -155,8 +155,8 @@ func (c *Conn) Commands() (map[tpm2.TPMCC]bool, error) {
 	return all, err
 }
 
-// TestParms returns nil if the TPM supports a key with these parameters. Part 3, section 30.3
-// (TPM2_TestParms).
+// TestParms returns nil if the TPM supports a key with these parameters. TPM 2.0 Library Part 3,
+// section 30.3 (TPM2_TestParms).
 func (c *Conn) TestParms(parms tpm2.TPMTPublicParms) error {
 	_, err := Run(c, tpm2.TestParms{Parameters: parms})
 	return err

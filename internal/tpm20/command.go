@@ -62,8 +62,8 @@ type authorizedCommand struct {
 	sessions []tpm2.Session // nil is the empty password
 }
 
-// Authorizations with the empty password. Part 2, sections 10.13.2 (TPMS_AUTH_COMMAND) and
-// 10.13.3 (TPMS_AUTH_RESPONSE).
+// Authorizations with the empty password. TPM 2.0 Library Part 2, sections 10.13.2
+// (TPMS_AUTH_COMMAND) and 10.13.3 (TPMS_AUTH_RESPONSE).
 const (
 	emptyPassword      = "\x40\x00\x00\x09\x00\x00\x00\x00\x00"
 	emptyPasswordReply = "\x00\x00\x01\x00\x00"
@@ -103,8 +103,8 @@ func (t *authorizedCommand) marshal(b []byte) ([]byte, error) {
 }
 
 // prepare initializes the sessions and encrypts the first parameter. It returns the nonces of the
-// sessions that decrypt and encrypt, which the first session's HMAC covers. Part 1, section
-// 19.6.5.
+// sessions that decrypt and encrypt, which the first session's HMAC covers. TPM 2.0 Library Part
+// 1, section 19.6.5.
 func (t *authorizedCommand) prepare() (nonces []byte, err error) {
 	var encrypts, decrypts []byte
 	for i, s := range t.sessions {

@@ -32,8 +32,8 @@ func (c *Conn) handleGone(h tpm2.TPMHandle) {
 }
 
 // Startup starts a TPM after a reset, with TPM_SU_CLEAR: all objects and sessions are gone. Until
-// then the TPM answers every other command with TPM_RC_INITIALIZE. Part 3, section 9.3
-// (TPM2_Startup).
+// then the TPM answers every other command with TPM_RC_INITIALIZE. TPM 2.0 Library Part 3,
+// section 9.3 (TPM2_Startup).
 func (c *Conn) Startup() error {
 	_, err := Run(c, tpm2.Startup{StartupType: tpm2.TPMSUClear})
 	if err == nil {
@@ -43,14 +43,14 @@ func (c *Conn) Startup() error {
 }
 
 // Shutdown prepares the TPM for power loss. Without it, the TPM may count the power loss as a
-// wrong secret. Part 3, section 9.4 (TPM2_Shutdown).
+// wrong secret. TPM 2.0 Library Part 3, section 9.4 (TPM2_Shutdown).
 func (c *Conn) Shutdown() error {
 	_, err := Run(c, tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear})
 	return err
 }
 
-// InFailureMode reports whether the TPM is in failure mode, in which it refuses all commands.
-// Part 1, section 12.3.
+// InFailureMode reports whether the TPM is in failure mode, in which it refuses all commands. TPM
+// 2.0 Library Part 1, section 12.3.
 func (c *Conn) InFailureMode() (bool, error) {
 	x := &exchange{conn: c, cc: tpm2.TPMCCReadClock, msg: readClock}
 	_, err := x.sendOnce()
@@ -65,12 +65,12 @@ func (c *Conn) InFailureMode() (bool, error) {
 	return false, c.unanswered(false, err)
 }
 
-// readClock is the marshalled TPM2_ReadClock, which needs no authorization. Part 3, section 29.1
-// (TPM2_ReadClock).
+// readClock is the marshalled TPM2_ReadClock, which needs no authorization. TPM 2.0 Library Part
+// 3, section 29.1 (TPM2_ReadClock).
 var readClock = []byte{0x80, 0x01, 0, 0, 0, headerSize, 0, 0, 0x01, 0x81}
 
-// GetRandom returns 1 to n random bytes; the TPM decides how many. Part 3, section 16.1
-// (TPM2_GetRandom).
+// GetRandom returns 1 to n random bytes; the TPM decides how many. TPM 2.0 Library Part 3,
+// section 16.1 (TPM2_GetRandom).
 func (c *Conn) GetRandom(n int) ([]byte, error) {
 	const most = 64 // the longest digest of any TPM
 	n = min(n, most)
@@ -86,12 +86,12 @@ func (c *Conn) GetRandom(n int) ([]byte, error) {
 	return rsp.RandomBytes.Buffer, nil
 }
 
-// ResetLockout resets the count of wrong secrets. auth authorizes the lockout hierarchy. Part 3,
-// section 25.2 (TPM2_DictionaryAttackLockReset).
+// ResetLockout resets the count of wrong secrets. auth authorizes the lockout hierarchy. TPM 2.0
+// Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
 func (c *Conn) ResetLockout(auth tpm2.Session) error {
 	_, err := c.runAuthorized(dictionaryAttackLockReset, Hierarchy(tpm2.TPMRHLockout), auth, nil, nil)
 	return err
 }
 
-// dictionaryAttackLockReset is missing in go-tpm. Part 2, section 6.5.2 (TPM_CC).
+// dictionaryAttackLockReset is missing in go-tpm. TPM 2.0 Library Part 2, section 6.5.2 (TPM_CC).
 const dictionaryAttackLockReset tpm2.TPMCC = 0x139

@@ -9,7 +9,8 @@ import (
 )
 
 // SaveContext returns a loaded object or a session as a TPMS_CONTEXT, which this TPM can load
-// until its next reset. An object stays loaded. Part 3, section 28.2 (TPM2_ContextSave).
+// until its next reset. An object stays loaded. TPM 2.0 Library Part 3, section 28.2
+// (TPM2_ContextSave).
 //
 //	sequence(8) savedHandle(4) hierarchy(4) contextBlob(2+n)
 func (c *Conn) SaveContext(o *Object) ([]byte, error) {
@@ -26,14 +27,14 @@ func (c *Conn) SaveContext(o *Object) ([]byte, error) {
 }
 
 // IsObjectContext reports whether a saved context says that it is of an object. A session's
-// context can be loaded only once. Part 2, section 14.5 (TPMS_CONTEXT).
+// context can be loaded only once. TPM 2.0 Library Part 2, section 14.5 (TPMS_CONTEXT).
 func IsObjectContext(saved []byte) bool {
 	const at = 8 // offset of savedHandle, after the sequence number
 	return len(saved) > at && saved[at] == transient
 }
 
 // LoadContext loads an object that SaveContext returned. The result has a new handle and the name
-// and public area of like. Part 3, section 28.3 (TPM2_ContextLoad).
+// and public area of like. TPM 2.0 Library Part 3, section 28.3 (TPM2_ContextLoad).
 func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {
 	handle, err := c.loadContext(saved)
 	if err != nil {
@@ -57,7 +58,7 @@ func (c *Conn) loadContext(saved []byte) (tpm2.TPMHandle, error) {
 }
 
 // Flush frees a loaded object or a session, including those of other programs. It returns nil if
-// the handle is gone already. Part 3, section 28.4 (TPM2_FlushContext).
+// the handle is gone already. TPM 2.0 Library Part 3, section 28.4 (TPM2_FlushContext).
 func (c *Conn) Flush(h tpm2.TPMHandle) error {
 	var err error
 	for range 2 { // a resource that stays loaded takes one of the TPM's few slots

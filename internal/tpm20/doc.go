@@ -1,7 +1,7 @@
 // Package tpm20 sends TPM 2.0 commands. It uses go-tpm's commands, and adds its own authorization
 // sessions, retries while the TPM is busy, errors that tell a refused command from a lost reply,
-// and a record of the open sessions. "Part 1" to "Part 3" are those of the TPM 2.0 Library
-// Specification, revision 1.59.
+// and a record of the open sessions. Citations are of revision 1.59 of the TPM 2.0 Library
+// Specification.
 //
 // [Run] runs any of go-tpm's commands. Frequent commands (Sign, RSADecrypt, ECDHZGen, Unseal) are
 // marshalled by hand, because go-tpm's reflection is much slower.

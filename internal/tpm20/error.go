@@ -23,9 +23,9 @@ type Error struct {
 	// SessionGone means that Gone is a policy session's, in a command on that session.
 	Gone        tpm2.TPMHandle
 	SessionGone bool
-	// Failed means that the TPM is in failure mode and refuses all commands (Part 1, section
-	// 12.3). It is not set for TPM2_RSA_Decrypt, because libtpms answers TPM_RC_FAILURE if the
-	// padding is wrong; see InFailureMode.
+	// Failed means that the TPM is in failure mode and refuses all commands (TPM 2.0 Library Part
+	// 1, section 12.3). It is not set for TPM2_RSA_Decrypt, because libtpms answers
+	// TPM_RC_FAILURE if the padding is wrong; see InFailureMode.
 	Failed bool
 }
 
@@ -74,8 +74,8 @@ func (e *Error) About() string {
 // code returns the code without the layer that sent it.
 func (e *Error) code() tpm2.TPMRC { return e.Code &^ layerMask }
 
-// Name returns the code's name in the specification, or "" if it has none. Part 2, section 6.6
-// (TPM_RC).
+// Name returns the code's name in the specification, or "" if it has none. TPM 2.0 Library Part
+// 2, section 6.6 (TPM_RC).
 func (e *Error) Name() string {
 	name, _, _ := strings.Cut(e.code().Error(), " ")
 	if name = strings.TrimSuffix(name, ":"); strings.HasPrefix(name, "TPM_RC_") {

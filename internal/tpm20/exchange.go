@@ -119,7 +119,7 @@ func (x *exchange) succeeded() {
 	}
 }
 
-// Kinds of handles: the most significant byte. Part 2, section 7.2 (TPM_HT).
+// Kinds of handles: the most significant byte. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
 const (
 	hmacSession   = 0x02
 	policySession = 0x03

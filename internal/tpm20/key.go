@@ -9,7 +9,8 @@ import (
 )
 
 // Sign signs a digest with a loaded key. auth nil is the empty password. Sign checks that the
-// signature has the requested scheme, but does not verify it. Part 3, section 20.2 (TPM2_Sign).
+// signature has the requested scheme, but does not verify it. TPM 2.0 Library Part 3, section
+// 20.2 (TPM2_Sign).
 func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest []byte) (*tpm2.TPMTSignature, error) {
 	params := appendSized(make([]byte, 0, 96), digest)
 	params, err := appendScheme(params, scheme)
@@ -31,8 +32,8 @@ func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, dig
 	return signature, nil
 }
 
-// noTicket is a TPMT_TK_HASHCHECK for a digest that the TPM did not compute. Part 2, section
-// 10.7.6 (TPMT_TK_HASHCHECK).
+// noTicket is a TPMT_TK_HASHCHECK for a digest that the TPM did not compute. TPM 2.0 Library Part
+// 2, section 10.7.6 (TPMT_TK_HASHCHECK).
 const noTicket = "\x80\x24\x40\x00\x00\x07\x00\x00"
 
 // appendScheme appends a TPMT_SIG_SCHEME.
@@ -86,7 +87,7 @@ func signatureOf(b []byte) (*tpm2.TPMTSignature, error) {
 // RSADecrypt decrypts with a loaded key, without a label. extra may have a session that encrypts
 // the reply. With scheme TPM_ALG_NULL the result is the padded block, with or without its leading
 // zeros. If the ciphertext does not fit the scheme, the TPM answers TPM_RC_VALUE; libtpms answers
-// TPM_RC_FAILURE. Part 3, section 14.3 (TPM2_RSA_Decrypt).
+// TPM_RC_FAILURE. TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (c *Conn) RSADecrypt(o *Object, auth tpm2.Session, ciphertext []byte, scheme tpm2.TPMTRSADecrypt, extra ...tpm2.Session) ([]byte, error) {
 	params := appendSized(nil, ciphertext)
 	params = append(params, tpm2.Marshal(scheme)...)
@@ -94,14 +95,15 @@ func (c *Conn) RSADecrypt(o *Object, auth tpm2.Session, ciphertext []byte, schem
 	return c.oneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
 }
 
-// Unseal returns the data of a loaded sealed object. Part 3, section 12.7 (TPM2_Unseal).
+// Unseal returns the data of a loaded sealed object. TPM 2.0 Library Part 3, section 12.7
+// (TPM2_Unseal).
 func (c *Conn) Unseal(o *Object, auth tpm2.Session, extra ...tpm2.Session) ([]byte, error) {
 	return c.oneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
 }
 
 // ECDHZGen multiplies a point by the private scalar of a loaded key, and returns the x coordinate
-// of the result, padded to the curve's size. point is in the uncompressed form of SEC 1. Part 3,
-// section 14.5 (TPM2_ECDH_ZGen).
+// of the result, padded to the curve's size. point is in the uncompressed form of SEC 1. TPM 2.0
+// Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
 func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm2.Session) (x []byte, err error) {
 	if o.Public == nil || o.Public.Type != tpm2.TPMAlgECC {
 		return nil, fmt.Errorf("TPM2_ECDH_ZGen: this is no ECC key")
@@ -150,8 +152,8 @@ func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm
 
 // Create creates an object under parent, with a secret and, for a sealed object, data. s
 // authorizes the parent and encrypts the secret and the data. Create returns a TPM2B_PRIVATE and
-// a TPM2B_PUBLIC. It clears its copies of the secret and the data. Part 3, section 12.1
-// (TPM2_Create).
+// a TPM2B_PUBLIC. It clears its copies of the secret and the data. TPM 2.0 Library Part 3,
+// section 12.1 (TPM2_Create).
 func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area tpm2.TPMTPublic) (private, public []byte, err error) {
 	if !s.IsDecryption() {
 		return nil, nil, fmt.Errorf("TPM2_Create: the session does not encrypt what is secret")
@@ -184,7 +186,8 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 
 // CheckAuth checks the authorization for a loaded key. It sends a command with parameters that
 // the TPM refuses; the TPM checks them after the authorization, so an error about a parameter
-// means that the authorization was accepted. Part 3, section 5 (Command Processing).
+// means that the authorization was accepted. TPM 2.0 Library Part 3, section 5 (Command
+// Processing).
 func (c *Conn) CheckAuth(command tpm2.TPMCC, o *Object, auth tpm2.Session, params []byte, extra ...tpm2.Session) error {
 	_, err := c.runAuthorized(command, o, auth, extra, params)
 	var about tpm2.TPMFmt1Error

@@ -19,7 +19,7 @@ type Object struct {
 }
 
 // PrimaryOf reports whether the object is a primary object of a hierarchy, by its qualified name.
-// Part 1, section 16.
+// TPM 2.0 Library Part 1, section 16.
 func (o *Object) PrimaryOf(hierarchy tpm2.TPMHandle) bool {
 	alg, err := o.Public.NameAlg.Hash()
 	if err != nil || len(o.Name.Buffer) < 2 {
@@ -56,7 +56,7 @@ func (o *Object) check() error {
 }
 
 // CreatePrimary creates a primary object without a secret in a hierarchy and returns it, loaded.
-// Part 3, section 24.1 (TPM2_CreatePrimary).
+// TPM 2.0 Library Part 3, section 24.1 (TPM2_CreatePrimary).
 func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, template tpm2.TPMTPublic) (*Object, error) {
 	o := &Object{}
 	_, err := runChecked(c, tpm2.CreatePrimary{
@@ -96,7 +96,7 @@ func mustBeTransient(h tpm2.TPMHandle) error {
 }
 
 // Load loads an object under its parent; Flush frees it. private and public are a TPM2B_PRIVATE
-// and a TPM2B_PUBLIC. Part 3, section 12.2 (TPM2_Load).
+// and a TPM2B_PUBLIC. TPM 2.0 Library Part 3, section 12.2 (TPM2_Load).
 func (c *Conn) Load(parent *Object, auth tpm2.Session, private, public []byte) (*Object, error) {
 	inPrivate, err := unsized("private area", private)
 	if err != nil {
@@ -129,7 +129,7 @@ func (c *Conn) Load(parent *Object, auth tpm2.Session, private, public []byte) (
 
 // Import converts an object that was duplicated for parent, without an inner wrapper, to one that
 // Load takes, and returns its TPM2B_PRIVATE. public is a TPM2B_PUBLIC, duplicate a TPM2B_PRIVATE,
-// seed a TPM2B_ENCRYPTED_SECRET. Part 3, section 13.3 (TPM2_Import).
+// seed a TPM2B_ENCRYPTED_SECRET. TPM 2.0 Library Part 3, section 13.3 (TPM2_Import).
 func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed []byte) (private []byte, err error) {
 	parts := [3][]byte{public, duplicate, seed}
 	for i, name := range []string{"public area", "duplicate", "encrypted seed"} {
@@ -150,8 +150,8 @@ func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed
 	return sized(rsp.OutPrivate.Buffer), nil
 }
 
-// ReadPublic reads the public area of the object with this handle. Part 3, section 12.4
-// (TPM2_ReadPublic).
+// ReadPublic reads the public area of the object with this handle. TPM 2.0 Library Part 3,
+// section 12.4 (TPM2_ReadPublic).
 func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	o := &Object{Handle: h}
 	_, err := runChecked(c, tpm2.ReadPublic{ObjectHandle: h}, func(rsp *tpm2.ReadPublicResponse) (err error) {
@@ -166,7 +166,8 @@ func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 }
 
 // Entity returns the name of the object or NV index at a handle, and whether the TPM counts wrong
-// secrets for it. Part 1, section 19.8.1; Part 3, section 31.6 (TPM2_NV_ReadPublic).
+// secrets for it. TPM 2.0 Library Part 1, section 19.8.1; TPM 2.0 Library Part 3, section 31.6
+// (TPM2_NV_ReadPublic).
 func (c *Conn) Entity(h tpm2.TPMHandle) (name []byte, counts bool, err error) {
 	const nvIndex = 0x01
 	if h>>24 != nvIndex {

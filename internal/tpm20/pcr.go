@@ -12,8 +12,8 @@ import (
 // ErrNoPCR means that the TPM does not have a PCR, or the bank.
 var ErrNoPCR = errors.New("the TPM has no such PCR")
 
-// PCRRead returns the values of PCRs in the bank of a hash algorithm. Part 3, section 22.4
-// (TPM2_PCR_Read).
+// PCRRead returns the values of PCRs in the bank of a hash algorithm. TPM 2.0 Library Part 3,
+// section 22.4 (TPM2_PCR_Read).
 func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error) {
 	hash, err := bank.Hash()
 	if err != nil {

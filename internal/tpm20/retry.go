@@ -11,8 +11,8 @@ import (
 )
 
 // busy returns whether err means that the TPM is busy for a short time. TPM_RC_LOCKOUT does not:
-// the lockout can last for hours. Part 2, section 6.6.3 (warning codes); for TPM_RC_NEEDS_TEST,
-// Part 1, section 12.2.
+// the lockout can last for hours. TPM 2.0 Library Part 2, section 6.6.3 (warning codes); for
+// TPM_RC_NEEDS_TEST, TPM 2.0 Library Part 1, section 12.2.
 func busy(err error) tpmconn.Busy {
 	refused, _ := err.(*Error)
 	if refused == nil {
@@ -30,8 +30,8 @@ func busy(err error) tpmconn.Busy {
 // answer sends the command and returns the reply if it is a success.
 //
 // While the TPM is busy, answer sends the same bytes again. The TPM has not executed such a
-// command, and a command that fails does not change the nonces of its sessions (Part 1, section
-// 19.6.3), so no secret is tried twice.
+// command, and a command that fails does not change the nonces of its sessions (TPM 2.0 Library
+// Part 1, section 19.6.3), so no secret is tried twice.
 func (x *exchange) answer() ([]byte, error) {
 	reply, resent, err := x.conn.Retry(x.sendOnce, busy, x.conn.sendSelfTest)
 	refused, _ := err.(*Error)
@@ -51,8 +51,8 @@ func (c *Conn) sendSelfTest() error {
 	return nil
 }
 
-// selfTest is the marshalled TPM2_SelfTest of what was not tested yet. Part 3, section 10.2
-// (TPM2_SelfTest).
+// selfTest is the marshalled TPM2_SelfTest of what was not tested yet. TPM 2.0 Library Part 3,
+// section 10.2 (TPM2_SelfTest).
 var selfTest = []byte{0x80, 0x01, 0, 0, 0, headerSize + 1, 0, 0, 0x01, 0x43, 0}
 
 func (x *exchange) sendOnce() ([]byte, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 // nonceSize is the size of nonceCaller and nonceTPM. 16 bytes is the smallest size that the
-// specification allows. Part 3, section 11.1 (TPM2_StartAuthSession).
+// specification allows. TPM 2.0 Library Part 3, section 11.1 (TPM2_StartAuthSession).
 const nonceSize = 16
 
 // ErrSessionEnded means that a Session was used after it had ended.
@@ -46,7 +46,7 @@ type Session struct {
 // object, whose auth value is bindAuth: it then authorizes bind without the auth value, and
 // StartHMAC does not keep bindAuth. If bindAuth is wrong, the first use of the session fails.
 // salt and bind may be nil. A session without both must not encrypt secrets, because everybody
-// can compute its key. Part 1, section 19.6.
+// can compute its key. TPM 2.0 Library Part 1, section 19.6.
 func (c *Conn) StartHMAC(salt, bind *Object, bindAuth []byte) (*Session, error) {
 	return c.start(&Session{hash: crypto.SHA256}, tpm2.TPMSEHMAC, tpm2.TPMAlgSHA256, salt, bind, bindAuth)
 }
@@ -60,7 +60,7 @@ func (c *Conn) StartPolicy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error)
 	return c.start(&Session{policy: true, hash: hash}, tpm2.TPMSEPolicy, alg, salt, nil, nil)
 }
 
-// start starts a session. Part 3, section 11.1 (TPM2_StartAuthSession).
+// start starts a session. TPM 2.0 Library Part 3, section 11.1 (TPM2_StartAuthSession).
 func (c *Conn) start(s *Session, kind tpm2.TPMSE, alg tpm2.TPMIAlgHash, salt, bind *Object, bindAuth []byte) (*Session, error) {
 	c.flushStale()
 	cmd := tpm2.StartAuthSession{
@@ -120,8 +120,8 @@ func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
 	return nil
 }
 
-// newSalt returns a random salt, plain and encrypted with the object's public key. Part 1,
-// appendixes B.10 and C.6.
+// newSalt returns a random salt, plain and encrypted with the object's public key. TPM 2.0
+// Library Part 1, appendixes B.10 and C.6.
 func newSalt(o *Object) (plain, encrypted []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -158,7 +158,8 @@ func (s *Session) Extend() (tpm2.TPMHandle, error) {
 }
 
 // Restart resets a policy session to its initial state. It sends nothing if no policy command was
-// run since the session last authorized a command. Part 3, section 11.2 (TPM2_PolicyRestart).
+// run since the session last authorized a command. TPM 2.0 Library Part 3, section 11.2
+// (TPM2_PolicyRestart).
 func (s *Session) Restart() error {
 	if s.policyRan {
 		if !s.Alive() {
@@ -181,7 +182,8 @@ func (s *Session) Nonce() []byte { return bytes.Clone(s.nonceTPM) }
 
 // NeedAuthValue records that PolicyAuthValue was run in a policy session, so the next command
 // must prove the auth value. A policy with PolicyPassword can run PolicyAuthValue instead: both
-// give the same digest (Part 3, section 23.18), and the password is not sent in clear.
+// give the same digest (TPM 2.0 Library Part 3, section 23.18), and the password is not sent in
+// clear.
 func (s *Session) NeedAuthValue() { s.needAuth = true }
 
 // Alive reports whether the session is in the TPM and can be used, as far as this Conn knows.
@@ -190,8 +192,8 @@ func (s *Session) Alive() bool { return s != nil && s.alive }
 // Saved reports whether the session is saved outside the TPM.
 func (s *Session) Saved() bool { return s != nil && s.saved != nil }
 
-// Save removes the session from the TPM. The saved session can be restored once. Part 3, section
-// 28.2 (TPM2_ContextSave).
+// Save removes the session from the TPM. The saved session can be restored once. TPM 2.0 Library
+// Part 3, section 28.2 (TPM2_ContextSave).
 func (s *Session) Save() error {
 	if !s.Alive() {
 		return ErrSessionEnded
@@ -206,7 +208,8 @@ func (s *Session) Save() error {
 }
 
 // Restore loads a saved session. After an error other than TPM_RC_SESSION_MEMORY or
-// TPM_RC_CONTEXT_GAP the session is lost. Part 3, section 28.3 (TPM2_ContextLoad).
+// TPM_RC_CONTEXT_GAP the session is lost. TPM 2.0 Library Part 3, section 28.3
+// (TPM2_ContextLoad).
 func (s *Session) Restore() error {
 	if !s.Saved() {
 		return ErrSessionEnded
@@ -243,8 +246,8 @@ func (s *Session) Close() {
 	}
 }
 
-// trim removes the trailing zeros of an auth value, as the TPM does. Part 1, section 19.6.5, note
-// 2.
+// trim removes the trailing zeros of an auth value, as the TPM does. TPM 2.0 Library Part 1,
+// section 19.6.5, note 2.
 func trim(auth []byte) []byte { return bytes.TrimRight(auth, "\x00") }
 
 // EndSessions flushes every session of this Conn that is or may be open, except keep. What cannot

@@ -15,7 +15,7 @@ import (
 )
 
 // Encrypt selects which parameters are encrypted: the first of the command, the first of the
-// reply. They must be TPM2B structures. Part 1, section 21.
+// reply. They must be TPM2B structures. TPM 2.0 Library Part 1, section 21.
 type Encrypt uint8
 
 // Values of Encrypt, which can be combined.
@@ -44,16 +44,16 @@ type use struct {
 // authorizes: empty if the entity has none, or if the session only encrypts.
 //
 // If the session is bound to the entity, its HMAC does not need auth, which may be nil. The key
-// of encrypted parameters always contains auth (Part 1, section 21.2). A caller that no longer
-// has the auth value passes another session in extra, which encrypts. The same applies to a
-// policy session that does not require the auth value of an entity that has one.
+// of encrypted parameters always contains auth (TPM 2.0 Library Part 1, section 21.2). A caller
+// that no longer has the auth value passes another session in extra, which encrypts. The same
+// applies to a policy session that does not require the auth value of an entity that has one.
 func (s *Session) For(auth []byte, enc Encrypt) tpm2.Session {
 	return &use{Session: s, auth: trim(auth), enc: enc}
 }
 
 // ForLast is For in a command that removes the auth value of the entity, such as TPM2_Clear
-// authorized by the lockout hierarchy: the reply's HMAC uses the empty auth value. Part 3,
-// section 24.6 (TPM2_Clear).
+// authorized by the lockout hierarchy: the reply's HMAC uses the empty auth value. TPM 2.0
+// Library Part 3, section 24.6 (TPM2_Clear).
 func (s *Session) ForLast(auth []byte) tpm2.Session {
 	return &use{Session: s, auth: trim(auth), clearsAuth: true}
 }
@@ -89,7 +89,7 @@ func (u *use) IsEncryption() bool { return u.enc&EncryptOut != 0 }
 // IsDecryption reports whether the TPM decrypts the command's first parameter.
 func (u *use) IsDecryption() bool { return u.enc&EncryptIn != 0 }
 
-// Authorize returns the session's TPMS_AUTH_COMMAND. Part 1, section 19.6.5.
+// Authorize returns the session's TPMS_AUTH_COMMAND. TPM 2.0 Library Part 1, section 19.6.5.
 func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TPM2BName, index int) (*tpm2.TPMSAuthCommand, error) {
 	bound := u.bound != nil && index < len(names) && bytes.Equal(names[index].Buffer, u.bound)
 	if bound && u.enc != 0 && u.boundAuth && len(u.auth) == 0 {
@@ -104,7 +104,7 @@ func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TP
 	attributes := tpm2.TPMASession{ContinueSession: true, Decrypt: u.IsDecryption(), Encrypt: u.IsEncryption()}
 	auth := &tpm2.TPMSAuthCommand{Handle: u.handle, Nonce: tpm2.TPM2BNonce{Buffer: u.nonce[:]}, Attributes: attributes}
 	if u.policy && len(u.hmac) == 0 {
-		return auth, nil // the HMAC is empty: Part 1, section 19.6.5
+		return auth, nil // the HMAC is empty: TPM 2.0 Library Part 1, section 19.6.5
 	}
 	digest := u.hash.New() // cpHash
 	digest.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
@@ -145,7 +145,7 @@ func (u *use) mac(digest, newer, older, addNonces []byte, attributes byte) []byt
 }
 
 // attributesByte marshals a TPMA_SESSION. go-tpm does that by reflection, which takes longer than
-// the rest of a command. Part 2, section 8.4 (TPMA_SESSION).
+// the rest of a command. TPM 2.0 Library Part 2, section 8.4 (TPMA_SESSION).
 func attributesByte(a tpm2.TPMASession) (b byte) {
 	for bit, set := range [8]bool{a.ContinueSession, a.AuditExclusive, a.AuditReset, false, false, a.Decrypt, a.Encrypt, a.Audit} {
 		if set {
@@ -184,7 +184,8 @@ func (u *use) Decrypt(param []byte) error {
 const aesBits = 128
 
 // crypt encrypts or decrypts a parameter in place. The key is derived from the session key, the
-// auth value and both nonces. Part 1, section 21.3 (CFB mode parameter encryption).
+// auth value and both nonces. TPM 2.0 Library Part 1, section 21.3 (CFB mode parameter
+// encryption).
 func (u *use) crypt(param, newer, older []byte, encrypt bool) {
 	value := slices.Concat(u.key, u.auth)
 	key := tpm2.KDFa(u.hash, value, "CFB", newer, older, aesBits+8*aes.BlockSize)

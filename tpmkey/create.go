@@ -15,8 +15,8 @@ import (
 // A KeyType is an algorithm and a key size.
 type KeyType string
 
-// The types of keys. A TPM 1.2 has RSA512, RSA1024 and RSA2048. A TPM 2.0 has RSA2048 and usually
-// P256; Status returns which others it has.
+// The types of keys. A TPM 1.2 has RSA512, RSA1024 and RSA2048. A TPM 2.0 has neither of the first
+// two; Status returns which of the others it has.
 const (
 	RSA512  KeyType = "rsa512"
 	RSA1024 KeyType = "rsa1024"

@@ -27,12 +27,12 @@ type decryptPlan struct {
 func (o *decryptPlan) finish(message []byte) ([]byte, error) {
 	if o.open == nil {
 		if len(message) > o.size-11 {
-			return nil, errTooMuch
+			return nil, errPlaintextTooLong
 		}
 		return message, nil
 	}
 	if len(message) > o.size {
-		return nil, errTooMuch
+		return nil, errPlaintextTooLong
 	}
 	block := make([]byte, o.size)
 	copy(block[o.size-len(message):], message)
@@ -40,7 +40,7 @@ func (o *decryptPlan) finish(message []byte) ([]byte, error) {
 	return o.open(block)
 }
 
-var errTooMuch = errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
+var errPlaintextTooLong = errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
 
 // decrypt returns the operation for the arguments of crypto.Decrypter.
 func (k *keyOps) decrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*chip.Operation, error) {
@@ -89,7 +89,7 @@ func (k *keyOps) mayDecrypt() error {
 	case a.Restricted || !a.Decrypt:
 		return k.cannotDecrypt("decrypt")
 	case !k.may(tpm2.TPMCCRSADecrypt):
-		return k.notAllowed("decrypt (TPM2_RSA_Decrypt)")
+		return k.errNotAllowed("decrypt (TPM2_RSA_Decrypt)")
 	}
 	return nil
 }

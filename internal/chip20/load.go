@@ -33,15 +33,15 @@ func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 	if err := k.Unsupported(); err != nil {
 		return nil, fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
 	}
-	able, err := newKeyOps(k, c.can)
+	ops, err := newKeyOps(k, c.can)
 	if err != nil {
 		return nil, err
 	}
 	if !k.CanSign() && !k.CanDecrypt() && !k.CanAgree() {
-		_, err := able.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // planSign knows the reason
-		return nil, cmp.Or(err, errUseless)
+		_, err := ops.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // planSign knows the reason
+		return nil, cmp.Or(err, errNoOperation)
 	}
-	return able.ops(), nil
+	return ops.ops(), nil
 }
 
 // unseal is the operation that returns sealed data.
@@ -49,7 +49,7 @@ var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]
 	return in.(*loadedKey).unseal(key)
 }}
 
-var errUseless = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
+var errNoOperation = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
 
 // Load implements chip.Chip.
 func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
@@ -102,7 +102,7 @@ func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) 
 		}
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			c.fitting[parentIn(k.TSS2)] = id
+			c.foundParents[parentIn(k.TSS2)] = id
 			return in, nil
 		}
 		if c.ClassOf(err) != chip.ClassRefused || errors.Is(err, chip.ErrWrongSRKSecret) {
@@ -157,7 +157,7 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 		if err != nil {
 			return err
 		}
-		if c.usesSession(k) {
+		if c.needsSharedSession(k) {
 			if _, err := c.startSession(parent); err != nil {
 				return err
 			}
@@ -174,8 +174,8 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 	return &loadedKey{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
 }
 
-// usesSession reports whether operations of a key use the shared session.
-func (c *Chip) usesSession(k *blob.Key) bool {
+// needsSharedSession reports whether operations of a key use the shared session.
+func (c *Chip) needsSharedSession(k *blob.Key) bool {
 	return k.NeedsSecret() && !needsPolicy(k.TSS2)
 }
 
@@ -211,7 +211,7 @@ func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
 	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
 		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("there is another key at %#x now", k.TSS2.Handle), nil)
 	}
-	return &loadedKey{chip: c, object: object, file: k, parent: saltOnly}, nil
+	return &loadedKey{chip: c, object: object, file: k, parent: nullParent}, nil
 }
 
 // ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
@@ -268,13 +268,13 @@ func (c *Chip) restoreObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm2
 	if err != nil {
 		return nil, err
 	}
-	told, err := c.conn.ReadPublic(object.Handle)
+	read, err := c.conn.ReadPublic(object.Handle)
 	var refused *tpm20.Error
-	if err == nil && !fits(told) || errors.As(err, &refused) {
+	if err == nil && !fits(read) || errors.As(err, &refused) {
 		c.conn.Drop()
 		return nil, chip.ErrOtherContext
 	}
-	return told, err
+	return read, err
 }
 
 // Prepare implements chip.Chip. To salt the session, the key's parent must be loaded for a

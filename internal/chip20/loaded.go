@@ -64,7 +64,7 @@ func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 	if k.hasPolicy() {
 		return nil, chip.ErrNoOwnSession
 	}
-	err := k.chip.salted(k.parent, func(salt *tpm20.Object) (err error) {
+	err := k.chip.withSaltKey(k.parent, func(salt *tpm20.Object) (err error) {
 		k.bound, err = k.chip.conn.StartHMAC(salt, k.object, key)
 		return err
 	})

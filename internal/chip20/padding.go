@@ -117,7 +117,7 @@ func (k *keyOps) signPSS(digest []byte, o *rsa.PSSOptions) (*signPlan, error) {
 	if k.decryptsRaw() {
 		return k.signPSSRaw(digest, o.Hash, salt)
 	}
-	return k.signPSSChip(digest, o, salt)
+	return k.signPSSByTPM(digest, o, salt)
 }
 
 // pssSaltLength returns the salt length that crypto/rsa uses for o.
@@ -174,7 +174,7 @@ func emsaPSS(public *rsa.PublicKey, hash crypto.Hash, digest, salt []byte) []byt
 	return block
 }
 
-func (k *keyOps) signPSSChip(digest []byte, o *rsa.PSSOptions, salt int) (*signPlan, error) {
+func (k *keyOps) signPSSByTPM(digest []byte, o *rsa.PSSOptions, salt int) (*signPlan, error) {
 	alg := algOf(o.Hash)
 	if !k.tpmSigns(tpm2.TPMAlgRSAPSS, alg) {
 		return nil, k.cannotSign("RSA-PSS", o.Hash)
@@ -238,7 +238,7 @@ func (p *pssSalt) check(public *rsa.PublicKey, hash crypto.Hash, digest, sig []b
 	case want > 0 && right(want):
 		made = want
 	}
-	if size < room { // else the two cannot be told apart
+	if size < room { // else the two cannot be read apart
 		p.kind.Store(kind)
 	}
 	if want != anySalt && want != made {

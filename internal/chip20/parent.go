@@ -63,7 +63,7 @@ func (c *Chip) usualParents(t *blob.TSS2) int {
 // likelyParent returns the first of parentsOf.
 func (c *Chip) likelyParent(t *blob.TSS2) parentID {
 	in := parentIn(t)
-	if fits, ok := c.fitting[in]; ok {
+	if fits, ok := c.foundParents[in]; ok {
 		return fits
 	}
 	if !isHierarchy(uint32(in.handle)) {
@@ -266,7 +266,7 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	// The hierarchy's secret is sent in a session salted to a primary key of the null hierarchy,
 	// which has no secret.
 	var object *tpm20.Object
-	err := c.withParent(saltOnly, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
+	err := c.withParent(nullParent, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(salt)
 		if err == nil {
 			object, err = c.conn.CreatePrimary(id.handle, s.For(srk, tpm20.EncryptIn), id.primary.template())
@@ -276,8 +276,8 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	return object, err
 }
 
-// saltOnly is a primary key to salt sessions to if there is no parent.
-var saltOnly = parentID{handle: tpm2.TPMRHNull, primary: primaryH2}
+// nullParent is a primary key to salt sessions to if there is no parent.
+var nullParent = parentID{handle: tpm2.TPMRHNull, primary: primaryH2}
 
 // startSession returns the shared session. If there is none, it starts one, salted to a loaded
 // key.
@@ -298,16 +298,16 @@ func (c *Chip) sharedSession(parent parentID) (*tpm20.Session, error) {
 	if c.session != nil && c.session.Alive() {
 		return c.session, nil
 	}
-	err := c.salted(parent, func(salt *tpm20.Object) error {
+	err := c.withSaltKey(parent, func(salt *tpm20.Object) error {
 		_, err := c.startSession(salt)
 		return err
 	})
 	return c.session, err
 }
 
-// salted calls f with a loaded key to salt a session to: the parent, if that can be loaded
+// withSaltKey calls f with a loaded key to salt a session to: the parent, if that can be loaded
 // without a secret, else a primary key of the null hierarchy.
-func (c *Chip) salted(parent parentID, f func(salt *tpm20.Object) error) error {
+func (c *Chip) withSaltKey(parent parentID, f func(salt *tpm20.Object) error) error {
 	kept, ok, err := c.persistentSRKFor(parent)
 	if err != nil {
 		return err
@@ -319,8 +319,8 @@ func (c *Chip) salted(parent parentID, f func(salt *tpm20.Object) error) error {
 	err = c.withParent(parent, nil, with)
 	// After a restart the primary key would have to be created, or the persistent parent was
 	// removed.
-	if parent != saltOnly && (errors.Is(err, chip.ErrWrongSRKSecret) || errors.Is(err, chip.ErrNoParent)) {
-		return c.withParent(saltOnly, nil, with)
+	if parent != nullParent && (errors.Is(err, chip.ErrWrongSRKSecret) || errors.Is(err, chip.ErrNoParent)) {
+		return c.withParent(nullParent, nil, with)
 	}
 	return err
 }

@@ -81,7 +81,7 @@ func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Sess
 	if c.policies == nil {
 		c.policies = map[tpm2.TPMIAlgHash]*tpm20.Session{}
 	}
-	err := c.salted(parent, func(salt *tpm20.Object) (err error) {
+	err := c.withSaltKey(parent, func(salt *tpm20.Object) (err error) {
 		c.policies[alg], err = c.conn.StartPolicy(alg, salt)
 		return err
 	})

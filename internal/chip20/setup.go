@@ -58,7 +58,7 @@ func (c *Chip) clear(lockout chip.AuthData) error {
 	if lockout == nil {
 		return chip.OfKind(chip.ErrPhysicalPresence, "only the firmware clears a TPM 2.0 without its lockout secret", nil)
 	}
-	err := c.withLockoutAuth(lockout, (*tpm20.Session).ForLast, func(auth tpm2.Session) error {
+	err := c.withLockoutAuth(lockout, (*tpm20.Session).ForClear, func(auth tpm2.Session) error {
 		_, err := tpm20.Run(c.conn, tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: auth}})
 		return err
 	})
@@ -66,7 +66,7 @@ func (c *Chip) clear(lockout chip.AuthData) error {
 		c.conn.EndSessions()
 		c.EndSessions(chip.Forget)
 		clear(c.parents)
-		clear(c.fitting)
+		clear(c.foundParents)
 		clear(c.imported)
 	}
 	if errors.Is(err, tpm2.TPMRCDisabled) {
@@ -85,7 +85,7 @@ func (c *Chip) withLockoutAuth(lockout chip.AuthData, session func(*tpm20.Sessio
 	if len(lockout) == 0 {
 		return c.explainLockout(f(tpm2.PasswordAuth(nil)))
 	}
-	return c.explainLockout(c.salted(saltOnly, func(salt *tpm20.Object) error {
+	return c.explainLockout(c.withSaltKey(nullParent, func(salt *tpm20.Object) error {
 		s, err := c.startSession(salt)
 		if err != nil {
 			return err

@@ -175,23 +175,23 @@ func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 	case k.scheme.alg != tpm2.TPMAlgNull:
 		return fmt.Errorf("%w: %s: this key is limited to %v", chip.ErrKeyLimits, asked, k.scheme)
 	case !k.may(tpm2.TPMCCSign):
-		return k.notAllowed(asked + " (TPM2_Sign)")
+		return k.errNotAllowed(asked + " (TPM2_Sign)")
 	case k.area.ObjectAttributes.X509Sign:
 		return fmt.Errorf("%w: %s: this key signs certificates made by the TPM only (attribute x509sign)", chip.ErrNotSupported, asked)
 	case k.rsa == nil:
-		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgECDSA))
+		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.hashNames(tpm2.TPMAlgECDSA))
 	}
 	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, every hash can be signed",
-		chip.ErrKeyLimits, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
+		chip.ErrKeyLimits, asked, k.hashNames(tpm2.TPMAlgRSASSA), k.hashNames(tpm2.TPMAlgRSAPSS))
 }
 
-// notAllowed returns the error for a command that the policy forbids or the TPM does not have.
-func (k *keyOps) notAllowed(what string) error {
+// errNotAllowed returns the error for a command that the policy forbids or the TPM does not have.
+func (k *keyOps) errNotAllowed(what string) error {
 	return fmt.Errorf("%w: %s: the key's policy is for another command, or the TPM has none for it", chip.ErrNotSupported, what)
 }
 
-// list returns the hashes that TPM2_Sign with the key accepts for a scheme, as text.
-func (k *keyOps) list(scheme tpm2.TPMAlgID) string {
+// hashNames returns the hashes that TPM2_Sign with the key accepts for a scheme, as text.
+func (k *keyOps) hashNames(scheme tpm2.TPMAlgID) string {
 	if names := k.hashes(scheme); len(names) > 0 {
 		return strings.Join(names, ", ")
 	}
@@ -237,7 +237,7 @@ func (k *keyOps) signECDSA(hash crypto.Hash, digest []byte) (*signPlan, error) {
 		return s, nil
 	}
 	if len(k.hashes(tpm2.TPMAlgECDSA)) > 0 {
-		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.list(tpm2.TPMAlgECDSA))
+		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.hashNames(tpm2.TPMAlgECDSA))
 	}
 	return nil, k.cannotSign("ECDSA", hash)
 }

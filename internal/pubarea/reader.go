@@ -35,9 +35,6 @@ type Reader struct {
 // NewReader returns a Reader of b. The error for a field that does not fit wraps short.
 func NewReader(b []byte, short error) Reader { return Reader{s: b, size: len(b), short: short} }
 
-// Rest returns the bytes that were not read yet, a part of the original slice.
-func (r *Reader) Rest() []byte { return r.s }
-
 // Fits reports whether at least n bytes are left. If not, it sets Err.
 func (r *Reader) Fits(field string, n uint64) bool {
 	if r.Err == nil && uint64(len(r.s)) < n {

@@ -43,7 +43,7 @@ func (x *exchange) Send(msg []byte) ([]byte, error) {
 		return nil, errors.New("only a Conn's sessions may authorize its commands")
 	}
 	x.msg = msg
-	reply, err := x.answer()
+	reply, err := x.sendWithRetry()
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +54,10 @@ func (x *exchange) Send(msg []byte) ([]byte, error) {
 // run calls do, which executes the command. A panic while the command is marshalled or the reply
 // is parsed becomes an error.
 func (x *exchange) run(do func() error) error {
-	return x.finish(x.guard(do))
+	return x.finish(x.recoverPanic(do))
 }
 
-func (x *exchange) guard(do func() error) (err error) {
+func (x *exchange) recoverPanic(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)

@@ -92,13 +92,13 @@ func (c *Conn) RSADecrypt(o *Object, auth tpm2.Session, ciphertext []byte, schem
 	params := appendSized(nil, ciphertext)
 	params = append(params, tpm2.Marshal(scheme)...)
 	params = append(params, 0, 0) // no label
-	return c.oneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
+	return c.runOneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
 }
 
 // Unseal returns the data of a loaded sealed object. TPM 2.0 Library Part 3, section 12.7
 // (TPM2_Unseal).
 func (c *Conn) Unseal(o *Object, auth tpm2.Session, extra ...tpm2.Session) ([]byte, error) {
-	return c.oneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
+	return c.runOneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
 }
 
 // ECDHZGen multiplies a point by the private scalar of a loaded key, and returns the x coordinate
@@ -118,7 +118,7 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	}
 	in := appendSized(nil, point[1:1+crv.width])
 	in = appendSized(in, point[1+crv.width:])
-	out, err := c.oneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
+	out, err := c.runOneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +137,8 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	return x[1 : 1+crv.width], nil
 }
 
-// oneSized runs a command whose reply has one parameter, a TPM2B.
-func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) ([]byte, error) {
+// runOneSized runs a command whose reply has one parameter, a TPM2B.
+func (c *Conn) runOneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) ([]byte, error) {
 	out, err := c.runAuthorized(cc, o, auth, extra, params)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error
 			PCRSelections: []tpm2.TPMSPCRSelection{{Hash: bank, PCRSelect: tpm2.PCClientCompatible.PCRs(numbers...)}},
 		}}
 		_, err := runChecked(c, cmd, func(rsp *tpm2.PCRReadResponse) error {
-			return takePCRs(rsp, bank, hash.Size(), wanted, values)
+			return collectPCRs(rsp, bank, hash.Size(), wanted, values)
 		})
 		if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCHash) {
 			err = fmt.Errorf("PCR %v of bank %#x: %w (%w)", numbers, uint16(bank), ErrNoPCR, err)
@@ -47,8 +47,8 @@ func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error
 	return values, nil
 }
 
-// takePCRs moves the PCRs of a reply from wanted to values.
-func takePCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted map[uint]bool, values map[int][]byte) error {
+// collectPCRs moves the PCRs of a reply from wanted to values.
+func collectPCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted map[uint]bool, values map[int][]byte) error {
 	digests := rsp.PCRValues.Digests
 	for _, selection := range rsp.PCRSelectionOut.PCRSelections {
 		for pcr := range 8 * len(selection.PCRSelect) {

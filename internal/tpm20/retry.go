@@ -27,12 +27,12 @@ func busy(err error) tpmconn.Busy {
 	return tpmconn.NotBusy
 }
 
-// answer sends the command and returns the reply if it is a success.
+// sendWithRetry sends the command and returns the reply if it is a success.
 //
-// While the TPM is busy, answer sends the same bytes again. The TPM has not executed such a
+// While the TPM is busy, it sends the same bytes again. The TPM has not executed such a
 // command, and a command that fails does not change the nonces of its sessions (TPM 2.0 Library
 // Part 1, section 19.6.3), so no secret is tried twice.
-func (x *exchange) answer() ([]byte, error) {
+func (x *exchange) sendWithRetry() ([]byte, error) {
 	reply, resent, err := x.conn.Retry(x.sendOnce, busy, x.conn.sendSelfTest)
 	refused, _ := err.(*Error)
 	if resent && len(x.uses) > 0 && refused != nil && refused.code() >= tpm2.TPMRCReferenceS0 && refused.code() <= tpm2.TPMRCReferenceS6 {

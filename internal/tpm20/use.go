@@ -51,10 +51,10 @@ func (s *Session) For(auth []byte, enc Encrypt) tpm2.Session {
 	return &use{Session: s, auth: trim(auth), enc: enc}
 }
 
-// ForLast is For in a command that removes the auth value of the entity, such as TPM2_Clear
+// ForClear is For in a command that removes the auth value of the entity, such as TPM2_Clear
 // authorized by the lockout hierarchy: the reply's HMAC uses the empty auth value. TPM 2.0
 // Library Part 3, section 24.6 (TPM2_Clear).
-func (s *Session) ForLast(auth []byte) tpm2.Session {
+func (s *Session) ForClear(auth []byte) tpm2.Session {
 	return &use{Session: s, auth: trim(auth), clearsAuth: true}
 }
 

@@ -75,7 +75,7 @@
 // data. Replies without a session, such as random numbers and the PCR values for a new policy,
 // are not authenticated.
 //
-// Wrap leaves copies of a private key in memory, because the crypto libraries do.
+// Wrap leaves copies of the private key in memory, as do the libraries that the key came from.
 //
 // A program that is killed during its turn leaves keys and sessions loaded. A program that is
 // killed at any time may leave the saved session of a secret that was asked for. On a TPM 1.2

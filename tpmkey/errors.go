@@ -17,7 +17,7 @@ var (
 	// ErrBusy: other processes used the TPM for longer than OpenOptions.Wait.
 	ErrBusy = transport.ErrBusy
 	// ErrGone: the connection to the TPM was lost, or the TPM lost the key again after it was
-	// reloaded. The command was repeated, or repeating it was not safe.
+	// reloaded. Repeating the command did not help, or was not safe.
 	ErrGone = transport.ErrGone
 
 	// ErrNotOwned: the TPM has no owner, so it has no SRK to load keys under.

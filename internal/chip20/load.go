@@ -58,29 +58,29 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 		return c.usePersistent(k)
 	}
 	parents := c.parentsOf(t)
-	if len(srk) == 0 && c.knownNoParent(parents[0], k) {
+	if len(srk) == 0 && c.knownUnfit(parents[0], k) {
 		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
 	}
 	var in chip.LoadedKey
 	var err error
 	if len(srk) == 0 {
-		in, err = c.loadUnderPersistentSRK(parents[0], k)
+		in, err = c.loadUnderKeptFor(parents[0], k)
 	}
 	if in == nil && err == nil {
 		in, err = c.loadUnderAny(parents, k, srk)
 	}
 	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // the cached context was of an earlier start
-		if kept, failed := c.loadUnderPersistentSRK(parents[0], k); kept != nil || failed != nil {
+		if kept, failed := c.loadUnderKeptFor(parents[0], k); kept != nil || failed != nil {
 			in, err = kept, failed
 		}
 	}
 	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
-		in, err = c.loadUnderPersistent(k, srk, err)
+		in, err = c.loadUnderKept(k, srk, err)
 	}
 	if err != nil {
 		var none *noParentFits
 		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
-			c.recordNoParent(parents[0], k)
+			c.noteUnfit(parents[0], k)
 		}
 		return nil, c.explainLoad(err)
 	}
@@ -102,7 +102,7 @@ func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) 
 		}
 		in, err := c.loadUnder(id, k, srk)
 		if err == nil {
-			c.foundParents[parentIn(k.TSS2)] = id
+			c.fitting[parentIn(k.TSS2)] = id
 			return in, nil
 		}
 		if c.ClassOf(err) != chip.ClassRefused || errors.Is(err, chip.ErrWrongSRKSecret) {
@@ -122,9 +122,9 @@ func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) 
 	return nil, failed
 }
 
-// loadUnderPersistent tries the persistent storage keys, for a key whose file does not name its
+// loadUnderKept tries the persistent storage keys, for a key whose file does not name its
 // parent.
-func (c *Chip) loadUnderPersistent(k *blob.Key, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
+func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
 	handles, err := c.conn.Handles(persistentFirst)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 		if err != nil {
 			return err
 		}
-		if c.needsSharedSession(k) {
+		if c.usesSession(k) {
 			if _, err := c.startSession(parent); err != nil {
 				return err
 			}
@@ -174,8 +174,8 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 	return &loadedKey{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
 }
 
-// needsSharedSession reports whether operations of a key use the shared session.
-func (c *Chip) needsSharedSession(k *blob.Key) bool {
+// usesSession reports whether operations of a key use the shared session.
+func (c *Chip) usesSession(k *blob.Key) bool {
 	return k.NeedsSecret() && !needsPolicy(k.TSS2)
 }
 
@@ -209,7 +209,7 @@ func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
 		return nil, c.explainHandle(k.TSS2.Handle, err)
 	}
 	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
-		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("there is another key at %#x now", k.TSS2.Handle), nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil)
 	}
 	return &loadedKey{chip: c, object: object, file: k, parent: nullParent}, nil
 }

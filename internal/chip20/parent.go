@@ -63,7 +63,7 @@ func (c *Chip) usualParents(t *blob.TSS2) int {
 // likelyParent returns the first of parentsOf.
 func (c *Chip) likelyParent(t *blob.TSS2) parentID {
 	in := parentIn(t)
-	if fits, ok := c.foundParents[in]; ok {
+	if fits, ok := c.fitting[in]; ok {
 		return fits
 	}
 	if !isHierarchy(uint32(in.handle)) {
@@ -330,15 +330,15 @@ func (c *Chip) parentEntry(id parentID) string {
 	return c.cache.Name([]byte("primary"), binary.BigEndian.AppendUint32(nil, uint32(id.handle)), []byte{byte(id.primary)})
 }
 
-// noParentEntry returns the name of the cache entry that says that no parent fits a key.
-func (c *Chip) noParentEntry(k *blob.Key) string {
+// nameOfUnfit returns the name of the cache entry that says that no parent fits a key.
+func (c *Chip) nameOfUnfit(k *blob.Key) string {
 	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, k.TSS2.Parent), k.TSS2.Public, k.TSS2.Private)
 }
 
-// knownNoParent reports whether another program has found that no parent fits a key. The entry
+// knownUnfit reports whether another program has found that no parent fits a key. The entry
 // refers to the context of the most likely parent, and is valid while the TPM loads that context.
-func (c *Chip) knownNoParent(likeliest parentID, k *blob.Key) bool {
-	recorded := c.cache.Read(c.noParentEntry(k))
+func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
+	recorded := c.cache.Read(c.nameOfUnfit(k))
 	if len(recorded) != sha256.Size || !c.hasContext(likeliest) {
 		return false
 	}
@@ -350,10 +350,10 @@ func (c *Chip) knownNoParent(likeliest parentID, k *blob.Key) bool {
 	return bytes.Equal(recorded, c.contextDigest(likeliest))
 }
 
-// recordNoParent writes the cache entry that says that no parent fits a key.
-func (c *Chip) recordNoParent(likeliest parentID, k *blob.Key) {
+// noteUnfit writes the cache entry that says that no parent fits a key.
+func (c *Chip) noteUnfit(likeliest parentID, k *blob.Key) {
 	if digest := c.contextDigest(likeliest); digest != nil && likeliest.handle != tpm2.TPMRHNull {
-		c.cache.Write(c.noParentEntry(k), digest)
+		c.cache.Write(c.nameOfUnfit(k), digest)
 	}
 }
 

@@ -37,9 +37,9 @@ func (c *Chip) persistentSRKFor(id parentID) (kept parentID, ok bool, err error)
 	return kept, ok && object.MadeFrom(id.primary.template()), err
 }
 
-// loadUnderPersistentSRK loads a key under the persistent SRK, with the empty secret. It returns
+// loadUnderKeptFor loads a key under the persistent SRK, with the empty secret. It returns
 // nil if that SRK is not the key's parent.
-func (c *Chip) loadUnderPersistentSRK(id parentID, k *blob.Key) (chip.LoadedKey, error) {
+func (c *Chip) loadUnderKeptFor(id parentID, k *blob.Key) (chip.LoadedKey, error) {
 	kept, ok, err := c.persistentSRKFor(id)
 	if !ok {
 		return nil, err

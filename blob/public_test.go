@@ -101,12 +101,12 @@ func TestPublicDamaged(t *testing.T) {
 		area       []byte
 	}{
 		{"empty", "public area is empty", []byte{0, 0}},
-		{"point not on the curve", "no point of the curve TPM_ECC_NIST_P256", ecc(both, tpm2.TPMECCNistP256, x, x)},
-		{"no point", "no point of the curve", ecc(both, tpm2.TPMECCNistP256, nil, nil)},
+		{"point not on the curve", "not a point of the curve TPM_ECC_NIST_P256", ecc(both, tpm2.TPMECCNistP256, x, x)},
+		{"no point", "not a point of the curve", ecc(both, tpm2.TPMECCNistP256, nil, nil)},
 		{"long coordinate", "x coordinate has 33 bytes", ecc(both, tpm2.TPMECCNistP256, append([]byte{0}, make([]byte, 32)...), y)},
 		{"long coordinate of BN", "y coordinate has 33 bytes", ecc(both, tpm2.TPMECCBNP256, x, make([]byte, 33))},
-		{"reserved attribute", "bits that TPM 2.0 does not know", ecc(both|1, tpm2.TPMECCNistP256, x, y)},
-		{"another reserved attribute", "bits that TPM 2.0 does not know", ecc(both|1<<31, tpm2.TPMECCNistP256, x, y)},
+		{"reserved attribute", "bits that TPM 2.0 does not define", ecc(both|1, tpm2.TPMECCNistP256, x, y)},
+		{"another reserved attribute", "bits that TPM 2.0 does not define", ecc(both|1<<31, tpm2.TPMECCNistP256, x, y)},
 		{"RSA scheme in an ECC key", "scheme is TPM_ALG_RSASSA", tpmtest.PublicArea(tpm2.TPMAlgECC, sha256, both, []byte{}, null, tpm2.TPMAlgRSASSA, sha256, tpm2.TPMECCNistP256, null, x, y)},
 		{"ECC scheme in an RSA key", "scheme is TPM_ALG_ECDSA", rsaArea(both, 2048, 0, n, tpm2.TPMAlgECDSA, sha256)},
 		{"signature as kdf", "kdf is TPM_ALG_RSASSA", tpmtest.PublicArea(tpm2.TPMAlgECC, sha256, both, []byte{}, null, null, tpm2.TPMECCNistP256, tpm2.TPMAlgRSASSA, sha256, x, y)},

@@ -238,7 +238,7 @@ func TestWrapTSS2Refuses(t *testing.T) {
 		{"RSA 512", testKey(t, 512, 65537), parent, TSS2Wrap{}, "1024, 2048, 3072 or 4096"},
 		{"no parent", priv, nil, TSS2Wrap{}, "no storage key"},
 		{"a signing key as parent", priv, signing, TSS2Wrap{}, "no storage key"},
-		{"a template as parent", priv, tpm2.Marshal(tpm2.ECCSRKTemplate), TSS2Wrap{}, "no point of the curve"},
+		{"a template as parent", priv, tpm2.Marshal(tpm2.ECCSRKTemplate), TSS2Wrap{}, "not a point of the curve"},
 		{"a handle that is no parent's", priv, parent, TSS2Wrap{Parent: 0x80000000}, "0x80000000"},
 		{"a long secret", priv, parent, TSS2Wrap{Auth: make([]byte, 33)}, "33 bytes"},
 		{"a policy without its digest", priv, parent, TSS2Wrap{Policy: []PolicyCommand{{Code: uint32(tpm2.TPMCCPolicySigned)}}}, "go together"},

@@ -12,11 +12,11 @@ import (
 	"maclef/internal/chip"
 )
 
-// A KeyType is an algorithm with the size of its keys.
+// A KeyType is an algorithm and a key size.
 type KeyType string
 
-// The types of keys. RSA512 and RSA1024 are for TPM 1.2 only, which has besides them
-// RSA2048; which of the others a TPM 2.0 has, Status tells.
+// The types of keys. A TPM 1.2 has RSA512, RSA1024 and RSA2048. A TPM 2.0 has neither of the first
+// two; Status returns which of the others it has.
 const (
 	RSA512  KeyType = "rsa512"
 	RSA1024 KeyType = "rsa1024"
@@ -28,15 +28,15 @@ const (
 	P521    KeyType = "p521"
 )
 
-// CreateOptions say what key to make. The zero value, or a nil pointer, makes a key
-// of 2048 bits, RSA, that signs and decrypts and has no secret of its own, under an
-// SRK without one: for a TPM 1.2 what create_tpm_key makes without options, with
-// PKCS#1 v1.5 encryption and DER signatures; for a TPM 2.0 a key that no scheme is
-// prescribed for, under the primary key of the owner's hierarchy.
+// CreateOptions describe the key to make. The zero value, or a nil pointer, makes an RSA key of
+// 2048 bits that signs and decrypts, has no secret, and is under an SRK without a secret. For a
+// TPM 1.2 this is what create_tpm_key makes without options: PKCS#1 v1.5 encryption and DER
+// signatures. For a TPM 2.0 it is a key without a scheme, under the primary key of the owner's
+// hierarchy.
 type CreateOptions struct {
-	// Type is what key to make; the zero value stands for RSA2048.
+	// Type is the type of the key; the zero value stands for RSA2048.
 	Type KeyType
-	// Bits is 512, 1024 or 2048, for TPM 1.2 only; 0 stands for what Type says.
+	// Bits is 512, 1024 or 2048, for TPM 1.2 only; 0 stands for the size of Type.
 	Bits int
 	// EncScheme is ESRSAESPKCSv15 or ESRSAESOAEPSHA1MGF1, for TPM 1.2 only; 0 stands
 	// for the first.
@@ -47,36 +47,35 @@ type CreateOptions struct {
 	// ParentAuth is the secret of the storage root key (SRK), or of the Parent; the zero value
 	// stands for the well-known secret.
 	ParentAuth Secret
-	// Auth is the new key's own secret. The zero value makes a key without one.
+	// Auth is the new key's secret. The zero value makes a key without one.
 	Auth Secret
-	// Policy is what must hold for the key to be used, for TPM 2.0 only; nil if
-	// nothing. With an Auth, that is needed besides.
+	// Policy is required to use the key, for TPM 2.0 only; it may be nil. With an Auth, both are
+	// required.
 	Policy *Policy
-	// Parent is the key that the new one is made under, for TPM 2.0 only: a persistent
-	// handle (0x81…), or a hierarchy (0x4000000…) whose primary key, ECC P-256, is
-	// made for it. 0 stands for the owner's hierarchy.
+	// Parent is the parent of the new key, for TPM 2.0 only: a persistent handle (0x81…), or a
+	// hierarchy (0x4000000…), which stands for its ECC P-256 primary key. 0 stands for the
+	// owner's hierarchy.
 	Parent uint32
 }
 
-// WrapOptions are CreateOptions for an existing key; Bits and Type are ignored.
+// WrapOptions are the options of Wrap; Bits and Type are ignored.
 type WrapOptions struct {
 	CreateOptions
-	// OwnerAuth is the owner's secret. It is used, and asked, only where a TPM 1.2 does
-	// not give the SRK's public key for the SRK's secret.
+	// OwnerAuth is the owner's secret. It is needed only for a TPM 1.2 that does not return the
+	// SRK's public key for the SRK's secret.
 	OwnerAuth Secret
-	// MigrationAuth is the secret for moving the key to another TPM 1.2 later. The
-	// zero value is a random one, known to nobody.
+	// MigrationAuth is the secret for moving the key to another TPM 1.2 later. The zero value
+	// stands for a random secret that nobody knows.
 	MigrationAuth Secret
 }
 
-// Create makes a key in the TPM, which takes from a second to a minute, and
-// returns what to write in its key file, with mode 0600: the bytes of
-// Marshal(file.Container). The TPM keeps no copy. opts may be nil.
+// Create makes a key in the TPM, which takes between a second and a minute. It returns the
+// contents of the key file: write the bytes of Marshal(file.Container), with mode 0600. The TPM
+// keeps no copy. opts may be nil.
 //
-// Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned,
-// ErrDisabled, ErrNotSupported for options that no key of this TPM has. TPM Main
-// Part 3, section 10.4 (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1
-// (TPM2_Create).
+// Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned, ErrDisabled,
+// ErrNotSupported for options that this TPM does not support. TPM Main Part 3, section 10.4
+// (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1 (TPM2_Create).
 func (t *TPM) Create(ctx context.Context, opts *CreateOptions) (*blob.Key, error) {
 	k, err := t.create(ctx, opts)
 	return k, doingError("create key", err)
@@ -89,7 +88,7 @@ func (t *TPM) create(ctx context.Context, opts *CreateOptions) (*blob.Key, error
 	return t.make(ctx, opts.spec(), opts.ParentAuth, opts.Auth)
 }
 
-// spec is what the options ask for.
+// spec converts the options.
 func (o *CreateOptions) spec() *chip.Spec {
 	s := &chip.Spec{
 		Type: chip.KeyType(o.Type), Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme,
@@ -101,7 +100,7 @@ func (o *CreateOptions) spec() *chip.Spec {
 	return s
 }
 
-// make makes a key file, with the secrets that it takes.
+// make makes a key file.
 func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made *blob.Key, err error) {
 	newKey, err := t.chip().NewKey(spec)
 	if err != nil {
@@ -122,7 +121,7 @@ func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made 
 	return made, err
 }
 
-// newKeySecret resolves a new key's secret, nil for a key without one.
+// newKeySecret returns a new key's secret, nil for a key without one.
 func (t *TPM) newKeySecret(s Secret) (chip.AuthData, error) {
 	if s.IsZero() {
 		return nil, nil
@@ -130,20 +129,18 @@ func (t *TPM) newKeySecret(s Secret) (chip.AuthData, error) {
 	return t.resolve(s, "the new key's secret")
 }
 
-// resolve gives a secret in the form that the TPM takes.
+// resolve returns a secret in the form that the TPM takes.
 func (t *TPM) resolve(s Secret, what string) (chip.AuthData, error) {
 	return s.s.ResolveFor(t.chip().Generation(), what)
 }
 
-// Wrap makes a key that exists outside the TPM into a key file of this TPM: an
-// *rsa.PrivateKey of two primes or, for a TPM 2.0, an *ecdsa.PrivateKey. A TPM 1.2
-// takes RSA keys of 512, 1024 or 2048 bits, and the file is migratable by nature. Whoever has
-// kept the original has the key. Destroy the original, or better, Create a key. opts
-// may be nil.
+// Wrap encrypts an existing private key for this TPM, and returns the contents of the key file.
+// key is an *rsa.PrivateKey with two primes or, for a TPM 2.0, an *ecdsa.PrivateKey. A TPM 1.2
+// takes RSA keys of 512, 1024 or 2048 bits, and the new key is migratable. Whoever has the
+// original has the key: destroy the original, or better, Create a key. opts may be nil.
 //
-// Errors: those of Create; ErrSecretNeeded where the owner's secret is needed
-// and not given; ErrWrongOwnerSecret (a try was spent). TPM 2.0 Library Part 3,
-// section 13.3 (TPM2_Import).
+// Errors: those of Create; ErrSecretNeeded if the owner's secret is needed and was not given;
+// ErrWrongOwnerSecret (a try was spent). TPM 2.0 Library Part 3, section 13.3 (TPM2_Import).
 func (t *TPM) Wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(WrapOptions)
@@ -183,8 +180,8 @@ func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions
 	return made, err
 }
 
-// parentSecret finds out for which secret the TPM gives the SRK's public key, and
-// resolves that: the SRK's, where the owner has allowed it, else the owner's.
+// parentSecret resolves the secret that the TPM requires to return the SRK's public key: the
+// SRK's if the owner has allowed that, else the owner's.
 func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Secrets) error {
 	var readable bool
 	err := t.run(ctx, func() error {
@@ -205,20 +202,20 @@ func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Se
 	return err
 }
 
-// SealOptions say how to seal data. The zero value, or a nil pointer, seals it to the
-// TPM alone: whoever may use that gets it back.
+// SealOptions are the options of Seal. The zero value, or a nil pointer, seals to the TPM only:
+// everybody who may use the TPM can unseal the data.
 type SealOptions struct {
-	// ParentAuth, Auth, Policy and Parent are those of CreateOptions.
+	// These are the same as in CreateOptions.
 	ParentAuth, Auth Secret
 	Policy           *Policy
 	Parent           uint32
 }
 
-// Seal encrypts data, 1 to 128 bytes, so that only this TPM opens it again, and
-// returns what to write in a file, as Create does. opts may be nil.
+// Seal encrypts data, 1 to 128 bytes, so that only this TPM can decrypt it. It returns the
+// contents of the file, as Create does. opts may be nil.
 //
-// Errors: those of Create; ErrNotSupported for a TPM 1.2. TPM 2.0 Library Part 3,
-// section 12.1 (TPM2_Create).
+// Errors: those of Create; ErrNotSupported for a TPM 1.2. TPM 2.0 Library Part 3, section 12.1
+// (TPM2_Create).
 func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (*blob.Key, error) {
 	if opts == nil {
 		opts = new(SealOptions)
@@ -231,11 +228,11 @@ func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (*blob.K
 	return made, doingError("seal", err)
 }
 
-// Unseal returns the data of a sealed file. opts may be nil; it has the secret and
-// the parent's. The caller owns what is returned, and should clear it after use.
+// Unseal returns the data of a sealed file. opts may be nil; it has the secrets of the data and
+// of the parent. The caller should clear the data after use.
 //
-// Errors: those of Load and Key.Sign; ErrNotSupported for a key file. TPM 2.0 Library
-// Part 3, section 12.7 (TPM2_Unseal).
+// Errors: those of Load and Key.Sign; ErrNotSupported for a key file. TPM 2.0 Library Part 3,
+// section 12.7 (TPM2_Unseal).
 func (t *TPM) Unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]byte, error) {
 	if opts == nil {
 		opts = new(LoadOptions)

@@ -1,12 +1,12 @@
-// Package tpmkey opens key files made for a TPM as Go's crypto.Signer and
-// crypto.Decrypter: first of all the "TSS KEY BLOB" files of OpenSSL's TPM
-// engine (create_tpm_key), which OpenSSL 4.0 can no longer load. Whatever takes
-// those interfaces (crypto/x509, crypto/tls, x/crypto/ssh) then works with a key
-// that never leaves the chip. It speaks TPM 1.2 as the TPM Main Specification
-// version 1.2, revision 116, has it, and TPM 2.0 as the TPM 2.0 Library Specification,
-// for "TSS2 PRIVATE KEY" files (draft-bottomley-tpm2-keys) and what came before them.
-// The calls are the same for both; a file of the other generation is
-// ErrWrongGeneration.
+// Package tpmkey opens key files made for a TPM as Go's crypto.Signer and crypto.Decrypter.
+// Everything that takes these interfaces (crypto/x509, crypto/tls, x/crypto/ssh) then works with
+// a key that never leaves the TPM.
+//
+// For TPM 1.2 it reads the "TSS KEY BLOB" files of OpenSSL's TPM engine (create_tpm_key), which
+// OpenSSL 4.0 can no longer load, and follows the TPM Main Specification version 1.2, revision
+// 116. For TPM 2.0 it reads "TSS2 PRIVATE KEY" files (draft-bottomley-tpm2-keys) and their
+// predecessors, and follows the TPM 2.0 Library Specification. The calls are the same for both; a
+// file of the other generation gives ErrWrongGeneration.
 //
 // Open a TPM, load a key file with LoadFile, use the Key, Close both:
 //
@@ -15,66 +15,69 @@
 //	cfg, err := key.TLSConfig("moncert")            // algorithms and version that this key can do
 //	err = (&http.Server{Addr: ":4433", TLSConfig: cfg}).ListenAndServeTLS("", "")
 //
-// A TPM 1.2 that is not ready for keys is brought there with Enable, Activate and
-// TakeOwnership; Status tells how far it is, and Clear takes all back. A TPM 2.0 is
-// ready.
+// Enable, Activate and TakeOwnership prepare a TPM 1.2 for keys. Status returns its state, and
+// Clear resets it. A TPM 2.0 needs no preparation.
 //
-// Create makes a key, Wrap makes a key file of a key that exists. Encrypt needs the key
-// file only, no TPM. Seal and Unseal are for data, on a TPM 2.0.
+// Create makes a key, and Wrap makes a key file of an existing key. Encrypt needs only the key
+// file, no TPM. Seal and Unseal are for data, on a TPM 2.0.
 //
 // # Concurrency
 //
-// A TPM and its Keys are safe for concurrent use; the chip does one thing at a
-// time. Operations wait for each other in a queue that WithContext and TLSConfig
-// leave when nobody wants their result any more.
+// A TPM and its Keys are safe for concurrent use. The TPM does one operation at a time, and the
+// others wait in a queue. With WithContext and TLSConfig, operations leave the queue when nobody
+// waits for their result any more.
 //
 // # Sharing
 //
-// Programs that use this package take turns: none holds a device or a socket while
-// it is idle. OpenOptions.Wait bounds the wait for others. A bare TPM, which one program
-// has open at a time (/dev/tpm0, a socket, the emulator), holds nothing of a program
-// between its turns: keys and sessions are brought in when a turn needs them, and taken
-// out at its end. What is loaded when a turn begins was left behind, by a killed program
-// or one that keeps raw handles, and is freed when its place is needed; Loaded lists it,
-// and FlushOrphans frees it. A turn ends when nothing is to be done, or after 40 ms or
-// eight operations, whichever is later; no operation begins 600 ms after the first one.
+// Programs that use this package take turns: no program holds a device or a socket while it is
+// idle. OpenOptions.Wait limits the wait for other programs. A bare TPM can be opened by one
+// program at a time (/dev/tpm0, a socket, the emulator). Between its turns, a program has nothing
+// loaded there: it loads keys and sessions when a turn needs them, and removes them at the end of
+// the turn. Whatever is loaded when a turn begins was left by a killed program, or by one that
+// keeps raw handles. It is flushed when its slot is needed; Loaded lists it, and FlushOrphans
+// flushes it. A turn ends when no operation is waiting, or after 40 ms or eight operations,
+// whichever is later. No operation begins later than 600 ms after the first one.
 //
-// Behind the kernel's resource manager (/dev/tpmrm0) each process has the TPM to itself,
-// as far as it sees: the file stays open, and what is loaded stays loaded, until Close. So
-// it does on a transport of OpenTransport; there nothing is freed that was not loaded by
-// this package, and want of room is an error.
+// Behind the kernel's resource manager (/dev/tpmrm0) each process seems to have the TPM to
+// itself: the device stays open, and keys stay loaded, until Close. The same applies to a
+// transport of OpenTransport; there this package flushes nothing that it did not load, and if no
+// slot is free, that is an error.
 //
-// What the first use of a key had the TPM make is kept on disk until the TPM's next reset,
-// as contexts that only this TPM can load: see OpenOptions.NoCache.
+// Contexts of keys are cached on disk until the TPM's next reset, so that the first use of a key
+// is fast. Only this TPM can load them: see OpenOptions.NoCache.
 //
 // # Recovery
 //
-// What goes wrong is repaired once, where that costs no try of a secret: a key that the TPM
-// has lost is loaded again, a slot is freed where none is free, a command that was not sent is sent
-// again, and one whose answer was lost is repeated: signing twice does no harm. For loading
-// from the file again the parent's secret is needed again; for a session that was lost, the
-// key's, if it may not be kept.
+// After an error, an operation is repeated once, if that costs no try of a secret. If the TPM has
+// lost the key, it is loaded again; if no slot is free, one is freed; a command that was not sent
+// is sent again; a command whose reply was lost is repeated, because signing twice does no harm.
+// Loading a key from its file again needs the parent's secret again. Replacing a lost session
+// needs the key's secret again, unless that is kept.
 //
 // # Secrets
 //
-// A Secret names its encoding, because the TPM counts wrong ones: after a few it
-// locks everybody out for a while. A wrong key secret costs one try, and is not
-// tried again by the same Key; the lockout is read first, and where the TPM is locked
-// out no secret is tried. Secrets that are given as bytes stay in memory until the Key
-// is closed; answers of AskSecret do not, unless Secret.Keep says so.
+// A Secret states its encoding, because the TPM counts wrong secrets: after a few of them it
+// locks everybody out for a while. A wrong key secret costs one try, and the same Key does not
+// try it again. The lockout is read first, and no secret is tried while the TPM is locked out.
+// Secrets that are given as bytes stay in memory until the Key is closed; answers of AskSecret do
+// so only with Secret.Keep.
 //
 // # Limitations
 //
-// Use TLSConfig or TLSCertificate for TLS: TPM 1.2 has no RSA-PSS, so no TLS 1.3, and
-// crypto/tls refuses an ECC key in TLS 1.2 that has a method Decrypt, as every Key has.
-// A TPM 1.2 decrypts OAEP with SHA-1 and label "TCPA" only. Whether the public key of a
-// TPM 2.0's primary key, which sessions are salted to, is that of a TPM and not of
-// somebody on the bus, is checked by what it says of itself only: who listens learns
-// nothing, but who answers for the TPM from the beginning reads new secrets and what is
-// decrypted. What has no session, such as random numbers and the PCRs that a new policy
-// takes, is believed as it comes. Wrap leaves copies of a private key in memory, as the
-// libraries do that it came from.
-// A program that is killed in its turn leaves keys and sessions loaded, and one that is
-// killed at any time may leave the saved session of a secret that was asked for. On a
-// TPM 1.2 that saves no contexts, keys stay loaded between turns.
+// Use TLSConfig or TLSCertificate for TLS. TPM 1.2 has no RSA-PSS, so no TLS 1.3; and crypto/tls
+// refuses an ECC key in TLS 1.2 that has a method Decrypt, as every Key has.
+//
+// A TPM 1.2 decrypts OAEP with SHA-1 and label "TCPA" only.
+//
+// Sessions with a TPM 2.0 are salted to its primary key. This package checks only the attributes
+// of that key, not that it is in a genuine TPM. An eavesdropper on the bus learns nothing. But an
+// attacker who answers in place of the TPM from the beginning can read new secrets and decrypted
+// data. Replies without a session, such as random numbers and the PCR values for a new policy,
+// are not authenticated.
+//
+// Wrap leaves copies of the private key in memory, as do the libraries that the key came from.
+//
+// A program that is killed during its turn leaves keys and sessions loaded. A program that is
+// killed at any time may leave the saved session of a secret that was asked for. On a TPM 1.2
+// that saves no contexts, keys stay loaded between turns.
 package tpmkey

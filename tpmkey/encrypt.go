@@ -9,16 +9,15 @@ import (
 	"maclef/internal/chip20"
 )
 
-// Encrypt encrypts message for the key of a key file, in the form that its TPM
-// decrypts: Key.Decrypt with nil options takes it. It needs no TPM. The message has at
-// most MaxMessage(file) bytes, the ciphertext as many as the key.
+// Encrypt encrypts message for the key of a key file, in the form that Key.Decrypt with nil
+// options takes. It needs no TPM. The message has at most MaxMessage(file) bytes, the ciphertext
+// as many as the key.
 //
-// That form is the key's own scheme; for a key of a TPM 2.0 without one, which is what
-// Create makes, it is PKCS#1 v1.5. Such a key decrypts what rsa.EncryptOAEP encrypts
-// with its public key, too.
+// The form is the key's own scheme. For a key of a TPM 2.0 without a scheme, such as Create
+// makes, it is PKCS#1 v1.5; such a key also decrypts what rsa.EncryptOAEP encrypts.
 //
-// Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt, as no
-// EC key can, or that Go refuses because it is too small.
+// Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt, such as an EC
+// key, or that Go refuses because it is too small.
 func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
 	if file == nil || file.PublicKey() == nil {
 		return nil, fmt.Errorf("encrypt: %w", errNoKey)
@@ -38,8 +37,7 @@ func encrypt(file *blob.Key, message []byte) ([]byte, error) {
 	return e.Encrypt(file.RSAPublicKey(), message)
 }
 
-// MaxMessage returns how many bytes Encrypt takes for a key, -1 for a key that
-// cannot decrypt.
+// MaxMessage returns how many bytes Encrypt takes for a key, -1 for a key that cannot decrypt.
 func MaxMessage(file *blob.Key) int {
 	if file == nil || file.PublicKey() == nil {
 		return -1

@@ -7,52 +7,49 @@ import (
 	"maclef/internal/transport"
 )
 
-// Errors that a caller may want to decide on, found with errors.Is. The text of
-// the error that wraps them says why.
+// Errors that callers can find with errors.Is. The error that wraps them has the details.
 var (
-	// ErrNoTPM: there is no TPM at that name, or none at all; or the program swtpm, which
-	// the software TPM needs, is not installed.
+	// ErrNoTPM: there is no TPM with that name, or none at all; or the program swtpm, which the
+	// software TPM needs, is not installed.
 	ErrNoTPM = transport.ErrNoTPM
 	// ErrPermission: this user may not use the TPM.
 	ErrPermission = transport.ErrPermission
-	// ErrBusy: other processes used the TPM for longer than this one was to wait.
+	// ErrBusy: other processes used the TPM for longer than OpenOptions.Wait.
 	ErrBusy = transport.ErrBusy
-	// ErrGone: the connection to the TPM was lost, or the TPM loses the key as often as it
-	// is loaded, and repeating the command did not help or was not safe.
+	// ErrGone: the connection to the TPM was lost, or the TPM lost the key again after it was
+	// reloaded. Repeating the command did not help, or was not safe.
 	ErrGone = transport.ErrGone
 
 	// ErrNotOwned: the TPM has no owner, so it has no SRK to load keys under.
 	ErrNotOwned = chip.ErrNotOwned
 	// ErrDisabled: the TPM is disabled or deactivated.
 	ErrDisabled = chip.ErrDisabled
-	// ErrPhysicalPresence: what was asked wants somebody at the machine, and a
-	// program cannot stand in for them: the firmware's menu can.
+	// ErrPhysicalPresence: the operation needs physical presence, which programs cannot assert on
+	// this machine. The firmware's menu can.
 	ErrPhysicalPresence = chip.ErrPhysicalPresence
-	// ErrLockedOut: the TPM refuses every secret for a while, right or wrong,
-	// because too many were wrong.
+	// ErrLockedOut: the TPM refuses every secret for a while, because too many were wrong.
 	ErrLockedOut = chip.ErrLockedOut
 
 	// ErrWrongSRKSecret: the secret of the storage root key was wrong, and a try
 	// was spent.
 	ErrWrongSRKSecret = chip.ErrWrongSRKSecret
-	// ErrPolicy: the policy of a key, or of sealed data, is not met, such as when a PCR
-	// differs. Nothing was tried that the TPM counts.
+	// ErrPolicy: the policy of a key or of sealed data is not met, for example because a PCR
+	// differs. No try was spent.
 	ErrPolicy = chip.ErrPolicy
-	// ErrWrongKeySecret: the secret of the key was wrong, and a try was spent. A
-	// Key that has met it refuses further operations without asking the TPM.
-	// Load the key again for another try.
+	// ErrWrongKeySecret: the secret of the key was wrong, and a try was spent. The Key then
+	// refuses further operations without asking the TPM. Load the key again for another try.
 	ErrWrongKeySecret = chip.ErrWrongKeySecret
 	// ErrWrongOwnerSecret: the owner's secret was wrong, and a try was spent.
 	ErrWrongOwnerSecret = chip.ErrWrongOwnerSecret
 	// ErrSecretNeeded: a secret is needed and none was given.
 	ErrSecretNeeded = chip.ErrSecretNeeded
 
-	// ErrWrongTPM: the key file belongs to another TPM, to this one before it was
-	// cleared, or is damaged.
+	// ErrWrongTPM: the key file belongs to another TPM, or to this one before it was cleared, or
+	// is damaged.
 	ErrWrongTPM = chip.ErrWrongTPM
 	// ErrNoParent: the key's parent is not in this TPM.
 	ErrNoParent = chip.ErrNoParent
-	// ErrNoKey: this TPM keeps no key at that handle.
+	// ErrNoKey: this TPM has no key at that handle.
 	ErrNoKey = chip.ErrNoKey
 	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.
 	ErrWrongGeneration = chip.ErrWrongGeneration
@@ -62,23 +59,23 @@ var (
 	ErrClosed = chip.ErrClosed
 )
 
-// An Error is an error of a TPM operation that the TPM answered with a result code. It is
-// found with errors.As; errors.Is finds the kind in it.
+// An Error is an operation's error that has a result code of the TPM. It is found with errors.As.
+// errors.Is finds the errors above in it.
 type Error struct {
 	Op      string // what was being done, such as "sign"
-	Command string // as the specification names it, such as "TPM2_Sign"
+	Command string // the specification's name, such as "TPM2_Sign"
 	Code    uint32 // the result code
-	Name    string // its name, such as "TPM_RC_AUTH_FAIL"; empty for a maker's own code
+	Name    string // its name, such as "TPM_RC_AUTH_FAIL"; empty for a vendor's code
 	err     error
 }
 
-// Error says what was being done, and why it failed.
+// Error returns what was being done, and why it failed.
 func (e *Error) Error() string { return e.Op + ": " + e.err.Error() }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// doingError says what was being done.
+// doingError adds what was being done to err.
 func doingError(op string, err error) error {
 	if err == nil {
 		return nil

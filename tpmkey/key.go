@@ -21,18 +21,17 @@ import (
 	"maclef/internal/queue"
 )
 
-// A Key is a private key in a TPM: a crypto.Signer and crypto.Decrypter. It is
-// safe for concurrent use. Close it to free its place in the TPM.
+// A Key is a private key in a TPM: a crypto.Signer and crypto.Decrypter. It is safe for
+// concurrent use. Close it to free its slot in the TPM.
 //
-// A TPM has few places. A key that was not used for the longest time makes room
-// for another one, and comes back when it is used; so there can be more keys than
-// places. One that the TPM lost, because it was restarted or somebody flushed it,
-// is loaded again, too.
+// A TPM has few slots. There can be more keys than slots: the least recently used key is removed
+// for another one, and loaded again when it is used. A key that the TPM lost, because of a
+// restart or because somebody flushed it, is loaded again as well.
 type Key struct {
 	tpm   *TPM
 	k     *keymgr.Key
 	ctx   context.Context
-	alive func() error // why nobody waits for the operation any more; may be nil
+	alive func() error // returns why nobody waits for the operation any more; may be nil
 }
 
 var (
@@ -40,7 +39,7 @@ var (
 	_ crypto.Decrypter = (*Key)(nil)
 )
 
-// String names the key, for logs; it shows no secret.
+// String returns the key's algorithm, for logs. It shows no secret.
 func (k *Key) String() string {
 	return fmt.Sprintf("TPM key (%s)", algorithmOf(k.Public()))
 }
@@ -48,7 +47,7 @@ func (k *Key) String() string {
 // Format hides everything but String's text from package fmt.
 func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
 
-// algorithmOf names an algorithm and the size of its keys, such as RSA 2048.
+// algorithmOf returns an algorithm and key size, such as RSA 2048.
 func algorithmOf(public crypto.PublicKey) string {
 	switch p := public.(type) {
 	case *rsa.PublicKey:
@@ -59,33 +58,30 @@ func algorithmOf(public crypto.PublicKey) string {
 	return "sealed data"
 }
 
-// Public returns the key's public half, an *rsa.PublicKey or *ecdsa.PublicKey.
+// Public returns the public key, an *rsa.PublicKey or *ecdsa.PublicKey.
 func (k *Key) Public() crypto.PublicKey { return k.k.Public() }
 
-// File returns what the key file said. The caller must not change it.
+// File returns the contents of the key file. The caller must not change it.
 func (k *Key) File() *blob.Key { return k.k.File() }
 
 // Sign signs digest, which must be a digest of opts.HashFunc(). rand is ignored.
 //
-// An RSA key gives a signature as long as itself: PKCS#1 v1.5 where opts is a
-// crypto.Hash (with crypto.Hash(0), digest is signed as it is, with no DigestInfo
-// around it), RSA-PSS with exactly the salt length asked for where it is an
-// *rsa.PSSOptions, which TPM 1.2 has not. An ECC key gives an ECDSA signature in
-// ASN.1, for every hash.
+// An RSA signature is as long as the key. If opts is a crypto.Hash, it is PKCS#1 v1.5; with
+// crypto.Hash(0), digest is signed without a DigestInfo. If opts is an *rsa.PSSOptions, it is
+// RSA-PSS with exactly that salt length, which TPM 1.2 does not have. An ECC key returns an ECDSA
+// signature in ASN.1, for every hash.
 //
-// A TPM 1.2 key of the DER scheme signs every hash that crypto/rsa knows; one of the
-// SHA1 scheme signs SHA-1 only. A TPM 2.0 key that may decrypt, too, does everything
-// on every chip; one that may only sign, or has a scheme of its own, what that and
-// the chip allow. Everything else is ErrNotSupported. Every signature was verified
-// before it is returned.
+// A TPM 1.2 key of the DER scheme signs every hash that crypto/rsa knows; one of the SHA1 scheme
+// signs SHA-1 only. A TPM 2.0 key that may also decrypt, and has no scheme, does everything on
+// every TPM. One that may only sign, or has a scheme, does what that and the TPM allow.
+// Everything else gives ErrNotSupported. Sign verifies each signature before it returns it.
 //
-// Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent),
-// ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; one of no kind for a
-// digest of the wrong length; those of WithContext. TPM Main Part 3,
-// section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3
-// (TPM2_RSA_Decrypt).
+// Errors: ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was spent), ErrLockedOut,
+// ErrPolicy, ErrBusy, ErrGone, ErrClosed; another one for a digest of the wrong length; those of
+// WithContext. TPM Main Part 3, section 13.5 (TPM_Sign); TPM 2.0 Library Part 3, sections 20.2
+// (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	op, err := k.k.Ops.Sign(k.own(digest), opts)
+	op, err := k.k.Ops.Sign(k.cloneInput(digest), opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -93,37 +89,35 @@ func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, 
 	return sig, doingError("sign", err)
 }
 
-// own returns a caller's bytes, as a copy where the operation may go on after it has gone.
-func (k *Key) own(b []byte) []byte {
+// cloneInput returns b, or a copy if the operation may continue after the caller has returned.
+func (k *Key) cloneInput(b []byte) []byte {
 	if k.ctx.Done() == nil {
 		return b
 	}
 	return bytes.Clone(b)
 }
 
-// do does an operation, for who waits for it.
+// do does an operation and waits for it.
 func (k *Key) do(op *chip.Operation) ([]byte, error) {
 	return k.tpm.m.Do(&keymgr.Work{Ctx: k.ctx, Alive: k.alive, Key: k.k, Op: op})
 }
 
-// Decrypt decrypts a ciphertext as long as the key. With nil opts it uses the
-// key's own scheme, PKCS#1 v1.5 for a key of TPM 2.0 without one; otherwise opts are
+// Decrypt decrypts a ciphertext, which is as long as the key. With nil opts it uses the key's own
+// scheme, or PKCS#1 v1.5 for a key of TPM 2.0 without a scheme. Other opts:
 //
-//   - *rsa.PKCS1v15DecryptOptions. With SessionKeyLen n, whatever is wrong with
-//     the plaintext gives n bytes of random and no error, as in crypto/rsa.
-//     A nil random stands for crypto/rand's. For a TPM 1.2 key with a secret its session
-//     ends with it: the next operation opens a new one, or asks again.
-//   - *rsa.OAEPOptions: on a TPM 2.0 with any hash and label, on a TPM 1.2 with Hash
-//     SHA-1 and Label "TCPA", which it fixes. Encrypt makes such ciphertexts.
+//   - *rsa.PKCS1v15DecryptOptions. With SessionKeyLen n, wrong padding or a wrong length gives n random bytes
+//     and no error, as in crypto/rsa. random nil stands for crypto/rand.Reader. For a TPM 1.2 key with
+//     a secret, the operation ends the key's session: the next one opens another, or asks again.
+//   - *rsa.OAEPOptions: on a TPM 2.0 with any hash and label; on a TPM 1.2 only with Hash SHA-1 and
+//     Label "TCPA", as Encrypt uses.
 //
-// A key with a scheme of its own takes no other.
+// A key with a scheme decrypts no other scheme.
 //
-// Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret
-// (a try was spent), ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; those
-// of WithContext. TPM Main Part 3, section 10.3 (TPM_UnBind); TPM 2.0
-// Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
+// Errors: rsa.ErrDecryption, ErrNotSupported, ErrSecretNeeded, ErrWrongKeySecret (a try was
+// spent), ErrLockedOut, ErrPolicy, ErrBusy, ErrGone, ErrClosed; those of WithContext. TPM Main
+// Part 3, section 10.3 (TPM_UnBind); TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
-	op, err := k.k.Ops.Decrypt(k.own(ciphertext), opts)
+	op, err := k.k.Ops.Decrypt(k.cloneInput(ciphertext), opts)
 	if err != nil {
 		return nil, fmt.Errorf("decrypt: %w", err)
 	}
@@ -144,12 +138,12 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 	return plain, doingError("decrypt", err)
 }
 
-// ECDH agrees on a secret with the owner of another key, whose public half remote is,
-// and returns what remote's owner gets from ecdh.PrivateKey.ECDH: the shared point's x
-// coordinate, as long as the curve's field. Hash it before use.
+// ECDH agrees on a secret with the owner of the key remote, who gets the same secret from
+// ecdh.PrivateKey.ECDH. The secret is the x coordinate of the shared point, as long as the
+// curve's field. Hash it before use.
 //
-// Errors: ErrNotSupported for another curve, or a key that is not made for it;
-// otherwise those of Sign. TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
+// Errors: ErrNotSupported for another curve, or a key that cannot agree on secrets; otherwise
+// those of Sign. TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
 func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	op, err := k.k.Ops.Agree(remote)
 	if err != nil {
@@ -159,35 +153,33 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	return shared, doingError("agree", err)
 }
 
-// CheckSecret checks the key's secret, or its policy, without using the key: it returns nil
-// if an operation would not fail because of it. A key without a secret has nothing to check.
-// It costs one cheap command; a wrong secret costs a try.
+// CheckSecret checks the key's secret or policy without a private key operation. It returns nil
+// for a key that has neither. It sends one cheap command; a wrong secret costs a try.
 //
-// Errors: those of Sign. TPM Main Part 3, section 10.6 (TPM_GetPubKey); TPM 2.0 Library Part
-// 3, sections 14.3, 14.5 and 20.2, with parameters that the TPM refuses.
+// Errors: those of Sign. TPM Main Part 3, section 10.6 (TPM_GetPubKey); TPM 2.0 Library Part 3,
+// sections 14.3, 14.5 and 20.2, with parameters that the TPM refuses.
 func (k *Key) CheckSecret(ctx context.Context) error {
 	_, err := k.WithContext(ctx).do(k.k.Ops.CheckAuth)
 	return doingError("check the secret", err)
 }
 
-// errHungUp: the client for whom the operation was has gone.
+// errHungUp means that the client that needed the operation has closed its connection.
 var errHungUp = chip.WithText("the client has hung up", context.Canceled)
 
-// WithContext returns the same key for operations that somebody waits for no
-// longer than ctx: one that waits for its turn is dropped before it reaches the
-// TPM, and one that is under way goes on without its caller, whose error wraps the
-// context's cause. Of operations with a deadline that cannot all be served in time
-// the newest come first. Closing either closes both.
+// WithContext returns the same key, whose operations end with ctx. An operation that waits in the
+// queue is dropped. One that has begun continues, but its caller returns at once, with an error
+// that wraps the context's cause. If not all operations can meet their deadlines, the newest come
+// first. Closing either Key closes both.
 func (k *Key) WithContext(ctx context.Context) *Key {
 	return &Key{k.tpm, k.k, ctx, k.alive}
 }
 
-// withConn is WithContext for an operation that the peer of c waits for, such as
-// a TLS client for the handshake's signature: it is dropped as well when the peer
-// has hung up. Nothing is read from c.
+// withConn is WithContext for an operation that the peer of c waits for, such as a TLS client for
+// the handshake's signature. The operation is also dropped if the peer closes the connection.
+// Nothing is read from c.
 //
-// A hang-up is seen on connections that have a file descriptor, themselves or
-// under a method NetConn, and on Linux only.
+// This is detected on Linux only, on connections that have a file descriptor or a method NetConn
+// that returns such a connection.
 func (k *Key) withConn(ctx context.Context, c net.Conn) *Key {
 	return &Key{k.tpm, k.k, ctx, func() error {
 		if queue.HungUp(c) {
@@ -197,14 +189,13 @@ func (k *Key) withConn(ctx context.Context, c net.Conn) *Key {
 	}}
 }
 
-// Close frees the key's place in the TPM and forgets its secret. Operations
-// under way finish first; later ones are ErrClosed. Where the TPM cannot be had the
-// key stays open: close it again, or the TPM.
+// Close frees the key's slot in the TPM and clears its secret. It waits for operations under way;
+// later ones give ErrClosed. If the TPM is not available, the key stays open: close it again, or
+// the TPM.
 func (k *Key) Close() error { return k.k.Close() }
 
-// CheckSign returns why the key of a key file cannot sign digest with opts, nil
-// if it can: what Key.Sign would say, but without a TPM, before a secret is
-// tried.
+// CheckSign returns the error with which Key.Sign would refuse digest and opts, nil if it would
+// not. It needs no TPM and no secret.
 func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 	ops, err := opsOf(file)
 	if err == nil {
@@ -213,8 +204,8 @@ func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 	return doingError("sign", err)
 }
 
-// CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with
-// opts, as far as that can be known without a TPM. See Key.Decrypt.
+// CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with opts, as far as
+// that is known without a TPM. See Key.Decrypt.
 func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
 	ops, err := opsOf(file)
 	if err == nil {
@@ -223,7 +214,7 @@ func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) 
 	return doingError("decrypt", err)
 }
 
-// opsOf returns what most TPMs can do with the key of a file.
+// opsOf returns the operations of most TPMs with the key of a file.
 func opsOf(file *blob.Key) (*chip.KeyOps, error) {
 	if file == nil || file.PublicKey() == nil {
 		return nil, errNoKey
@@ -234,5 +225,5 @@ func opsOf(file *blob.Key) (*chip.KeyOps, error) {
 	return chip12.OpsOf(file), nil
 }
 
-// errNoKey is a blob.Key that blob.Parse did not make.
+// errNoKey is the error for a blob.Key without a public key.
 var errNoKey = errors.New("there is no key in it; read it with blob.Parse")

@@ -12,28 +12,29 @@ import (
 	"maclef/internal/keyfile"
 )
 
-// LoadOptions are the secrets for Load. The zero value, or a nil pointer, is
-// right for a TPM whose SRK has the well-known secret and a key without one.
+// LoadOptions are the options of Load. The zero value, or a nil pointer, is for a key without a
+// secret, under an SRK with the well-known secret.
 type LoadOptions struct {
-	// Name is what errors call the key, for LoadFile by default its path.
+	// Name is the key's name in errors; the default of LoadFile is the path.
 	Name string
-	// ParentAuth is the secret of the storage root key (SRK), for a TPM 2.0 that of the key's parent, or
-	// of the hierarchy that makes it; the zero value stands for the well-known secret. It
-	// is needed again where the TPM has lost the key.
+	// ParentAuth is the secret of the storage root key (SRK); for a TPM 2.0, of the key's parent,
+	// or of the hierarchy in which the parent is created. The zero value stands for the
+	// well-known secret. It is needed again if the TPM has lost the key.
 	ParentAuth Secret
-	// Auth is the key's own secret. A key whose file says that it has none gets one all
-	// the same that is given here, other than by AskSecret. It is used, and an AskSecret is asked, by the
-	// first operation of a key that needs a secret, and whenever the TPM has lost
-	// its session, unless it is kept: see Secret.Keep.
+	// Auth is the key's own secret. If it is given, other than by AskSecret, it is used even if
+	// the file says that the key has none. It is used, and an AskSecret asks for it, when an
+	// operation first needs it, and when the TPM has lost the key's session, unless it is kept:
+	// see Secret.Keep.
 	Auth Secret
-	// Parent, where it is not 0, is the handle of the key's parent, or of the hierarchy
-	// whose primary key that is, whatever the file says; for TPM 2.0.
+	// Parent replaces the parent in the file, if it is not 0: the handle of a key, or a
+	// hierarchy, which stands for its primary key. It is for TPM 2.0 only.
 	Parent uint32
 }
 
-// LoadFile loads the key of a key file, in any of the containers that blob.Parse
-// knows; of tpm2-tools' pair NAME.pub and NAME.priv either one may be named. A path like
-// "handle:0x81000001" stands for a key that a TPM 2.0 keeps itself. opts may be nil. Errors: those of blob.Parse, of ReadHandle and of Load.
+// LoadFile loads the key of a key file, in any container that blob.Parse knows. Of tpm2-tools'
+// two files NAME.pub and NAME.priv, path may be either one. A path like "handle:0x81000001"
+// stands for a persistent key of a TPM 2.0. opts may be nil. Errors: those of blob.Parse, of
+// ReadHandle and of Load.
 func (t *TPM) LoadFile(ctx context.Context, path string, opts *LoadOptions) (*Key, error) {
 	file, err := t.readKey(ctx, path)
 	if err != nil {
@@ -92,7 +93,7 @@ func (t *TPM) load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key
 	return k, nil
 }
 
-// newKey is what is to be loaded; it sends nothing.
+// newKey returns a key that is not loaded yet. It sends nothing.
 func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	if err := chip20.CheckParent(opts.Parent); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 		file = withParent(file, opts.Parent)
 	}
 	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Auth.s.Known() {
-		file = withSecret(file) // tpm2_encodeobject has it the wrong way round
+		file = withSecret(file) // tpm2_encodeobject sets EmptyAuth wrongly
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {
@@ -114,7 +115,7 @@ func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	return &Key{t, k, context.Background(), nil}, nil
 }
 
-// withParent is a key with another parent than its file says.
+// withParent returns the key with another parent.
 func withParent(file *blob.Key, parent uint32) *blob.Key {
 	k, tss2 := *file, *file.TSS2
 	tss2.Parent = parent
@@ -122,7 +123,7 @@ func withParent(file *blob.Key, parent uint32) *blob.Key {
 	return &k
 }
 
-// withSecret is a key that needs a secret, whatever its file says.
+// withSecret returns the key with EmptyAuth false.
 func withSecret(file *blob.Key) *blob.Key {
 	k, tss2 := *file, *file.TSS2
 	tss2.EmptyAuth = false
@@ -130,11 +131,11 @@ func withSecret(file *blob.Key) *blob.Key {
 	return &k
 }
 
-// handlePrefix begins what stands in place of a path for a key without a file.
+// handlePrefix is the prefix of a persistent handle in place of a path.
 const handlePrefix = "handle:"
 
-// ParseHandle reads a name like "handle:0x81000001", of a key that a TPM 2.0 keeps
-// itself. ok is false for the name of a file.
+// ParseHandle parses a name like "handle:0x81000001", of a persistent key of a TPM 2.0. ok is
+// false for the name of a file.
 func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	text, ok := strings.CutPrefix(name, handlePrefix)
 	if !ok {
@@ -147,12 +148,11 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	return uint32(n), true, nil
 }
 
-// ReadHandle reads what a key of a TPM 2.0 is that the TPM itself keeps, by its
-// persistent handle (0x81…), for Load. Errors: ErrNotSupported for a TPM 1.2;
-// ErrNoKey. TPM 2.0 Library Part 3, section 12.4
+// ReadHandle reads the public area of a persistent key (0x81…) of a TPM 2.0, for Load. Errors:
+// ErrNotSupported for a TPM 1.2; ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
 func (t *TPM) ReadHandle(ctx context.Context, handle uint32) (k *blob.Key, err error) {
-	err = t.run(ctx, func() (err error) { // even to read it takes a place
+	err = t.run(ctx, func() (err error) { // the kernel's resource manager needs a slot for it
 		k, err = t.chip().ReadHandle(handle)
 		return err
 	})

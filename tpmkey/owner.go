@@ -10,22 +10,21 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// TakeOwnership sets the secrets of the owner and of the storage root key
-// (SRK), and creates the SRK; it makes the endorsement key too where the TPM
-// came without one. It can take minutes on a chip. The zero value of either
-// secret stands for the well-known secret.
+// TakeOwnership sets the secrets of the owner and of the storage root key (SRK), and creates the
+// SRK. If the TPM has no endorsement key, it creates that, too. This can take minutes on a
+// hardware TPM. The zero value of either secret stands for the well-known secret.
 //
-// A TPM that has an owner refuses: an error, and nothing changes. Errors:
-// ErrDisabled; see Enable, Activate and AllowOwner. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
+// If the TPM has an owner, that is an error, and nothing changes. Errors: ErrDisabled; see
+// Enable, Activate and AllowOwner. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
 func (t *TPM) TakeOwnership(ctx context.Context, owner, srk Secret) error {
 	return doingError("take ownership", t.takeOwnership(ctx, owner, srk))
 }
 
 func (t *TPM) takeOwnership(ctx context.Context, owner, srk Secret) error {
 	if t.chip().Generation() == chip.TPM20 {
-		return t.chip().Change(chip.TakeOwnership, nil) // which says why not
+		return t.chip().Change(chip.TakeOwnership, nil) // returns the error
 	}
-	// Before anybody is asked for secrets.
+	// Check the state before the user is asked for secrets.
 	err := t.run(ctx, func() error {
 		s, err := t.chip().State()
 		if err != nil {
@@ -47,7 +46,7 @@ func (t *TPM) takeOwnership(ctx context.Context, owner, srk Secret) error {
 	return t.changeOnce(ctx, chip.TakeOwnership, with)
 }
 
-// canTakeOwnership says why a TPM cannot get an owner in its state.
+// canTakeOwnership returns why ownership cannot be taken in this state.
 func canTakeOwnership(s *chip.State) error {
 	switch {
 	case s.Owned && s.Unusable != nil:
@@ -62,20 +61,19 @@ func canTakeOwnership(s *chip.State) error {
 	return nil
 }
 
-// An Authority is the right by which a TPM is set up: the owner's secret, for a TPM 2.0
-// that of the lockout hierarchy, or physical presence. The zero value is no right at
-// all and is refused.
+// An Authority authorizes changes of the TPM's state: the owner's secret (for a TPM 2.0, the
+// lockout hierarchy's) or physical presence. The zero value is refused.
 type Authority struct {
 	owner    Secret
 	presence bool
 }
 
-// OwnerSecret is the right of the TPM's owner. A wrong secret costs a try.
+// OwnerSecret authorizes with the owner's secret. A wrong secret costs a try.
 func OwnerSecret(owner Secret) Authority { return Authority{owner: owner} }
 
-// PhysicalPresence is the right of whoever is at the machine. Where the TPM takes
-// it by command it is asserted for the moment and taken back; most machines'
-// firmware locks that before the operating system starts (ErrPhysicalPresence).
+// PhysicalPresence authorizes with physical presence. If the TPM allows that, it is asserted by
+// command and removed afterwards. Most firmware locks it before the operating system starts
+// (ErrPhysicalPresence).
 func PhysicalPresence() Authority { return Authority{presence: true} }
 
 // Format hides the secret from package fmt.
@@ -87,11 +85,11 @@ func (a Authority) Format(f fmt.State, _ rune) {
 	fmt.Fprint(f, text)
 }
 
-// errNoAuthority is the zero Authority.
-var errNoAuthority = errors.New("by whose right? Use OwnerSecret or PhysicalPresence")
+// errNoAuthority is the error for the zero Authority.
+var errNoAuthority = errors.New("no authority was given: use OwnerSecret or PhysicalPresence")
 
-// check refuses what cannot be anybody's right in this state, before a secret is
-// asked for.
+// check returns an error if the authority cannot be valid in this state, before the user is asked
+// for a secret.
 func (a Authority) check(s *chip.State) error {
 	switch {
 	case a.presence:
@@ -104,8 +102,8 @@ func (a Authority) check(s *chip.State) error {
 	return s.Locked
 }
 
-// resolve returns the owner's secret, nil for physical presence. Nobody is asked for
-// one that was never set.
+// resolve returns the owner's secret, nil for physical presence. It does not ask for a secret
+// that was never set.
 func (a Authority) resolve(t *TPM, s *chip.State) (chip.AuthData, error) {
 	switch {
 	case a.presence:

@@ -5,16 +5,15 @@ import (
 	"maclef/internal/policy"
 )
 
-// A Policy says what must hold for a key, or sealed data, of a TPM 2.0 to be used:
-// that PCRs have the values they have when it is made. One with a secret needs the
-// secret besides. Read it with [ParsePolicy]; a Policy never changes.
+// A Policy restricts the use of a TPM 2.0 key, or of sealed data: PCRs must have the values that
+// they have when it is made. If the key has a secret, both are required. [ParsePolicy] returns
+// one. A Policy never changes.
 type Policy struct {
 	pcrs []policy.PCRSelection // in the order of the text
 }
 
-// ParsePolicy reads a policy such as "pcr:sha256:7", "pcr:0-7,11" or
-// "pcr:sha256:7,11+sha1:4": PCRs with "," or "+" between them, each after its bank, or
-// that of the one before. The first one's is sha256 if it has none.
+// ParsePolicy parses a policy such as "pcr:sha256:7", "pcr:0-7,11" or "pcr:sha256:7,11+sha1:4":
+// PCRs separated by "," or "+". A bank applies to the PCRs after it; the default is sha256.
 func ParsePolicy(text string) (*Policy, error) {
 	pcrs, err := policy.ParsePCRs(text)
 	if err != nil {
@@ -23,7 +22,7 @@ func ParsePolicy(text string) (*Policy, error) {
 	return &Policy{pcrs}, nil
 }
 
-// String is the policy as ParsePolicy reads it.
+// String returns the policy in the form that ParsePolicy takes.
 func (p *Policy) String() string {
 	if p == nil {
 		return ""

@@ -12,31 +12,28 @@ import (
 // section 5.6, TPM_SECRET); for a TPM 2.0 it is the password itself (TPM 2.0 Library
 // Part 1, section 19.6.5, and Part 2, section 10.4.5, TPM2B_AUTH).
 //
-// How a password becomes bytes was the choice of the program that set it, and
-// each wrong guess costs a try of the TPM's dictionary-attack defence. So the
-// encoding is always named by the caller, never guessed.
+// The program that set a password decided how it becomes bytes, and each wrong guess costs a try
+// of the TPM's dictionary-attack defence. So the caller always states the encoding.
 //
-// The zero value means "not given". Where a default exists (the SRK), it stands
-// for the well-known secret; a key that needs a secret refuses it.
+// The zero value means "not given". It stands for the well-known secret where that is the default
+// (the SRK); for a key that needs a secret it is an error.
 type Secret struct{ s keymgr.Secret }
 
-// WellKnown returns the secret of a TPM that was given none. For a TPM 1.2 that is
-// TCG's well-known secret, 20 zero bytes, not hashed, which tpm-tools set with -z;
-// for a TPM 2.0 it is the empty one.
+// WellKnown returns the default secret. For a TPM 1.2 that is TCG's well-known secret, 20 zero
+// bytes, not hashed, which tpm-tools set with -z; for a TPM 2.0 it is the empty secret.
 func WellKnown() Secret { return Secret{keymgr.WellKnown()} }
 
-// Password returns the secret of a password taken as the bytes it is: what
-// create_tpm_key, the OpenSSL engine and tpm-tools without -u set, and all programs
-// for TPM 2.0. An empty password is for TPM 1.2 a secret of its own, SHA1(""), not the
-// well-known one.
+// Password returns the secret for a password, taken as bytes. create_tpm_key, the OpenSSL engine,
+// tpm-tools without -u, and all programs for TPM 2.0 set such secrets. For a TPM 1.2 the empty
+// password is SHA1(""), not the well-known secret.
 //
 // Password does not keep the slice; the caller may clear it.
 func Password(password []byte) Secret { return Secret{keymgr.Password(password)} }
 
-// PasswordUTF16 returns the secret of a UTF-8 password hashed as UTF-16LE
-// without a terminator: what tpm-tools set with -u, and what the pop-up windows
-// of a TSS do. It fails where the password is not valid UTF-8. For a TPM 2.0 nobody
-// does so: there it is refused.
+// PasswordUTF16 returns the secret for a UTF-8 password that is hashed as UTF-16LE without a
+// terminator. tpm-tools with -u, and the dialogs of a TSS, set such secrets. A password that is
+// not valid UTF-8 is an error. It cannot be used with a TPM 2.0, because no program sets such
+// secrets there.
 //
 // PasswordUTF16 does not keep the slice; the caller may clear it.
 func PasswordUTF16(password []byte) (Secret, error) {
@@ -44,22 +41,20 @@ func PasswordUTF16(password []byte) (Secret, error) {
 	return Secret{s}, err
 }
 
-// SHA1Secret returns the secret whose 20 bytes are given directly, as with the
-// engine's SECRET_MODE 2. For a TPM 2.0 it is refused, but for that of 20 zero bytes,
-// which is WellKnown.
+// SHA1Secret returns the secret with these 20 bytes, like the engine's SECRET_MODE 2. With a TPM
+// 2.0 only 20 zero bytes can be used, which stand for WellKnown.
 func SHA1Secret(digest [sha1.Size]byte) Secret { return Secret{keymgr.SHA1Secret(digest)} }
 
-// AskSecret returns a secret that ask is called for when, and only when, a TPM
-// command needs it. ask returns one of the other kinds. An error that it
-// returns is returned, wrapped, by the operation that needed the secret.
+// AskSecret returns a secret that ask returns when a command needs it. ask returns one of the
+// other kinds. If ask returns an error, the operation returns an error that wraps it.
 //
-// The answer does not stay in memory: what is kept of it is an authorization
-// session, which a bare TPM holds during this process's turns only. Where it is lost,
-// ask is called again: after a restart of the TPM, after FlushOrphans(ctx, true), or when
-// the TPM knows too many saved sessions; behind the resource manager and on a caller's
-// transport also when another key needs this one's place. See Keep.
+// The answer does not stay in memory. Instead there is an authorization session, which a bare TPM
+// holds only during this process's turns. If the session is lost, ask is called again: after a
+// restart of the TPM, after FlushOrphans(ctx, true), or when the TPM has too many saved sessions;
+// behind the resource manager and with OpenTransport also when another key needs this one's slot.
+// See Keep.
 //
-// The Secret that ask returns is its own, and is not cleared.
+// The Secret that ask returns belongs to ask, and is not cleared.
 //
 // ask may be called from any goroutine that uses the key; it must not use the TPM.
 func AskSecret(ask func() (Secret, error)) Secret {
@@ -72,20 +67,19 @@ func AskSecret(ask func() (Secret, error)) Secret {
 	})}
 }
 
-// Keep returns a secret that is asked for at most once and then kept in memory
-// until the Key is closed, as the secrets are that are given as bytes. Servers
-// that nobody sits in front of want that.
+// Keep returns a secret that is asked for once at most, and then kept in memory until the Key is
+// closed, like secrets that are given as bytes. It is for servers that run unattended.
 func (s Secret) Keep() Secret { return Secret{s.s.Keep()} }
 
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return s.s.IsZero() }
 
-// Equal reports whether both are given and are the same 20 bytes for a TPM 1.2; one
-// that is to be asked for equals none. The time it takes does not tell where they differ.
+// Equal reports whether both secrets are given and are the same 20 bytes for a TPM 1.2. An
+// AskSecret is equal to none. It runs in constant time.
 func (s Secret) Equal(other Secret) bool { return s.s.Equal(other.s) }
 
 // Format hides the secret from every verb of package fmt.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }
 
-// orWellKnown returns s, or the well-known secret where none was given.
+// orWellKnown returns s, or the well-known secret if s was not given.
 func (s Secret) orWellKnown() Secret { return Secret{s.s.OrWellKnown()} }

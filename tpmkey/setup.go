@@ -6,16 +6,16 @@ import (
 	"maclef/internal/chip"
 )
 
-// A Result is what came of a change of the TPM's state.
+// A Result is the result of a change of the TPM's state.
 type Result struct {
-	// Changed says that the state was changed. If not, it was as asked for already.
+	// Changed is false if the TPM was in the requested state already.
 	Changed bool
-	// RestartNeeded says that the change takes effect when the TPM starts anew.
+	// RestartNeeded means that the change takes effect at the TPM's next start.
 	RestartNeeded bool
 }
 
-// Enable enables the TPM, at once, unless it is enabled. What a TPM needs besides is
-// Activate and TakeOwnership.
+// Enable enables the TPM immediately. Before keys can be used, it also needs Activate and
+// TakeOwnership.
 //
 // Errors: ErrPhysicalPresence; ErrNotOwned, ErrWrongOwnerSecret (a try was spent)
 // and ErrLockedOut with the owner's secret. TPM Main Part 3, sections 5.2
@@ -24,9 +24,8 @@ func (t *TPM) Enable(ctx context.Context, by Authority) (Result, error) {
 	return t.setEnabled(ctx, "enable the TPM", true, by)
 }
 
-// Disable disables the TPM, at once: no key can be used until it is enabled.
-// Errors are those of Enable. TPM Main Part 3,
-// sections 5.2 (TPM_OwnerSetDisable) and 5.4 (TPM_PhysicalDisable).
+// Disable disables the TPM immediately: no key can be used until it is enabled. Errors are those
+// of Enable. TPM Main Part 3, sections 5.2 (TPM_OwnerSetDisable) and 5.4 (TPM_PhysicalDisable).
 func (t *TPM) Disable(ctx context.Context, by Authority) (Result, error) {
 	return t.setEnabled(ctx, "disable the TPM", false, by)
 }
@@ -39,10 +38,11 @@ func (t *TPM) setEnabled(ctx context.Context, doing string, on bool, by Authorit
 	return t.change(ctx, doing, to, by, func(s *chip.State) (bool, error) { return s.Enabled == on, nil })
 }
 
-// Activate has the TPM be active from its next start on, by physical presence:
-// TPM 1.2 knows no other right. The Result says whether a restart is needed for it.
+// Activate activates the TPM from its next start on. It needs physical presence; TPM 1.2 has no
+// other authorization for it.
 //
-// Errors: ErrDisabled, because only an enabled TPM can be activated; ErrPhysicalPresence. TPM Main Part 3, section 5.5 (TPM_PhysicalSetDeactivated).
+// Errors: ErrDisabled, because only an enabled TPM can be activated; ErrPhysicalPresence. TPM
+// Main Part 3, section 5.5 (TPM_PhysicalSetDeactivated).
 func (t *TPM) Activate(ctx context.Context) (Result, error) {
 	var was *chip.State
 	result, err := t.change(ctx, "activate the TPM", chip.Activate, PhysicalPresence(), func(s *chip.State) (bool, error) {
@@ -56,10 +56,8 @@ func (t *TPM) Activate(ctx context.Context) (Result, error) {
 	return result, err
 }
 
-// Deactivate has the TPM be deactivated from its next start on, by physical
-// presence. Until then it works. Errors:
-// ErrDisabled, ErrPhysicalPresence. TPM Main Part 3, section 5.5
-// (TPM_PhysicalSetDeactivated).
+// Deactivate deactivates the TPM from its next start on. It needs physical presence. Errors:
+// ErrDisabled, ErrPhysicalPresence. TPM Main Part 3, section 5.5 (TPM_PhysicalSetDeactivated).
 func (t *TPM) Deactivate(ctx context.Context) (Result, error) {
 	result, err := t.change(ctx, "deactivate the TPM", chip.Deactivate, PhysicalPresence(), func(s *chip.State) (bool, error) {
 		if s.ActiveNext && !s.Enabled {
@@ -71,9 +69,8 @@ func (t *TPM) Deactivate(ctx context.Context) (Result, error) {
 	return result, err
 }
 
-// AllowOwner lets a TPM be owned where that was forbidden, by physical presence,
-// if it was. Errors: ErrDisabled, ErrPhysicalPresence. TPM Main
-// Part 3, section 5.1 (TPM_SetOwnerInstall).
+// AllowOwner allows TakeOwnership. It needs physical presence. Errors: ErrDisabled,
+// ErrPhysicalPresence. TPM Main Part 3, section 5.1 (TPM_SetOwnerInstall).
 func (t *TPM) AllowOwner(ctx context.Context) (Result, error) {
 	return t.change(ctx, "allow an owner", chip.AllowOwner, PhysicalPresence(), func(s *chip.State) (bool, error) {
 		if s.Owned || s.CanBeOwned {
@@ -83,19 +80,19 @@ func (t *TPM) AllowOwner(ctx context.Context) (Result, error) {
 	})
 }
 
-// Clear removes the owner and the storage root key, without remedy: every key
-// file of the TPM and all data sealed to it become useless, and keys that are
-// loaded, by this program or others, are lost. A TPM without an owner stays as it is. A
-// TPM 1.2 is disabled afterwards and, from its next start on, deactivated. For a TPM 2.0 it
-// takes the lockout hierarchy's secret; the TPM is ready for new keys at once.
+// Clear removes the owner and the storage root key. This cannot be undone: all key files of the
+// TPM and all data sealed to it become useless, and all loaded keys, including those of other
+// programs, are lost. A TPM without an owner is not changed. A TPM 1.2 is disabled afterwards
+// and, from its next start on, deactivated. A TPM 2.0 needs the lockout hierarchy's secret, and
+// can be used for new keys at once.
 //
-// confirm, which may be nil, is called before a secret is asked for or anything is
-// cleared, and not if Clear would fail or change nothing anyway. An error that it returns
-// ends Clear, which returns it.
+// confirm, which may be nil, is called before a secret is asked for and before anything is
+// cleared, but not if Clear would fail or change nothing anyway. If confirm returns an error,
+// Clear returns it.
 //
-// Errors: ErrDisabled, because only an enabled, active TPM can be cleared; those
-// of Enable. TPM Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3
-// (TPM_ForceClear); TPM 2.0 Library Part 3, section 24.6 (TPM2_Clear).
+// Errors: ErrDisabled, because only an enabled, active TPM can be cleared; those of Enable. TPM
+// Main Part 3, sections 6.2 (TPM_OwnerClear) and 6.3 (TPM_ForceClear); TPM 2.0 Library Part 3,
+// section 24.6 (TPM2_Clear).
 func (t *TPM) Clear(ctx context.Context, by Authority, confirm func() error) (Result, error) {
 	s, is, err := t.checkChange(ctx, by, cleared)
 	if err != nil || is {
@@ -118,15 +115,13 @@ func cleared(s *chip.State) (bool, error) {
 	return false, s.Unusable
 }
 
-// ResetLockout forgets the wrong secrets that the TPM has counted, and ends a
-// lockout; it works during one. Changed says whether there was anything to forget, as far
-// as the TPM tells.
+// ResetLockout resets the TPM's count of wrong secrets, and ends a lockout. Result.Changed is
+// false if the count was 0, as far as the TPM reports it.
 //
-// Errors: ErrWrongOwnerSecret, after which the TPM may refuse the right secret,
-// too, until the lockout is over; ErrNotOwned; ErrDisabled; ErrNotSupported for
-// physical presence, which a TPM 1.2 does not take for it. TPM Main Part 3,
-// section 9.3 (TPM_ResetLockValue). For a TPM 2.0 it takes the lockout hierarchy's secret:
-// TPM 2.0 Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
+// Errors: ErrWrongOwnerSecret, after which the TPM may refuse the right secret, too, until the
+// lockout is over; ErrNotOwned; ErrDisabled; ErrNotSupported for physical presence. A TPM 2.0
+// needs the lockout hierarchy's secret. TPM Main Part 3, section 9.3 (TPM_ResetLockValue); TPM
+// 2.0 Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
 func (t *TPM) ResetLockout(ctx context.Context, by Authority) (Result, error) {
 	const doing = "reset the lockout"
 	if by.presence {
@@ -153,8 +148,9 @@ func (t *TPM) ResetLockout(ctx context.Context, by Authority) (Result, error) {
 	return t.changeBy(ctx, doing, chip.ResetLockout, by, s)
 }
 
-// change makes a change and reports whether it had to be made. done reports that nothing
-// is left to do, or refuses. A secret is asked for only then, and outside the TPM's turn.
+// change makes a change if it is needed. done returns whether the TPM is in the requested state
+// already, or an error if the change is impossible. The user is asked for a secret after that,
+// outside the TPM's turn.
 func (t *TPM) change(ctx context.Context, doing string, to chip.Change, by Authority, done func(*chip.State) (bool, error)) (Result, error) {
 	s, is, err := t.checkChange(ctx, by, done)
 	if err != nil || is {
@@ -163,8 +159,8 @@ func (t *TPM) change(ctx context.Context, doing string, to chip.Change, by Autho
 	return t.changeBy(ctx, doing, to, by, s)
 }
 
-// checkChange reports the state, and whether nothing is left to do, or refuses,
-// without a secret.
+// checkChange reads the state and returns whether the TPM is in the requested state already, or
+// an error if the change is impossible. It needs no secret.
 func (t *TPM) checkChange(ctx context.Context, by Authority, done func(*chip.State) (bool, error)) (s *chip.State, is bool, err error) {
 	err = t.run(ctx, func() (err error) {
 		if s, err = t.chip().State(); err != nil {

@@ -7,65 +7,64 @@ import (
 	"time"
 )
 
-// A Status says which TPM this is and what state it is in.
+// A Status describes a TPM and its state.
 type Status struct {
-	Name     string // as Open found it
+	Name     string // see TPM.Name
 	Emulator bool   // the software TPM of Open("emulator")
 	Family   string // "1.2" or "2.0"
 
-	Vendor    string // four letters at most, such as "IFX"
+	Vendor    string // at most four letters, such as "IFX"
 	Model     string // TPM 2.0: the vendor's own text, such as "SLB9670"
 	Firmware  string // such as "3.17"
-	SpecLevel int    // of the specification; 2 for all of 1.2, 0 for all of 2.0
+	SpecLevel int    // level of the specification: 2 for all of 1.2, 0 for all of 2.0
 	ErrataRev int    // TPM 1.2
-	Revision  string // TPM 2.0: of the specification, such as "1.38"
+	Revision  string // TPM 2.0: revision of the specification, such as "1.38"
 
 	Enabled bool // TPM 2.0: the storage hierarchy is enabled
 	Active  bool // since the last start
 	Owned   bool // TPM 2.0: the owner's hierarchy has a secret
 
-	// RestartNeeded: the TPM is deactivated and will be active when it starts
-	// anew. TPM 1.2, as all that follows up to Lockout.
+	// RestartNeeded: the TPM is deactivated, and will be active after its next start. This field
+	// and those up to Lockout are for TPM 1.2.
 	RestartNeeded bool
-	// UntilRestart: the TPM is active, and will be deactivated when it starts anew.
+	// UntilRestart: the TPM is active, and will be deactivated after its next start.
 	UntilRestart bool
 	CanBeOwned   bool  // TakeOwnership is allowed; see AllowOwner
-	EK           *bool // there is an endorsement key; nil where the TPM does not tell
+	EK           *bool // there is an endorsement key; nil if the TPM does not report it
 	Presence     Presence
-	OwnerClear   bool // Clear by the owner's secret is allowed
-	ForceClear   bool // Clear by physical presence is allowed
+	OwnerClear   bool // Clear with the owner's secret is allowed
+	ForceClear   bool // Clear with physical presence is allowed
 
-	Lockout  *Lockout // nil where the TPM does not tell
-	FreeKeys int      // room for so many more keys; for TPM 1.2, keys of 2048 bits
-	MaxKeys  int      // 0 where the TPM does not tell
+	Lockout  *Lockout // nil if the TPM does not report it
+	FreeKeys int      // free slots for keys; for TPM 1.2, of 2048 bits
+	MaxKeys  int      // 0 if the TPM does not report it
 
-	// What a TPM 2.0 has: keys, hashes such as "SHA-256", and the handles of keys that it
-	// keeps itself. Hashes that are missing here keys sign all the same that may decrypt,
-	// too.
+	// TPM 2.0: the types of keys, the hashes, such as "SHA-256", and the handles of persistent
+	// keys. A key without a scheme that may decrypt signs other hashes, too.
 	KeyTypes   []KeyType
 	Hashes     []string
 	Persistent []uint32
 }
 
-// Presence says how physical presence can be had.
+// Presence says how physical presence can be asserted.
 type Presence struct {
-	Asserted  bool // by command, now
-	Locked    bool // not by command until the next start
-	ByCommand bool // by command, where it is not locked
-	BySwitch  bool // by a switch or jumper of the machine
+	Asserted  bool // asserted by command at present
+	Locked    bool // cannot be asserted by command until the next start
+	ByCommand bool // can be asserted by command, unless Locked
+	BySwitch  bool // can be asserted by a switch or jumper of the machine
 	Fixed     bool // ByCommand and BySwitch can never be changed
 }
 
-// A Lockout is the state of the defence against guessing secrets.
+// A Lockout is the state of the dictionary-attack protection.
 type Lockout struct {
 	Locked    bool
-	Known     bool          // whether the TPM tells the rest
+	Known     bool          // the TPM reports the other fields
 	Tries     int           // wrong secrets so far
-	Threshold int           // TPM 1.2: with more than these, the TPM locks; 2.0: with these
-	Duration  time.Duration // TPM 1.2: of the whole lock, from the last wrong secret on; 2.0: until one try is forgotten
+	Threshold int           // the TPM locks at this count; TPM 1.2: above it
+	Duration  time.Duration // TPM 1.2: duration of the lock after the last wrong secret; 2.0: time until the count decreases by one
 }
 
-// String is the TPM in a few words, such as "TPM 1.2 IFX 3.17".
+// String returns a short description, such as "TPM 1.2 IFX 3.17".
 func (s *Status) String() string {
 	out := "TPM " + s.Family
 	for _, word := range []string{s.Vendor, s.Model, s.Firmware} {
@@ -79,8 +78,8 @@ func (s *Status) String() string {
 	return out
 }
 
-// Status asks the TPM which one it is and how it is. It needs no secret, and
-// works on a TPM without an owner, or disabled, and on TPM 2.0.
+// Status reads the TPM's status. It needs no secret, and works on a TPM without an owner and on a
+// disabled one.
 func (t *TPM) Status(ctx context.Context) (*Status, error) {
 	var c *chip.Status
 	err := t.run(ctx, func() (err error) {
@@ -103,6 +102,5 @@ func (t *TPM) Status(ctx context.Context) (*Status, error) {
 	return s, nil
 }
 
-// Family returns which generation of TPM this is, "1.2" or "2.0", as Status does. It
-// asks the TPM nothing.
+// Family returns the TPM's generation, "1.2" or "2.0". It sends nothing.
 func (t *TPM) Family() string { return t.chip().Generation().String() }

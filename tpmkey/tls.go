@@ -15,24 +15,23 @@ import (
 	"slices"
 )
 
-// ErrWrongCertificate: the certificate is that of another key.
+// ErrWrongCertificate: the certificate is not for this key.
 var ErrWrongCertificate = errors.New("the certificate is not one of this key")
 
-// TLSCertificate returns the key with its certificate chain, PEM, its own
-// certificate first, for crypto/tls on either side. Its signature algorithms
-// are exactly those that the key can do. Where none of them is one of TLS 1.3, as with
-// a TPM 1.2, which has no RSA-PSS, limit tls.Config.MaxVersion to TLS 1.2, too:
-// without both, TLS 1.3 is chosen and fails. TLSConfig does so.
+// TLSCertificate returns the key with its certificate chain, for crypto/tls clients and servers.
+// chainPEM begins with the key's certificate. SupportedSignatureAlgorithms are exactly those that
+// the key can do. If none of them is for TLS 1.3, as with a TPM 1.2, which has no RSA-PSS,
+// tls.Config.MaxVersion must be set to TLS 1.2, or handshakes fail. TLSConfig does that.
 //
-// Its PrivateKey is a crypto.Decrypter only for keys that decrypt PKCS#1 v1.5, as the
-// key exchange of old in TLS 1.2 does; Go refuses to serve TLS 1.2 with an EC key that
-// is one, as a Key is: for those, use this, or TLSConfig.
+// PrivateKey is a crypto.Decrypter only for keys that decrypt PKCS#1 v1.5, for the RSA key
+// exchange of TLS 1.2. Go's server refuses TLS 1.2 with an EC key that is a crypto.Decrypter, as
+// a Key is: for these keys use this function or TLSConfig.
 //
-// Whether an RSA key of a TPM 2.0 that may sign, but not decrypt, can do TLS 1.3,
-// only a signature tells, which is then made: once for each TPM.
+// For an RSA key of a TPM 2.0 that may sign, but not decrypt, only a test signature shows whether
+// TLS 1.3 is possible. It is made once for each TPM.
 //
-// Errors: ErrWrongCertificate; ErrNotSupported for a key that cannot sign, or
-// has under 1024 bits, which Go refuses; where a signature is made, those of Sign.
+// Errors: ErrWrongCertificate; ErrNotSupported for a key that cannot sign, or has under 1024
+// bits, which Go refuses; if a test signature is made, those of Sign.
 func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
 	cert, err := k.tlsCertificate(chainPEM)
 	if err != nil {
@@ -57,15 +56,14 @@ func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) 
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
 		return cert, err
 	}
-	cert.PrivateKey = k.forTLS()
+	cert.PrivateKey = k.tlsPrivateKey()
 	return cert, nil
 }
 
-// forTLS is what crypto/tls takes for a private key: it is a crypto.Decrypter only
-// where the key can do what the key exchange of old, without forward secrecy, wants in
-// TLS 1.2. Go's server offers that for any crypto.Decrypter, and refuses to serve one
-// that has an EC key.
-func (k *Key) forTLS() crypto.Signer {
+// tlsPrivateKey returns the private key for crypto/tls. It is a crypto.Decrypter only if the key can do
+// the RSA key exchange of TLS 1.2. Go's server offers that for any crypto.Decrypter, and refuses
+// an EC key that is one.
+func (k *Key) tlsPrivateKey() crypto.Signer {
 	if public, ok := k.Public().(*rsa.PublicKey); ok {
 		const premaster = 48 // RFC 5246, section 7.4.7.1
 		if _, err := k.k.Ops.Decrypt(make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: premaster}); err == nil {
@@ -75,10 +73,10 @@ func (k *Key) forTLS() crypto.Signer {
 	return signer{k}
 }
 
-// A signer is a key that does nothing else.
+// A signer hides the other methods of a Key.
 type signer struct{ crypto.Signer }
 
-// parseChain reads the certificates of a PEM file.
+// parseChain parses the certificates of a PEM file.
 func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err error) {
 	for rest := chainPEM; ; {
 		var block *pem.Block
@@ -103,12 +101,12 @@ func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err er
 	return chain, leaf, nil
 }
 
-// TLSConfig returns a server's configuration for the key and the certificate
-// chain in a PEM file: TLS 1.2 and, where the key can do it, newer, with what the key
-// can do. Signatures for clients that have hung up meanwhile are not made . It is a new one at each call, the caller's to change.
+// TLSConfig returns a server's configuration for the key and the certificate chain in a PEM file.
+// It allows TLS 1.2 and, if the key can do it, newer versions. It makes no signatures for clients
+// that have closed the connection. The caller may change the configuration.
 //
-// Errors: those of TLSCertificate; ErrNotSupported for a key that signs SHA-1 only,
-// because clients refuse SHA-1 in TLS.
+// Errors: those of TLSCertificate; ErrNotSupported for a key that signs SHA-1 only, because
+// clients refuse SHA-1 in TLS.
 func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
@@ -121,51 +119,51 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 	return config, nil
 }
 
-// TLSConfigPEM is TLSConfig for a chain that was read already.
+// TLSConfigPEM is TLSConfig with the contents of the PEM file.
 func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
-	cert, newest, err := k.forVersions(chainPEM)
+	cert, newest, err := k.certificateAndVersion(chainPEM)
 	if err != nil {
 		return nil, err
 	}
 	return &tls.Config{
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			own := *cert
-			own.PrivateKey = k.withConn(hello.Context(), hello.Conn).forTLS()
-			return &own, nil
+			copied := *cert
+			copied.PrivateKey = k.withConn(hello.Context(), hello.Conn).tlsPrivateKey()
+			return &copied, nil
 		},
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: newest,
 	}, nil
 }
 
-// TLSClientConfig is TLSConfig for a client: it shows the certificate to servers that ask
-// for one and take the key's signatures. The caller sets RootCAs where the system's roots
-// do not verify the server.
+// TLSClientConfig is TLSConfig for a client. It sends the certificate to servers that ask for one
+// and accept the key's signatures. The caller sets RootCAs if the system's roots do not verify
+// the server.
 func (k *Key) TLSClientConfig(certFile string) (*tls.Config, error) {
 	chain, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	cert, newest, err := k.forVersions(chain)
+	cert, newest, err := k.certificateAndVersion(chain)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certFile, err)
 	}
 	return &tls.Config{
 		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if info.SupportsCertificate(cert) != nil {
-				return new(tls.Certificate), nil // as crypto/tls does: the server may go on without one
+				return new(tls.Certificate), nil // as crypto/tls does: the server may accept a client without certificate
 			}
-			own := *cert
-			own.PrivateKey = k.WithContext(info.Context()).forTLS()
-			return &own, nil
+			copied := *cert
+			copied.PrivateKey = k.WithContext(info.Context()).tlsPrivateKey()
+			return &copied, nil
 		},
 		MinVersion: tls.VersionTLS12,
 		MaxVersion: newest,
 	}, nil
 }
 
-// forVersions returns the certificate, and the newest version of TLS for it.
-func (k *Key) forVersions(chainPEM []byte) (*tls.Certificate, uint16, error) {
+// certificateAndVersion returns the certificate, and the newest TLS version for it.
+func (k *Key) certificateAndVersion(chainPEM []byte) (*tls.Certificate, uint16, error) {
 	schemes, err := k.signatureSchemes()
 	if err != nil {
 		return nil, 0, fmt.Errorf("use TLS: %w", err)
@@ -181,15 +179,14 @@ func (k *Key) forVersions(chainPEM []byte) (*tls.Certificate, uint16, error) {
 	return &cert, newest, nil
 }
 
-// signatureSchemes are the TLS signature algorithms that the key can do, at least
-// one.
+// signatureSchemes returns the TLS signature algorithms that the key can do, at least one.
 func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 	var why error
 	for _, s := range tlsSchemes {
 		if _, isRSA := k.Public().(*rsa.PublicKey); isRSA == (s.curve != nil) {
 			continue
 		}
-		switch err := k.tries(make([]byte, s.hash.Size()), s.options()); {
+		switch err := k.checkSign(make([]byte, s.hash.Size()), s.options()); {
 		case err == nil:
 			schemes = append(schemes, s.scheme)
 		case !errors.Is(err, ErrNotSupported):
@@ -204,8 +201,8 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 	return schemes, nil
 }
 
-// tries returns why the key cannot sign. Only where nothing else tells, it signs.
-func (k *Key) tries(digest []byte, opts crypto.SignerOpts) error {
+// checkSign returns why the key cannot sign. It makes a signature only if nothing else shows that.
+func (k *Key) checkSign(digest []byte, opts crypto.SignerOpts) error {
 	op, err := k.k.Ops.Sign(digest, opts)
 	if err == nil && op.Unsure {
 		_, err = k.Sign(nil, digest, opts)
@@ -213,12 +210,12 @@ func (k *Key) tries(digest []byte, opts crypto.SignerOpts) error {
 	return err
 }
 
-// A tlsScheme is a signature algorithm of TLS that Go has: RFC 8446, section 4.2.3.
+// A tlsScheme is a signature algorithm of TLS that Go has. RFC 8446, section 4.2.3.
 type tlsScheme struct {
 	scheme tls.SignatureScheme
 	hash   crypto.Hash
 	pss    bool
-	curve  elliptic.Curve // with which TLS 1.3 has it; nil for RSA
+	curve  elliptic.Curve // its curve in TLS 1.3; nil for RSA
 }
 
 var tlsSchemes = []tlsScheme{
@@ -232,7 +229,7 @@ var tlsSchemes = []tlsScheme{
 	{tls.ECDSAWithSHA1, crypto.SHA1, false, noCurve},
 }
 
-// noCurve is the curve of what TLS 1.2 alone has.
+// noCurve is the curve of algorithms that only TLS 1.2 has.
 var noCurve elliptic.Curve = &elliptic.CurveParams{}
 
 func (s *tlsScheme) options() crypto.SignerOpts {
@@ -242,9 +239,9 @@ func (s *tlsScheme) options() crypto.SignerOpts {
 	return s.hash
 }
 
-// newestTLS is the newest version that some of a key's algorithms serve, 0 for the
-// newest that Go has, and for none where clients refuse all of them. In TLS 1.3, an EC
-// key signs with the hash of its curve, and an RSA key RSA-PSS.
+// newestTLS returns the newest TLS version that a key's algorithms allow, 0 for the newest that
+// Go has. If clients refuse all of them, it returns an error. In TLS 1.3 an EC key signs with the
+// hash of its curve, and an RSA key signs RSA-PSS.
 func newestTLS(public crypto.PublicKey, schemes []tls.SignatureScheme) (version uint16, err error) {
 	version, err = tls.VersionTLS12, fmt.Errorf("%w: the key signs SHA-1 only, and TLS clients refuse SHA-1; make another key", ErrNotSupported)
 	for _, s := range tlsSchemes {

@@ -19,53 +19,49 @@ import (
 	"maclef/internal/transport"
 )
 
-// A TPM is an open TPM. Close it to free what was loaded there.
+// A TPM is an open TPM. Close it to flush what it has loaded.
 type TPM struct {
 	dev *transport.Device
 	m   *keymgr.Manager
 }
 
-// OpenOptions say how to share a TPM. The zero value, or a nil pointer, is what
-// Open uses.
+// OpenOptions are the options of OpenWithOptions. The zero value, or a nil pointer, is what Open
+// uses.
 type OpenOptions struct {
-	// Wait is how long an operation waits for other programs that use the TPM, and
-	// at most 10 seconds of it for a TPM that restarts or tests itself; 0 stands
-	// for a minute.
+	// Wait limits how long an operation waits for other programs that use the TPM, including at
+	// most 10 seconds for a TPM that restarts or tests itself; 0 stands for a minute.
 	Wait time.Duration
-	// NoCache has no saved contexts of keys read from disk, or written there. They are kept
-	// until the TPM's next reset, in $XDG_RUNTIME_DIR/maclef or, for root, /run/maclef, so
-	// that a key comes as quickly as the second time. Who can read them and reach the TPM
-	// can use keys without a secret, as with their files. The emulator has none: its TPM
-	// ends with its last program.
+	// NoCache disables the cache of saved contexts on disk, in $XDG_RUNTIME_DIR/maclef or, for
+	// root, /run/maclef, which makes the first use of a key as fast as the second. The contexts
+	// are valid until the TPM's next reset. Whoever can read them and access the TPM can use the
+	// keys that have no secret, as with their key files. The emulator has no cache, because its
+	// TPM ends with the last program.
 	NoCache bool
-	// Note is told, in a sentence without an end, before something that may take long; it
-	// must not use the TPM. It may be nil.
+	// Note is called with a sentence, without a full stop, before something that may take long.
+	// It must not use the TPM, and may be nil.
 	Note func(text string)
 }
 
-// defaultWait is OpenOptions.Wait.
+// defaultWait is the default of OpenOptions.Wait.
 const defaultWait = time.Minute
 
-// Open opens the TPM that name stands for:
+// Open opens a TPM by its name:
 //
 //	/dev/tpmrm0      a device (any path); this one is the kernel's resource manager for
 //	                 TPM 2.0, which serves several programs at once
 //	unix:PATH        the data channel of a software TPM (swtpm), a Unix socket
 //	tcp:HOST:PORT    the same over TCP
-//	emulator[:DIR]   a software TPM 1.2 of our own over a state directory, by default
-//	                 maclef/tpm12 in $XDG_STATE_HOME or ~/.local/state; it is
-//	                 created on first use, and protects nothing
+//	emulator[:DIR]   a software TPM 1.2 that this package starts, with a state directory, by
+//	                 default maclef/tpm12 in $XDG_STATE_HOME or ~/.local/state; it is created
+//	                 on first use, and protects nothing
 //	emulator2[:DIR]  the same with a TPM 2.0, by default in maclef/tpm20
 //	(empty)          $TPMKEY_TPM, or else this machine's first TPM device, /dev/tpmrm0
 //	                 before /dev/tpm0
 //
-// Other programs can use the TPM at the same time, if they take turns as this one
-// does.
+// Other programs can use the TPM at the same time if they take turns, too. ctx limits the opening
+// only.
 //
-// ctx counts for opening only.
-//
-// Errors: ErrNoTPM, ErrPermission, ErrBusy; one of no kind for a name
-// of another form.
+// Errors: ErrNoTPM, ErrPermission, ErrBusy; another one for an invalid name.
 func Open(ctx context.Context, name string) (*TPM, error) { return OpenWithOptions(ctx, name, nil) }
 
 // OpenWithOptions is Open with options, which may be nil.
@@ -81,15 +77,14 @@ func OpenWithOptions(ctx context.Context, name string, opts *OpenOptions) (*TPM,
 	dev.SetDeadline(time.Now().Add(wait))
 	defer dev.SetDeadline(time.Time{})
 	var cache *contextcache.Cache
-	if !opts.NoCache && !dev.Emulator() { // whose TPM ends with its last program
-		cache, _ = openCache(dev.Name()) // nil where the folder cannot be used
+	if !opts.NoCache && !dev.Emulator() { // the emulator ends with its last program
+		cache, _ = openCache(dev.Name()) // nil if the folder cannot be used
 	}
 	return open(ctx, dev, wait, cache, opts.Note)
 }
 
-// OpenTransport uses a TPM that is open already, by any of go-tpm's
-// transports. The TPM owns t from then on: Close closes it. It stays open, and what is
-// loaded stays loaded; others that use it at the same time must leave that alone.
+// OpenTransport uses a TPM that is open already, with any of go-tpm's transports. The TPM owns t:
+// Close closes it. Keys stay loaded until Close. Other users of t must not flush them.
 func OpenTransport(ctx context.Context, t tpmtransport.TPMCloser) (*TPM, error) {
 	if t == nil {
 		return nil, errors.New("open TPM: the transport is nil")
@@ -100,8 +95,8 @@ func OpenTransport(ctx context.Context, t tpmtransport.TPMCloser) (*TPM, error) 
 // openCache opens the cache for a TPM. Tests replace it.
 var openCache = contextcache.Open
 
-// open finds out which TPM dev is, and sets a new software TPM up. It closes
-// dev where it fails.
+// open finds out the generation of dev, and prepares a new software TPM. If it fails, it closes
+// dev.
 func open(ctx context.Context, dev *transport.Device, wait time.Duration, cache *contextcache.Cache, note func(string)) (*TPM, error) {
 	release, err := dev.Acquire(ctx, time.Time{})
 	if err != nil {
@@ -115,7 +110,7 @@ func open(ctx context.Context, dev *transport.Device, wait time.Duration, cache 
 	return &TPM{dev, keymgr.New(dev, c, cache)}, nil
 }
 
-// openChip finds out which generation a TPM is.
+// openChip finds out the generation of a TPM.
 func openChip(dev *transport.Device, patience time.Duration, cache *contextcache.Cache, note func(string)) (chip.Chip, error) {
 	c, err := chip12.Open(dev, patience)
 	if errors.Is(err, tpm12.ErrTPM20) {
@@ -124,31 +119,29 @@ func openChip(dev *transport.Device, patience time.Duration, cache *contextcache
 	return c, err
 }
 
-// maxPatience is how long a TPM may say that it is busy with itself.
+// maxPatience limits how long commands are repeated while the TPM is busy.
 const maxPatience = 10 * time.Second
 
-// Name returns the name that the TPM was opened by, with defaults filled in.
+// Name returns the name that the TPM was opened with, including defaults.
 func (t *TPM) Name() string { return t.dev.Name() }
 
-// Emulator reports whether this is the software TPM of Open("emulator"), which
-// protects nothing.
+// Emulator reports whether this is the software TPM of Open("emulator"), which protects nothing.
 func (t *TPM) Emulator() bool { return t.dev.Emulator() }
 
-// String names the TPM, for logs.
+// String returns the TPM's name, for logs.
 func (t *TPM) String() string { return "TPM " + t.Name() }
 
-// Format hides everything but String's text from package fmt: keys have secrets.
+// Format hides everything but String's text from package fmt.
 func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 
-// Close frees what was loaded into the TPM and closes it, after the operation that
-// is under way; those that wait are ErrClosed. Its keys cannot be used afterwards.
+// Close flushes what was loaded into the TPM and closes it, after the operation under way.
+// Waiting operations and later uses of its keys give ErrClosed.
 func (t *TPM) Close() error { return t.m.Close() }
 
-// Random returns the TPM's random number generator. A Read fills the whole
-// buffer or fails; a TPM 1.2 gives a few hundred bytes a command, so this is
-// for keys and seeds, not for bulk. TPM Main Part 3, section 13.6
-// (TPM_GetRandom); TPM 2.0 Library Part 3, section 16.1 (TPM2_GetRandom), 64 bytes at
-// most.
+// Random returns the TPM's random number generator. A Read fills the whole buffer or fails. It is
+// for keys and seeds, not for bulk data: a command returns a few hundred bytes on a TPM 1.2, 64
+// at most on a TPM 2.0. TPM Main Part 3, section 13.6 (TPM_GetRandom); TPM 2.0 Library Part 3,
+// section 16.1 (TPM2_GetRandom).
 func (t *TPM) Random() io.Reader { return random{t} }
 
 type random struct{ tpm *TPM }
@@ -168,10 +161,10 @@ func (r random) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// maxRandom fits every TPM's reply buffer.
+// maxRandom fits in the reply buffer of every TPM.
 const maxRandom = 256
 
 func (t *TPM) chip() chip.Chip { return t.m.Chip() }
 
-// run does what needs no key.
+// run runs f, which needs no key, in a turn.
 func (t *TPM) run(ctx context.Context, f func() error) error { return t.m.Run(ctx, f) }

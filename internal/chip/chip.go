@@ -1,6 +1,6 @@
-// Package chip is the vocabulary between the library and the two generations of TPM: what
-// the library asks of a TPM, what a key to be made is, and what errors mean. chip12 and
-// chip20 implement it.
+// Package chip is the interface between the library and the two generations of TPM: what a TPM
+// can be asked to do, what describes a new key, and what errors mean. chip12 and chip20 implement
+// it.
 package chip
 
 import (
@@ -10,16 +10,16 @@ import (
 	"maclef/blob"
 )
 
-// A Generation is a family of TPMs.
+// A Generation is a version of the TPM specification.
 type Generation int
 
-// The generations.
+// TPM 1.2 and TPM 2.0.
 const (
 	TPM12 Generation = iota
 	TPM20
 )
 
-// String is the family as the specifications write it.
+// String returns the version number.
 func (g Generation) String() string {
 	if g == TPM12 {
 		return "1.2"
@@ -27,148 +27,146 @@ func (g Generation) String() string {
 	return "2.0"
 }
 
-// AuthData is a secret in the form of the TPM's generation: 20 bytes for a TPM 1.2, the
-// authorization value for a TPM 2.0. It is nil where none is needed or known; an empty one
-// is a secret.
+// AuthData is a secret in the form that the TPM takes: 20 bytes for a TPM 1.2, the authorization
+// value for a TPM 2.0. It is nil if no secret is needed or known; an empty value is a secret.
 type AuthData = []byte
 
-// A Chip is a TPM. Its methods send commands and run while this process has the TPM to
-// itself, unless they say otherwise.
+// A Chip is a TPM. Unless documented otherwise, its methods send commands, and are called while
+// this process has exclusive access to the TPM.
 type Chip interface {
 	// Generation sends nothing.
 	Generation() Generation
-	// Use returns what the TPM can do with the key of a file, or why it has no use for
-	// it. It sends nothing and may run at any time.
+	// Use returns what the TPM can do with the key of a file, or why it can do nothing. It sends
+	// nothing and may be called at any time.
 	Use(k *blob.Key) (*KeyOps, error)
-	// Load loads a key under its parent; parent is the secret of that, or of the
-	// hierarchy that makes it.
+	// Load loads a key under its parent. parent is the secret of the parent, or of the hierarchy
+	// that the parent is created in.
 	Load(k *blob.Key, parent AuthData) (LoadedKey, error)
-	// Restore loads a key from a saved context. was is the key that was saved; it is nil
-	// for a context from disk, which Restore refuses with ErrOtherContext if it is of
-	// anything but k.
+	// Restore loads a key from a saved context. was is the key that was saved. For a context from
+	// disk was is nil, and Restore returns ErrOtherContext unless the context is one of k.
 	Restore(k *blob.Key, was LoadedKey, context []byte) (LoadedKey, error)
-	// Prepare starts the session that the next operation of a key needs. There may be no
-	// room for that once the key is loaded. secret says that the key's secret is at hand
-	// for each operation.
+	// Prepare starts the session that the next operation of a key needs. It is called before the
+	// key is loaded, because there may be no room for a session after that. secret says that the
+	// key's secret will be available for each operation.
 	Prepare(k *blob.Key, secret bool) error
-	// ClassOf sends nothing.
+	// ClassOf returns the class of an error. It sends nothing.
 	ClassOf(err error) ErrClass
-	// ReadTries reads what the TPM counts of wrong secrets of a key, or of its parent,
-	// before or after one is tried.
+	// ReadTries reads the count of wrong secrets for a key, or for its parent, before or after a
+	// secret is tried.
 	ReadTries(k *blob.Key, ofParent, after bool) (*Tries, error)
-	// StartUp starts a TPM whose error class is ClassNotStarted.
+	// StartUp sends the startup command after an error of ClassNotStarted.
 	StartUp() error
-	// Sessions returns the handles of this process's sessions in the TPM. more says that
-	// there may be others that were given up and not freed yet. It sends nothing.
+	// Sessions returns the handles of this process's open sessions. more reports whether there
+	// may be others that are no longer used and not flushed yet. It sends nothing.
 	Sessions() (open []uint32, more bool)
-	// EndSessions ends the sessions that belong to no key, and reports whether it did.
+	// EndSessions ends sessions that belong to no key, and reports whether it did.
 	EndSessions(Ending) bool
-	// NewKey checks what is asked for, without a command, and returns what makes it.
+	// NewKey checks the spec and returns the function that creates the key. It sends nothing.
 	NewKey(*Spec) (func(*Secrets) (*blob.Key, error), error)
-	// State reads how far the TPM is set up.
+	// State reads the TPM's state.
 	State() (*State, error)
-	// Change changes that, by Secrets.Owner, or by physical presence where it is nil.
+	// Change changes the state. Secrets.Owner authorizes it; if that is nil, physical presence
+	// does.
 	Change(Change, *Secrets) error
-	// Loaded lists the handles of what is in the TPM, whoever put it there.
+	// Loaded lists the handles of all loaded objects of a kind, including those of other
+	// programs.
 	Loaded(Kind) ([]uint32, error)
-	// Flush frees one of those. It is no error if it is gone already.
+	// Flush frees a loaded object. It returns nil if the object is gone already.
 	Flush(Kind, uint32) error
 	// Random returns 1 to n random bytes.
 	Random(n int) ([]byte, error)
 	Status() (*Status, error)
-	// ReadHandle reads the public part of a key that a TPM 2.0 keeps at a persistent
-	// handle.
+	// ReadHandle reads the public area of a key at a persistent handle of a TPM 2.0.
 	ReadHandle(handle uint32) (*blob.Key, error)
 }
 
-// An Ending says which sessions EndSessions ends.
+// An Ending selects the sessions that EndSessions ends.
 type Ending int
 
 const (
-	// EndAll ends all of them.
+	// EndAll ends all sessions that belong to no key.
 	EndAll Ending = iota
-	// EndIfSeveral ends them where there are at least two.
+	// EndIfSeveral ends them if there are at least two.
 	EndIfSeveral
-	// Forget notes, without a command, that no session is in the TPM any more, those of
-	// keys included.
+	// Forget sends nothing. It records that no session is in the TPM any more, including those of
+	// keys.
 	Forget
 )
 
-// A Kind is one of the kinds of objects in a TPM that have handles.
+// A Kind is a kind of TPM objects that have handles.
 type Kind int
 
 // The kinds.
 const (
 	Keys          Kind = iota
-	Sessions           // that are loaded
-	SavedSessions      // that were saved outside the TPM, which keeps a number for each
+	Sessions           // loaded sessions
+	SavedSessions      // sessions saved outside the TPM, which keeps a number for each
 )
 
-// KeyOps says what a TPM can do with a key. The functions send nothing and may run at any
-// time; they return the operation that does what is asked for, or why there is none.
+// KeyOps are the operations that a TPM can do with a key. Its functions send nothing and may be
+// called at any time. They return the requested operation, or why it is impossible.
 type KeyOps struct {
-	// Sign is for the arguments of crypto.Signer.
+	// Sign takes the arguments of crypto.Signer.
 	Sign func(digest []byte, opts crypto.SignerOpts) (*Operation, error)
-	// Decrypt is for those of crypto.Decrypter.
+	// Decrypt takes the arguments of crypto.Decrypter.
 	Decrypt func(ciphertext []byte, opts crypto.DecrypterOpts) (*Operation, error)
-	// Agree is for the public key of the other side of a Diffie-Hellman agreement.
+	// Agree takes the peer's public key of a Diffie-Hellman agreement.
 	Agree func(remote *ecdh.PublicKey) (*Operation, error)
-	// Unseal returns sealed data. It is nil for keys, and Sign, Decrypt and Agree are nil for
-	// sealed data.
+	// Unseal returns sealed data. It is nil for keys; for sealed data Sign, Decrypt and Agree are
+	// nil.
 	Unseal *Operation
-	// CheckAuth fails as Sign would if the secret is wrong, and has no result.
+	// CheckAuth checks the key's secret, and has no result.
 	CheckAuth *Operation
 }
 
-// An Operation is one command with a loaded key.
+// An Operation is a command for a loaded key.
 type Operation struct {
-	// Run sends it, with the key's secret, or nil for a key without one or with a session
-	// of its own. A ciphertext that the TPM cannot decrypt is ErrDecryption.
+	// Run sends the command. key is the key's secret; it is nil if the key has none, or has a
+	// session of its own. A ciphertext that the TPM cannot decrypt gives ErrDecryption.
 	Run func(in LoadedKey, key AuthData) ([]byte, error)
-	// Verify checks the result, without the TPM. It may be nil.
+	// Verify checks the result without the TPM. It may be nil.
 	Verify func(result []byte) error
-	// Unsure says that only trying tells whether the TPM can do it.
+	// Unsure means that only trying shows whether the TPM can do the operation.
 	Unsure bool
-	// SessionKeyLen is the length of a session key to be decrypted: whatever is wrong with
-	// the plaintext is no error then. It is 0 for other operations.
+	// SessionKeyLen is the length of the session key if the plaintext must be one, else 0. Any
+	// error in the plaintext is then hidden from the caller.
 	SessionKeyLen int
 }
 
-// A LoadedKey is a key inside a TPM.
+// A LoadedKey is a key that is loaded in a TPM.
 type LoadedKey interface {
 	Handle() uint32
-	// Authorize opens a session of the key's own, which authorizes operations from then on
-	// without the secret. ErrNoOwnSession says that the secret is needed each time.
+	// Authorize opens a session for this key, which authorizes further operations without the
+	// secret. ErrNoOwnSession means that each operation needs the secret.
 	Authorize(key AuthData) (Session, error)
-	// Resume brings back a session of this key that was saved.
+	// Resume restores a saved session of this key.
 	Resume(Session) error
-	// Save returns what Restore takes; the key stays loaded. A nil Context is that of a
-	// key that the TPM keeps itself.
+	// Save returns a context that Restore takes. The key stays loaded. Data is nil for a
+	// persistent key.
 	Save() (Context, error)
 }
 
 // A Context is a saved key.
 type Context struct {
 	Data []byte
-	// OfSecret says that its parent is loaded because somebody gave a secret for it.
+	// OfSecret means that the key was loaded under a parent that needed a secret.
 	OfSecret bool
 }
 
-// A Session authorizes one key without its secret.
+// A Session authorizes the operations of one key without its secret.
 type Session interface {
-	// State says where it is; number is the TPM's for one that is saved.
+	// State returns where the session is. number is the TPM's number of a saved session.
 	State() (state SessionState, number uint32)
-	// Save takes it out of the TPM.
+	// Save removes the session from the TPM, so that LoadedKey.Resume can restore it.
 	Save() error
-	// Close forgets it. One that is in the TPM is freed with the next command that starts
-	// a session.
+	// Close ends the session. If it is in the TPM, it is flushed before the next session starts.
 	Close()
 }
 
 // A SessionState is where a session is.
 type SessionState int
 
-// The states.
+// The states of a session.
 const (
 	SessionGone SessionState = iota
 	SessionLoaded

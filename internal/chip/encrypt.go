@@ -9,14 +9,14 @@ import (
 	"fmt"
 )
 
-// An Encryption is the form of a ciphertext that a key's TPM takes.
+// An Encryption is the way to encrypt for a key, in the form that its TPM decrypts.
 type Encryption struct {
 	OAEP   crypto.Hash // 0 for PKCS#1 v1.5
-	Label  string      // for OAEP
-	Header string      // goes in front of the message
+	Label  string      // the OAEP label
+	Header string      // prefix of the message
 }
 
-// Room is how many bytes the message may have, -1 where not even the padding fits.
+// Room returns the maximum length of a message, -1 if the key is too small for the padding.
 func (e *Encryption) Room(public *rsa.PublicKey) int {
 	padding := 11
 	if e.OAEP != 0 {
@@ -25,8 +25,8 @@ func (e *Encryption) Room(public *rsa.PublicKey) int {
 	return max(-1, public.Size()-padding-len(e.Header))
 }
 
-// Encrypt encrypts a message; the ciphertext is as long as the key. Errors:
-// rsa.ErrMessageTooLong; those of CheckGoAccepts.
+// Encrypt encrypts a message; the ciphertext has the length of the key. Errors:
+// rsa.ErrMessageTooLong and those of CheckGoAccepts.
 func (e *Encryption) Encrypt(public *rsa.PublicKey, message []byte) ([]byte, error) {
 	if room := e.Room(public); len(message) > room {
 		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
@@ -43,10 +43,9 @@ func (e *Encryption) Encrypt(public *rsa.PublicKey, message []byte) ([]byte, err
 	return rsa.EncryptOAEP(e.OAEP.New(), rand.Reader, public, message, []byte(e.Label))
 }
 
-// CheckGoAccepts returns why crypto/rsa, and with it crypto/x509 and crypto/tls,
-// refuses a public key, nil where it does not. It asks Go itself, so that
-// GODEBUG=rsa1024min=0 is honoured: a signature of zeros is wrong, unless the
-// key is refused first.
+// CheckGoAccepts returns why crypto/rsa, and so crypto/x509 and crypto/tls, refuses a public key,
+// nil if it accepts it. It calls crypto/rsa, so that GODEBUG=rsa1024min=0 has its effect: for a
+// key that Go accepts, the result for a signature of zeros is rsa.ErrVerification.
 func CheckGoAccepts(public *rsa.PublicKey) error {
 	err := rsa.VerifyPKCS1v15(public, crypto.SHA1, make([]byte, sha1.Size), make([]byte, public.Size()))
 	switch {

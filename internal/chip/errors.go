@@ -11,7 +11,7 @@ import (
 	"maclef/internal/transport"
 )
 
-// What a caller may want to decide on. Package tpmkey documents these.
+// Errors that callers check for. Package tpmkey documents them.
 var (
 	ErrNotOwned         = errors.New("the TPM has no owner")
 	ErrDisabled         = errors.New("the TPM is disabled or deactivated")
@@ -32,36 +32,36 @@ var (
 	ErrClosed           = errors.New("already closed")
 )
 
-// Errors between the chips and the key manager.
+// Errors that chip12 and chip20 return to keymgr.
 var (
-	// ErrNoOwnSession: the key's secret is needed for each command.
+	// ErrNoOwnSession means that each command needs the key's secret.
 	ErrNoOwnSession = errors.New("the secret is needed for each command")
-	// ErrOtherContext: a context from disk is not of what its name says. Nothing else was
+	// ErrOtherContext means that a context from disk is not one of the key. No other command was
 	// sent.
-	ErrOtherContext = fmt.Errorf("the context on disk is of something else: %w", transport.ErrNotSent)
-	// ErrDecryption: a ciphertext is not one of this key. It does not say why, so that
-	// nobody learns about the padding.
+	ErrOtherContext = fmt.Errorf("the context on disk is of another key: %w", transport.ErrNotSent)
+	// ErrDecryption means that the ciphertext is not valid for this key. It has no details,
+	// because an attacker could learn about the padding from them.
 	ErrDecryption = WithText("decryption error: this is no ciphertext for this key", rsa.ErrDecryption)
-	// ErrBadSignature: what the TPM returned is no signature of the key.
+	// ErrBadSignature means that the TPM's signature does not verify with the key.
 	ErrBadSignature = errors.New("the TPM returned a signature that is not one of this key: the chip or its connection is faulty")
 )
 
-// Errors of those kinds that say more exactly what is wrong. Package advice tells them apart.
+// More specific errors of these kinds. Package advice handles them separately.
 var (
 	// ErrNoSRK is an ErrNotOwned.
 	ErrNoSRK = OfKind(ErrNotOwned, "so it has no storage root key", nil)
-	// ErrOwned: nobody can take ownership.
+	// ErrOwned means that ownership cannot be taken.
 	ErrOwned = errors.New("the TPM has an owner already, and its keys work on")
 	// ErrNoSealing is an ErrNotSupported.
 	ErrNoSealing = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
-	// ErrKeyLimits is an ErrNotSupported of a key, where the TPM could do it with another.
+	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other
+	// keys.
 	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)
-	// ErrNotWrappable is an ErrNotSupported of a software key that no TPM 1.2, or no TPM
-	// 2.0, takes.
+	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )
 
-// A KindError is an error of a kind, for errors.Is, with details.
+// A KindError is an error of a kind (Kind, found with errors.Is), with details.
 type KindError struct {
 	Kind   error
 	Detail string
@@ -72,9 +72,9 @@ type KindError struct {
 func OfKind(kind error, detail string, cause error) error { return &KindError{kind, detail, cause} }
 
 func (e *KindError) Error() string   { return fmt.Sprintf("%v (%s)", e.Kind, e.Detail) }
-func (e *KindError) Unwrap() []error { return []error{e.Kind, e.Cause} } // errors.Is skips a nil cause
+func (e *KindError) Unwrap() []error { return []error{e.Kind, e.Cause} } // errors.Is ignores a nil cause
 
-// WithText returns an error with a text of its own that wraps another one.
+// WithText returns an error that wraps kind and has its own text.
 func WithText(text string, kind error) error { return &textError{text, kind} }
 
 type textError struct {
@@ -85,34 +85,33 @@ type textError struct {
 func (e *textError) Error() string { return e.text }
 func (e *textError) Unwrap() error { return e.kind }
 
-// SecretTried reports whether the command that failed with err may have proved a secret.
+// SecretTried reports whether the command that failed with err may have been checked by the TPM.
 func SecretTried(err error) bool {
 	var unanswered interface{ SecretTried() bool }
 	return !errors.As(err, &unanswered) || unanswered.SecretTried()
 }
 
-// An ErrClass is what an error means for what is loaded in a TPM, and so what may be done
-// about it.
+// An ErrClass says what an error means for the loaded keys and sessions, and so how to handle it.
 type ErrClass int
 
-// The classes.
+// The classes of errors.
 const (
 	ClassNone         ErrClass = iota
-	ClassRefused               // for any other reason; nothing was changed
-	ClassAuth                  // a secret was refused
-	ClassKeyRoom               // all places for keys are taken
-	ClassSessionRoom           // all places for sessions are taken
-	ClassSavedRoom             // the TPM knows too many saved sessions, or one that is too old
-	ClassLost                  // a key or session is not there: it was flushed, or its handle is wrong
-	ClassNotStarted            // somebody must start the TPM up
-	ClassNotSent               // the command did not reach it
-	ClassUnanswered            // nobody knows whether the command was carried out
-	ClassUnavailable           // the TPM could not be had, or is closed
-	ClassSecretNeeded          // a secret must be asked for
-	ClassBadResult             // the result is not one of this key
+	ClassRefused               // any other refusal; nothing has changed
+	ClassAuth                  // the TPM refused a secret
+	ClassKeyRoom               // no free slot for a key
+	ClassSessionRoom           // no free slot for a session
+	ClassSavedRoom             // too many saved sessions, or one that is too old
+	ClassLost                  // a key or session is not loaded: it was flushed, or the handle is wrong
+	ClassNotStarted            // the TPM needs a startup command
+	ClassNotSent               // the command did not reach the TPM
+	ClassUnanswered            // unknown whether the command was executed
+	ClassUnavailable           // no access to the TPM, or it is closed
+	ClassSecretNeeded          // the user must be asked for a secret
+	ClassBadResult             // the result does not verify with the key
 )
 
-// ClassOfKind returns the class of an error that has its kind already.
+// ClassOfKind returns the class of an error that is a KindError or nil.
 func ClassOfKind(err error) (class ErrClass, ok bool) {
 	var kind *KindError
 	switch {
@@ -128,7 +127,7 @@ func ClassOfKind(err error) (class ErrClass, ok bool) {
 	return ClassRefused, true
 }
 
-// IsOfTransport reports whether an error came from the way to the TPM.
+// IsOfTransport reports whether an error came from the transport.
 func IsOfTransport(err error) bool {
 	for _, kind := range []error{
 		transport.ErrGone, transport.ErrNoTPM, transport.ErrBusy, transport.ErrPermission, transport.ErrAway, transport.ErrNotSent,
@@ -141,7 +140,7 @@ func IsOfTransport(err error) bool {
 	return false
 }
 
-// ClassOfTransport returns the class of an error that is no answer of the TPM.
+// ClassOfTransport returns the class of an error that is not a TPM's result code.
 func ClassOfTransport(err error) ErrClass {
 	switch {
 	case errors.Is(err, ErrClosed), errors.Is(err, transport.ErrBusy), errors.Is(err, transport.ErrPermission),
@@ -150,7 +149,7 @@ func ClassOfTransport(err error) ErrClass {
 	case errors.Is(err, transport.ErrNotSent):
 		return ClassNotSent
 	case errors.Is(err, transport.ErrNoTPM) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
-		return ClassUnavailable // what is there is something else; one that hung up may be starting
+		return ClassUnavailable // not a TPM; one that closed the connection may be restarting
 	}
 	return ClassUnanswered
 }

@@ -9,8 +9,8 @@ import (
 	"math/big"
 )
 
-// DigestInfoPrefix is the DER in front of a digest, by hash: RFC 8017, section
-// 9.2, note 1; for SHA-3, the object identifiers of NIST.
+// DigestInfoPrefix is the DER encoding that precedes a digest in a DigestInfo. RFC 8017, section
+// 9.2, note 1; for SHA-3, NIST's object identifiers.
 var DigestInfoPrefix = map[crypto.Hash]string{
 	crypto.MD5:        "\x30\x20\x30\x0c\x06\x08\x2a\x86\x48\x86\xf7\x0d\x02\x05\x05\x00\x04\x10",
 	crypto.SHA1:       "\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14",
@@ -24,19 +24,19 @@ var DigestInfoPrefix = map[crypto.Hash]string{
 	crypto.SHA3_256:   nistPrefix(0x08, 32),
 	crypto.SHA3_384:   nistPrefix(0x09, 48),
 	crypto.SHA3_512:   nistPrefix(0x0a, 64),
-	crypto.RIPEMD160:  "\x30\x20\x30\x08\x06\x06\x28\xcf\x06\x03\x00\x31\x04\x14", // as crypto/rsa has it
-	crypto.MD5SHA1:    "",                                                         // TLS 1.0 and 1.1: the 36 bytes alone
+	crypto.RIPEMD160:  "\x30\x20\x30\x08\x06\x06\x28\xcf\x06\x03\x00\x31\x04\x14", // as in crypto/rsa
+	crypto.MD5SHA1:    "",                                                         // TLS 1.0 and 1.1: no DigestInfo
 }
 
-// nistPrefix is the DigestInfo of a hash under 2.16.840.1.101.3.4.2.
+// nistPrefix returns the prefix for a hash whose object identifier is 2.16.840.1.101.3.4.2.arc.
 func nistPrefix(arc, size byte) string {
 	return string([]byte{
 		0x30, 17 + size, 0x30, 13, 0x06, 9, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, arc, 0x05, 0, 0x04, size,
 	})
 }
 
-// digestInfo returns what PKCS#1 v1.5 pads for a digest: its DigestInfo, or the
-// bytes as they are for hash 0. RFC 8017, section 9.2.
+// DigestInfo returns the bytes that PKCS#1 v1.5 pads for a digest: its DigestInfo, or for hash 0
+// the digest itself. RFC 8017, section 9.2.
 func DigestInfo(hash crypto.Hash, digest []byte) ([]byte, error) {
 	if hash == 0 {
 		return digest, nil
@@ -51,7 +51,7 @@ func DigestInfo(hash crypto.Hash, digest []byte) ([]byte, error) {
 	return append([]byte(prefix), digest...), nil
 }
 
-// HashName names a hash in errors, 0 and unknown ones included.
+// HashName returns the name of a hash for error messages, also for 0 and unknown hashes.
 func HashName(hash crypto.Hash) string {
 	if hash == 0 {
 		return "raw bytes"
@@ -59,8 +59,7 @@ func HashName(hash crypto.Hash) string {
 	return hash.String()
 }
 
-// VerifyPKCS1v15 checks a signature over what DigestInfo gives. RFC 8017,
-// section 8.2.2.
+// VerifyPKCS1v15 verifies a signature; info is from DigestInfo. RFC 8017, section 8.2.2.
 func VerifyPKCS1v15(pub *rsa.PublicKey, info, sig []byte) error {
 	if pub.Size() < len(info)+11 {
 		return ErrBadSignature
@@ -68,17 +67,16 @@ func VerifyPKCS1v15(pub *rsa.PublicKey, info, sig []byte) error {
 	return VerifyBlock(pub, EMSAPKCS1(pub.Size(), info), sig)
 }
 
-// EMSAPKCS1 is the block of size bytes that a PKCS#1 v1.5 signature of what
-// digestInfo gives encrypts. RFC 8017, section 9.2 (EMSA-PKCS1-v1_5).
+// EMSAPKCS1 returns the padded block of size bytes for a PKCS#1 v1.5 signature; info is from
+// DigestInfo. RFC 8017, section 9.2 (EMSA-PKCS1-v1_5).
 func EMSAPKCS1(size int, info []byte) []byte {
 	block := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, size-len(info)-3)...)
 	return append(append(block, 0), info...)
 }
 
-// VerifyBlock checks that a signature encrypts a padded block, as long as the key. It
-// is not crypto/rsa's because that refuses keys of 512 bits, and takes longer (54 µs,
-// not 33, for 2048 bits), while the TPM may be idle. Only a public key of a loaded key
-// meets its own chip's answer here.
+// VerifyBlock verifies a raw RSA signature of a padded block. It does not use crypto/rsa, which
+// refuses 512-bit keys and takes longer (54 µs, not 33, for 2048 bits). It is only called to
+// check what the TPM returned for a loaded key.
 func VerifyBlock(pub *rsa.PublicKey, block, sig []byte) error {
 	if len(sig) != pub.Size() {
 		return ErrBadSignature
@@ -94,8 +92,8 @@ func VerifyBlock(pub *rsa.PublicKey, block, sig []byte) error {
 	return nil
 }
 
-// ChooseSessionKey returns plain if it is valid and as long as fallback, else fallback,
-// and does not let the time it takes tell which. It clears plain.
+// ChooseSessionKey returns plain if valid is true and plain is as long as fallback, else
+// fallback. It takes the same time in both cases, and clears plain.
 func ChooseSessionKey(plain, fallback []byte, valid bool) []byte {
 	padded := make([]byte, len(fallback))
 	copy(padded, plain)

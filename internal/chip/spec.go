@@ -7,7 +7,7 @@ import (
 	"maclef/internal/policy"
 )
 
-// A KeyType is an algorithm with the size of its keys.
+// A KeyType is an algorithm and a key size.
 type KeyType string
 
 // The types of keys.
@@ -22,32 +22,32 @@ const (
 	P521    KeyType = "p521"
 )
 
-// A Spec says what key file to make: of a key that the TPM makes, of one that exists
-// (Wrap), or of data (Seal).
+// A Spec describes a key file to make: for a new key, for an existing key (Wrap), or for data
+// (Seal).
 type Spec struct {
-	Type      KeyType // empty for RSA2048
-	Bits      int     // TPM 1.2: 0 for what Type says
+	Type      KeyType // empty means RSA2048
+	Bits      int     // TPM 1.2: 0 means the size of Type
 	EncScheme blob.EncScheme
 	SigScheme blob.SigScheme
 
 	Wrap crypto.PrivateKey // nil for a new key
 	Seal []byte            // nil for a key
 
-	Secret    bool                  // it gets a secret of its own
-	Migration bool                  // a secret was given for moving it to another TPM
-	PCRs      []policy.PCRSelection // the policy: that these have the values they have now
-	Parent    uint32                // TPM 2.0: a handle; 0 for the owner's hierarchy
+	Secret    bool                  // the key gets a secret
+	Migration bool                  // a migration secret was given
+	PCRs      []policy.PCRSelection // policy: these PCRs must have their present values
+	Parent    uint32                // TPM 2.0: a handle; 0 means the owner's hierarchy
 }
 
-// Secrets are those that a command takes; nil for one that it does not take.
+// Secrets are the secrets for a command. A nil one is not needed or not given.
 type Secrets struct {
-	Parent    AuthData // of the parent, or the new SRK
+	Parent    AuthData // of the parent; for TakeOwnership, of the new SRK
 	Owner     AuthData
 	Key       AuthData // of the new key
 	Migration AuthData
 }
 
-// Clear overwrites them.
+// Clear overwrites the secrets.
 func (s *Secrets) Clear() {
 	for _, auth := range []AuthData{s.Parent, s.Owner, s.Key, s.Migration} {
 		clear(auth)

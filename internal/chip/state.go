@@ -2,23 +2,22 @@ package chip
 
 import "time"
 
-// A State is how far a TPM is from being usable.
+// A State tells whether a TPM can be used, and what is missing.
 type State struct {
-	// Unusable says why the TPM does not take commands of every kind: it is an ErrDisabled,
-	// or nil.
+	// Unusable is an ErrDisabled if the TPM refuses most commands, else nil.
 	Unusable   error
 	Enabled    bool
 	Active     bool // since the last start
 	ActiveNext bool // from the next start on
-	Owned      bool // it has an SRK to load keys under
+	Owned      bool // has an SRK (storage root key)
 	CanBeOwned bool
-	// NoSecret says that nobody has set the secret that changing it takes.
+	// NoSecret means that the secret for changing the state was never set.
 	NoSecret bool
-	// SRKReadable says that the SRK's public key takes its secret only, not the owner's.
+	// SRKReadable means that the SRK's secret is enough to read its public key.
 	SRKReadable bool
-	// Locked is an ErrLockedOut where a secret would not be looked at, else nil.
+	// Locked is an ErrLockedOut if the TPM checks no secrets at present, else nil.
 	Locked error
-	// NoTries says that no wrong secret is counted.
+	// NoTries means that the count of wrong secrets is 0.
 	NoTries bool
 }
 
@@ -32,12 +31,12 @@ const (
 	Activate   // from the next start on
 	Deactivate // from the next start on
 	AllowOwner
-	TakeOwnership // with the secrets Owner and Parent, of the SRK
+	TakeOwnership // sets Secrets.Owner, and Secrets.Parent as the SRK's secret
 	Clear
 	ResetLockout
 )
 
-// A Status says which TPM this is, and how it is. Package tpmkey documents the fields.
+// A Status describes the TPM and its state. Package tpmkey documents the fields.
 type Status struct {
 	Vendor    string
 	Model     string
@@ -67,7 +66,7 @@ type Status struct {
 	Persistent []uint32
 }
 
-// Presence says how physical presence can be had.
+// Presence says how physical presence can be asserted.
 type Presence struct{ Asserted, Locked, ByCommand, BySwitch, Fixed bool }
 
 // A Lockout is the state of the dictionary attack protection.
@@ -79,18 +78,18 @@ type Lockout struct {
 	Duration  time.Duration
 }
 
-// Tries are what a TPM counts of wrong secrets.
+// Tries is the TPM's count of wrong secrets at one moment.
 type Tries struct {
-	Counts bool  // it counts wrong ones of this secret
-	Known  bool  // it tells how many there were
-	Locked error // ErrLockedOut where it looks at no secret for a while, else nil
+	Counts bool  // the TPM counts wrong values of this secret
+	Known  bool  // Count is set
+	Locked error // ErrLockedOut if the TPM checks no secrets at present, else nil
 	Count  int
-	Resets int // how often the TPM was reset; a TPM 2.0 that was not told counts that as a wrong secret
-	// Announced says that the TPM was told of the last reset, and so did not count it.
+	Resets int // resets of a TPM 2.0, which counts a reset without a shutdown command as a wrong secret
+	// Announced means that a shutdown command preceded the last reset, which so was not counted.
 	Announced bool
 }
 
-// A Verdict is what the TPM's count says of a secret.
+// A Verdict says whether a secret was right, judged by the counts before and after its use.
 type Verdict int
 
 // The verdicts.
@@ -100,10 +99,10 @@ const (
 	WasRight
 )
 
-// Since compares with what was counted before a secret was used. As many more as there
-// were resets are those of the resets, unless the TPM has said itself that the secret is
-// wrong. Another process's wrong secret can make a right one look wrong; that is the
-// better mistake.
+// Since compares the counts before and after a secret was used. refused says that the TPM
+// answered that the secret is wrong. Otherwise an increase by exactly the number of resets is
+// taken to come from the resets. If another process tries a wrong secret at the same time, a
+// right secret may look wrong; that is safer than the opposite.
 func (now *Tries) Since(before *Tries, refused bool) Verdict {
 	more, resets := now.Count-before.Count, now.Resets-before.Resets
 	if resets > 0 && now.Announced {

@@ -1,5 +1,4 @@
-// Package chip12 implements chip.Chip for TPM 1.2. Citations are of the TPM Main
-// Specification, version 1.2.
+// Package chip12 implements chip.Chip for TPM 1.2.
 package chip12
 
 import (
@@ -19,14 +18,14 @@ import (
 // A Chip is a TPM 1.2.
 type Chip struct {
 	conn *tpm12.Conn
-	// lockout is what the TPM said of wrong secrets when it was asked last, nil
-	// where it does not tell.
+	// lockout is the state of the dictionary-attack defence when it was last read, nil if the TPM
+	// does not report it.
 	lockout     *tpm12.DAInfo
 	lockoutRead time.Time
 }
 
-// Open finds out whether dev is a TPM 1.2, and waits as long for one that is busy with
-// itself. Its error is a tpm12.ErrTPM20 for a TPM 2.0.
+// Open opens dev if it is a TPM 1.2; for a TPM 2.0 the error is tpm12.ErrTPM20. patience is how
+// long commands are repeated while the TPM is busy.
 func Open(dev *transport.Device, patience time.Duration) (*Chip, error) {
 	c := &Chip{conn: tpm12.New(dev)}
 	c.conn.Patience = patience
@@ -39,15 +38,15 @@ func Open(dev *transport.Device, patience time.Duration) (*Chip, error) {
 			err = c.readLockout()
 		}
 	}
-	if err != nil && !transient(err) { // whoever needs the answer asks again
+	if err != nil && !transient(err) { // the next command reads it again
 		return nil, c.explain(err, nil)
 	}
 	return c, nil
 }
 
-// setUpEmulator makes the software TPM of a new state directory one that can be used at
-// once: owned, with well-known secrets; swtpm makes it enabled and active. A program that
-// was killed on the way may have left any part of it done.
+// setUpEmulator prepares a software TPM with a new state directory: it takes ownership with
+// well-known secrets. swtpm has enabled and activated the TPM. An earlier process may have been
+// killed after any of these steps.
 func (c *Chip) setUpEmulator(dev *transport.Device) error {
 	if !dev.SetupNeeded() {
 		return nil
@@ -65,9 +64,9 @@ func (c *Chip) setUpEmulator(dev *transport.Device) error {
 	return dev.SetupDone()
 }
 
-// readLockout asks for the count of wrong secrets. It costs no try. A TPM that
-// has no such capability is no error; one that does not answer for the moment is:
-// no secret may be tried on a guess.
+// readLockout reads the count of wrong secrets. It costs no try. It returns nil if the TPM does
+// not have this capability. It returns an error if the TPM is busy, because no secret may be
+// tried while the count is unknown.
 func (c *Chip) readLockout() error {
 	info, err := c.conn.DictionaryAttack()
 	var refused *tpm12.Error
@@ -86,19 +85,17 @@ func (c *Chip) readLockout() error {
 	return nil
 }
 
-// transient reports a refusal that says nothing about the TPM but that it is not
-// ready yet.
+// transient reports whether the TPM refused a command only because it is not ready yet.
 func transient(err error) bool {
 	return errors.Is(err, tpm12.Retry) || errors.Is(err, tpm12.NeedsSelfTest) || errors.Is(err, tpm12.DoingSelfTest)
 }
 
-// lockoutFresh is how long a count stands for the one before a secret is tried.
-// Opening a TPM and loading a key read it once, not twice. In the meantime
-// another process may add to it, which is harmless; chips take off from it only
-// after minutes.
+// lockoutFresh is the maximum age of a count that is compared with the one after a secret was
+// tried. So opening a TPM and loading a key read it once. A try by another process in this time
+// does no harm, and TPMs decrease the count only after minutes.
 const lockoutFresh = time.Second
 
-// Generation is chip.TPM12.
+// Generation implements chip.Chip.
 func (c *Chip) Generation() chip.Generation { return chip.TPM12 }
 
 // Use implements chip.Chip.
@@ -113,15 +110,15 @@ func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 	return OpsOf(k), nil
 }
 
-// Prepare has nothing to do: an operation's session needs no parent.
+// Prepare does nothing: a session can be opened while the key is loaded.
 func (c *Chip) Prepare(*blob.Key, bool) error { return nil }
 
-// ReadHandle is refused: a TPM 1.2 keeps no keys by handle.
+// ReadHandle returns an error: a TPM 1.2 has no persistent handles for keys.
 func (c *Chip) ReadHandle(uint32) (*blob.Key, error) {
 	return nil, fmt.Errorf("%w: a TPM 1.2 keeps no keys by handle; give a key file", chip.ErrNotSupported)
 }
 
-// takeOwnership implements Change. Part 3, section 6.1 (TPM_TakeOwnership).
+// takeOwnership takes ownership. TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
 func (c *Chip) takeOwnership(with *chip.Secrets) error {
 	ek, err := c.endorsementKey()
 	if err != nil {
@@ -139,8 +136,7 @@ func (c *Chip) takeOwnership(with *chip.Secrets) error {
 	return c.explain(err, nil)
 }
 
-// endorsementKey returns the public endorsement key, and makes the key where
-// the TPM came without one.
+// endorsementKey returns the public endorsement key. It creates the key if the TPM has none.
 func (c *Chip) endorsementKey() (*rsa.PublicKey, error) {
 	pub, err := c.conn.ReadPubek()
 	if errors.Is(err, tpm12.NoEndorsement) {
@@ -152,7 +148,7 @@ func (c *Chip) endorsementKey() (*rsa.PublicKey, error) {
 	return blob.ParsePubKey(pub)
 }
 
-// srkTemplate is the only kind of storage root key that TakeOwnership makes.
+// srkTemplate returns the parameters of the SRK, of which TPM_TakeOwnership allows no others.
 func srkTemplate() *blob.Key {
 	return &blob.Key{
 		Usage: blob.KeyStorage, AuthDataUsage: blob.AuthAlways,
@@ -161,13 +157,13 @@ func srkTemplate() *blob.Key {
 	}
 }
 
-// Random implements chip.Chip. Part 3, section 13.6 (TPM_GetRandom).
+// Random implements chip.Chip. TPM Main Part 3, section 13.6 (TPM_GetRandom).
 func (c *Chip) Random(n int) ([]byte, error) {
 	b, err := c.conn.GetRandom(n)
 	return b, c.explain(err, nil)
 }
 
-// secretOf is a secret as TPM 1.2 has it.
+// secretOf converts a secret to the type of package tpm12.
 func secretOf(auth chip.AuthData) *tpm12.Secret {
 	if auth == nil {
 		return nil

@@ -9,8 +9,7 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// classOf tells what an error of the TPM, or of the way to it, means for what is
-// loaded there. TPM Main Part 2, section 16 (Return codes).
+// ClassOf implements chip.Chip. TPM Main Part 2, section 16 (Return codes).
 func (c *Chip) ClassOf(err error) chip.ErrClass {
 	var code *tpm12.Error
 	if class, ok := chip.ClassOfKind(err); ok {
@@ -50,8 +49,7 @@ func classOfCode(err *tpm12.Error) chip.ErrClass {
 	return chip.ClassRefused
 }
 
-// readLockoutLately reads the count of wrong secrets unless that was done a moment
-// ago.
+// readLockoutLately calls readLockout unless the count is fresh.
 func (c *Chip) readLockoutLately() error {
 	if time.Since(c.lockoutRead) > lockoutFresh {
 		return c.readLockout()
@@ -59,7 +57,7 @@ func (c *Chip) readLockoutLately() error {
 	return nil
 }
 
-// readTries counts no resets: a TPM 1.2 does not take them for wrong secrets.
+// ReadTries implements chip.Chip. It returns no resets, because a TPM 1.2 does not count them.
 func (c *Chip) ReadTries(_ *blob.Key, ofParent, after bool) (*chip.Tries, error) {
 	if after {
 		c.lockoutRead = time.Time{}
@@ -87,7 +85,8 @@ func (c *Chip) StartUp() error { return c.explain(c.conn.Startup(), nil) }
 // Sessions implements chip.Chip.
 func (c *Chip) Sessions() (open []uint32, more bool) { return c.conn.OwnSessions() }
 
-// EndSessions ends the session that serves all keys: there is one at most.
+// EndSessions implements chip.Chip. It ends the rolling session, the only one that belongs to no
+// key.
 func (c *Chip) EndSessions(how chip.Ending) bool {
 	switch how {
 	case chip.EndAll:

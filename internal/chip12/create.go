@@ -41,8 +41,8 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 	return func(with *chip.Secrets) (*blob.Key, error) { return c.wrap(private, t, with) }, nil
 }
 
-// templateOf is the TPM_KEY that spec describes, a legacy key: it signs and decrypts. blob
-// has the defaults.
+// templateOf returns the template that spec describes, for a legacy key, which signs and
+// decrypts. Package blob sets the defaults.
 func templateOf(spec *chip.Spec) (blob.Template, error) {
 	t := blob.Template{Bits: spec.Bits, EncScheme: spec.EncScheme, SigScheme: spec.SigScheme, NeedSecret: spec.Secret}
 	switch {
@@ -64,10 +64,10 @@ func templateOf(spec *chip.Spec) (blob.Template, error) {
 	return t, nil
 }
 
-// create makes a key. Part 3, section 10.4 (TPM_CreateWrapKey).
+// create creates a key. TPM Main Part 3, section 10.4 (TPM_CreateWrapKey).
 func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
-	// A key without a secret has 20 zero bytes; the TPM replaces the migration
-	// secret of a key that cannot migrate.
+	// The secret of a key without one is 20 zero bytes. The TPM replaces the migration secret of
+	// a non-migratable key.
 	usage, migration := new(tpm12.Secret), new(tpm12.Secret)
 	if with.Key != nil {
 		usage = secretOf(with.Key)
@@ -82,7 +82,7 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 	}
 	if k.Usage != t.Usage || k.EncScheme != t.EncScheme || k.SigScheme != t.SigScheme ||
 		k.AuthDataUsage != t.AuthDataUsage || k.KeyLength != t.KeyLength || k.Flags != t.Flags {
-		return nil, errors.New("the TPM made another key than it was asked for")
+		return nil, errors.New("the TPM made a key that differs from the request")
 	}
 	k.Container = blob.PEM
 	return k, nil
@@ -90,7 +90,7 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 
 var errNotRSA = fmt.Errorf("%w: a TPM 1.2 has RSA only, and this key is of another algorithm", chip.ErrNotWrappable)
 
-// wrappable returns the RSA key that can be wrapped.
+// wrappable returns key as an RSA key.
 func wrappable(key crypto.PrivateKey) (*rsa.PrivateKey, error) {
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
@@ -119,8 +119,8 @@ func (c *Chip) wrap(private *rsa.PrivateKey, t blob.Template, with *chip.Secrets
 	return k, nil
 }
 
-// readSRK returns the SRK's public key, for the owner's secret where there is one, else
-// for the SRK's.
+// readSRK returns the SRK's public key. The owner's secret authorizes that if it is given, else
+// the SRK's.
 func (c *Chip) readSRK(with *chip.Secrets) (*rsa.PublicKey, error) {
 	var (
 		pub   []byte

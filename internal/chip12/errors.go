@@ -9,8 +9,8 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// explain puts a refusal of the TPM in words. wrong is what TPM_AUTHFAIL means
-// for the command: one of the ErrWrong… sentinels.
+// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_AUTHFAIL: one
+// of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var refused *tpm12.Error
 	if !errors.As(err, &refused) {
@@ -28,7 +28,7 @@ func (c *Chip) explain(err, wrong error) error {
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
 	case tpm12.InvalidKeyHandle:
-		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
+		return chip.OfKind(chip.ErrUnloaded, "it was restarted or the key was flushed, again after the key was reloaded", err)
 	}
 	if cause := Cause(refused.Code); cause != "" {
 		return fmt.Errorf("%s: %w", cause, err)
@@ -36,9 +36,8 @@ func (c *Chip) explain(err, wrong error) error {
 	return err
 }
 
-// explainLoad puts a refusal of LoadKey2 in words. A damaged file can answer
-// TPM_AUTHFAIL as a wrong SRK secret does; only the count of wrong secrets, and
-// what it was before, tells them apart.
+// explainLoad explains an error of TPM_LoadKey2. A damaged file can give TPM_AUTHFAIL, like a
+// wrong SRK secret. Only the count of wrong secrets tells the two apart.
 func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 	switch {
 	case errors.Is(err, tpm12.DecryptError):
@@ -48,9 +47,9 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 			return chip.OfKind(chip.ErrWrongTPM, "TPM_AUTHFAIL, which the TPM does not count as a wrong secret: the file is damaged", err)
 		}
 	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):
-		// Only the TPM's first answer to the secret said so, and was changed on its way.
+		// The TPM answered that the secret is wrong, but the result code was altered on the way.
 		return chip.OfKind(chip.ErrWrongSRKSecret, "the TPM has counted it"+c.triesUsed(), nil)
-	case errors.Is(err, tpm12.InvalidKeyHandle): // what libtpms says for TPM_NOSRK
+	case errors.Is(err, tpm12.InvalidKeyHandle): // libtpms's code for TPM_NOSRK
 		return c.explainNoSRK(err)
 	}
 	var refused *tpm12.Error
@@ -60,7 +59,7 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// explainNoSRK says why there is no SRK to use.
+// explainNoSRK returns why there is no SRK.
 func (c *Chip) explainNoSRK(err error) error {
 	s, failed := c.State()
 	switch {
@@ -74,20 +73,20 @@ func (c *Chip) explainNoSRK(err error) error {
 	return err
 }
 
-// badKey are the refusals of a key structure that the TPM finds inconsistent.
+// badKey are the result codes for an inconsistent key structure.
 var badKey = map[tpm12.ResultCode]bool{
 	tpm12.BadParameter: true, tpm12.InvalidKeyUsage: true, tpm12.BadKeyProperty: true,
 	tpm12.BadScheme: true, tpm12.BadDataSize: true, tpm12.BadVersion: true,
 }
 
-// countedSince reports whether the TPM has counted a wrong secret since.
+// countedSince reports whether the TPM has counted a wrong secret since before was read.
 func (c *Chip) countedSince(before *tpm12.DAInfo) bool {
 	return c.readLockout() == nil && known(before) && known(c.lockout) && c.lockout.Count > before.Count
 }
 
 func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }
 
-// triesUsed says, after a wrong secret, how many the TPM has counted.
+// triesUsed returns, after a wrong secret, a text with the TPM's count.
 func (c *Chip) triesUsed() string {
 	if c.readLockout() != nil || !known(c.lockout) {
 		return ""
@@ -98,7 +97,7 @@ func (c *Chip) triesUsed() string {
 	return fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
 }
 
-// lockTime says how long the TPM stays locked, where it tells.
+// lockTime returns a text that says how long the TPM stays locked, if it reports that.
 func (c *Chip) lockTime() string {
 	if c.readLockout() != nil || !known(c.lockout) || c.lockout.Seconds == 0 {
 		return "; wait, and try once with the right secret"
@@ -107,22 +106,21 @@ func (c *Chip) lockTime() string {
 		time.Duration(c.lockout.Seconds)*time.Second)
 }
 
-// Cause says what a result code comes from, "" where there is nothing to say that its name
-// does not. Package advice knows what to do about it.
+// Cause returns what causes a result code, "" if the code's name says it all. Package advice
+// knows what to do about it.
 func Cause(code tpm12.ResultCode) string { return causes[code] }
 
-// causes has the cause of each code that people meet. Commands know more of some, and say
-// that instead: see explain.
+// causes has the cause of each code that users meet. explain has more specific texts for some.
 var causes = map[tpm12.ResultCode]string{
 	tpm12.Success:           "no error: the TPM did what it was asked",
 	tpm12.AuthFail:          "a secret (of the SRK, the key or the owner) is wrong, or hashed in another encoding",
 	tpm12.Auth2Fail:         "the second secret of the command is wrong, or hashed in another encoding",
-	tpm12.BadParameter:      "the TPM does not take a value it was given; a key of another kind, or a damaged key file",
+	tpm12.BadParameter:      "the TPM does not accept a parameter; the key is of another kind, or its file is damaged",
 	tpm12.ClearDisabled:     "clearing is forbidden, by the owner or by the firmware until the next start",
 	tpm12.Deactivated:       "the TPM is deactivated",
 	tpm12.Disabled:          "the TPM is disabled",
-	tpm12.DisabledCmd:       "the TPM does not take this command in its state; the public endorsement key, for one, is not given out once there is an owner",
-	tpm12.Fail:              "the operation failed, and the TPM says no more",
+	tpm12.DisabledCmd:       "the TPM does not accept this command in its present state; an owned TPM, for example, does not return its public endorsement key",
+	tpm12.Fail:              "the operation failed, and the TPM gives no reason",
 	tpm12.BadOrdinal:        "this TPM does not have the command, or the chip speaks another version of the specification",
 	tpm12.InstallDisabled:   "taking ownership is forbidden in this TPM",
 	tpm12.InvalidKeyHandle:  "the key is not loaded (any more): the TPM was restarted, or somebody flushed it",
@@ -131,12 +129,12 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.NoSRK:             "the TPM has no owner, so no storage root key",
 	tpm12.OwnerSet:          "the TPM has an owner already",
 	tpm12.Resources:         "the TPM is out of room for keys or sessions",
-	tpm12.TooManyContexts:   "the TPM knows no more saved sessions",
-	tpm12.NoContextSpace:    "the TPM knows no more saved sessions",
-	tpm12.ContextGap:        "a saved session is so old that the TPM counts no further",
+	tpm12.TooManyContexts:   "the TPM has too many saved sessions",
+	tpm12.NoContextSpace:    "the TPM has too many saved sessions",
+	tpm12.ContextGap:        "a saved session is too old for the TPM's session counter",
 	tpm12.Size:              "the TPM has no space to perform the operation",
 	tpm12.WrongPCRValue:     "the key is bound to a state of this machine (PCRs) that is not today's; firmware, boot loader or kernel changed since it was made",
-	tpm12.BadParamSize:      "the TPM counts other parameters than it was sent; the key file may be damaged",
+	tpm12.BadParamSize:      "the TPM got another number of parameter bytes than it expected; the key file may be damaged",
 	tpm12.FailedSelfTest:    "the TPM failed its self-test, is in failure mode and refuses everything",
 	tpm12.BadTag:            "the TPM does not know this form of command; it may be a TPM 2.0",
 	tpm12.IOError:           "an I/O error while something was transmitted to the TPM",
@@ -146,12 +144,12 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.InvalidKeyUsage:   "the key is not made for this",
 	tpm12.InvalidPostInit:   "the TPM was not started, or started twice",
 	tpm12.InappropriateSig:  "the key's signature scheme cannot sign this",
-	tpm12.BadKeyProperty:    "this TPM does not do keys of this size or kind",
+	tpm12.BadKeyProperty:    "this TPM does not support keys of this size or kind",
 	tpm12.BadScheme:         "the key's scheme does not fit the operation",
 	tpm12.BadDataSize:       "the data, or a key in them, have the wrong length; the file may be damaged",
-	tpm12.BadMode:           "the TPM does not know what it was asked for; older chips lack some answers",
+	tpm12.BadMode:           "the TPM does not know the requested mode or capability; older chips lack some of them",
 	tpm12.BadPresence:       "this needs physical presence, and the firmware does not let programs assert it",
-	tpm12.BadVersion:        "what was decrypted has no header of this TPM's version",
+	tpm12.BadVersion:        "the decrypted data has no header of this TPM's version",
 	tpm12.NotFIPS:           "the TPM runs in FIPS mode, which forbids this; keys then have 1024 bits or more, and a secret",
 	tpm12.KeyNotSupported:   "the wrong operation to load a key from the TPM's own storage (NV)",
 	tpm12.AuthConflict:      "loading this key from the TPM's own storage (NV) takes both the owner's secret and the key's",
@@ -161,7 +159,7 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.KeyOwnerControl:   "the owner keeps this key in the TPM; only the owner can remove it",
 	tpm12.MaxNVWrites:       "a TPM without an owner takes 64 writes to its storage",
 	tpm12.OwnerControl:      "a key that only the owner may remove was to be saved outside the TPM (its context), which is not allowed",
-	tpm12.Retry:             "the TPM is busy with itself",
+	tpm12.Retry:             "the TPM is busy",
 	tpm12.NeedsSelfTest:     "the TPM wants to test itself first",
 	tpm12.DoingSelfTest:     "the TPM is testing itself",
 	tpm12.DefendLockRunning: "the TPM refuses all secrets for a while, after too many wrong ones",

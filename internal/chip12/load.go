@@ -9,21 +9,21 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// A loadedKey is a key in a TPM 1.2.
+// A loadedKey implements chip.LoadedKey.
 type loadedKey struct {
 	chip    *Chip
 	handle  tpm12.Handle
-	size    int               // of its modulus, in bytes
-	session *tpm12.KeySession // nil where the secret is at hand for each command
+	size    int               // modulus size in bytes
+	session *tpm12.KeySession // nil if the secret is available for each command
 }
 
-// Load implements chip.Chip. Part 3, section 10.5 (TPM_LoadKey2).
+// Load implements chip.Chip. TPM Main Part 3, section 10.5 (TPM_LoadKey2).
 func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	if err := c.readLockoutLately(); err != nil {
 		return nil, c.explain(err, nil)
 	}
 	if k.NeedsSecret() {
-		c.conn.Keep(true) // the session that loads it authorizes its use, too
+		c.conn.Keep(true) // the same session then authorizes the key's use
 	}
 	before := c.lockout
 	c.lockoutRead = time.Time{}
@@ -34,10 +34,10 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	return &loadedKey{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
 }
 
-// Restore implements chip.Chip. Part 3, section 21.3 (TPM_LoadContext).
+// Restore implements chip.Chip. TPM Main Part 3, section 21.3 (TPM_LoadContext).
 func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
 	if was == nil && !tpm12.IsKeyContext(context) {
-		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no key", nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is not of a key", nil)
 	}
 	handle, err := c.conn.LoadContext(context)
 	if err != nil {
@@ -50,14 +50,14 @@ func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.Lo
 	return in, nil
 }
 
-// checkRestored reads the public key of what came from disk: that takes no secret where
-// the key has none.
+// checkRestored compares the public key of a context from disk with the file's. Only keys without
+// a secret are on disk, so the command needs none.
 func (c *Chip) checkRestored(k *blob.Key, in *loadedKey) (chip.LoadedKey, error) {
 	pub, err := c.conn.GetPubKey(in.handle, nil)
 	var refused *tpm12.Error
 	public, damaged := blob.ParsePubKey(pub)
 	if err == nil && (damaged != nil || !public.Equal(k.RSAPublicKey())) || errors.As(err, &refused) {
-		c.conn.Drop() // the handle may be garbled: what is loaded is not known
+		c.conn.Drop() // the reply may be wrong, so it is unknown what is loaded
 		return nil, chip.ErrOtherContext
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func (c *Chip) checkRestored(k *blob.Key, in *loadedKey) (chip.LoadedKey, error)
 // Handle implements chip.LoadedKey.
 func (k *loadedKey) Handle() uint32 { return uint32(k.handle) }
 
-// auth is what authorizes a command for the key.
+// auth returns the authorization of a command for the key.
 func (k *loadedKey) auth(key chip.AuthData) tpm12.Auth {
 	if k.session != nil {
 		return k.session
@@ -87,7 +87,7 @@ func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 	return keySession{session}, nil
 }
 
-// A keySession is a session as chip.Session.
+// A keySession implements chip.Session.
 type keySession struct{ *tpm12.KeySession }
 
 // State implements chip.Session.
@@ -107,17 +107,17 @@ func (k *loadedKey) Resume(s chip.Session) error {
 	return k.chip.explain(k.session.Restore(k.handle), nil)
 }
 
-// sign is Part 3, section 13.5 (TPM_Sign).
+// sign signs area. TPM Main Part 3, section 13.5 (TPM_Sign).
 func (k *loadedKey) sign(area []byte, key chip.AuthData) ([]byte, error) {
 	sig, err := k.chip.conn.Sign(k.handle, area, k.auth(key))
 	return sig, k.chip.explain(err, chip.ErrWrongKeySecret)
 }
 
-// decrypt is Part 3, section 10.3 (TPM_UnBind); sessionKey says that nobody may learn from
-// it what was wrong with the ciphertext.
+// decrypt decrypts ciphertext. With sessionKey, no later command may reveal what was wrong with
+// the ciphertext. TPM Main Part 3, section 10.3 (TPM_UnBind).
 func (k *loadedKey) decrypt(ciphertext []byte, sessionKey bool, key chip.AuthData) ([]byte, error) {
 	unbind := k.chip.conn.UnBind
-	if sessionKey { // a bad ciphertext ends the session; the next operation must not tell
+	if sessionKey { // a bad ciphertext would end the session, and the next operation would show that
 		unbind = k.chip.conn.UnBindLast
 	}
 	plain, err := unbind(k.handle, ciphertext, k.auth(key))
@@ -131,23 +131,23 @@ func (k *loadedKey) decrypt(ciphertext []byte, sessionKey bool, key chip.AuthDat
 	return plain, k.chip.explain(err, chip.ErrWrongKeySecret)
 }
 
-// badCiphertext are what TPM_UnBind says of padding, of the TPM_BOUND_DATA in
-// it, and of too little in it. Callers cannot tell them apart: who could learn
-// about the padding, could decrypt.
+// badCiphertext are the result codes of TPM_UnBind for wrong padding, a wrong TPM_BOUND_DATA in
+// it, or too little data. Callers get one error for all, because a padding oracle would let an
+// attacker decrypt.
 var badCiphertext = map[tpm12.ResultCode]bool{
 	tpm12.DecryptError: true, tpm12.BadVersion: true, tpm12.BadParamSize: true,
 	tpm12.InvalidStructure: true, tpm12.BadDataSize: true,
 }
 
-// Save implements chip.LoadedKey. Whoever loaded the key without a secret knew that the
-// SRK's is the well-known one, so no context is of a secret. Part 3, section 21.2
+// Save implements chip.LoadedKey. OfSecret is false: a key that was loaded without asking for a
+// secret was loaded with the well-known SRK secret. TPM Main Part 3, section 21.2
 // (TPM_SaveContext).
 func (k *loadedKey) Save() (chip.Context, error) {
 	data, err := k.chip.conn.SaveContext(k.handle)
 	return chip.Context{Data: data}, k.chip.explain(err, nil)
 }
 
-// Flush implements chip.Chip. Part 3, section 22.1 (TPM_FlushSpecific).
+// Flush implements chip.Chip. TPM Main Part 3, section 22.1 (TPM_FlushSpecific).
 func (c *Chip) Flush(kind chip.Kind, handle uint32) error {
 	switch kind {
 	case chip.Sessions:
@@ -159,7 +159,7 @@ func (c *Chip) Flush(kind chip.Kind, handle uint32) error {
 	switch {
 	case errors.Is(err, tpm12.BadParameter), errors.Is(err, tpm12.InvalidKeyHandle): // gone already
 		return nil
-	case errors.Is(err, tpm12.KeyOwnerControl): // the owner wants it to stay
+	case errors.Is(err, tpm12.KeyOwnerControl): // the owner keeps it loaded
 		return nil
 	}
 	return c.explain(err, nil)

@@ -11,28 +11,28 @@ import (
 	"maclef/internal/chip"
 )
 
-// OpsOf returns what a TPM 1.2 can do with a key. It needs no TPM.
+// OpsOf returns the operations of a TPM 1.2 with a key. It needs no TPM.
 func OpsOf(file *blob.Key) *chip.KeyOps {
 	k := keyOps{file: file, public: file.RSAPublicKey()}
 	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: checkAuth}
 }
 
-// keyOps are the functions of chip.KeyOps for a key.
+// keyOps has the functions of chip.KeyOps.
 type keyOps struct {
 	file   *blob.Key
 	public *rsa.PublicKey
 }
 
-// checkAuth reads the public key, which takes the key's secret and no private operation.
-// Part 3, section 10.6 (TPM_GetPubKey).
+// checkAuth reads the public key: the command needs the key's secret, and does no private key
+// operation. TPM Main Part 3, section 10.6 (TPM_GetPubKey).
 var checkAuth = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
 	k := in.(*loadedKey)
 	_, err := k.chip.conn.GetPubKey(k.handle, k.auth(key))
 	return nil, k.chip.explain(err, chip.ErrWrongKeySecret)
 }}
 
-// sign allows what TPM_Sign can do: PKCS#1 v1.5 with any hash for keys of
-// the DER scheme, with SHA-1 for those of the SHA1 scheme.
+// sign returns an operation if TPM_Sign can do it: PKCS#1 v1.5 with any hash for keys of the DER
+// scheme, with SHA-1 for keys of the SHA1 scheme.
 func (k keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, error) {
 	if !k.file.CanSign() {
 		return nil, fmt.Errorf("%w: a %v key with signature scheme %v cannot sign", chip.ErrNotSupported, k.file.Usage, k.file.SigScheme)
@@ -56,7 +56,7 @@ func (k keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, er
 	}
 	area := info
 	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
-		area = digest // the TPM puts the DigestInfo in front itself
+		area = digest // the TPM adds the DigestInfo
 	}
 	return &chip.Operation{
 		Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
@@ -66,8 +66,8 @@ func (k keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, er
 	}, nil
 }
 
-// decrypt allows what TPM_UnBind can do: the key's own scheme, and for
-// OAEP only SHA-1 with the label "TCPA".
+// decrypt returns an operation if TPM_UnBind can do it: the key's own scheme, and for OAEP only
+// SHA-1 with the label "TCPA".
 func (k keyOps) decrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*chip.Operation, error) {
 	if err := k.checkOptions(ciphertext, opts); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (k keyOps) checkOAEP(o *rsa.OAEPOptions) error {
 	return nil
 }
 
-// pkcs1v15Hash returns the hash that opts ask for, 0 for raw bytes.
+// pkcs1v15Hash returns the hash of opts, 0 for raw bytes.
 func pkcs1v15Hash(opts crypto.SignerOpts) (crypto.Hash, error) {
 	switch o := opts.(type) {
 	case nil:
@@ -141,22 +141,22 @@ func pkcs1v15Hash(opts crypto.SignerOpts) (crypto.Hash, error) {
 	return 0, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash", chip.ErrNotSupported, opts)
 }
 
-// OAEPLabel is the label that TPM 1.2 fixes for OAEP. Part 1 (TPM_ES_RSAESOAEP_SHA1_MGF1).
+// OAEPLabel is the OAEP label of all TPM 1.2 keys. TPM Main Part 1 (TPM_ES_RSAESOAEP_SHA1_MGF1).
 const OAEPLabel = "TCPA"
 
-// boundDataHeader leads what TPM_UnBind takes for a TPM_BOUND_DATA: version 1.1.0.0 and
-// payload TPM_PT_BIND. Part 2, section 9.5 (TPM_BOUND_DATA).
+// boundDataHeader is the start of a TPM_BOUND_DATA: version 1.1.0.0 and payload TPM_PT_BIND. TPM
+// Main Part 2, section 9.5 (TPM_BOUND_DATA).
 const boundDataHeader = "\x01\x01\x00\x00\x02"
 
-// EncryptionOf returns how to encrypt for a key, in the form that TPM_UnBind takes. It
-// needs no TPM.
+// EncryptionOf returns how to encrypt for a key, in the form that TPM_UnBind takes. It needs no
+// TPM.
 func EncryptionOf(file *blob.Key) (*chip.Encryption, error) {
 	switch {
 	case !file.CanDecrypt():
 		return nil, errCannotDecrypt(file)
 	case file.EncScheme == blob.ESRSAESOAEPSHA1MGF1:
 		return &chip.Encryption{OAEP: crypto.SHA1, Label: OAEPLabel, Header: boundDataHeader}, nil
-	case file.Usage == blob.KeyLegacy: // TPM_UnBind wants no header, and takes none off
+	case file.Usage == blob.KeyLegacy: // TPM_UnBind takes the plain message
 		return &chip.Encryption{}, nil
 	}
 	return &chip.Encryption{Header: boundDataHeader}, nil

@@ -44,9 +44,9 @@ func (c *Chip) Change(to chip.Change, with *chip.Secrets) error {
 	case chip.Enable, chip.Disable:
 		return c.setEnabled(to == chip.Enable, with.Owner)
 	case chip.Activate, chip.Deactivate:
-		return c.present(func() error { return c.conn.PhysicalSetDeactivated(to == chip.Deactivate) })
+		return c.withPresence(func() error { return c.conn.PhysicalSetDeactivated(to == chip.Deactivate) })
 	case chip.AllowOwner:
-		return c.present(func() error { return c.conn.SetOwnerInstall(true) })
+		return c.withPresence(func() error { return c.conn.SetOwnerInstall(true) })
 	case chip.TakeOwnership:
 		return c.takeOwnership(with)
 	case chip.Clear:
@@ -60,14 +60,14 @@ func (c *Chip) setEnabled(on bool, owner chip.AuthData) error {
 		return c.explain(c.conn.OwnerSetDisable(!on, secretOf(owner)), chip.ErrWrongOwnerSecret)
 	}
 	if on {
-		return c.present(c.conn.PhysicalEnable)
+		return c.withPresence(c.conn.PhysicalEnable)
 	}
-	return c.present(c.conn.PhysicalDisable)
+	return c.withPresence(c.conn.PhysicalDisable)
 }
 
 func (c *Chip) clear(owner chip.AuthData) error {
 	if owner == nil {
-		return c.present(c.conn.ForceClear)
+		return c.withPresence(c.conn.ForceClear)
 	}
 	err := c.conn.OwnerClear(secretOf(owner))
 	if errors.Is(err, tpm12.ClearDisabled) {
@@ -76,28 +76,27 @@ func (c *Chip) clear(owner chip.AuthData) error {
 	return c.explain(err, chip.ErrWrongOwnerSecret)
 }
 
-// present runs f, a command that needs physical presence. Presence that it has to
-// assert itself it takes back.
-func (c *Chip) present(f func() error) (err error) {
+// withPresence runs f, a command that needs physical presence. If withPresence has to assert
+// presence, it removes it afterwards.
+func (c *Chip) withPresence(f func() error) (err error) {
 	flags, err := c.conn.Flags()
 	if err != nil {
 		return c.explain(err, nil)
 	}
-	leave, err := c.assertPresence(flags)
+	undo, err := c.assertPresence(flags)
 	if err != nil {
 		return err
 	}
 	err = c.explainPresence(f(), flags)
-	if left := leave(); left != nil {
-		err = errors.Join(err, fmt.Errorf("take physical presence back, which stays asserted until the TPM restarts: %w", left))
+	if left := undo(); left != nil {
+		err = errors.Join(err, fmt.Errorf("remove physical presence, which stays asserted until the TPM restarts: %w", left))
 	}
 	return err
 }
 
-// assertPresence asserts physical presence by command, unless it is asserted
-// already or only the machine's own switch can do so. leave puts back what it
-// changed.
-func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error) {
+// assertPresence asserts physical presence by command, unless it is asserted already, or only a
+// hardware switch can assert it. undo takes the changes back.
+func (c *Chip) assertPresence(flags *tpm12.Flags) (undo func() error, err error) {
 	byCommand := flags.PresenceByCommand || !flags.PresenceFixed
 	switch {
 	case flags.Present:
@@ -105,13 +104,13 @@ func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error
 	case flags.PresenceLocked && !flags.PresenceByPin:
 		return nil, chip.OfKind(chip.ErrPhysicalPresence, "it has been locked since the last start, as most firmware does", nil)
 	case !byCommand && !flags.PresenceByPin:
-		return nil, chip.OfKind(chip.ErrPhysicalPresence, "this TPM never takes it by command", nil)
+		return nil, chip.OfKind(chip.ErrPhysicalPresence, "this TPM does not accept it by command", nil)
 	case flags.PresenceLocked || !byCommand:
-		return func() error { return nil }, nil // f finds out how the switch is
+		return func() error { return nil }, nil // the switch decides whether f succeeds
 	}
-	var undo []tpm12.Presence
-	leave = func() error {
-		for _, p := range undo {
+	var changes []tpm12.Presence
+	undo = func() error {
+		for _, p := range changes {
 			if err := c.conn.PhysicalPresence(p); err != nil {
 				return err
 			}
@@ -122,16 +121,16 @@ func (c *Chip) assertPresence(flags *tpm12.Flags) (leave func() error, err error
 		if err := c.conn.PhysicalPresence(tpm12.PresenceCMDEnable); err != nil {
 			return nil, c.explain(err, nil)
 		}
-		undo = []tpm12.Presence{tpm12.PresenceCMDDisable}
+		changes = []tpm12.Presence{tpm12.PresenceCMDDisable}
 	}
 	if err := c.conn.PhysicalPresence(tpm12.PresencePresent); err != nil {
-		return nil, errors.Join(c.explain(err, nil), leave())
+		return nil, errors.Join(c.explain(err, nil), undo())
 	}
-	undo = append([]tpm12.Presence{tpm12.PresenceNotPresent}, undo...)
-	return leave, nil
+	changes = append([]tpm12.Presence{tpm12.PresenceNotPresent}, changes...)
+	return undo, nil
 }
 
-// explainPresence explains why a command failed that needs physical presence.
+// explainPresence explains the error of a command that needs physical presence.
 func (c *Chip) explainPresence(err error, flags *tpm12.Flags) error {
 	switch {
 	case errors.Is(err, tpm12.BadPresence) && flags.PresenceByPin:

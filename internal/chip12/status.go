@@ -49,8 +49,7 @@ func (c *Chip) readFlags(s *chip.Status) error {
 	return nil
 }
 
-// readKeys finds out which keys there are: owned means a storage root key, and an
-// owner was never without an endorsement key.
+// readKeys reads which keys the TPM has. An owned TPM has an SRK and an endorsement key.
 func (c *Chip) readKeys(s *chip.Status) (err error) {
 	if s.Owned, err = c.conn.Owned(); err != nil {
 		return err
@@ -70,7 +69,7 @@ func (c *Chip) readKeys(s *chip.Status) (err error) {
 	switch {
 	case there, errors.Is(err, tpm12.NoEndorsement):
 		s.EK = &there
-	case !errors.As(err, &refused): // disabled, for one: it does not tell
+	case !errors.As(err, &refused): // the TPM does not say, for example because it is disabled
 		return err
 	}
 	return nil

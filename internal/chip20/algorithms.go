@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Handles of objects that are in the TPM. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
+// First handles of each kind. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
 const (
 	transientFirst  tpm2.TPMHandle = 0x80000000
 	persistentFirst tpm2.TPMHandle = 0x81000000
@@ -20,7 +20,7 @@ const (
 	savedFirst      tpm2.TPMHandle = 0x03000000
 )
 
-// hashes are the hashes that a TPM 2.0 may have. TPM 2.0 Library Part 2, section 6.3
+// hashes are the hash algorithms of TPM 2.0 that Go knows. TPM 2.0 Library Part 2, section 6.3
 // (TPM_ALG_ID).
 var hashes = []struct {
 	alg  tpm2.TPMAlgID
@@ -31,7 +31,7 @@ var hashes = []struct {
 	{tpm2.TPMAlgSHA3512, crypto.SHA3_512},
 }
 
-// readFeatures asks what the chip can do. It is the first that is asked of it.
+// readFeatures reads which algorithms and commands the TPM has.
 func (c *Chip) readFeatures() error {
 	all, err := c.conn.Algorithms()
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Chip) readFeatures() error {
 	return nil
 }
 
-// keyTypes are the types of keys that the chip makes.
+// keyTypes returns the types of keys that the TPM supports.
 func (c *Chip) keyTypes() ([]chip.KeyType, error) {
 	var all []chip.KeyType
 	for _, t := range []chip.KeyType{chip.RSA2048, chip.RSA3072, chip.RSA4096, chip.P256, chip.P384, chip.P521} {
@@ -63,7 +63,7 @@ func (c *Chip) keyTypes() ([]chip.KeyType, error) {
 	return all, nil
 }
 
-// parmsOf are the parameters of a key of a type that signs and decrypts.
+// parmsOf returns the parameters of a key of this type that signs and decrypts.
 func parmsOf(t chip.KeyType) tpm2.TPMTPublicParms {
 	if curve, ok := curves[t]; ok {
 		return tpm2.TPMTPublicParms{Type: tpm2.TPMAlgECC, Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
@@ -80,7 +80,7 @@ var (
 	curves  = map[chip.KeyType]tpm2.TPMECCCurve{chip.P256: tpm2.TPMECCNistP256, chip.P384: tpm2.TPMECCNistP384, chip.P521: tpm2.TPMECCNistP521}
 )
 
-// typeOf is the type of a software key.
+// typeOf returns the type of a software key.
 func typeOf(key crypto.PrivateKey) chip.KeyType {
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
@@ -91,7 +91,7 @@ func typeOf(key crypto.PrivateKey) chip.KeyType {
 	return ""
 }
 
-// checkType refuses types that the chip does not have, before it is asked.
+// checkType returns an error if the TPM does not support keys of this type.
 func (c *Chip) checkType(t chip.KeyType) error {
 	err := c.conn.TestParms(parmsOf(t))
 	if err == nil || c.ClassOf(err) != chip.ClassRefused {
@@ -104,15 +104,15 @@ func (c *Chip) checkType(t chip.KeyType) error {
 	return fmt.Errorf("%w: this TPM has no %s keys; it has %v: %w", chip.ErrNotSupported, t, all, err)
 }
 
-// features are what a TPM 2.0 has, whatever the key, and what was learnt of it.
-// All but the latter is read once, before there are keys.
+// features are the TPM's algorithms and commands, which are read when the TPM is opened, and the
+// salt length that its RSA-PSS signatures turned out to have.
 type features struct {
 	algorithms map[tpm2.TPMAlgID]bool
-	commands   map[tpm2.TPMCC]bool // nil where they are not known
+	commands   map[tpm2.TPMCC]bool // nil if they are unknown
 	salt       pssSalt
 }
 
-// usualAlgorithms are what a chip is believed to have where none is asked.
+// usualAlgorithms are the algorithms that most TPMs have, for answers without a TPM.
 var usualAlgorithms = map[tpm2.TPMAlgID]bool{
 	tpm2.TPMAlgSHA1: true, tpm2.TPMAlgSHA256: true, tpm2.TPMAlgSHA384: true, tpm2.TPMAlgSHA512: true,
 	tpm2.TPMAlgRSASSA: true, tpm2.TPMAlgRSAPSS: true, tpm2.TPMAlgRSAES: true, tpm2.TPMAlgOAEP: true,

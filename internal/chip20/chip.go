@@ -1,5 +1,4 @@
-// Package chip20 implements chip.Chip for TPM 2.0. Citations are of the TPM 2.0 Library
-// Specification.
+// Package chip20 implements chip.Chip for TPM 2.0.
 package chip20
 
 import (
@@ -23,27 +22,27 @@ type Chip struct {
 	conn *tpm20.Conn
 	can  *features
 
-	// lockout is what the TPM said of wrong secrets when it was asked last; uncounted
-	// says that it does not count those of the key in question.
+	// lockout is the state of the dictionary-attack protection when it was last read. uncounted
+	// means that the TPM does not count wrong secrets of the key that was used last.
 	lockout   lockout
 	uncounted bool
 
-	// parents are those that were in the TPM before, fitting the one that a file turned
-	// out to mean. imported are the private parts of keys that were imported, by the
-	// digest of what they were made from.
+	// parents are the parents that were used before. fitting has the parent that was found for
+	// what a file says about its parent. imported has the private areas of imported keys, by a
+	// digest of what was imported.
 	cache    *contextcache.Cache
-	note     func(text string) // is told before something that may take long
+	note     func(text string) // is called before something that may take long
 	parents  map[parentID]*knownParent
 	fitting  map[fileParent]parentID
 	imported map[[sha256.Size]byte][]byte
 
-	session  *tpm20.Session                      // serves all keys; nil if there never was one
-	policies map[tpm2.TPMIAlgHash]*tpm20.Session // run all policies, one for each hash algorithm
+	session  *tpm20.Session                      // authorizes with any key; nil if it was never started
+	policies map[tpm2.TPMIAlgHash]*tpm20.Session // one policy session for each hash algorithm
 }
 
-// Open reads what a TPM 2.0 can do, and waits as long for one that is busy with itself.
-// Contexts of primary keys are kept in cache, which may be nil; note, which may be nil, is
-// told in a sentence before something that may take long.
+// Open reads the TPM's features. patience is how long commands are repeated while the TPM is
+// busy. Contexts of primary keys are stored in cache, which may be nil. note, which may be nil,
+// is called with a sentence before something that may take long.
 func Open(dev *transport.Device, patience time.Duration, cache *contextcache.Cache, note func(text string)) (*Chip, error) {
 	if note == nil {
 		note = func(string) {}
@@ -60,7 +59,7 @@ func Open(dev *transport.Device, patience time.Duration, cache *contextcache.Cac
 		}
 	}
 	if err != nil {
-		if failed, _ := c.conn.InFailureMode(); failed { // then its answers mean nothing
+		if failed, _ := c.conn.InFailureMode(); failed { // a TPM in failure mode gives no valid answers
 			return nil, chip.OfKind(chip.ErrFailed, "TPM_RC_FAILURE; restart the machine; if that does not help the chip is broken. A software TPM fails when its disk is full", err)
 		}
 		return nil, c.explain(err, nil)
@@ -68,44 +67,44 @@ func Open(dev *transport.Device, patience time.Duration, cache *contextcache.Cac
 	return c, nil
 }
 
-// Generation is chip.TPM20.
+// Generation implements chip.Chip.
 func (c *Chip) Generation() chip.Generation { return chip.TPM20 }
 
-// A lockout is the state of the defence against guessing.
+// A lockout is the state of the dictionary-attack protection.
 type lockout struct {
-	locked        bool
-	told          bool // that it would be switched off, when it was last
-	count, limit  uint32
-	recovery      time.Duration // until one wrong secret is forgotten
-	lockoutAuthed time.Duration // after a wrong lockout secret
+	locked          bool
+	orderly         bool // the last shutdown was orderly (TPM2_Shutdown)
+	count, limit    uint32
+	recovery        time.Duration // time until the count decreases by one
+	lockoutRecovery time.Duration // how long the lockout hierarchy is locked after a wrong secret
 }
 
-// readLockout asks for the count of wrong secrets. It costs no try. TPM 2.0 Library
-// Part 1, section 19.8 (Dictionary Attack Protection).
+// readLockout reads the count of wrong secrets. It costs no try. TPM 2.0 Library Part 1, section
+// 19.8 (Dictionary Attack Protection).
 func (c *Chip) readLockout() error {
 	_, err := c.readPermanent()
 	return err
 }
 
-// readPermanent reads the properties among which it is.
+// readPermanent reads the properties from TPM_PT_PERMANENT on, and updates lockout.
 func (c *Chip) readPermanent() (properties, error) {
 	now, err := c.conn.Properties(tpm2.TPMPTPermanent)
 	if err != nil {
 		return nil, err
 	}
 	c.lockout = lockout{
-		locked:        now[tpm2.TPMPTPermanent]&inLockout != 0,
-		told:          now[tpm2.TPMPTStartupClear]&orderly != 0,
-		count:         now[tpm2.TPMPTLockoutCounter],
-		limit:         now[tpm2.TPMPTMaxAuthFail],
-		recovery:      time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
-		lockoutAuthed: time.Duration(now[tpm2.TPMPTLockoutRecovery]) * time.Second,
+		locked:          now[tpm2.TPMPTPermanent]&inLockout != 0,
+		orderly:         now[tpm2.TPMPTStartupClear]&orderly != 0,
+		count:           now[tpm2.TPMPTLockoutCounter],
+		limit:           now[tpm2.TPMPTMaxAuthFail],
+		recovery:        time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
+		lockoutRecovery: time.Duration(now[tpm2.TPMPTLockoutRecovery]) * time.Second,
 	}
 	return now, nil
 }
 
-// readTries reads the count of wrong secrets, and of resets: a TPM that is switched off
-// without having been told counts one, too. TPM 2.0 Library Part 3, section 29.1
+// ReadTries implements chip.Chip. It also reads the count of resets, because a TPM counts a reset
+// without an orderly shutdown as a wrong secret. TPM 2.0 Library Part 3, section 29.1
 // (TPM2_ReadClock).
 func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error) {
 	counts := c.countsKey(k.TSS2)
@@ -119,7 +118,7 @@ func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error)
 	if !counts {
 		return new(chip.Tries), nil
 	}
-	// A reset between the two commands shall not look like a wrong secret.
+	// This order prevents that a reset between the two commands looks like a wrong secret.
 	var clock *tpm2.ReadClockResponse
 	read := []func() error{
 		func() (err error) { clock, err = tpm20.Run(c.conn, tpm2.ReadClock{}); return err },
@@ -135,7 +134,7 @@ func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error)
 	}
 	now := &chip.Tries{
 		Counts: true, Known: true, Count: int(c.lockout.count),
-		Resets: int(clock.CurrentTime.ClockInfo.ResetCount), Announced: c.lockout.told,
+		Resets: int(clock.CurrentTime.ClockInfo.ResetCount), Announced: c.lockout.orderly,
 	}
 	if c.lockout.locked {
 		now.Locked = c.lockedOut()
@@ -143,13 +142,14 @@ func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error)
 	return now, nil
 }
 
-// countsKey reports whether wrong secrets of a key are counted.
+// countsKey reports whether the TPM counts wrong secrets of the key.
 func (c *Chip) countsKey(t *blob.TSS2) bool {
 	area := pubarea.TPMT(t.Public)
 	return area != nil && !area.ObjectAttributes.NoDA
 }
 
-// countsParent reports whether those of its parent are: a hierarchy's are not.
+// countsParent reports whether the TPM counts wrong secrets of the key's parent. It counts none
+// of a hierarchy.
 func (c *Chip) countsParent(t *blob.TSS2) (bool, error) {
 	id := c.likelyParent(t)
 	if isHierarchy(uint32(id.handle)) {
@@ -166,7 +166,7 @@ func (c *Chip) lockedOut() error {
 	return chip.OfKind(chip.ErrLockedOut, "no secret was tried"+c.lockTime(), nil)
 }
 
-// triesUsed says, after a wrong secret, how many the TPM has counted.
+// triesUsed returns, after a wrong secret, a text with the TPM's count.
 func (c *Chip) triesUsed() string {
 	if c.uncounted {
 		return ", which the TPM does not count"
@@ -177,7 +177,7 @@ func (c *Chip) triesUsed() string {
 	return fmt.Sprintf(", %d of %d tries used", c.lockout.count, c.lockout.limit)
 }
 
-// lockTime says how long the TPM stays locked.
+// lockTime returns a text that says how long the TPM stays locked.
 func (c *Chip) lockTime() string {
 	if c.readLockout() != nil || c.lockout.recovery == 0 {
 		return "; the lockout secret ends it"
@@ -205,7 +205,7 @@ func (c *Chip) EndSessions(how chip.Ending) bool {
 	return true
 }
 
-// ownSessions is how many sessions are in the TPM that belong to no key.
+// ownSessions returns how many sessions are in the TPM that belong to no key.
 func (c *Chip) ownSessions() (n int) {
 	for _, s := range c.policies {
 		if s.Alive() {
@@ -234,8 +234,8 @@ func (c *Chip) Loaded(kind chip.Kind) (handles []uint32, err error) {
 	return handles, c.explain(err, nil)
 }
 
-// Flush implements chip.Chip. A key that the TPM keeps stays. TPM 2.0 Library Part 3,
-// section 28.4 (TPM2_FlushContext).
+// Flush implements chip.Chip. It keeps a persistent key. TPM 2.0 Library Part 3, section 28.4
+// (TPM2_FlushContext).
 func (c *Chip) Flush(_ chip.Kind, handle uint32) error {
 	if handle >= uint32(persistentFirst) {
 		return nil

@@ -9,13 +9,12 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// classOf tells what an error of the TPM, or of the way to it, means for what is
-// loaded there. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
+// ClassOf implements chip.Chip. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
 func (c *Chip) ClassOf(err error) chip.ErrClass {
 	var code *tpm20.Error
 	var lost *parentGone
 	var unanswered *tpm20.Unanswered
-	if errors.As(err, &lost) { // it is made anew
+	if errors.As(err, &lost) { // the parent can be created again
 		return chip.ClassLost
 	}
 	if class, ok := chip.ClassOfKind(err); ok {
@@ -29,24 +28,24 @@ func (c *Chip) ClassOf(err error) chip.ErrClass {
 	case errors.As(err, &unanswered), chip.IsOfTransport(err):
 		return chip.ClassOfTransport(err)
 	}
-	return chip.ClassRefused // before anything was sent
+	return chip.ClassRefused // nothing was sent
 }
 
-// noRoom and goneKey are result codes with a meaning of their own for what is loaded.
+// Response codes of the classes. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
 var (
 	noRoom      = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCMemory}
 	noSavedRoom = []tpm2.TPMRC{tpm2.TPMRCSessionHandles, tpm2.TPMRCContextGap}
 	goneKey     = []tpm2.TPMRC{
 		tpm2.TPMRCReferenceH0, tpm2.TPMRCReferenceH1, tpm2.TPMRCReferenceH2,
 	}
-	noHandle    = []tpm2.TPMRC{tpm2.TPMRCHandle, tpm2.TPMRCValue} // of one of the command's
+	noHandle    = []tpm2.TPMRC{tpm2.TPMRCHandle, tpm2.TPMRCValue} // for a handle of the command
 	goneSession = []tpm2.TPMRC{
 		tpm2.TPMRCReferenceS0, tpm2.TPMRCReferenceS1, tpm2.TPMRCReferenceS2,
 	}
 )
 
-// isObject reports whether a handle can be that of a key. A complaint about another, such
-// as a hierarchy's, makes no sense.
+// isObject reports whether a handle can be that of a key. The TPM does not complain about others,
+// such as a hierarchy's.
 func isObject(h tpm2.TPMHandle) bool { return h>>24 == 0x80 || h>>24 == 0x81 }
 
 func classOfCode(err *tpm20.Error) chip.ErrClass {

@@ -15,7 +15,7 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// maxAuth is the longest secret of an object whose names are SHA-256 digests. TPM
+// maxAuth is the maximum length of a secret: the digest size of the name algorithm, SHA-256. TPM
 // 2.0 Library Part 1, section 19.6.4.3.
 const maxAuth = sha256.Size
 
@@ -39,7 +39,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 	}, nil
 }
 
-// checkSpec refuses what no TPM 2.0 makes.
+// checkSpec returns an error if a TPM 2.0 cannot create what spec describes.
 func checkSpec(spec *chip.Spec) error {
 	switch {
 	case spec.Wrap != nil && spec.Migration:
@@ -63,25 +63,25 @@ func checkSpec(spec *chip.Spec) error {
 	return CheckParent(spec.Parent)
 }
 
-// CheckParent refuses handles that no parent has. TPM 2.0 Library Part 2, sections 7.2
-// (TPM_HT) and 7.4 (TPM_RH).
+// CheckParent returns an error if a handle cannot be that of a parent. TPM 2.0 Library Part 2,
+// sections 7.2 (TPM_HT) and 7.4 (TPM_RH).
 func CheckParent(handle uint32) error {
 	hierarchy := tpm2.TPMHandle(handle)
 	switch {
 	case handle == 0, handle>>24 == 0x81:
 	case hierarchy == tpm2.TPMRHOwner, hierarchy == tpm2.TPMRHEndorsement, hierarchy == tpm2.TPMRHPlatform, hierarchy == tpm2.TPMRHNull:
 	default:
-		return fmt.Errorf("%w: %#x is no parent; give a persistent handle (0x81…), or a hierarchy (owner is 0x40000001)", chip.ErrNotSupported, handle)
+		return fmt.Errorf("%w: %#x cannot be a parent; give a persistent handle (0x81…), or a hierarchy (owner is 0x40000001)", chip.ErrNotSupported, handle)
 	}
 	return nil
 }
 
-// madeUnder is the parent of a new key.
+// madeUnder returns the parent of a new key; handle 0 is the owner hierarchy.
 func madeUnder(handle uint32) parentID {
 	return parentID{handle: tpm2.TPMHandle(cmp.Or(handle, uint32(tpm2.TPMRHOwner)))}
 }
 
-// create makes a key, or seals data.
+// create creates a key, or seals data.
 func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
 	file := blob.TSS2{Policy: commands}
 	template := blob.TSS2Template{Type: string(spec.Type), NeedSecret: with.Key != nil, AuthPolicy: digest}
@@ -101,7 +101,7 @@ func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []b
 	return c.createUnder(madeUnder(spec.Parent), area, spec.Seal, with.Parent, with.Key, file)
 }
 
-// checkNewSecret refuses what is no secret on a TPM 2.0, or too long for one.
+// checkNewSecret returns an error if a new secret is empty or too long.
 func checkNewSecret(key chip.AuthData) error {
 	switch {
 	case key != nil && len(bytes.TrimRight(key, "\x00")) == 0:
@@ -112,11 +112,11 @@ func checkNewSecret(key chip.AuthData) error {
 	return nil
 }
 
-// createUnder creates an object with the area, and data where it is sealed; file says
-// what else goes into its file. The secret and the data cross the bus encrypted.
+// createUnder creates an object with the public area, and with data if it is a sealed object.
+// file has the other fields of the key file. The secret and the data are sent encrypted.
 func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (*blob.Key, error) {
 	var private, public []byte
-	err := c.underMaker(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
+	err := c.withParentOrSRK(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk,
 	if err != nil {
 		return nil, c.explainParent(err)
 	}
-	if err := isAsAsked(public[2:], area); err != nil {
+	if err := checkCreated(public[2:], area); err != nil {
 		return nil, err
 	}
 	file.EmptyAuth, file.Parent = key == nil, uint32(id.handle)
@@ -139,8 +139,8 @@ func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk,
 	return k, nil
 }
 
-// parentSecret is the secret of a persistent parent; that of a hierarchy is for making
-// the parent, and not for using it.
+// parentSecret returns the secret for using a parent. For a hierarchy it is nil, because the
+// hierarchy's secret is needed only to create the primary key.
 func parentSecret(id parentID, srk chip.AuthData) chip.AuthData {
 	if isHierarchy(uint32(id.handle)) {
 		return nil
@@ -148,27 +148,27 @@ func parentSecret(id parentID, srk chip.AuthData) chip.AuthData {
 	return srk
 }
 
-// isAsAsked refuses a public area that differs from the one that was asked for, but in
-// what the TPM was to choose.
-func isAsAsked(made []byte, asked *tpm2.TPMTPublic) error {
+// checkCreated checks that the TPM created an object with the requested public area, except for
+// the field unique.
+func checkCreated(made []byte, asked *tpm2.TPMTPublic) error {
 	got, err := tpm2.Unmarshal[tpm2.TPMTPublic](made)
 	if err == nil {
 		got.Unique = asked.Unique
 	}
 	if err != nil || !bytes.Equal(tpm2.Marshal(*got), tpm2.Marshal(*asked)) {
-		return errors.New("the TPM made another key than it was asked for")
+		return errors.New("the TPM made a key that differs from the request")
 	}
 	return nil
 }
 
-// wrap imports a key, which crosses the bus encrypted for its parent.
+// wrap imports a key, which is sent encrypted for its parent.
 func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
 	id := madeUnder(spec.Parent)
 	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
 		return nil, err
 	}
 	var file blob.TSS2
-	err := c.underMaker(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
+	err := c.withParentOrSRK(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
 		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, tpm2.Marshal(parent.Public), blob.TSS2Wrap{
 			Parent: uint32(id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})

@@ -13,27 +13,26 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// A decryptPlan is the scheme that TPM2_RSA_Decrypt is told, and
-// what becomes of its answer.
+// A decryptPlan is the arguments for TPM2_RSA_Decrypt and the way to process its result.
 type decryptPlan struct {
 	scheme tpm2.TPMTRSADecrypt
-	label  []byte // with the zero at its end
-	size   int    // of the key, in bytes
+	label  []byte // with its final zero byte
+	size   int    // key size in bytes
 	open   func(block []byte) ([]byte, error)
 }
 
-// finish returns the plaintext in what TPM2_RSA_Decrypt returned, which it clears: the
-// whole block, where no scheme was told, of which a chip may have left out zeros in
-// front; what was left out makes no difference in time.
+// finish returns the plaintext of what TPM2_RSA_Decrypt returned, and clears that. If open is
+// set, message is the padded block, from which a TPM may have removed leading zeros. The time
+// that finish takes does not depend on how many were removed.
 func (o *decryptPlan) finish(message []byte) ([]byte, error) {
 	if o.open == nil {
 		if len(message) > o.size-11 {
-			return nil, errTooMuch
+			return nil, errPlaintextTooLong
 		}
 		return message, nil
 	}
 	if len(message) > o.size {
-		return nil, errTooMuch
+		return nil, errPlaintextTooLong
 	}
 	block := make([]byte, o.size)
 	copy(block[o.size-len(message):], message)
@@ -41,9 +40,9 @@ func (o *decryptPlan) finish(message []byte) ([]byte, error) {
 	return o.open(block)
 }
 
-var errTooMuch = errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
+var errPlaintextTooLong = errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")
 
-// decrypt finds a way to do what crypto.Decrypter is asked for.
+// decrypt returns the operation for the arguments of crypto.Decrypter.
 func (k *keyOps) decrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*chip.Operation, error) {
 	plan, err := k.planDecrypt(ciphertext, opts)
 	if err != nil {
@@ -59,10 +58,9 @@ func (k *keyOps) decrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*chip.Op
 	return op, nil
 }
 
-// planDecrypt does it. A key without a
-// scheme returns the whole block, and its padding is taken off here, in a time that
-// does not tell about it; nil options stand for PKCS#1 v1.5. A key with a scheme does
-// exactly that. TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
+// planDecrypt returns the plan. If the key has no scheme, the TPM returns the padded block, and
+// the plan removes the padding in constant time; nil options select PKCS#1 v1.5. If the key has a
+// scheme, only that is possible. TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (k *keyOps) planDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*decryptPlan, error) {
 	if err := k.mayDecrypt(); err != nil {
 		return nil, err
@@ -75,11 +73,11 @@ func (k *keyOps) planDecrypt(ciphertext []byte, opts crypto.DecrypterOpts) (*dec
 	}
 	switch o := opts.(type) {
 	case nil:
-		return k.byDefault()
+		return k.planDefault()
 	case *rsa.PKCS1v15DecryptOptions:
-		return k.forPKCS1(o)
+		return k.planPKCS1(o)
 	case *rsa.OAEPOptions:
-		return k.forOAEP(o)
+		return k.planOAEP(o)
 	}
 	return nil, fmt.Errorf("%w: decryption options of type %T", chip.ErrNotSupported, opts)
 }
@@ -91,12 +89,12 @@ func (k *keyOps) mayDecrypt() error {
 	case a.Restricted || !a.Decrypt:
 		return k.cannotDecrypt("decrypt")
 	case !k.may(tpm2.TPMCCRSADecrypt):
-		return k.notAllowed("decrypt (TPM2_RSA_Decrypt)")
+		return k.errNotAllowed("decrypt (TPM2_RSA_Decrypt)")
 	}
 	return nil
 }
 
-// cannotDecrypt says why a key does neither decryption nor key agreement.
+// cannotDecrypt returns why a key can neither decrypt nor agree on a secret.
 func (k *keyOps) cannotDecrypt(what string) error {
 	if a := k.area.ObjectAttributes; a.Restricted && a.Decrypt {
 		return fmt.Errorf("%w: a restricted key decrypts only what the TPM itself has made (keys); it cannot %s", chip.ErrNotSupported, what)
@@ -104,8 +102,8 @@ func (k *keyOps) cannotDecrypt(what string) error {
 	return fmt.Errorf("%w: this key cannot %s: it was made without the attribute decrypt", chip.ErrNotSupported, what)
 }
 
-// opening tells TPM2_RSA_Decrypt the key's own scheme, or that there is none.
-func (k *keyOps) opening(open func([]byte) ([]byte, error)) *decryptPlan {
+// newDecryptPlan returns a plan with the key's own scheme, or with none.
+func (k *keyOps) newDecryptPlan(open func([]byte) ([]byte, error)) *decryptPlan {
 	o := &decryptPlan{scheme: tpm2.TPMTRSADecrypt{Scheme: k.scheme.alg}, size: k.rsa.Size(), open: open}
 	switch k.scheme.alg {
 	case tpm2.TPMAlgRSAES:
@@ -116,34 +114,34 @@ func (k *keyOps) opening(open func([]byte) ([]byte, error)) *decryptPlan {
 	return o
 }
 
-func (k *keyOps) byDefault() (*decryptPlan, error) {
+func (k *keyOps) planDefault() (*decryptPlan, error) {
 	switch k.scheme.alg {
 	case tpm2.TPMAlgNull:
-		return k.opening(openPKCS1), nil
+		return k.newDecryptPlan(openPKCS1), nil
 	case tpm2.TPMAlgRSAES, tpm2.TPMAlgOAEP:
-		return k.opening(nil), nil
+		return k.newDecryptPlan(nil), nil
 	}
 	return nil, fmt.Errorf("%w: a key of scheme %v cannot decrypt", chip.ErrNotSupported, k.scheme)
 }
 
-func (k *keyOps) forPKCS1(o *rsa.PKCS1v15DecryptOptions) (*decryptPlan, error) {
+func (k *keyOps) planPKCS1(o *rsa.PKCS1v15DecryptOptions) (*decryptPlan, error) {
 	switch {
 	case o == nil:
 		return nil, fmt.Errorf("%w: the options are a nil pointer", chip.ErrNotSupported)
 	case o.SessionKeyLen < 0 || o.SessionKeyLen > k.rsa.Size()-11:
 		return nil, fmt.Errorf("%w: a session key of %d bytes with a %d-bit key", chip.ErrNotSupported, o.SessionKeyLen, k.rsa.N.BitLen())
 	case k.scheme.alg == tpm2.TPMAlgRSAES:
-		return k.opening(nil), nil
+		return k.newDecryptPlan(nil), nil
 	case k.scheme.alg != tpm2.TPMAlgNull:
 		return nil, fmt.Errorf("%w: a key of scheme %v does not decrypt PKCS#1 v1.5", chip.ErrNotSupported, k.scheme)
 	case o.SessionKeyLen > 0:
 		n := o.SessionKeyLen
-		return k.opening(func(block []byte) ([]byte, error) { return openSessionKey(block, n) }), nil
+		return k.newDecryptPlan(func(block []byte) ([]byte, error) { return openSessionKey(block, n) }), nil
 	}
-	return k.opening(openPKCS1), nil
+	return k.newDecryptPlan(openPKCS1), nil
 }
 
-func (k *keyOps) forOAEP(o *rsa.OAEPOptions) (*decryptPlan, error) {
+func (k *keyOps) planOAEP(o *rsa.OAEPOptions) (*decryptPlan, error) {
 	if o == nil {
 		return nil, fmt.Errorf("%w: the options are a nil pointer", chip.ErrNotSupported)
 	}
@@ -157,14 +155,14 @@ func (k *keyOps) forOAEP(o *rsa.OAEPOptions) (*decryptPlan, error) {
 			return nil, err
 		}
 		scheme.label = bytes.Clone(o.Label)
-		return k.opening(scheme.open), nil
+		return k.newDecryptPlan(scheme.open), nil
 	case tpm2.TPMAlgOAEP:
-		return k.forOAEPChip(&scheme)
+		return k.planOAEPByTPM(&scheme)
 	}
 	return nil, fmt.Errorf("%w: a key of scheme %v does not decrypt OAEP", chip.ErrNotSupported, k.scheme)
 }
 
-// check refuses hashes that the program has not, and keys that are too small.
+// check returns an error if the hashes are not linked in, or the key is too small.
 func (o *oaep) check(public *rsa.PublicKey) error {
 	for _, hash := range []crypto.Hash{o.hash, o.mgf} {
 		if !hash.Available() {
@@ -177,10 +175,10 @@ func (o *oaep) check(public *rsa.PublicKey) error {
 	return nil
 }
 
-// forOAEPChip has the chip do it, with one hash for both purposes, and with labels
-// that end in a zero and have no other: that zero is part of the label. TPM 2.0
-// Library Part 1, annex B.4 (RSAES_OAEP).
-func (k *keyOps) forOAEPChip(o *oaep) (*decryptPlan, error) {
+// planOAEPByTPM lets the TPM remove the padding. TPM2_RSA_Decrypt uses one hash for the label and
+// the mask, and a label that must end in a zero byte and have no other. TPM 2.0 Library Part 1,
+// annex B.4 (RSAES_OAEP).
+func (k *keyOps) planOAEPByTPM(o *oaep) (*decryptPlan, error) {
 	own := hashOf(k.scheme.hash)
 	switch zero := bytes.IndexByte(o.label, 0); {
 	case own == 0 || o.hash != own || o.mgf != own:
@@ -190,13 +188,13 @@ func (k *keyOps) forOAEPChip(o *oaep) (*decryptPlan, error) {
 	case len(o.label) > k.can.maxLabel():
 		return nil, fmt.Errorf("%w: a key of scheme %v takes labels of at most %d bytes on this TPM", chip.ErrNotSupported, k.scheme, k.can.maxLabel())
 	}
-	opening := k.opening(nil)
-	opening.label = bytes.Clone(o.label)
-	return opening, nil
+	plan := k.newDecryptPlan(nil)
+	plan.label = bytes.Clone(o.label)
+	return plan, nil
 }
 
-// maxLabel is the longest label that the chip takes: a TPM2B_DATA has the size of a
-// TPMT_HA of its longest hash. TPM 2.0 Library Part 2, section 10.4.3 (TPM2B_DATA).
+// maxLabel returns the maximum length of a label: a TPM2B_DATA is as long as a TPMT_HA of the
+// TPM's longest hash. TPM 2.0 Library Part 2, section 10.4.3 (TPM2B_DATA).
 func (c *features) maxLabel() int {
 	size := 0
 	for _, h := range hashes {
@@ -207,8 +205,8 @@ func (c *features) maxLabel() int {
 	return size
 }
 
-// EncryptionOf returns how to encrypt for a key, in the form that nil options decrypt. It
-// needs no TPM.
+// EncryptionOf returns how to encrypt for a key, in the form that decrypt with nil options takes.
+// It needs no TPM.
 func EncryptionOf(file *blob.Key) (*chip.Encryption, error) {
 	k, err := newKeyOps(file, nil)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// explain puts a refusal of the TPM in words. wrong is what TPM_RC_AUTH_FAIL and
-// TPM_RC_BAD_AUTH mean for the command: one of the ErrWrong… sentinels.
+// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_RC_AUTH_FAIL
+// and TPM_RC_BAD_AUTH: one of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var code *tpm20.Error
-	var inWords *chip.KindError
-	if !errors.As(err, &code) || errors.As(err, &inWords) {
+	var explained *chip.KindError
+	if !errors.As(err, &code) || errors.As(err, &explained) {
 		return err
 	}
 	switch {
@@ -28,21 +28,21 @@ func (c *Chip) explain(err, wrong error) error {
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, code.Name()+c.lockTime(), err)
 	case c.ClassOf(code) == chip.ClassLost:
-		return chip.OfKind(chip.ErrUnloaded, "it is restarted, or the key flushed, as often as the key is loaded", err)
+		return chip.OfKind(chip.ErrUnloaded, "it was restarted or the key was flushed, again after the key was reloaded", err)
 	}
 	cause := Cause(code)
-	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // it is said already
+	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // err has the cause already
 		return err
 	}
 	return fmt.Errorf("%s: %w", cause, err)
 }
 
-// explainParent puts a refusal of a parent, or of the hierarchy that makes it, in words.
+// explainParent explains an error about a parent, or about its hierarchy.
 func (c *Chip) explainParent(err error) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// explainLoad puts a refusal to load a key in words.
+// explainLoad explains an error of loading a key.
 func (c *Chip) explainLoad(err error) error {
 	var code *tpm20.Error
 	if !errors.As(err, &code) || c.ClassOf(err) != chip.ClassRefused {
@@ -59,7 +59,7 @@ func (c *Chip) explainLoad(err error) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// badKey are the refusals of a public or private area that the TPM finds inconsistent.
+// badKey are the response codes for an inconsistent public or private area.
 var badKey = []tpm2.TPMRC{
 	tpm2.TPMRCSize, tpm2.TPMRCValue, tpm2.TPMRCType, tpm2.TPMRCAsymmetric, tpm2.TPMRCCurve, tpm2.TPMRCKeySize,
 	tpm2.TPMRCScheme, tpm2.TPMRCHash, tpm2.TPMRCAttributes, tpm2.TPMRCKDF, tpm2.TPMRCSymmetric, tpm2.TPMRCKey,
@@ -70,24 +70,24 @@ func isOneOf(err error, codes []tpm2.TPMRC) bool {
 	return slices.ContainsFunc(codes, func(code tpm2.TPMRC) bool { return errors.Is(err, code) })
 }
 
-// causes has the cause of each result code of a TPM 2.0 that people meet. TPM 2.0 Library
-// Part 2, section 6.6 (TPM_RC).
+// causes has the cause of each response code that users meet. TPM 2.0 Library Part 2, section 6.6
+// (TPM_RC).
 var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCAuthFail:        "a secret is wrong",
 	tpm2.TPMRCBadAuth:         "a secret is wrong, which the TPM does not count",
 	tpm2.TPMRCLockout:         "too many wrong secrets",
 	tpm2.TPMRCIntegrity:       "the key was made by another TPM, by this one before it was cleared, or under another parent, or its file is damaged",
 	tpm2.TPMRCBinding:         "the public and private parts do not belong together: the key file is damaged",
-	tpm2.TPMRCInitialize:      "nobody has started the TPM since its power came back",
+	tpm2.TPMRCInitialize:      "the TPM was not started after a reset",
 	tpm2.TPMRCFailure:         "the TPM has failed",
-	tpm2.TPMRCObjectMemory:    "all places for keys are taken",
-	tpm2.TPMRCSessionMemory:   "all places for sessions are taken",
-	tpm2.TPMRCRetry:           "the TPM is busy with itself",
+	tpm2.TPMRCObjectMemory:    "no free slot for a key",
+	tpm2.TPMRCSessionMemory:   "no free slot for a session",
+	tpm2.TPMRCRetry:           "the TPM is busy",
 	tpm2.TPMRCTesting:         "the TPM is testing itself",
-	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM starts anew",
-	tpm2.TPMRCDisabled:        "the command is switched off in this TPM",
+	tpm2.TPMRCHierarchy:       "the hierarchy is switched off until the TPM restarts",
+	tpm2.TPMRCDisabled:        "the command is disabled in this TPM",
 	tpm2.TPMRCReferenceH0:     "the key is not loaded any more: the TPM was restarted, or somebody flushed it",
-	tpm2.TPMRCReferenceS0:     "the session is not there any more: the TPM was restarted, or somebody flushed it",
+	tpm2.TPMRCReferenceS0:     "the session does not exist any more: the TPM was restarted, or somebody flushed it",
 	tpm2.TPMRCPolicyFail:      "the key's policy is not met",
 	tpm2.TPMRCPCRChanged:      "a PCR changed while the policy was being checked",
 	tpm2.TPMRCCommandCode:     "this TPM does not have the command",
@@ -97,24 +97,24 @@ var causes = map[tpm2.TPMRC]string{
 	tpm2.TPMRCScheme:          "the key was made for another scheme",
 	tpm2.TPMRCAttributes:      "the key's attributes do not allow it",
 	tpm2.TPMRCAuthUnavailable: "the key can be used by its policy only, and the file has none",
-	tpm2.TPMRCNVRate:          "the TPM writes its memory no faster, to protect it from wear",
-	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory for the moment",
+	tpm2.TPMRCNVRate:          "the TPM limits how often it writes its memory, to protect it from wear",
+	tpm2.TPMRCNVUnavailable:   "the TPM cannot write its memory at present",
 	tpm2.TPMRCUpgrade:         "the TPM waits for the rest of a firmware upgrade",
 	tpm2.TPMRCPP:              "this needs physical presence",
-	tpm2.TPMRCReboot:          "the TPM must start anew first",
-	tpm2.TPMRCExpired:         "the policy's time is over, or what signs it is too old",
+	tpm2.TPMRCReboot:          "the TPM must be restarted first",
+	tpm2.TPMRCExpired:         "the policy, or its signature, has expired",
 	tpm2.TPMRCPolicyCC:        "the key's policy does not allow this operation",
 	tpm2.TPMRCLocality:        "the key's policy allows this only from another locality, such as the firmware's",
-	tpm2.TPMRCAuthType:        "the key takes another kind of authorization: its policy, where a secret was given, or the other way round",
+	tpm2.TPMRCAuthType:        "the key needs another kind of authorization: its policy instead of a secret, or a secret instead of its policy",
 	tpm2.TPMRCNeedsTest:       "the TPM wants to test itself first",
-	tpm2.TPMRCContextGap:      "a saved session is so old that the TPM counts no further",
-	tpm2.TPMRCSessionHandles:  "the TPM knows no more saved sessions",
-	tpm2.TPMRCECCPoint:        "what should be a public key is no point of the curve",
+	tpm2.TPMRCContextGap:      "a saved session is too old for the TPM's session counter",
+	tpm2.TPMRCSessionHandles:  "the TPM has too many saved sessions",
+	tpm2.TPMRCECCPoint:        "the public key is not a point of the curve",
 	tpm2.TPMRCMemory:          "the TPM is out of memory",
 }
 
-// Cause says what a refusal comes from, "" where there is nothing to say that its name
-// does not. Package advice knows what to do about it.
+// Cause returns what causes an error, "" if the code's name says it all. Package advice knows
+// what to do about it.
 func Cause(err *tpm20.Error) string {
 	for code, cause := range causes {
 		if errors.Is(err, code) {

@@ -11,15 +11,15 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// keptSRK is where systemd, Windows and tpm2-tools have the TPM keep a storage root key.
-// TCG TPM v2.0 Provisioning Guidance, section 7.8 (NV Memory).
-const keptSRK uint32 = 0x81000001
+// persistentSRK is the handle of the storage root key that systemd, Windows and tpm2-tools
+// create. TCG TPM v2.0 Provisioning Guidance, section 7.8 (NV Memory).
+const persistentSRK uint32 = 0x81000001
 
-// keptStorage returns the storage key that the TPM keeps at keptSRK, as far as an empty
-// secret may be tried on it: where it counts wrong secrets that could cost a try.
-func (c *Chip) keptStorage() (id parentID, object *tpm20.Object, ok bool, err error) {
-	id = parentID{handle: tpm2.TPMHandle(keptSRK)}
-	delete(c.parents, id) // it may be another key by now
+// readPersistentSRK reads the public area of the persistent SRK. ok is false if there is none, or
+// if the TPM counts its wrong secrets, so that trying the empty secret could cost a try.
+func (c *Chip) readPersistentSRK() (id parentID, object *tpm20.Object, ok bool, err error) {
+	id = parentID{handle: tpm2.TPMHandle(persistentSRK)}
+	delete(c.parents, id) // it may have been replaced
 	object, err = c.readParent(id)
 	if err != nil && c.ClassOf(err) != chip.ClassRefused {
 		return id, nil, false, err
@@ -27,20 +27,20 @@ func (c *Chip) keptStorage() (id parentID, object *tpm20.Object, ok bool, err er
 	return id, object, err == nil && object.Public.ObjectAttributes.NoDA, nil
 }
 
-// keptFor returns it where it can be the primary that a file means, and that would have
-// to be made: it was made from the same template.
-func (c *Chip) keptFor(id parentID) (kept parentID, ok bool, err error) {
+// persistentSRKFor returns the persistent SRK as a replacement for a primary key: ok is true if
+// the primary key would have to be created, and the SRK was made from the same template.
+func (c *Chip) persistentSRKFor(id parentID) (kept parentID, ok bool, err error) {
 	if id.handle != tpm2.TPMRHOwner || c.hasContext(id) {
 		return parentID{}, false, nil
 	}
-	kept, object, ok, err := c.keptStorage()
+	kept, object, ok, err := c.readPersistentSRK()
 	return kept, ok && object.MadeFrom(id.primary.template()), err
 }
 
-// loadUnderKeptFor loads a key under the storage key that the TPM keeps, with the empty
-// secret. It is nil where that does not fit.
+// loadUnderKeptFor loads a key under the persistent SRK, with the empty secret. It returns
+// nil if that SRK is not the key's parent.
 func (c *Chip) loadUnderKeptFor(id parentID, k *blob.Key) (chip.LoadedKey, error) {
-	kept, ok, err := c.keptFor(id)
+	kept, ok, err := c.persistentSRKFor(id)
 	if !ok {
 		return nil, err
 	}
@@ -52,15 +52,15 @@ func (c *Chip) loadUnderKeptFor(id parentID, k *blob.Key) (chip.LoadedKey, error
 	return in, err
 }
 
-// underMaker is underParent for a new key. Where the owner's hierarchy has a secret that
-// was not given, and so the primary cannot be made, the storage key that the TPM keeps is
-// the parent; id says so then.
-func (c *Chip) underMaker(id *parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
-	err := c.underParent(*id, srk, f)
+// withParentOrSRK is withParent for a new key. If the owner hierarchy has a secret that was not
+// given, the primary key cannot be created. Then it uses the persistent SRK as parent, and sets
+// id to that.
+func (c *Chip) withParentOrSRK(id *parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
+	err := c.withParent(*id, srk, f)
 	if len(srk) > 0 || id.handle != tpm2.TPMRHOwner || !errors.Is(err, chip.ErrWrongSRKSecret) {
 		return err
 	}
-	kept, _, ok, readErr := c.keptStorage()
+	kept, _, ok, readErr := c.readPersistentSRK()
 	if readErr != nil {
 		return readErr
 	}
@@ -68,9 +68,9 @@ func (c *Chip) underMaker(id *parentID, srk chip.AuthData, f func(parent *tpm20.
 		return err
 	}
 	*id = kept
-	if err := c.underParent(kept, nil, f); err != nil {
+	if err := c.withParent(kept, nil, f); err != nil {
 		return err
 	}
-	c.note(fmt.Sprintf("the owner's hierarchy has a secret: what was made is under the key that the TPM keeps at %#x, and lives as long as that is kept", keptSRK))
+	c.note(fmt.Sprintf("the owner's hierarchy has a secret: the parent of what was made is the key at %#x, and it can be used only while that key exists", persistentSRK))
 	return nil
 }

@@ -33,23 +33,23 @@ func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 	if err := k.Unsupported(); err != nil {
 		return nil, fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
 	}
-	able, err := newKeyOps(k, c.can)
+	ops, err := newKeyOps(k, c.can)
 	if err != nil {
 		return nil, err
 	}
 	if !k.CanSign() && !k.CanDecrypt() && !k.CanAgree() {
-		_, err := able.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // which knows why
-		return nil, cmp.Or(err, errUseless)
+		_, err := ops.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // planSign knows the reason
+		return nil, cmp.Or(err, errNoOperation)
 	}
-	return able.ops(), nil
+	return ops.ops(), nil
 }
 
-// unseal returns sealed data.
+// unseal is the operation that returns sealed data.
 var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
 	return in.(*loadedKey).unseal(key)
 }}
 
-var errUseless = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
+var errNoOperation = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
 
 // Load implements chip.Chip.
 func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
@@ -69,7 +69,7 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	if in == nil && err == nil {
 		in, err = c.loadUnderAny(parents, k, srk)
 	}
-	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // its context on disk was of an earlier start
+	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // the cached context was of an earlier start
 		if kept, failed := c.loadUnderKeptFor(parents[0], k); kept != nil || failed != nil {
 			in, err = kept, failed
 		}
@@ -78,7 +78,7 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 		in, err = c.loadUnderKept(k, srk, err)
 	}
 	if err != nil {
-		var none *noneFits
+		var none *noParentFits
 		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
 			c.noteUnfit(parents[0], k)
 		}
@@ -87,13 +87,13 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	return in, nil
 }
 
-// A noneFits error is a TPM_RC_INTEGRITY that the TPM gave for each parent.
-type noneFits struct{ error }
+// A noParentFits error means that the TPM answered TPM_RC_INTEGRITY for each possible parent.
+type noParentFits struct{ error }
 
-func (e *noneFits) Unwrap() error { return e.error }
+func (e *noParentFits) Unwrap() error { return e.error }
 
-// loadUnderAny loads a key under the first parent that fits. Another one is worth a
-// try where one does not fit; one that the chip does not make tells nothing of the file.
+// loadUnderAny loads a key under the first parent that fits. It tries the next parent only after
+// TPM_RC_INTEGRITY. A later parent that the TPM cannot create says nothing about the file.
 func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) (in chip.LoadedKey, failed error) {
 	every := true
 	for i, id := range parents {
@@ -117,13 +117,13 @@ func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) 
 		}
 	}
 	if every {
-		failed = &noneFits{failed}
+		failed = &noParentFits{failed}
 	}
 	return nil, failed
 }
 
-// loadUnderKept tries the storage keys that the TPM keeps, for a key of which no file
-// says what its parent is.
+// loadUnderKept tries the persistent storage keys, for a key whose file does not name its
+// parent.
 func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
 	handles, err := c.conn.Handles(persistentFirst)
 	if err != nil {
@@ -131,7 +131,7 @@ func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip
 	}
 	var kept []parentID
 	for _, h := range handles {
-		// One that counts wrong secrets is not tried on a guess.
+		// Do not guess with a parent whose wrong secrets the TPM counts.
 		if parent, err := c.readParent(parentID{handle: h}); err == nil && parent.Public.ObjectAttributes.NoDA {
 			kept = append(kept, parentID{handle: h})
 		}
@@ -141,9 +141,9 @@ func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip
 		if err == nil || c.ClassOf(err) != chip.ClassRefused {
 			return in, err
 		}
-		var none *noneFits
+		var none *noParentFits
 		if !errors.Is(err, tpm2.TPMRCIntegrity) && errors.As(failed, &none) {
-			failed = none.error // the parents that were made are not all there are
+			failed = none.error // a parent other than the primary keys may still fit
 		}
 	}
 	return nil, failed
@@ -152,7 +152,7 @@ func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip
 // loadUnder loads a key under one parent.
 func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	var object *tpm20.Object
-	err := c.underParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
+	err := c.withParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
 		private, err := c.privateOf(k, parent, auth)
 		if err != nil {
 			return err
@@ -174,13 +174,13 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 	return &loadedKey{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
 }
 
-// usesSession reports whether a key will need the session that serves all keys.
+// usesSession reports whether operations of a key use the shared session.
 func (c *Chip) usesSession(k *blob.Key) bool {
 	return k.NeedsSecret() && !needsPolicy(k.TSS2)
 }
 
-// privateOf is the private part of a key as TPM2_Load takes it. One that is to be
-// imported is imported once, as long as the chip is open.
+// privateOf returns the private area of a key for TPM2_Load. It imports an importable key once,
+// and keeps the result while the chip is open.
 func (c *Chip) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
 	t := k.TSS2
 	if !t.Importable() {
@@ -190,19 +190,19 @@ func (c *Chip) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) (
 	for _, part := range [][]byte{parent.Name.Buffer, t.Public, t.Private, t.Secret} {
 		h.Write(part)
 	}
-	mark := [sha256.Size]byte(h.Sum(nil))
-	if private, ok := c.imported[mark]; ok {
+	digest := [sha256.Size]byte(h.Sum(nil))
+	if private, ok := c.imported[digest]; ok {
 		return private, nil
 	}
 	private, err := c.conn.Import(parent, auth, t.Public, t.Private, t.Secret)
 	if err != nil {
 		return nil, err
 	}
-	c.imported[mark] = private
+	c.imported[digest] = private
 	return private, nil
 }
 
-// usePersistent is load for a key that is in the TPM always.
+// usePersistent is Load for a persistent key.
 func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
 	object, err := c.conn.ReadPublic(tpm2.TPMHandle(k.TSS2.Handle))
 	if err != nil {
@@ -211,7 +211,7 @@ func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
 	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
 		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil)
 	}
-	return &loadedKey{chip: c, object: object, file: k, parent: saltOnly}, nil
+	return &loadedKey{chip: c, object: object, file: k, parent: nullParent}, nil
 }
 
 // ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
@@ -221,7 +221,7 @@ func (c *Chip) ReadHandle(handle uint32) (*blob.Key, error) {
 		return nil, c.explainHandle(handle, err)
 	}
 	public := tpm2.Marshal(tpm2.New2B(*object.Public))
-	// Whether it has a secret nobody tells; keys without one do not mind noDA.
+	// Nothing tells whether the key has a secret. A key with noDA is assumed to have none.
 	return &blob.Key{Container: blob.TSS2PEM, TSS2: &blob.TSS2{
 		Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA,
 	}}, nil
@@ -234,12 +234,11 @@ func (c *Chip) explainHandle(handle uint32, err error) error {
 	return c.explain(err, nil)
 }
 
-// Restore implements chip.Chip. Whatever the TPM has against a saved context is no reason
-// not to load the key from its file. TPM 2.0 Library Part 3, section 28.3
-// (TPM2_ContextLoad).
+// Restore implements chip.Chip. An error about a saved context means only that the key must be
+// loaded from its file. TPM 2.0 Library Part 3, section 28.3 (TPM2_ContextLoad).
 func (c *Chip) Restore(file *blob.Key, was chip.LoadedKey, saved []byte) (chip.LoadedKey, error) {
 	if was == nil {
-		object, err := c.recallObject(saved, func(o *tpm20.Object) bool {
+		object, err := c.restoreObject(saved, func(o *tpm20.Object) bool {
 			return bytes.Equal(tpm2.Marshal(tpm2.New2B(*o.Public)), file.TSS2.Public)
 		})
 		if err != nil {
@@ -259,27 +258,27 @@ func (c *Chip) Restore(file *blob.Key, was chip.LoadedKey, saved []byte) (chip.L
 	return &k, nil
 }
 
-// recallObject loads an object from a context on disk, and has the TPM tell what it is.
-// Where that does not fit, the handle may be garbled: what is loaded is not known.
-func (c *Chip) recallObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
+// restoreObject loads an object from a context on disk, and reads its public area. If that is not
+// the expected one, the handle in the reply may be wrong, so it is unknown what is loaded.
+func (c *Chip) restoreObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm20.Object, error) {
 	if !tpm20.IsObjectContext(saved) {
-		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no object", nil)
+		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is not of an object", nil)
 	}
 	object, err := c.conn.LoadContext(saved, new(tpm20.Object))
 	if err != nil {
 		return nil, err
 	}
-	told, err := c.conn.ReadPublic(object.Handle)
+	read, err := c.conn.ReadPublic(object.Handle)
 	var refused *tpm20.Error
-	if err == nil && !fits(told) || errors.As(err, &refused) {
+	if err == nil && !fits(read) || errors.As(err, &refused) {
 		c.conn.Drop()
 		return nil, chip.ErrOtherContext
 	}
-	return told, err
+	return read, err
 }
 
-// Prepare implements chip.Chip. For the session the key's parent has to be in the TPM for
-// a moment. A key that was never loaded gets the session when it is loaded.
+// Prepare implements chip.Chip. To salt the session, the key's parent must be loaded for a
+// moment. A key that was never loaded gets the session when it is loaded.
 func (c *Chip) Prepare(k *blob.Key, secret bool) (err error) {
 	policy := needsPolicy(k.TSS2)
 	if !policy && !secret || !policy && c.session.Alive() {
@@ -296,8 +295,8 @@ func (c *Chip) Prepare(k *blob.Key, secret bool) (err error) {
 	return c.explain(err, nil)
 }
 
-// nameAlg reads the hash algorithm of a key's name, and no more. TPM 2.0 Library Part 2,
-// section 12.2.4 (TPMT_PUBLIC).
+// nameAlg returns the name algorithm of a key without parsing the whole public area. TPM 2.0
+// Library Part 2, section 12.2.4 (TPMT_PUBLIC).
 func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
 	const at = 2 + 2 // size, type
 	if len(t.Public) < at+2 {
@@ -306,5 +305,5 @@ func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
 	return tpm2.TPMIAlgHash(binary.BigEndian.Uint16(t.Public[at:]))
 }
 
-// parentNow is the parent under which a key was loaded before.
+// parentNow returns the parent that a loaded key was loaded under.
 func (c *Chip) parentNow(k *blob.Key) parentID { return c.likelyParent(k.TSS2) }

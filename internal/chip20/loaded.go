@@ -12,27 +12,27 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// A loadedKey is a key in a TPM 2.0.
+// A loadedKey implements chip.LoadedKey.
 type loadedKey struct {
 	chip   *Chip
 	object *tpm20.Object
 	file   *blob.Key
 	parent parentID
-	bound  *tpm20.Session // nil where the secret is at hand for each command
-	rules  *policy.Policy // of a key with a policy, once it was used
-	secret bool           // its parent was made with a hierarchy's secret
+	bound  *tpm20.Session // the session bound to the key, nil if the secret is available for each command
+	rules  *policy.Policy // set when a key with a policy is first used
+	secret bool           // creating its parent needed the hierarchy's secret
 }
 
-// persistent reports whether the key is in the TPM always.
+// persistent reports whether the key is at a persistent handle.
 func (k *loadedKey) persistent() bool { return k.file.TSS2.Handle != 0 }
 
 // Handle implements chip.LoadedKey.
 func (k *loadedKey) Handle() uint32 { return uint32(k.object.Handle) }
 
-// auth is what authorizes one command: the policy's session, the key's own, the one
-// that serves all keys, or nil for a key that needs nothing and has nothing to hide. enc
-// says which of the command's and the answer's first parameters are secret; extra is
-// what encrypts them where the first cannot.
+// auth returns the session that authorizes a command: the policy session, the session bound to
+// the key, the shared session, or nil for a key without a secret and a command without secret
+// parameters. enc says which parameters must be encrypted. extra has a session that encrypts them
+// if the first one cannot.
 func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if longest := len(k.object.Name.Buffer) - 2; len(key) > longest {
 		return nil, nil, chip.OfKind(chip.ErrWrongKeySecret, fmt.Sprintf("it has %d bytes, and no secret of this key more than %d; it was not tried", len(key), longest), nil)
@@ -49,22 +49,22 @@ func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encryp
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case k.bound.Alive(): // which encrypts by the secret only, and that was not kept
+	case k.bound.Alive(): // encrypting in a bound session needs the secret
 		return k.bound.For(nil, 0), []tpm2.Session{s.For(nil, enc)}, nil
 	}
 	return s.For(key, enc), nil, nil
 }
 
-// hasPolicy reports whether the key's policy must be run: the secret alone is not
-// enough.
+// hasPolicy reports whether the policy must be run: the secret alone does not authorize the key.
 func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
 
-// Authorize opens a session that is bound to the key. A policy wants the secret each time.
+// Authorize opens a session that is bound to the key. It is impossible for a key with a policy,
+// which needs the secret each time.
 func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 	if k.hasPolicy() {
 		return nil, chip.ErrNoOwnSession
 	}
-	err := k.chip.salted(k.parent, func(salt *tpm20.Object) (err error) {
+	err := k.chip.withSaltKey(k.parent, func(salt *tpm20.Object) (err error) {
 		k.bound, err = k.chip.conn.StartHMAC(salt, k.object, key)
 		return err
 	})
@@ -74,7 +74,7 @@ func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 	return keySession{k.bound}, nil
 }
 
-// A keySession is a session as chip.Session.
+// A keySession implements chip.Session.
 type keySession struct{ *tpm20.Session }
 
 // State implements chip.Session.
@@ -94,7 +94,7 @@ func (k *loadedKey) Resume(s chip.Session) error {
 	return k.chip.explain(k.bound.Restore(), nil)
 }
 
-// sign executes a plan of keyOps.
+// sign executes a signPlan.
 func (k *loadedKey) sign(plan *signPlan, key chip.AuthData) ([]byte, error) {
 	if plan.raw {
 		auth, _, err := k.auth(tpm2.TPMCCRSADecrypt, key, 0)
@@ -118,8 +118,8 @@ func (k *loadedKey) sign(plan *signPlan, key chip.AuthData) ([]byte, error) {
 	return plan.finish(sig)
 }
 
-// decrypt executes a plan of keyOps. A bad padding is found out here, not by the chip, for
-// keys without a scheme of their own. sessionKey says that nobody may learn of it.
+// decrypt executes a decryptPlan. For keys without a scheme the plan checks the padding, not the
+// TPM. With sessionKey, no command may reveal whether the padding was good.
 func (k *loadedKey) decrypt(ciphertext []byte, plan *decryptPlan, sessionKey bool, key chip.AuthData) ([]byte, error) {
 	auth, extra, err := k.auth(tpm2.TPMCCRSADecrypt, key, tpm20.EncryptOut)
 	if err != nil {
@@ -149,9 +149,9 @@ func (k *loadedKey) rsaDecrypt(auth tpm2.Session, ciphertext []byte, o *decryptP
 	return rsp.Message.Buffer, nil
 }
 
-// isBadCiphertext reports whether a TPM that takes the padding off itself means that by
-// its refusal. libtpms says TPM_RC_FAILURE, and is not in failure mode; for a session key
-// that is not asked, because the time it takes would tell of the padding.
+// isBadCiphertext reports whether err is the refusal of a TPM that found wrong padding. libtpms
+// answers TPM_RC_FAILURE, which can also mean failure mode. With silent, isBadCiphertext does not
+// ask which, because the time could reveal whether the padding was good.
 func (k *loadedKey) isBadCiphertext(err error, silent bool) bool {
 	var about tpm2.TPMFmt1Error
 	if errors.As(err, &about) {
@@ -187,22 +187,21 @@ func (k *loadedKey) unseal(key chip.AuthData) ([]byte, error) {
 	return data, k.explain(err)
 }
 
-// explain puts a refusal of a command on the key in words.
+// explain explains the error of a command on the key.
 func (k *loadedKey) explain(err error) error {
 	return k.chip.explain(k.explainPolicy(err), chip.ErrWrongKeySecret)
 }
 
 // Save implements chip.LoadedKey.
 func (k *loadedKey) Save() (chip.Context, error) {
-	if k.persistent() { // it takes no place
+	if k.persistent() { // a persistent key needs no slot
 		return chip.Context{}, nil
 	}
 	saved, err := k.chip.conn.SaveContext(k.object)
 	return chip.Context{Data: saved, OfSecret: k.secret}, k.chip.explain(err, nil)
 }
 
-// checkAuth uses the key's secret, or its policy, for a command that the TPM refuses
-// afterwards.
+// checkAuth checks the key's secret or policy with a command that the TPM refuses afterwards.
 func (k *loadedKey) checkAuth(command tpm2.TPMCC, params []byte, key chip.AuthData) error {
 	auth, extra, err := k.auth(command, key, 0)
 	if err == nil {

@@ -16,7 +16,7 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// keyOps is what a TPM 2.0 can do with a key.
+// keyOps has the functions of chip.KeyOps for a key.
 type keyOps struct {
 	file   *blob.Key
 	area   *tpm2.TPMTPublic
@@ -26,7 +26,7 @@ type keyOps struct {
 	can    *features
 }
 
-// OpsOf returns what most TPMs 2.0 can do with a key. It needs no TPM.
+// OpsOf returns the operations of most TPMs 2.0 with a key. It needs no TPM.
 func OpsOf(file *blob.Key) (*chip.KeyOps, error) {
 	k, err := newKeyOps(file, nil)
 	if err != nil {
@@ -39,14 +39,14 @@ func (k *keyOps) ops() *chip.KeyOps {
 	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
 }
 
-// newKeyOps says what a TPM can do with a key, or, for nil, what most can.
+// newKeyOps returns the operations with a key. can nil stands for the features of most TPMs.
 func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
 	if can == nil {
 		can = &features{algorithms: usualAlgorithms}
 	}
 	k := &keyOps{file: file, area: pubarea.TPMT(file.TSS2.Public), can: can}
 	if k.area == nil {
-		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows", chip.ErrKeyLimits)
+		return nil, fmt.Errorf("%w: a key with unknown algorithms", chip.ErrKeyLimits)
 	}
 	switch public := file.PublicKey().(type) {
 	case *rsa.PublicKey:
@@ -60,8 +60,8 @@ func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
 	return k, nil
 }
 
-// A keyScheme is what a key is limited to; its alg is TPM_ALG_NULL for a key that does
-// all that its attributes allow.
+// A keyScheme is the scheme that a key is limited to. alg is TPM_ALG_NULL if the key is not
+// limited.
 type keyScheme struct{ alg, hash tpm2.TPMAlgID }
 
 func (s keyScheme) String() string {
@@ -71,8 +71,8 @@ func (s keyScheme) String() string {
 	return algName(s.alg) + " with " + algName(s.hash)
 }
 
-// schemeOf reads the scheme of a public area. TPM 2.0 Library Part 2, sections
-// 12.2.3.5 (TPMS_RSA_PARMS) and 12.2.3.6 (TPMS_ECC_PARMS).
+// schemeOf returns the scheme in a public area. TPM 2.0 Library Part 2, sections 12.2.3.5
+// (TPMS_RSA_PARMS) and 12.2.3.6 (TPMS_ECC_PARMS).
 func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 	var (
 		alg     tpm2.TPMAlgID
@@ -85,7 +85,7 @@ func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 	}
 	s := keyScheme{alg: alg}
 	switch alg {
-	case 0: // of an area that was not read, but made
+	case 0: // an area that go-tpm did not unmarshal
 		s.alg = tpm2.TPMAlgNull
 	case tpm2.TPMAlgRSASSA:
 		if d, err := details.RSASSA(); err == nil {
@@ -111,28 +111,27 @@ func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 	return s
 }
 
-// may reports whether chip and policy allow a command for the key.
+// may reports whether the TPM has a command and the key's policy allows it.
 func (k *keyOps) may(cc tpm2.TPMCC) bool {
 	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.TSS2.Policy, cc)
 }
 
-// raw reports whether the key gives whole blocks to who decrypts: with
-// that, what the chip does not pad can be padded here. TPM 2.0 Library Part 3,
-// section 14.3 (TPM2_RSA_Decrypt).
-func (k *keyOps) raw() bool {
+// decryptsRaw reports whether TPM2_RSA_Decrypt returns the padded block for the key. Then padding
+// can be added or removed in software. TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
+func (k *keyOps) decryptsRaw() bool {
 	a := k.area.ObjectAttributes
 	return k.rsa != nil && a.Decrypt && !a.Restricted && k.scheme.alg == tpm2.TPMAlgNull && k.may(tpm2.TPMCCRSADecrypt)
 }
 
-// tpmSigns reports whether TPM2_Sign takes a scheme with a hash for the key. TPM 2.0
-// Library Part 3, section 20.2 (TPM2_Sign).
+// tpmSigns reports whether TPM2_Sign with the key accepts a scheme and a hash. TPM 2.0 Library
+// Part 3, section 20.2 (TPM2_Sign).
 func (k *keyOps) tpmSigns(scheme, hash tpm2.TPMAlgID) bool {
 	fits := k.scheme.alg == tpm2.TPMAlgNull || k.scheme == keyScheme{scheme, hash}
 	return fits && hash != 0 && k.area.ObjectAttributes.SignEncrypt && !k.area.ObjectAttributes.X509Sign && k.may(tpm2.TPMCCSign) &&
 		k.can.algorithms[scheme] && k.can.algorithms[hash]
 }
 
-// hashes are those that TPM2_Sign takes with a scheme for the key.
+// hashes returns the names of the hashes that TPM2_Sign with the key accepts for a scheme.
 func (k *keyOps) hashes(scheme tpm2.TPMAlgID) (names []string) {
 	for _, h := range hashes {
 		if k.tpmSigns(scheme, h.alg) {
@@ -142,7 +141,7 @@ func (k *keyOps) hashes(scheme tpm2.TPMAlgID) (names []string) {
 	return names
 }
 
-// algOf is a TPM's name of a hash, 0 for one that no TPM has.
+// algOf returns the TPM's identifier of a hash, 0 if there is none.
 func algOf(hash crypto.Hash) tpm2.TPMAlgID {
 	for _, h := range hashes {
 		if h.hash == hash {
@@ -152,7 +151,7 @@ func algOf(hash crypto.Hash) tpm2.TPMAlgID {
 	return 0
 }
 
-// hashOf is algOf the other way round.
+// hashOf returns the Go hash of a TPM's identifier, 0 if there is none.
 func hashOf(alg tpm2.TPMAlgID) crypto.Hash {
 	for _, h := range hashes {
 		if h.alg == alg {
@@ -162,7 +161,7 @@ func hashOf(alg tpm2.TPMAlgID) crypto.Hash {
 	return 0
 }
 
-// algName names an algorithm as Go does if it is a hash, else as TCG does.
+// algName returns Go's name of a hash, or TCG's name of another algorithm.
 func algName(alg tpm2.TPMAlgID) string {
 	if hash := hashOf(alg); hash != 0 {
 		return hash.String()
@@ -180,7 +179,7 @@ var schemeNames = map[tpm2.TPMAlgID]string{
 	tpm2.TPMAlgECSchnorr: "ECSCHNORR", tpm2.TPMAlgECMQV: "ECMQV",
 }
 
-// agree finds a way to agree on a secret. The result is the x coordinate.
+// agree returns the operation for a key agreement. Its result is the x coordinate.
 func (k *keyOps) agree(remote *ecdh.PublicKey) (*chip.Operation, error) {
 	point, err := k.checkAgree(remote)
 	if err != nil {
@@ -191,9 +190,9 @@ func (k *keyOps) agree(remote *ecdh.PublicKey) (*chip.Operation, error) {
 	}}, nil
 }
 
-// checkAgree allows what TPM2_ECDH_ZGen can do: a key agreement on the key's own
-// curve. It returns the other side's point as SEC 1 has it, uncompressed. TPM 2.0
-// Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
+// checkAgree checks that TPM2_ECDH_ZGen can do the key agreement, which must be on the key's own
+// curve. It returns the remote point in the uncompressed form of SEC 1. TPM 2.0 Library Part 3,
+// section 14.5 (TPM2_ECDH_ZGen).
 func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 	switch a := k.area.ObjectAttributes; {
 	case k.ecdsa == nil:
@@ -203,7 +202,7 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 	case k.scheme.alg != tpm2.TPMAlgNull && k.scheme.alg != tpm2.TPMAlgECDH:
 		return nil, fmt.Errorf("%w: a key of scheme %v cannot agree on a secret (ECDH)", chip.ErrNotSupported, k.scheme)
 	case !k.may(tpm2.TPMCCECDHZGen):
-		return nil, k.notAllowed("agree on a secret (TPM2_ECDH_ZGen)")
+		return nil, k.errNotAllowed("agree on a secret (TPM2_ECDH_ZGen)")
 	case remote == nil:
 		return nil, fmt.Errorf("%w: the other side's public key is a nil pointer", chip.ErrNotSupported)
 	}
@@ -217,11 +216,11 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 	return remote.Bytes(), nil
 }
 
-// checkAuth sends a command whose parameters the TPM refuses, which it does only after it
-// has checked the secret: of those that it takes for the key the cheapest one. TPM 2.0
-// Library Part 1, section 5.2 and Part 3, section 5 (Command Processing).
+// checkAuth returns an operation that checks the secret. It sends the cheapest possible command
+// with parameters that the TPM refuses after it has checked the secret. TPM 2.0 Library Part 1,
+// section 5.2, and TPM 2.0 Library Part 3, section 5 (Command Processing).
 func (k *keyOps) checkAuth() *chip.Operation {
-	command, params := tpm2.TPMCCSign, []byte{0, 1, 0} // a digest of one byte, and no scheme
+	command, params := tpm2.TPMCCSign, []byte{0, 1, 0} // a digest of one byte, no scheme
 	switch {
 	case k.rsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCRSADecrypt):
 		command, params = tpm2.TPMCCRSADecrypt, []byte{0, 0}

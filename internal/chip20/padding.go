@@ -14,9 +14,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// unpadPKCS1 finds where the message in a decrypted block begins; valid is 0 where
-// there is none. The time that it takes tells neither. RFC 8017, section 7.2.2
-// (RSAES-PKCS1-v1_5).
+// unpadPKCS1 returns where the message in a decrypted block begins; valid is 0 if the padding is
+// wrong. It runs in constant time. RFC 8017, section 7.2.2 (RSAES-PKCS1-v1_5).
 func unpadPKCS1(block []byte) (index, valid int) {
 	if len(block) < 11 {
 		return 0, 0
@@ -41,9 +40,9 @@ func openPKCS1(block []byte) ([]byte, error) {
 	return block[index:], nil
 }
 
-// openSessionKey returns the session key of n bytes in a decrypted block, and n+1
-// bytes where there is none: the time that this takes does not tell which, and
-// chip.ChooseSessionKey goes on in the same way.
+// openSessionKey returns the session key of n bytes in a decrypted block, or n+1 bytes if the
+// padding is wrong. It runs in constant time, as does chip.ChooseSessionKey, which gets the
+// result.
 func openSessionKey(block []byte, n int) ([]byte, error) {
 	if len(block) < n+11 {
 		return nil, chip.ErrDecryption
@@ -53,15 +52,15 @@ func openSessionKey(block []byte, n int) ([]byte, error) {
 	return block[len(block)-n-1+valid:], nil
 }
 
-// An oaep is the kind of OAEP that a message is encrypted with.
+// An oaep has the parameters of an OAEP encryption.
 type oaep struct {
 	hash, mgf crypto.Hash
 	label     []byte
 }
 
-// open returns the message in a decrypted block, which it changes. The time that it
-// takes does not tell what is wrong: J. Manger, A Chosen Ciphertext Attack on RSA
-// Optimal Asymmetric Encryption Padding (2001). RFC 8017, section 7.1.2.
+// open returns the message in a decrypted block, and overwrites the block. It runs in constant
+// time, because of J. Manger, A Chosen Ciphertext Attack on RSA Optimal Asymmetric Encryption
+// Padding (2001). RFC 8017, section 7.1.2.
 func (o *oaep) open(block []byte) ([]byte, error) {
 	size := o.hash.Size()
 	if len(block) < 2*size+2 {
@@ -88,7 +87,7 @@ func (o *oaep) open(block []byte) ([]byte, error) {
 	return rest[index:], nil
 }
 
-// mgf1XOR masks out with what hash makes of seed. RFC 8017, appendix B.2.1 (MGF1).
+// mgf1XOR XORs out with the mask that MGF1 generates from seed. RFC 8017, appendix B.2.1 (MGF1).
 func mgf1XOR(out []byte, hash crypto.Hash, seed []byte) {
 	h := hash.New()
 	var counter [4]byte
@@ -101,9 +100,9 @@ func mgf1XOR(out []byte, hash crypto.Hash, seed []byte) {
 	}
 }
 
-// signPSS makes an RSA-PSS signature with the salt that o ask for: encoded here,
-// where the key may decrypt without a scheme; else by TPM2_Sign, whose salt is the
-// chip's choice.
+// signPSS returns the plan of an RSA-PSS signature with the salt length of o. If the key decrypts
+// without a scheme, the padding is added in software; otherwise TPM2_Sign adds it, and the TPM
+// determines the salt length.
 func (k *keyOps) signPSS(digest []byte, o *rsa.PSSOptions) (*signPlan, error) {
 	if !o.Hash.Available() {
 		return nil, fmt.Errorf("%w: RSA-PSS with %s: set PSSOptions.Hash to a hash whose package the program imports", chip.ErrNotSupported, chip.HashName(o.Hash))
@@ -115,13 +114,13 @@ func (k *keyOps) signPSS(digest []byte, o *rsa.PSSOptions) (*signPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.raw() {
+	if k.decryptsRaw() {
 		return k.signPSSRaw(digest, o.Hash, salt)
 	}
-	return k.signPSSChip(digest, o, salt)
+	return k.signPSSByTPM(digest, o, salt)
 }
 
-// pssSaltLength is the length of the salt that crypto/rsa makes for o.
+// pssSaltLength returns the salt length that crypto/rsa uses for o.
 func pssSaltLength(public *rsa.PublicKey, o *rsa.PSSOptions) (int, error) {
 	n, room := o.SaltLength, pssRoom(public, o.Hash)
 	switch {
@@ -140,8 +139,8 @@ func pssSaltLength(public *rsa.PublicKey, o *rsa.PSSOptions) (int, error) {
 	return n, nil
 }
 
-// pssRoom is the length of the longest salt, below zero where not even the digest
-// fits. RFC 8017, section 9.1.1, step 3.
+// pssRoom returns the maximum salt length, negative if the key is too small for the digest. RFC
+// 8017, section 9.1.1, step 3.
 func pssRoom(public *rsa.PublicKey, hash crypto.Hash) int {
 	return (public.N.BitLen()-1+7)/8 - hash.Size() - 2
 }
@@ -154,12 +153,12 @@ func (k *keyOps) signPSSRaw(digest []byte, hash crypto.Hash, saltLength int) (*s
 	return k.signRaw(emsaPSS(k.rsa, hash, digest, salt)), nil
 }
 
-// emsaPSS is the block, as long as the key, that a PSS signature encrypts. RFC 8017,
-// section 9.1.1 (EMSA-PSS-ENCODE).
+// emsaPSS returns the padded block of an RSA-PSS signature, as long as the key. RFC 8017, section
+// 9.1.1 (EMSA-PSS-ENCODE).
 func emsaPSS(public *rsa.PublicKey, hash crypto.Hash, digest, salt []byte) []byte {
 	bits := public.N.BitLen() - 1
 	block := make([]byte, public.Size())
-	em := block[len(block)-(bits+7)/8:] // one byte shorter for a modulus of 8n+1 bits
+	em := block[len(block)-(bits+7)/8:] // one byte shorter if the modulus has 8n+1 bits
 	db := em[:len(em)-hash.Size()-1]
 	db[len(db)-len(salt)-1] = 1
 	copy(db[len(db)-len(salt):], salt)
@@ -175,14 +174,14 @@ func emsaPSS(public *rsa.PublicKey, hash crypto.Hash, digest, salt []byte) []byt
 	return block
 }
 
-func (k *keyOps) signPSSChip(digest []byte, o *rsa.PSSOptions, salt int) (*signPlan, error) {
+func (k *keyOps) signPSSByTPM(digest []byte, o *rsa.PSSOptions, salt int) (*signPlan, error) {
 	alg := algOf(o.Hash)
 	if !k.tpmSigns(tpm2.TPMAlgRSAPSS, alg) {
 		return nil, k.cannotSign("RSA-PSS", o.Hash)
 	}
 	if o.SaltLength == rsa.PSSSaltLengthAuto {
 		salt = anySalt
-	} else if n, known := k.can.salt.of(o.Hash, pssRoom(k.rsa, o.Hash)); known && n != salt {
+	} else if n, known := k.can.salt.length(o.Hash, pssRoom(k.rsa, o.Hash)); known && n != salt {
 		return nil, wrongSalt(salt)
 	}
 	s := k.signTPM(tpm2.TPMAlgRSAPSS, alg, digest)
@@ -191,7 +190,7 @@ func (k *keyOps) signPSSChip(digest []byte, o *rsa.PSSOptions, salt int) (*signP
 	return s, nil
 }
 
-// anySalt is the length of a salt that is as long as the chip makes it.
+// anySalt stands for any salt length.
 const anySalt = -1
 
 func wrongSalt(n int) error {
@@ -199,9 +198,9 @@ func wrongSalt(n int) error {
 		"use PKCS#1 v1.5 (in TLS: version 1.2), or a key that signs and decrypts", chip.ErrKeyLimits, n)
 }
 
-// A pssSalt is what is known of the salts of a chip's TPM2_Sign. TPM 2.0 Library
-// Part 1, annex B.7 (RSAPSS), leaves their length to the chip: older ones take the
-// longest that fits, newer ones that of the hash.
+// A pssSalt is what is known about the salt length of TPM2_Sign with RSA-PSS, which the
+// specification leaves to the TPM: older TPMs use the longest possible salt, newer ones the
+// length of the hash. TPM 2.0 Library Part 1, annex B.7 (RSAPSS).
 type pssSalt struct{ kind atomic.Int32 }
 
 const (
@@ -211,9 +210,8 @@ const (
 	saltOther
 )
 
-// of returns how long the chip's salt will be with a hash, where there is room for so
-// much.
-func (p *pssSalt) of(hash crypto.Hash, room int) (n int, known bool) {
+// length returns the TPM's salt length for a hash. room is the maximum length.
+func (p *pssSalt) length(hash crypto.Hash, room int) (n int, known bool) {
 	switch p.kind.Load() {
 	case saltAsHash:
 		return hash.Size(), hash.Size() <= room
@@ -223,7 +221,7 @@ func (p *pssSalt) of(hash crypto.Hash, room int) (n int, known bool) {
 	return 0, false
 }
 
-// check verifies a signature of the chip, and learns from it.
+// check verifies a signature of the TPM, and stores what it shows about the salt length.
 func (p *pssSalt) check(public *rsa.PublicKey, hash crypto.Hash, digest, sig []byte, want int) error {
 	right := func(n int) bool {
 		return rsa.VerifyPSS(public, hash, digest, sig, &rsa.PSSOptions{SaltLength: n}) == nil
@@ -240,7 +238,7 @@ func (p *pssSalt) check(public *rsa.PublicKey, hash crypto.Hash, digest, sig []b
 	case want > 0 && right(want):
 		made = want
 	}
-	if size < room { // else the two cannot be told apart
+	if size < room { // else the two cannot be read apart
 		p.kind.Store(kind)
 	}
 	if want != anySalt && want != made {

@@ -15,27 +15,27 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// A parentID names a parent: a persistent key, or a primary of a hierarchy.
+// A parentID identifies a parent: a persistent key, or a primary key of a hierarchy.
 type parentID struct {
 	handle  tpm2.TPMHandle
-	primary primary // for a hierarchy
+	primary primary // for a hierarchy: which template
 }
 
-// A knownParent is a parent that was in the TPM before.
+// A knownParent is a parent that was used before.
 type knownParent struct {
 	object *tpm20.Object
-	// context brings a primary back that was made already.
+	// context is the saved context of a primary key.
 	context []byte
-	// secret says that the hierarchy's secret was needed to make it.
+	// secret means that the hierarchy's secret was needed to create it.
 	secret bool
 }
 
-// isHierarchy reports whether a parent's handle is that of a hierarchy, whose primary
-// key is meant. TPM 2.0 Library Part 2, section 7.4 (TPM_RH).
+// isHierarchy reports whether a parent's handle is a hierarchy; the parent is then a primary key
+// of it. TPM 2.0 Library Part 2, section 7.4 (TPM_RH).
 func isHierarchy(handle uint32) bool { return handle>>24 == 0x40 }
 
-// parentsOf are the parents that a key file may mean, the likeliest first, or the one
-// that fitted before.
+// parentsOf returns the possible parents of a key file, most likely first; or first the parent
+// that was found before.
 func (c *Chip) parentsOf(t *blob.TSS2) []parentID {
 	first := c.likelyParent(t)
 	all := []parentID{first}
@@ -51,8 +51,8 @@ func (c *Chip) parentsOf(t *blob.TSS2) []parentID {
 	return all
 }
 
-// usualParents is how many of parentsOf are tried without a word: the one that the file's
-// form suggests, and primaryH2.
+// usualParents returns how many of parentsOf are tried without a note: the likely one and
+// primaryH2.
 func (c *Chip) usualParents(t *blob.TSS2) int {
 	if c.likelyParent(t).primary == primaryH2 {
 		return 1
@@ -60,7 +60,7 @@ func (c *Chip) usualParents(t *blob.TSS2) int {
 	return 2
 }
 
-// likelyParent is the first of parentsOf.
+// likelyParent returns the first of parentsOf.
 func (c *Chip) likelyParent(t *blob.TSS2) parentID {
 	in := parentIn(t)
 	if fits, ok := c.fitting[in]; ok {
@@ -72,7 +72,7 @@ func (c *Chip) likelyParent(t *blob.TSS2) parentID {
 	return parentID{in.handle, in.likeliest()}
 }
 
-// fileParent is what a file says of its parent.
+// fileParent is what a file says about its parent.
 type fileParent struct {
 	handle   tpm2.TPMHandle
 	rsa, old bool
@@ -82,7 +82,7 @@ func parentIn(t *blob.TSS2) fileParent {
 	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, t.OldPrimary()}
 }
 
-// likeliest is the primary that a file means, as far as it says that.
+// likeliest returns the primary key that the file most likely means.
 func (f fileParent) likeliest() primary {
 	switch {
 	case f.old:
@@ -93,11 +93,11 @@ func (f fileParent) likeliest() primary {
 	return primaryH2
 }
 
-// underParent runs f with a parent in the TPM and what authorizes its use. A primary
-// is taken out again: there are few places. srk is the secret of a persistent parent,
-// or of the hierarchy.
-func (c *Chip) underParent(id parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
-	parent, err := c.bringParent(id, srk)
+// withParent calls f while a parent is loaded; auth authorizes its use. Then it flushes a primary
+// key, because a TPM has few slots. srk is the secret of a persistent parent, or of the
+// hierarchy.
+func (c *Chip) withParent(id parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
+	parent, err := c.loadParent(id, srk)
 	if err != nil {
 		return err
 	}
@@ -106,26 +106,25 @@ func (c *Chip) underParent(id parentID, srk chip.AuthData, f func(parent *tpm20.
 		if err == nil {
 			err = f(parent, auth)
 		}
-		if err = c.parentLost(parent, err); c.ClassOf(err) == chip.ClassRefused || c.ClassOf(err) == chip.ClassLost {
-			delete(c.parents, id) // it may be another key by now
+		if err = c.asParentGone(parent, err); c.ClassOf(err) == chip.ClassRefused || c.ClassOf(err) == chip.ClassLost {
+			delete(c.parents, id) // another key may be at the handle now
 		}
 		return err
 	}
-	// A primary of ours has no secret: whoever may make it may use it. What was done with
-	// it is done all the same where it cannot be taken out; then the connection is gone.
-	err = c.parentLost(parent, f(parent, nil))
+	// A primary key of ours has no secret. An error of Flush is ignored: f has succeeded or
+	// failed before, and the connection is then broken.
+	err = c.asParentGone(parent, f(parent, nil))
 	c.conn.Flush(parent.Handle)
 	return err
 }
 
-// A parentGone is a parent that the TPM does not know any more, while it was in use.
+// A parentGone error means that the parent was flushed while it was in use.
 type parentGone struct{ error }
 
 func (e *parentGone) Unwrap() error { return e.error }
 
-// parentLost tells the loss of a parent from that of a key. If its handle was garbled,
-// the parent is there still.
-func (c *Chip) parentLost(parent *tpm20.Object, err error) error {
+// asParentGone wraps err in parentGone if it is about the parent's handle, not the key's.
+func (c *Chip) asParentGone(parent *tpm20.Object, err error) error {
 	var code *tpm20.Error
 	if !errors.As(err, &code) || code.Gone != parent.Handle {
 		return err
@@ -133,8 +132,8 @@ func (c *Chip) parentLost(parent *tpm20.Object, err error) error {
 	return &parentGone{err}
 }
 
-// parentAuth is what authorizes the use of a persistent parent: an HMAC session that
-// is salted to it, unless it has no secret.
+// parentAuth returns the authorization of a persistent parent: an HMAC session salted to the
+// parent, nil if it has no secret.
 func (c *Chip) parentAuth(parent *tpm20.Object, srk chip.AuthData) (tpm2.Session, error) {
 	if len(srk) == 0 {
 		return nil, nil
@@ -155,25 +154,25 @@ func (c *Chip) parentAuth(parent *tpm20.Object, srk chip.AuthData) (tpm2.Session
 	return s.For(srk, 0), nil
 }
 
-// bringParent returns a parent that is in the TPM: a persistent one, or a primary
-// that was made now or before.
-func (c *Chip) bringParent(id parentID, srk chip.AuthData) (*tpm20.Object, error) {
+// loadParent returns a parent that is loaded: a persistent key, or a primary key that it restores
+// or creates.
+func (c *Chip) loadParent(id parentID, srk chip.AuthData) (*tpm20.Object, error) {
 	known := c.parents[id]
 	if known != nil && known.context != nil {
 		object, err := c.conn.LoadContext(known.context, known.object)
 		if class := c.ClassOf(err); class != chip.ClassRefused && class != chip.ClassLost {
 			return object, c.explainParent(err)
 		}
-		known.context = nil // of an earlier start of the TPM
+		known.context = nil // the context is from before a restart
 	}
 	if !isHierarchy(uint32(id.handle)) {
 		return c.readParent(id)
 	}
 	entry := ""
 	if len(srk) == 0 && id.handle != tpm2.TPMRHNull {
-		entry = c.nameOfParent(id)
+		entry = c.parentEntry(id)
 	}
-	if object, err := c.recallParent(id, entry); object != nil || err != nil {
+	if object, err := c.restoreParent(id, entry); object != nil || err != nil {
 		return object, c.explainParent(err)
 	}
 	object, err := c.createPrimary(id, srk)
@@ -181,13 +180,13 @@ func (c *Chip) bringParent(id parentID, srk chip.AuthData) (*tpm20.Object, error
 		return nil, c.explainParent(err)
 	}
 	if known != nil && id.handle != tpm2.TPMRHNull && !bytes.Equal(known.object.Name.Buffer, object.Name.Buffer) {
-		// Somebody has cleared the TPM, or it is another one, or none. The keys of the one
-		// before are of no use with it, and their secrets are not told to it.
+		// The TPM was cleared, or another device answers. Keys of the old TPM are useless with
+		// it, and their secrets must not be sent to it.
 		return nil, errors.Join(errOtherParent, c.conn.Flush(object.Handle))
 	}
 	saved, err := c.conn.SaveContext(object)
-	if err != nil && c.ClassOf(err) != chip.ClassRefused { // a chip that saves no contexts makes it anew
-		err = c.parentLost(object, err)
+	if err != nil && c.ClassOf(err) != chip.ClassRefused { // some TPMs save no contexts
+		err = c.asParentGone(object, err)
 		c.conn.Flush(object.Handle)
 		return nil, c.explainParent(err)
 	}
@@ -198,14 +197,14 @@ func (c *Chip) bringParent(id parentID, srk chip.AuthData) (*tpm20.Object, error
 	return object, nil
 }
 
-// recallParent loads a primary from its context on disk. It is nil where that is not
-// there, or not of this primary.
-func (c *Chip) recallParent(id parentID, entry string) (*tpm20.Object, error) {
+// restoreParent loads a primary key from its context on disk. It returns nil if there is none, or
+// if the TPM does not load it.
+func (c *Chip) restoreParent(id parentID, entry string) (*tpm20.Object, error) {
 	saved := c.cache.Read(entry)
 	if saved == nil {
 		return nil, nil
 	}
-	object, err := c.recallObject(saved, func(o *tpm20.Object) bool { return o.MadeFrom(id.primary.template()) && o.PrimaryOf(id.handle) })
+	object, err := c.restoreObject(saved, func(o *tpm20.Object) bool { return o.MadeFrom(id.primary.template()) && o.PrimaryOf(id.handle) })
 	switch class := c.ClassOf(err); {
 	case errors.Is(err, chip.ErrOtherContext):
 		c.cache.Remove(entry)
@@ -221,19 +220,18 @@ func (c *Chip) recallParent(id parentID, entry string) (*tpm20.Object, error) {
 	return object, err
 }
 
-// hasContext reports whether a parent comes without being made, as far as is known: a
-// persistent one that was read, or a primary whose context is at hand or on disk.
+// hasContext reports whether a parent probably does not have to be created: it is a persistent
+// key that was read before, or its context is in memory or on disk.
 func (c *Chip) hasContext(id parentID) bool {
 	if known := c.parents[id]; known != nil {
 		return known.context != nil || !isHierarchy(uint32(id.handle))
 	}
-	return isHierarchy(uint32(id.handle)) && id.handle != tpm2.TPMRHNull && c.cache.Read(c.nameOfParent(id)) != nil
+	return isHierarchy(uint32(id.handle)) && id.handle != tpm2.TPMRHNull && c.cache.Read(c.parentEntry(id)) != nil
 }
 
-var errOtherParent = chip.OfKind(chip.ErrWrongTPM, "its primary key is another one than before: the TPM was cleared meanwhile, or is another one; open it anew", nil)
+var errOtherParent = chip.OfKind(chip.ErrWrongTPM, "its primary key has changed: the TPM was cleared, or is another one; open it again", nil)
 
-// readParent reads and checks a persistent parent. Where it is the one that was there
-// before it is not checked again.
+// readParent reads a persistent parent and checks that it is a storage key. It does so once.
 func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {
 	if known := c.parents[id]; known != nil {
 		return known.object, nil
@@ -252,23 +250,23 @@ func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {
 	return object, nil
 }
 
-// isStorageKey reports whether a key is one that secrets may be encrypted for: only a
-// TPM can open them, and it does not tell them.
+// isStorageKey reports whether secrets may be encrypted for a key: it is in a TPM, and the TPM
+// uses it only for its own structures.
 func isStorageKey(area *tpm2.TPMTPublic) bool {
 	a := area.ObjectAttributes
 	return (area.Type == tpm2.TPMAlgRSA || area.Type == tpm2.TPMAlgECC) && a.Restricted && a.Decrypt && !a.SignEncrypt && a.FixedTPM && a.UserWithAuth
 }
 
-// createPrimary makes a primary key. tpm20 checks it against its template.
+// createPrimary creates a primary key. Package tpm20 checks it against the template.
 func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, error) {
 	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
 		return c.conn.CreatePrimary(id.handle, nil, id.primary.template())
 	}
 	c.uncounted = true
-	// The hierarchy's secret goes through a session that is salted to a primary of the
-	// null hierarchy, which nobody needs a secret for.
+	// The hierarchy's secret is sent in a session salted to a primary key of the null hierarchy,
+	// which has no secret.
 	var object *tpm20.Object
-	err := c.underParent(saltOnly, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
+	err := c.withParent(nullParent, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(salt)
 		if err == nil {
 			object, err = c.conn.CreatePrimary(id.handle, s.For(srk, tpm20.EncryptIn), id.primary.template())
@@ -278,11 +276,11 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	return object, err
 }
 
-// saltOnly is a primary key for sessions, where there is no parent.
-var saltOnly = parentID{handle: tpm2.TPMRHNull, primary: primaryH2}
+// nullParent is a primary key to salt sessions to if there is no parent.
+var nullParent = parentID{handle: tpm2.TPMRHNull, primary: primaryH2}
 
-// startSession returns the session that serves all keys, a new one salted to a key
-// that is in the TPM now unless there is one.
+// startSession returns the shared session. If there is none, it starts one, salted to a loaded
+// key.
 func (c *Chip) startSession(salt *tpm20.Object) (*tpm20.Session, error) {
 	if c.session != nil && c.session.Alive() {
 		return c.session, nil
@@ -295,22 +293,22 @@ func (c *Chip) startSession(salt *tpm20.Object) (*tpm20.Session, error) {
 	return s, nil
 }
 
-// sharedSession is startSession for a key whose parent is not in the TPM now.
+// sharedSession is startSession for a key whose parent is not loaded.
 func (c *Chip) sharedSession(parent parentID) (*tpm20.Session, error) {
 	if c.session != nil && c.session.Alive() {
 		return c.session, nil
 	}
-	err := c.salted(parent, func(salt *tpm20.Object) error {
+	err := c.withSaltKey(parent, func(salt *tpm20.Object) error {
 		_, err := c.startSession(salt)
 		return err
 	})
 	return c.session, err
 }
 
-// salted runs f with a key to salt a session to: the parent, where it can be had
-// without a secret, else a primary of the null hierarchy.
-func (c *Chip) salted(parent parentID, f func(salt *tpm20.Object) error) error {
-	kept, ok, err := c.keptFor(parent)
+// withSaltKey calls f with a loaded key to salt a session to: the parent, if that can be loaded
+// without a secret, else a primary key of the null hierarchy.
+func (c *Chip) withSaltKey(parent parentID, f func(salt *tpm20.Object) error) error {
+	kept, ok, err := c.persistentSRKFor(parent)
 	if err != nil {
 		return err
 	}
@@ -318,53 +316,53 @@ func (c *Chip) salted(parent parentID, f func(salt *tpm20.Object) error) error {
 		parent = kept
 	}
 	with := func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) }
-	err = c.underParent(parent, nil, with)
-	// The TPM was restarted, and the primary would have to be made; or nobody keeps the
-	// parent any more.
-	if parent != saltOnly && (errors.Is(err, chip.ErrWrongSRKSecret) || errors.Is(err, chip.ErrNoParent)) {
-		return c.underParent(saltOnly, nil, with)
+	err = c.withParent(parent, nil, with)
+	// After a restart the primary key would have to be created, or the persistent parent was
+	// removed.
+	if parent != nullParent && (errors.Is(err, chip.ErrWrongSRKSecret) || errors.Is(err, chip.ErrNoParent)) {
+		return c.withParent(nullParent, nil, with)
 	}
 	return err
 }
 
-// nameOfParent is the name of the entry of a primary in the cache.
-func (c *Chip) nameOfParent(id parentID) string {
+// parentEntry returns the name of a primary key's cache entry.
+func (c *Chip) parentEntry(id parentID) string {
 	return c.cache.Name([]byte("primary"), binary.BigEndian.AppendUint32(nil, uint32(id.handle)), []byte{byte(id.primary)})
 }
 
-// nameOfUnfit is the name of the entry which says that no parent fits a key.
+// nameOfUnfit returns the name of the cache entry that says that no parent fits a key.
 func (c *Chip) nameOfUnfit(k *blob.Key) string {
 	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, k.TSS2.Parent), k.TSS2.Public, k.TSS2.Private)
 }
 
-// knownUnfit reports whether another program has found that no parent fits a key. That was
-// noted with the context of the likeliest one, and holds as long as the TPM loads that.
+// knownUnfit reports whether another program has found that no parent fits a key. The entry
+// refers to the context of the most likely parent, and is valid while the TPM loads that context.
 func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
-	noted := c.cache.Read(c.nameOfUnfit(k))
-	if len(noted) != sha256.Size || !c.hasContext(likeliest) {
+	recorded := c.cache.Read(c.nameOfUnfit(k))
+	if len(recorded) != sha256.Size || !c.hasContext(likeliest) {
 		return false
 	}
-	object, err := c.bringParent(likeliest, nil)
+	object, err := c.loadParent(likeliest, nil)
 	if err != nil {
 		return false
 	}
 	c.conn.Flush(object.Handle)
-	return bytes.Equal(noted, c.markOf(likeliest))
+	return bytes.Equal(recorded, c.contextDigest(likeliest))
 }
 
-// noteUnfit notes that no parent fits a key.
+// noteUnfit writes the cache entry that says that no parent fits a key.
 func (c *Chip) noteUnfit(likeliest parentID, k *blob.Key) {
-	if mark := c.markOf(likeliest); mark != nil && likeliest.handle != tpm2.TPMRHNull {
-		c.cache.Write(c.nameOfUnfit(k), mark)
+	if digest := c.contextDigest(likeliest); digest != nil && likeliest.handle != tpm2.TPMRHNull {
+		c.cache.Write(c.nameOfUnfit(k), digest)
 	}
 }
 
-// markOf stands for a parent's context, nil where there is none.
-func (c *Chip) markOf(id parentID) []byte {
+// contextDigest returns the digest of a parent's context, nil if there is no context.
+func (c *Chip) contextDigest(id parentID) []byte {
 	known := c.parents[id]
 	if known == nil || known.context == nil {
 		return nil
 	}
-	mark := sha256.Sum256(known.context)
-	return mark[:]
+	digest := sha256.Sum256(known.context)
+	return digest[:]
 }

@@ -15,9 +15,9 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// policyAuth runs the key's policy, for one command, and returns the session that
-// authorizes it, and what encrypts where that cannot. It is run anew for each. An error
-// is chip.ErrPolicy where the policy does not hold; then the secret was not tried.
+// policyAuth runs the key's policy for one command. It returns the session that authorizes the
+// command, and one that encrypts if the first cannot. If the policy is not met, the error is
+// chip.ErrPolicy, and the secret was not tried.
 func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if k.rules == nil {
 		if k.rules, err = newRules(k.file.TSS2); err != nil {
@@ -28,7 +28,7 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 	if err != nil {
 		return nil, nil, err
 	}
-	if key == nil { // the file says that it has none
+	if key == nil { // the file says that the key has no secret
 		key = chip.AuthData{}
 	}
 	proved, err := k.rules.Run(k.chip.conn, s, policy.Use{
@@ -42,7 +42,7 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 		},
 	})
 	if err != nil {
-		return nil, nil, inPolicyWords(err)
+		return nil, nil, policyError(err)
 	}
 	if proved != nil || enc == 0 {
 		return s.For(proved, enc), nil, nil
@@ -54,17 +54,17 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 	return s.For(nil, 0), []tpm2.Session{shared.For(nil, enc)}, nil
 }
 
-// explainPolicy puts a refusal of the command in words that the policy was run for.
+// explainPolicy explains the error of a command that a policy session authorized.
 func (k *loadedKey) explainPolicy(err error) error {
 	if err == nil || k.rules == nil {
 		return err
 	}
-	return inPolicyWords(k.rules.Explain(err))
+	return policyError(k.rules.Explain(err))
 }
 
-// inPolicyWords makes a policy that is not met an chip.ErrPolicy. It leaves out the TPM's
-// code: nothing can be repaired.
-func inPolicyWords(err error) error {
+// policyError converts a policy.Unmet to a chip.ErrPolicy. The result does not wrap the TPM's
+// code, because a retry would not help.
+func policyError(err error) error {
 	var unmet *policy.Unmet
 	if errors.As(err, &unmet) {
 		return chip.OfKind(chip.ErrPolicy, unmet.Why, nil)
@@ -72,8 +72,8 @@ func inPolicyWords(err error) error {
 	return err
 }
 
-// policySession returns the session in which the policies of all keys with names by a
-// hash algorithm are run, one after the other.
+// policySession returns the session that runs all policies with this hash algorithm, one after
+// the other.
 func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Session, error) {
 	if s := c.policies[alg]; s.Alive() {
 		return s, nil
@@ -81,14 +81,14 @@ func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Sess
 	if c.policies == nil {
 		c.policies = map[tpm2.TPMIAlgHash]*tpm20.Session{}
 	}
-	err := c.salted(parent, func(salt *tpm20.Object) (err error) {
+	err := c.withSaltKey(parent, func(salt *tpm20.Object) (err error) {
 		c.policies[alg], err = c.conn.StartPolicy(alg, salt)
 		return err
 	})
 	return c.policies[alg], err
 }
 
-// newRules reads the policy of a key file.
+// newRules parses the policy of a key file.
 func newRules(t *blob.TSS2) (*policy.Policy, error) {
 	area := pubarea.TPMT(t.Public)
 	if area == nil {
@@ -101,14 +101,13 @@ func newRules(t *blob.TSS2) (*policy.Policy, error) {
 	return rules, nil
 }
 
-// damagedPolicy is a refusal: the TPM was not asked, and has nothing to repair.
+// damagedPolicy returns a KindError, so the class of the error is ClassRefused: nothing was sent.
 func damagedPolicy(err error) error {
 	return chip.OfKind(blob.ErrDamaged, fmt.Sprintf("%v; get a good copy of the file", err), nil)
 }
 
-// needsPolicy reports whether a key can be used by its policy only. One that has a
-// policy and can be used by its secret as well, is. It is asked for each operation, and
-// so reads no more of the public area than it must.
+// needsPolicy reports whether only the policy authorizes a key, not its secret. It is called for
+// each operation, so it does not parse the whole public area.
 //
 // TPM 2.0 Library Part 2, sections 8.3.3.5 (userWithAuth) and 12.2.4 (TPMT_PUBLIC)
 func needsPolicy(t *blob.TSS2) bool {
@@ -116,8 +115,8 @@ func needsPolicy(t *blob.TSS2) bool {
 	return len(t.Public) >= at+4 && binary.BigEndian.Uint32(t.Public[at:])&userWithAuth == 0
 }
 
-// checkPolicy refuses, without a command, a policy that cannot be met: the file is
-// damaged, or not what the key was made with.
+// checkPolicy returns an error if a policy can never be met, because the file is damaged or does
+// not belong to the key. It sends nothing.
 func checkPolicy(t *blob.TSS2) error {
 	if !needsPolicy(t) {
 		return nil
@@ -126,11 +125,11 @@ func checkPolicy(t *blob.TSS2) error {
 	if err != nil {
 		return err
 	}
-	return inPolicyWords(rules.Check())
+	return policyError(rules.Check())
 }
 
-// newPolicy returns the commands of a new object's policy, for PCRs as they are now, and
-// their digest. An object with a secret needs it, too.
+// newPolicy returns the commands of a new object's policy, which requires the present values of
+// PCRs, and their digest. With secret, the policy requires the object's secret, too.
 func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
 	if pcrs == nil {
 		return nil, nil, nil
@@ -150,7 +149,7 @@ func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []bl
 	return commands, digest, err
 }
 
-// checkBanks refuses banks and PCRs that the TPM has not.
+// checkBanks returns an error if the TPM does not have a bank or a PCR.
 func (c *Chip) checkBanks(pcrs []policy.PCRSelection) error {
 	banks, err := policy.Banks(c.conn)
 	if err != nil {

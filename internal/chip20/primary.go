@@ -2,10 +2,10 @@ package chip20
 
 import "github.com/google/go-tpm/tpm2"
 
-// Templates of the primary keys that people's key files have for parent. Which of
-// them it is, is not in the file; only the load tells.
+// Templates of the primary keys that are parents of common key files. A file does not say which
+// one its parent is; only loading shows it.
 
-// storageArea is a storage key: it decrypts what is below it, for nobody but the TPM.
+// storageArea returns the common part of the public areas of storage keys.
 func storageArea(noDA bool) tpm2.TPMTPublic {
 	return tpm2.TPMTPublic{
 		NameAlg: tpm2.TPMAlgSHA256,
@@ -16,7 +16,7 @@ func storageArea(noDA bool) tpm2.TPMTPublic {
 	}
 }
 
-// aes128CFB is how a storage key encrypts what is below it.
+// aes128CFB returns the symmetric algorithm that protects a storage key's children.
 func aes128CFB() tpm2.TPMTSymDefObject {
 	return tpm2.TPMTSymDefObject{
 		Algorithm: tpm2.TPMAlgAES,
@@ -25,8 +25,8 @@ func aes128CFB() tpm2.TPMTSymDefObject {
 	}
 }
 
-// eccStorage is a storage key on P-256, with a unique field of so many zero bytes for
-// each coordinate. None and noDA are template H-2. TCG EK Credential Profile, annex B.
+// eccStorage returns the template of a P-256 storage key. zeros is the length of each coordinate
+// in the field unique. eccStorage(0, true) is template H-2. TCG EK Credential Profile, annex B.
 func eccStorage(zeros int, noDA bool) tpm2.TPMTPublic {
 	area := storageArea(noDA)
 	area.Type = tpm2.TPMAlgECC
@@ -39,7 +39,7 @@ func eccStorage(zeros int, noDA bool) tpm2.TPMTPublic {
 	return area
 }
 
-// rsaStorage is one of RSA, 2048 bits. No zeros and noDA are template H-1.
+// rsaStorage is eccStorage for RSA with 2048 bits. rsaStorage(0, true) is template H-1.
 func rsaStorage(zeros int, noDA bool) tpm2.TPMTPublic {
 	area := storageArea(noDA)
 	area.Type = tpm2.TPMAlgRSA
@@ -48,15 +48,15 @@ func rsaStorage(zeros int, noDA bool) tpm2.TPMTPublic {
 	return area
 }
 
-// A primary is a kind of primary key.
+// A primary is one of the templates.
 type primary int
 
 const (
-	primaryH2       primary = iota // what nearly everybody's files mean
+	primaryH2       primary = iota // most files
 	primaryECCZeros                // go-tpm's ECCSRKTemplate
 	primaryToolsECC                // tpm2_createprimary -G ecc
-	primaryOld                     // of TSS2 KEY BLOB files
-	primaryH1                      // those with rsaParent; chips take seconds to make it
+	primaryOld                     // TSS2 KEY BLOB files
+	primaryH1                      // files with rsaParent; TPMs take seconds to create it
 	primaryRSAZeros                // smallstep's
 	primaryToolsRSA                // tpm2_createprimary
 	numberOfPrimaries

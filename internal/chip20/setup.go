@@ -10,18 +10,18 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// What TPM 1.2 has and TPM 2.0 has not.
+// Errors for what only a TPM 1.2 has.
 var (
 	errNoSetup = fmt.Errorf("%w: a TPM 2.0 is not enabled, disabled or activated by a program; the firmware's (BIOS) menu switches it on and off", chip.ErrNotSupported)
 	errNoOwner = fmt.Errorf("%w: a TPM 2.0 needs no owner for keys to be made", chip.ErrNotSupported)
 )
 
-// lockoutAuthSet is the bit of TPMA_PERMANENT that says that the lockout hierarchy has
-// a secret. TPM 2.0 Library Part 2, section 8.6.
+// lockoutAuthSet is the bit of TPMA_PERMANENT that says that the lockout hierarchy has a secret.
+// TPM 2.0 Library Part 2, section 8.6 (TPMA_PERMANENT).
 const lockoutAuthSet = 1 << 2
 
-// State implements chip.Chip. Locked is nil: whether the lockout hierarchy looks at a
-// secret cannot be seen.
+// State implements chip.Chip. Locked is nil, because a TPM does not report whether its lockout
+// hierarchy is locked.
 func (c *Chip) State() (*chip.State, error) {
 	now, err := c.readPermanent()
 	if err != nil {
@@ -34,7 +34,7 @@ func (c *Chip) State() (*chip.State, error) {
 		NoTries:  !c.lockout.locked && c.lockout.count == 0,
 	}
 	if !on {
-		s.Unusable = chip.OfKind(chip.ErrDisabled, "its storage hierarchy is switched off until it starts anew; see the firmware's (BIOS) menu", nil)
+		s.Unusable = chip.OfKind(chip.ErrDisabled, "its storage hierarchy is switched off until it restarts; see the firmware's (BIOS) menu", nil)
 	}
 	return s, nil
 }
@@ -52,17 +52,17 @@ func (c *Chip) Change(to chip.Change, with *chip.Secrets) error {
 	return errNoSetup
 }
 
-// clear is by the lockout hierarchy's secret; the platform's is the firmware's alone.
+// clear is authorized by the lockout hierarchy. Only the firmware can use the platform hierarchy.
 // TPM 2.0 Library Part 3, section 24.6 (TPM2_Clear).
 func (c *Chip) clear(lockout chip.AuthData) error {
 	if lockout == nil {
 		return chip.OfKind(chip.ErrPhysicalPresence, "only the firmware clears a TPM 2.0 without its lockout secret", nil)
 	}
-	err := c.byLockout(lockout, (*tpm20.Session).ForLast, func(auth tpm2.Session) error {
+	err := c.withLockoutAuth(lockout, (*tpm20.Session).ForClear, func(auth tpm2.Session) error {
 		_, err := tpm20.Run(c.conn, tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: auth}})
 		return err
 	})
-	if err == nil { // its seeds are new ones, and so is every key made from them
+	if err == nil { // TPM2_Clear changes the seeds, and so all primary keys
 		c.conn.EndSessions()
 		c.EndSessions(chip.Forget)
 		clear(c.parents)
@@ -75,17 +75,17 @@ func (c *Chip) clear(lockout chip.AuthData) error {
 	return err
 }
 
-// authorizing is a session for an auth value.
-func authorizing(s *tpm20.Session, auth []byte) tpm2.Session { return s.For(auth, 0) }
+// authSession returns s for use with an auth value.
+func authSession(s *tpm20.Session, auth []byte) tpm2.Session { return s.For(auth, 0) }
 
-// byLockout runs f with what authorizes the lockout hierarchy. Its secret goes through
-// a session that is salted to a primary of the null hierarchy. A wrong one locks the
-// hierarchy for a day, or whatever is set.
-func (c *Chip) byLockout(lockout chip.AuthData, session func(*tpm20.Session, []byte) tpm2.Session, f func(auth tpm2.Session) error) error {
+// withLockoutAuth calls f with an authorization for the lockout hierarchy. A secret is sent in a
+// session salted to a primary key of the null hierarchy. A wrong secret locks the lockout
+// hierarchy, by default for a day.
+func (c *Chip) withLockoutAuth(lockout chip.AuthData, session func(*tpm20.Session, []byte) tpm2.Session, f func(auth tpm2.Session) error) error {
 	if len(lockout) == 0 {
 		return c.explainLockout(f(tpm2.PasswordAuth(nil)))
 	}
-	return c.explainLockout(c.salted(saltOnly, func(salt *tpm20.Object) error {
+	return c.explainLockout(c.withSaltKey(nullParent, func(salt *tpm20.Object) error {
 		s, err := c.startSession(salt)
 		if err != nil {
 			return err
@@ -104,18 +104,20 @@ func (c *Chip) explainLockout(err error) error {
 	return c.explain(err, chip.ErrWrongOwnerSecret)
 }
 
-// lockoutTime says for how long the lockout hierarchy is locked after a wrong secret.
+// lockoutTime returns a text that says how long the lockout hierarchy stays locked after a wrong
+// secret.
 func (c *Chip) lockoutTime() string {
 	switch {
 	case c.readLockout() != nil:
 		return " for a while"
-	case c.lockout.lockoutAuthed == 0:
-		return " before it starts anew"
+	case c.lockout.lockoutRecovery == 0:
+		return " before it restarts"
 	}
-	return fmt.Sprintf(" for %v", c.lockout.lockoutAuthed)
+	return fmt.Sprintf(" for %v", c.lockout.lockoutRecovery)
 }
 
-// resetLockout is TPM 2.0 Library Part 3, section 25.2 (TPM2_DictionaryAttackLockReset).
+// resetLockout resets the count. TPM 2.0 Library Part 3, section 25.2
+// (TPM2_DictionaryAttackLockReset).
 func (c *Chip) resetLockout(lockout chip.AuthData) error {
-	return c.byLockout(lockout, authorizing, c.conn.ResetLockout)
+	return c.withLockoutAuth(lockout, authSession, c.conn.ResetLockout)
 }

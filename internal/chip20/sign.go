@@ -16,17 +16,17 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// A signPlan is the one command that makes a signature, and what becomes of its answer.
+// A signPlan is the command that creates a signature, and the way to process its result.
 type signPlan struct {
-	area   []byte             // what is signed
-	raw    bool               // TPM2_RSA_Decrypt without a scheme, on a padded block; else TPM2_Sign
+	area   []byte             // the bytes to sign
+	raw    bool               // TPM2_RSA_Decrypt of a padded block, without a scheme; else TPM2_Sign
 	scheme tpm2.TPMTSigScheme // for TPM2_Sign
-	size   int                // of an RSA signature
+	size   int                // size of an RSA signature
 	verify func(signature []byte) error
-	unsure bool // only a signature tells whether the chip makes what was asked for
+	unsure bool // only trying shows whether the TPM can create this signature
 }
 
-// signRaw makes a signature of a block that is padded already.
+// signRaw returns the plan to sign a padded block with TPM2_RSA_Decrypt.
 func (k *keyOps) signRaw(block []byte) *signPlan {
 	return &signPlan{
 		area: block, raw: true, size: k.rsa.Size(),
@@ -34,7 +34,7 @@ func (k *keyOps) signRaw(block []byte) *signPlan {
 	}
 }
 
-// signTPM makes a signature by TPM2_Sign; the caller adds how to verify it.
+// signTPM returns the plan to sign with TPM2_Sign. The caller sets verify.
 func (k *keyOps) signTPM(scheme, hash tpm2.TPMAlgID, digest []byte) *signPlan {
 	plan := &signPlan{area: digest, scheme: tpm2.TPMTSigScheme{
 		Scheme:  scheme,
@@ -46,7 +46,7 @@ func (k *keyOps) signTPM(scheme, hash tpm2.TPMAlgID, digest []byte) *signPlan {
 	return plan
 }
 
-// finishRaw is the signature in what TPM2_RSA_Decrypt returned.
+// finishRaw converts the result of TPM2_RSA_Decrypt to a signature.
 func (p *signPlan) finishRaw(message []byte) ([]byte, error) {
 	sig, ok := padded(message, p.size)
 	if !ok {
@@ -55,7 +55,7 @@ func (p *signPlan) finishRaw(message []byte) ([]byte, error) {
 	return sig, nil
 }
 
-// finish is the signature in what TPM2_Sign returned.
+// finish converts the result of TPM2_Sign to a signature.
 func (p *signPlan) finish(answer *tpm2.TPMTSignature) ([]byte, error) {
 	if answer.SigAlg != p.scheme.Scheme {
 		return nil, chip.ErrBadSignature
@@ -73,7 +73,7 @@ func (p *signPlan) finish(answer *tpm2.TPMTSignature) ([]byte, error) {
 	return p.finishRaw(s.Sig.Buffer)
 }
 
-// sign finds a way to make what crypto.Signer is asked for.
+// sign returns the operation for the arguments of crypto.Signer.
 func (k *keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, error) {
 	plan, err := k.planSign(digest, opts)
 	if err != nil {
@@ -87,13 +87,13 @@ func (k *keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, e
 	}, nil
 }
 
-// planSign does it. A key that decrypts whatever it is given signs, too, whether it was
-// made for that or not.
+// planSign returns the plan. A key that decrypts without a scheme can sign, too, even if it does
+// not have the attribute sign.
 func (k *keyOps) planSign(digest []byte, opts crypto.SignerOpts) (*signPlan, error) {
 	switch a := k.area.ObjectAttributes; {
 	case a.Restricted:
 		return nil, fmt.Errorf("%w: a restricted key signs, if anything, only what the TPM itself has made (attestations)", chip.ErrNotSupported)
-	case !a.SignEncrypt && !k.raw():
+	case !a.SignEncrypt && !k.decryptsRaw():
 		return nil, fmt.Errorf("%w: this key cannot sign: it was made without the attribute sign", chip.ErrNotSupported)
 	case len(digest) == 0:
 		return nil, errors.New("nothing to sign: the digest is empty")
@@ -118,7 +118,7 @@ func (k *keyOps) planSign(digest []byte, opts crypto.SignerOpts) (*signPlan, err
 	return nil, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash, or *rsa.PSSOptions for an RSA key", chip.ErrNotSupported, opts)
 }
 
-// checkDigest refuses hashes that nobody knows, and digests that are not theirs.
+// checkDigest returns an error for an unknown hash, or a digest of the wrong length.
 func checkDigest(hash crypto.Hash, digest []byte) error {
 	switch {
 	case hash == 0:
@@ -131,9 +131,9 @@ func checkDigest(hash crypto.Hash, digest []byte) error {
 	return nil
 }
 
-// signPKCS1 makes a PKCS#1 v1.5 signature: by TPM2_Sign with the hashes that every
-// chip has; else padded here, where the key may decrypt; else by TPM2_Sign, if the chip
-// has the hash. Some chips have SHA-1, but refuse to sign it.
+// signPKCS1 returns the plan of a PKCS#1 v1.5 signature. It uses TPM2_Sign with the hashes that
+// every TPM signs; otherwise pads in software, if the key decrypts; otherwise uses TPM2_Sign, if
+// the TPM has the hash. Some TPMs have SHA-1, but refuse to sign with it.
 func (k *keyOps) signPKCS1(hash crypto.Hash, digest []byte) (*signPlan, error) {
 	info, err := chip.DigestInfo(hash, digest)
 	if err != nil {
@@ -147,7 +147,7 @@ func (k *keyOps) signPKCS1(hash crypto.Hash, digest []byte) (*signPlan, error) {
 	byTPM := k.tpmSigns(tpm2.TPMAlgRSASSA, alg)
 	usual := alg == tpm2.TPMAlgSHA256 || alg == tpm2.TPMAlgSHA384 || alg == tpm2.TPMAlgSHA512
 	switch {
-	case k.raw() && !(byTPM && usual):
+	case k.decryptsRaw() && !(byTPM && usual):
 		return k.signRaw(chip.EMSAPKCS1(size, info)), nil
 	case !byTPM:
 		return nil, k.cannotSign("PKCS#1 v1.5", hash)
@@ -157,8 +157,8 @@ func (k *keyOps) signPKCS1(hash crypto.Hash, digest []byte) (*signPlan, error) {
 	return s, nil
 }
 
-// hashIn finds the digest in a DigestInfo, and a TPM's name of its hash; 0 for bytes
-// that are none, or one of another hash.
+// hashIn returns the digest in a DigestInfo and the TPM's identifier of its hash, 0 if info is
+// not a DigestInfo or has another hash.
 func hashIn(info []byte) (tpm2.TPMAlgID, []byte) {
 	for _, h := range hashes {
 		if digest, ok := bytes.CutPrefix(info, []byte(chip.DigestInfoPrefix[h.hash])); ok && len(digest) == h.hash.Size() {
@@ -168,38 +168,37 @@ func hashIn(info []byte) (tpm2.TPMAlgID, []byte) {
 	return 0, nil
 }
 
-// cannotSign says why nothing makes a kind of signature, and what would.
+// cannotSign returns why a signature is impossible, and which signatures are possible.
 func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 	asked := kind + " with " + chip.HashName(hash)
 	switch {
 	case k.scheme.alg != tpm2.TPMAlgNull:
 		return fmt.Errorf("%w: %s: this key is limited to %v", chip.ErrKeyLimits, asked, k.scheme)
 	case !k.may(tpm2.TPMCCSign):
-		return k.notAllowed(asked + " (TPM2_Sign)")
+		return k.errNotAllowed(asked + " (TPM2_Sign)")
 	case k.area.ObjectAttributes.X509Sign:
 		return fmt.Errorf("%w: %s: this key signs certificates made by the TPM only (attribute x509sign)", chip.ErrNotSupported, asked)
 	case k.rsa == nil:
-		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.list(tpm2.TPMAlgECDSA))
+		return fmt.Errorf("%w: %s: this TPM has %s", chip.ErrNotSupported, asked, k.hashNames(tpm2.TPMAlgECDSA))
 	}
 	return fmt.Errorf("%w: %s: for a key that may not decrypt, this TPM signs RSASSA with %s, RSAPSS with %s; with one that may, every hash can be signed",
-		chip.ErrKeyLimits, asked, k.list(tpm2.TPMAlgRSASSA), k.list(tpm2.TPMAlgRSAPSS))
+		chip.ErrKeyLimits, asked, k.hashNames(tpm2.TPMAlgRSASSA), k.hashNames(tpm2.TPMAlgRSAPSS))
 }
 
-// notAllowed is what a policy forbids, or a chip has no command for.
-func (k *keyOps) notAllowed(what string) error {
+// errNotAllowed returns the error for a command that the policy forbids or the TPM does not have.
+func (k *keyOps) errNotAllowed(what string) error {
 	return fmt.Errorf("%w: %s: the key's policy is for another command, or the TPM has none for it", chip.ErrNotSupported, what)
 }
 
-// list is the hashes that TPM2_Sign takes with a scheme for the key, in words.
-func (k *keyOps) list(scheme tpm2.TPMAlgID) string {
+// hashNames returns the hashes that TPM2_Sign with the key accepts for a scheme, as text.
+func (k *keyOps) hashNames(scheme tpm2.TPMAlgID) string {
 	if names := k.hashes(scheme); len(names) > 0 {
 		return strings.Join(names, ", ")
 	}
 	return "no hash"
 }
 
-// padded returns a copy of a number with as many zeros in front as it takes to
-// fill size bytes; not ok for one that is longer.
+// padded returns number with leading zeros, size bytes in total. ok is false if number is longer.
 func padded(number []byte, size int) (out []byte, ok bool) {
 	for len(number) > size && number[0] == 0 {
 		number = number[1:]
@@ -212,10 +211,9 @@ func padded(number []byte, size int) (out []byte, ok bool) {
 	return out, true
 }
 
-// signECDSA signs a digest of any hash, or of none. ECDSA signs an integer, the
-// leftmost bits of the digest, so whatever hash the chip has does for one that it
-// has not, if that integer fits. FIPS 186-5, section 6.4.1; TPM 2.0 Library Part 1,
-// annex C.8 (EC Signing).
+// signECDSA signs a digest of any hash, or of none. ECDSA signs an integer, the leftmost bits of
+// the digest. So any hash of the TPM can stand for one that the TPM does not have, if the integer
+// fits. FIPS 186-5, section 6.4.1; TPM 2.0 Library Part 1, annex C.8 (EC Signing).
 func (k *keyOps) signECDSA(hash crypto.Hash, digest []byte) (*signPlan, error) {
 	if err := checkDigest(hash, digest); err != nil {
 		return nil, err
@@ -239,19 +237,19 @@ func (k *keyOps) signECDSA(hash crypto.Hash, digest []byte) (*signPlan, error) {
 		return s, nil
 	}
 	if len(k.hashes(tpm2.TPMAlgECDSA)) > 0 {
-		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.list(tpm2.TPMAlgECDSA))
+		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.hashNames(tpm2.TPMAlgECDSA))
 	}
 	return nil, k.cannotSign("ECDSA", hash)
 }
 
-// ecdsaHashes are the hashes to sign with, in order: those that nobody forbids
-// first.
+// ecdsaHashes are the hashes to sign with, in order of preference: SHA-1 is last, because TPMs
+// may forbid it.
 var ecdsaHashes = []crypto.Hash{
 	crypto.SHA256, crypto.SHA384, crypto.SHA512, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512, crypto.SHA1,
 }
 
-// ecdsaDigest returns a digest of size bytes that ECDSA with an order of so many bits
-// takes for the same integer as digest. There is none where it is too short.
+// ecdsaDigest returns a digest of size bytes that ECDSA converts to the same integer as digest;
+// order is the bit length of the curve's order. ok is false if size is too small.
 func ecdsaDigest(digest []byte, order, size int) ([]byte, bool) {
 	if whole := (order + 7) / 8; len(digest) > whole {
 		digest = digest[:whole]
@@ -269,8 +267,7 @@ func ecdsaDigest(digest []byte, order, size int) ([]byte, bool) {
 	return e.FillBytes(make([]byte, size)), true
 }
 
-// ecdsaDER encodes a signature as crypto/ecdsa does. RFC 3279, section 2.2.3
-// (Ecdsa-Sig-Value).
+// ecdsaDER encodes a signature. RFC 3279, section 2.2.3 (Ecdsa-Sig-Value).
 func ecdsaDER(r, s []byte) ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {

@@ -47,15 +47,15 @@ func (c *Chip) Status() (*chip.Status, error) {
 			Duration: time.Duration(now[tpm2.TPMPTLockoutInterval]) * time.Second,
 		},
 	}
-	s.Active = s.Enabled // a TPM 2.0 knows no difference
-	// Four numbers, as their makers write them.
+	s.Active = s.Enabled // a TPM 2.0 does not distinguish the two
+	// Makers write firmware versions as four numbers.
 	first, second := fixed[tpm2.TPMPTFirmwareVersion1], fixed[tpm2.TPMPTFirmwareVersion2]
 	s.Firmware = fmt.Sprintf("%d.%d.%d.%d", first>>16, first&0xffff, second>>16, second&0xffff)
-	return s, c.describeAbilities(s)
+	return s, c.readCapabilities(s)
 }
 
-// describeAbilities says which keys and hashes there are, and which keys the TPM keeps.
-func (c *Chip) describeAbilities(s *chip.Status) (err error) {
+// readCapabilities reads the key types, the hashes and the persistent keys.
+func (c *Chip) readCapabilities(s *chip.Status) (err error) {
 	if s.KeyTypes, err = c.keyTypes(); err != nil {
 		return c.explain(err, nil)
 	}
@@ -76,16 +76,16 @@ func (c *Chip) describeAbilities(s *chip.Status) (err error) {
 	return nil
 }
 
-// properties are 32-bit properties of a TPM 2.0.
+// properties are 32-bit properties (TPM_PT).
 type properties map[tpm2.TPMPT]uint32
 
-// readProperties returns the group of properties that begins with first.
+// readProperties reads the group of properties that begins with first.
 func (c *Chip) readProperties(first tpm2.TPMPT) (properties, error) {
 	all, err := c.conn.Properties(first)
 	return all, c.explain(err, nil)
 }
 
-// text joins properties of four letters each, and what words there are in them.
+// text returns the text in properties of four characters each.
 func (p properties) text(names ...tpm2.TPMPT) string {
 	var b []byte
 	for _, name := range names {

@@ -1,6 +1,5 @@
-// Package contextcache keeps saved contexts of TPM keys in files, until the machine is
-// switched off. What proves that one is of this TPM and of its present start is that the
-// TPM loads it; names of files prove nothing.
+// Package contextcache stores saved contexts of TPM keys in files, until the machine is switched
+// off. A context is valid if the TPM loads it; the names of the files prove nothing.
 package contextcache
 
 import (
@@ -16,42 +15,41 @@ import (
 	"time"
 )
 
-// A Cache is a folder of contexts that only its user can read and write. A nil one is
-// empty and takes nothing. It is for one goroutine at a time.
+// A Cache is a folder of contexts that only its user can access. A nil Cache is always empty. It
+// is not safe for concurrent use.
 type Cache struct {
 	dir    string
-	tpm    string // its name; which TPM a context is of, only that TPM knows
-	broken bool   // an entry that the TPM does not load cannot be removed: nothing is read any more
+	tpm    string // the TPM's name, a part of the entries' names
+	broken bool   // an invalid entry could not be removed, so Read returns nothing
 }
 
-// Limits of what is kept: entries, and bytes of each.
+// Limits: number of entries, and bytes of each.
 const (
 	maxEntries = 256
 	maxContext = 1 << 14
 )
 
-// Open opens this user's cache for a TPM, and makes it where there is none: maclef in
-// $XDG_RUNTIME_DIR, for root always /run/maclef. Both folders must be the user's own, with
-// no access for others (/run: no writing by others), and no symbolic links. An error says
-// why there is none.
+// Open opens the user's cache for a TPM, and creates it if necessary: for root /run/maclef, else
+// $XDG_RUNTIME_DIR/maclef. Both folders must belong to the user, must not be symbolic links, and
+// others must have no access (/run: no write access).
 func Open(tpm string) (*Cache, error) {
 	if os.Geteuid() == 0 {
 		return OpenIn("/run", 0o022, tpm)
 	}
-	above := os.Getenv("XDG_RUNTIME_DIR")
-	if !filepath.IsAbs(above) {
-		return nil, errors.New("$XDG_RUNTIME_DIR names no folder")
+	parent := os.Getenv("XDG_RUNTIME_DIR")
+	if !filepath.IsAbs(parent) {
+		return nil, errors.New("$XDG_RUNTIME_DIR is not an absolute path")
 	}
-	return OpenIn(above, 0o077, tpm)
+	return OpenIn(parent, 0o077, tpm)
 }
 
-// OpenIn opens the cache in a folder whose mode must have none of the bits of denied.
-func OpenIn(above string, denied fs.FileMode, tpm string) (*Cache, error) {
-	above = filepath.Clean(above) // a link with a slash at its end would be followed
-	if err := check(above, denied); err != nil {
+// OpenIn opens the cache in the folder parent, whose mode must have none of the bits of denied.
+func OpenIn(parent string, denied fs.FileMode, tpm string) (*Cache, error) {
+	parent = filepath.Clean(parent) // os.Lstat follows a link with a slash at its end
+	if err := check(parent, denied); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(above, "maclef")
+	dir := filepath.Join(parent, "maclef")
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -61,25 +59,24 @@ func OpenIn(above string, denied fs.FileMode, tpm string) (*Cache, error) {
 	return &Cache{dir: dir, tpm: tpm}, nil
 }
 
-// check refuses what is no folder, another user's, or has bits of denied in its mode. Then
-// nobody else can put anything else there afterwards.
+// check returns an error unless path is a folder of this user whose mode has none of the bits of
+// denied. So others cannot replace its contents later.
 func check(path string, denied fs.FileMode) error {
 	info, err := os.Lstat(path)
 	switch {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is no folder", path)
+		return fmt.Errorf("%s is not a folder", path)
 	case !ownedByUser(info):
-		return fmt.Errorf("%s is another user's", path)
+		return fmt.Errorf("%s belongs to another user", path)
 	case info.Mode().Perm()&denied != 0:
 		return fmt.Errorf("%s has mode %#o: others have access to it", path, info.Mode().Perm())
 	}
 	return nil
 }
 
-// Name is the name of an entry of this TPM that is told from others by parts; empty for a
-// nil cache.
+// Name returns the name of this TPM's entry for parts, "" for a nil Cache.
 func (c *Cache) Name(parts ...[]byte) string {
 	if c == nil {
 		return ""
@@ -87,7 +84,7 @@ func (c *Cache) Name(parts ...[]byte) string {
 	return NameFor(c.tpm, parts...)
 }
 
-// NameFor is Name for a TPM by its name.
+// NameFor is Name for the TPM with this name.
 func NameFor(tpm string, parts ...[]byte) string {
 	h := sha256.New()
 	for _, part := range append([][]byte{[]byte(tpm)}, parts...) {
@@ -97,7 +94,7 @@ func NameFor(tpm string, parts ...[]byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Read returns an entry, nil where there is none.
+// Read returns an entry, nil if there is none.
 func (c *Cache) Read(name string) []byte {
 	if c == nil || name == "" || c.broken {
 		return nil
@@ -109,7 +106,7 @@ func (c *Cache) Read(name string) []byte {
 	}
 	defer f.Close()
 	now := time.Now()
-	os.Chtimes(path, now, now) // the entry that was not used for the longest time makes room
+	os.Chtimes(path, now, now) // the least recently used entries are removed first
 	data, err := io.ReadAll(io.LimitReader(f, maxContext+1))
 	if err != nil || len(data) > maxContext {
 		return nil
@@ -117,14 +114,14 @@ func (c *Cache) Read(name string) []byte {
 	return data
 }
 
-// Write writes an entry, whole or not at all; the oldest ones make room for it. Where that
-// fails there is none.
+// Write writes an entry, completely or not at all. It removes the least recently used entries if
+// there are too many. Errors are ignored.
 func (c *Cache) Write(name string, data []byte) {
 	if c == nil || name == "" || len(data) > maxContext {
 		return
 	}
 	c.remove(maxEntries - 1)
-	f, err := os.CreateTemp(c.dir, "*.new") // of mode 0600
+	f, err := os.CreateTemp(c.dir, "*.new") // mode 0600
 	if err != nil {
 		return
 	}
@@ -137,7 +134,7 @@ func (c *Cache) Write(name string, data []byte) {
 	}
 }
 
-// Remove removes an entry that the TPM does not load.
+// Remove removes an entry that is not valid.
 func (c *Cache) Remove(name string) {
 	if c == nil || name == "" {
 		return
@@ -150,7 +147,7 @@ func (c *Cache) Remove(name string) {
 // Empty removes all entries.
 func (c *Cache) Empty() error { return c.remove(0) }
 
-// remove removes all entries but so many of the newest.
+// remove removes all entries except the keep newest ones.
 func (c *Cache) remove(keep int) error {
 	if c == nil {
 		return nil

@@ -106,20 +106,20 @@ func TestRefused(t *testing.T) {
 	}{
 		"none":              {func(t *testing.T, dir string) { must(t, os.Remove(dir)) }, "no such file"},
 		"open to the group": {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o750)) }, "others have access"},
-		"a symbolic link":   {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "no folder"},
+		"a symbolic link":   {func(t *testing.T, dir string) { must(t, os.Rename(dir, dir+"2")); must(t, os.Symlink(dir+"2", dir)) }, "not a folder"},
 		"a link and a slash": {func(t *testing.T, dir string) {
 			dir = strings.TrimSuffix(dir, "/")
 			must(t, os.Rename(dir, dir+"2"))
 			must(t, os.Symlink(dir+"2", dir))
-		}, "no folder"},
+		}, "not a folder"},
 		"its own is open": {func(t *testing.T, dir string) {
 			must(t, os.Mkdir(dir+"/maclef", 0o700))
 			must(t, os.Chmod(dir+"/maclef", 0o777))
 		}, "others have access"},
-		"its own is a link":  {func(t *testing.T, dir string) { must(t, os.Symlink(t.TempDir(), dir+"/maclef")) }, "no folder"},
-		"its own is a file":  {func(t *testing.T, dir string) { must(t, os.WriteFile(dir+"/maclef", nil, 0o600)) }, "no folder"},
-		"its own is another": {func(t *testing.T, dir string) { must(t, os.Mkdir(dir+"/maclef", 0o700)); chown(t, dir+"/maclef") }, "another user's"},
-		"another user's":     {chown, "another user's"},
+		"its own is a link":  {func(t *testing.T, dir string) { must(t, os.Symlink(t.TempDir(), dir+"/maclef")) }, "not a folder"},
+		"its own is a file":  {func(t *testing.T, dir string) { must(t, os.WriteFile(dir+"/maclef", nil, 0o600)) }, "not a folder"},
+		"its own is another": {func(t *testing.T, dir string) { must(t, os.Mkdir(dir+"/maclef", 0o700)); chown(t, dir+"/maclef") }, "another user"},
+		"another user's":     {chown, "another user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := above(t)

@@ -4,5 +4,5 @@ package contextcache
 
 import "io/fs"
 
-// ownedByUser knows no owners here: there is no cache.
+// ownedByUser returns false, so there is no cache on this system.
 func ownedByUser(fs.FileInfo) bool { return false }

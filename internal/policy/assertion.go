@@ -15,31 +15,28 @@ import (
 	"maclef/blob"
 )
 
-// A digest is the digest of a policy session, computed in software. Its value is nil
-// where only the TPM knows it.
-//
-// TPM 2.0 Library Part 1, section 19.7.2 (policyDigest)
+// A digest is the policyDigest of a policy session, computed in software. value is nil if only
+// the TPM knows it. TPM 2.0 Library Part 1, section 19.7.2 (policyDigest).
 type digest struct {
 	hash  crypto.Hash
 	value []byte
 }
 
-// newDigest is that of a session that was just opened.
+// newDigest returns the digest of a new session.
 func newDigest(hash crypto.Hash) digest { return digest{hash, make([]byte, hash.Size())} }
 
 func (d digest) known() bool { return d.value != nil }
 
-// reset is d after a command that replaces what was before.
+// reset returns the digest after a command that resets it.
 func (d digest) reset() digest { return newDigest(d.hash) }
 
-// extend is d after a command.
+// extend returns the digest after a command.
 func (d digest) extend(code tpm2.TPMCC, data ...[]byte) digest {
 	return d.append(append([][]byte{binary.BigEndian.AppendUint32(nil, uint32(code))}, data...)...)
 }
 
-// extendTwice is d after a command that names somebody, with its policyRef.
-//
-// TPM 2.0 Library Part 3, section 23.2.3 (Policy Digest Update Function)
+// extendTwice returns the digest after a command with an entity's name and a policyRef. TPM 2.0
+// Library Part 3, section 23.2.3 (Policy Digest Update Function).
 func (d digest) extendTwice(code tpm2.TPMCC, name, ref []byte) digest {
 	return d.extend(code, name).append(ref)
 }
@@ -59,45 +56,43 @@ func sum(hash crypto.Hash, data ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-// An assertion is what one command of a policy says.
+// An assertion is one command of a policy.
 //
-// In a key file the parameters of the command are what is sent behind the session's
-// handle, but:
+// In a key file a command has the parameters that follow the session handle on the wire, except:
 //
-//	PolicyPCR           TPML_PCR_SELECTION, digest without its size; or as it is sent
-//	PolicyCounterTimer  operandB without its size, offset, operation; or as it is sent
-//	PolicyNV            authHandle, nvIndex, then as it is sent
-//	PolicySecret        handle (0: look for it), TPM2B_NAME, TPM2B policyRef
+//	PolicyPCR           TPML_PCR_SELECTION, digest without its size; or as on the wire
+//	PolicyCounterTimer  operandB without its size, offset, operation; or as on the wire
+//	PolicyNV            authHandle, nvIndex, then as on the wire
+//	PolicySecret        handle (0: search for it), TPM2B_NAME, TPM2B policyRef
 //	PolicyAuthorize     TPM2B_PUBLIC, TPM2B policyRef, TPMT_SIGNATURE
 //
-// draft-bottomley-tpm2-keys, sections 4.1.2 and 4.2, has the last two; the first two
-// are what openssl_tpm2_engine writes; TPM2_PolicyNV goes by what the draft says of
-// handles.
+// The last two are from draft-bottomley-tpm2-keys, sections 4.1.2 and 4.2. openssl_tpm2_engine
+// writes the first two. PolicyNV follows what the draft says about handles.
 type assertion interface {
-	// extend is d after the command.
+	// extend returns the digest after the command.
 	extend(d digest) digest
-	// check is an Unmet where the command cannot succeed after d.
+	// check returns an Unmet if the command cannot succeed after d.
 	check(d digest) error
 	// run runs the command.
 	run(r *runner) error
-	// describe says what must hold.
+	// describe returns a text that says what the command requires.
 	describe() string
 }
 
-// A possible assertion may succeed for all that is known without a TPM.
-type possible struct{}
+// A runtimeChecked assertion needs the TPM to find out whether it holds.
+type runtimeChecked struct{}
 
-func (possible) check(digest) error { return nil }
+func (runtimeChecked) check(digest) error { return nil }
 
-// An opaque assertion depends on more than what is in the file.
-type opaque struct{}
+// An unpredictable assertion extends the digest with data that is not in the file.
+type unpredictable struct{}
 
-func (opaque) extend(d digest) digest { return digest{d.hash, nil} }
-func (opaque) describe() string       { return "" }
+func (unpredictable) extend(d digest) digest { return digest{d.hash, nil} }
+func (unpredictable) describe() string       { return "" }
 
-// parse reads a command. size is that of the policy's digests.
+// parse parses a command. size is the digest size of the policy's hash algorithm.
 func parse(c blob.PolicyCommand, size int) (assertion, error) {
-	const maxBody = 2048 // a TPM's commands have 4096 bytes, often less
+	const maxBody = 2048 // commands have 4096 bytes at most on most TPMs
 	if len(c.Policy) > maxBody {
 		return nil, fmt.Errorf("%d bytes, more than a TPM takes", len(c.Policy))
 	}
@@ -120,15 +115,15 @@ func parse(c blob.PolicyCommand, size int) (assertion, error) {
 	return parsePlain(c, size)
 }
 
-// Policy commands that go-tpm has no names for. TPM 2.0 Library Part 2 (version 1.83),
-// section 6.5.2 (TPM_CC).
+// Policy commands that are missing in go-tpm. TPM 2.0 Library Part 2 (version 1.83), section
+// 6.5.2 (TPM_CC).
 const (
 	ccPolicyCapability tpm2.TPMCC = 0x19b
 	ccPolicyParameters tpm2.TPMCC = 0x19c
 )
 
-// names are those of policy commands, and of commands that a policy restricts a key to in
-// practice, without TPM2_. TPM 2.0 Library Part 2, section 6.5.2 (TPM_CC).
+// names are the names, without TPM2_, of policy commands and of commands that
+// TPM2_PolicyCommandCode often names. TPM 2.0 Library Part 2, section 6.5.2 (TPM_CC).
 var names = map[tpm2.TPMCC]string{
 	tpm2.TPMCCPolicyNV:                "PolicyNV",
 	tpm2.TPMCCPolicySecret:            "PolicySecret",
@@ -159,7 +154,7 @@ var names = map[tpm2.TPMCC]string{
 	tpm2.TPMCCCertify:            "Certify",
 }
 
-// commandName is a command's name in the specification.
+// commandName returns a command's name in the specification.
 func commandName(code tpm2.TPMCC) string {
 	if name := names[code]; name != "" {
 		return "TPM2_" + name
@@ -167,9 +162,9 @@ func commandName(code tpm2.TPMCC) string {
 	return fmt.Sprintf("TPM command %#x", uint32(code))
 }
 
-// understood reports whether the parameters of a policy command in a file say what it
-// does. TPM2_PolicyNV, TPM2_PolicySigned and their like take more.
-func understood(code tpm2.TPMCC) bool {
+// predictable reports whether a command's parameters in a file determine how it extends the
+// digest. Those of TPM2_PolicyNV, TPM2_PolicySigned and similar commands do not.
+func predictable(code tpm2.TPMCC) bool {
 	switch code {
 	case tpm2.TPMCCPolicyNV, tpm2.TPMCCPolicySigned, tpm2.TPMCCPolicyTicket, tpm2.TPMCCPolicyAuthorizeNV:
 		return false
@@ -177,17 +172,17 @@ func understood(code tpm2.TPMCC) bool {
 	return strings.HasPrefix(names[code], "Policy")
 }
 
-// A plainAssertion is a command that is sent as it stands.
+// A plainAssertion is a command that is sent as it is in the file.
 type plainAssertion struct {
-	possible
+	runtimeChecked
 	code   tpm2.TPMCC
-	sent   tpm2.TPMCC // in its place
-	body   []byte     // sent behind the session's handle
-	hashed []byte     // what extends the digest
+	sent   tpm2.TPMCC // the command to send instead
+	body   []byte     // sent after the session handle
+	hashed []byte     // extends the digest
 }
 
-// parsePlain refuses commands that are no policy commands: with the session's handle
-// in front they may do anything.
+// parsePlain refuses commands that are not policy commands. Such a command, with the session
+// handle in front, could do anything.
 func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
 	a := &plainAssertion{code: tpm2.TPMCC(c.Code), sent: tpm2.TPMCC(c.Code), body: c.Policy, hashed: c.Policy}
 	var err error
@@ -197,8 +192,8 @@ func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
 			err = errors.New("it has parameters, and takes none")
 		}
 		if tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicyPassword {
-			// The digest is the same, and the secret does not cross in clear. TPM 2.0
-			// Library Part 3, section 23.18 (TPM2_PolicyPassword).
+			// The digest is the same, and the secret is not sent in clear. TPM 2.0 Library Part
+			// 3, section 23.18 (TPM2_PolicyPassword).
 			a.sent = tpm2.TPMCCPolicyAuthValue
 		}
 	case tpm2.TPMCCPolicyLocality, tpm2.TPMCCPolicyNvWritten, tpm2.TPMCCPolicyCommandCode:
@@ -217,9 +212,9 @@ func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
 		a.hashed = hashed
 	case tpm2.TPMCCPolicyDuplicationSelect:
 		err = a.duplication()
-	case tpm2.TPMCCPolicyTicket, ccPolicyCapability, ccPolicyParameters: // with an effect that is not known
+	case tpm2.TPMCCPolicyTicket, ccPolicyCapability, ccPolicyParameters: // their digests are not computed here
 	default:
-		err = errors.New("it is not one of a policy, or cannot be in a file")
+		err = errors.New("it is not a policy command, or cannot be in a file")
 	}
 	if err != nil {
 		return nil, err
@@ -227,7 +222,8 @@ func parsePlain(c blob.PolicyCommand, size int) (assertion, error) {
 	return a, nil
 }
 
-// duplication is TPM 2.0 Library Part 3, section 23.15 (TPM2_PolicyDuplicationSelect).
+// duplication parses the parameters. TPM 2.0 Library Part 3, section 23.15
+// (TPM2_PolicyDuplicationSelect).
 func (a *plainAssertion) duplication() error {
 	s := cryptobyte.String(a.body)
 	var object, parent cryptobyte.String
@@ -245,8 +241,8 @@ func (a *plainAssertion) duplication() error {
 }
 
 func (a *plainAssertion) extend(d digest) digest {
-	if !understood(a.code) {
-		return opaque{}.extend(d)
+	if !predictable(a.code) {
+		return unpredictable{}.extend(d)
 	}
 	return d.extend(a.sent, a.hashed)
 }
@@ -254,33 +250,34 @@ func (a *plainAssertion) extend(d digest) digest {
 func (a *plainAssertion) run(r *runner) error {
 	authValue := a.sent == tpm2.TPMCCPolicyAuthValue
 	if authValue && r.use.Secret == nil {
-		return &Unmet{Why: "it wants the key's secret", Secret: true}
+		return &Unmet{Why: "it needs the key's secret", Secret: true}
 	}
 	err := r.send(a.sent, a.body)
 	if err == nil && authValue {
 		r.session.NeedAuthValue()
 		r.authValue = true
 	}
-	return refused(err, "the TPM refuses %s", commandName(a.sent))
+	return asUnmet(err, "the TPM refuses %s", commandName(a.sent))
 }
 
-// AuthValue is TPM2_PolicyAuthValue as key files have it.
-func AuthValue() blob.PolicyCommand { return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)} }
+// AuthValue returns TPM2_PolicyAuthValue for a key file.
+func AuthValue() blob.PolicyCommand {
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)}
+}
 
-// An orAssertion is TPM2_PolicyOR: the digest before it must be one of a list's.
-//
-// TPM 2.0 Library Part 3, section 23.6
+// An orAssertion is TPM2_PolicyOR: the digest must be one of a list. TPM 2.0 Library Part 3,
+// section 23.6 (TPM2_PolicyOR).
 type orAssertion struct {
 	body    []byte // TPML_DIGEST
 	digests [][]byte
 }
 
 func parseOr(body []byte, size int) (assertion, error) {
-	const least, most = 2, 8 // branches that a TPM takes
+	const minBranches, maxBranches = 2, 8 // branches of a TPM2_PolicyOR
 	s := cryptobyte.String(body)
 	var count uint32
-	if !s.ReadUint32(&count) || count < least || count > most {
-		return nil, fmt.Errorf("it is not a list of %d to %d digests", least, most)
+	if !s.ReadUint32(&count) || count < minBranches || count > maxBranches {
+		return nil, fmt.Errorf("it is not a list of %d to %d digests", minBranches, maxBranches)
 	}
 	a := &orAssertion{body: body}
 	for range count {
@@ -291,7 +288,7 @@ func parseOr(body []byte, size int) (assertion, error) {
 		a.digests = append(a.digests, one)
 	}
 	if !s.Empty() {
-		return nil, fmt.Errorf("%d bytes behind its digests", len(s))
+		return nil, fmt.Errorf("%d bytes after its digests", len(s))
 	}
 	return a, nil
 }
@@ -304,26 +301,26 @@ func (a *orAssertion) check(d digest) error {
 	if !d.known() || slices.ContainsFunc(a.digests, func(one []byte) bool { return bytes.Equal(one, d.value) }) {
 		return nil
 	}
-	return unmet(nil, "what comes before its TPM2_PolicyOR is none of the %d branches there", len(a.digests))
+	return unmet(nil, "what precedes its TPM2_PolicyOR is none of the %d branches there", len(a.digests))
 }
 
 func (a *orAssertion) run(r *runner) error {
 	err := r.send(tpm2.TPMCCPolicyOR, a.body)
-	if says(err, tpm2.TPMRCValue) {
-		return unmet(err, "none of the %d branches of its TPM2_PolicyOR is met%s", len(a.digests), r.asIs)
+	if hasCode(err, tpm2.TPMRCValue) {
+		return unmet(err, "none of the %d branches of its TPM2_PolicyOR is met%s", len(a.digests), r.currentPCRs)
 	}
-	return refused(err, "the TPM refuses TPM2_PolicyOR")
+	return asUnmet(err, "the TPM refuses TPM2_PolicyOR")
 }
 
-// A signedAssertion is TPM2_PolicySigned: a signature of the session's nonce, which no
-// file can hold.
+// A signedAssertion is TPM2_PolicySigned: a signature of the session's nonce, which cannot be in
+// a file.
 type signedAssertion struct {
-	opaque
+	unpredictable
 	name []byte
 }
 
-// parseSigned looks for the signer's name, in the form that files have it in for
-// TPM2_PolicySecret. The draft has none for TPM2_PolicySigned.
+// parseSigned reads the signer's name if the parameters have the form that the draft defines for
+// TPM2_PolicySecret. The draft defines none for TPM2_PolicySigned.
 func parseSigned(body []byte) assertion {
 	a := &signedAssertion{}
 	if s, err := readSecret(body); err == nil {
@@ -334,9 +331,9 @@ func parseSigned(body []byte) assertion {
 
 func (a *signedAssertion) check(digest) error {
 	if a.name == nil {
-		return unmet(nil, "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here")
+		return unmet(nil, "it needs a new signature by a key for each use (TPM2_PolicySigned), which is not supported")
 	}
-	return unmet(nil, "it asks for a signature by key %x for each use (TPM2_PolicySigned), which cannot be given here", a.name)
+	return unmet(nil, "it needs a signature by key %x for each use (TPM2_PolicySigned), which is not supported", a.name)
 }
 
 func (a *signedAssertion) run(*runner) error { return a.check(digest{}) }

@@ -12,19 +12,17 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// An authorizeAssertion is TPM2_PolicyAuthorize: somebody has signed the policy that
-// comes before it.
-//
-// TPM 2.0 Library Part 3, section 23.16
+// An authorizeAssertion is TPM2_PolicyAuthorize: the policy before it must be signed. TPM 2.0
+// Library Part 3, section 23.16 (TPM2_PolicyAuthorize).
 type authorizeAssertion struct {
-	possible
+	runtimeChecked
 	public    []byte // TPMT_PUBLIC of the signer
 	name      []byte
 	ref       []byte
-	signature *tpm2.TPMTSignature // nil: a signed policy brings it
+	signature *tpm2.TPMTSignature // nil: one of the file's signed policies has it
 
-	ticket   tpm2.TPMTTKVerified // that the TPM has checked the signature
-	approved []byte              // of this digest; nil: not yet
+	ticket   tpm2.TPMTTKVerified // from TPM2_VerifySignature
+	approved []byte              // the digest that ticket is for, nil if there is no ticket
 }
 
 func parseAuthorize(body []byte) (assertion, error) {
@@ -37,7 +35,7 @@ func parseAuthorize(body []byte) (assertion, error) {
 		return nil, errors.New("its policyRef is longer than any digest")
 	}
 	if len(public) < 4 {
-		return nil, errors.New("its public key ends too early")
+		return nil, errors.New("its public key is too short")
 	}
 	alg := public[2:4]
 	hash, err := hashOf(tpm2.TPMIAlgHash(binary.BigEndian.Uint16(alg)))
@@ -52,9 +50,8 @@ func parseAuthorize(body []byte) (assertion, error) {
 	return &authorizeAssertion{public: public, name: name, ref: ref, signature: signature}, nil
 }
 
-// readSignature reads a TPMT_SIGNATURE, nil for an empty one.
-//
-// TPM 2.0 Library Part 2, section 11.3.4 (TPMT_SIGNATURE)
+// readSignature parses a TPMT_SIGNATURE; it returns nil for an empty one. TPM 2.0 Library Part 2,
+// section 11.3.4 (TPMT_SIGNATURE).
 func readSignature(b []byte) (*tpm2.TPMTSignature, error) {
 	var alg uint16
 	s := cryptobyte.String(b)
@@ -63,7 +60,7 @@ func readSignature(b []byte) (*tpm2.TPMTSignature, error) {
 	case tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS, tpm2.TPMAlgECDSA:
 		signature, err := tpm2.Unmarshal[tpm2.TPMTSignature](b)
 		if err != nil || !bytes.Equal(tpm2.Marshal(signature), b) {
-			return nil, fmt.Errorf("%d bytes are no signature", len(b))
+			return nil, fmt.Errorf("%d bytes are not a valid signature", len(b))
 		}
 		return signature, nil
 	case tpm2.TPMAlgNull:
@@ -71,7 +68,7 @@ func readSignature(b []byte) (*tpm2.TPMTSignature, error) {
 			return nil, nil
 		}
 	}
-	return nil, fmt.Errorf("signature scheme %#x is not known here", alg)
+	return nil, fmt.Errorf("unsupported signature scheme %#x", alg)
 }
 
 func (a *authorizeAssertion) signed() bool { return a.signature != nil }
@@ -80,8 +77,8 @@ func (a *authorizeAssertion) extend(d digest) digest {
 	return d.reset().extendTwice(tpm2.TPMCCPolicyAuthorize, a.name, a.ref)
 }
 
-// run takes the digest that the session has for a signed one. The ticket is good for
-// as long as the TPM has its owner hierarchy, so that a signature is checked once.
+// run uses the session's current digest as the signed one. The ticket is valid until the TPM is
+// cleared, so the signature is verified once.
 func (a *authorizeAssertion) run(r *runner) error {
 	approved, err := r.current()
 	if err != nil {
@@ -89,7 +86,7 @@ func (a *authorizeAssertion) run(r *runner) error {
 	}
 	if bytes.Equal(a.approved, approved) {
 		err := r.authorize(a)
-		if !says(err, tpm2.TPMRCTicket, tpm2.TPMRCValue) {
+		if !hasCode(err, tpm2.TPMRCTicket, tpm2.TPMRCValue) {
 			return err
 		}
 		a.approved = nil // the TPM was cleared
@@ -97,7 +94,7 @@ func (a *authorizeAssertion) run(r *runner) error {
 	if err := a.verify(r, approved); err != nil {
 		return err
 	}
-	return refused(r.authorize(a), "the TPM refuses TPM2_PolicyAuthorize")
+	return asUnmet(r.authorize(a), "the TPM refuses TPM2_PolicyAuthorize")
 }
 
 func (r *runner) authorize(a *authorizeAssertion) error {
@@ -115,11 +112,8 @@ func (r *runner) authorize(a *authorizeAssertion) error {
 	return err
 }
 
-// verify has the TPM check the signature, for the ticket. The key is loaded for that
-// alone.
-//
-// TPM 2.0 Library Part 3, sections 12.3 (TPM2_LoadExternal) and 20.1
-// (TPM2_VerifySignature)
+// verify lets the TPM verify the signature, which gives the ticket. TPM 2.0 Library Part 3,
+// sections 12.3 (TPM2_LoadExternal) and 20.1 (TPM2_VerifySignature).
 func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 	if err := r.step(); err != nil {
 		return err
@@ -128,7 +122,7 @@ func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 	loaded, err := do(r.tpm, tpm2.LoadExternal{
 		InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](a.public), Hierarchy: tpm2.TPMRHOwner})
 	if err != nil {
-		return refused(err, "the TPM cannot load the signer's key %s", signer)
+		return asUnmet(err, "the TPM cannot load the signer's key %s", signer)
 	}
 	defer r.tpm.Flush(loaded.ObjectHandle)
 	if !bytes.Equal(loaded.Name.Buffer, a.name) {
@@ -142,26 +136,26 @@ func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 		KeyHandle: tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name},
 		Digest:    tpm2.TPM2BDigest{Buffer: sum(hash, approved, a.ref)}, Signature: *a.signature, // aHash
 	})
-	if says(err, tpm2.TPMRCSignature) {
-		return unmet(err, "its signature is not one of this policy by key %s", signer)
+	if hasCode(err, tpm2.TPMRCSignature) {
+		return unmet(err, "its signature of this policy is not by key %s", signer)
 	}
 	if err != nil {
-		return refused(err, "the TPM cannot check its signature by key %s", signer)
+		return asUnmet(err, "the TPM cannot check its signature by key %s", signer)
 	}
 	a.ticket, a.approved = rsp.Validation, bytes.Clone(approved)
 	return nil
 }
 
-// approve runs the first of the signed policies that can be met; the one that was
-// met last is tried first.
-func (r *runner) approve(wildcard *authorizeAssertion) error {
+// runSigned runs the first of the signed policies that is met. It starts with the one that was
+// met last.
+func (r *runner) runSigned(wildcard *authorizeAssertion) error {
 	if len(r.branches) > maxSignedDepth {
-		return unmet(nil, "it wants more than %d signed policies one after the other", maxSignedDepth)
+		return unmet(nil, "it needs more than %d nested signed policies", maxSignedDepth)
 	}
 	var reasons []string
 	missing := &Unmet{}
 	for _, b := range r.policy.mostRecentFirst() {
-		err := r.try(b, wildcard)
+		err := r.runBranch(b, wildcard)
 		if err == nil {
 			if len(r.branches) == 1 {
 				r.policy.last = b
@@ -183,7 +177,7 @@ func (r *runner) approve(wildcard *authorizeAssertion) error {
 	return missing
 }
 
-// mostRecentFirst are the signed policies, the one that was met last first.
+// mostRecentFirst returns the signed policies, first the one that was met last.
 func (p *Policy) mostRecentFirst() []*branch {
 	list := slices.Clone(p.signed)
 	if i := slices.Index(list, p.last); i > 0 {
@@ -192,8 +186,8 @@ func (p *Policy) mostRecentFirst() []*branch {
 	return list
 }
 
-// try runs one signed policy in a session that is like new.
-func (r *runner) try(b *branch, wildcard *authorizeAssertion) error {
+// runBranch runs one signed policy after a restart of the session.
+func (r *runner) runBranch(b *branch, wildcard *authorizeAssertion) error {
 	if err := r.step(); err != nil {
 		return err
 	}
@@ -204,7 +198,7 @@ func (r *runner) try(b *branch, wildcard *authorizeAssertion) error {
 	case !bytes.Equal(signature.name, wildcard.name):
 		return unmet(nil, "it is signed by key %s, not %s", shortName(signature.name), shortName(wildcard.name))
 	case !bytes.Equal(signature.ref, wildcard.ref):
-		return unmet(nil, "it is signed for another key than this (policyRef)")
+		return unmet(nil, "it is signed for another key (policyRef)")
 	}
 	if err := b.allows(r.use.Command); err != nil {
 		return err
@@ -218,7 +212,7 @@ func (r *runner) try(b *branch, wildcard *authorizeAssertion) error {
 	return r.branch(b)
 }
 
-// printableName is a name from a file, as it can be shown.
+// printableName returns a name from a file in a form that is safe to print.
 func printableName(name string) string {
 	const enough = 64
 	if runes := []rune(name); len(runes) > enough {

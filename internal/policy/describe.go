@@ -13,13 +13,13 @@ import (
 	"maclef/blob"
 )
 
-// A Line says something about a policy: What it is about, and How it is.
+// A Line is one line of a description: What is the subject, How the text about it.
 type Line struct{ What, How string }
 
-// Describe says in words what policy a key file has, line by line: its digest, whether
-// the commands in the file lead to that, and what each of them wants.
+// Describe describes the policy of a key file: its digest, whether the commands in the file give
+// that digest, and what each command requires.
 func Describe(t *blob.TSS2) []Line {
-	alg, want := rulesOf(t.Public)
+	alg, want := policyFields(t.Public)
 	if len(want) == 0 && len(t.Policy) == 0 && len(t.AuthPolicy) == 0 {
 		return []Line{{"policy", "none"}}
 	}
@@ -42,11 +42,9 @@ func Describe(t *blob.TSS2) []Line {
 	return lines
 }
 
-// rulesOf returns nameAlg and authPolicy of a TPM2B_PUBLIC, which begins alike for each
-// type of object.
-//
-// TPM 2.0 Library Part 2, section 12.2.4 (TPMT_PUBLIC)
-func rulesOf(public []byte) (alg tpm2.TPMIAlgHash, authPolicy []byte) {
+// policyFields returns nameAlg and authPolicy of a TPM2B_PUBLIC, which are at the same place for
+// all types of objects. TPM 2.0 Library Part 2, section 12.2.4 (TPMT_PUBLIC).
+func policyFields(public []byte) (alg tpm2.TPMIAlgHash, authPolicy []byte) {
 	s := cryptobyte.String(public)
 	var digest cryptobyte.String
 	if s.Skip(2+2) && s.ReadUint16((*uint16)(&alg)) && s.Skip(4) { // size, type; objectAttributes
@@ -55,12 +53,12 @@ func rulesOf(public []byte) (alg tpm2.TPMIAlgHash, authPolicy []byte) {
 	return alg, digest
 }
 
-// describeDigest says whether the commands in the file are the policy of the key.
+// describeDigest returns a text with the digest, and whether the commands in the file give it.
 func describeDigest(alg tpm2.TPMIAlgHash, want []byte, commands []blob.PolicyCommand) string {
 	text := fmt.Sprintf("%s:%x", BankName(alg), want)
 	switch {
 	case len(want) == 0:
-		return "none: the key itself has no policy, whatever the file says"
+		return "none: the key has no policy, even if the file has one"
 	case len(commands) == 0:
 		return text
 	}
@@ -86,21 +84,21 @@ func describeAll(what string, size int, commands []blob.PolicyCommand) []Line {
 	return lines
 }
 
-// describe says what must hold for a command to succeed: "PolicyPCR: sha256 PCRs 7, 11".
-// size is that of the policy's digests. Unknown commands are named by their code.
+// describe returns what a command requires, such as "PolicyPCR: sha256 PCRs 7, 11". size is the
+// digest size of the policy's hash algorithm. For an unknown command it returns the code.
 func describe(size int, c blob.PolicyCommand) string {
 	name := fileName(tpm2.TPMCC(c.Code))
-	if !understood(tpm2.TPMCC(c.Code)) {
+	if !predictable(tpm2.TPMCC(c.Code)) {
 		return fmt.Sprintf("%s, with %d bytes", name, len(c.Policy))
 	}
 	a, err := parse(c, size)
 	if err != nil {
-		return fmt.Sprintf("%s: %d bytes that do not fit it (%v)", name, len(c.Policy), err)
+		return fmt.Sprintf("%s: %d bytes that are invalid (%v)", name, len(c.Policy), err)
 	}
 	return name + ": " + a.describe()
 }
 
-// fileName is what a policy command is called where a file is described.
+// fileName returns the name of a policy command for descriptions.
 func fileName(code tpm2.TPMCC) string {
 	if name := names[code]; strings.HasPrefix(name, "Policy") {
 		return name
@@ -108,7 +106,7 @@ func fileName(code tpm2.TPMCC) string {
 	return fmt.Sprintf("command 0x%08x", uint32(code))
 }
 
-// plainText is what plain commands want, where their parameters do not matter.
+// plainText describes commands whose parameters are not shown.
 var plainText = map[tpm2.TPMCC]string{
 	tpm2.TPMCCPolicyAuthValue:         "the key's secret",
 	tpm2.TPMCCPolicyPassword:          "the key's secret, sent as a password",
@@ -137,9 +135,8 @@ func describeUse(code tpm2.TPMCC) string {
 	return fmt.Sprintf("command 0x%08x", uint32(code))
 }
 
-// describeLocality knows a TPMA_LOCALITY: bits up to 31, then numbers.
-//
-// TPM 2.0 Library Part 2, section 8.5 (TPMA_LOCALITY)
+// describeLocality describes a TPMA_LOCALITY: a bit mask below 32, else a number. TPM 2.0 Library
+// Part 2, section 8.5 (TPMA_LOCALITY).
 func describeLocality(b byte) string {
 	if b >= 32 {
 		return fmt.Sprintf("locality %d", b)
@@ -189,7 +186,7 @@ func (s PCRSelection) describe() string {
 
 func (a *secretAssertion) describe() string {
 	switch {
-	case len(a.name) == 4: // permanent entities have their handle as name
+	case len(a.name) == 4: // the name of a permanent entity is its handle
 		return "the secret of " + describeHierarchy(handleAt(a.name))
 	case a.handle != 0:
 		return fmt.Sprintf("the secret of the object at 0x%08x", uint32(a.handle))
@@ -201,14 +198,13 @@ func (a *authorizeAssertion) describe() string {
 	return "a policy signed by key " + describeName(a.name)
 }
 
-// describeName writes a name as "sha256:…".
+// describeName returns a name as text, such as "sha256:…".
 func describeName(name []byte) string {
 	return BankName(tpm2.TPMIAlgHash(binary.BigEndian.Uint16(name))) + ":" + hex.EncodeToString(name[2:])
 }
 
-// describeHierarchy names a permanent entity.
-//
-// TPM 2.0 Library Part 2, section 7.4 (TPM_RH)
+// describeHierarchy returns the name of a permanent entity. TPM 2.0 Library Part 2, section 7.4
+// (TPM_RH).
 func describeHierarchy(handle tpm2.TPMHandle) string {
 	switch handle {
 	case tpm2.TPMRHOwner:

@@ -178,7 +178,7 @@ func TestDamagedSamples(t *testing.T) {
 			if runs(s.alg, cut) == "refused" && len(digest) > len("unsupported") {
 				t.Errorf("%s, %d bytes: digest %s, and it cannot be run", s.name, n, digest)
 			}
-			if digest == "damaged" && !strings.Contains(words, fmt.Sprintf(": %d bytes that do not fit it (", n)) {
+			if digest == "damaged" && !strings.Contains(words, fmt.Sprintf(": %d bytes that are invalid (", n)) {
 				t.Errorf("%s, %d bytes: %s", s.name, n, words)
 			}
 			// What has another length is another command, but for operands of any length.

@@ -14,17 +14,17 @@ import (
 	"maclef/blob"
 )
 
-// A PCRSelection is PCRs of one bank.
+// A PCRSelection selects PCRs of one bank.
 type PCRSelection struct {
 	Bank tpm2.TPMIAlgHash
 	PCRs uint32 // bit n is PCR n
 }
 
-// maxPolicyPCR is the highest PCR that every TPM 2.0 of a PC has.
+// maxPolicyPCR is the highest PCR that every TPM 2.0 in a PC has.
 const maxPolicyPCR = 23
 
-// ParsePCRs reads PCRs as people write them in a policy, such as "pcr:sha256:7",
-// "pcr:0-7,11" or "pcr:sha256:7,11+sha1:4".
+// ParsePCRs parses PCRs as users write them, such as "pcr:sha256:7", "pcr:0-7,11" or
+// "pcr:sha256:7,11+sha1:4".
 func ParsePCRs(text string) ([]PCRSelection, error) {
 	kind, list, found := strings.Cut(text, ":")
 	switch {
@@ -39,7 +39,7 @@ func ParsePCRs(text string) ([]PCRSelection, error) {
 		item = strings.TrimSpace(item)
 		if name, pcrs, named := strings.Cut(item, ":"); named {
 			if bank = BankNamed(strings.ToLower(name)); bank == 0 {
-				return nil, fmt.Errorf("%q is no bank of PCRs, such as sha256 is", name)
+				return nil, fmt.Errorf("%q is not a bank of PCRs; sha256 is one", name)
 			}
 			item = pcrs
 		}
@@ -52,7 +52,7 @@ func ParsePCRs(text string) ([]PCRSelection, error) {
 	return all, nil
 }
 
-// pcrRange reads "7" or "0-7".
+// pcrRange parses "7" or "0-7".
 func pcrRange(text string) (from, to int, err error) {
 	first, last, found := strings.Cut(text, "-")
 	if !found {
@@ -64,7 +64,7 @@ func pcrRange(text string) (from, to int, err error) {
 	}{{first, &from}, {last, &to}} {
 		value, err := strconv.ParseUint(n.text, 10, 16)
 		if err != nil {
-			return 0, 0, fmt.Errorf("%q is no number of a PCR", text)
+			return 0, 0, fmt.Errorf("%q is not the number of a PCR", text)
 		}
 		if *n.to = int(value); value > maxPolicyPCR {
 			return 0, 0, fmt.Errorf("there is no PCR %d: they go from 0 to %d", value, maxPolicyPCR)
@@ -87,7 +87,7 @@ func add(all []PCRSelection, bank tpm2.TPMIAlgHash, from, to int) []PCRSelection
 	return append(all, PCRSelection{Bank: bank, PCRs: bits})
 }
 
-// PCRText writes PCRs as ParsePCRs reads them.
+// PCRText returns PCRs in the form that ParsePCRs takes.
 func PCRText(all []PCRSelection) string {
 	var banks []string
 	for _, s := range all {
@@ -96,8 +96,8 @@ func PCRText(all []PCRSelection) string {
 	return "pcr:" + strings.Join(banks, "+")
 }
 
-// String is "7" or "0-3,7" in the bank that is meant when none is named, else
-// "7 (sha384)".
+// String returns for example "7" or "0-3,7" for the default bank, sha256, and "7 (sha384)" for
+// another.
 func (s PCRSelection) String() string {
 	if s.Bank == tpm2.TPMAlgSHA256 {
 		return s.Numbers()
@@ -105,7 +105,7 @@ func (s PCRSelection) String() string {
 	return s.Numbers() + " (" + BankName(s.Bank) + ")"
 }
 
-// Numbers is "7" or "0-3,7".
+// Numbers returns for example "7" or "0-3,7".
 func (s PCRSelection) Numbers() string {
 	var list []string
 	for from := 0; from < maxPCRs; from++ {
@@ -126,10 +126,10 @@ func (s PCRSelection) Numbers() string {
 	return strings.Join(list, ",")
 }
 
-// Has reports whether a PCR is among them.
+// Has reports whether a PCR is selected.
 func (s PCRSelection) Has(pcr int) bool { return pcr < maxPCRs && s.PCRs>>pcr&1 != 0 }
 
-// indices are the PCRs, one by one.
+// indices returns the numbers of the selected PCRs.
 func (s PCRSelection) indices() []int {
 	var list []int
 	for pcr := range maxPCRs {
@@ -140,13 +140,13 @@ func (s PCRSelection) indices() []int {
 	return list
 }
 
-// bankNames are hash algorithms as people write them.
+// bankNames are the names of banks as users write them.
 var bankNames = map[tpm2.TPMIAlgHash]string{
 	tpm2.TPMAlgSHA1: "sha1", tpm2.TPMAlgSHA256: "sha256", tpm2.TPMAlgSHA384: "sha384", tpm2.TPMAlgSHA512: "sha512",
 	0x12: "sm3-256", 0x27: "sha3-256", 0x28: "sha3-384", 0x29: "sha3-512",
 }
 
-// BankName is a PCR bank's name, or its number.
+// BankName returns a bank's name, or its number if it has none.
 func BankName(bank tpm2.TPMIAlgHash) string {
 	if name := bankNames[bank]; name != "" {
 		return name
@@ -154,7 +154,7 @@ func BankName(bank tpm2.TPMIAlgHash) string {
 	return fmt.Sprintf("%#04x", uint16(bank))
 }
 
-// BankNamed is the PCR bank of a name, 0 for none.
+// BankNamed returns the bank with a name, 0 if there is none.
 func BankNamed(name string) tpm2.TPMIAlgHash {
 	for bank, n := range bankNames {
 		if n == name {
@@ -164,21 +164,19 @@ func BankNamed(name string) tpm2.TPMIAlgHash {
 	return 0
 }
 
-// maxPCRs is how many PCRs a bank of PCRSelection has at most.
+// maxPCRs is the maximum number of PCRs in a bank.
 const maxPCRs = 32
 
-// A pcrAssertion is TPM2_PolicyPCR.
-//
-// TPM 2.0 Library Part 3, section 23.7
+// A pcrAssertion is TPM2_PolicyPCR. TPM 2.0 Library Part 3, section 23.7 (TPM2_PolicyPCR).
 type pcrAssertion struct {
-	possible
+	runtimeChecked
 	selection []PCRSelection
 	list      []byte // TPML_PCR_SELECTION
-	digest    []byte // empty: the values that the PCRs have, whichever
+	digest    []byte // empty: any values
 }
 
-// parsePCR reads both forms there are. A count of banks and the size of a digest
-// cannot be mistaken for each other.
+// parsePCR parses both forms. The first form has a TPM2B_DIGEST in front; its size cannot be
+// mistaken for a count of banks.
 func parsePCR(body []byte, size int) (assertion, error) {
 	s := cryptobyte.String(body)
 	var digest cryptobyte.String
@@ -192,12 +190,12 @@ func parsePCR(body []byte, size int) (assertion, error) {
 		return nil, err
 	}
 	if len(rest) != size || size == 0 {
-		return nil, fmt.Errorf("a digest of %d bytes behind the PCRs, and the key's have %d", len(rest), size)
+		return nil, fmt.Errorf("a digest of %d bytes after the PCRs, and the key's have %d", len(rest), size)
 	}
 	return &pcrAssertion{selection: selection, list: body[:len(body)-size], digest: rest}, nil
 }
 
-// readPCRs reads a TPML_PCR_SELECTION.
+// readPCRs parses a TPML_PCR_SELECTION.
 func readPCRs(b []byte) (selection []PCRSelection, rest []byte, err error) {
 	const maxBanks = 16
 	s := cryptobyte.String(b)
@@ -209,7 +207,7 @@ func readPCRs(b []byte) (selection []PCRSelection, rest []byte, err error) {
 		var bank uint16
 		var bitmap cryptobyte.String
 		if !s.ReadUint16(&bank) || !s.ReadUint8LengthPrefixed(&bitmap) || len(bitmap) > maxPCRs/8 {
-			return nil, nil, errors.New("its list of PCRs ends too early, or has more PCRs than TPMs do")
+			return nil, nil, errors.New("its list of PCRs is too short, or has more PCRs than TPMs have")
 		}
 		selection = append(selection, selectionOf(tpm2.TPMIAlgHash(bank), bitmap))
 	}
@@ -224,7 +222,7 @@ func selectionOf(bank tpm2.TPMIAlgHash, bitmap []byte) PCRSelection {
 
 func (a *pcrAssertion) extend(d digest) digest {
 	if len(a.digest) == 0 {
-		return opaque{}.extend(d)
+		return unpredictable{}.extend(d)
 	}
 	return d.extend(tpm2.TPMCCPolicyPCR, a.list, a.digest)
 }
@@ -234,10 +232,10 @@ func (a *pcrAssertion) run(r *runner) error {
 	body = append(append(body, a.digest...), a.list...)
 	err := r.send(tpm2.TPMCCPolicyPCR, body)
 	if err == nil && len(a.digest) == 0 {
-		r.asIs += " with PCRs " + a.pcrs() + " as they are now"
+		r.currentPCRs += " with PCRs " + a.pcrs() + " as they are now"
 	}
-	if !says(err, tpm2.TPMRCValue, tpm2.TPMRCPCR, tpm2.TPMRCHash) {
-		return refused(err, "the TPM refuses TPM2_PolicyPCR")
+	if !hasCode(err, tpm2.TPMRCValue, tpm2.TPMRCPCR, tpm2.TPMRCHash) {
+		return asUnmet(err, "the TPM refuses TPM2_PolicyPCR")
 	}
 	if missing := a.missingBank(r.tpm); missing != 0 {
 		return unmet(err, "the TPM has no active PCRs of bank %s", BankName(missing))
@@ -245,8 +243,8 @@ func (a *pcrAssertion) run(r *runner) error {
 	return unmet(err, "%s", a.differs())
 }
 
-// differs says which PCRs are not as they were; a digest of several does not tell
-// which of them.
+// differs returns a text that says which PCRs have changed. With several PCRs, the digest does
+// not tell which.
 func (a *pcrAssertion) differs() string {
 	n := 0
 	for _, s := range a.selection {
@@ -268,7 +266,7 @@ func (a *pcrAssertion) pcrs() string {
 	return strings.Join(list, " and ")
 }
 
-// missingBank is a bank that is selected from and that the TPM has not, 0 for none.
+// missingBank returns a selected bank that the TPM does not have, 0 if it has all.
 func (a *pcrAssertion) missingBank(tpm TPM) tpm2.TPMIAlgHash {
 	banks, err := Banks(tpm)
 	if err != nil {
@@ -283,10 +281,8 @@ func (a *pcrAssertion) missingBank(tpm TPM) tpm2.TPMIAlgHash {
 	return 0
 }
 
-// Banks are the banks of a TPM that have PCRs, in the TPM's order, each with those it
-// has.
-//
-// TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability), TPM_CAP_PCRS
+// Banks returns the TPM's banks that have PCRs, each with its PCRs. TPM 2.0 Library Part 3,
+// section 30.2 (TPM2_GetCapability).
 func Banks(tpm TPM) ([]PCRSelection, error) {
 	rsp, err := do(tpm, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
 	if err != nil {
@@ -305,16 +301,16 @@ func Banks(tpm TPM) ([]PCRSelection, error) {
 	return active, nil
 }
 
-// PCRs is TPM2_PolicyPCR as key files have it, for PCRs as they are now; the digest is by
-// the hash alg. read gives the values of PCRs of one bank, as a *tpm20.Conn's PCRRead does.
-// The list is for 24 PCRs a bank, as many as every TPM has.
+// PCRs returns TPM2_PolicyPCR for a key file, for the present values of PCRs. alg is the policy's
+// hash algorithm. read returns the values of PCRs of one bank, as (*tpm20.Conn).PCRRead does. The
+// selection has 24 PCRs for each bank, which every TPM has.
 func PCRs(alg tpm2.TPMIAlgHash, selection []PCRSelection, read func(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error)) (blob.PolicyCommand, error) {
 	hash, err := hashOf(alg)
 	if err != nil {
 		return blob.PolicyCommand{}, err
 	}
 	body := binary.BigEndian.AppendUint32(nil, uint32(len(selection)))
-	var inOrder [][]byte
+	var all [][]byte
 	for _, s := range selection {
 		body = binary.BigEndian.AppendUint16(body, uint16(s.Bank))
 		body = append(body, 3, byte(s.PCRs), byte(s.PCRs>>8), byte(s.PCRs>>16))
@@ -324,8 +320,8 @@ func PCRs(alg tpm2.TPMIAlgHash, selection []PCRSelection, read func(bank tpm2.TP
 			return blob.PolicyCommand{}, err
 		}
 		for _, pcr := range pcrs {
-			inOrder = append(inOrder, values[pcr])
+			all = append(all, values[pcr])
 		}
 	}
-	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: append(body, sum(hash, inOrder...)...)}, nil
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: append(body, sum(hash, all...)...)}, nil
 }

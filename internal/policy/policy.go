@@ -1,9 +1,8 @@
-// Package policy knows the policies of TPM 2.0 objects: what must hold for an object to
-// be used. It reads the commands of a policy, computes their digest, checks and describes
-// them, and runs them on a TPM that it is given.
+// Package policy implements policies of TPM 2.0 objects. It parses the commands of a policy,
+// computes their digest, checks and describes them, and runs them on a TPM.
 //
-// TPM 2.0 Library Part 1, section 19.7 (Enhanced Authorization);
-// draft-bottomley-tpm2-keys, sections 4 and 5
+// TPM 2.0 Library Part 1, section 19.7 (Enhanced Authorization); draft-bottomley-tpm2-keys,
+// sections 4 and 5
 package policy
 
 import (
@@ -18,38 +17,37 @@ import (
 	"maclef/blob"
 )
 
-// A Policy is what has to be run in a policy session before a key is used. It is not
-// for concurrent use.
+// A Policy is the policy of a key. It is not safe for concurrent use.
 type Policy struct {
-	alg    tpm2.TPMIAlgHash
-	hash   crypto.Hash
-	want   []byte // authPolicy of the key
-	main   *branch
-	signed []*branch
-	last   *branch // of signed, the one that was met last
+	alg        tpm2.TPMIAlgHash
+	hash       crypto.Hash
+	authPolicy []byte // authPolicy of the key
+	main       *branch
+	signed     []*branch
+	last       *branch // the one of signed that was met last
 }
 
-// A branch is a list of commands of which each must succeed.
+// A branch is a list of commands that must all succeed.
 type branch struct {
 	name       string // of a signed policy
 	commands   []blob.PolicyCommand
-	assertions []assertion // what the commands say
+	assertions []assertion // the parsed commands
 }
 
-// Bounds on what a file can make the TPM do. No real policy comes near them.
+// Limits on what a file can make the TPM do. Real policies are far below them.
 const (
 	maxCommands       = 64 // in one list
 	maxSignedPolicies = 64
-	maxSignedDepth    = 4 // signed policies that want a signed policy first
+	maxSignedDepth    = 4 // nesting of signed policies
 	maxSteps          = 256
 )
 
-// Unmet is a policy that does not hold. Nothing was tried that the TPM counts. Its
-// text says what is missing, and goes on a sentence about the policy or the key.
+// Unmet means that the policy is not met. No secret was tried that the TPM counts. Why is the
+// rest of a sentence about the policy or the key.
 type Unmet struct {
 	Why    string
-	Secret bool  // a secret would help, and none was given
-	cause  error // the TPM's refusal, where it was the TPM that found out
+	Secret bool  // a secret is needed, and none was given
+	cause  error // the TPM's error, nil if the TPM was not asked
 }
 
 func (e *Unmet) Error() string { return e.Why }
@@ -59,15 +57,15 @@ func unmet(cause error, format string, args ...any) error {
 	return &Unmet{Why: fmt.Sprintf(format, args...), cause: cause}
 }
 
-// New reads the policy of a key: nameAlg and authPolicy are those of its public area,
-// commands and signed those of its file. An error means that the file is damaged; a
-// policy that can be read but never be met is left to [Policy.Check].
+// New parses the policy of a key. nameAlg and authPolicy are from its public area, commands and
+// signed from its file. An error means that the file is damaged. Whether the policy can be met is
+// checked by [Policy.Check].
 func New(nameAlg tpm2.TPMIAlgHash, authPolicy []byte, commands []blob.PolicyCommand, signed []blob.AuthPolicy) (*Policy, error) {
 	hash, err := hashOf(nameAlg)
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{alg: nameAlg, hash: hash, want: bytes.Clone(authPolicy)}
+	p := &Policy{alg: nameAlg, hash: hash, authPolicy: bytes.Clone(authPolicy)}
 	if p.main, err = newBranch("policy", "", commands, hash.Size()); err != nil {
 		return nil, err
 	}
@@ -111,15 +109,15 @@ func newBranch(what, name string, commands []blob.PolicyCommand, size int) (*bra
 	return b, nil
 }
 
-// Alg is the hash algorithm that a session must have for the policy.
+// Alg returns the hash algorithm of the policy, and of the session to run it in.
 func (p *Policy) Alg() tpm2.TPMIAlgHash { return p.alg }
 
-// wildcard is the command that a signed policy stands in for, nil where there is none:
-// a first TPM2_PolicyAuthorize without a signature.
+// wildcard returns the command that a signed policy replaces: a TPM2_PolicyAuthorize without a
+// signature as first command. It returns nil if there is none.
 func (b *branch) wildcard() *authorizeAssertion { return b.authorize(0, false) }
 
-// signature is the command by which a signed policy takes effect, nil where there is none:
-// a last TPM2_PolicyAuthorize with a signature.
+// signature returns the command that makes a signed policy valid: a TPM2_PolicyAuthorize with a
+// signature as last command. It returns nil if there is none.
 func (b *branch) signature() *authorizeAssertion { return b.authorize(len(b.assertions)-1, true) }
 
 func (b *branch) authorize(i int, signed bool) *authorizeAssertion {
@@ -132,7 +130,7 @@ func (b *branch) authorize(i int, signed bool) *authorizeAssertion {
 	return nil
 }
 
-// wantsAuthValue reports whether the key's own secret is needed.
+// wantsAuthValue reports whether the branch requires the key's own secret.
 func (b *branch) wantsAuthValue() bool {
 	for _, a := range b.assertions {
 		if p, ok := a.(*plainAssertion); ok && p.sent == tpm2.TPMCCPolicyAuthValue {
@@ -142,9 +140,8 @@ func (b *branch) wantsAuthValue() bool {
 	return false
 }
 
-// Allows reports whether the commands of a policy let a key be used by the command use.
-//
-// TPM 2.0 Library Part 3, section 23.11 (TPM2_PolicyCommandCode)
+// Allows reports whether the commands of a policy allow the command use. TPM 2.0 Library Part 3,
+// section 23.11 (TPM2_PolicyCommandCode).
 func Allows(commands []blob.PolicyCommand, use tpm2.TPMCC) bool {
 	for _, c := range commands {
 		if tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicyCommandCode && len(c.Policy) == 4 && tpm2.TPMCC(binary.BigEndian.Uint32(c.Policy)) != use {
@@ -154,8 +151,8 @@ func Allows(commands []blob.PolicyCommand, use tpm2.TPMCC) bool {
 	return true
 }
 
-// allows is an Unmet where b does not let the key be used by a command; 0 is one that is
-// not known yet.
+// allows returns an Unmet if b does not allow a command. 0 means that the command is not known
+// yet.
 func (b *branch) allows(use tpm2.TPMCC) error {
 	if use == 0 || Allows(b.commands, use) {
 		return nil
@@ -163,10 +160,9 @@ func (b *branch) allows(use tpm2.TPMCC) error {
 	return unmet(nil, "it does not allow %s (TPM2_PolicyCommandCode)", commandName(use))
 }
 
-// Digest is the digest of a policy: what a session has after the commands, and the
-// authPolicy of a key that is made with them. alg is the name algorithm of the key. The
-// error says which command is damaged (then it wraps [blob.ErrDamaged]), or has an effect
-// that only the TPM knows.
+// Digest returns the digest of a policy, which is the authPolicy of a key that is made with it.
+// alg is the key's name algorithm. The error names the command that is damaged (then it wraps
+// [blob.ErrDamaged]), or whose effect only the TPM knows.
 func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error) {
 	hash, err := hashOf(alg)
 	if err != nil {
@@ -174,7 +170,7 @@ func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error)
 	}
 	d := newDigest(hash)
 	for _, c := range commands {
-		if !understood(tpm2.TPMCC(c.Code)) {
+		if !predictable(tpm2.TPMCC(c.Code)) {
 			return nil, fmt.Errorf("what %s does to a policy is not known from its parameters alone", fileName(tpm2.TPMCC(c.Code)))
 		}
 		a, err := parse(c, hash.Size())
@@ -182,35 +178,34 @@ func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error)
 			return nil, fmt.Errorf("%w: %s: %w", blob.ErrDamaged, fileName(tpm2.TPMCC(c.Code)), err)
 		}
 		if d = a.extend(d); !d.known() {
-			return nil, errors.New("PolicyPCR means the PCRs as they are, and only the TPM knows them")
+			return nil, errors.New("PolicyPCR uses the present PCRs, which only the TPM knows")
 		}
 	}
 	return d.value, nil
 }
 
-// Check is an [Unmet] for a policy that will not be met whatever the TPM says: it
-// sends nothing.
+// Check returns an [Unmet] if the policy can never be met. It sends nothing.
 func (p *Policy) Check() error {
 	if len(p.main.assertions) == 0 {
 		return unmet(nil, "the file has no policy, and the key cannot be used without the one it was made with")
 	}
-	if len(p.want) == 0 {
+	if len(p.authPolicy) == 0 {
 		return unmet(nil, "the key was made without a policy (authPolicy), and the file has one")
 	}
 	d, err := p.main.check(p.hash)
 	if err != nil {
 		return err
 	}
-	if d.known() && !bytes.Equal(d.value, p.want) {
+	if d.known() && !bytes.Equal(d.value, p.authPolicy) {
 		return unmet(nil, "the policy of the file is not the one the key was made with (authPolicy)")
 	}
 	if a := p.main.wildcard(); a != nil && len(p.signed) == 0 {
-		return unmet(nil, "it wants a policy signed by key %s, and there is none in the file", shortName(a.name))
+		return unmet(nil, "it needs a policy signed by key %s, and there is none in the file", shortName(a.name))
 	}
 	return nil
 }
 
-// check finds what no TPM can do about b, and returns the digest after b.
+// check returns the digest after b, or an Unmet if b can never be met.
 func (b *branch) check(hash crypto.Hash) (digest, error) {
 	d := newDigest(hash)
 	for i, a := range b.assertions {
@@ -218,7 +213,7 @@ func (b *branch) check(hash crypto.Hash) (digest, error) {
 			return d, err
 		}
 		if auth, ok := a.(*authorizeAssertion); ok && !auth.signed() && i > 0 {
-			return d, unmet(nil, "its command %d wants a signed policy, which only the first one can", i+1)
+			return d, unmet(nil, "its command %d needs a signed policy, which only the first one can", i+1)
 		}
 		d = a.extend(d)
 	}

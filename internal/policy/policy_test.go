@@ -84,18 +84,18 @@ func TestUnmetPolicies(t *testing.T) {
 		command blob.PolicyCommand
 		why     string
 	}{
-		{"locality", command(tpm2.TPMCCPolicyLocality, 0x10), "it wants another locality than the one this program speaks from"},
+		{"locality", command(tpm2.TPMCCPolicyLocality, 0x10), "it requires another locality than this program's"},
 		{"command code", command(tpm2.TPMCCPolicyCommandCode, 0, 0, 1, 0x5e), "it does not allow TPM2_Sign (TPM2_PolicyCommandCode)"},
-		{"name hash", command(tpm2.TPMCCPolicyNameHash, sized(some)...), "the TPM finds it is not what the key was made with, or not met"},
-		{"cpHash", command(tpm2.TPMCCPolicyCpHash, sized(some)...), "the TPM finds it is not what the key was made with, or not met"},
-		{"presence", command(tpm2.TPMCCPolicyPhysicalPresence), "it wants physical presence"},
+		{"name hash", command(tpm2.TPMCCPolicyNameHash, sized(some)...), "the TPM says that it is not met, or is not the key's"},
+		{"cpHash", command(tpm2.TPMCCPolicyCpHash, sized(some)...), "the TPM says that it is not met, or is not the key's"},
+		{"presence", command(tpm2.TPMCCPolicyPhysicalPresence), "it needs physical presence"},
 		{"timer", command(tpm2.TPMCCPolicyCounterTimer, 0, 4, 0, 0, 0, 0, 0, 16, 0, 0), "the TPM's count of resets is not = 0x00000000"},
 		{"clock", command(tpm2.TPMCCPolicyCounterTimer, 0, 0, 0, 0, 0, 0, 0, 5, 0, 8, 0, 5), "the TPM's clock is not < 0x0000000000000005"},
 		{"nobody's locality", command(tpm2.TPMCCPolicyLocality, 0), "the TPM refuses TPM2_PolicyLocality: TPM_RC_RANGE"},
-		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the secret of the lockout, of which the TPM counts wrong ones: this program does not try it for a key file"},
-		{"signature", command(tpm2.TPMCCPolicySigned, 1, 2, 3), "it asks for a new signature by somebody's key for each use (TPM2_PolicySigned), which cannot be given here"},
+		{"lockout", secretOf(0, []byte{0x40, 0, 0, 0x0a}, nil), "it asks for the secret of the lockout, and the TPM counts wrong ones: this program does not try secrets that a key file asks for"},
+		{"signature", command(tpm2.TPMCCPolicySigned, 1, 2, 3), "it needs a new signature by a key for each use (TPM2_PolicySigned), which is not supported"},
 		{"signature by", blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySigned), Policy: secretOf(0, []byte{0, 0xb, 1, 2, 3}, nil).Policy},
-			"it asks for a signature by key 000b010203 for each use (TPM2_PolicySigned), which cannot be given here"},
+			"it needs a signature by key 000b010203 for each use (TPM2_PolicySigned), which is not supported"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			want, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{tt.command})
@@ -130,7 +130,7 @@ func TestPolicyNotOfKey(t *testing.T) {
 		{nil, []blob.PolicyCommand{policy.AuthValue()}, "the key was made without a policy (authPolicy), and the file has one"},
 		{want, []blob.PolicyCommand{g.pcr(16)}, "the policy of the file is not the one the key was made with (authPolicy)"},
 		{want, []blob.PolicyCommand{policy.AuthValue(), newPolicySigner(t, tpm2.TPMAlgECC).opening()},
-			"its command 2 wants a signed policy, which only the first one can"},
+			"its command 2 needs a signed policy, which only the first one can"},
 	} {
 		before := g.tap.Count()
 		wantUnmet(t, g.sign(nil, g.policy(tt.want, tt.commands), []byte("motdepasse")), tt.why)
@@ -200,7 +200,7 @@ func TestPolicyNV(t *testing.T) {
 		if auth == index {
 			body[3] = 2
 		}
-		wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)}), []byte{}), "there is no NV index 0x01800002")
+		wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{command(tpm2.TPMCCPolicyNV, body...)}), []byte{}), "there is not an NV index 0x01800002")
 	}
 }
 
@@ -217,15 +217,15 @@ func TestDescribe(t *testing.T) {
 		"no policy":       {func(t *blob.TSS2) { t.Policy = nil }, []string{digest, "policy: the file does not say how to meet it"}},
 		"unknown command": {func(t *blob.TSS2) { t.Policy[0] = command(0x1a0, eleven...) }, []string{digest + ", not checked: what command 0x000001a0 does to a policy is not known from its parameters alone", "policy: command 0x000001a0, with 32 bytes"}},
 		"unchecked":       {func(t *blob.TSS2) { t.Policy[0] = command(tpm2.TPMCCPolicySigned, 1) }, []string{digest + ", not checked: what PolicySigned does to a policy is not known from its parameters alone", "policy: PolicySigned, with 1 bytes"}},
-		"damaged":         {func(t *blob.TSS2) { t.Policy[0].Policy = nil }, []string{digest + ", not checked: damaged: PolicyPCR: it has no list of PCRs", "policy: PolicyPCR: 0 bytes that do not fit it (it has no list of PCRs)"}},
+		"damaged":         {func(t *blob.TSS2) { t.Policy[0].Policy = nil }, []string{digest + ", not checked: damaged: PolicyPCR: it has no list of PCRs", "policy: PolicyPCR: 0 bytes that are invalid (it has no list of PCRs)"}},
 		"PCRs as they are": {func(t *blob.TSS2) { t.Policy[0].Policy = append([]byte{0, 0}, t.Policy[0].Policy[:10]...) }, []string{
-			digest + ", not checked: PolicyPCR means the PCRs as they are, and only the TPM knows them", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+			digest + ", not checked: PolicyPCR uses the present PCRs, which only the TPM knows", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
 		"two steps": {func(t *blob.TSS2) { t.Policy = append(t.Policy, policy.AuthValue()) }, []string{
 			digest + ", which is NOT that of the commands below: the policy cannot be met", "policy, step 1: PolicyPCR: sha256 PCRs 16, 23", "policy, step 2: PolicyAuthValue: the key's secret"}},
 		"signed": {func(t *blob.TSS2) { t.AuthPolicy = []blob.AuthPolicy{{Name: "new\x1b kernel", Policy: t.Policy}, {}} }, []string{
 			digest, "policy: PolicyPCR: sha256 PCRs 16, 23", `signed policy 1: "new\x1b kernel"`, "signed policy 1: PolicyPCR: sha256 PCRs 16, 23"}},
 		"key without one": {func(t *blob.TSS2) { t.Public = []byte{0, 10, 0, 0x23, 0, 0xb, 0, 0, 0, 0, 0, 0} }, []string{
-			"policy digest: none: the key itself has no policy, whatever the file says", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
+			"policy digest: none: the key has no policy, even if the file has one", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
 	} {
 		data, err := os.ReadFile("../tpmtest/testdata/tpm2/e2-p256-pcr.pem")
 		if err != nil {
@@ -260,10 +260,10 @@ func TestBadPolicies(t *testing.T) {
 	}{
 		{"no PCRs", tpm2.TPMCCPolicyPCR, nil, "it has no list of PCRs"},
 		{"only a digest", tpm2.TPMCCPolicyPCR, some, "it has no list of PCRs"},
-		{"short list", tpm2.TPMCCPolicyPCR, list[:8], "its list of PCRs ends too early"},
+		{"short list", tpm2.TPMCCPolicyPCR, list[:8], "its list of PCRs is too short"},
 		{"many banks", tpm2.TPMCCPolicyPCR, append([]byte{0xff, 0xff, 0xff, 0xff}, some...), "it has no list of PCRs"},
-		{"many PCRs", tpm2.TPMCCPolicyPCR, append([]byte{0, 0, 0, 1, 0, 0xb, 255}, make([]byte, 300)...), "more PCRs than TPMs do"},
-		{"no digest", tpm2.TPMCCPolicyPCR, list, "a digest of 0 bytes behind the PCRs"},
+		{"many PCRs", tpm2.TPMCCPolicyPCR, append([]byte{0, 0, 0, 1, 0, 0xb, 255}, make([]byte, 300)...), "more PCRs than TPMs have"},
+		{"no digest", tpm2.TPMCCPolicyPCR, list, "a digest of 0 bytes after the PCRs"},
 		{"short digest", tpm2.TPMCCPolicyPCR, append(list, some[1:]...), "a digest of 31 bytes"},
 		{"long digest", tpm2.TPMCCPolicyPCR, slices.Concat(list, some, []byte{0}), "a digest of 33 bytes"},
 		{"no branches", tpm2.TPMCCPolicyOR, nil, "it is not a list of 2 to 8 digests"},
@@ -271,18 +271,18 @@ func TestBadPolicies(t *testing.T) {
 		{"nine branches", tpm2.TPMCCPolicyOR, or(some, some, some, some, some, some, some, some, some).Policy, "it is not a list of 2 to 8 digests"},
 		{"a cut branch", tpm2.TPMCCPolicyOR, or(some, some).Policy[:60], "a digest that is not of 32 bytes"},
 		{"a short branch", tpm2.TPMCCPolicyOR, or(some, some[:20]).Policy, "a digest that is not of 32 bytes"},
-		{"behind branches", tpm2.TPMCCPolicyOR, append(or(some, some).Policy, 0), "1 bytes behind its digests"},
+		{"behind branches", tpm2.TPMCCPolicyOR, append(or(some, some).Policy, 0), "1 bytes after its digests"},
 		{"no secret", tpm2.TPMCCPolicySecret, nil, "it is not a handle, a name and a policyRef"},
-		{"no name", tpm2.TPMCCPolicySecret, make([]byte, 8), "not of a size that there is"},
-		{"long name", tpm2.TPMCCPolicySecret, secretOf(0, make([]byte, 67), nil).Policy, "not of a size that there is"},
+		{"no name", tpm2.TPMCCPolicySecret, make([]byte, 8), "has an invalid size"},
+		{"long name", tpm2.TPMCCPolicySecret, secretOf(0, make([]byte, 67), nil).Policy, "has an invalid size"},
 		{"behind secret", tpm2.TPMCCPolicySecret, append(secretOf(0, some, nil).Policy, 0), "it is not a handle, a name and a policyRef"},
 		{"no signer", tpm2.TPMCCPolicyAuthorize, nil, "it is not a public key, a policyRef and a signature"},
-		{"empty signer", tpm2.TPMCCPolicyAuthorize, make([]byte, 6), "its public key ends too early"},
+		{"empty signer", tpm2.TPMCCPolicyAuthorize, make([]byte, 6), "its public key is too short"},
 		{"hash of signer", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized([]byte{0, 0x23, 0xff, 0xff}), []byte{0, 0, 0, 0x10}), "hash algorithm 0xffff is none of"},
 		{"no signature", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(signer.Ref)), "signature"},
-		{"cut signature", tpm2.TPMCCPolicyAuthorize, closing[:len(closing)-1], "are no signature"},
-		{"behind signature", tpm2.TPMCCPolicyAuthorize, append(slices.Clone(closing), 0), "are no signature"},
-		{"behind no signature", tpm2.TPMCCPolicyAuthorize, append(signer.opening().Policy, 0), "no"},
+		{"cut signature", tpm2.TPMCCPolicyAuthorize, closing[:len(closing)-1], "are not a valid signature"},
+		{"behind signature", tpm2.TPMCCPolicyAuthorize, append(slices.Clone(closing), 0), "are not a valid signature"},
+		{"behind no signature", tpm2.TPMCCPolicyAuthorize, append(signer.opening().Policy, 0), "unsupported signature scheme"},
 		{"signature scheme", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(signer.Ref), []byte{0, 0x1a, 0, 0xb}), "0x1a"},
 		{"long policyRef", tpm2.TPMCCPolicyAuthorize, slices.Concat(sized(signer.Public), sized(make([]byte, 99)), []byte{0, 0x10}), "its policyRef is longer than any digest"},
 		{"auth value", tpm2.TPMCCPolicyAuthValue, []byte{0}, "it has parameters, and takes none"},
@@ -292,16 +292,16 @@ func TestBadPolicies(t *testing.T) {
 		{"cpHash", tpm2.TPMCCPolicyCpHash, some, "it is not a sized digest of 32 bytes"},
 		{"name hash", tpm2.TPMCCPolicyNameHash, sized(some[1:]), "it is not a sized digest of 32 bytes"},
 		{"timer", tpm2.TPMCCPolicyCounterTimer, []byte{0, 0, 0, 0}, "it has no operand, offset and operation"},
-		{"timer's operation", tpm2.TPMCCPolicyCounterTimer, []byte{1, 0, 0, 0, 99}, "it has an operation that no TPM knows"},
+		{"timer's operation", tpm2.TPMCCPolicyCounterTimer, []byte{1, 0, 0, 0, 99}, "it has an unknown operation"},
 		{"NV without handles", tpm2.TPMCCPolicyNV, make([]byte, 7), "it does not begin with two handles"},
 		{"NV without operand", tpm2.TPMCCPolicyNV, make([]byte, 12), "it has no operand, offset and operation"},
-		{"NV at no index", tpm2.TPMCCPolicyNV, append(make([]byte, 8), 0, 1, 1, 0, 0, 0, 0), "0x00000000 is no NV index"},
+		{"NV at no index", tpm2.TPMCCPolicyNV, append(make([]byte, 8), 0, 1, 1, 0, 0, 0, 0), "0x00000000 is not an NV index"},
 		{"NV by somebody", tpm2.TPMCCPolicyNV, []byte{0x40, 0, 0, 0xc, 1, 0, 0, 1, 0, 1, 1, 0, 0, 0, 0}, "does not authorize reading"},
 		{"duplication", tpm2.TPMCCPolicyDuplicationSelect, []byte{0, 0, 0, 0, 2}, "it is not two names and YES or NO"},
-		{"TPM2_Clear", tpm2.TPMCCClear, nil, "it is not one of a policy, or cannot be in a file"},
-		{"TPM2_FlushContext", tpm2.TPMCCFlushContext, nil, "it is not one of a policy, or cannot be in a file"},
-		{"TPM2_ContextSave", tpm2.TPMCCContextSave, nil, "it is not one of a policy, or cannot be in a file"},
-		{"TPM2_PolicyAuthorizeNV", tpm2.TPMCCPolicyAuthorizeNV, make([]byte, 8), "it is not one of a policy, or cannot be in a file"},
+		{"TPM2_Clear", tpm2.TPMCCClear, nil, "it is not a policy command, or cannot be in a file"},
+		{"TPM2_FlushContext", tpm2.TPMCCFlushContext, nil, "it is not a policy command, or cannot be in a file"},
+		{"TPM2_ContextSave", tpm2.TPMCCContextSave, nil, "it is not a policy command, or cannot be in a file"},
+		{"TPM2_PolicyAuthorizeNV", tpm2.TPMCCPolicyAuthorizeNV, make([]byte, 8), "it is not a policy command, or cannot be in a file"},
 		{"long", tpm2.TPMCCPolicyTicket, make([]byte, 4000), "4000 bytes, more than a TPM takes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,48 +12,48 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// A TPM is what a policy is run on, such as a *tpm20.Conn. A refusal of the TPM is an
-// error in which errors.As finds its tpm2.TPMRC, and a Name of that.
+// A TPM runs policies. *tpm20.Conn implements it. errors.As finds the tpm2.TPMRC in an error of
+// the TPM, and an interface with its Name.
 type TPM interface {
-	// Do has execute execute a command of go-tpm's, and return its reply.
+	// Do calls execute, which executes a command and returns its reply.
 	Do(cmd interface{ Command() tpm2.TPMCC }, execute func(transport.TPM) (reply any, err error)) error
-	// Entity is the name of an object or NV index, and whether wrong secrets of it count
-	// towards a lockout.
+	// Entity returns the name of an object or NV index, and whether the TPM counts wrong secrets
+	// for it.
 	Entity(tpm2.TPMHandle) (name []byte, counts bool, err error)
-	// Handles are those in use of one kind.
+	// Handles returns the handles of one kind that are in use.
 	Handles(first tpm2.TPMHandle) ([]tpm2.TPMHandle, error)
 	Flush(tpm2.TPMHandle) error
 }
 
-// A Session is a policy session of a TPM, such as a *tpm20.Session.
+// A Session is a policy session of a TPM. *tpm20.Session implements it.
 type Session interface {
 	Hash() crypto.Hash
-	// Extend is its handle for a command that changes its digest.
+	// Extend returns the handle for a command that changes the digest.
 	Extend() (tpm2.TPMHandle, error)
-	// Restart makes it as one that was just opened; it sends nothing where it is.
+	// Restart resets the session to its initial state. It sends nothing if it is in that state.
 	Restart() error
-	// NeedAuthValue says that TPM2_PolicyAuthValue was run in it.
+	// NeedAuthValue records that TPM2_PolicyAuthValue was run.
 	NeedAuthValue()
 }
 
-// A Use is what a policy is run for.
+// A Use says what a policy is run for.
 type Use struct {
-	// Command is the one that follows; 0 where it is not known yet.
+	// Command is the command to authorize, 0 if it is not known yet.
 	Command tpm2.TPMCC
-	// Secret is the auth value that belongs to the key: its own or, where the policy
-	// asks for none of its own, the one TPM2_PolicySecret wants, as in
-	// openssl_tpm2_engine. nil is none at hand, empty one that is empty.
+	// Secret is the auth value given for the key: the key's own, or for a policy without
+	// PolicyAuthValue and PolicyPassword the one for TPM2_PolicySecret, as in
+	// openssl_tpm2_engine. nil means that none was given.
 	Secret []byte
-	// Authorize gives a session that proves a secret to TPM2_PolicySecret.
+	// Authorize returns a session that proves a secret, for TPM2_PolicySecret.
 	Authorize func(secret []byte) (tpm2.Session, error)
 }
 
-// Run runs the policy in a policy session of its Alg, for one use of the key in the same
-// session; it is run anew for each. The session goes on, also after an error. auth is
-// what the use takes as the key's auth value.
+// Run runs the policy for one command, in a policy session with the hash algorithm Alg. It must
+// be run again for each command. The session stays open, also after an error. auth is the auth
+// value to use for the command.
 //
-// An error that is no [Unmet] is of the TPM, or of the way to it; from
-// TPM2_PolicySecret it may be TPM_RC_AUTH_FAIL: the one try that Secret has had.
+// An error that is not an [Unmet] is from the TPM or the transport. TPM2_PolicySecret may give
+// TPM_RC_AUTH_FAIL: then Secret was tried once.
 func (p *Policy) Run(tpm TPM, s Session, use Use) (auth []byte, err error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (p *Policy) Run(tpm TPM, s Session, use Use) (auth []byte, err error) {
 	const attempts = 4
 	for range attempts {
 		r := &runner{policy: p, tpm: tpm, session: s, use: use}
-		err = r.all()
+		err = r.run()
 		switch {
 		case err == nil && r.authValue:
 			return use.Secret, nil
@@ -80,17 +80,16 @@ func (p *Policy) Run(tpm TPM, s Session, use Use) (auth []byte, err error) {
 	return nil, unmet(err, "PCRs change all the time while it is run; try again")
 }
 
-// Explain puts a refusal of the command that the policy was run for in words, where
-// the policy is the reason.
+// Explain converts an error of the authorized command to an Unmet, if the policy is the reason.
 func (p *Policy) Explain(err error) error {
 	for _, reason := range []struct {
 		code tpm2.TPMRC
 		why  string
 	}{
-		{tpm2.TPMRCPolicyFail, "the TPM finds it is not what the key was made with, or not met"},
+		{tpm2.TPMRCPolicyFail, "the TPM says that it is not met, or is not the key's"},
 		{tpm2.TPMRCPolicyCC, "it does not allow this command (TPM2_PolicyCommandCode)"},
-		{tpm2.TPMRCLocality, "it wants another locality than the one this program speaks from"},
-		{tpm2.TPMRCPP, "it wants physical presence"},
+		{tpm2.TPMRCLocality, "it requires another locality than this program's"},
+		{tpm2.TPMRCPP, "it needs physical presence"},
 		{tpm2.TPMRCExpired, "its authorization has expired"},
 		{tpm2.TPMRCPCRChanged, "a PCR has changed since it was run; try again"},
 	} {
@@ -101,22 +100,22 @@ func (p *Policy) Explain(err error) error {
 	return err
 }
 
-// A runner is a policy being run.
+// A runner runs a policy once.
 type runner struct {
 	policy  *Policy
 	tpm     TPM
 	session Session
 	use     Use
 
-	digest    digest
-	branches  []*branch // under way, the main one first
-	asIs      string    // PCRs of which any values will do, said in words
-	spent     bool      // Secret was given to TPM2_PolicySecret
-	authValue bool      // TPM2_PolicyAuthValue was run
-	steps     int
+	digest      digest
+	branches    []*branch // branches that are being run, the main one first
+	currentPCRs string    // text about PCRs whose present values were used
+	secretUsed  bool      // TPM2_PolicySecret has used Secret
+	authValue   bool      // TPM2_PolicyAuthValue was run
+	steps       int
 }
 
-func (r *runner) all() error {
+func (r *runner) run() error {
 	if err := r.restart(); err != nil {
 		return err
 	}
@@ -127,15 +126,15 @@ func (r *runner) all() error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(value, r.policy.want) {
-		return unmet(nil, "the policy of the file%s is not the one the key was made with (authPolicy)", r.asIs)
+	if !bytes.Equal(value, r.policy.authPolicy) {
+		return unmet(nil, "the policy of the file%s is not the one the key was made with (authPolicy)", r.currentPCRs)
 	}
 	return nil
 }
 
 func (r *runner) restart() error {
 	r.digest = newDigest(r.policy.hash)
-	r.asIs, r.spent, r.authValue = "", false, false
+	r.currentPCRs, r.secretUsed, r.authValue = "", false, false
 	return r.session.Restart()
 }
 
@@ -144,7 +143,7 @@ func (r *runner) branch(b *branch) error {
 	defer func() { r.branches = r.branches[:len(r.branches)-1] }()
 	assertions := b.assertions
 	if wildcard := b.wildcard(); wildcard != nil {
-		if err := r.approve(wildcard); err != nil {
+		if err := r.runSigned(wildcard); err != nil {
 			return err
 		}
 		assertions = assertions[1:]
@@ -158,7 +157,7 @@ func (r *runner) branch(b *branch) error {
 	return nil
 }
 
-// current is the session's digest; the TPM is asked where software cannot tell.
+// current returns the session's digest. It asks the TPM if software does not know it.
 func (r *runner) current() ([]byte, error) {
 	if r.digest.known() {
 		return r.digest.value, nil
@@ -175,7 +174,7 @@ func (r *runner) current() ([]byte, error) {
 	return r.digest.value, nil
 }
 
-// step bounds what a file can make the TPM do.
+// step counts the commands, to limit what a file can make the TPM do.
 func (r *runner) step() error {
 	if r.steps++; r.steps > maxSteps {
 		return unmet(nil, "it is not met after %d commands", maxSteps)
@@ -183,7 +182,7 @@ func (r *runner) step() error {
 	return nil
 }
 
-// do executes a command of go-tpm's.
+// do executes one of go-tpm's commands.
 func do[R any](tpm TPM, cmd tpm2.Command[R, *R]) (rsp *R, err error) {
 	err = tpm.Do(cmd, func(t transport.TPM) (any, error) {
 		rsp, err = cmd.Execute(t)
@@ -195,15 +194,14 @@ func do[R any](tpm TPM, cmd tpm2.Command[R, *R]) (rsp *R, err error) {
 	return rsp, nil
 }
 
-// A rawCommand is a command of which go-tpm need not know more than the code.
+// A rawCommand is a command that is marshalled here.
 type rawCommand tpm2.TPMCC
 
-// Command is the command's code.
+// Command returns the command code.
 func (c rawCommand) Command() tpm2.TPMCC { return tpm2.TPMCC(c) }
 
-// send runs a command that takes the session and then body, and returns nothing. It goes
-// without sessions: nothing in it is secret, and what is changed on the way makes another
-// digest.
+// send runs a command with the session handle and body as its parameters. It uses no session for
+// authorization: nothing in it is secret, and if it is altered on the way, the digest is wrong.
 func (r *runner) send(code tpm2.TPMCC, body []byte) error {
 	if err := r.step(); err != nil {
 		return err
@@ -223,9 +221,9 @@ func (r *runner) send(code tpm2.TPMCC, body []byte) error {
 	})
 }
 
-// refused makes the TPM's refusal of a policy command an Unmet. Others are about the
-// session or the TPM: those stay as they are.
-func refused(err error, format string, args ...any) error {
+// asUnmet converts the TPM's error about a policy command to an Unmet. It does not change errors
+// about the session or the TPM.
+func asUnmet(err error, format string, args ...any) error {
 	var refusal interface {
 		error
 		Name() string // of its code in the specification
@@ -238,13 +236,13 @@ func refused(err error, format string, args ...any) error {
 	if errors.As(refusal, &about) {
 		parameter, _ = about.Parameter()
 	}
-	if !parameter && !says(err, tpm2.TPMRCPolicy, tpm2.TPMRCPCR, tpm2.TPMRCCommandCode, tpm2.TPMRCExpired) {
+	if !parameter && !hasCode(err, tpm2.TPMRCPolicy, tpm2.TPMRCPCR, tpm2.TPMRCCommandCode, tpm2.TPMRCExpired) {
 		return err
 	}
 	return unmet(err, "%s: %s", fmt.Sprintf(format, args...), refusal.Name())
 }
 
-// says reports whether the TPM has refused with one of these codes.
-func says(err error, codes ...tpm2.TPMRC) bool {
+// hasCode reports whether err is the TPM's, with one of these codes.
+func hasCode(err error, codes ...tpm2.TPMRC) bool {
 	return slices.ContainsFunc(codes, func(code tpm2.TPMRC) bool { return errors.Is(err, code) })
 }

@@ -74,7 +74,7 @@ func TestPolicyAuthValue(t *testing.T) {
 		if g.crossed("motdepasse") {
 			t.Error("the secret crossed in clear")
 		}
-		wantUnmet(t, g.sign(key, p, nil), "it wants the key's secret")
+		wantUnmet(t, g.sign(key, p, nil), "it needs the key's secret")
 		g.extend(16)
 		wantUnmet(t, g.sign(key, p, []byte("wrong")), "PCR 16 differs")
 		g.reset(16)
@@ -106,7 +106,7 @@ func TestPolicyOr(t *testing.T) {
 	}
 	wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{before, list}), []byte{}), "PCR 16 differs")
 	wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{g.pcr(0), list}), []byte{}),
-		"what comes before its TPM2_PolicyOR is none of the 2 branches there")
+		"what precedes its TPM2_PolicyOR is none of the 2 branches there")
 
 	// PCRs as they are, which are to be one of those.
 	any := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyPCR), Policy: slices.Concat([]byte{0, 0}, before.Policy[:len(before.Policy)-32])}
@@ -171,7 +171,7 @@ func TestPolicySecretOfObject(t *testing.T) {
 	c := secretOf(0, holder.Name.Buffer, nil)
 	want := authPolicy(t, c)
 	wantUnmet(t, g.sign(nil, g.policy(want, []blob.PolicyCommand{c}), []byte("tiers")),
-		fmt.Sprintf("it asks for the secret of an object that this TPM has not, or has no more (name %x…)", holder.Name.Buffer[:8]))
+		fmt.Sprintf("it asks for the secret of an object that this TPM does not have (name %x…)", holder.Name.Buffer[:8]))
 	const at = 0x81005555
 	g.keep(holder, at)
 	key := g.key(want, "")
@@ -220,7 +220,7 @@ func TestPolicySecretIsNotTried(t *testing.T) {
 	want := authPolicy(t, c)
 	for _, secret := range []string{"", "wrong", "tiers"} {
 		wantUnmet(t, g.sign(nil, g.policy(want, []blob.PolicyCommand{c}), []byte(secret)),
-			"it asks for the secret of 0x81005555, of which the TPM counts wrong ones: this program does not try it for a key file")
+			"it asks for the secret of 0x81005555, and the TPM counts wrong ones: this program does not try secrets that a key file asks for")
 	}
 	if n := g.tries(); n != 0 {
 		t.Errorf("the TPM has counted %d tries", n)
@@ -263,7 +263,7 @@ func TestSignedPolicies(t *testing.T) {
 			wantUnmet(t, g.sign(key, p, []byte{}),
 				"none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: one or more of PCRs 16,23 differ")
 			wantUnmet(t, g.sign(key, g.policy(want, []blob.PolicyCommand{opening}), []byte{}),
-				fmt.Sprintf("it wants a policy signed by key %x…, and there is none in the file", name(signer)[:8]))
+				fmt.Sprintf("it needs a policy signed by key %x…, and there is none in the file", name(signer)[:8]))
 			if objects, err := g.conn.Handles(0x80000000); err != nil || len(objects) != 2 {
 				t.Errorf("the TPM has %d objects, want parent and key (%v)", len(objects), err)
 			}
@@ -272,7 +272,7 @@ func TestSignedPolicies(t *testing.T) {
 			// A way out by the secret, which is used only when nothing else holds.
 			p = g.policy(want, []blob.PolicyCommand{opening}, signer.signs(t, "initrd", zero), signer.signs(t, "backup", policy.AuthValue()))
 			err := g.sign(key, p, nil)
-			wantUnmet(t, err, "none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; backup: it wants the key's secret")
+			wantUnmet(t, err, "none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; backup: it needs the key's secret")
 			if why := new(policy.Unmet); !errors.As(err, &why) || !why.Secret {
 				t.Error("it does not say that a secret would help")
 			}

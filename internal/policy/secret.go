@@ -10,18 +10,16 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// A secretAssertion is TPM2_PolicySecret: somebody's secret must be known, such as the
-// owner's.
-//
-// TPM 2.0 Library Part 3, section 23.4
+// A secretAssertion is TPM2_PolicySecret: it requires the secret of an entity, such as the owner
+// hierarchy. TPM 2.0 Library Part 3, section 23.4 (TPM2_PolicySecret).
 type secretAssertion struct {
-	possible
-	handle tpm2.TPMHandle // where it was, or 0
+	runtimeChecked
+	handle tpm2.TPMHandle // the entity's handle when the file was written, or 0
 	name   []byte
 	ref    []byte
 }
 
-const maxName = 2 + 64 // an algorithm and its digest
+const maxName = 2 + 64 // algorithm identifier and longest digest
 
 func parseSecret(body []byte) (assertion, error) { return readSecret(body) }
 
@@ -35,7 +33,7 @@ func readSecret(body []byte) (*secretAssertion, error) {
 		return nil, errors.New("it is not a handle, a name and a policyRef")
 	}
 	if len(name) < 4 || len(name) > maxName || len(ref) > maxName {
-		return nil, errors.New("its name or policyRef is not of a size that there is")
+		return nil, errors.New("its name or policyRef has an invalid size")
 	}
 	return &secretAssertion{handle: tpm2.TPMHandle(handle), name: name, ref: ref}, nil
 }
@@ -55,11 +53,11 @@ func (a *secretAssertion) run(r *runner) error {
 	if counts, err := countsTries(r.tpm, handle); err != nil {
 		return err
 	} else if counts {
-		return unmet(nil, "it asks for the secret of %s, of which the TPM counts wrong ones: this program does not try it for a key file", holder(handle))
+		return unmet(nil, "it asks for the secret of %s, and the TPM counts wrong ones: this program does not try secrets that a key file asks for", entityText(handle))
 	}
-	secret := r.secretOfOthers()
+	secret := r.policySecret()
 	if secret == nil {
-		return &Unmet{Why: "it asks for the secret of " + holder(handle), Secret: true}
+		return &Unmet{Why: "it asks for the secret of " + entityText(handle), Secret: true}
 	}
 	auth := tpm2.PasswordAuth(nil)
 	if len(secret) > 0 {
@@ -76,22 +74,21 @@ func (a *secretAssertion) run(r *runner) error {
 		PolicySession: session,
 		PolicyRef:     tpm2.TPM2BNonce{Buffer: a.ref},
 	})
-	if len(secret) == 0 && says(err, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth) {
-		return unmet(err, "it asks for the secret of %s, which is not empty", holder(handle))
+	if len(secret) == 0 && hasCode(err, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth) {
+		return unmet(err, "it asks for the secret of %s, which is not empty", entityText(handle))
 	}
-	return refused(err, "the TPM refuses the secret of %s", holder(handle))
+	return asUnmet(err, "the TPM refuses the secret of %s", entityText(handle))
 }
 
-// Kinds of handles, their most significant byte. TPM 2.0 Library Part 2, section 7.2
-// (TPM_HT).
+// Kinds of handles: the most significant byte. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
 const (
 	kindNV         = 0x01
 	kindTransient  = 0x80
 	kindPersistent = 0x81
 )
 
-// countsTries reports whether wrong secrets of something count towards a lockout: a file
-// must not bring that about. TPM 2.0 Library Part 1, section 19.8.1.
+// countsTries reports whether the TPM counts wrong secrets of an entity. A file must not be able
+// to lock the TPM. TPM 2.0 Library Part 1, section 19.8.1.
 func countsTries(tpm TPM, h tpm2.TPMHandle) (bool, error) {
 	switch h >> 24 {
 	case kindPersistent, kindTransient, kindNV:
@@ -101,24 +98,24 @@ func countsTries(tpm TPM, h tpm2.TPMHandle) (bool, error) {
 	return h == tpm2.TPMRHLockout, nil
 }
 
-// secretOfOthers is what there is for TPM2_PolicySecret: the key's secret, once, where
-// the key wants none itself, else the empty one.
-func (r *runner) secretOfOthers() []byte {
+// policySecret returns the secret for a TPM2_PolicySecret: the given secret once, unless the
+// policy needs it as the key's own; else the empty one.
+func (r *runner) policySecret() []byte {
 	for _, b := range r.branches {
 		if b.wantsAuthValue() {
 			return []byte{}
 		}
 	}
-	if r.spent {
+	if r.secretUsed {
 		return []byte{}
 	}
-	r.spent = r.use.Secret != nil
+	r.secretUsed = r.use.Secret != nil
 	return r.use.Secret
 }
 
-// find returns the handle of what has the name.
+// find returns the handle of the entity with the name.
 func (a *secretAssertion) find(tpm TPM) (tpm2.TPMHandle, error) {
-	if len(a.name) == 4 { // of a hierarchy, or a PCR: the name is the handle
+	if len(a.name) == 4 { // the name of a hierarchy or a PCR is its handle
 		return handleAt(a.name), nil
 	}
 	if is, err := a.isAt(tpm, a.handle); is || err != nil {
@@ -138,26 +135,26 @@ func (a *secretAssertion) find(tpm TPM) (tpm2.TPMHandle, error) {
 			}
 		}
 	}
-	return 0, unmet(nil, "it asks for the secret of an object that this TPM has not, or has no more (name %s)", shortName(a.name))
+	return 0, unmet(nil, "it asks for the secret of an object that this TPM does not have (name %s)", shortName(a.name))
 }
 
 func handleAt(b []byte) tpm2.TPMHandle { return tpm2.TPMHandle(binary.BigEndian.Uint32(b)) }
 
-// isAt reports whether what is at a handle has the name.
+// isAt reports whether the entity at a handle has the name.
 func (a *secretAssertion) isAt(tpm TPM, h tpm2.TPMHandle) (bool, error) {
 	if h>>24 != kindPersistent && h>>24 != kindNV {
 		return false, nil
 	}
 	name, _, err := tpm.Entity(h)
 	var code tpm2.TPMRC
-	if errors.As(err, &code) && code != tpm2.TPMRCFailure { // nothing there
+	if errors.As(err, &code) && code != tpm2.TPMRCFailure { // no entity at this handle
 		return false, nil
 	}
 	return err == nil && bytes.Equal(name, a.name), err
 }
 
-// holder is whose secret is meant.
-func holder(h tpm2.TPMHandle) string {
+// entityText returns the name of an entity for error messages.
+func entityText(h tpm2.TPMHandle) string {
 	switch h {
 	case tpm2.TPMRHOwner:
 		return "the owner"
@@ -174,7 +171,7 @@ func holder(h tpm2.TPMHandle) string {
 	return fmt.Sprintf("%#08x", uint32(h))
 }
 
-// shortName is as much of a name as tells objects apart.
+// shortName returns the beginning of a name, which is enough to distinguish objects.
 func shortName(name []byte) string {
 	const enough = 8
 	if len(name) <= enough {

@@ -6,10 +6,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// algorithms are the names of what public areas of TPM 2.0 objects have in them:
-// the specification's without TPM_ALG_, and people's.
-//
-// TPM 2.0 Library Part 2, section 6.3 (TPM_ALG_ID)
+// algorithms are the names of algorithms in public areas: the specification's without TPM_ALG_,
+// and the common one. TPM 2.0 Library Part 2, section 6.3 (TPM_ALG_ID).
 var algorithms = map[tpm2.TPMAlgID][2]string{
 	tpm2.TPMAlgRSA:          {"RSA", "RSA"},
 	tpm2.TPMAlgTDES:         {"TDES", "Triple-DES"},
@@ -53,7 +51,7 @@ var algorithms = map[tpm2.TPMAlgID][2]string{
 	tpm2.TPMAlgEDDSA:        {"EDDSA", "EdDSA"},
 }
 
-// AlgSpec is the specification's name of an algorithm.
+// AlgSpec returns the specification's name of an algorithm.
 func AlgSpec(alg tpm2.TPMAlgID) string {
 	if names, ok := algorithms[alg]; ok {
 		return "TPM_ALG_" + names[0]
@@ -61,7 +59,7 @@ func AlgSpec(alg tpm2.TPMAlgID) string {
 	return fmt.Sprintf("TPM_ALG_ID 0x%04x", uint16(alg))
 }
 
-// AlgWords is people's name of an algorithm.
+// AlgWords returns the common name of an algorithm.
 func AlgWords(alg tpm2.TPMAlgID) string {
 	if names, ok := algorithms[alg]; ok {
 		return names[1]
@@ -69,7 +67,7 @@ func AlgWords(alg tpm2.TPMAlgID) string {
 	return AlgSpec(alg)
 }
 
-// HashSizes are the sizes of digests, in bytes.
+// HashSizes are the digest sizes in bytes.
 var HashSizes = map[tpm2.TPMAlgID]int{
 	tpm2.TPMAlgSHA1:    20,
 	tpm2.TPMAlgSHA256:  32,
@@ -81,16 +79,14 @@ var HashSizes = map[tpm2.TPMAlgID]int{
 	tpm2.TPMAlgSHA3512: 64,
 }
 
-// A Curve is one of those that the specification has numbers for.
+// A Curve is an elliptic curve of the specification.
 type Curve struct {
-	Spec  string // without TPM_ECC_
-	Words string
-	Size  int // of a coordinate, in bytes
+	Spec  string // name without TPM_ECC_
+	Words string // common name
+	Size  int    // bytes of a coordinate
 }
 
-// Curves has them by number.
-//
-// TPM 2.0 Library Part 2, section 6.4 (TPM_ECC_CURVE)
+// Curves are the curves by number. TPM 2.0 Library Part 2, section 6.4 (TPM_ECC_CURVE).
 var Curves = map[tpm2.TPMECCCurve]Curve{
 	tpm2.TPMECCNistP192:        {"NIST_P192", "P-192", 24},
 	tpm2.TPMECCNistP224:        {"NIST_P224", "P-224", 28},
@@ -107,7 +103,7 @@ var Curves = map[tpm2.TPMECCCurve]Curve{
 	tpm2.TPMECCCurve448:        {"CURVE_448", "Curve448", 56},
 }
 
-// CurveSpec is the specification's name of a curve.
+// CurveSpec returns the specification's name of a curve.
 func CurveSpec(c tpm2.TPMECCCurve) string {
 	if known, ok := Curves[c]; ok {
 		return "TPM_ECC_" + known.Spec

@@ -1,5 +1,4 @@
-// Package pubarea reads the public areas of a TPM 2.0's objects, and knows the names of what
-// is in them.
+// Package pubarea parses public areas of TPM 2.0 objects, and names what they contain.
 package pubarea
 
 import (
@@ -8,10 +7,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// An Area is a TPMT_PUBLIC taken apart. It knows more than go-tpm has names
-// for, as a file should be explained even where no program can use its key.
-//
-// TPM 2.0 Library Part 2, section 12.2.4 (TPMT_PUBLIC)
+// An Area is a parsed TPMT_PUBLIC. It also holds algorithms that are missing in go-tpm, so that
+// files with them can be described. TPM 2.0 Library Part 2, section 12.2.4 (TPMT_PUBLIC).
 type Area struct {
 	Alg        tpm2.TPMAlgID
 	NameAlg    tpm2.TPMAlgID
@@ -27,10 +24,10 @@ type Area struct {
 
 	Modulus []byte    // RSA
 	Point   [2][]byte // ECC: x and y, as in the file
-	Unique  []byte    // the others: a digest
+	Unique  []byte    // other types: a digest
 
-	// Unknown names an algorithm of which it is not known how many bytes its
-	// parameters have: what comes behind it was not read.
+	// Unknown names an algorithm whose parameters have an unknown length. What follows it was not
+	// parsed.
 	Unknown string
 }
 
@@ -44,11 +41,11 @@ type Symmetric struct {
 // A Scheme is one of the TPMT_…_SCHEME structures.
 type Scheme struct {
 	Alg  tpm2.TPMAlgID
-	Hash tpm2.TPMAlgID // TPM_ALG_NULL where it has none
+	Hash tpm2.TPMAlgID // TPM_ALG_NULL if the scheme has none
 }
 
-// Parse reads a TPM2B_PUBLIC that fills b. The error wraps ErrDamaged. The Area keeps no part
-// of b.
+// Parse parses a TPM2B_PUBLIC that fills b. The error wraps ErrDamaged. The Area does not refer
+// to b.
 func Parse(b []byte) (*Area, error) {
 	area, err := TPM2B(b, "public area")
 	if err != nil {
@@ -73,8 +70,7 @@ func Parse(b []byte) (*Area, error) {
 	return p, p.check()
 }
 
-// TPM2B returns the contents of a structure that has its size, a uint16, in front,
-// and fills b.
+// TPM2B returns the contents of a structure that has its size in front, a uint16, and fills b.
 func TPM2B(b []byte, name string) ([]byte, error) {
 	if len(b) < 2 {
 		return nil, ShortError(ErrDamaged, name+" size", 2, len(b), 0)
@@ -91,9 +87,8 @@ func TPM2B(b []byte, name string) ([]byte, error) {
 	return b[2:], nil
 }
 
-// parameters reads a TPMU_PUBLIC_PARMS.
-//
-// TPM 2.0 Library Part 2, section 12.2.3.7 (TPMU_PUBLIC_PARMS)
+// parameters parses a TPMU_PUBLIC_PARMS. TPM 2.0 Library Part 2, section 12.2.3.7
+// (TPMU_PUBLIC_PARMS).
 func (r *Reader) parameters(p *Area) {
 	none := Scheme{tpm2.TPMAlgNull, tpm2.TPMAlgNull}
 	p.Symmetric.Alg, p.Scheme, p.KDF = tpm2.TPMAlgNull, none, none
@@ -117,9 +112,8 @@ func (r *Reader) parameters(p *Area) {
 	}
 }
 
-// symmetric reads a TPMT_SYM_DEF_OBJECT.
-//
-// TPM 2.0 Library Part 2, section 11.1.7 (TPMT_SYM_DEF_OBJECT)
+// symmetric parses a TPMT_SYM_DEF_OBJECT. TPM 2.0 Library Part 2, section 11.1.7
+// (TPMT_SYM_DEF_OBJECT).
 func (r *Reader) symmetric(p *Area) {
 	p.Symmetric.Alg = r.Alg("symmetric algorithm")
 	switch p.Symmetric.Alg {
@@ -132,10 +126,8 @@ func (r *Reader) symmetric(p *Area) {
 	}
 }
 
-// scheme reads a TPMT_RSA_SCHEME, TPMT_ECC_SCHEME, TPMT_KEYEDHASH_SCHEME or
-// TPMT_KDF_SCHEME, which have the same form.
-//
-// TPM 2.0 Library Part 2, sections 11.1.22, 11.2.3 and 11.2.4
+// scheme parses a TPMT_RSA_SCHEME, TPMT_ECC_SCHEME, TPMT_KEYEDHASH_SCHEME or TPMT_KDF_SCHEME,
+// which have the same form. TPM 2.0 Library Part 2, sections 11.1.22, 11.2.3 and 11.2.4
 func (r *Reader) scheme(p *Area, s *Scheme, field string) {
 	if p.Unknown != "" {
 		return
@@ -147,7 +139,7 @@ func (r *Reader) scheme(p *Area, s *Scheme, field string) {
 		tpm2.TPMAlgSM2, tpm2.TPMAlgECSchnorr, tpm2.TPMAlgECMQV, tpm2.TPMAlgHMAC,
 		tpm2.TPMAlgMGF1, tpm2.TPMAlgKDF1SP80056A, tpm2.TPMAlgKDF2, tpm2.TPMAlgKDF1SP800108:
 		s.Hash = r.Alg(field + " hash")
-	case tpm2.TPMAlgECDAA, tpm2.TPMAlgXOR: // a counter, a key derivation function
+	case tpm2.TPMAlgECDAA, tpm2.TPMAlgXOR: // also a count (ECDAA) or a KDF (XOR)
 		s.Hash = r.Alg(field + " hash")
 		r.Uint16(field + " details")
 	default:
@@ -157,9 +149,7 @@ func (r *Reader) scheme(p *Area, s *Scheme, field string) {
 	}
 }
 
-// unique reads a TPMU_PUBLIC_ID.
-//
-// TPM 2.0 Library Part 2, section 12.2.3.2 (TPMU_PUBLIC_ID)
+// unique parses a TPMU_PUBLIC_ID. TPM 2.0 Library Part 2, section 12.2.3.2 (TPMU_PUBLIC_ID).
 func (r *Reader) unique(p *Area) {
 	switch p.Alg {
 	case tpm2.TPMAlgRSA:
@@ -171,8 +161,8 @@ func (r *Reader) unique(p *Area) {
 	}
 }
 
-// TPMT returns the public area in a TPM2B_PUBLIC, a new value each time; nil where Parse
-// would refuse it, and where go-tpm has no names for what is in it.
+// TPMT unmarshals a TPM2B_PUBLIC with go-tpm. It returns a new value each time, and nil if Parse
+// returns an error or go-tpm does not know an algorithm.
 func TPMT(public []byte) *tpm2.TPMTPublic {
 	if _, err := Parse(public); err != nil {
 		return nil

@@ -15,14 +15,11 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// defaultExponent is the public exponent that 0 stands for.
-//
-// TPM 2.0 Library Part 2, section 12.2.3.5 (TPMS_RSA_PARMS)
+// defaultExponent is the RSA exponent that 0 stands for. TPM 2.0 Library Part 2, section 12.2.3.5
+// (TPMS_RSA_PARMS).
 const defaultExponent = 65537
 
-// The attributes that objects of a TPM 2.0 have.
-//
-// TPM 2.0 Library Part 2, section 8.3 (TPMA_OBJECT)
+// Attributes of objects. TPM 2.0 Library Part 2, section 8.3 (TPMA_OBJECT).
 const (
 	AttrFixedTPM             = 1 << 1
 	AttrSTClear              = 1 << 2
@@ -44,10 +41,10 @@ const (
 		AttrRestricted | AttrDecrypt | AttrSign | AttrX509Sign
 )
 
-// Has reports whether an object has all of some attributes.
+// Has reports whether the object has all these attributes.
 func (p *Area) Has(attributes uint32) bool { return p.Attributes&attributes == attributes }
 
-// AttributeNames are the specification's, in ascending order of their bits.
+// AttributeNames returns the specification's names of the attributes, in the order of their bits.
 func (p *Area) AttributeNames() []string {
 	var names []string
 	for _, a := range []struct {
@@ -79,10 +76,10 @@ func (p *Area) AttributeNames() []string {
 	return names
 }
 
-// check tells what in p contradicts the specification or itself.
+// check returns an error if p contradicts the specification or itself.
 func (p *Area) check() error {
 	if extra := p.Attributes &^ AttrAll; extra != 0 {
-		return damaged("objectAttributes is 0x%08x, with bits that TPM 2.0 does not know", p.Attributes)
+		return damaged("objectAttributes is 0x%08x, with bits that TPM 2.0 does not define", p.Attributes)
 	}
 	if size, known := HashSizes[p.NameAlg]; known && len(p.AuthPolicy) != 0 && len(p.AuthPolicy) != size {
 		return damaged("authPolicy has %d bytes, and a digest of %s has %d", len(p.AuthPolicy), AlgSpec(p.NameAlg), size)
@@ -101,7 +98,7 @@ func (p *Area) check() error {
 	return nil
 }
 
-// checkScheme tells whether the scheme is NULL or one of some.
+// checkScheme checks that the scheme is NULL or one of schemes.
 func (p *Area) checkScheme(schemes ...tpm2.TPMAlgID) error {
 	if p.Scheme.Alg != tpm2.TPMAlgNull && !slices.Contains(schemes, p.Scheme.Alg) {
 		return damaged("scheme is %s, which keys of type %s do not have", AlgSpec(p.Scheme.Alg), AlgSpec(p.Alg))
@@ -136,7 +133,7 @@ func (p *Area) checkECC() error {
 	switch p.KDF.Alg {
 	case tpm2.TPMAlgNull, tpm2.TPMAlgMGF1, tpm2.TPMAlgKDF1SP80056A, tpm2.TPMAlgKDF2, tpm2.TPMAlgKDF1SP800108:
 	default:
-		return damaged("kdf is %s, which derives no keys", AlgSpec(p.KDF.Alg))
+		return damaged("kdf is %s, which is not a key derivation function", AlgSpec(p.KDF.Alg))
 	}
 	if _, ok := goCurves[p.Curve]; ok {
 		if _, err := p.ecdh(); err != nil {
@@ -147,7 +144,7 @@ func (p *Area) checkECC() error {
 		tpm2.TPMAlgECSchnorr, tpm2.TPMAlgECMQV)
 }
 
-// goCurves are the Curves whose keys this project uses.
+// goCurves are the curves that this project supports.
 var goCurves = map[tpm2.TPMECCCurve]struct {
 	ecdh     ecdh.Curve
 	elliptic elliptic.Curve
@@ -157,8 +154,8 @@ var goCurves = map[tpm2.TPMECCCurve]struct {
 	tpm2.TPMECCNistP521: {ecdh.P521(), elliptic.P521()},
 }
 
-// ecdh returns the point of a key on one of goCurves. Zeros that coordinates begin
-// with are often left out in files.
+// ecdh returns the point of a key on one of goCurves. It pads the coordinates, because files may
+// omit leading zeros.
 func (p *Area) ecdh() (*ecdh.PublicKey, error) {
 	size := Curves[p.Curve].Size
 	point := make([]byte, 1+2*size)
@@ -167,12 +164,12 @@ func (p *Area) ecdh() (*ecdh.PublicKey, error) {
 	copy(point[1+2*size-len(p.Point[1]):], p.Point[1])
 	public, err := goCurves[p.Curve].ecdh.NewPublicKey(point)
 	if err != nil {
-		return nil, damaged("the public key is no point of the curve %s", CurveSpec(p.Curve))
+		return nil, damaged("the public key is not a point of the curve %s", CurveSpec(p.Curve))
 	}
 	return public, nil
 }
 
-// PublicKey returns the key; nil for one that Unsupported tells of.
+// PublicKey returns the public key, nil if Unsupported returns an error.
 func (p *Area) PublicKey() crypto.PublicKey {
 	switch {
 	case p.Unsupported() != nil:
@@ -191,10 +188,10 @@ func (p *Area) PublicKey() crypto.PublicKey {
 	}
 }
 
-// ErrUnsupported is package blob's.
+// ErrUnsupported is blob.ErrUnsupported.
 var ErrUnsupported = errors.New("unsupported")
 
-// Unsupported tells what of the area this project has no use for; the error wraps
+// Unsupported returns why this project does not support the key, nil if it does. The error wraps
 // ErrUnsupported.
 func (p *Area) Unsupported() error {
 	switch {
@@ -223,9 +220,8 @@ func (p *Area) Unsupported() error {
 	return fmt.Errorf("%w type of key %s; RSA and ECC are supported", ErrUnsupported, AlgSpec(p.Alg))
 }
 
-// Sealed reports whether the object is data, not a key.
-//
-// TPM 2.0 Library Part 3, section 12.7 (TPM2_Unseal)
+// Sealed reports whether the object is sealed data. TPM 2.0 Library Part 3, section 12.7
+// (TPM2_Unseal).
 func (p *Area) Sealed() bool {
 	return p.Alg == tpm2.TPMAlgKeyedHash && p.Unknown == "" && p.Attributes&(AttrSign|AttrDecrypt|AttrRestricted) == 0
 }

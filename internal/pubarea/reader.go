@@ -9,36 +9,33 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// ErrDamaged is package blob's.
+// ErrDamaged is blob.ErrDamaged.
 var ErrDamaged = errors.New("damaged")
 
-// damaged makes an error that wraps ErrDamaged.
+// damaged returns an error that wraps ErrDamaged.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
 }
 
-// ShortError says which field ended where.
+// ShortError returns the error for a field that is longer than the rest of the data.
 func ShortError(kind error, field string, need uint64, left, offset int) error {
 	return fmt.Errorf("%w: %s needs %d bytes, %d left at offset %d", kind, field, need, left, offset)
 }
 
-// A Reader reads fields in network byte order, and remembers the first that did not fit;
-// after it, every field is zero.
+// A Reader reads big-endian fields. After the first error, which it stores in Err, all fields are
+// zero.
 type Reader struct {
 	Err error
 
 	s     cryptobyte.String
-	size  int   // of s at the start, to tell offsets
-	short error // what a field that does not fit means
+	size  int   // initial length of s, to compute offsets
+	short error // the error for a field that does not fit wraps this
 }
 
-// NewReader reads from b. short is wrapped by the error about a field that does not fit.
+// NewReader returns a Reader of b. The error for a field that does not fit wraps short.
 func NewReader(b []byte, short error) Reader { return Reader{s: b, size: len(b), short: short} }
 
-// Rest is what was not read yet, a part of what the Reader was given.
-func (r *Reader) Rest() []byte { return r.s }
-
-// Fits reports whether n more bytes are there, and records it if not.
+// Fits reports whether at least n bytes are left. If not, it sets Err.
 func (r *Reader) Fits(field string, n uint64) bool {
 	if r.Err == nil && uint64(len(r.s)) < n {
 		r.Err = ShortError(r.short, field, n, len(r.s), r.size-len(r.s))
@@ -79,11 +76,11 @@ func (r *Reader) Uint32(field string) (v uint32) {
 	return v
 }
 
-// Alg reads the number of an algorithm.
+// Alg reads an algorithm identifier.
 func (r *Reader) Alg(field string) tpm2.TPMAlgID { return tpm2.TPMAlgID(r.Uint16(field)) }
 
-// Sized16 returns a copy of a field that has its size, a uint16, in front; nil if it
-// is empty.
+// Sized16 returns a copy of a field that has its size in front, a uint16. It returns nil if the
+// field is empty.
 func (r *Reader) Sized16(field string) []byte {
 	n := r.Uint16(field + " size")
 	if n == 0 || !r.Fits(field, uint64(n)) {
@@ -92,7 +89,7 @@ func (r *Reader) Sized16(field string) []byte {
 	return r.Bytes(field, int(n))
 }
 
-// End returns the first error, and one about bytes left over.
+// End returns Err, or an error if bytes are left.
 func (r *Reader) End(structure string) error {
 	if r.Err == nil && len(r.s) > 0 {
 		r.Err = damaged("%d bytes too many at the end of %s", len(r.s), structure)

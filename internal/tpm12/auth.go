@@ -9,15 +9,15 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// An Auth authorizes the use of a key: a *Secret by the rolling session, or a
-// *KeySession. Nil, or a nil *Secret, sends the command without authorization, as
-// keys with authDataUsage "never" demand.
+// An Auth authorizes the use of a key. It is a *Secret, which authorizes in the rolling session,
+// or a *KeySession. With nil or a nil *Secret the command is sent without authorization, which is
+// what keys with authDataUsage "never" require.
 type Auth interface {
-	// authorize returns what authorizes the next command, nil for nothing.
+	// authorize returns the authorization of the next command, nil if the command has none.
 	authorize(c *Conn) (*authorization, error)
 }
 
-// authorize authorizes by the rolling session, which it opens where there is none.
+// authorize uses the rolling session and opens it if there is none.
 func (secret *Secret) authorize(c *Conn) (a *authorization, err error) {
 	if secret == nil {
 		return nil, nil
@@ -27,10 +27,10 @@ func (secret *Secret) authorize(c *Conn) (a *authorization, err error) {
 			return nil, err
 		}
 	}
-	return newAuthorization(c.rolling, secret, c.keep || c.rolling.rolled)
+	return newAuthorization(c.rolling, secret, c.keep || c.rolling.used)
 }
 
-// A lastUse ends the session that authorizes a command.
+// A lastUse authorizes a command that ends its session.
 type lastUse struct{ Auth }
 
 func (l lastUse) authorize(c *Conn) (*authorization, error) {
@@ -39,28 +39,29 @@ func (l lastUse) authorize(c *Conn) (*authorization, error) {
 	}
 	a, err := l.Auth.authorize(c)
 	if a != nil {
-		a.goOn = 0
+		a.continueSession = 0
 	}
 	return a, err
 }
 
-// ErrSessionEnded is the use of a KeySession that has ended.
+// ErrSessionEnded means that a KeySession was used after it had ended.
 var ErrSessionEnded = errors.New("the key's authorization session has ended")
 
-// A KeySession is a session for one key, made by its secret and used without it:
-// it authorizes until a command fails in it, or the key is flushed.
+// A KeySession is an authorization session for one key (TPM_OSAP). The key's secret is needed to
+// open it, not to use it. It ends when a command in it fails, when the key is flushed, and with
+// Close.
 //
-// FlushSpecific of the key ends it. Save takes it out of the TPM before; then Restore
-// brings it back for the key, when that is loaded again.
+// FlushSpecific of the key also ends its sessions. To keep a session, call Save before, and
+// Restore after the key is loaded again.
 type KeySession struct {
 	conn  *Conn
 	s     *session
-	saved []byte // its context, nil while it is in the TPM
+	saved []byte // the saved context, nil while the session is in the TPM
 }
 
-// OpenKeySession opens a session for a loaded key. secret is not kept; a wrong one
-// shows when the session is used first, as TPM_AUTHFAIL. A TPM has few sessions
-// (libtpms 16) for all its users; the next one is TPM_RESOURCES.
+// OpenKeySession opens a session for a loaded key. It does not keep secret. If secret is wrong,
+// the first use of the session fails with TPM_AUTHFAIL. All users of a TPM share its few sessions
+// (libtpms has 16); if none is free, the error is TPM_RESOURCES.
 func (c *Conn) OpenKeySession(key Handle, secret *Secret) (*KeySession, error) {
 	s, err := c.osap(entityKeyHandle, uint32(key), secret)
 	if err != nil {
@@ -69,13 +70,13 @@ func (c *Conn) OpenKeySession(key Handle, secret *Secret) (*KeySession, error) {
 	return &KeySession{conn: c, s: s}, nil
 }
 
-// Alive reports whether the session is in the TPM and can be used, as far as is known.
+// Alive reports whether the session is in the TPM and can be used, as far as this Conn knows.
 func (k *KeySession) Alive() bool { return k != nil && k.s.alive }
 
 // Saved reports whether the session is saved outside the TPM.
 func (k *KeySession) Saved() bool { return k != nil && k.saved != nil }
 
-// Context is the number by which SavedSessions lists a saved session.
+// Context returns the number by which SavedSessions lists a saved session.
 func (k *KeySession) Context() uint32 {
 	const at = 2 + 4 + 4 + 16 // tag, resourceType, handle, label: TPM Main Part 2, section 18.1 (TPM_CONTEXT_BLOB)
 	if len(k.saved) < at+4 {
@@ -84,15 +85,15 @@ func (k *KeySession) Context() uint32 {
 	return binary.BigEndian.Uint32(k.saved[at:])
 }
 
-// Save takes the session out of the TPM, which keeps the number of its context: it can
-// be restored once. TPM Main Part 3, section 21.2 (TPM_SaveContext).
+// Save removes the session from the TPM. The saved session can be restored once. TPM Main Part 3,
+// section 21.2 (TPM_SaveContext).
 func (k *KeySession) Save() (err error) {
 	if !k.Alive() {
 		return ErrSessionEnded
 	}
 	saved, err := k.conn.saveContext(k.s.handle, resourceAuth)
 	if err != nil {
-		if errors.Is(err, InvalidResource) { // somebody flushed it
+		if errors.Is(err, InvalidResource) { // somebody else flushed the session
 			k.conn.SessionEnded(k.s, tpmconn.Gone)
 		}
 		return err
@@ -102,13 +103,13 @@ func (k *KeySession) Save() (err error) {
 	return nil
 }
 
-// Restore brings a saved session back, for its key, which is loaded. After an error other
-// than want of room it is lost. TPM Main Part 3, section 21.3 (TPM_LoadContext).
+// Restore loads a saved session for its key, which must be loaded. After an error other than
+// Resources or ContextGap the session is lost. TPM Main Part 3, section 21.3 (TPM_LoadContext).
 func (k *KeySession) Restore(key Handle) error {
 	if !k.Saved() {
 		return ErrSessionEnded
 	}
-	k.conn.flushStale() // it may get the handle of one of these
+	k.conn.flushStale() // the restored session may get the handle of a stale one
 	handle, err := k.conn.loadContext(uint32(key), resourceAuth, k.saved)
 	switch {
 	case errors.Is(err, Resources), errors.Is(err, ContextGap):
@@ -123,8 +124,8 @@ func (k *KeySession) Restore(key Handle) error {
 	return nil
 }
 
-// Close ends the session. It sends nothing: the next session that is opened, or
-// EndSessions or EndRolling, frees this one in the TPM, unless it is saved.
+// Close ends the session. It sends nothing: EndSessions, EndRolling or the opening of another
+// session flushes it later. A saved session stays in the TPM's list of saved sessions.
 func (k *KeySession) Close() {
 	if k.Alive() {
 		k.conn.SessionEnded(k.s, tpmconn.Stale)
@@ -142,8 +143,8 @@ func (k *KeySession) authorize(*Conn) (*authorization, error) {
 	return newAuthorization(k.s, &k.s.shared, true)
 }
 
-// A hasher computes SHA-1 and HMAC-SHA-1 (RFC 2104) again and again. crypto/hmac
-// would do, but it leaves the key behind in memory, and allocates on each use.
+// A hasher computes SHA-1 and HMAC-SHA-1 (RFC 2104) without allocating. crypto/hmac allocates on
+// each use, and leaves a copy of the key in memory.
 type hasher struct {
 	sha1 hash.Hash
 	pad  *[sha1.BlockSize]byte
@@ -154,7 +155,8 @@ func newHasher() hasher {
 	return hasher{sha1: sha1.New(), pad: new([sha1.BlockSize]byte), out: new([3 * sha1.Size]byte)}
 }
 
-// digest returns SHA-1 of numbers and parameters, valid until the next call.
+// digest returns SHA-1 of the numbers, then the parameters. The result is valid until the next
+// call.
 func (h *hasher) digest(params []byte, numbers ...uint32) []byte {
 	scratch := h.out[2*sha1.Size:]
 	h.sha1.Reset()
@@ -166,15 +168,15 @@ func (h *hasher) digest(params []byte, numbers ...uint32) []byte {
 	return h.sha1.Sum(h.out[:0:sha1.Size])
 }
 
-// authData returns the HMAC of an authorization, valid until the next call. TPM
-// Main Part 1, "Object-Independent Authorization Protocol".
-func (h *hasher) authData(key *Secret, paramDigest []byte, even, odd *nonce, goOn byte) []byte {
+// authData returns the HMAC of an authorization, which is valid until the next call. TPM Main
+// Part 1, "Object-Independent Authorization Protocol".
+func (h *hasher) authData(key *Secret, paramDigest []byte, even, odd *nonce, continueSession byte) []byte {
 	scratch := h.out[2*sha1.Size:]
-	scratch[0] = goOn
+	scratch[0] = continueSession
 	return h.hmac(key, paramDigest, even[:], odd[:], scratch[:1])
 }
 
-// hmac returns the HMAC of some parts, valid until the next call.
+// hmac returns the HMAC of the parts, which is valid until the next call.
 func (h *hasher) hmac(key *Secret, parts ...[]byte) []byte {
 	h.start(key, 0x36)
 	for _, part := range parts {
@@ -189,7 +191,7 @@ func (h *hasher) hmac(key *Secret, parts ...[]byte) []byte {
 	return sum
 }
 
-// start begins with the key, padded to a block of pad.
+// start resets the hash and writes the key XORed with a block of pad bytes.
 func (h *hasher) start(key *Secret, pad byte) {
 	for i := range h.pad {
 		h.pad[i] = pad

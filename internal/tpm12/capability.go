@@ -32,8 +32,8 @@ const (
 	tagSTClearFlags = 0x0020 // TPM_TAG_STCLEAR_FLAGS
 )
 
-// getCapability returns what the TPM says of area and subCap. TPM Main Part 3,
-// section 7.1 (TPM_GetCapability).
+// getCapability runs TPM_GetCapability and returns the reply's data. TPM Main Part 3, section 7.1
+// (TPM_GetCapability).
 func (c *Conn) getCapability(area uint32, subCap []byte) (*command, []byte, error) {
 	cmd := &command{ordinal: ordGetCapability, params: append(u32(area), sized(subCap)...)}
 	_, out, err := c.run(cmd)
@@ -52,7 +52,7 @@ type VersionInfo struct {
 	VendorID           [4]byte // ASCII, such as "IFX\x00"
 }
 
-// Version returns which TPM this is.
+// Version returns the maker, the firmware and the specification of the TPM.
 func (c *Conn) Version() (*VersionInfo, error) {
 	cmd, data, err := c.getCapability(capVersionVal, nil)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *Conn) Version() (*VersionInfo, error) {
 		!s.ReadUint8(&major) || !s.ReadUint8(&minor) || !s.ReadUint8(&v.RevMajor) || !s.ReadUint8(&v.RevMinor) ||
 		!s.ReadUint16(&v.SpecLevel) || !s.ReadUint8(&v.ErrataRev) || !s.CopyBytes(v.VendorID[:]) ||
 		!s.ReadUint16(&vendor) || len(s) != int(vendor) {
-		return nil, cmd.untrusted("%d bytes are no TPM_CAP_VERSION_INFO", len(data))
+		return nil, cmd.badReply("%d bytes are not a valid TPM_CAP_VERSION_INFO", len(data))
 	}
 	return &v, nil
 }
@@ -80,13 +80,13 @@ func (c *Conn) Owned() (bool, error) {
 		return false, err
 	}
 	if len(data) != 1 {
-		return false, cmd.untrusted("%d bytes are no BOOL", len(data))
+		return false, cmd.badReply("%d bytes are not a valid BOOL", len(data))
 	}
 	return data[0] != 0, nil
 }
 
-// KeySlots returns for how many more keys of 2048 bits there is room, and for
-// how many in all.
+// KeySlots returns how many 2048-bit keys the TPM can still load, and how many slots it has in
+// total.
 func (c *Conn) KeySlots() (free, total uint32, err error) {
 	if free, err = c.property(propFreeKeys); err != nil {
 		return 0, 0, err
@@ -95,20 +95,19 @@ func (c *Conn) KeySlots() (free, total uint32, err error) {
 	return free, total, err
 }
 
-// property returns a property of one 32-bit number.
+// property returns a property that is a 32-bit number.
 func (c *Conn) property(prop uint32) (uint32, error) {
 	cmd, data, err := c.getCapability(capProperty, u32(prop))
 	if err != nil {
 		return 0, err
 	}
 	if len(data) != 4 {
-		return 0, cmd.untrusted("%d bytes are no UINT32", len(data))
+		return 0, cmd.badReply("%d bytes are not a valid UINT32", len(data))
 	}
 	return binary.BigEndian.Uint32(data), nil
 }
 
-// LoadedKeys returns the handles of the keys that are loaded now, whoever
-// loaded them.
+// LoadedKeys returns the handles of all loaded keys, including those that other programs loaded.
 func (c *Conn) LoadedKeys() ([]Handle, error) {
 	loaded, err := c.loaded(resourceKey)
 	var keys []Handle
@@ -118,18 +117,18 @@ func (c *Conn) LoadedKeys() ([]Handle, error) {
 	return keys, err
 }
 
-// Sessions returns the handles of the authorization sessions that are open now,
-// whoever opened them.
+// Sessions returns the handles of all open authorization sessions, including those of other
+// programs.
 func (c *Conn) Sessions() ([]uint32, error) { return c.loaded(resourceAuth) }
 
-// loaded returns a TPM_KEY_HANDLE_LIST.
+// loaded returns the handles of all loaded resources of a type (TPM_KEY_HANDLE_LIST).
 func (c *Conn) loaded(resource uint32) ([]uint32, error) {
 	cmd, data, err := c.getCapability(capHandle, u32(resource))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) < 2 || len(data) != 2+4*int(binary.BigEndian.Uint16(data)) {
-		return nil, cmd.untrusted("%d bytes are no TPM_KEY_HANDLE_LIST", len(data))
+		return nil, cmd.badReply("%d bytes are not a valid TPM_KEY_HANDLE_LIST", len(data))
 	}
 	var handles []uint32
 	for rest := data[2:]; len(rest) > 0; rest = rest[4:] {
@@ -142,14 +141,14 @@ func (c *Conn) loaded(resource uint32) ([]uint32, error) {
 // sections 21.7 (TPM_DA_INFO) and 21.8 (TPM_DA_INFO_LIMITED).
 type DAInfo struct {
 	Locked    bool
-	Known     bool   // whether the numbers below are: some TPMs tell only Locked
+	Known     bool   // false: the TPM reports only Locked, and the numbers below are not set
 	Count     uint16 // wrong secrets so far
-	Threshold uint16 // at more than these, the TPM locks
+	Threshold uint16 // the TPM locks when Count exceeds this
 	Seconds   uint32 // how long the lock lasts
 }
 
-// DictionaryAttack returns that state for the SRK; it costs no try. A TPM
-// without this capability answers TPM_BAD_MODE or TPM_BAD_PARAMETER.
+// DictionaryAttack returns the state of the dictionary-attack defence for the SRK. It costs no
+// try. A TPM without this capability answers TPM_BAD_MODE or TPM_BAD_PARAMETER.
 //
 //	tag(2) state(1) [currentCount(2) thresholdCount(2)] actionAtThreshold(6)
 //	[actionDependValue(4)] vendorDataSize(4) vendorData
@@ -176,35 +175,35 @@ func (c *Conn) DictionaryAttack() (*DAInfo, error) {
 		ok = false
 	}
 	if !ok || !s.ReadUint32(&vendor) || uint64(len(s)) != uint64(vendor) {
-		return nil, cmd.untrusted("%d bytes are no TPM_DA_INFO", len(data))
+		return nil, cmd.badReply("%d bytes are not a valid TPM_DA_INFO", len(data))
 	}
 	return &d, nil
 }
 
-// Flags are the bits of TPM_PERMANENT_FLAGS and TPM_STCLEAR_FLAGS that decide
-// what a TPM can do now. TPM Main Part 2, sections 7.1 and 7.2.
+// Flags are the flags of TPM_PERMANENT_FLAGS and TPM_STCLEAR_FLAGS that decide what the TPM can
+// do now. TPM Main Part 2, sections 7.1 and 7.2.
 type Flags struct {
 	// Permanent.
 	Disabled          bool // disable
 	CanBeOwned        bool // ownership: TakeOwnership is allowed
-	Deactivated       bool // deactivated: what the next start takes over
-	DisableOwnerClear bool // OwnerClear is TPM_CLEAR_DISABLED
-	PresenceFixed     bool // physicalPresenceLifetimeLock: the next two stay as they are
-	PresenceByPin     bool // physicalPresenceHWEnable: a switch of the machine asserts presence
-	PresenceByCommand bool // physicalPresenceCMDEnable
-	ReadSRKPub        bool // the SRK's public key can be read with its secret
+	Deactivated       bool // deactivated: takes effect at the next start
+	DisableOwnerClear bool // OwnerClear fails with TPM_CLEAR_DISABLED
+	PresenceFixed     bool // physicalPresenceLifetimeLock: the next two flags cannot be changed
+	PresenceByPin     bool // physicalPresenceHWEnable: a hardware switch asserts presence
+	PresenceByCommand bool // physicalPresenceCMDEnable: a command asserts presence
+	ReadSRKPub        bool // readSRKPub: the SRK's secret is enough to read the SRK's public key
 
 	// Since the last start.
 	NowDeactivated    bool // deactivated
-	DisableForceClear bool // ForceClear is TPM_CLEAR_DISABLED
-	Present           bool // physicalPresence, as asserted by command
-	PresenceLocked    bool // physicalPresenceLock: Present stays false
+	DisableForceClear bool // ForceClear fails with TPM_CLEAR_DISABLED
+	Present           bool // physicalPresence, asserted by command
+	PresenceLocked    bool // physicalPresenceLock: Present cannot be set
 }
 
-// Flags returns the TPM's flags; two commands.
+// Flags reads both flag structures with two commands.
 func (c *Conn) Flags() (*Flags, error) {
-	// readSRKPub, the last one used here, is the 17th flag; early 1.2 chips end
-	// before it, but none before the command's presence, the 9th.
+	// readSRKPub, the last flag used here, is the 17th. Early 1.2 chips return fewer flags, but
+	// always the 9th, physicalPresenceCMDEnable.
 	permanent, err := c.flagBits(flagPermanent, tagPermFlags, 9)
 	if err != nil {
 		return nil, err
@@ -222,20 +221,20 @@ func (c *Conn) Flags() (*Flags, error) {
 	}, nil
 }
 
-// bits are flags, a byte each.
+// bits are flags of one byte each, as the specification has them.
 type bits []byte
 
-// has reports whether a flag is there and set.
+// has reports whether the flag exists and is set.
 func (b bits) has(i int) bool { return i < len(b) && b[i] != 0 }
 
-// flagBits returns a structure of flags, of which there are least at least.
+// flagBits returns a flags structure, which must have at least least flags.
 func (c *Conn) flagBits(subCap uint32, tag uint16, least int) (bits, error) {
 	cmd, data, err := c.getCapability(capFlag, u32(subCap))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) < 2+least || binary.BigEndian.Uint16(data) != tag {
-		return nil, cmd.untrusted("%d bytes are no flags with tag %#04x", len(data), tag)
+		return nil, cmd.badReply("%d bytes are not flags with tag %#04x", len(data), tag)
 	}
 	return bits(data[2:]), nil
 }

@@ -27,24 +27,24 @@ const (
 //	tag(2) size(4) ordinal(4) handles params [authHandle(4) nonceOdd(20) continue(1) inAuth(20)]
 type command struct {
 	ordinal Ordinal
-	handles []byte // input handles, which an authorization does not cover
+	handles []byte // input handles; the authorization HMAC does not cover them
 	params  []byte // the other input parameters
 	auth    *authorization
-	// outHandles is how many bytes of handles lead the reply's parameters; an
-	// authorization does not cover them either.
+	// outHandles is how many bytes of handles the reply has before its parameters. The
+	// authorization HMAC does not cover them.
 	outHandles int
-	conn       *Conn // that runs it
+	conn       *Conn // the Conn that runs the command
 }
 
-// tagTPM20 is TPM_ST_NO_SESSIONS of TPM 2.0. It or TPM_BADTAG is what a TPM 2.0
-// answers to a command of TPM 1.2.
+// tagTPM20 is TPM_ST_NO_SESSIONS of TPM 2.0. A TPM 2.0 answers a TPM 1.2 command with this tag or
+// with TPM_BADTAG.
 const tagTPM20 = 0x8001
 
-// ErrTPM20 is a reply that only a TPM 2.0 gives.
+// ErrTPM20 means that the reply came from a TPM 2.0.
 var ErrTPM20 = errors.New("this is a TPM 2.0")
 
-// An Error is a command that the TPM refused: it did nothing. What is no Error
-// (a lost connection, a malformed reply) may have been done.
+// An Error means that the TPM refused a command and did not execute it. After any other error
+// (lost connection, malformed reply) the command may have been executed.
 type Error struct {
 	Ordinal Ordinal
 	Code    ResultCode
@@ -52,30 +52,30 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%v: %v", e.Ordinal, e.Code) }
 
-// Opens reports whether the command was to open a session, and nothing else.
+// Opens reports whether the command opens a session.
 func (e *Error) Opens() bool { return e.Ordinal == ordOIAP || e.Ordinal == ordOSAP }
 
-// Saves reports whether the command was to save a key or a session, for which a TPM says
-// in words of its own that it does not have it.
+// Saves reports whether the command saves a context. It has other result codes than most commands
+// for a handle that the TPM does not know.
 func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
 
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
-// Refusal returns what was refused: the command, the result code and its name.
+// Refusal returns the command's name, the result code and the code's name.
 func (e *Error) Refusal() (command string, code uint32, name string) {
 	return fmt.Sprint(e.Ordinal), uint32(e.Code), e.Code.Name()
 }
 
-// An Unanswered command has no answer that can be trusted.
+// An Unanswered is the error of a command whose reply is missing or cannot be trusted.
 type Unanswered = tpmconn.Unanswered
 
-// run sends cmd and returns the reply's handles and parameters. An error is an
-// *Error or an *Unanswered; with the latter there are handles only where the
-// reply's HMAC is wrong: something may have been loaded.
+// run sends cmd and returns the reply's handles and parameters. An error is an *Error or an
+// *Unanswered. handles may be set with an *Unanswered if only the reply's HMAC is wrong, because
+// the command may have loaded something.
 func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 	cmd.conn = c
-	handles, params, err = c.converse(cmd)
+	handles, params, err = c.execute(cmd)
 	var refused *Error
 	if err != nil && !errors.As(err, &refused) {
 		err = cmd.unanswered(err)
@@ -83,8 +83,8 @@ func (c *Conn) run(cmd *command) (handles, params []byte, err error) {
 	return handles, params, err
 }
 
-// unanswered says that the reply cannot be trusted. A transport that can breaks the
-// connection: what is loaded now is not known.
+// unanswered returns an *Unanswered and drops the connection if the transport can do that,
+// because it is no longer known what is loaded.
 func (cmd *command) unanswered(err error) error {
 	if !errors.Is(err, ErrTPM20) {
 		cmd.conn.Drop()
@@ -92,12 +92,12 @@ func (cmd *command) unanswered(err error) error {
 	return &Unanswered{Secret: cmd.auth != nil, Cause: err}
 }
 
-// untrusted is malformed for what follows a good header and HMAC.
-func (cmd *command) untrusted(format string, args ...any) error {
+// badReply is malformed for a reply whose header and HMAC were good.
+func (cmd *command) badReply(format string, args ...any) error {
 	return cmd.unanswered(cmd.malformed(format, args...))
 }
 
-func (c *Conn) converse(cmd *command) (handles, params []byte, err error) {
+func (c *Conn) execute(cmd *command) (handles, params []byte, err error) {
 	body, err := c.exchange(cmd)
 	if err != nil {
 		return nil, nil, err
@@ -119,16 +119,16 @@ func (c *Conn) converse(cmd *command) (handles, params []byte, err error) {
 	return handles, params, nil
 }
 
-// runPlain runs a command without authorization and without reply parameters.
+// runPlain runs a command that has no authorization and no reply parameters.
 func (c *Conn) runPlain(cmd *command) error {
 	_, out, err := c.run(cmd)
 	if err == nil && len(out) != 0 {
-		return cmd.untrusted("%d bytes of parameters where none belong", len(out))
+		return cmd.badReply("%d bytes of parameters, expected none", len(out))
 	}
 	return err
 }
 
-// marshal returns cmd's bytes, valid until the next call.
+// marshal returns the bytes of cmd, which are valid until the next call.
 func (c *Conn) marshal(cmd *command) []byte {
 	size := headerSize + len(cmd.handles) + len(cmd.params)
 	tag := uint16(tagRequest)
@@ -148,8 +148,8 @@ func (c *Conn) marshal(cmd *command) []byte {
 	return b
 }
 
-// checkHeader returns what follows the header of a successful reply, or the
-// TPM's refusal as an *Error.
+// checkHeader returns what follows the header of a successful reply. If the TPM refused the
+// command, the error is an *Error.
 func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 	if len(reply) < headerSize || len(reply) > maxReplySize {
 		return nil, cmd.malformed("a reply has 10 to %d bytes, this one %d", maxReplySize, len(reply))
@@ -172,20 +172,20 @@ func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 		}
 		return nil, &Error{Ordinal: cmd.ordinal, Code: code}
 	}
-	// A success without the HMAC that was asked for is nobody's success.
+	// A reply to an authorized command must have an HMAC, or anybody could have sent it.
 	if (cmd.auth != nil) != (tag == tagReplyAuth1) {
 		return nil, cmd.malformed("tag %#04x does not fit the command's authorization", tag)
 	}
 	return reply[headerSize:], nil
 }
 
-// malformed says that the reply to cmd is not one a TPM 1.2 gives.
+// malformed returns the error for a reply that no TPM 1.2 sends.
 func (cmd *command) malformed(format string, args ...any) error {
 	return fmt.Errorf("%v: malformed reply: %w", cmd.ordinal, fmt.Errorf(format, args...))
 }
 
-// u32 is a handle or a number as four bytes, most significant first.
+// u32 returns v as four bytes, big-endian.
 func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
-// sized is data behind its length as four bytes.
+// sized returns data with its length in front, as four bytes.
 func sized(data []byte) []byte { return append(u32(uint32(len(data))), data...) }

@@ -1,10 +1,8 @@
-// Package tpm12 speaks TPM 1.2: commands, authorization sessions and result
-// codes on the wire, as TPM Main Specification version 1.2, revision 116, has
-// them.
+// Package tpm12 sends TPM 1.2 commands. It implements marshalling, authorization sessions and
+// result codes of the TPM Main Specification version 1.2, revision 116.
 //
-// A Conn turns method calls into commands over any transport that has go-tpm's
-// Send. Structures that also stand in files (TPM_KEY, TPM_PUBKEY) pass through
-// as bytes: their layout is known elsewhere.
+// A Conn works over any transport that has go-tpm's Send. Structures that key files contain as
+// well (TPM_KEY, TPM_PUBKEY) are passed as bytes; package blob knows their layout.
 //
 // # Concurrency
 //
@@ -12,7 +10,7 @@
 //
 // # Secrets
 //
-// A *Secret is read, never kept. A nil *Secret sends the command without
-// authorization, as keys with authDataUsage "never" demand. A KeySession keeps
-// what is derived from a secret, of use for its key and its duration only.
+// No call keeps the *Secret it is given. A nil *Secret sends the command without authorization,
+// which is what keys with authDataUsage "never" require. A KeySession keeps a value derived from
+// the secret, which is valid for its key and until the session ends.
 package tpm12

@@ -2,7 +2,7 @@ package tpm12
 
 import "fmt"
 
-// An Ordinal names a command. TPM Main Part 2, section 17.
+// An Ordinal is the number of a command. TPM Main Part 2, section 17 (Ordinals).
 type Ordinal uint32
 
 // The ordinals that this package sends.
@@ -66,7 +66,7 @@ var ordinalNames = map[Ordinal]string{
 	ordPhysicalPresence:         "TSC_PhysicalPresence",
 }
 
-// String gives the command's name in the specification.
+// String returns the command's name in the specification.
 func (o Ordinal) String() string {
 	if name, ok := ordinalNames[o]; ok {
 		return name

@@ -13,9 +13,8 @@ func (c *Conn) ReadPubek() ([]byte, error) {
 	return c.endorsementKey(ordReadPubek, nil)
 }
 
-// CreateEndorsementKeyPair makes the endorsement key, once in a TPM's life, and
-// returns its TPM_PUBKEY. TPM Main Part 3, section 14.1
-// (TPM_CreateEndorsementKeyPair).
+// CreateEndorsementKeyPair creates the endorsement key, which a TPM can do only once, and returns
+// its TPM_PUBKEY. TPM Main Part 3, section 14.1 (TPM_CreateEndorsementKeyPair).
 func (c *Conn) CreateEndorsementKeyPair() ([]byte, error) {
 	return c.endorsementKey(ordCreateEndorsementKeyPair, endorsementParms)
 }
@@ -29,7 +28,7 @@ var endorsementParms = []byte{
 	0, 0, 0, 12, 0, 0, 8, 0, 0, 0, 0, 2, 0, 0, 0, 0,
 }
 
-// endorsementKey sends a nonce and checks that the answer is digested with it.
+// endorsementKey sends a nonce and checks that the reply's checksum contains it.
 func (c *Conn) endorsementKey(ord Ordinal, parms []byte) ([]byte, error) {
 	var antiReplay nonce
 	if _, err := rand.Read(antiReplay[:]); err != nil {
@@ -41,22 +40,21 @@ func (c *Conn) endorsementKey(ord Ordinal, parms []byte) ([]byte, error) {
 		return nil, err
 	}
 	if len(out) < sha1.Size {
-		return nil, cmd.untrusted("%d bytes are too few for a checksum", len(out))
+		return nil, cmd.badReply("%d bytes are too few for a checksum", len(out))
 	}
 	pub, checksum := out[:len(out)-sha1.Size], out[len(out)-sha1.Size:]
 	h := sha1.New()
 	h.Write(pub)
 	h.Write(antiReplay[:])
 	if subtle.ConstantTimeCompare(h.Sum(nil), checksum) != 1 {
-		return nil, cmd.untrusted("its checksum is wrong")
+		return nil, cmd.badReply("its checksum is wrong")
 	}
 	return pub, nil
 }
 
-// TakeOwnership makes owner the owner's secret and creates the SRK that srk, a
-// TPM_KEY without modulus and encData, describes. encOwner and encSRK are the
-// secrets encrypted to the endorsement key: RSA OAEP, SHA-1, label "TCPA". TPM
-// Main Part 3, section 6.1 (TPM_TakeOwnership).
+// TakeOwnership sets the owner's secret and creates the SRK that srk describes, a TPM_KEY without
+// modulus and encData. encOwner and encSRK are the secrets encrypted with the endorsement key
+// (RSA OAEP, SHA-1, label "TCPA"). TPM Main Part 3, section 6.1 (TPM_TakeOwnership).
 func (c *Conn) TakeOwnership(owner *Secret, encOwner, encSRK, srk []byte) error {
 	params := binary.BigEndian.AppendUint16(nil, protocolOwner)
 	params = append(params, sized(encOwner)...)
@@ -69,16 +67,16 @@ func (c *Conn) TakeOwnership(owner *Secret, encOwner, encSRK, srk []byte) error 
 // protocolOwner is TPM_PID_OWNER, TPM Main Part 2, section 4.7 (TPM_PROTOCOL_ID).
 const protocolOwner = 0x0005
 
-// OwnerReadInternalPub returns the TPM_PUBKEY of the SRK for the owner's
-// secret. TPM Main Part 3, section 14.5 (TPM_OwnerReadInternalPub).
+// OwnerReadInternalPub returns the TPM_PUBKEY of the SRK. TPM Main Part 3, section 14.5
+// (TPM_OwnerReadInternalPub).
 func (c *Conn) OwnerReadInternalPub(key Handle, owner *Secret) ([]byte, error) {
 	_, pub, err := c.runOwner(&command{ordinal: ordOwnerReadInternalPub, params: u32(uint32(key))}, owner)
 	return pub, err
 }
 
-// OwnerClear removes the owner, the SRK and all that hangs on them, loaded keys
-// and sessions included, and leaves the TPM disabled and, from its next start on,
-// deactivated. TPM Main Part 3, section 6.2 (TPM_OwnerClear).
+// OwnerClear removes the owner, the SRK, all keys under it, and all loaded keys and sessions. The
+// TPM is then disabled, and from its next start on deactivated. TPM Main Part 3, section 6.2
+// (TPM_OwnerClear).
 func (c *Conn) OwnerClear(owner *Secret) error {
 	err := c.setByOwner(ordOwnerClear, nil, owner)
 	if err == nil {
@@ -87,26 +85,25 @@ func (c *Conn) OwnerClear(owner *Secret) error {
 	return err
 }
 
-// OwnerSetDisable disables or enables the TPM, at once. TPM Main Part 3, section
-// 5.2 (TPM_OwnerSetDisable).
+// OwnerSetDisable disables or enables the TPM immediately. TPM Main Part 3, section 5.2
+// (TPM_OwnerSetDisable).
 func (c *Conn) OwnerSetDisable(disable bool, owner *Secret) error {
 	return c.setByOwner(ordOwnerSetDisable, boolean(disable), owner)
 }
 
-// ResetLockValue forgets the wrong secrets that were counted, and ends a lock; it
-// works while the TPM is locked. A wrong owner's secret is TPM_AUTHFAIL, and so is
-// a right one from then on until the lock has run out. TPM Main Part 3, section
-// 9.3 (TPM_ResetLockValue).
+// ResetLockValue resets the count of wrong secrets and ends the lock. It works while the TPM is
+// locked. After one wrong owner secret (TPM_AUTHFAIL) the TPM answers TPM_AUTHFAIL to the right
+// one, too, until the lock has expired. TPM Main Part 3, section 9.3 (TPM_ResetLockValue).
 func (c *Conn) ResetLockValue(owner *Secret) error {
 	return c.setByOwner(ordResetLockValue, nil, owner)
 }
 
-// setByOwner runs a command of the owner's that has no reply parameters.
+// setByOwner runs an owner-authorized command that has no reply parameters.
 func (c *Conn) setByOwner(ord Ordinal, params []byte, owner *Secret) error {
 	cmd := &command{ordinal: ord, params: params}
 	_, out, err := c.runOwner(cmd, owner)
 	if err == nil && len(out) != 0 {
-		return cmd.untrusted("%d bytes of parameters where none belong", len(out))
+		return cmd.badReply("%d bytes of parameters, expected none", len(out))
 	}
 	return err
 }

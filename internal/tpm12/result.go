@@ -2,13 +2,13 @@ package tpm12
 
 import "fmt"
 
-// A ResultCode is what a TPM answers when it refuses. TPM Main Part 2, section
+// A ResultCode is the TPM's result code for a command that it refused. TPM Main Part 2, section
 // 16 (Return codes).
 type ResultCode uint32
 
-// Result codes that callers decide on.
+// Result codes that this project handles.
 const (
-	Success           ResultCode = 0x00  // TPM_SUCCESS, which is no error
+	Success           ResultCode = 0x00  // TPM_SUCCESS, not an error
 	AuthFail          ResultCode = 0x01  // TPM_AUTHFAIL
 	BadParameter      ResultCode = 0x03  // TPM_BAD_PARAMETER
 	ClearDisabled     ResultCode = 0x05  // TPM_CLEAR_DISABLED
@@ -63,10 +63,10 @@ const (
 	DefendLockRunning ResultCode = 0x803 // TPM_DEFEND_LOCK_RUNNING
 )
 
-// Name is the code's name in the specification, empty where it has none.
+// Name returns the code's name in the specification, or "" if it has none.
 func (c ResultCode) Name() string { return resultNames[c] }
 
-// Error gives the code's name in the specification and its number.
+// Error returns the code's name in the specification and its number.
 func (c ResultCode) Error() string {
 	name := c.Name()
 	switch {

@@ -7,12 +7,12 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// nonFatal is TPM_NON_FATAL, the bit of refusals after which the same command can
-// be sent again. TPM Main Part 2, section 16 (Return codes).
+// nonFatal is TPM_NON_FATAL, the bit of result codes after which the same command can be sent
+// again. TPM Main Part 2, section 16 (Return codes).
 const nonFatal = 0x800
 
-// busy are the refusals that go by themselves. TPM_DEFEND_LOCK_RUNNING is none:
-// it can last for hours.
+// busy returns whether err means that the TPM is busy for a short time. TPM_DEFEND_LOCK_RUNNING
+// does not: the lock can last for hours.
 func busy(err error) tpmconn.Busy {
 	var refused *Error
 	switch {
@@ -28,9 +28,9 @@ func busy(err error) tpmconn.Busy {
 
 // exchange sends cmd and returns what follows the header of the TPM's reply.
 //
-// While the TPM is busy, the same bytes go out again. It has not looked at them
-// (TPM Main Part 3, section 4.2: it "does not execute" the command), so that an
-// authorization's nonces still hold, and no secret is tried twice.
+// While the TPM is busy, exchange sends the same bytes again. The TPM "does not execute" such a
+// command (TPM Main Part 3, section 4.2), so the nonces of the authorization are still valid, and
+// no secret is tried twice.
 func (c *Conn) exchange(cmd *command) ([]byte, error) {
 	msg := c.marshal(cmd)
 	selfTest := c.sendSelfTest
@@ -39,13 +39,14 @@ func (c *Conn) exchange(cmd *command) ([]byte, error) {
 	}
 	body, resent, err := c.Retry(func() ([]byte, error) { return c.sendOnce(cmd, msg) }, busy, selfTest)
 	if resent && cmd.auth != nil && errors.Is(err, InvalidAuthHandle) {
-		// Then the first answer was no such refusal, but was changed on its way.
-		return nil, fmt.Errorf("%v: its session has ended with a command that the TPM was said not to have executed", cmd.ordinal)
+		// The TPM has executed the command the first time: its busy answer was altered on the
+		// way.
+		return nil, fmt.Errorf("%v: the TPM has executed the command, although a reply said that it was busy", cmd.ordinal)
 	}
 	return body, err
 }
 
-// sendSelfTest has the TPM test itself while a command waits.
+// sendSelfTest makes the TPM test itself while a command waits.
 func (c *Conn) sendSelfTest() error {
 	if _, err := c.TPM.Send(continueSelfTest); err != nil {
 		return fmt.Errorf("%v: %w", ordContinueSelfTest, err)

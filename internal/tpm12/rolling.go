@@ -6,27 +6,25 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// The rolling session authorizes one command after another, by whatever secret
-// each needs: nonceEven comes from each reply, nonceOdd is new in each command. It
-// ends with the first command that goes wrong. What libtpms 0.9.2 does:
+// The rolling session is an OIAP session that authorizes one command after another, each with the
+// secret it needs. Each reply has a new nonceEven, each command a new nonceOdd. The session ends
+// with the first command that fails. libtpms 0.9.2 behaves like this:
 //
-//   - An HMAC by other nonces than the TPM's is TPM_AUTHFAIL, counts as a wrong
-//     secret, and ends the session; so does a wrong secret.
-//   - Any other refusal of a command that it could read ends the session, too; one
-//     that comes before (disabled, no owner) does not.
-//   - TPM_DEFEND_LOCK_RUNNING leaves the session open and its nonces as they were:
-//     it goes on after the lock.
-//   - A session that somebody flushed is TPM_INVALID_AUTHHANDLE, which counts for
-//     nothing. So is any session after a restart, except that the key's handle is
-//     looked at first: TPM_INVALID_KEYHANDLE.
+//   - An HMAC over other nonces than the TPM's gives TPM_AUTHFAIL, counts as a wrong secret and ends
+//     the session, exactly as a wrong secret does.
+//   - Any other error after the TPM has parsed the command ends the session, too. An error before that
+//     (TPM disabled, no owner) does not.
+//   - TPM_DEFEND_LOCK_RUNNING keeps the session and its nonces, so it can be used after the lock.
+//   - A session that somebody flushed gives TPM_INVALID_AUTHHANDLE and counts no try. So does any
+//     session after a restart, but the TPM checks the key handle first: TPM_INVALID_KEYHANDLE.
 
-// Keep says whether the rolling session shall go on from its first use: worth it
-// where a key with a secret will be used more than once. Without Keep, a session
-// serves one command, and none is left over to be freed.
+// Keep sets whether the rolling session stays open after its first command. That is worthwhile if
+// a key with a secret is used more than once. Otherwise each session authorizes one command, and
+// none needs to be flushed.
 func (c *Conn) Keep(on bool) { c.keep = on }
 
-// EndSessions frees every session of this Conn that is, or may be, open; what
-// cannot be freed for want of a connection is tried again next time.
+// EndSessions flushes every session of this Conn that is or may be open. What cannot be flushed
+// because the connection is lost is tried again at the next call.
 func (c *Conn) EndSessions() {
 	for s := range c.Open() {
 		c.SessionEnded(s, tpmconn.Stale)
@@ -34,7 +32,7 @@ func (c *Conn) EndSessions() {
 	c.flushStale()
 }
 
-// EndRolling is EndSessions for all but those of keys.
+// EndRolling is EndSessions, except that it keeps the KeySessions.
 func (c *Conn) EndRolling() {
 	if c.rolling != nil {
 		c.SessionEnded(c.rolling, tpmconn.Stale)
@@ -42,7 +40,7 @@ func (c *Conn) EndRolling() {
 	c.flushStale()
 }
 
-// runAuthorized runs cmd by an authorization that may go on after it.
+// runAuthorized runs cmd with an authorization whose session may stay open.
 func (c *Conn) runAuthorized(cmd *command, auth Auth) (handles, params []byte, err error) {
 	if auth != nil {
 		if cmd.auth, err = auth.authorize(c); err != nil {
@@ -55,7 +53,7 @@ func (c *Conn) runAuthorized(cmd *command, auth Auth) (handles, params []byte, e
 	return c.runInSession(cmd)
 }
 
-// runOwner runs cmd by the owner's secret, in a session of its own.
+// runOwner runs cmd with the owner's secret, in a session for this command only.
 func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, err error) {
 	if owner == nil {
 		return c.run(cmd)
@@ -71,9 +69,9 @@ func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, er
 	return c.runOnce(cmd)
 }
 
-// runOnce runs cmd in a session that is for it alone. The TPM ends that with it,
-// except where it refuses before it looks at the authorization (locked out,
-// disabled, no SRK): then the session would stay, and there are few.
+// runOnce runs cmd in a session for this command only. The TPM ends that session, except where it
+// refuses the command before it checks the authorization (locked out, disabled, no SRK). Then
+// runOnce flushes the session, because the TPM has few.
 func (c *Conn) runOnce(cmd *command) (handles, params []byte, err error) {
 	handles, params, err = c.runInSession(cmd)
 	var refused *Error
@@ -83,41 +81,41 @@ func (c *Conn) runOnce(cmd *command) (handles, params []byte, err error) {
 	return handles, params, err
 }
 
-// runInSession runs cmd, and notes what became of its session.
+// runInSession runs cmd and updates the state of its session.
 func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
-	s, asked := cmd.auth.session, cmd.auth.goOn
+	s, asked := cmd.auth.session, cmd.auth.continueSession
 	handles, params, err = c.run(cmd)
 	var refused *Error
 	switch isRefusal := errors.As(err, &refused); {
-	case err == nil && cmd.auth.goOn == 0:
+	case err == nil && cmd.auth.continueSession == 0:
 		c.SessionEnded(s, tpmconn.Gone)
 	case err == nil && asked != 0:
-		s.rolled = true
+		s.used = true
 	case isRefusal && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
 	case isRefusal:
 		c.SessionEnded(s, endedBy(refused, asked))
-	default: // nobody knows
+	default: // unknown whether the session is open
 		c.SessionEnded(s, tpmconn.Stale)
 	}
 	return handles, params, err
 }
 
-// opened notes a new session.
+// opened records a new session.
 func (c *Conn) opened(s *session) *session {
 	s.alive = true
 	c.SessionOpened(s)
 	return s
 }
 
-// endedBy is what a refusal does to the session of a command that asked whether the
-// session goes on. One that does not has ended with TPM_UnBind, unless the TPM has not
-// looked at it. Other commands, such as TPM_LoadKey2 of a damaged key, may be refused for
-// their parameters before the TPM knows their session.
-func endedBy(refused *Error, goOn byte) tpmconn.Ending {
+// endedBy returns whether a refused command has ended its session; continueSession is what the command asked
+// for. TPM_UnBind ends a session that it need not continue, unless the TPM refused the command
+// before it checked the session. Other commands, such as TPM_LoadKey2 of a damaged key, may be
+// refused because of their parameters, before the TPM checks the session.
+func endedBy(refused *Error, continueSession byte) tpmconn.Ending {
 	switch code := refused.Code; {
 	case code == AuthFail, code == InvalidAuthHandle:
 		return tpmconn.Gone
-	case goOn != 0, refused.Ordinal != ordUnBind:
+	case continueSession != 0, refused.Ordinal != ordUnBind:
 		return tpmconn.Stale
 	case code&nonFatal != 0, code == Disabled, code == Deactivated, code == NoSRK:
 		return tpmconn.Stale
@@ -125,7 +123,7 @@ func endedBy(refused *Error, goOn byte) tpmconn.Ending {
 	return tpmconn.Gone
 }
 
-// end is called when a session is not used any more.
+// end is called once for each session, when it is no longer used.
 func (c *Conn) end(s *session) {
 	s.alive = false
 	clear(s.shared[:])
@@ -134,7 +132,7 @@ func (c *Conn) end(s *session) {
 	}
 }
 
-// flushStale frees the sessions that may be open still.
+// flushStale flushes the sessions that are no longer used but may be open.
 func (c *Conn) flushStale() {
 	c.FlushStale(func(handle uint32) bool {
 		err := c.flush(handle, resourceAuth)

@@ -6,16 +6,15 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// rounds is how many replies a list may take: the longest, of commands, takes one
-// or two.
-const rounds = 64
+// maxReplies limits how many replies a list may take. The longest list, of commands, takes one or
+// two.
+const maxReplies = 64
 
-// list reads a list of capabilities from first on, before end. each returns the
-// numbers in a reply in their order; done ends the list at a number that is not of
-// it. Part 3, section 30.2 (TPM2_GetCapability).
+// list reads a list of capabilities from first up to, not including, end. each processes one
+// reply and returns the numbers in it. TPM 2.0 Library Part 3, section 30.2 (TPM2_GetCapability).
 func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapabilities) (numbers []uint32, err error)) error {
 	next := first
-	for range rounds {
+	for range maxReplies {
 		var numbers []uint32
 		rsp, err := runChecked(c, tpm2.GetCapability{Capability: of, Property: next, PropertyCount: min(end-next, 0xffff)},
 			func(rsp *tpm2.GetCapabilityResponse) (err error) {
@@ -25,7 +24,7 @@ func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapab
 				if numbers, err = each(&rsp.CapabilityData.Data); err != nil {
 					return err
 				}
-				return inOrder(numbers, next)
+				return checkAscending(numbers, next)
 			})
 		if err != nil || !rsp.MoreData || len(numbers) == 0 {
 			return err
@@ -34,21 +33,22 @@ func (c *Conn) list(of tpm2.TPMCap, first, end uint32, each func(*tpm2.TPMUCapab
 			return nil
 		}
 	}
-	return c.unanswered(false, malformed(tpm2.TPMCCGetCapability, "%d replies, and there is no end", rounds))
+	return c.unanswered(false, malformed(tpm2.TPMCCGetCapability, "no end after %d replies", maxReplies))
 }
 
-// inOrder refuses a list that could go on for ever.
-func inOrder(numbers []uint32, next uint32) error {
+// checkAscending refuses numbers that are not ascending from next on, because such a list might
+// never end.
+func checkAscending(numbers []uint32, next uint32) error {
 	for _, n := range numbers {
 		if n < next {
-			return fmt.Errorf("%#x where %#x or more was asked for", n, next)
+			return fmt.Errorf("%#x, expected %#x or more", n, next)
 		}
 		next = n + 1
 	}
 	return nil
 }
 
-// Properties returns the group of properties that begins with first, 256 numbers.
+// Properties returns the group of 256 properties that begins with first.
 func (c *Conn) Properties(first tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
 	const group = 0x100
 	all := map[tpm2.TPMPT]uint32{}
@@ -70,9 +70,9 @@ func (c *Conn) Properties(first tpm2.TPMPT) (map[tpm2.TPMPT]uint32, error) {
 	return all, err
 }
 
-// Handles returns the handles of one kind that are in use now, whoever uses them:
-// first is 0x80000000 for loaded objects, 0x81000000 for persistent ones,
-// 0x02000000 for loaded sessions (of policies, too), 0x03000000 for saved ones.
+// Handles returns the handles of one kind that are in use, including those of other programs.
+// first is 0x80000000 for loaded objects, 0x81000000 for persistent objects, 0x02000000 for
+// loaded sessions (HMAC and policy), 0x03000000 for saved sessions.
 func (c *Conn) Handles(first tpm2.TPMHandle) ([]tpm2.TPMHandle, error) {
 	const index = 0xffffff
 	var handles []tpm2.TPMHandle
@@ -84,7 +84,7 @@ func (c *Conn) Handles(first tpm2.TPMHandle) ([]tpm2.TPMHandle, error) {
 		var numbers []uint32
 		for _, h := range list.Handle {
 			if h>>24 != first>>24 && !(isSession(h) && isSession(first)) {
-				return nil, fmt.Errorf("handle %#08x where %#08x or more was asked for", uint32(h), uint32(first))
+				return nil, fmt.Errorf("handle %#08x, expected %#08x or more", uint32(h), uint32(first))
 			}
 			handles = append(handles, h)
 			numbers = append(numbers, uint32(first)&^index|uint32(h)&index)
@@ -96,7 +96,7 @@ func (c *Conn) Handles(first tpm2.TPMHandle) ([]tpm2.TPMHandle, error) {
 
 func isSession(h tpm2.TPMHandle) bool { return h>>24 == hmacSession || h>>24 == policySession }
 
-// Algorithms returns the algorithms there are, and what they can be used for.
+// Algorithms returns the TPM's algorithms and their attributes.
 func (c *Conn) Algorithms() (map[tpm2.TPMAlgID]tpm2.TPMAAlgorithm, error) {
 	all := map[tpm2.TPMAlgID]tpm2.TPMAAlgorithm{}
 	err := c.list(tpm2.TPMCapAlgs, 0, 0x10000, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
@@ -114,7 +114,7 @@ func (c *Conn) Algorithms() (map[tpm2.TPMAlgID]tpm2.TPMAAlgorithm, error) {
 	return all, err
 }
 
-// Curves returns the elliptic curves there are.
+// Curves returns the TPM's elliptic curves.
 func (c *Conn) Curves() ([]tpm2.TPMECCCurve, error) {
 	var all []tpm2.TPMECCCurve
 	err := c.list(tpm2.TPMCapECCCurves, 0, 0x10000, func(data *tpm2.TPMUCapabilities) ([]uint32, error) {
@@ -132,7 +132,7 @@ func (c *Conn) Curves() ([]tpm2.TPMECCCurve, error) {
 	return all, err
 }
 
-// Commands returns the commands there are.
+// Commands returns the command codes that the TPM implements.
 func (c *Conn) Commands() (map[tpm2.TPMCC]bool, error) {
 	const vendor = 1 << 29
 	all := map[tpm2.TPMCC]bool{}
@@ -155,7 +155,7 @@ func (c *Conn) Commands() (map[tpm2.TPMCC]bool, error) {
 	return all, err
 }
 
-// TestParms is nil where the TPM can do what the parameters of a key say. Part 3,
+// TestParms returns nil if the TPM supports a key with these parameters. TPM 2.0 Library Part 3,
 // section 30.3 (TPM2_TestParms).
 func (c *Conn) TestParms(parms tpm2.TPMTPublicParms) error {
 	_, err := Run(c, tpm2.TestParms{Parameters: parms})

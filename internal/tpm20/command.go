@@ -8,12 +8,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// plain runs a command that nothing authorizes, whose handles and parameters are
-// marshalled already, and returns those of its reply.
+// runPlain runs a command without sessions. params are its marshalled handles and parameters; it
+// returns those of the reply.
 //
 //	tag(2) size(4) commandCode(4) handles params
 //	tag(2) size(4) responseCode(4) handles params
-func (c *Conn) plain(cc tpm2.TPMCC, params []byte) (out []byte, err error) {
+func (c *Conn) runPlain(cc tpm2.TPMCC, params []byte) (out []byte, err error) {
 	x := c.begin(cc)
 	msg := binary.BigEndian.AppendUint16(c.buf[:0], uint16(tpm2.TPMSTNoSessions))
 	msg = binary.BigEndian.AppendUint32(msg, uint32(headerSize+len(params)))
@@ -26,16 +26,15 @@ func (c *Conn) plain(cc tpm2.TPMCC, params []byte) (out []byte, err error) {
 	return x.body, err
 }
 
-// transform runs a command on an object, whose parameters are marshalled already,
-// and returns those of its reply. It does what go-tpm's Execute does, for commands
-// that are run often.
+// runAuthorized runs a command on one object with marshalled parameters, and returns the reply's
+// parameters. It does the same as go-tpm's Execute, but faster, for frequent commands.
 //
 //	tag(2) size(4) commandCode(4) handle(4) authorizationSize(4) authorizations params
 //	tag(2) size(4) responseCode(4) parameterSize(4) params authorizations
-func (c *Conn) transform(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) (out []byte, err error) {
+func (c *Conn) runAuthorized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) (out []byte, err error) {
 	x := c.begin(cc)
 	x.secret = isPassword(auth)
-	t := transformation{x: x, o: o, params: params, sessions: append([]tpm2.Session{auth}, extra...)}
+	t := authorizedCommand{x: x, o: o, params: params, sessions: append([]tpm2.Session{auth}, extra...)}
 	err = x.run(func() error {
 		msg, err := t.marshal(c.buf[:0])
 		if err != nil {
@@ -56,21 +55,21 @@ func (c *Conn) transform(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tp
 	return out, nil
 }
 
-type transformation struct {
+type authorizedCommand struct {
 	x        *exchange
 	o        *Object
 	params   []byte
-	sessions []tpm2.Session // the first may be nil: the empty password
+	sessions []tpm2.Session // nil is the empty password
 }
 
-// Authorizations by the empty password. Part 2, sections 10.13.2
+// Authorizations with the empty password. TPM 2.0 Library Part 2, sections 10.13.2
 // (TPMS_AUTH_COMMAND) and 10.13.3 (TPMS_AUTH_RESPONSE).
 const (
-	noPassword      = "\x40\x00\x00\x09\x00\x00\x00\x00\x00"
-	noPasswordReply = "\x00\x00\x01\x00\x00"
+	emptyPassword      = "\x40\x00\x00\x09\x00\x00\x00\x00\x00"
+	emptyPasswordReply = "\x00\x00\x01\x00\x00"
 )
 
-func (t *transformation) marshal(b []byte) ([]byte, error) {
+func (t *authorizedCommand) marshal(b []byte) ([]byte, error) {
 	nonces, err := t.prepare()
 	if err != nil {
 		return nil, err
@@ -84,14 +83,14 @@ func (t *transformation) marshal(b []byte) ([]byte, error) {
 	names := []tpm2.TPM2BName{t.o.Name}
 	for i, s := range t.sessions {
 		if s == nil {
-			b = append(b, noPassword...)
+			b = append(b, emptyPassword...)
 			continue
 		}
 		auth, err := s.Authorize(t.x.cc, t.params, nonces, names, i)
 		if err != nil {
 			return nil, err
 		}
-		nonces = nil // they are for the first one only
+		nonces = nil // only the first session's HMAC covers them
 		b = binary.BigEndian.AppendUint32(b, uint32(auth.Handle))
 		b = appendSized(b, auth.Nonce.Buffer)
 		b = append(b, attributesByte(auth.Attributes))
@@ -103,10 +102,10 @@ func (t *transformation) marshal(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// prepare makes the sessions ready, and has the first parameter encrypted. It
-// returns what the first session's HMAC covers of the others: the nonces of the
-// sessions that decrypt and encrypt. Part 1, section 19.6.5.
-func (t *transformation) prepare() (nonces []byte, err error) {
+// prepare initializes the sessions and encrypts the first parameter. It returns the nonces of the
+// sessions that decrypt and encrypt, which the first session's HMAC covers. TPM 2.0 Library Part
+// 1, section 19.6.5.
+func (t *authorizedCommand) prepare() (nonces []byte, err error) {
 	var encrypts, decrypts []byte
 	for i, s := range t.sessions {
 		if s == nil {
@@ -127,7 +126,7 @@ func (t *transformation) prepare() (nonces []byte, err error) {
 		switch {
 		case i == 0:
 		case s.IsDecryption():
-			decrypts = s.NonceTPM().Buffer // once, if it encrypts as well
+			decrypts = s.NonceTPM().Buffer // once, even if the session also encrypts
 		case s.IsEncryption():
 			encrypts = s.NonceTPM().Buffer
 		}
@@ -135,14 +134,13 @@ func (t *transformation) prepare() (nonces []byte, err error) {
 	return append(decrypts[:len(decrypts):len(decrypts)], encrypts...), nil
 }
 
-// unmarshal checks the authorizations of the reply and decrypts its first
-// parameter.
-func (t *transformation) unmarshal() ([]byte, error) {
+// unmarshal checks the authorizations of the reply and decrypts its first parameter.
+func (t *authorizedCommand) unmarshal() ([]byte, error) {
 	r := reader{b: t.x.body}
 	size := r.u32()
 	params := r.next(int(size))
 	if r.bad {
-		return nil, fmt.Errorf("%d bytes are no reply", len(t.x.body))
+		return nil, fmt.Errorf("%d bytes are not a valid reply", len(t.x.body))
 	}
 	for i, s := range t.sessions {
 		nonce, attributes, hmac := r.sized(), r.next(1), r.sized()
@@ -150,14 +148,14 @@ func (t *transformation) unmarshal() ([]byte, error) {
 			return nil, errors.New("an authorization is missing")
 		}
 		if s == nil {
-			if len(nonce)+len(hmac) != 0 || attributes[0] != noPasswordReply[2] {
+			if len(nonce)+len(hmac) != 0 || attributes[0] != emptyPasswordReply[2] {
 				return nil, errors.New("its authorization is not that of a password")
 			}
 			continue
 		}
 		a, ok := attributesOf(attributes[0])
 		if !ok {
-			return nil, errors.New("its authorization has attributes that there are not")
+			return nil, errors.New("its authorization has unknown attributes")
 		}
 		err := s.Validate(0, t.x.cc, params, nil, i, &tpm2.TPMSAuthResponse{
 			Nonce: tpm2.TPM2BNonce{Buffer: nonce}, Attributes: a, Authorization: tpm2.TPM2BData{Buffer: hmac},
@@ -172,7 +170,7 @@ func (t *transformation) unmarshal() ([]byte, error) {
 	return params, t.decrypt(params)
 }
 
-func (t *transformation) decrypt(params []byte) error {
+func (t *authorizedCommand) decrypt(params []byte) error {
 	for _, s := range t.sessions {
 		if s == nil || !s.IsEncryption() {
 			continue
@@ -188,7 +186,7 @@ func (t *transformation) decrypt(params []byte) error {
 	return nil
 }
 
-// firstSized is the content of the sized parameter that comes first.
+// firstSized returns the contents of the first parameter, which is a TPM2B.
 func firstSized(params []byte) ([]byte, error) {
 	r := reader{b: params}
 	if first := r.sized(); !r.bad {
@@ -201,7 +199,7 @@ func appendSized(b, data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
 }
 
-// A reader reads foreign bytes. What is missing makes it bad, and is empty.
+// A reader reads untrusted bytes. After a read past the end it is bad, and returns zero values.
 type reader struct {
 	b   []byte
 	bad bool
@@ -232,5 +230,5 @@ func (r *reader) u32() uint32 {
 
 func (r *reader) sized() []byte { return r.next(int(r.u16())) }
 
-// whole reports whether all bytes were read, and there were enough.
+// whole reports whether all reads succeeded and no bytes are left.
 func (r *reader) whole() bool { return !r.bad && len(r.b) == 0 }

@@ -8,33 +8,33 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// SaveContext returns a loaded object, or a session, in a form that only this TPM reads,
-// until it is restarted: a TPMS_CONTEXT. An object stays loaded. Part 3, section 28.2
+// SaveContext returns a loaded object or a session as a TPMS_CONTEXT, which this TPM can load
+// until its next reset. An object stays loaded. TPM 2.0 Library Part 3, section 28.2
 // (TPM2_ContextSave).
 //
 //	sequence(8) savedHandle(4) hierarchy(4) contextBlob(2+n)
 func (c *Conn) SaveContext(o *Object) ([]byte, error) {
-	saved, err := c.plain(tpm2.TPMCCContextSave, handleBytes(o.Handle))
+	saved, err := c.runPlain(tpm2.TPMCCContextSave, handleBytes(o.Handle))
 	if err != nil {
 		return nil, err
 	}
 	r := reader{b: saved}
 	r.next(8 + 4 + 4)
 	if r.sized(); !r.whole() {
-		return nil, c.unanswered(false, malformed(tpm2.TPMCCContextSave, "%d bytes are no context", len(saved)))
+		return nil, c.unanswered(false, malformed(tpm2.TPMCCContextSave, "%d bytes are not a valid context", len(saved)))
 	}
 	return bytes.Clone(saved), nil
 }
 
-// IsObjectContext reports whether a saved context says that it is of an object, and not of
-// a session, which could be restored once only. Part 2, section 14.5 (TPMS_CONTEXT).
+// IsObjectContext reports whether a saved context says that it is of an object. A session's
+// context can be loaded only once. TPM 2.0 Library Part 2, section 14.5 (TPMS_CONTEXT).
 func IsObjectContext(saved []byte) bool {
-	const at = 8 // behind the sequence number
+	const at = 8 // offset of savedHandle, after the sequence number
 	return len(saved) > at && saved[at] == transient
 }
 
-// LoadContext loads what SaveContext returned of an object that was like this one,
-// and returns it with its new handle. Part 3, section 28.3 (TPM2_ContextLoad).
+// LoadContext loads an object that SaveContext returned. The result has a new handle and the name
+// and public area of like. TPM 2.0 Library Part 3, section 28.3 (TPM2_ContextLoad).
 func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {
 	handle, err := c.loadContext(saved)
 	if err != nil {
@@ -47,31 +47,31 @@ func (c *Conn) LoadContext(saved []byte, like *Object) (*Object, error) {
 }
 
 func (c *Conn) loadContext(saved []byte) (tpm2.TPMHandle, error) {
-	out, err := c.plain(tpm2.TPMCCContextLoad, saved)
+	out, err := c.runPlain(tpm2.TPMCCContextLoad, saved)
 	if err != nil {
 		return 0, err
 	}
 	if len(out) != 4 {
-		return 0, c.unanswered(false, malformed(tpm2.TPMCCContextLoad, "%d bytes are no handle", len(out)))
+		return 0, c.unanswered(false, malformed(tpm2.TPMCCContextLoad, "%d bytes are not a valid handle", len(out)))
 	}
 	return handleAt(out, 0), nil
 }
 
-// Flush frees a loaded object or a session, whoever has loaded it; one that is gone
-// already is no error. Part 3, section 28.4 (TPM2_FlushContext).
+// Flush frees a loaded object or a session, including those of other programs. It returns nil if
+// the handle is gone already. TPM 2.0 Library Part 3, section 28.4 (TPM2_FlushContext).
 func (c *Conn) Flush(h tpm2.TPMHandle) error {
 	var err error
-	for range 2 { // what stays loaded takes one of few places until the TPM is restarted
+	for range 2 { // a resource that stays loaded takes one of the TPM's few slots
 		var out []byte
-		out, err = c.plain(tpm2.TPMCCFlushContext, handleBytes(h))
+		out, err = c.runPlain(tpm2.TPMCCFlushContext, handleBytes(h))
 		if err == nil && len(out) != 0 {
-			return c.unanswered(false, malformed(tpm2.TPMCCFlushContext, "%d bytes of parameters where none belong", len(out)))
+			return c.unanswered(false, malformed(tpm2.TPMCCFlushContext, "%d bytes of parameters, expected none", len(out)))
 		}
 		if err == nil || !isRefusal(err) {
 			return err
 		}
 		if goneAlready(err) {
-			c.vanished(h)
+			c.handleGone(h)
 			return nil
 		}
 	}
@@ -80,14 +80,14 @@ func (c *Conn) Flush(h tpm2.TPMHandle) error {
 
 func handleBytes(h tpm2.TPMHandle) []byte { return binary.BigEndian.AppendUint32(nil, uint32(h)) }
 
-// goneAlready reports what a TPM, or the kernel's resource manager, says to flushing
-// what it does not have.
+// goneAlready reports whether err is the answer of a TPM, or of the kernel's resource manager, to
+// TPM2_FlushContext of an unknown handle.
 func goneAlready(err error) bool {
 	var which tpm2.TPMFmt1Error
 	if errors.As(err, &which) {
 		_, handle := which.Handle()
 		_, parameter := which.Parameter()
-		if handle+parameter == 0 { // another session, or nothing in particular, is not gone
+		if handle+parameter == 0 { // the error is about a session, or unspecific
 			return false
 		}
 	}

@@ -1,11 +1,10 @@
-// Package tpm20 speaks TPM 2.0 by go-tpm's commands: it sends them again while
-// the TPM is busy, authorizes them in sessions of its own, tells a refusal from an
-// answer that was lost, and keeps account of what it has loaded. Citations are of
-// the TPM 2.0 Library specification, revision 1.59.
+// Package tpm20 sends TPM 2.0 commands. It uses go-tpm's commands, and adds its own authorization
+// sessions, retries while the TPM is busy, errors that tell a refused command from a lost reply,
+// and a record of the open sessions. Citations are of revision 1.59 of the TPM 2.0 Library
+// Specification.
 //
-// A Conn runs any command of go-tpm by [Run]; what keys do again and again (Sign,
-// RSADecrypt, ECDHZGen, Unseal) it marshals by hand, which costs a fraction of
-// go-tpm's reflection.
+// [Run] runs any of go-tpm's commands. Frequent commands (Sign, RSADecrypt, ECDHZGen, Unseal) are
+// marshalled by hand, because go-tpm's reflection is much slower.
 //
 // # Concurrency
 //
@@ -13,7 +12,7 @@
 //
 // # Secrets
 //
-// Auth values are read, never kept; a Session keeps what is derived from them. A
-// password crosses only as the key of an HMAC, and, where it is set or something
-// secret comes back, parameters cross encrypted: [Session.For].
+// No call keeps an auth value; a Session keeps a key derived from it, and uses the auth value as
+// the key of an HMAC only. Parameters are encrypted where an auth value is set or
+// secret data is returned: see [Session.For].
 package tpm20

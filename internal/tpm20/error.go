@@ -10,31 +10,31 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// ErrTPM12 is a reply that only a TPM 1.2 gives.
+// ErrTPM12 means that the reply came from a TPM 1.2.
 var ErrTPM12 = errors.New("this is a TPM 1.2")
 
-// An Error is a command that the TPM refused: it did nothing, and the nonces of
-// its sessions are as they were. What is no Error (a lost connection, a malformed
-// reply) may have been done.
+// An Error means that the TPM refused a command: it did not execute it, and the nonces of the
+// command's sessions did not change. After any other error (lost connection, malformed reply) the
+// command may have been executed.
 type Error struct {
 	Command tpm2.TPMCC
 	Code    tpm2.TPMRC // as it was sent
-	// Gone is the handle that the TPM does not know, 0 where it complains of none.
-	// SessionGone says that it is that of a policy's session, in a command on it.
+	// Gone is the handle that the TPM does not know, 0 if the error is not about a handle.
+	// SessionGone means that Gone is a policy session's, in a command on that session.
 	Gone        tpm2.TPMHandle
 	SessionGone bool
-	// Failed says that the TPM refuses everything: it is in failure mode (Part 1,
-	// section 12.3). It is not found out for TPM2_RSA_Decrypt, to which libtpms
-	// answers TPM_RC_FAILURE when the padding is wrong; see InFailureMode.
+	// Failed means that the TPM is in failure mode and refuses all commands (TPM 2.0 Library Part
+	// 1, section 12.3). It is not set for TPM2_RSA_Decrypt, because libtpms answers
+	// TPM_RC_FAILURE if the padding is wrong; see InFailureMode.
 	Failed bool
 }
 
-// Refusal returns what was refused: the command, the response code and its name.
+// Refusal returns the command's name, the response code and the code's name.
 func (e *Error) Refusal() (command string, code uint32, name string) {
 	return commandName(e.Command), uint32(e.Code), e.Name()
 }
 
-// Error is "TPM2_Load: TPM_RC_INTEGRITY (0x1df, parameter 1)".
+// Error returns a text such as "TPM2_Load: TPM_RC_INTEGRITY (0x1df, parameter 1)".
 func (e *Error) Error() string {
 	name := e.Name()
 	if name == "" {
@@ -47,11 +47,11 @@ func (e *Error) Error() string {
 	return text
 }
 
-// layerMask is where software between a program and the TPM says that a code is
-// its own: the kernel's resource manager does (TSS 2.0 Overview, TSS2_RC).
+// layerMask is the part of a response code that software between program and TPM sets in its own
+// codes, as the kernel's resource manager does (TSS 2.0 Overview, TSS2_RC).
 const layerMask = 0xff0000
 
-// About says what the code is about, and whose it is, such as ", parameter 1".
+// About returns what the code is about and who sent it, such as ", parameter 1".
 func (e *Error) About() string {
 	text := ""
 	var about tpm2.TPMFmt1Error
@@ -71,11 +71,11 @@ func (e *Error) About() string {
 	return text
 }
 
-// code is the TPM's code, without who sent it.
+// code returns the code without the layer that sent it.
 func (e *Error) code() tpm2.TPMRC { return e.Code &^ layerMask }
 
-// Name is the code's name in the specification, empty where it has none. Part 2,
-// section 6.6 (TPM_RC).
+// Name returns the code's name in the specification, or "" if it has none. TPM 2.0 Library Part
+// 2, section 6.6 (TPM_RC).
 func (e *Error) Name() string {
 	name, _, _ := strings.Cut(e.code().Error(), " ")
 	if name = strings.TrimSuffix(name, ":"); strings.HasPrefix(name, "TPM_RC_") {
@@ -84,17 +84,17 @@ func (e *Error) Name() string {
 	return ""
 }
 
-// Unwrap lets errors.Is find the code, such as tpm2.TPMRCAuthFail, whatever
-// handle, parameter or session it is about.
+// Unwrap returns the code, so errors.Is finds for example tpm2.TPMRCAuthFail, whatever handle,
+// parameter or session it is about.
 func (e *Error) Unwrap() error { return e.code() }
 
-// Opens reports whether the command was to open a session, and nothing else.
+// Opens reports whether the command opens a session.
 func (e *Error) Opens() bool { return e.Command == tpm2.TPMCCStartAuthSession }
 
-// An Unanswered command has no answer that can be trusted.
+// An Unanswered is the error of a command whose reply is missing or cannot be trusted.
 type Unanswered = tpmconn.Unanswered
 
-// malformed says that the reply to a command is not one a TPM 2.0 gives.
+// malformed returns the error for a reply that no TPM 2.0 sends.
 func malformed(cc tpm2.TPMCC, format string, args ...any) error {
 	return fmt.Errorf("%s: malformed reply: %w", commandName(cc), fmt.Errorf(format, args...))
 }

@@ -19,31 +19,31 @@ const (
 	tagTPM12     = 0x00c4
 )
 
-// An exchange is one command and its reply: what go-tpm is given for a TPM while
-// it executes the command.
+// An exchange is one command and its reply. It is the transport.TPM that go-tpm executes the
+// command on.
 type exchange struct {
 	conn   *Conn
 	cc     tpm2.TPMCC
-	secret bool   // a password is in the command
-	uses   []*use // its sessions
-	msg    []byte // the command; nil: nothing was sent
+	secret bool   // a non-empty password authorizes the command
+	uses   []*use // the command's sessions
+	msg    []byte // the command, nil until it is sent
 	body   []byte // what follows the header of a successful reply
 }
 
-// begin begins an exchange. It is over with finish.
+// begin starts an exchange. finish ends it.
 func (c *Conn) begin(cc tpm2.TPMCC) *exchange {
 	c.current = &exchange{conn: c, cc: cc}
 	return c.current
 }
 
-// Send sends the command, as go-tpm's transport.TPM. Sessions of go-tpm's own would
-// start by another one first.
+// Send implements transport.TPM. It refuses any other command than the exchange's; sessions of
+// go-tpm's own would send one to start.
 func (x *exchange) Send(msg []byte) ([]byte, error) {
 	if len(msg) < headerSize || tpm2.TPMCC(binary.BigEndian.Uint32(msg[6:])) != x.cc {
 		return nil, errors.New("only a Conn's sessions may authorize its commands")
 	}
 	x.msg = msg
-	reply, err := x.answer()
+	reply, err := x.sendWithRetry()
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +51,13 @@ func (x *exchange) Send(msg []byte) ([]byte, error) {
 	return reply, nil
 }
 
-// run has do execute the command. A panic of what reads the reply, or marshals
-// the command, is an error.
+// run calls do, which executes the command. A panic while the command is marshalled or the reply
+// is parsed becomes an error.
 func (x *exchange) run(do func() error) error {
-	return x.finish(x.guard(do))
+	return x.finish(x.recoverPanic(do))
 }
 
-func (x *exchange) guard(do func() error) (err error) {
+func (x *exchange) recoverPanic(do func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -66,7 +66,7 @@ func (x *exchange) guard(do func() error) (err error) {
 	return do()
 }
 
-// finish notes what became of the command's sessions.
+// finish updates the state of the command's sessions.
 func (x *exchange) finish(err error) error {
 	c := x.conn
 	c.current = nil
@@ -93,15 +93,15 @@ func (x *exchange) finish(err error) error {
 	}
 	if x.body != nil {
 		if errors.Is(err, io.EOF) {
-			err = errors.New("it is cut off")
+			err = errors.New("it is too short")
 		}
 		err = malformed(x.cc, "%w", err)
 	}
 	return c.unanswered(secret, err)
 }
 
-// unanswered says that the last reply cannot be trusted. A transport that can breaks the
-// connection: what is loaded now is not known.
+// unanswered returns an *Unanswered and drops the connection if the transport can do that,
+// because it is no longer known what is loaded.
 func (c *Conn) unanswered(secret bool, err error) error {
 	c.Drop()
 	return &Unanswered{Secret: secret, Cause: err}
@@ -112,67 +112,67 @@ func (x *exchange) succeeded() {
 		if u.closed {
 			x.conn.SessionEnded(u.Session, tpmconn.Gone)
 		}
-		u.needAuth, u.ran = false, false
+		u.needAuth, u.policyRan = false, false
 	}
 	if x.cc == tpm2.TPMCCFlushContext {
-		x.conn.vanished(handleAt(x.msg, headerSize))
+		x.conn.handleGone(handleAt(x.msg, headerSize))
 	}
 }
 
-// Kinds of handles, their most significant byte. Part 2, section 7.2 (TPM_HT).
+// Kinds of handles: the most significant byte. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
 const (
 	hmacSession   = 0x02
 	policySession = 0x03
 	transient     = 0x80
 )
 
-// refused notes what a refusal says of the command's sessions and handles.
+// refused records what a refusal says about the command's sessions and handles.
 func (x *exchange) refused(e *Error) {
 	code := e.code()
 	switch {
 	case code >= tpm2.TPMRCReferenceH0 && code <= tpm2.TPMRCReferenceH6:
-		x.unknown(e, int(code-tpm2.TPMRCReferenceH0))
+		x.handleUnknown(e, int(code-tpm2.TPMRCReferenceH0))
 	case code >= tpm2.TPMRCReferenceS0 && code <= tpm2.TPMRCReferenceS6:
 		x.end(int(code-tpm2.TPMRCReferenceS0), tpmconn.Gone)
 	case errors.Is(code, tpm2.TPMRCNonce), errors.Is(code, tpm2.TPMRCHandle), errors.Is(code, tpm2.TPMRCValue):
 		var which tpm2.TPMFmt1Error
 		code.As(&which)
 		if is, i := which.Session(); is && errors.Is(code, tpm2.TPMRCHandle) {
-			x.end(i-1, tpmconn.Gone) // what has its place is a session of the other kind
+			x.end(i-1, tpmconn.Gone) // a session of the other kind has this handle now
 		} else if is {
 			x.end(i-1, tpmconn.Stale)
 		}
 		if is, i := which.Handle(); is && !errors.Is(code, tpm2.TPMRCNonce) {
-			x.unknown(e, i-1)
+			x.handleUnknown(e, i-1)
 		}
 	case code == tpm2.TPMRCFailure && x.cc != tpm2.TPMCCRSADecrypt:
 		e.Failed, _ = x.conn.InFailureMode()
 	}
 }
 
-// unknown notes that the TPM does not know the command's handle of an index.
-func (x *exchange) unknown(e *Error, index int) {
+// handleUnknown records that the TPM does not know the command's handle with this index.
+func (x *exchange) handleUnknown(e *Error, index int) {
 	if h, ok := x.handle(index); ok {
 		e.Gone, e.SessionGone = h, isSession(h)
-		x.conn.vanished(h)
+		x.conn.handleGone(h)
 	}
 }
 
-// withTwo are the commands of this package that begin with two handles.
-var withTwo = []tpm2.TPMCC{
+// twoHandleCommands are the commands of this package that have two handles.
+var twoHandleCommands = []tpm2.TPMCC{
 	tpm2.TPMCCStartAuthSession, tpm2.TPMCCPolicySecret, tpm2.TPMCCPolicySigned, tpm2.TPMCCEvictControl, tpm2.TPMCCObjectChangeAuth,
 }
 
-// handle is the handle with an index among those that the command begins with.
+// handle returns the command's handle with this index.
 func (x *exchange) handle(index int) (tpm2.TPMHandle, bool) {
 	at := headerSize + 4*index
-	if index < 0 || index > 1 || index == 1 && !slices.Contains(withTwo, x.cc) || at+4 > len(x.msg) {
+	if index < 0 || index > 1 || index == 1 && !slices.Contains(twoHandleCommands, x.cc) || at+4 > len(x.msg) {
 		return 0, false
 	}
 	return handleAt(x.msg, at), true
 }
 
-// end ends the session that stands at an index among the command's.
+// end ends the command's session with this index.
 func (x *exchange) end(index int, how tpmconn.Ending) {
 	for _, u := range x.uses {
 		if u.index == index {

@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Sign signs a digest with a loaded key; auth nil is the empty password. The
-// signature is of the scheme that was asked for, and not verified. Part 3, section
+// Sign signs a digest with a loaded key. auth nil is the empty password. Sign checks that the
+// signature has the requested scheme, but does not verify it. TPM 2.0 Library Part 3, section
 // 20.2 (TPM2_Sign).
 func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest []byte) (*tpm2.TPMTSignature, error) {
 	params := appendSized(make([]byte, 0, 96), digest)
@@ -18,7 +18,7 @@ func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, dig
 		return nil, err
 	}
 	params = append(params, noTicket...)
-	out, err := c.transform(tpm2.TPMCCSign, o, auth, nil, params)
+	out, err := c.runAuthorized(tpm2.TPMCCSign, o, auth, nil, params)
 	if err != nil {
 		return nil, err
 	}
@@ -32,8 +32,8 @@ func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, dig
 	return signature, nil
 }
 
-// noTicket is a TPMT_TK_HASHCHECK for a digest that the TPM has not made. Part 2,
-// section 10.7.6.
+// noTicket is a TPMT_TK_HASHCHECK for a digest that the TPM did not compute. TPM 2.0 Library Part
+// 2, section 10.7.6 (TPMT_TK_HASHCHECK).
 const noTicket = "\x80\x24\x40\x00\x00\x07\x00\x00"
 
 // appendScheme appends a TPMT_SIG_SCHEME.
@@ -50,7 +50,7 @@ func appendScheme(b []byte, scheme tpm2.TPMTSigScheme) ([]byte, error) {
 	case tpm2.TPMAlgECDSA:
 		details, err = scheme.Details.ECDSA()
 	default:
-		err = fmt.Errorf("signature scheme %#x is not known here", uint16(scheme.Scheme))
+		err = fmt.Errorf("unsupported signature scheme %#x", uint16(scheme.Scheme))
 	}
 	if err != nil {
 		return nil, err
@@ -76,34 +76,34 @@ func signatureOf(b []byte) (*tpm2.TPMTSignature, error) {
 			SignatureS: tpm2.TPM2BECCParameter{Buffer: r.sized()},
 		})
 	default:
-		return nil, fmt.Errorf("signature scheme %#x is not known here", uint16(s.SigAlg))
+		return nil, fmt.Errorf("unsupported signature scheme %#x", uint16(s.SigAlg))
 	}
 	if !r.whole() {
-		return nil, fmt.Errorf("%d bytes are no signature", len(b))
+		return nil, fmt.Errorf("%d bytes are not a valid signature", len(b))
 	}
 	return s, nil
 }
 
-// RSADecrypt decrypts with a loaded key, without a label; extra may have a session
-// that encrypts the reply. Scheme TPM_ALG_NULL returns the padded block, as long as
-// the modulus or without zeros in front. A ciphertext that the scheme does not fit
-// is a refusal: TPM_RC_VALUE, of libtpms TPM_RC_FAILURE. Part 3, section 14.3
-// (TPM2_RSA_Decrypt).
+// RSADecrypt decrypts with a loaded key, without a label. extra may have a session that encrypts
+// the reply. With scheme TPM_ALG_NULL the result is the padded block, with or without its leading
+// zeros. If the ciphertext does not fit the scheme, the TPM answers TPM_RC_VALUE; libtpms answers
+// TPM_RC_FAILURE. TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt).
 func (c *Conn) RSADecrypt(o *Object, auth tpm2.Session, ciphertext []byte, scheme tpm2.TPMTRSADecrypt, extra ...tpm2.Session) ([]byte, error) {
 	params := appendSized(nil, ciphertext)
 	params = append(params, tpm2.Marshal(scheme)...)
 	params = append(params, 0, 0) // no label
-	return c.oneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
+	return c.runOneSized(tpm2.TPMCCRSADecrypt, o, auth, extra, params)
 }
 
-// Unseal returns the data in a loaded object. Part 3, section 12.7 (TPM2_Unseal).
+// Unseal returns the data of a loaded sealed object. TPM 2.0 Library Part 3, section 12.7
+// (TPM2_Unseal).
 func (c *Conn) Unseal(o *Object, auth tpm2.Session, extra ...tpm2.Session) ([]byte, error) {
-	return c.oneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
+	return c.runOneSized(tpm2.TPMCCUnseal, o, auth, extra, nil)
 }
 
-// ECDHZGen multiplies a point, uncompressed as SEC 1 has it, by the private part of
-// a loaded key, and returns the x coordinate of what comes out, padded to the
-// curve's width. Part 3, section 14.5 (TPM2_ECDH_ZGen).
+// ECDHZGen multiplies a point by the private scalar of a loaded key, and returns the x coordinate
+// of the result, padded to the curve's size. point is in the uncompressed form of SEC 1. TPM 2.0
+// Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
 func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm2.Session) (x []byte, err error) {
 	if o.Public == nil || o.Public.Type != tpm2.TPMAlgECC {
 		return nil, fmt.Errorf("TPM2_ECDH_ZGen: this is no ECC key")
@@ -114,18 +114,18 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	}
 	crv := curveOf(parms.CurveID)
 	if crv.Curve == nil || len(point) != 1+2*crv.width || point[0] != 4 {
-		return nil, fmt.Errorf("TPM2_ECDH_ZGen: %d bytes are no point of curve %#x that is known here", len(point), uint16(parms.CurveID))
+		return nil, fmt.Errorf("TPM2_ECDH_ZGen: %d bytes are not a point of a supported curve (curve %#x)", len(point), uint16(parms.CurveID))
 	}
 	in := appendSized(nil, point[1:1+crv.width])
 	in = appendSized(in, point[1+crv.width:])
-	out, err := c.oneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
+	out, err := c.runOneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
 	if err != nil {
 		return nil, err
 	}
 	r := reader{b: out}
 	px, py := r.sized(), r.sized()
 	if !r.whole() {
-		err = fmt.Errorf("%d bytes are no point", len(out))
+		err = fmt.Errorf("%d bytes are not a valid point", len(out))
 	} else {
 		x, err = pointOf(parms.CurveID, px, py)
 	}
@@ -137,9 +137,9 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	return x[1 : 1+crv.width], nil
 }
 
-// oneSized is transform for a command whose reply is one sized parameter.
-func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) ([]byte, error) {
-	out, err := c.transform(cc, o, auth, extra, params)
+// runOneSized runs a command whose reply has one parameter, a TPM2B.
+func (c *Conn) runOneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm2.Session, params []byte) ([]byte, error) {
+	out, err := c.runAuthorized(cc, o, auth, extra, params)
 	if err != nil {
 		return nil, err
 	}
@@ -150,10 +150,10 @@ func (c *Conn) oneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []tpm
 	return data, nil
 }
 
-// Create makes an object under its parent, with a secret and, where it is sealed, data;
-// s authorizes the parent and encrypts both. It returns a TPM2B_PRIVATE and a
-// TPM2B_PUBLIC. No copy of the secret and the data is left in memory that is not the
-// caller's. Part 3, section 12.1 (TPM2_Create).
+// Create creates an object under parent, with a secret and, for a sealed object, data. s
+// authorizes the parent and encrypts the secret and the data. Create returns a TPM2B_PRIVATE and
+// a TPM2B_PUBLIC. It clears its copies of the secret and the data. TPM 2.0 Library Part 3,
+// section 12.1 (TPM2_Create).
 func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area tpm2.TPMTPublic) (private, public []byte, err error) {
 	if !s.IsDecryption() {
 		return nil, nil, fmt.Errorf("TPM2_Create: the session does not encrypt what is secret")
@@ -168,7 +168,7 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 	params = appendSized(params, template)
 	params = append(params, 0, 0)       // no outsideInfo
 	params = append(params, 0, 0, 0, 0) // no PCRs
-	out, err := c.transform(tpm2.TPMCCCreate, parent, s, nil, params)
+	out, err := c.runAuthorized(tpm2.TPMCCCreate, parent, s, nil, params)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,16 +179,17 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 	r.next(2 + 4)
 	r.sized() // creationTicket
 	if !r.whole() {
-		return nil, nil, c.unanswered(false, malformed(tpm2.TPMCCCreate, "%d bytes are no created object", len(out)))
+		return nil, nil, c.unanswered(false, malformed(tpm2.TPMCCCreate, "%d bytes are not a valid created object", len(out)))
 	}
 	return sized(inPrivate), sized(inPublic), nil
 }
 
-// CheckAuth sends a command for a loaded key with parameters that the TPM refuses, and
-// returns nil if it refused those: then it has accepted the authorization. Part 3, section 5
-// (Command Processing).
+// CheckAuth checks the authorization for a loaded key. It sends a command with parameters that
+// the TPM refuses; the TPM checks them after the authorization, so an error about a parameter
+// means that the authorization was accepted. TPM 2.0 Library Part 3, section 5 (Command
+// Processing).
 func (c *Conn) CheckAuth(command tpm2.TPMCC, o *Object, auth tpm2.Session, params []byte, extra ...tpm2.Session) error {
-	_, err := c.transform(command, o, auth, extra, params)
+	_, err := c.runAuthorized(command, o, auth, extra, params)
 	var about tpm2.TPMFmt1Error
 	if !errors.As(err, &about) {
 		return err

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// commandName is a command's name in the specification.
+// commandName returns a command's name in the specification.
 func commandName(cc tpm2.TPMCC) string {
 	if name := commandNames[cc]; name != "" {
 		return "TPM2_" + name
@@ -14,7 +14,8 @@ func commandName(cc tpm2.TPMCC) string {
 	return fmt.Sprintf("TPM command %#x", uint32(cc))
 }
 
-// commandNames are the names of Part 2, section 6.5.2 (TPM_CC).
+// commandNames are the names of commands without TPM2_. TPM 2.0 Library Part 2, section 6.5.2
+// (TPM_CC).
 var commandNames = map[tpm2.TPMCC]string{
 	0x0000011F: "NV_UndefineSpaceSpecial",
 	0x00000120: "EvictControl",

@@ -9,18 +9,17 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// An Object is a loaded (transient) or a persistent object, or, without Public, a
-// hierarchy.
+// An Object is a transient object, a persistent object or, if Public is nil, a hierarchy.
 type Object struct {
 	Handle tpm2.TPMHandle
 	Name   tpm2.TPM2BName
 	Public *tpm2.TPMTPublic
-	// Qualified is the qualified name, where the TPM told it.
+	// Qualified is the qualified name, nil if the TPM was not asked for it.
 	Qualified []byte
 }
 
-// PrimaryOf reports whether the object is a primary of a hierarchy. Part 1, section 16
-// (qualified name).
+// PrimaryOf reports whether the object is a primary object of a hierarchy, by its qualified name.
+// TPM 2.0 Library Part 1, section 16.
 func (o *Object) PrimaryOf(hierarchy tpm2.TPMHandle) bool {
 	alg, err := o.Public.NameAlg.Hash()
 	if err != nil || len(o.Name.Buffer) < 2 {
@@ -32,10 +31,11 @@ func (o *Object) PrimaryOf(hierarchy tpm2.TPMHandle) bool {
 	return bytes.Equal(o.Qualified, h.Sum(o.Name.Buffer[:2:2]))
 }
 
-// Hierarchy is one of the hierarchies, such as tpm2.TPMRHOwner.
+// Hierarchy returns a hierarchy, such as tpm2.TPMRHOwner, as an Object.
 func Hierarchy(h tpm2.TPMHandle) *Object { return &Object{Handle: h, Name: tpm2.HandleName(h)} }
 
-// Auth is the object in a command that s authorizes; nil is the empty password.
+// Auth returns the object as a handle of a command that s authorizes. s nil is the empty
+// password.
 func (o *Object) Auth(s tpm2.Session) tpm2.AuthHandle {
 	if s == nil {
 		s = tpm2.PasswordAuth(nil)
@@ -43,7 +43,7 @@ func (o *Object) Auth(s tpm2.Session) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: o.Handle, Name: o.Name, Auth: s}
 }
 
-// check reports whether the object's name is that of its public area.
+// check checks that the object's name matches its public area.
 func (o *Object) check() error {
 	if o.Public == nil {
 		return errors.New("it has no public area")
@@ -55,8 +55,8 @@ func (o *Object) check() error {
 	return err
 }
 
-// CreatePrimary makes a primary object in a hierarchy, without a secret, and
-// returns it loaded. Part 3, section 24.1 (TPM2_CreatePrimary).
+// CreatePrimary creates a primary object without a secret in a hierarchy and returns it, loaded.
+// TPM 2.0 Library Part 3, section 24.1 (TPM2_CreatePrimary).
 func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, template tpm2.TPMTPublic) (*Object, error) {
 	o := &Object{}
 	_, err := runChecked(c, tpm2.CreatePrimary{
@@ -67,7 +67,7 @@ func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, templa
 			return err
 		}
 		if !o.MadeFrom(template) {
-			return errors.New("it made another object than it was asked for")
+			return errors.New("its object differs from the template")
 		}
 		return mustBeTransient(o.Handle)
 	})
@@ -77,8 +77,8 @@ func (c *Conn) CreatePrimary(hierarchy tpm2.TPMHandle, auth tpm2.Session, templa
 	return o, nil
 }
 
-// MadeFrom reports whether the object's public area is a template's, but for what is
-// unique.
+// MadeFrom reports whether the object's public area equals a template, except for the unique
+// field.
 func (o *Object) MadeFrom(template tpm2.TPMTPublic) bool {
 	if o.Public.Type != template.Type {
 		return false
@@ -90,14 +90,13 @@ func (o *Object) MadeFrom(template tpm2.TPMTPublic) bool {
 
 func mustBeTransient(h tpm2.TPMHandle) error {
 	if h>>24 != transient {
-		return fmt.Errorf("handle %#08x is no loaded object's", uint32(h))
+		return fmt.Errorf("handle %#08x is not a transient object's", uint32(h))
 	}
 	return nil
 }
 
-// Load loads an object under its parent; Flush frees it. private and public are a
-// TPM2B_PRIVATE and a TPM2B_PUBLIC, as they stand in files. Part 3, section 12.2
-// (TPM2_Load).
+// Load loads an object under its parent; Flush frees it. private and public are a TPM2B_PRIVATE
+// and a TPM2B_PUBLIC. TPM 2.0 Library Part 3, section 12.2 (TPM2_Load).
 func (c *Conn) Load(parent *Object, auth tpm2.Session, private, public []byte) (*Object, error) {
 	inPrivate, err := unsized("private area", private)
 	if err != nil {
@@ -128,10 +127,9 @@ func (c *Conn) Load(parent *Object, auth tpm2.Session, private, public []byte) (
 	return o, nil
 }
 
-// Import turns an object that was duplicated for a parent, without an inner
-// wrapper, into one that Load loads there, and returns its TPM2B_PRIVATE. public is
-// a TPM2B_PUBLIC, duplicate a TPM2B_PRIVATE, seed a TPM2B_ENCRYPTED_SECRET. Part 3,
-// section 13.3 (TPM2_Import).
+// Import converts an object that was duplicated for parent, without an inner wrapper, to one that
+// Load takes, and returns its TPM2B_PRIVATE. public is a TPM2B_PUBLIC, duplicate a TPM2B_PRIVATE,
+// seed a TPM2B_ENCRYPTED_SECRET. TPM 2.0 Library Part 3, section 13.3 (TPM2_Import).
 func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed []byte) (private []byte, err error) {
 	parts := [3][]byte{public, duplicate, seed}
 	for i, name := range []string{"public area", "duplicate", "encrypted seed"} {
@@ -152,7 +150,7 @@ func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed
 	return sized(rsp.OutPrivate.Buffer), nil
 }
 
-// ReadPublic returns the object that has a handle, as the TPM shows it. Part 3,
+// ReadPublic reads the public area of the object with this handle. TPM 2.0 Library Part 3,
 // section 12.4 (TPM2_ReadPublic).
 func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	o := &Object{Handle: h}
@@ -167,9 +165,9 @@ func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	return o, nil
 }
 
-// Entity returns the name of what is at a handle, an object or an NV index, and whether
-// wrong secrets of it count towards a lockout. Part 1, section 19.8.1; Part 3, section
-// 31.6 (TPM2_NV_ReadPublic).
+// Entity returns the name of the object or NV index at a handle, and whether the TPM counts wrong
+// secrets for it. TPM 2.0 Library Part 1, section 19.8.1; TPM 2.0 Library Part 3, section 31.6
+// (TPM2_NV_ReadPublic).
 func (c *Conn) Entity(h tpm2.TPMHandle) (name []byte, counts bool, err error) {
 	const nvIndex = 0x01
 	if h>>24 != nvIndex {
@@ -187,12 +185,12 @@ func (c *Conn) Entity(h tpm2.TPMHandle) (name []byte, counts bool, err error) {
 	return rsp.NVName.Buffer, err != nil || !public.Attributes.NoDA, nil
 }
 
-// sized is data behind its length as two bytes, a TPM2B.
+// sized returns data as a TPM2B, with its length in front as two bytes.
 func sized(data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(data))), data...)
 }
 
-// unsized returns what is in a TPM2B that is all there is.
+// unsized returns the contents of a TPM2B that fills b.
 func unsized(what string, b []byte) ([]byte, error) {
 	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
 		return nil, fmt.Errorf("%s: its length field does not fit its %d bytes", what, len(b))

@@ -9,11 +9,11 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// ErrNoPCR is a PCR, or a bank of them, that the TPM does not have.
+// ErrNoPCR means that the TPM does not have a PCR, or the bank.
 var ErrNoPCR = errors.New("the TPM has no such PCR")
 
-// PCRRead returns the values of some PCRs in the bank of a hash. Part 3, section
-// 22.4 (TPM2_PCR_Read).
+// PCRRead returns the values of PCRs in the bank of a hash algorithm. TPM 2.0 Library Part 3,
+// section 22.4 (TPM2_PCR_Read).
 func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error) {
 	hash, err := bank.Hash()
 	if err != nil {
@@ -26,13 +26,13 @@ func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error
 		}
 		wanted[uint(pcr)] = true
 	}
-	for len(wanted) > 0 { // a TPM tells eight at once
+	for len(wanted) > 0 { // a reply has at most eight values
 		numbers := slices.Sorted(maps.Keys(wanted))
 		cmd := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{
 			PCRSelections: []tpm2.TPMSPCRSelection{{Hash: bank, PCRSelect: tpm2.PCClientCompatible.PCRs(numbers...)}},
 		}}
 		_, err := runChecked(c, cmd, func(rsp *tpm2.PCRReadResponse) error {
-			return takePCRs(rsp, bank, hash.Size(), wanted, values)
+			return collectPCRs(rsp, bank, hash.Size(), wanted, values)
 		})
 		if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCHash) {
 			err = fmt.Errorf("PCR %v of bank %#x: %w (%w)", numbers, uint16(bank), ErrNoPCR, err)
@@ -47,8 +47,8 @@ func (c *Conn) PCRRead(bank tpm2.TPMIAlgHash, pcrs []int) (map[int][]byte, error
 	return values, nil
 }
 
-// takePCRs moves what a reply has from wanted to values.
-func takePCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted map[uint]bool, values map[int][]byte) error {
+// collectPCRs moves the PCRs of a reply from wanted to values.
+func collectPCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted map[uint]bool, values map[int][]byte) error {
 	digests := rsp.PCRValues.Digests
 	for _, selection := range rsp.PCRSelectionOut.PCRSelections {
 		for pcr := range 8 * len(selection.PCRSelect) {
@@ -63,7 +63,7 @@ func takePCRs(rsp *tpm2.PCRReadResponse, bank tpm2.TPMIAlgHash, size int, wanted
 		}
 	}
 	if len(digests) != 0 {
-		return fmt.Errorf("%d values of nothing", len(digests))
+		return fmt.Errorf("%d values too many", len(digests))
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// publicOf reads a TPMT_PUBLIC, whose name this must be unless it is nil. The key in
-// it is one that exists: a point of its curve, a modulus of its size.
+// publicOf parses a TPMT_PUBLIC and checks its key. If name is not nil, it must be the name of
+// the public area.
 func publicOf(area, name []byte) (public *tpm2.TPMTPublic, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -21,7 +21,7 @@ func publicOf(area, name []byte) (public *tpm2.TPMTPublic, err error) {
 		return nil, err
 	}
 	if !bytes.Equal(tpm2.Marshal(*public), area) {
-		return nil, errors.New("its public area is not all of it")
+		return nil, errors.New("it has extra bytes")
 	}
 	o := Object{Name: tpm2.TPM2BName{Buffer: name}, Public: public}
 	if name != nil {
@@ -32,7 +32,7 @@ func publicOf(area, name []byte) (public *tpm2.TPMTPublic, err error) {
 	return public, checkKey(public)
 }
 
-// checkKey looks at the public key, of the kinds that are known here.
+// checkKey checks an RSA modulus, or a point on a curve that Go knows.
 func checkKey(public *tpm2.TPMTPublic) error {
 	switch public.Type {
 	case tpm2.TPMAlgRSA:
@@ -45,7 +45,7 @@ func checkKey(public *tpm2.TPMTPublic) error {
 			return err
 		}
 		if size := len(n.Buffer); size == 0 || size*8 != int(parms.KeyBits) || n.Buffer[0]&0x80 == 0 || n.Buffer[size-1]&1 == 0 {
-			return fmt.Errorf("%d bytes are no modulus of %d bits", len(n.Buffer), parms.KeyBits)
+			return fmt.Errorf("%d bytes are not a valid modulus of %d bits", len(n.Buffer), parms.KeyBits)
 		}
 	case tpm2.TPMAlgECC:
 		parms, err := public.Parameters.ECCDetail()
@@ -62,13 +62,13 @@ func checkKey(public *tpm2.TPMTPublic) error {
 	return nil
 }
 
-// A curve is one of those that Go knows, and the width of a coordinate.
+// A curve is an elliptic curve that Go knows, with the size of a coordinate in bytes.
 type curve struct {
 	ecdh.Curve
 	width int
 }
 
-// curveOf returns a nil Curve for one that Go does not know.
+// curveOf returns a nil Curve if Go does not know the curve.
 func curveOf(id tpm2.TPMECCCurve) curve {
 	switch id {
 	case tpm2.TPMECCNistP256:
@@ -81,9 +81,8 @@ func curveOf(id tpm2.TPMECCCurve) curve {
 	return curve{}
 }
 
-// pointOf returns a point's coordinates, padded to the curve's width; they are one
-// behind the other after a 4. A TPM may leave zeros in front out. A point of an
-// unknown curve is nil.
+// pointOf returns a point in uncompressed form. It pads the coordinates, because a TPM may omit
+// leading zeros. For an unknown curve it returns nil.
 func pointOf(id tpm2.TPMECCCurve, x, y []byte) ([]byte, error) {
 	c := curveOf(id)
 	if c.Curve == nil {

@@ -10,9 +10,9 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// busy are the refusals that go by themselves. TPM_RC_LOCKOUT is none: it can last
-// for hours. Part 2, section 6.6.3 (warning codes), and for needs-test Part 1,
-// section 12.2.
+// busy returns whether err means that the TPM is busy for a short time. TPM_RC_LOCKOUT does not:
+// the lockout can last for hours. TPM 2.0 Library Part 2, section 6.6.3 (warning codes); for
+// TPM_RC_NEEDS_TEST, TPM 2.0 Library Part 1, section 12.2.
 func busy(err error) tpmconn.Busy {
 	refused, _ := err.(*Error)
 	if refused == nil {
@@ -27,22 +27,23 @@ func busy(err error) tpmconn.Busy {
 	return tpmconn.NotBusy
 }
 
-// answer sends the command and returns the reply of a success.
+// sendWithRetry sends the command and returns the reply if it is a success.
 //
-// While the TPM is busy, the same bytes go out again. It has not carried them out,
-// and a command that fails leaves the nonces of its sessions as they are (Part 1,
-// section 19.6.3), so that no secret is tried twice.
-func (x *exchange) answer() ([]byte, error) {
+// While the TPM is busy, it sends the same bytes again. The TPM has not executed such a
+// command, and a command that fails does not change the nonces of its sessions (TPM 2.0 Library
+// Part 1, section 19.6.3), so no secret is tried twice.
+func (x *exchange) sendWithRetry() ([]byte, error) {
 	reply, resent, err := x.conn.Retry(x.sendOnce, busy, x.conn.sendSelfTest)
 	refused, _ := err.(*Error)
 	if resent && len(x.uses) > 0 && refused != nil && refused.code() >= tpm2.TPMRCReferenceS0 && refused.code() <= tpm2.TPMRCReferenceS6 {
-		// Then an earlier answer was no such refusal, but was changed on its way.
-		return reply, fmt.Errorf("%s: its session has ended with a command that the TPM was said not to have carried out", commandName(x.cc))
+		// The TPM has executed the command the first time: its busy answer was altered on the
+		// way.
+		return reply, fmt.Errorf("%s: the TPM has executed the command, although a reply said that it was busy", commandName(x.cc))
 	}
 	return reply, err
 }
 
-// sendSelfTest has the TPM test itself while a command waits.
+// sendSelfTest makes the TPM test itself while a command waits.
 func (c *Conn) sendSelfTest() error {
 	if _, err := c.TPM.Send(selfTest); err != nil {
 		return fmt.Errorf("%s: %w", commandName(tpm2.TPMCCSelfTest), err)
@@ -50,7 +51,8 @@ func (c *Conn) sendSelfTest() error {
 	return nil
 }
 
-// selfTest is TPM2_SelfTest of what was not tested yet. Part 3, section 10.2.
+// selfTest is the marshalled TPM2_SelfTest of what was not tested yet. TPM 2.0 Library Part 3,
+// section 10.2 (TPM2_SelfTest).
 var selfTest = []byte{0x80, 0x01, 0, 0, 0, headerSize + 1, 0, 0, 0x01, 0x43, 0}
 
 func (x *exchange) sendOnce() ([]byte, error) {
@@ -61,7 +63,7 @@ func (x *exchange) sendOnce() ([]byte, error) {
 	return reply, x.checkHeader(reply)
 }
 
-// checkHeader returns the TPM's refusal as an *Error.
+// checkHeader checks the reply's header. If the TPM refused the command, the error is an *Error.
 func (x *exchange) checkHeader(reply []byte) error {
 	if len(reply) < headerSize || len(reply) > maxReplySize {
 		return malformed(x.cc, "a reply has 10 to %d bytes, this one %d", maxReplySize, len(reply))
@@ -80,14 +82,14 @@ func (x *exchange) checkHeader(reply []byte) error {
 		return malformed(x.cc, "an error reply of %d bytes with tag %#04x", size, tag)
 	case code != 0:
 		return &Error{Command: x.cc, Code: code}
-	// A success without the authorization that was asked for is nobody's success.
+	// A reply to a command with sessions must have sessions, or anybody could have sent it.
 	case uint16(tag) != binary.BigEndian.Uint16(x.msg):
 		return malformed(x.cc, "tag %#04x does not fit the command's authorization", tag)
 	}
 	return nil
 }
 
-// isRefusal reports whether err is a refusal of the TPM's.
+// isRefusal reports whether the TPM refused the command.
 func isRefusal(err error) bool {
 	var refused *Error
 	return errors.As(err, &refused)

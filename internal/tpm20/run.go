@@ -11,15 +11,14 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// Run executes a command of go-tpm; extra are sessions that authorize nothing, for
-// encryption. A refusal of the TPM is an *Error, any other failure of a command
-// that was sent an *Unanswered. What cannot be sent (a session that has ended, an
-// impossible value) is neither.
+// Run runs one of go-tpm's commands. extra are sessions that only encrypt parameters. If the TPM
+// refuses the command, the error is an *Error; if the command was sent and has no valid reply, an
+// *Unanswered. An error of another type means that nothing was sent.
 func Run[R any](c *Conn, cmd tpm2.Command[R, *R], extra ...tpm2.Session) (*R, error) {
 	return runChecked(c, cmd, func(*R) error { return nil }, extra...)
 }
 
-// runChecked is Run, where check looks at the reply: what it refuses is malformed.
+// runChecked is Run with a check of the reply. A reply that check refuses is malformed.
 func runChecked[R any](c *Conn, cmd tpm2.Command[R, *R], check func(*R) error, extra ...tpm2.Session) (*R, error) {
 	var rsp *R
 	err := c.Do(cmd, func(t transport.TPM) (_ any, err error) {
@@ -34,7 +33,7 @@ func runChecked[R any](c *Conn, cmd tpm2.Command[R, *R], check func(*R) error, e
 	return rsp, nil
 }
 
-// Do is Run for who knows no Conn: execute executes cmd, and returns its reply.
+// Do is Run for callers without a Conn. execute executes cmd and returns its reply.
 func (c *Conn) Do(cmd interface{ Command() tpm2.TPMCC }, execute func(transport.TPM) (reply any, err error)) error {
 	x := c.begin(cmd.Command())
 	return x.run(func() error {
@@ -47,7 +46,7 @@ func (c *Conn) Do(cmd interface{ Command() tpm2.TPMCC }, execute func(transport.
 	})
 }
 
-// passwordIn reports whether a password that is not empty authorizes a command.
+// passwordIn reports whether a non-empty password authorizes a command.
 func passwordIn(cmd any) bool {
 	v := reflect.ValueOf(cmd)
 	if v.Kind() != reflect.Struct {
@@ -72,8 +71,8 @@ func isPassword(s tpm2.Session) bool {
 	return err == nil && len(auth.Authorization.Buffer) > 0
 }
 
-// checkLength compares the length of a reply's parameters with that of what was read
-// from them: go-tpm ignores what follows, and reads what is missing as zero.
+// checkLength checks that a reply's parameters have the length of the structure that go-tpm read
+// from them. go-tpm ignores extra bytes, and reads missing ones as zero.
 func (x *exchange) checkLength(rsp any) error {
 	v := reflect.ValueOf(rsp).Elem()
 	params, handles := 0, 0
@@ -88,7 +87,7 @@ func (x *exchange) checkLength(rsp any) error {
 	got := len(x.body) - handles
 	if binary.BigEndian.Uint16(x.msg) == uint16(tpm2.TPMSTSessions) {
 		if got < 4 {
-			return fmt.Errorf("it has no parameters' size")
+			return fmt.Errorf("it has no parameterSize")
 		}
 		r := reader{b: x.body[handles:]}
 		got = int(r.u32())
@@ -99,21 +98,21 @@ func (x *exchange) checkLength(rsp any) error {
 			r.sized()
 		}
 		if r.bad {
-			return fmt.Errorf("an authorization is cut off")
+			return fmt.Errorf("an authorization is too short")
 		}
 	}
 	if got != params {
-		return fmt.Errorf("%d bytes of parameters, of which %d mean something", got, params)
+		return fmt.Errorf("%d bytes of parameters, expected %d", got, params)
 	}
 	return nil
 }
 
-// sizeOf is the length of a marshalled value.
+// sizeOf returns the length of a marshalled value.
 func sizeOf(v reflect.Value) int {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if v.IsNil() {
-			return 2 // an optional structure behind its size
+			return 2 // an optional structure: only its size, 0
 		}
 		return sizeOf(v.Elem())
 	case reflect.Bool:

@@ -13,45 +13,45 @@ import (
 	"maclef/internal/tpmconn"
 )
 
-// nonceSize is that of nonceCaller, and so of nonceTPM: the least there is. Part
-// 3, section 11.1 (TPM2_StartAuthSession).
+// nonceSize is the size of nonceCaller and nonceTPM. 16 bytes is the smallest size that the
+// specification allows. TPM 2.0 Library Part 3, section 11.1 (TPM2_StartAuthSession).
 const nonceSize = 16
 
-// ErrSessionEnded is the use of a Session that has ended.
+// ErrSessionEnded means that a Session was used after it had ended.
 var ErrSessionEnded = errors.New("the authorization session has ended")
 
-// A Session is an authorization session in the TPM, of SHA-256 but for policies of
-// keys that have names by another hash, with AES-128-CFB for parameters. It goes on
-// until it is closed, or something goes wrong in it that leaves its nonces in doubt; a
-// refusal does not.
+// A Session is an authorization session in the TPM. It uses AES-128-CFB to encrypt parameters,
+// and SHA-256, or for a policy session the hash algorithm of the key's name. It ends with Close,
+// or when its nonces are uncertain because a reply was lost. A command that the TPM refuses does
+// not end it.
 type Session struct {
 	conn     *Conn
 	handle   tpm2.TPMHandle
 	hash     crypto.Hash
 	policy   bool
-	key      []byte // sessionKey, empty for a session neither salted nor bound
-	nonceTPM []byte // its newest
+	key      []byte // sessionKey, empty if the session is neither salted nor bound
+	nonceTPM []byte // the newest one
 
-	bound     []byte // the name of the entity that it is bound to, nil for none
-	boundAuth bool   // that has an auth value
+	bound     []byte // the name of the entity that the session is bound to, nil for none
+	boundAuth bool   // that entity has an auth value
 
-	alive    bool
-	saved    []byte // its context, nil while it is in the TPM
-	needAuth bool   // PolicyAuthValue was run in it
-	ran      bool   // a policy was, since it authorized last
+	alive     bool
+	saved     []byte // the saved context, nil while the session is in the TPM
+	needAuth  bool   // PolicyAuthValue was run
+	policyRan bool   // a policy command was run since the session last authorized a command
 }
 
-// StartHMAC starts a session that authorizes with auth values. Its key is known to
-// who has salt's private part or, where it is bound, bindAuth, bind's auth value,
-// which is not kept: the session authorizes bind without it. A wrong one shows when
-// the session is used first. Either may be nil; without both the session proves
-// who knows an auth value, and hides nothing. Part 1, section 19.6.
+// StartHMAC starts an HMAC session. If salt is set, the session is salted: only the owner of
+// salt's private key can compute its session key. If bind is set, the session is bound to that
+// object, whose auth value is bindAuth: it then authorizes bind without the auth value, and
+// StartHMAC does not keep bindAuth. If bindAuth is wrong, the first use of the session fails.
+// salt and bind may be nil. A session without both must not encrypt secrets, because everybody
+// can compute its key. TPM 2.0 Library Part 1, section 19.6.
 func (c *Conn) StartHMAC(salt, bind *Object, bindAuth []byte) (*Session, error) {
 	return c.start(&Session{hash: crypto.SHA256}, tpm2.TPMSEHMAC, tpm2.TPMAlgSHA256, salt, bind, bindAuth)
 }
 
-// StartPolicy starts a session for policies of keys whose names are by a hash
-// algorithm; the TPM wants both alike.
+// StartPolicy starts a policy session. alg must be the hash algorithm of the key's name.
 func (c *Conn) StartPolicy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error) {
 	hash, err := alg.Hash()
 	if err != nil || !hash.Available() {
@@ -60,7 +60,7 @@ func (c *Conn) StartPolicy(alg tpm2.TPMIAlgHash, salt *Object) (*Session, error)
 	return c.start(&Session{policy: true, hash: hash}, tpm2.TPMSEPolicy, alg, salt, nil, nil)
 }
 
-// start is Part 3, section 11.1 (TPM2_StartAuthSession).
+// start starts a session. TPM 2.0 Library Part 3, section 11.1 (TPM2_StartAuthSession).
 func (c *Conn) start(s *Session, kind tpm2.TPMSE, alg tpm2.TPMIAlgHash, salt, bind *Object, bindAuth []byte) (*Session, error) {
 	c.flushStale()
 	cmd := tpm2.StartAuthSession{
@@ -76,7 +76,7 @@ func (c *Conn) start(s *Session, kind tpm2.TPMSE, alg tpm2.TPMIAlgHash, salt, bi
 		return nil, err
 	}
 	const longestSalt = 64
-	seed := make([]byte, 0, len(bindAuth)+longestSalt) // authValue of the bind entity, then the salt
+	seed := make([]byte, 0, len(bindAuth)+longestSalt) // auth value of the bind entity, then the salt
 	seed = append(seed, trim(bindAuth)...)
 	if bind != nil {
 		cmd.Bind = bind.Handle
@@ -112,7 +112,7 @@ func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
 	if s.policy {
 		kind = policySession
 	}
-	c.vanished(s.handle) // the TPM does not have an older session of this handle any more
+	c.handleGone(s.handle) // the TPM has reused the handle of an older session
 	if s.handle>>24 != kind || len(s.nonceTPM) != nonceSize {
 		return c.unanswered(false, malformed(tpm2.TPMCCStartAuthSession, "a session %#08x with a nonce of %d bytes", s.handle, len(s.nonceTPM)))
 	}
@@ -120,8 +120,8 @@ func (c *Conn) opened(s *Session, cmd tpm2.StartAuthSession) error {
 	return nil
 }
 
-// newSalt returns a random salt, and how it is sent to the TPM that has the object's
-// private part. Part 1, appendixes B.10 and C.6.
+// newSalt returns a random salt, plain and encrypted with the object's public key. TPM 2.0
+// Library Part 1, appendixes B.10 and C.6.
 func newSalt(o *Object) (plain, encrypted []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -142,56 +142,57 @@ func newSalt(o *Object) (plain, encrypted []byte, err error) {
 	return plain, encrypted, nil
 }
 
-// Handle is what policy commands call the session by.
+// Handle returns the session's handle, for policy commands.
 func (s *Session) Handle() tpm2.TPMHandle { return s.handle }
 
 // Hash is the session's hash algorithm.
 func (s *Session) Hash() crypto.Hash { return s.hash }
 
-// Extend is Handle for a command that changes the digest of a policy session.
+// Extend returns the handle for a command that changes the session's policyDigest.
 func (s *Session) Extend() (tpm2.TPMHandle, error) {
 	if !s.Alive() {
 		return 0, ErrSessionEnded
 	}
-	s.ran = true
+	s.policyRan = true
 	return s.handle, nil
 }
 
-// Restart makes a policy session as one that was just opened. It sends nothing where
-// no policy was run since it authorized last. Part 3, section 11.2 (TPM2_PolicyRestart).
+// Restart resets a policy session to its initial state. It sends nothing if no policy command was
+// run since the session last authorized a command. TPM 2.0 Library Part 3, section 11.2
+// (TPM2_PolicyRestart).
 func (s *Session) Restart() error {
-	if s.ran {
+	if s.policyRan {
 		if !s.Alive() {
 			return ErrSessionEnded
 		}
-		out, err := s.conn.plain(tpm2.TPMCCPolicyRestart, handleBytes(s.handle))
+		out, err := s.conn.runPlain(tpm2.TPMCCPolicyRestart, handleBytes(s.handle))
 		if err == nil && len(out) != 0 {
-			err = s.conn.unanswered(false, malformed(tpm2.TPMCCPolicyRestart, "%d bytes of parameters where none belong", len(out)))
+			err = s.conn.unanswered(false, malformed(tpm2.TPMCCPolicyRestart, "%d bytes of parameters, expected none", len(out)))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	s.ran, s.needAuth = false, false
+	s.policyRan, s.needAuth = false, false
 	return nil
 }
 
-// Nonce is the session's newest nonceTPM, which a PolicySigned is signed with.
+// Nonce returns the session's newest nonceTPM, which a PolicySigned signature covers.
 func (s *Session) Nonce() []byte { return bytes.Clone(s.nonceTPM) }
 
-// NeedAuthValue says that PolicyAuthValue was run in a policy session: the next
-// command it authorizes proves the auth value. It is what to run for a policy that
-// has PolicyPassword, too: both make the same digest (Part 3, section 23.18), and
-// this one keeps the password off the bus.
+// NeedAuthValue records that PolicyAuthValue was run in a policy session, so the next command
+// must prove the auth value. A policy with PolicyPassword can run PolicyAuthValue instead: both
+// give the same digest (TPM 2.0 Library Part 3, section 23.18), and the password is not sent in
+// clear.
 func (s *Session) NeedAuthValue() { s.needAuth = true }
 
-// Alive reports whether the session is in the TPM and can be used, as far as is known.
+// Alive reports whether the session is in the TPM and can be used, as far as this Conn knows.
 func (s *Session) Alive() bool { return s != nil && s.alive }
 
 // Saved reports whether the session is saved outside the TPM.
 func (s *Session) Saved() bool { return s != nil && s.saved != nil }
 
-// Save takes the session out of the TPM, which keeps its number: it can be restored once.
+// Save removes the session from the TPM. The saved session can be restored once. TPM 2.0 Library
 // Part 3, section 28.2 (TPM2_ContextSave).
 func (s *Session) Save() error {
 	if !s.Alive() {
@@ -206,15 +207,16 @@ func (s *Session) Save() error {
 	return nil
 }
 
-// Restore brings a saved session back. After an error other than want of room it is
-// lost. Part 3, section 28.3 (TPM2_ContextLoad).
+// Restore loads a saved session. After an error other than TPM_RC_SESSION_MEMORY or
+// TPM_RC_CONTEXT_GAP the session is lost. TPM 2.0 Library Part 3, section 28.3
+// (TPM2_ContextLoad).
 func (s *Session) Restore() error {
 	if !s.Saved() {
 		return ErrSessionEnded
 	}
 	handle, err := s.conn.loadContext(s.saved)
 	if err == nil && handle != s.handle {
-		err = s.conn.unanswered(false, malformed(tpm2.TPMCCContextLoad, "the session %#08x came back as %#08x", s.handle, handle))
+		err = s.conn.unanswered(false, malformed(tpm2.TPMCCContextLoad, "session %#08x was restored as %#08x", s.handle, handle))
 	}
 	switch {
 	case errors.Is(err, tpm2.TPMRCSessionMemory), errors.Is(err, tpm2.TPMRCContextGap):
@@ -228,11 +230,12 @@ func (s *Session) Restore() error {
 	return nil
 }
 
-// Context is the number by which Handles lists a saved session.
-func (s *Session) Context() uint32 { return hmacSession<<24 | uint32(s.handle)&0xffffff } // of a policy's session, too
+// Context returns the number by which Handles lists a saved session, which is the same for policy
+// sessions.
+func (s *Session) Context() uint32 { return hmacSession<<24 | uint32(s.handle)&0xffffff }
 
-// Close ends the session. It sends nothing: the next session that is started, or
-// EndSessions, frees this one in the TPM, unless it is saved.
+// Close ends the session. It sends nothing: EndSessions or the start of another session flushes
+// it later. A saved session stays in the TPM's list of saved sessions.
 func (s *Session) Close() {
 	if s.Alive() {
 		s.conn.SessionEnded(s, tpmconn.Stale)
@@ -243,13 +246,12 @@ func (s *Session) Close() {
 	}
 }
 
-// trim removes the trailing zeros of an auth value: the TPM keeps none. Part 1,
+// trim removes the trailing zeros of an auth value, as the TPM does. TPM 2.0 Library Part 1,
 // section 19.6.5, note 2.
 func trim(auth []byte) []byte { return bytes.TrimRight(auth, "\x00") }
 
-// EndSessions frees every session of this Conn that is, or may be, open, but for
-// those to keep; what cannot be freed for want of a connection is tried again next
-// time.
+// EndSessions flushes every session of this Conn that is or may be open, except keep. What cannot
+// be flushed because the connection is lost is tried again at the next call.
 func (c *Conn) EndSessions(keep ...*Session) {
 	for s := range c.Open() {
 		if !slices.Contains(keep, s) {
@@ -259,7 +261,7 @@ func (c *Conn) EndSessions(keep ...*Session) {
 	c.flushStale()
 }
 
-// EndShared is EndSessions for those that are not bound to one key.
+// EndShared is EndSessions, except that it keeps the sessions that are bound to a key.
 func (c *Conn) EndShared() {
 	var keep []*Session
 	for s := range c.Open() {
@@ -270,13 +272,13 @@ func (c *Conn) EndShared() {
 	c.EndSessions(keep...)
 }
 
-// end is called when the session is not used any more.
+// end is called once for each session, when it is no longer used.
 func (s *Session) end() {
 	s.alive = false
 	clear(s.key)
 }
 
-// flushStale frees the sessions that may be open still.
+// flushStale flushes the sessions that are no longer used but may be open.
 func (c *Conn) flushStale() {
 	c.FlushStale(func(handle uint32) bool {
 		err := c.Flush(tpm2.TPMHandle(handle))

@@ -14,52 +14,51 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// Encrypt says which parameters cross encrypted: the first of the command, the
-// first of the reply. They must be sized structures (Part 1, section 21).
+// Encrypt selects which parameters are encrypted: the first of the command, the first of the
+// reply. They must be TPM2B structures. TPM 2.0 Library Part 1, section 21.
 type Encrypt uint8
 
-// What to encrypt.
+// Values of Encrypt, which can be combined.
 const (
 	EncryptIn  Encrypt = 1 << iota // the command's: Create, Import, Load
 	EncryptOut                     // the reply's: Unseal, RSADecrypt, ECDHZGen
 )
 
-// errBadHMAC is a reply whose HMAC is wrong.
+// errBadHMAC means that the reply's HMAC is wrong.
 var errBadHMAC = errors.New("its authorization (HMAC) is wrong: it was changed on its way, or does not come from this TPM")
 
-// A use is a session in one command, go-tpm's Session. It is good for one command
-// after the other, but not for two sessions of one.
+// A use is a Session as go-tpm's commands take it (tpm2.Session). It can be used for several
+// commands, but only once in each.
 type use struct {
 	*Session
-	auth   []byte // the auth value of what it authorizes
-	enc    Encrypt
-	nonce  [nonceSize]byte // nonceCaller
-	index  int             // among the command's sessions
-	hmac   []byte          // the key of the command's HMAC and the reply's
-	closed bool            // the TPM has ended the session with the command
-	clears bool            // the command takes the auth value away
+	auth       []byte // auth value of the entity that it authorizes
+	enc        Encrypt
+	nonce      [nonceSize]byte // nonceCaller
+	index      int             // index among the command's sessions
+	hmac       []byte          // HMAC key of the command and the reply
+	closed     bool            // the TPM has ended the session with the command
+	clearsAuth bool            // the command removes the auth value
 }
 
-// For is the session in a command that uses an entity with an auth value, empty
-// for none, or none at all: for a session that only encrypts.
+// For returns the session for use in a command. auth is the auth value of the entity that it
+// authorizes: empty if the entity has none, or if the session only encrypts.
 //
-// In a session that is bound to the entity, auth is left out of the HMAC, and may
-// be nil. The key of encrypted parameters has it in any case (Part 1, section
-// 21.2): who does not know it any more takes another session to encrypt, as one of
-// the command's extra sessions. The same goes for a policy that asks for no auth
-// value on an entity that has one.
+// If the session is bound to the entity, its HMAC does not need auth, which may be nil. The key
+// of encrypted parameters always contains auth (TPM 2.0 Library Part 1, section 21.2). A caller
+// that no longer has the auth value passes another session in extra, which encrypts. The same
+// applies to a policy session that does not require the auth value of an entity that has one.
 func (s *Session) For(auth []byte, enc Encrypt) tpm2.Session {
 	return &use{Session: s, auth: trim(auth), enc: enc}
 }
 
-// ForLast is For in a command after which the entity has no auth value any more:
-// TPM2_Clear by the lockout hierarchy. The reply's HMAC is by the empty one. Part 3,
-// section 24.6.
-func (s *Session) ForLast(auth []byte) tpm2.Session {
-	return &use{Session: s, auth: trim(auth), clears: true}
+// ForClear is For in a command that removes the auth value of the entity, such as TPM2_Clear
+// authorized by the lockout hierarchy: the reply's HMAC uses the empty auth value. TPM 2.0
+// Library Part 3, section 24.6 (TPM2_Clear).
+func (s *Session) ForClear(auth []byte) tpm2.Session {
+	return &use{Session: s, auth: trim(auth), clearsAuth: true}
 }
 
-// secret reports whether the use proves a secret.
+// secret reports whether the command proves knowledge of an auth value.
 func (u *use) secret() bool {
 	return u.boundAuth || len(u.auth) > 0 && (!u.policy || len(u.hmac) > len(u.key))
 }
@@ -72,25 +71,25 @@ func (u *use) Init(transport.TPM) error {
 	return nil
 }
 
-// CleanupFailure has nothing to do: finish does it.
+// CleanupFailure implements tpm2.Session. finish does the work.
 func (u *use) CleanupFailure(transport.TPM) error { return nil }
 
-// NonceTPM is the session's newest nonceTPM.
+// NonceTPM returns the session's newest nonceTPM.
 func (u *use) NonceTPM() tpm2.TPM2BNonce { return tpm2.TPM2BNonce{Buffer: u.nonceTPM} }
 
-// NewNonceCaller makes a nonce for the next command.
+// NewNonceCaller creates nonceCaller of the next command.
 func (u *use) NewNonceCaller() error {
 	_, err := rand.Read(u.nonce[:])
 	return err
 }
 
-// IsEncryption and IsDecryption are as the TPM sees it.
+// IsEncryption reports whether the TPM encrypts the reply's first parameter.
 func (u *use) IsEncryption() bool { return u.enc&EncryptOut != 0 }
 
-// IsDecryption reports whether the TPM is to decrypt.
+// IsDecryption reports whether the TPM decrypts the command's first parameter.
 func (u *use) IsDecryption() bool { return u.enc&EncryptIn != 0 }
 
-// Authorize returns the session's part of a command. Part 1, section 19.6.5.
+// Authorize returns the session's TPMS_AUTH_COMMAND. TPM 2.0 Library Part 1, section 19.6.5.
 func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TPM2BName, index int) (*tpm2.TPMSAuthCommand, error) {
 	bound := u.bound != nil && index < len(names) && bytes.Equal(names[index].Buffer, u.bound)
 	if bound && u.enc != 0 && u.boundAuth && len(u.auth) == 0 {
@@ -105,7 +104,7 @@ func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TP
 	attributes := tpm2.TPMASession{ContinueSession: true, Decrypt: u.IsDecryption(), Encrypt: u.IsEncryption()}
 	auth := &tpm2.TPMSAuthCommand{Handle: u.handle, Nonce: tpm2.TPM2BNonce{Buffer: u.nonce[:]}, Attributes: attributes}
 	if u.policy && len(u.hmac) == 0 {
-		return auth, nil // Part 1, section 19.6.5: there is nothing to prove
+		return auth, nil // the HMAC is empty: TPM 2.0 Library Part 1, section 19.6.5
 	}
 	digest := u.hash.New() // cpHash
 	digest.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
@@ -117,17 +116,17 @@ func (u *use) Authorize(cc tpm2.TPMCC, params, addNonces []byte, names []tpm2.TP
 	return auth, nil
 }
 
-// Validate checks the session's part of a reply, and takes over the nonce in it.
+// Validate checks the session's TPMS_AUTH_RESPONSE and stores its nonce.
 func (u *use) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, params []byte, _ []tpm2.TPM2BName, _ int, auth *tpm2.TPMSAuthResponse) error {
 	digest := u.hash.New() // rpHash
 	digest.Write(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(rc)), uint32(cc)))
 	digest.Write(params)
-	if u.clears {
+	if u.clearsAuth {
 		u.hmac = u.hmac[:len(u.key)]
 	}
 	mac := u.mac(digest.Sum(nil), auth.Nonce.Buffer, u.nonce[:], nil, attributesByte(auth.Attributes))
 	if len(u.hmac) == 0 && len(auth.Authorization.Buffer) == 0 {
-		mac = nil // by an empty key anybody can make it
+		mac = nil // a TPM may leave out an HMAC with an empty key
 	}
 	if !hmac.Equal(mac, auth.Authorization.Buffer) || len(auth.Nonce.Buffer) != nonceSize {
 		return errBadHMAC
@@ -136,7 +135,7 @@ func (u *use) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, params []byte, _ []tpm2.TPM
 	return nil
 }
 
-// mac is the HMAC of a command or a reply.
+// mac returns the HMAC of a command or a reply.
 func (u *use) mac(digest, newer, older, addNonces []byte, attributes byte) []byte {
 	m := hmac.New(u.hash.New, u.hmac)
 	for _, part := range [][]byte{digest, newer, older, addNonces, {attributes}} {
@@ -145,8 +144,8 @@ func (u *use) mac(digest, newer, older, addNonces []byte, attributes byte) []byt
 	return m.Sum(nil)
 }
 
-// attributesByte is Part 2, section 8.4 (TPMA_SESSION). go-tpm's way by reflection takes
-// longer than the rest of a command.
+// attributesByte marshals a TPMA_SESSION. go-tpm does that by reflection, which takes longer than
+// the rest of a command. TPM 2.0 Library Part 2, section 8.4 (TPMA_SESSION).
 func attributesByte(a tpm2.TPMASession) (b byte) {
 	for bit, set := range [8]bool{a.ContinueSession, a.AuditExclusive, a.AuditReset, false, false, a.Decrypt, a.Encrypt, a.Audit} {
 		if set {
@@ -156,7 +155,7 @@ func attributesByte(a tpm2.TPMASession) (b byte) {
 	return b
 }
 
-// attributesOf is the same the other way round; reserved bits make it not ok.
+// attributesOf is the inverse of attributesByte. ok is false if a reserved bit is set.
 func attributesOf(b byte) (a tpm2.TPMASession, ok bool) {
 	has := func(bit int) bool { return b>>bit&1 != 0 }
 	a = tpm2.TPMASession{
@@ -181,12 +180,12 @@ func (u *use) Decrypt(param []byte) error {
 	return nil
 }
 
-// aesBits is the size of the key that hides parameters.
+// aesBits is the size of the key that encrypts parameters.
 const aesBits = 128
 
-// crypt encrypts or decrypts a parameter in place, by a key of the session's, the
-// auth value of what it authorizes, and both nonces. Part 1, section 21.3 (CFB mode
-// parameter encryption).
+// crypt encrypts or decrypts a parameter in place. The key is derived from the session key, the
+// auth value and both nonces. TPM 2.0 Library Part 1, section 21.3 (CFB mode parameter
+// encryption).
 func (u *use) crypt(param, newer, older []byte, encrypt bool) {
 	value := slices.Concat(u.key, u.auth)
 	key := tpm2.KDFa(u.hash, value, "CFB", newer, older, aesBits+8*aes.BlockSize)
@@ -195,12 +194,12 @@ func (u *use) crypt(param, newer, older []byte, encrypt bool) {
 	clear(key)
 }
 
-// cfb is AES in CFB mode with a block's feedback, which crypto/cipher has
-// deprecated. iv is used up.
+// cfb is AES in CFB mode with full-block feedback, which crypto/cipher has deprecated. It
+// overwrites iv.
 func cfb(key, iv, data []byte, encrypt bool) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		panic(err) // of a key whose size is constant
+		panic(err) // the size of the key is constant
 	}
 	for len(data) > 0 {
 		stream := make([]byte, aes.BlockSize)

@@ -2,25 +2,25 @@ package tpmconn
 
 import "time"
 
-// Pauses before a command is sent again.
+// The pause before a command is repeated grows from firstPause to longestPause.
 const (
 	firstPause   = 20 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 )
 
-// A Busy is why a TPM has not carried a command out, and will later.
+// A Busy says whether an error means that the TPM is busy.
 type Busy int
 
-// What an error says of that.
+// Values of Busy.
 const (
-	NotBusy   Busy = iota // it is no such refusal: it stands
-	Again                 // the same command succeeds later
-	NeedsTest             // as Again, and faster if the TPM is told to test itself
+	NotBusy   Busy = iota // the error is final
+	Again                 // the same command will succeed later
+	NeedsTest             // like Again; TPM2_SelfTest or TPM_ContinueSelfTest makes it faster
 )
 
-// Retry sends a command, and sends the same bytes again while the TPM says that it is
-// busy, for as long as c.Patience. resent says that it did so. busy classifies the
-// errors of send; selfTest, which may be nil, tells the TPM to test itself, once.
+// Retry sends a command, and repeats it while the TPM is busy, for at most c.Patience. resent
+// reports whether it was repeated. busy classifies the errors of send. selfTest, which may be
+// nil, makes the TPM test itself; it is called once at most.
 func (c *Conn[S]) Retry(send func() ([]byte, error), busy func(error) Busy, selfTest func() error) (reply []byte, resent bool, err error) {
 	var deadline time.Time
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {

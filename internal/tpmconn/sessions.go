@@ -5,24 +5,24 @@ import (
 	"maps"
 )
 
-// An Ending is what became of a session that is not used any more.
+// An Ending is the state in the TPM of a session that is no longer used.
 type Ending int
 
-// What becomes of sessions.
+// Values of Ending.
 const (
-	Gone  Ending = iota // the TPM has ended it
-	Stale               // it is open, or nobody knows
+	Gone  Ending = iota // the TPM does not have the session
+	Stale               // the session may still be open
 )
 
-// SessionOpened notes a session that is in the TPM: a new one, or one that was restored.
+// SessionOpened records that a session is in the TPM: a new or a restored one.
 func (c *Conn[S]) SessionOpened(s S) { c.open[s] = struct{}{} }
 
-// SessionSaved notes that a session is not in the TPM any more, and can be restored.
+// SessionSaved records that a session was saved: it is not in the TPM, and can be restored.
 func (c *Conn[S]) SessionSaved(s S) { delete(c.open, s) }
 
-// SessionEnded notes that a session is not used any more. Where it is not known to be
-// gone, it is freed later, by FlushStale: no command may take longer because it failed,
-// lest somebody learn from the time what was wrong with a ciphertext.
+// SessionEnded records that a session is no longer used. A Stale one is flushed later, by
+// FlushStale: a command that fails must not take longer than one that succeeds, because the time
+// could reveal what was wrong with a ciphertext.
 func (c *Conn[S]) SessionEnded(s S, how Ending) {
 	if _, open := c.open[s]; !open {
 		return
@@ -34,8 +34,8 @@ func (c *Conn[S]) SessionEnded(s S, how Ending) {
 	}
 }
 
-// FlushStale frees the sessions that may be open still. flush frees one, and reports
-// whether the TPM has answered that it did, or that it has none such.
+// FlushStale flushes the stale sessions. flush flushes one; done is false if the TPM did not
+// answer.
 func (c *Conn[S]) FlushStale(flush func(handle uint32) (done bool)) {
 	for len(c.stale) > 0 {
 		last := len(c.stale) - 1
@@ -46,8 +46,9 @@ func (c *Conn[S]) FlushStale(flush func(handle uint32) (done bool)) {
 	}
 }
 
-// Forget forgets all sessions without a command: the TPM was restarted, or belongs to
-// somebody else by now, and no handle means anything any more. Saved ones stay.
+// Forget removes all open sessions from the record and sends nothing. It is for a TPM that was
+// restarted, or that another process uses now: the handles mean nothing any more. Saved sessions
+// stay.
 func (c *Conn[S]) Forget() {
 	for s := range c.open {
 		c.SessionEnded(s, Gone)
@@ -55,11 +56,11 @@ func (c *Conn[S]) Forget() {
 	c.stale = nil
 }
 
-// Open returns the sessions that are open in the TPM, as far as this Conn knows. They
-// may be ended meanwhile.
+// Open returns the sessions that are open in the TPM, as far as this Conn knows. The caller may
+// end sessions during the iteration.
 func (c *Conn[S]) Open() iter.Seq[S] { return maps.Keys(c.open) }
 
-// SessionOf returns the open session with a handle, if there is one.
+// SessionOf returns the open session with this handle.
 func (c *Conn[S]) SessionOf(handle uint32) (s S, ok bool) {
 	for s := range c.open {
 		if c.handle(s) == handle {
@@ -69,17 +70,17 @@ func (c *Conn[S]) SessionOf(handle uint32) (s S, ok bool) {
 	return s, false
 }
 
-// Owns reports whether an open session is this Conn's, as far as it knows.
+// Owns reports whether this Conn has opened the session with this handle.
 func (c *Conn[S]) Owns(handle uint32) bool {
 	_, ok := c.SessionOf(handle)
 	return ok
 }
 
-// Holds reports whether this Conn has, or may have, sessions open in the TPM.
+// Holds reports whether sessions of this Conn are or may be open in the TPM.
 func (c *Conn[S]) Holds() bool { return len(c.open) > 0 || len(c.stale) > 0 }
 
-// OwnSessions returns the handles of this Conn's open sessions. more says that there may be
-// others that were given up and not freed yet.
+// OwnSessions returns the handles of this Conn's open sessions. more reports whether stale
+// sessions may be open besides.
 func (c *Conn[S]) OwnSessions() (open []uint32, more bool) {
 	for s := range c.open {
 		open = append(open, c.handle(s))

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed page.html
@@ -63,6 +64,7 @@ func (s *server) handler() http.Handler {
 			h.Set("Allow", "GET, HEAD")
 		}
 		s.logRequest(r, answer.status)
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write))
 		w.WriteHeader(answer.status)
 		w.Write(answer.body) // fails if the client has gone, or does not read in time
 	})

@@ -21,7 +21,8 @@ type limits struct {
 	handshake   time.Duration // from the connection to the end of its TLS handshake
 	header      time.Duration // to read a request's header
 	read        time.Duration // to read a request
-	write       time.Duration // to answer it
+	answer      time.Duration // to answer it, waiting for other answers included
+	write       time.Duration // for the client to take the answer
 	idle        time.Duration // between requests
 	stop        time.Duration // for requests under way when the server stops
 	conns       int           // open at a time, handshakes included
@@ -33,6 +34,7 @@ func defaultLimits() limits {
 		handshake:   10 * time.Second,
 		header:      10 * time.Second,
 		read:        15 * time.Second,
+		answer:      15 * time.Second,
 		write:       2 * time.Second,
 		idle:        time.Minute,
 		stop:        3 * time.Second,
@@ -101,7 +103,7 @@ func (s *server) httpServer() *http.Server {
 		TLSConfig:         s.config,
 		ReadHeaderTimeout: s.limits.header,
 		ReadTimeout:       s.limits.read,
-		WriteTimeout:      s.limits.write,
+		WriteTimeout:      s.limits.answer,
 		IdleTimeout:       -1, // the limiter's: net/http keeps what a closed HTTP/2 connection used for as long
 		MaxHeaderBytes:    s.limits.headerBytes,
 		HTTP2:             s.limits.http2Config(),

@@ -54,6 +54,7 @@ func frame(kind, flags byte, stream int, payload string) []byte {
 // An attack is what a hostile client does with one connection, until the server closes it.
 type attack struct {
 	protocol string // of HTTP; empty for no TLS
+	many     int    // connections; one address may have 48
 	act      func(net.Conn)
 }
 
@@ -87,20 +88,20 @@ func (c deaf) Read([]byte) (int, error) {
 }
 
 var attacks = map[string]attack{
-	"window of 0": {"h2", func(c net.Conn) {
+	"window of 0": {"h2", 400, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, noWindow))
 		for i := range 50 {
 			c.Write(frame(frameHeaders, flagEndHeaders|flagEndStream, 2*i+1, getPage))
 		}
 		untilClosed(c, time.Minute)
 	}},
-	"window of 0, never idle": {"h2", func(c net.Conn) {
+	"window of 0, never idle": {"h2", 60, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, noWindow))
 		for i := 1; untilClosed(c, 300*time.Millisecond); i += 2 {
 			c.Write(frame(frameHeaders, flagEndHeaders|flagEndStream, i, getPage))
 		}
 	}},
-	"window of 0, with bodies": {"h2", func(c net.Conn) {
+	"window of 0, with bodies": {"h2", 60, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, noWindow))
 		for i := 1; i < 9; i += 2 {
 			c.Write(frame(frameHeaders, flagEndHeaders, i, postPage))
@@ -110,7 +111,7 @@ var attacks = map[string]attack{
 		}
 		untilClosed(c, time.Minute)
 	}},
-	"rapid reset": {"h2", func(c net.Conn) {
+	"rapid reset": {"h2", 100, func(c net.Conn) {
 		go io.Copy(io.Discard, c)
 		c.Write(frame(frameSettings, 0, 0, ""))
 		for i, err := 1, error(nil); err == nil; {
@@ -123,45 +124,45 @@ var attacks = map[string]attack{
 			_, err = c.Write(b.Bytes())
 		}
 	}},
-	"CONTINUATION": {"h2", func(c net.Conn) {
+	"CONTINUATION": {"h2", 400, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, ""))
 		c.Write(frame(frameHeaders, flagEndStream, 1, getPage))
 		flood(c, frame(frameContinuation, 0, 1, strings.Repeat(moreFields, 500)))
 	}},
-	"slow CONTINUATION": {"h2", func(c net.Conn) {
+	"slow CONTINUATION": {"h2", 60, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, ""))
 		c.Write(frame(frameHeaders, flagEndStream, 1, getPage))
 		drip(c, 100*time.Millisecond, frame(frameContinuation, 0, 1, moreFields))
 	}},
-	"long frame": {"h2", func(c net.Conn) {
+	"long frame": {"h2", 60, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, ""))
 		c.Write(frame(frameData, 0, 1, strings.Repeat("x", 1<<20))[:1<<20])
 		untilClosed(c, time.Minute)
 	}},
-	"slow headers": {"http/1.1", func(c net.Conn) {
+	"slow headers": {"http/1.1", 400, func(c net.Conn) {
 		io.WriteString(c, "GET / HTTP/1.1\r\nHost: localhost\r\n")
 		drip(c, 100*time.Millisecond, []byte("X: y\r\n"))
 	}},
-	"slow body": {"http/1.1", func(c net.Conn) {
+	"slow body": {"http/1.1", 60, func(c net.Conn) {
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n")
 		drip(c, 100*time.Millisecond, []byte("x"))
 	}},
-	"reads nothing": {"http/1.1", func(c net.Conn) {
+	"reads nothing": {"http/1.1", 60, func(c net.Conn) {
 		flood(c, []byte("GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n"))
 	}},
-	"not TLS": {"", func(c net.Conn) { flood(c, bytes.Repeat([]byte("SSH-2.0-"), 1000)) }},
-	"slow ClientHello": {"", func(c net.Conn) {
+	"not TLS": {"", 60, func(c net.Conn) { flood(c, bytes.Repeat([]byte("SSH-2.0-"), 1000)) }},
+	"slow ClientHello": {"", 60, func(c net.Conn) {
 		c.Write([]byte{22, 3, 1, 0x40, 0, 1})
 		drip(c, 100*time.Millisecond, []byte{0})
 	}},
-	"half a handshake": {"", func(c net.Conn) {
+	"half a handshake": {"", 60, func(c net.Conn) {
 		tls.Client(deaf{c}, &tls.Config{ServerName: "localhost"}).Handshake()
 	}},
-	"idle": {"h2", func(c net.Conn) {
+	"idle": {"h2", 60, func(c net.Conn) {
 		c.Write(frame(frameSettings, 0, 0, ""))
 		untilClosed(c, time.Minute)
 	}},
-	"idle, HTTP/1.1": {"http/1.1", func(c net.Conn) {
+	"idle, HTTP/1.1": {"http/1.1", 60, func(c net.Conn) {
 		io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		untilClosed(c, time.Minute)
 	}},
@@ -328,12 +329,12 @@ func (p *process) serves(clients int) {
 	}
 }
 
-// The large attack comes from one address, against a server with few descriptors.
+// The large attack is against a server with few descriptors.
 func TestAttacks(t *testing.T) {
 	for name, a := range attacks {
 		t.Run(name, func(t *testing.T) {
-			for _, row := range []struct{ n, descriptors int }{{10, 0}, {400, 256}} {
-				if row.n > 10 && testing.Short() {
+			for _, row := range []struct{ n, descriptors int }{{10, 0}, {a.many, 256}} {
+				if row.descriptors > 0 && testing.Short() {
 					continue
 				}
 				r := gen20.rig(t, "rsa1024", nil)

@@ -9,22 +9,22 @@ import (
 	"maclef/internal/cli"
 )
 
-// A chart is the signature times as bars, in units of its SVG.
+// A chart shows the times of signatures as bars. Its unit is that of the SVG.
 type chart struct {
 	Bars  []bar
-	Lines []line // at round times, from below
-	// The median, where there are bars.
-	MedianY  float64
+	Lines []line // at round times, from bottom to top
+
+	MedianY  float64 // if there are bars
 	From, To int     // numbers of the first and last signature
 	End      float64 // where the last bar ends
-	OwnShown bool    // whether one of the bars is this connection's
+	OwnShown bool    // one of the bars is this connection's
 	Desc     string
 }
 
 type bar struct {
 	X, Y, Width, Height float64
 	Title               string
-	Own                 bool // of the connection that the page is for
+	Own                 bool // of the connection that shows the page
 	Over                bool // higher than the chart
 }
 
@@ -33,7 +33,7 @@ type line struct {
 	Label string
 }
 
-// The drawing's size and its plot, which the template knows, too.
+// The area of the bars. The template contains these numbers, too.
 const (
 	plotLeft, plotRight = 64.0, 712.0
 	plotTop, plotBottom = 16.0, 196.0
@@ -45,7 +45,7 @@ func newChart(rep *report) *chart {
 	if len(samples) == 0 {
 		return c
 	}
-	// One signature that had to wait must not press all the others flat.
+	// One signature that waited for long must not make all other bars flat.
 	top, step := scale(inMS(min(rep.Spread.Slowest, 5*rep.Spread.Median)))
 	y := func(ms float64) float64 { return round(plotBottom - min(ms/top, 1)*(plotBottom-plotTop)) }
 	for i := 0; float64(i)*step <= top*1.001; i++ {
@@ -72,8 +72,8 @@ func newChart(rep *report) *chart {
 	return c
 }
 
-// scale returns the top of an axis for values up to highest, and the distance
-// of its lines, four at most: 1, 2 or 5 times a power of ten.
+// scale returns the top of an axis for values up to highest, and the distance between its
+// lines: 1, 2 or 5 times a power of ten, so that there are at most four.
 func scale(highest float64) (top, step float64) {
 	highest = max(highest, 0.001)
 	for power := math.Pow(10, math.Floor(math.Log10(highest))-1); ; power *= 10 {

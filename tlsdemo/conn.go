@@ -2,131 +2,69 @@ package main
 
 import (
 	"container/list"
-	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
-// A conn is a client's connection, under TLS, and what its handshake cost.
+// maxUnanswered is how many bytes a client may send between two answers. The largest
+// request header has 16 KB, and there are no bodies to read.
+const maxUnanswered = 64 << 10
+
+var errFlood = errors.New("the client sends too much")
+
+// A conn is the connection of a client, below TLS, and what its handshake cost.
 type conn struct {
 	net.Conn
-	client netip.Addr
-	room   *room
-	hello  hello
+	client  netip.Addr
+	limiter *connLimiter
+	evicted atomic.Bool // closed to make room for another
 
-	// The room's.
-	crowd   *crowd // nil while it is in none
-	place   *list.Element
-	since   time.Time // in the crowd
-	working int       // for so many reasons it is in none
-	engaged bool      // a request has come
-	pushed  bool      // closed to make room
-	left    bool
+	unanswered atomic.Int64 // bytes read since the last answer
 
-	// Written in the handshake, only read afterwards.
-	sample    sample // zero where nothing was signed
+	// The limiter's.
+	inOpen, inOwn *list.Element // nil while it has no place
+	state         connState
+	engaged       bool        // a request has come
+	changed       time.Time   // when state was set
+	idleTimer     *time.Timer // may be nil
+
+	// Written during the handshake, only read after it.
+	sample    sample // zero if nothing was signed
 	algorithm string // IANA's name: "rsa_pkcs1_sha256"
 	signErr   error
-	waited    time.Duration // for signErr
+	waited    time.Duration // until signErr
 }
 
-func newConn(raw net.Conn, room *room) *conn {
-	return &conn{Conn: raw, client: clientAddr(raw.RemoteAddr()), room: room}
+func newConn(raw net.Conn, limiter *connLimiter) *conn {
+	return &conn{Conn: raw, client: clientAddr(raw.RemoteAddr()), limiter: limiter}
 }
 
-// NetConn is what it is on: where package tpmkey looks whether the client is
-// still there.
+func (c *conn) stopIdleTimer() {
+	if c.idleTimer != nil {
+		c.idleTimer.Stop()
+	}
+}
+
+// NetConn returns the connection below. Package tpmkey asks it whether the client has
+// hung up.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
+// Read fails if the client sends too much without an answer. So a flood of requests that
+// are reset at once, or of other frames of HTTP/2, ends before it takes much time.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.unanswered.Add(int64(n)) > maxUnanswered {
+		return n, errFlood
+	}
+	return n, err
+}
+
+// Close closes the connection, then gives up its place: never are more connections open
+// than there are places.
 func (c *conn) Close() error {
-	defer c.room.leave(c)
+	defer c.limiter.remove(c)
 	return c.Conn.Close()
-}
-
-// A signer is the key, for the handshake of one connection. crypto/tls tells
-// nobody which algorithm it chose; here is where it shows.
-type signer struct {
-	crypto.Signer
-	conn  *conn
-	stats *stats
-}
-
-func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	s.conn.room.signing(s.conn)
-	defer s.conn.room.rest(s.conn)
-	begin := time.Now()
-	signature, err := s.Signer.Sign(rand, digest, opts)
-	if err != nil {
-		s.conn.signErr, s.conn.waited = err, time.Since(begin)
-		return nil, err
-	}
-	s.conn.sample = s.stats.signed(time.Since(begin))
-	s.conn.algorithm = algorithm(s.Public(), opts)
-	return signature, nil
-}
-
-// observed is what a tls.Config asks for a certificate: what package tpmkey has
-// it ask, with a signer of the connection's own.
-func observed(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), stats *stats) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		c, ok := hello.Conn.(*conn)
-		if !ok {
-			return nil, fmt.Errorf("a connection of type %T", hello.Conn)
-		}
-		cert, err := get(hello)
-		if err != nil {
-			return nil, err
-		}
-		own := *cert
-		own.PrivateKey = &signer{cert.PrivateKey.(crypto.Signer), c, stats}
-		return &own, nil
-	}
-}
-
-// gaveUp reports whether an error of the key says that nobody waits for the
-// signature any more.
-func gaveUp(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// algorithm is IANA's name of a TLS signature scheme: RFC 8446, section 4.2.3.
-// TLS 1.2 has ECDSA with any hash and curve, which has a name of its own where the two
-// do not belong together.
-func algorithm(public crypto.PublicKey, opts crypto.SignerOpts) string {
-	hash := opts.HashFunc()
-	bits := hash.Size() * 8
-	switch k := public.(type) {
-	case *rsa.PublicKey:
-		if _, pss := opts.(*rsa.PSSOptions); pss {
-			return fmt.Sprintf("rsa_pss_rsae_sha%d", bits)
-		}
-		if hash == crypto.MD5SHA1 {
-			return "rsa_pkcs1_md5_sha1"
-		}
-		if hash == crypto.SHA1 {
-			return "rsa_pkcs1_sha1"
-		}
-		return fmt.Sprintf("rsa_pkcs1_sha%d", bits)
-	case *ecdsa.PublicKey:
-		curve := k.Curve.Params().BitSize
-		if curve == bits || curve == 521 && bits == 512 {
-			return fmt.Sprintf("ecdsa_secp%dr1_sha%d", curve, bits)
-		}
-		if hash == crypto.SHA1 {
-			return "ecdsa_sha1"
-		}
-		return fmt.Sprintf("ecdsa_sha%d", bits)
-	case ed25519.PublicKey:
-		return "ed25519"
-	}
-	return hash.String()
 }

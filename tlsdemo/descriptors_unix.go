@@ -4,8 +4,8 @@ package main
 
 import "syscall"
 
-// descriptors is how many files and connections this process may have open.
-// Go has raised the limit as far as it may.
+// descriptors returns how many files and connections this process may have open. The Go
+// runtime has raised the limit as far as it can.
 func descriptors() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

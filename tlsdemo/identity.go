@@ -18,8 +18,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// An identity is what the server proves to be: a key in a TPM and its
-// certificate. Nothing of it changes while it serves.
+// An identity is what the server proves to be: a key in a TPM and its certificate. It
+// does not change while the server runs.
 type identity struct {
 	keyName  string
 	keyText  string // "RSA 2048"
@@ -29,7 +29,7 @@ type identity struct {
 	status   *tpmkey.Status // at start
 }
 
-// files are what the server is made of, read before a TPM is opened.
+// files are what the server reads before it opens a TPM.
 type files struct {
 	key   *blob.Key
 	chain []byte // PEM
@@ -47,8 +47,8 @@ func readFiles(env *cli.Env, o *options) (*files, error) {
 	return &files{key, chain}, err
 }
 
-// identify loads the key and signs once: a wrong secret of the key costs its try
-// here, and is asked for here.
+// identify loads the key and signs once. So a missing secret is asked for at the start, and
+// a wrong one is found there.
 func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
 	key, err := o.keys.Load(tpm, f.key)
 	if err != nil {
@@ -56,13 +56,13 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	}
 	config, err := key.TLSConfigPEM(f.chain)
 	if err != nil {
-		return nil, misfit(err, o)
+		return nil, withAdvice(err, o)
 	}
 	cert, err := key.TLSCertificate(f.chain)
 	if err != nil {
 		return nil, err
 	}
-	if err := try(key, cert.SupportedSignatureAlgorithms); err != nil {
+	if err := selfTest(key, cert.SupportedSignatureAlgorithms); err != nil {
 		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
 	}
 	status, err := tpm.Status(context.Background())
@@ -73,30 +73,29 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 		keyName: *o.key, keyText: keyText(key.Public()), certName: *o.cert,
 		leaf: cert.Leaf, config: config, status: status,
 	}
-	if odd := validity(id.leaf, time.Now()).odd; odd != "" {
-		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, odd)
+	if invalid := validity(id.leaf, time.Now()).invalid; invalid != "" {
+		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, invalid)
 	}
 	return id, nil
 }
 
-// String names key and TPM in a few words.
+// String names key and TPM in short.
 func (id *identity) String() string {
-	text := fmt.Sprintf("%s (%s, %s", printable(id.keyName, 200), id.keyText, id.model())
+	text := fmt.Sprintf("%s (%s, %s", shortText(id.keyName, 200), id.keyText, id.model())
 	if id.software() {
 		text += ", software"
 	}
 	return text + ")"
 }
 
-// model names the TPM: "TPM 1.2 IFX 3.17".
+// model returns the name of the TPM: "TPM 1.2 IFX 3.17".
 func (id *identity) model() string {
 	plain := *id.status
-	plain.Emulator = false // said in other words
+	plain.Emulator = false // String says "software" instead
 	return plain.String()
 }
 
-// software reports whether the TPM is a program: the emulator, or whatever is
-// behind a socket.
+// software reports whether the TPM is a program: the emulator, or one behind a socket.
 func (id *identity) software() bool {
 	name := id.status.Name
 	return id.status.Emulator || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "tcp:")
@@ -114,19 +113,19 @@ func keyText(public crypto.PublicKey) string {
 
 // lifetime is a certificate's validity in words.
 type lifetime struct {
-	odd  string // why clients refuse it, empty where they do not
-	left string // "364 days left"
+	invalid string // why clients refuse it, empty if they do not
+	left    string // "364 days left"
 }
 
 func validity(leaf *x509.Certificate, now time.Time) lifetime {
 	const day = 24 * time.Hour
 	switch {
 	case now.Before(leaf.NotBefore):
-		odd := "is valid only from " + leaf.NotBefore.UTC().Format("2006-01-02 15:04 MST")
-		return lifetime{odd, odd}
+		invalid := "is valid only from " + leaf.NotBefore.UTC().Format("2006-01-02 15:04 MST")
+		return lifetime{invalid, invalid}
 	case now.After(leaf.NotAfter):
-		odd := "expired on " + leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
-		return lifetime{odd, odd}
+		invalid := "expired on " + leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
+		return lifetime{invalid, invalid}
 	}
 	left := leaf.NotAfter.Sub(now)
 	if left < 2*day {
@@ -135,8 +134,8 @@ func validity(leaf *x509.Certificate, now time.Time) lifetime {
 	return lifetime{"", fmt.Sprintf("%d days left", left/day)}
 }
 
-// try signs in a way that the key can, which TLS would choose, too.
-func try(key *tpmkey.Key, schemes []tls.SignatureScheme) error {
+// selfTest signs once with a scheme of the key that TLS can choose, too.
+func selfTest(key *tpmkey.Key, schemes []tls.SignatureScheme) error {
 	opts := signOptions(schemes[0])
 	digest := opts.HashFunc().New()
 	digest.Write([]byte("tlsdemo"))
@@ -144,8 +143,8 @@ func try(key *tpmkey.Key, schemes []tls.SignatureScheme) error {
 	return err
 }
 
-// signOptions are what a signature algorithm of TLS is to a crypto.Signer: RFC 8446,
-// section 4.2.3. Other than crypto/tls's it knows no SHA-1, which no key is served with.
+// signOptions translates a signature scheme of TLS for crypto.Signer: RFC 8446, section
+// 4.2.3. SHA-1 is left out, because package tpmkey serves no key with it.
 func signOptions(scheme tls.SignatureScheme) crypto.SignerOpts {
 	switch scheme {
 	case tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512:
@@ -161,9 +160,9 @@ func signOptions(scheme tls.SignatureScheme) crypto.SignerOpts {
 	return crypto.SHA256
 }
 
-// misfit says what to do about a key or a certificate that cannot serve TLS. For some
-// keys of a TPM 2.0 only a signature tells, so the secret, or the policy, may be why.
-func misfit(err error, o *options) error {
+// withAdvice says what to do about a key or a certificate that cannot serve TLS. Some keys
+// of a TPM 2.0 had to sign to find out, so their secret or policy may be the reason.
+func withAdvice(err error, o *options) error {
 	key, file := *o.key, *o.key
 	if _, handle, _ := tpmkey.ParseHandle(key); handle || key == "-" {
 		file = "maclef"
@@ -174,7 +173,7 @@ func misfit(err error, o *options) error {
 			fmt.Sprintf("make one for this key: certgen -key %s -out %s.crt, then tlsdemo -key %s -cert %s.crt", key, file, key, file))
 	case errors.Is(err, tpmkey.ErrNotSupported):
 		return cli.WithHint(fmt.Errorf("%s: %w", key, err), "make another key: keygen "+file+"2")
-	case known(err):
+	case ofKeyOrTPM(err):
 		return fmt.Errorf("try the key %s: %w", key, err)
 	}
 	return cli.WithHint(fmt.Errorf("%s: %w", *o.cert, err), "certgen makes a certificate")

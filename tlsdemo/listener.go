@@ -12,45 +12,34 @@ import (
 	"time"
 )
 
-// A tlsListener is the listener of the HTTP server: it gives out TLS connections
-// whose handshake is done. net/http would do the handshakes, too, but tells of
-// their failures only in the words of its log.
-//
-// It takes every client in at once. Where the room is full, another connection
-// is closed for it: clients that wait in the queue of the operating system could
-// not be told apart.
+// A tlsListener is the listener of the HTTP server. It limits how many connections are
+// open, and makes their TLS handshakes: net/http would make them, too, but reports
+// failures as text only.
 type tlsListener struct {
-	listener net.Listener
-	config   *tls.Config
-	limit    time.Duration // for a handshake
-	stats    *stats
-	journal  *journal
-	room     *room
+	*server
+	tcp   net.Listener
+	ready chan *tls.Conn // after the handshake
 
-	ready chan *tls.Conn
-	ctx   context.Context // of all handshakes, until Close
-	shut  context.CancelFunc
-	once  sync.Once
+	ctx    context.Context // of all handshakes, until Close
+	cancel context.CancelFunc
+	once   sync.Once
 
-	handshakes sync.WaitGroup
+	goroutines sync.WaitGroup
 }
 
-func newTLSListener(listener net.Listener, s *server) *tlsListener {
-	ctx, shut := context.WithCancel(context.Background())
-	return &tlsListener{
-		listener: listener,
-		config:   s.config,
-		limit:    s.limits.handshake,
-		stats:    s.stats,
-		journal:  s.journal,
-		room:     s.room,
-		ready:    make(chan *tls.Conn),
-		ctx:      ctx,
-		shut:     shut,
-	}
+// newTLSListener begins to accept connections.
+func newTLSListener(tcp net.Listener, s *server) *tlsListener {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &tlsListener{server: s, tcp: tcp, ready: make(chan *tls.Conn), ctx: ctx, cancel: cancel}
+	l.goroutines.Add(1)
+	go func() {
+		defer l.goroutines.Done()
+		l.acceptAll()
+	}()
+	return l
 }
 
-// Accept returns the next *tls.Conn, after its handshake; open must run.
+// Accept returns the next *tls.Conn, after its handshake.
 func (l *tlsListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.ready:
@@ -60,15 +49,16 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *tlsListener) Addr() net.Addr { return l.listener.Addr() }
+func (l *tlsListener) Addr() net.Addr { return l.tcp.Addr() }
 
-// Close ends open, and the connections that no request came on. A signature
-// that the TPM is making then is still waited for: see wait.
+// Close ends all handshakes, and closes the connections without any request yet, which
+// http.Server.Shutdown would wait for. It does not wait for a signature that the TPM is
+// making: wait does.
 func (l *tlsListener) Close() (err error) {
 	l.once.Do(func() {
-		l.shut()
-		err = l.listener.Close()
-		for _, c := range l.room.close() {
+		l.cancel()
+		err = l.tcp.Close()
+		for _, c := range l.limiter.notEngaged() {
 			c.Close()
 		}
 	})
@@ -76,107 +66,80 @@ func (l *tlsListener) Close() (err error) {
 }
 
 // wait returns when no handshake runs any more, after Close.
-func (l *tlsListener) wait() { l.handshakes.Wait() }
+func (l *tlsListener) wait() { l.goroutines.Wait() }
 
-// open begins to take clients in.
-func (l *tlsListener) open() {
-	l.handshakes.Add(1) // until nobody adds another
-	go func() {
-		defer l.handshakes.Done()
-		l.takeIn()
-	}()
-}
-
-// takeIn takes clients in until Close. Running out of descriptors or memory is
-// no reason to end: connections that go free them.
-func (l *tlsListener) takeIn() {
+// acceptAll accepts connections until Close. If descriptors or memory run out, it closes
+// an idle connection and tries again.
+func (l *tlsListener) acceptAll() {
 	for pause := time.Duration(0); ; {
-		raw, err := l.listener.Accept()
+		raw, err := l.tcp.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			l.admit(raw)
+			l.accepted(newConn(raw, l.limiter))
 			continue
 		case l.closing():
 			return
 		case pause == 0:
-			l.journal.trouble("cannot take a connection in: %v", err)
+			l.log.limitedf("cannot take a connection in: %v", err)
 		}
-		if c := l.room.spare(); c != nil {
-			l.push(c)
-		}
+		l.closeEvicted(l.limiter.takeIdle())
 		pause = min(max(2*pause, time.Millisecond), 100*time.Millisecond)
-		select {
-		case <-time.After(pause):
-		case <-l.ctx.Done():
+		l.sleep(pause)
+	}
+}
+
+// accepted begins the handshake of a connection when it has a place. Until then it
+// accepts no other.
+func (l *tlsListener) accepted(c *conn) {
+	for {
+		evicted, ok := l.limiter.add(c)
+		l.closeEvicted(evicted)
+		if ok {
+			break
+		}
+		if l.closing() {
+			c.Close()
 			return
 		}
+		l.sleep(5 * time.Millisecond)
+	}
+	l.goroutines.Add(1)
+	go l.handshake(c)
+}
+
+// sleep returns early when the listener closes.
+func (l *tlsListener) sleep(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-l.ctx.Done():
 	}
 }
 
-// admit begins with a client, if need be in the place of another.
-func (l *tlsListener) admit(raw net.Conn) {
-	c := newConn(raw, l.room)
-	gone, ok := l.room.enter(c)
-	if gone != nil {
-		l.push(gone)
-	}
-	if !ok {
-		c.Close()
-		l.tellPushed()
+// closeEvicted closes a connection that had to make room; c may be nil.
+func (l *tlsListener) closeEvicted(c *conn) {
+	if c == nil {
 		return
 	}
-	l.handshakes.Add(1)
-	go l.begin(c)
-}
-
-// push closes a connection that has to make room.
-func (l *tlsListener) push(c *conn) {
 	c.Close()
-	l.tellPushed()
-}
-
-func (l *tlsListener) tellPushed() {
-	if l.closing() {
-		return
-	}
-	l.stats.count(func(t *tally) { t.pushed++ })
-	l.journal.connectionPushed()
-}
-
-// begin waits until the client has spoken, which some never do: it takes no
-// memory for TLS before.
-func (l *tlsListener) begin(c *conn) {
-	defer l.handshakes.Done()
-	defer l.survive(c)
-	deadline := time.Now().Add(l.limit)
-	c.SetDeadline(deadline)
-	if err := c.readHello(); err != nil {
-		l.failed(c, err)
-		return
-	}
-	l.room.heard(c)
-	l.handshake(c, deadline)
-}
-
-// survive keeps a mistake in one handshake from ending the program, which would leave
-// the key in the TPM: what net/http does for requests.
-func (l *tlsListener) survive(c *conn) {
-	if mistake := recover(); mistake != nil {
-		c.Close()
-		l.journal.trouble("%s panic in the handshake: %s", c.RemoteAddr(), printable(fmt.Sprintf("%v: %s", mistake, debug.Stack()), 2000))
+	if !l.closing() {
+		l.stats.count(func(t *tally) { t.evicted++ })
+		l.log.connEvicted()
 	}
 }
 
-func (l *tlsListener) handshake(c *conn, deadline time.Time) {
-	ctx, cancel := context.WithDeadline(l.ctx, deadline)
+// handshake makes the handshake of a connection, and hands it to Accept.
+func (l *tlsListener) handshake(c *conn) {
+	defer l.goroutines.Done()
+	defer l.recoverPanic(c)
+	ctx, cancel := context.WithTimeout(l.ctx, l.limits.handshake)
 	defer cancel()
 	secure := tls.Server(c, l.config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		l.failed(c, err)
 		return
 	}
-	l.journal.keyWorks(c)
+	l.log.keyWorks(c)
 	resumed := secure.ConnectionState().DidResume
 	l.stats.count(func(t *tally) {
 		if resumed {
@@ -185,7 +148,7 @@ func (l *tlsListener) handshake(c *conn, deadline time.Time) {
 			t.signed++
 		}
 	})
-	c.SetDeadline(time.Time{})
+	l.limiter.setState(c, idle)
 	select {
 	case l.ready <- secure:
 	case <-l.ctx.Done():
@@ -193,40 +156,49 @@ func (l *tlsListener) handshake(c *conn, deadline time.Time) {
 	}
 }
 
+// recoverPanic keeps a panic in one handshake from ending the program, as net/http does
+// for requests. The program must end in order, because a key may be loaded in the TPM.
+func (l *tlsListener) recoverPanic(c *conn) {
+	if v := recover(); v != nil {
+		c.Close()
+		l.log.limitedf("%s panic in the handshake: %s", c.RemoteAddr(), shortText(fmt.Sprintf("%v: %s", v, debug.Stack()), 2000))
+	}
+}
+
 func (l *tlsListener) closing() bool { return l.ctx.Err() != nil }
 
-// failed closes a connection whose handshake came to nothing, and counts and
-// tells of it.
+// failed counts and logs a failed handshake, and closes its connection.
 func (l *tlsListener) failed(c *conn, err error) {
 	defer c.Close()
-	if l.closing() || l.room.wasPushed(c) {
+	if l.closing() || c.evicted.Load() {
 		return
 	}
 	switch {
 	case gaveUp(c.signErr) && !l.stalled(c):
 		l.stats.count(func(t *tally) { t.gaveUp++ })
-		l.journal.clientGaveUp(c.signErr)
+		l.log.clientGaveUp(c.signErr)
 	case c.signErr != nil:
 		l.stats.count(func(t *tally) { t.unsigned++ })
-		l.journal.keyFailed(c.signErr)
+		l.log.keyFailed(c.signErr)
 	default:
 		l.stats.count(func(t *tally) { t.failed++ })
-		l.journal.keyWorks(c)
-		l.journal.trouble("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limit))
+		l.log.keyWorks(c)
+		l.log.limitedf("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limits.handshake))
 		answerHTTP(c, err)
 	}
 }
 
-// stalled reports whether the client waited for long, and the key did not sign
-// for anybody meanwhile: then it is not too many clients that it waited for.
+// stalled reports whether the TPM has stopped signing: the client waited for long, and
+// nothing was signed for anybody in that time. Otherwise there are too many clients.
 func (l *tlsListener) stalled(c *conn) bool {
-	return errors.Is(c.signErr, context.DeadlineExceeded) && c.waited > l.limit/2 && !l.stats.signedWithin(c.waited)
+	return errors.Is(c.signErr, context.DeadlineExceeded) && c.waited > l.limits.handshake/2 && !l.stats.signedWithin(c.waited)
 }
 
 // answerHTTP helps those who typed http:// for https://, the commonest mistake.
 func answerHTTP(c *conn, err error) {
 	var record tls.RecordHeaderError
 	if errors.As(err, &record) && record.Conn != nil && isHTTP(record) {
+		c.SetWriteDeadline(time.Now().Add(time.Second))
 		io.WriteString(c, "HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nThis is an HTTPS server: write https:// in front of the address.\n")
 	}
 }

@@ -1,5 +1,5 @@
-// Tlsdemo serves HTTPS with a key in a TPM, as openssl s_server did with
-// OpenSSL's TPM engine, and shows on a page what each connection used.
+// Tlsdemo serves HTTPS with a key in a TPM, as openssl s_server did with OpenSSL's TPM
+// engine. Its page shows what each connection used.
 package main
 
 import (
@@ -16,7 +16,7 @@ func main() { os.Exit(cli.Main("tlsdemo", run)) }
 // options is the command line.
 type options struct {
 	keys    *cli.KeyFlags
-	tpm     *cli.TPMFlag // these three are of keys
+	tpm     *cli.TPMFlag // this and the next two belong to keys
 	key     *string
 	keyPass *cli.SecretFlag
 	cert    *string
@@ -37,13 +37,14 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	fs.Purpose = "serve HTTPS with a key in a TPM, and show what each connection used"
 	fs.Notes = "The page is HTML for browsers, text for curl, and JSON at /status. Requests are\n" +
 		"logged on standard error.\n\n" +
-		"Handshakes that take over 10 seconds are ended, connections idle for a minute\n" +
-		"are closed. As many connections are open at a time as there are descriptors\n" +
-		"(ulimit -n, less a few), at most 16384; for each one more, a silent or idle one\n" +
-		"is closed, first of the clients that have the most.\n\n" +
-		"Clients that hang up while they wait for the TPM cost it nothing, nor do those\n" +
-		"that resume a session. When the TPM restarts, the key is loaded again. Other\n" +
-		"programs can use the TPM meanwhile; a signature waits for them by -wait at most."
+		"A handshake may take 10 seconds. A client has 2 seconds to take an answer.\n" +
+		"Connections that are idle for a minute are closed. As many connections may be\n" +
+		"open as there are descriptors (ulimit -n, less a few), at most 2048, and a\n" +
+		"quarter of them for one address. Each one more closes the one that has been\n" +
+		"idle for longest.\n\n" +
+		"The TPM does not sign for clients that have hung up or resume a session. The key\n" +
+		"is loaded again after the TPM was restarted. Other programs can use the TPM at\n" +
+		"the same time; a signature waits for them for -wait at most."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"
@@ -59,8 +60,8 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	return o, nil
 }
 
-// demo does everything that can fail before it listens, so that what is wrong
-// with the key is found at start and not by the first client.
+// demo does everything that can fail before it listens: a wrong key is found at the start,
+// not by the first client.
 func demo(env *cli.Env, o *options) (err error) {
 	files, err := readFiles(env, o)
 	if err != nil {
@@ -70,7 +71,7 @@ func demo(env *cli.Env, o *options) (err error) {
 	if err != nil {
 		return err
 	}
-	// A key that stays loaded takes one of the few places of a chip.
+	// A key that stayed loaded would take one of the chip's few key slots.
 	unwatch := cli.OnSignal(func() { tpm.Close() })
 	defer func() {
 		if closing := tpm.Close(); closing != nil {

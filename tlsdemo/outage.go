@@ -7,81 +7,81 @@ import (
 	"maclef/tpmkey"
 )
 
-// An outage is why the key does not sign. It stays the same while a TPM gives
-// the same kind of error, whatever numbers are in its text. It ends by itself:
-// every handshake tries again, and package tpmkey loads the key again where that
-// is what it takes.
+// An outage is a time in which the key does not sign, for one reason. It is logged when
+// it begins and when it ends, not for each handshake. Every handshake tries again.
 type outage struct {
-	kind     any // a sentinel of package tpmkey or a text; nil while the key signs
-	failures int // handshakes that failed of it
+	reason   any // from reasonOf; nil while the key signs
+	failures int // handshakes that failed for it
 }
 
-var kinds = []error{
+var reasons = []error{
 	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone,
 	tpmkey.ErrPolicy, tpmkey.ErrWrongSRKSecret, tpmkey.ErrWrongTPM, tpmkey.ErrNoParent, tpmkey.ErrNoKey,
 	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
 }
 
-// known reports whether an error is of the key or its TPM.
-func known(err error) bool {
-	_, sentinel := kindOf(err).(error)
-	return sentinel
+// ofKeyOrTPM reports whether an error is one of the key or its TPM.
+func ofKeyOrTPM(err error) bool {
+	_, known := reasonOf(err).(error)
+	return known
 }
 
-// kindOf is the kind of an outage. A TPM that goes away in the middle of a
-// command is soon one that nobody finds, or that clients wait for in vain.
-func kindOf(err error) any {
+// reasonOf returns an error of package tpmkey, or else the text of err: two errors of one
+// outage may have different numbers in their texts. All errors of a TPM that goes away
+// count as ErrGone: one in the middle of a command, those for want of a TPM, and those
+// of clients that wait in vain.
+func reasonOf(err error) any {
 	if errors.Is(err, tpmkey.ErrNoTPM) || gaveUp(err) && !errors.Is(err, tpmkey.ErrBusy) {
 		return tpmkey.ErrGone
 	}
-	for _, kind := range kinds {
-		if errors.Is(err, kind) {
-			return kind
+	for _, reason := range reasons {
+		if errors.Is(err, reason) {
+			return reason
 		}
 	}
 	return err.Error()
 }
 
-// keyFailed tells why a handshake could not be signed: at the first one, and
-// whenever the reason is another.
-func (j *journal) keyFailed(err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	kind := kindOf(err)
-	if now := j.outage.kind; gaveUp(err) && (now == tpmkey.ErrGone || now == tpmkey.ErrBusy) {
-		kind = now // several wait in vain for one thing, each in a queue of its own
+// keyFailed records a handshake that the key did not sign. It logs the error if it is
+// the first, or the reason has changed.
+func (l *logger) keyFailed(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reason := reasonOf(err)
+	if now := l.outage.reason; gaveUp(err) && (now == tpmkey.ErrGone || now == tpmkey.ErrBusy) {
+		reason = now // clients that give up do not know which of the two it is
 	}
-	if kind != j.outage.kind {
-		j.tellFailures("before")
+	if reason != l.outage.reason {
+		l.writeFailures("before")
 		what, next := "handshakes fail, the key does not sign", "; trying again at each handshake"
-		switch kind {
+		switch reason {
 		case tpmkey.ErrGone:
 			what = "handshakes fail, the TPM does not answer"
 		case tpmkey.ErrWrongKeySecret, tpmkey.ErrClosed:
-			next = "" // nothing is tried any more
+			next = "" // package tpmkey does not try again
 		}
-		j.write("%s: %s%s", what, printable(err.Error(), 500), next)
-		j.outage = outage{kind: kind}
+		l.write("%s: %s%s", what, shortText(err.Error(), 500), next)
+		l.outage = outage{reason: reason}
 	}
-	j.outage.failures++
+	l.outage.failures++
 }
 
-// keyWorks tells that the key signs again, if c shows it.
-func (j *journal) keyWorks(c *conn) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if c.sample.number == 0 || j.outage.kind == nil {
+// keyWorks logs the end of an outage, if the key signed for c.
+func (l *logger) keyWorks(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.sample.number == 0 || l.outage.reason == nil {
 		return
 	}
-	j.tellFailures("meanwhile")
-	j.write("the key signs again")
-	j.outage = outage{}
+	l.writeFailures("meanwhile")
+	l.write("the key signs again")
+	l.outage = outage{}
 }
 
-// tellFailures tells how many handshakes failed of one reason.
-func (j *journal) tellFailures(when string) {
-	if j.outage.failures > 0 {
-		j.write("%s failed %s", cli.Counted(j.outage.failures, "handshake"), when)
-		j.outage.failures = 0
+// writeFailures writes how many handshakes failed for the present reason. It runs under mu.
+func (l *logger) writeFailures(when string) {
+	if l.outage.failures > 0 {
+		l.write("%s failed %s", cli.Counted(l.outage.failures, "handshake"), when)
+		l.outage.failures = 0
 	}
 }

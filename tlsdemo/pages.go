@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 //go:embed page.html
@@ -27,7 +28,7 @@ type page struct {
 	*report
 	Chart *chart
 	Style template.CSS
-	Host  string // as the browser wrote it
+	Host  string // from the request
 }
 
 var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMap{
@@ -35,7 +36,7 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 	"split": strings.Split,
 }).Parse(pageHTML))
 
-// policy is the Content-Security-Policy: nothing but the page's own style.
+// policy returns the Content-Security-Policy: it allows the page's own style only.
 func policy() string {
 	sum := sha256.Sum256([]byte(pageCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
@@ -46,10 +47,11 @@ func policy() string {
 func (s *server) handler() http.Handler {
 	policy := policy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := clientOfRequest(r)
-		s.room.answering(c)
-		defer s.room.rest(c)
-		answer := s.answer(r)
+		answer, ok := s.answerInTurn(r)
+		if !ok {
+			return
+		}
+		connOfRequest(r).unanswered.Store(0)
 		h := w.Header()
 		h.Set("Content-Type", answer.mediaType)
 		h.Set("Content-Length", strconv.Itoa(len(answer.body)))
@@ -62,9 +64,22 @@ func (s *server) handler() http.Handler {
 			h.Set("Allow", "GET, HEAD")
 		}
 		s.logRequest(r, answer.status)
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.limits.write))
 		w.WriteHeader(answer.status)
-		w.Write(answer.body) // a client that has gone is no news
+		w.Write(answer.body) // fails if the client has gone, or does not read in time
 	})
+}
+
+// answerInTurn makes as many pages at a time as there are processors: a flood of requests
+// then takes less memory, and handshakes go on. It returns false for a request that the
+// client has reset.
+func (s *server) answerInTurn(r *http.Request) (answer, bool) {
+	s.making <- struct{}{}
+	defer func() { <-s.making }()
+	if r.Context().Err() != nil {
+		return answer{}, false
+	}
+	return s.answer(r), true
 }
 
 type answer struct {
@@ -114,7 +129,7 @@ func (s *server) json(r *http.Request) answer {
 }
 
 func (s *server) broken(err error) answer {
-	s.journal.trouble("make a page: %v", err)
+	s.log.limitedf("make a page: %v", err)
 	return answer{http.StatusInternalServerError, plainText, []byte("The page could not be made.\n")}
 }
 
@@ -133,15 +148,15 @@ func wantsHTML(accept []string) bool {
 	return false
 }
 
-// logRequest writes the line of one request.
+// logRequest logs one request.
 func (s *server) logRequest(r *http.Request, status int) {
 	c := connectionOf(r)
 	signature := "resumed -"
 	if !c.Resumed {
-		signature = c.Signature + " " + milliseconds(clientOfRequest(r).sample.took)
+		signature = c.Signature + " " + milliseconds(connOfRequest(r).sample.took)
 	}
-	agent := `"` + strings.ReplaceAll(printable(r.UserAgent(), 200), `"`, "'") + `"`
-	path := strings.ReplaceAll(printable(r.URL.EscapedPath(), 200), " ", "%20")
-	s.journal.line("%s %s %s %d %s %s %s %s", r.RemoteAddr,
-		printable(r.Method, 20), path, status, c.TLS, c.Cipher, signature, agent)
+	agent := `"` + strings.ReplaceAll(shortText(r.UserAgent(), 200), `"`, "'") + `"`
+	path := strings.ReplaceAll(shortText(r.URL.EscapedPath(), 200), " ", "%20")
+	s.log.printf("%s %s %s %d %s %s %s %s", r.RemoteAddr,
+		shortText(r.Method, 20), path, status, c.TLS, c.Cipher, signature, agent)
 }

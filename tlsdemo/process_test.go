@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -32,7 +33,11 @@ func (r *rig) start(more ...string) *process { return r.startFrom(nil, more...) 
 func (r *rig) startFrom(stdin *os.File, more ...string) *process {
 	r.t.Helper()
 	p := &process{rig: r, log: new(safeBuffer), ended: make(chan error, 1)}
-	p.cmd = exec.Command(os.Args[0], r.args(append([]string{"-accept", "localhost:0"}, more...)...)...)
+	args := append([]string{os.Args[0]}, r.args(append([]string{"-accept", "localhost:0"}, more...)...)...)
+	if r.descriptors > 0 {
+		args = append([]string{"sh", "-c", `ulimit -n $0 && exec "$@"`, strconv.Itoa(r.descriptors)}, args...)
+	}
+	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Env = append(os.Environ(), "TLSDEMO_RUN=1")
 	p.cmd.Stderr = p.log
 	if stdin != nil {

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// A report is what the server tells of itself to one request: on the page, as
-// text, and as it stands as JSON.
+// A report is the answer to one request: on the page, as text, and as JSON.
 type report struct {
 	Connection  connection  `json:"connection"`
 	Certificate certificate `json:"certificate"`
@@ -23,8 +22,8 @@ type report struct {
 	Signatures  signatures  `json:"signatures"`
 	Started     time.Time   `json:"started"`
 
-	// For the page and the text only.
-	Own     time.Duration `json:"-"` // of this connection's signature
+	// Only for the page and the text.
+	Own     time.Duration `json:"-"` // what this connection's signature took
 	Spread  spread        `json:"-"`
 	samples []sample
 }
@@ -34,7 +33,7 @@ type connection struct {
 	HTTP      string  `json:"http"` // "HTTP/2.0"
 	Cipher    string  `json:"cipher"`
 	Resumed   bool    `json:"resumed"`
-	Signature string  `json:"signature_algorithm,omitempty"` // absent where resumed
+	Signature string  `json:"signature_algorithm,omitempty"` // absent if resumed
 	ChipMS    float64 `json:"chip_ms,omitempty"`
 	Number    int     `json:"signature_number,omitempty"`
 	Client    string  `json:"client"`
@@ -72,19 +71,19 @@ type handshakes struct {
 	Complete int `json:"complete"`
 	Signed   int `json:"signed"`
 	Resumed  int `json:"resumed"`
-	Failed   int `json:"failed"`     // by the client
+	Failed   int `json:"failed"`     // because of the client
 	Unsigned int `json:"not_signed"` // because the key could not sign
-	GaveUp   int `json:"gave_up"`    // the client, before the key had signed
+	GaveUp   int `json:"gave_up"`    // because the client did not wait for the signature
 }
 
 type connections struct {
-	Open   int `json:"open"`
-	Limit  int `json:"limit"`
-	Pushed int `json:"closed_for_room"` // since start
+	Open    int `json:"open"`
+	Limit   int `json:"limit"`
+	Evicted int `json:"closed_for_room"` // since the start
 }
 
-// signatures are the times of the latest, in milliseconds, oldest first, with
-// the wait for other users of the TPM.
+// signatures are the times of the latest ones, in milliseconds, oldest first. Waiting for
+// other users of the TPM counts.
 type signatures struct {
 	Total    int       `json:"total"`
 	MedianMS float64   `json:"median_ms"`
@@ -103,10 +102,10 @@ func (s *server) report(r *http.Request) *report {
 			Vendor: s.status.Vendor, Firmware: s.status.Firmware, Software: s.software(),
 		},
 		Started: s.stats.started.UTC().Truncate(time.Second),
-		Own:     clientOfRequest(r).sample.took,
+		Own:     connOfRequest(r).sample.took,
 	}
 	rep.countStats(s.stats)
-	rep.Connections.Open, rep.Connections.Limit = s.room.count(), s.room.limit
+	rep.Connections.Open, rep.Connections.Limit = s.limiter.count(), s.limiter.limit
 	return rep
 }
 
@@ -114,7 +113,7 @@ func (rep *report) countStats(s *stats) {
 	t, total, samples := s.snapshot()
 	rep.samples, rep.Spread = samples, spreadOf(samples)
 	rep.Handshakes = handshakes{t.signed + t.resumed, t.signed, t.resumed, t.failed, t.unsigned, t.gaveUp}
-	rep.Connections.Pushed = t.pushed
+	rep.Connections.Evicted = t.evicted
 	rep.Signatures = signatures{
 		Total: total, MedianMS: inMS(rep.Spread.Median),
 		FastMS: inMS(rep.Spread.Fastest), SlowMS: inMS(rep.Spread.Slowest),
@@ -125,10 +124,10 @@ func (rep *report) countStats(s *stats) {
 	}
 }
 
-func clientOfRequest(r *http.Request) *conn { return r.Context().Value(connKey{}).(*conn) }
+func connOfRequest(r *http.Request) *conn { return r.Context().Value(connKey{}).(*conn) }
 
 func connectionOf(r *http.Request) connection {
-	c := clientOfRequest(r)
+	c := connOfRequest(r)
 	return connection{
 		TLS:       tls.VersionName(r.TLS.Version),
 		HTTP:      r.Proto,
@@ -156,20 +155,20 @@ func (id *identity) certificate(now time.Time) certificate {
 	}
 }
 
-// baseName is all that clients learn of where a file is.
-func baseName(path string) string { return printable(filepath.Base(path), 200) }
+// baseName is the name of a file for clients. They need not learn where it is.
+func baseName(path string) string { return shortText(filepath.Base(path), 200) }
 
-// fingerprint is the SHA-256 of a certificate as browsers write it.
+// fingerprint returns the SHA-256 of a certificate as browsers write it.
 func fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return strings.ReplaceAll(fmt.Sprintf("% X", sum[:]), " ", ":")
 }
 
-// inMS is a duration in milliseconds, rounded to microseconds.
+// inMS returns a duration in milliseconds, rounded to microseconds.
 func inMS(d time.Duration) float64 { return math.Round(d.Seconds()*1e6) / 1e3 }
 
-// withoutDirectory shortens a TPM's name for clients, who need not learn where
-// things are on this machine. Devices keep theirs.
+// withoutDirectory shortens the name of a TPM for clients. They need not learn where
+// files are on this machine. The name of a device stays.
 func withoutDirectory(name string) string {
 	kind, path, _ := strings.Cut(name, ":")
 	switch kind {

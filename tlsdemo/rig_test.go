@@ -46,6 +46,8 @@ type rig struct {
 	key, cert string // paths
 	roots     *x509.CertPool
 
+	descriptors int // that start allows, 0 for all
+
 	// What serve alters; nil for nothing.
 	adjust   func(*identity)
 	listener func(net.Listener) net.Listener

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 
 	"maclef/internal/cli"
@@ -20,21 +21,12 @@ type limits struct {
 	handshake   time.Duration // from the connection to the end of its TLS handshake
 	header      time.Duration // to read a request's header
 	read        time.Duration // to read a request
-	write       time.Duration // to answer it
+	answer      time.Duration // to answer it, waiting for other answers included
+	write       time.Duration // for the client to take the answer
 	idle        time.Duration // between requests
 	stop        time.Duration // for requests under way when the server stops
 	conns       int           // open at a time, handshakes included
 	headerBytes int
-	streams     int // requests at a time of one connection, with HTTP/2
-}
-
-// maxConns is how many connections may be open where the system allows it. A
-// silent one costs about 4 KB, one that HTTP has been spoken on about 35.
-const maxConns = 16384
-
-// connLimit leaves descriptors for the TPM, files and the log.
-func connLimit(descriptors int) int {
-	return min(maxConns, descriptors-min(64, descriptors/2))
 }
 
 func defaultLimits() limits {
@@ -42,12 +34,24 @@ func defaultLimits() limits {
 		handshake:   10 * time.Second,
 		header:      10 * time.Second,
 		read:        15 * time.Second,
-		write:       15 * time.Second,
+		answer:      15 * time.Second,
+		write:       2 * time.Second,
 		idle:        time.Minute,
 		stop:        3 * time.Second,
 		conns:       connLimit(descriptors()),
 		headerBytes: 16 << 10,
-		streams:     16,
+	}
+}
+
+// http2Config keeps small what one client can have the server do and remember. A
+// browser needs two streams, for the page and its icon, and sends no bodies.
+func (l *limits) http2Config() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:          4,
+		MaxReadFrameSize:              16 << 10, // the least, as is the next one
+		MaxReceiveBufferPerConnection: 64<<10 - 1,
+		MaxReceiveBufferPerStream:     4 << 10,
+		WriteByteTimeout:              l.write,
 	}
 }
 
@@ -56,15 +60,19 @@ type server struct {
 	*identity
 	limits  limits
 	stats   *stats
-	journal *journal
-	room    *room
+	log     *logger
+	limiter *connLimiter
+	making  chan struct{} // has a value for each page that is being made
 }
 
-// newServer logs to out. It takes id's tls.Config over.
+// newServer logs to out. It changes id's tls.Config.
 func newServer(id *identity, limits limits, out io.Writer) *server {
-	s := &server{identity: id, limits: limits, stats: newStats(), journal: newJournal(out), room: newRoom(limits.conns)}
+	s := &server{
+		identity: id, limits: limits, stats: newStats(), log: newLogger(out),
+		limiter: newConnLimiter(limits.conns, limits.idle), making: make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}
 	s.config.NextProtos = []string{"h2", "http/1.1"}
-	s.config.GetCertificate = observed(s.config.GetCertificate, s.stats)
+	s.config.GetCertificate = recordSignatures(s.config.GetCertificate, s.stats)
 	return s
 }
 
@@ -72,28 +80,9 @@ func newServer(id *identity, limits limits, out io.Writer) *server {
 type connKey struct{}
 
 // serve answers clients until stop is closed, then ends within limits.stop.
-func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
-	l := newTLSListener(listener, s)
-	h := &http.Server{
-		Handler:           s.handler(),
-		TLSConfig:         s.config,
-		ReadHeaderTimeout: s.limits.header,
-		ReadTimeout:       s.limits.read,
-		WriteTimeout:      s.limits.write,
-		IdleTimeout:       s.limits.idle,
-		MaxHeaderBytes:    s.limits.headerBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.limits.streams},
-		ErrorLog:          log.New(s.journal, "", 0),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, clientOf(c))
-		},
-		ConnState: func(c net.Conn, state http.ConnState) {
-			if state == http.StateActive {
-				s.room.engaged(clientOf(c))
-			}
-		},
-	}
-	l.open()
+func (s *server) serve(tcp net.Listener, stop <-chan struct{}) error {
+	h := s.httpServer()
+	l := newTLSListener(tcp, s)
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(l) }()
 	var err error
@@ -104,16 +93,41 @@ func (s *server) serve(listener net.Listener, stop <-chan struct{}) error {
 		s.shutdown(h, l)
 	}
 	l.wait()
-	s.journal.end()
+	s.log.end()
 	return err
 }
 
-// clientOf is the connection under what a tlsListener gave out.
-func clientOf(c net.Conn) *conn { return c.(*tls.Conn).NetConn().(*conn) }
+func (s *server) httpServer() *http.Server {
+	return &http.Server{
+		Handler:           s.handler(),
+		TLSConfig:         s.config,
+		ReadHeaderTimeout: s.limits.header,
+		ReadTimeout:       s.limits.read,
+		WriteTimeout:      s.limits.answer,
+		IdleTimeout:       -1, // the limiter's: net/http keeps what a closed HTTP/2 connection used for as long
+		MaxHeaderBytes:    s.limits.headerBytes,
+		HTTP2:             s.limits.http2Config(),
+		ErrorLog:          log.New(s.log, "", 0),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, connOf(c))
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateActive:
+				s.limiter.setState(connOf(c), answering)
+			case http.StateIdle:
+				s.limiter.setState(connOf(c), idle)
+			}
+		},
+	}
+}
+
+// connOf returns the connection below one that a tlsListener accepted.
+func connOf(c net.Conn) *conn { return c.(*tls.Conn).NetConn().(*conn) }
 
 func (s *server) shutdown(h *http.Server, l *tlsListener) {
 	t, _, _ := s.stats.snapshot()
-	s.journal.line("stopping after %s", cli.Counted(t.signed+t.resumed, "handshake"))
+	s.log.printf("stopping after %s", cli.Counted(t.signed+t.resumed, "handshake"))
 	ctx, cancel := context.WithTimeout(context.Background(), s.limits.stop)
 	defer cancel()
 	if err := h.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
@@ -122,12 +136,12 @@ func (s *server) shutdown(h *http.Server, l *tlsListener) {
 	l.Close()
 }
 
-// watchSignals returns a channel that is closed when the user, or the system,
-// wants the program to end. A second signal ends it at once.
+// watchSignals returns a channel that is closed when the user, or the system, wants the
+// program to end. A second signal ends it at once.
 func watchSignals() <-chan struct{} {
 	incoming := make(chan os.Signal, 1)
 	cli.NotifyEnd(incoming)
-	signal.Notify(incoming, os.Interrupt) // also where a script's shell had a background job ignore it
+	signal.Notify(incoming, os.Interrupt) // also if a script's shell had a background job ignore it
 	stop := make(chan struct{})
 	go func() {
 		<-incoming

@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -87,84 +85,5 @@ func TestTenThousandSilentClients(t *testing.T) {
 				t.Error("too late")
 			}
 		})
-	}
-}
-
-// The room is full of silent connections from one address: others are served,
-// and the slow ones among them are not pushed out.
-func TestFullHouse(t *testing.T) {
-	r := newRig(t, "rsa1024", nil).serve(func(l *limits) { l.conns = 50 })
-	slow := r.silent(r.addr, "127.0.0.2", 1, nil)[0]
-	kept := r.client()
-	r.status(kept)
-	r.silent(r.addr, "127.0.0.3", 200, nil)
-	for range 3 {
-		r.status(r.client())
-	}
-	rep := r.status(kept)
-	if rep.Handshakes.Signed != 4 || rep.Handshakes.Failed != 0 {
-		t.Errorf("%+v\n%s", rep.Handshakes, r.log)
-	}
-	if c := rep.Connections; c.Open != 50 || c.Limit != 50 || c.Pushed != 155 {
-		t.Errorf("%+v", c)
-	}
-	r.handshakeOver(slow)
-	_, body := r.get(kept, "/", "text/plain")
-	mention(t, body, "pushed out  155 connections")
-}
-
-// Where everybody is at work, whoever comes is turned away at once.
-func TestNobodyToPushOut(t *testing.T) {
-	r := newRig(t, "rsa1024", nil).serve(func(l *limits) { l.conns = 1 })
-	c := r.dial(r.addr)
-	r.server.room.answering(onlyConn(r.server.room))
-	begin := time.Now()
-	second := r.plain()
-	if n, err := second.Read(make([]byte, 1)); n > 0 || time.Since(begin) > 5*time.Second {
-		t.Error(n, err)
-	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(c, "GET /status HTTP/1.0\r\n\r\n")
-	if answer, err := io.ReadAll(c); err != nil || !strings.Contains(string(answer), `"closed_for_room": 1`) {
-		t.Errorf("%s %v", answer, err)
-	}
-}
-
-func onlyConn(r *room) (only *conn) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.idle.all(func(c *conn) { only = c })
-	return only
-}
-
-// A shortListener has no descriptors left, again and again.
-type shortListener struct {
-	net.Listener
-	failures int
-}
-
-func (l *shortListener) Accept() (net.Conn, error) {
-	if l.failures--; l.failures >= 0 {
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-	}
-	return l.Listener.Accept()
-}
-
-func TestDescriptorsRunOut(t *testing.T) {
-	rig := newRig(t, "rsa1024", nil)
-	rig.listener = func(l net.Listener) net.Listener { return &shortListener{l, 5} }
-	r := rig.serve(nil)
-	r.status(r.client())
-	mention(t, r.log.String(), "cannot take a connection in: accept tcp: accept4: too many open files")
-	if n := strings.Count(r.log.String(), "cannot take"); n != 1 {
-		t.Errorf("told %d times", n)
-	}
-}
-
-func TestConnLimit(t *testing.T) {
-	for descriptors, want := range map[int]int{1 << 20: 16384, 20000: 16384, 16448: 16384, 1024: 960, 256: 192, 100: 50} {
-		if got := connLimit(descriptors); got != want {
-			t.Errorf("%d descriptors: %d", descriptors, got)
-		}
 	}
 }

@@ -9,23 +9,23 @@ import (
 // history is how many signatures the chart shows.
 const history = 100
 
-// A sample is one signature: its number since start, and how long it took.
+// A sample is one signature: its number since the start, and how long it took.
 type sample struct {
 	number int
 	took   time.Duration
 }
 
-// tally counts handshakes since start.
+// tally counts handshakes since the start.
 type tally struct {
 	signed   int // complete, with a signature of the key
-	resumed  int // complete, without one
-	failed   int // by the client
+	resumed  int // complete, without a signature
+	failed   int // because of the client
 	unsigned int // because the key could not sign
-	gaveUp   int // before the key had signed
-	pushed   int // not handshakes: connections closed to make room
+	gaveUp   int // because the client did not wait for the signature
+	evicted  int // not handshakes: connections closed to make room
 }
 
-// stats is what happened since start. It is safe for concurrent use.
+// stats counts what happened since the start. It is safe for concurrent use.
 type stats struct {
 	started time.Time
 
@@ -33,7 +33,7 @@ type stats struct {
 	tally      tally
 	signatures int
 	latest     time.Time // when the last one was made
-	recent     []sample  // the last of them, oldest first
+	recent     []sample  // the last signatures, oldest first
 }
 
 func newStats() *stats { return &stats{started: time.Now()} }
@@ -60,22 +60,22 @@ func (s *stats) signedWithin(d time.Duration) bool {
 	return time.Since(s.latest) < d
 }
 
-// count lets f count.
+// count has f change the tally.
 func (s *stats) count(f func(*tally)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.tally)
 }
 
-// snapshot returns the counts and the latest signatures, oldest first, which
-// the caller owns.
+// snapshot returns the tally, the number of signatures and the latest of them, oldest
+// first. The caller owns the slice.
 func (s *stats) snapshot() (tally, int, []sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tally, s.signatures, slices.Clone(s.recent)
 }
 
-// spread is what the samples have in common; zero without any.
+// spread sums up samples; it is zero if there are none.
 type spread struct{ Fastest, Median, Slowest time.Duration }
 
 func spreadOf(samples []sample) spread {

@@ -8,7 +8,7 @@ import (
 	"maclef/internal/cli"
 )
 
-// text is the report for terminals.
+// text returns the report for terminals.
 func (rep *report) text() string {
 	var b strings.Builder
 	c, cert := rep.Connection, rep.Certificate
@@ -18,26 +18,25 @@ func (rep *report) text() string {
 		"cipher", c.Cipher,
 		"signature", rep.signature())
 	section(&b, "Certificate",
-		"subject", printable(cert.Subject, 300),
+		"subject", shortText(cert.Subject, 300),
 		"issuer", cert.IssuerText(),
-		"names", printable(cert.NameList(), 1000),
+		"names", shortText(cert.NameList(), 1000),
 		"valid", cert.Period(),
 		"SHA-256", cert.SHA256,
 		"key", cert.Key)
 	section(&b, "TPM",
 		"model", rep.TPM.Text,
-		"opened as", printable(rep.TPM.Name, 300),
+		"opened as", shortText(rep.TPM.Name, 300),
 		"", rep.warning())
 	section(&b, "Since "+rep.Started.Format("2006-01-02 15:04 MST"),
 		"handshakes", rep.handshakes(),
-		"pushed out", rep.pushed(),
+		"pushed out", rep.evicted(),
 		"signatures", rep.times(),
 		"", sparkline(rep.samples))
 	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
-// section writes a title and rows of label and text; a row without text is
-// left out.
+// section writes a title and rows of label and text. It skips rows without text.
 func section(b *strings.Builder, title string, rows ...string) {
 	b.WriteString(title + "\n")
 	for i := 0; i < len(rows); i += 2 {
@@ -48,7 +47,7 @@ func section(b *strings.Builder, title string, rows ...string) {
 	b.WriteString("\n")
 }
 
-// headline says the one thing that this page is for.
+// headline says what this server is there to show.
 func (rep *report) headline() string {
 	if rep.Connection.Resumed {
 		return "This connection goes on from an earlier one; the TPM had nothing to sign."
@@ -92,16 +91,16 @@ func (rep *report) handshakes() string {
 	return text
 }
 
-// pushed says how many connections had to go because there were too many.
-func (rep *report) pushed() string {
+// evicted says how many connections were closed to make room.
+func (rep *report) evicted() string {
 	c := rep.Connections
-	if c.Pushed == 0 {
+	if c.Evicted == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s, silent or idle, for want of room: %d may be open", cli.Counted(c.Pushed, "connection"), c.Limit)
+	return fmt.Sprintf("%s, silent or idle, for want of room: %d may be open", cli.Counted(c.Evicted, "connection"), c.Limit)
 }
 
-// Failures counts handshakes that came to nothing, whoever's fault it was.
+// Failures counts failed handshakes, without those whose client gave up.
 func (rep *report) Failures() int { return rep.Handshakes.Failed + rep.Handshakes.Unsigned }
 
 func (rep *report) times() string {
@@ -120,7 +119,7 @@ func (c certificate) IssuerText() string {
 	if c.selfSigned {
 		return "itself (self-signed)"
 	}
-	return printable(c.Issuer, 300)
+	return shortText(c.Issuer, 300)
 }
 
 func (c certificate) NameList() string {
@@ -134,7 +133,7 @@ func (c certificate) Period() string {
 	return fmt.Sprintf("%s to %s, %s", c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly), c.lifetime.left)
 }
 
-// sparkline draws the latest samples in a line of text, from zero on.
+// sparkline draws the latest samples in a line of text. Its scale begins at zero.
 func sparkline(samples []sample) string {
 	const width = 60
 	if len(samples) > width {

@@ -10,8 +10,8 @@ import (
 	"maclef/internal/cli"
 )
 
-// An address is where to listen, the flag -accept. An empty host stands for all
-// interfaces.
+// An address is the value of the flag -accept: where to listen. An empty host means
+// all interfaces.
 type address struct{ host, port string }
 
 // Set reads PORT or HOST:PORT, as openssl s_server takes it.
@@ -39,6 +39,7 @@ func (a *address) String() string {
 	return net.JoinHostPort(a.host, a.port)
 }
 
+// listen opens the listener. Its errors tell what to do.
 func (a *address) listen() (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(a.host, a.port))
 	if err == nil {
@@ -62,7 +63,8 @@ func (a *address) listen() (net.Listener, error) {
 	return nil, fmt.Errorf("listen on %s: %w", a, err)
 }
 
-// url is where a browser on this machine finds what listens on bound.
+// url returns the URL of the server for a browser on this machine. bound is the
+// address that the listener got.
 func (a *address) url(bound net.Addr) string {
 	host := a.host
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

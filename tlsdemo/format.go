@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maclef/internal/printable"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// handshakeFailure says why a client's handshake failed, in words.
+// handshakeFailure says in short why a handshake failed.
 func handshakeFailure(err error, limit time.Duration) string {
 	var record tls.RecordHeaderError
 	switch {
@@ -24,7 +24,7 @@ func handshakeFailure(err error, limit time.Duration) string {
 	case errors.As(err, &record) && isHTTP(record):
 		return "the client speaks HTTP, not HTTPS"
 	}
-	text := printable(err.Error(), 300)
+	text := shortText(err.Error(), 300)
 	for _, m := range meanings {
 		if strings.Contains(text, m.part) {
 			return text + " (" + m.meaning + ")"
@@ -33,7 +33,7 @@ func handshakeFailure(err error, limit time.Duration) string {
 	return text
 }
 
-// meanings explain what clients and crypto/tls say.
+// meanings explain texts of crypto/tls, and of the alerts that clients send.
 var meanings = []struct{ part, meaning string }{
 	{"unknown certificate", "the client does not trust this certificate"},
 	{"bad certificate", "the client does not trust this certificate"},
@@ -42,8 +42,7 @@ var meanings = []struct{ part, meaning string }{
 	{"doesn't support any of the certificate's", "the client takes no signature that this key can make"},
 }
 
-// isHTTP reports whether what should have been a TLS record begins an HTTP
-// request.
+// isHTTP reports whether a client sent an HTTP request instead of a TLS record.
 func isHTTP(record tls.RecordHeaderError) bool {
 	switch string(record.RecordHeader[:]) {
 	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
@@ -52,26 +51,15 @@ func isHTTP(record tls.RecordHeaderError) bool {
 	return false
 }
 
-// printable makes foreign text fit for one line: at most limit bytes, what does
-// not print as its escape.
-func printable(text string, limit int) string {
-	cut := ""
+// shortText makes foreign text safe for one line, and cuts it after limit bytes.
+func shortText(text string, limit int) string {
 	if len(text) > limit {
-		text, cut = strings.ToValidUTF8(text[:limit], ""), "…"
+		return printable.Line(strings.ToValidUTF8(text[:limit], "")) + "…"
 	}
-	var b strings.Builder
-	for _, r := range text {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String() + cut
+	return printable.Line(text)
 }
 
-// milliseconds writes a duration as "2.31 ms", with three digits that count.
+// milliseconds writes a duration as "2.31 ms", with three significant digits.
 func milliseconds(d time.Duration) string {
 	ms := d.Seconds() * 1000
 	switch {

@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"regexp"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"maclef/tpmkey"
 )
 
 // plain connects without TLS.
@@ -133,46 +128,116 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-func TestOutagesAreToldOnce(t *testing.T) {
-	out := new(bytes.Buffer)
-	j := newJournal(out)
-	locked := func(n int) error { return fmt.Errorf("sign: %w (%d s)", tpmkey.ErrLockedOut, n) }
-	j.keyFailed(locked(1))
-	j.keyFailed(locked(2))
-	j.keyWorks(new(conn)) // a client that hung up before anything was signed
-	j.keyFailed(tpmkey.ErrBusy)
-	j.keyFailed(fmt.Errorf("sign: %w", tpmkey.ErrGone))
-	j.keyFailed(fmt.Errorf("open it again: %w", tpmkey.ErrNoTPM))
-	j.keyFailed(fmt.Errorf("gave up waiting: %w: %w", tpmkey.ErrBusy, context.DeadlineExceeded))
-	j.keyWorks(&conn{sample: sample{number: 1}})
-	j.keyWorks(&conn{sample: sample{number: 2}})
-	j.keyFailed(tpmkey.ErrClosed)
-	j.end()
-	got := regexp.MustCompile(`(?m)^\S+ \S+ `).ReplaceAllString(out.String(), "")
-	want := `handshakes fail, the key does not sign: sign: the TPM is locked out after too many wrong secrets (1 s); trying again at each handshake
-2 handshakes failed before
-handshakes fail, the key does not sign: TPM is busy; trying again at each handshake
-1 handshake failed before
-handshakes fail, the TPM does not answer: sign: connection to the TPM lost; trying again at each handshake
-3 handshakes failed meanwhile
-the key signs again
-handshakes fail, the key does not sign: already closed
-1 handshake failed since then
-`
-	if got != want {
-		t.Errorf("%s", got)
+// helloOf is what a client of Go says first.
+func helloOf(t testing.TB) []byte {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go tls.Client(theirs, &tls.Config{ServerName: "localhost"}).Handshake()
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(ours, head); err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, binary.BigEndian.Uint16(head[3:]))
+	if _, err := io.ReadFull(ours, body); err != nil {
+		t.Fatal(err)
+	}
+	return append(head, body...)
+}
+
+// handshakeOver makes a handshake over a connection, and closes it.
+func (r *running) handshakeOver(c net.Conn) {
+	r.t.Helper()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	secure := tls.Client(c, &tls.Config{RootCAs: r.roots, ServerName: "localhost"})
+	if err := secure.Handshake(); err != nil {
+		r.t.Error(err)
+	}
+	secure.Close()
+}
+
+// A dripping connection sends a byte at a time.
+type dripping struct {
+	net.Conn
+	pause time.Duration
+}
+
+func (d *dripping) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := d.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+		time.Sleep(d.pause)
+	}
+	return len(p), nil
+}
+
+// Slow is not wrong, until it takes too long.
+func TestDrippingClient(t *testing.T) {
+	r := newRig(t, "rsa1024", nil).serve(nil)
+	r.handshakeOver(&dripping{r.plain(), 100 * time.Microsecond})
+	if h := r.status(r.client()).Handshakes; h.Signed != 2 || h.Failed != 0 {
+		t.Errorf("%+v", h)
 	}
 }
 
-func TestTroublesDoNotFlood(t *testing.T) {
-	out := new(bytes.Buffer)
-	j := newJournal(out)
-	for i := range 500 {
-		j.trouble("client %d", i)
+// Clients that hang up while they wait for the TPM, or wait too long, are no
+// failures of the key, cost it nothing, and fill no log.
+func TestClientsThatGiveUp(t *testing.T) {
+	rig := newRig(t, "rsa1024", nil)
+	slow := newSlowTPM(t, rig.swtpm)
+	rig.swtpm.Socket = slow.name
+	r := rig.serve(func(l *limits) { l.handshake = 3 * time.Second })
+	before := slow.signs.Load()
+	slow.delay.Store(int64(2 * time.Second))
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		r.tryHandshake(20 * time.Second)
+	}()
+	for slow.signs.Load() == before {
+		time.Sleep(time.Millisecond)
 	}
-	j.flush()
-	if n := strings.Count(out.String(), "\n"); n != troubleLines+1 {
-		t.Errorf("%d lines", n)
+	whole := helloOf(t)
+	patient := r.plain() // two signatures take longer than a handshake may
+	patient.Write(whole)
+	for range 5 {
+		c := r.plain()
+		c.Write(whole)
+		c.Close()
 	}
-	mention(t, out.String(), "… and 490 lines like these")
+	io.ReadAll(patient)
+	<-served
+	r.awaitTally(func(t tally) bool { return t.gaveUp == 6 })
+	slow.delay.Store(0)
+	slow.rest()
+	if n := slow.signs.Load() - before; n != 2 {
+		t.Errorf("%d signatures", n)
+	}
+	rep := r.status(r.client())
+	if h := rep.Handshakes; h != (handshakes{Complete: 2, Signed: 2, GaveUp: 6}) || rep.Connections.Open != 1 {
+		t.Errorf("%+v %+v\n%s", h, rep.Connections, r.log)
+	}
+	_, text := r.get(r.client(), "/", "text/plain")
+	mention(t, text, "3: 3 signed, 0 resumed; 6 more gave up waiting")
+	_, page := r.get(r.client(), "/", browser)
+	mention(t, page, "<b>6</b><span>gave up waiting</span>")
+	wellFormed(t, page)
+	r.server.log.end()
+	mention(t, r.log.String(), "6 clients gave up before the TPM had signed; the last: sign: ")
+	if n := strings.Count(r.log.String(), "gave up before"); n != 1 || strings.Contains(r.log.String(), "does not sign") {
+		t.Errorf("told %d times\n%s", n, r.log)
+	}
+}
+
+// awaitTally returns when the counts are as they should be.
+func (r *running) awaitTally(as func(tally) bool) {
+	r.t.Helper()
+	var t tally
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if t, _, _ = r.server.stats.snapshot(); as(t) {
+			return
+		}
+	}
+	r.t.Fatalf("%+v\n%s", t, r.log)
 }

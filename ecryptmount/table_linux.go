@@ -29,7 +29,7 @@ func readTable() ([]ecryptfs.Mount, error) {
 	return mounts, nil
 }
 
-// watchTable sends a word whenever the mount table changes, until stop is closed.
+// watchTable sends a value whenever the mount table changes, until stop is closed.
 func watchTable(stop <-chan struct{}) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	go func() {
@@ -58,8 +58,8 @@ func watchTable(stop <-chan struct{}) <-chan struct{} {
 	return changed
 }
 
-// usersOf names the processes that keep a mounted directory busy, at most a few.
-func usersOf(point string) string {
+// processesUsing names up to five processes that keep a mounted directory busy.
+func processesUsing(point string) string {
 	const most = 5
 	var names []string
 	processes, _ := filepath.Glob("/proc/[0-9]*")
@@ -77,8 +77,8 @@ func usersOf(point string) string {
 	return strings.Join(names, ", ")
 }
 
-// usesDir reports whether a process has a file below point open, runs or maps one,
-// or stands there.
+// usesDir reports whether a process has an open, running or mapped file below point, or its working
+// directory there.
 func usesDir(process, point string) bool {
 	links := []string{process + "/cwd", process + "/root", process + "/exe"}
 	fds, _ := filepath.Glob(process + "/fd/*")
@@ -89,14 +89,13 @@ func usesDir(process, point string) bool {
 	})
 }
 
-// processName is "bash (process 123)".
 func processName(process string) string {
 	comm, _ := os.ReadFile(process + "/comm")
 	return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(process))
 }
 
-// deviceHolders names the other processes that have /dev/ecryptfs open.
-func deviceHolders() []string {
+// deviceProcesses names the other processes that have /dev/ecryptfs open.
+func deviceProcesses() []string {
 	var names []string
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, process := range processes {
@@ -114,7 +113,7 @@ func deviceHolders() []string {
 	return names
 }
 
-// unmount unmounts what is mounted last on point.
+// unmount unmounts the last mount on point.
 func unmount(point string, flags int) error {
 	for {
 		err := unix.Unmount(point, flags|unix.UMOUNT_NOFOLLOW)

@@ -97,7 +97,7 @@ func (m *mountOptions) setGeneric(option string) {
 func setYesNo(to **bool, option, value string, hasValue bool) error {
 	yes := !hasValue || value == "y" || value == "yes"
 	if !yes && value != "n" && value != "no" {
-		return cli.Usagef("%s: the value is y or n", option)
+		return cli.Usagef("%s: it takes y or n", option)
 	}
 	*to = &yes
 	return nil

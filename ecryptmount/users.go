@@ -19,7 +19,7 @@ func (u *userList) String() string { return strings.Join(*u, ",") }
 func (u *userList) Set(text string) error {
 	names := strings.Split(text, ",")
 	if slices.Contains(names, "") {
-		return cli.Usagef("give names of users, separated by commas")
+		return cli.Usagef("it takes names of users, separated by commas")
 	}
 	*u = append(*u, names...)
 	return nil

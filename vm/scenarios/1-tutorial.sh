@@ -1,9 +1,9 @@
 # # The tutorial of 2010, today
 #
-# A TPM keeps the private key of a web site; a key file, a certificate and a
-# server make HTTPS of it; and a directory opens with that key only. What was
-# typed then stands above what is typed now, with what that printed: on Debian's
-# kernel, in a machine whose TPM 1.2 is swtpm.
+# The tutorial of 2010 keeps the private key of a web site in a TPM, serves HTTPS
+# with it, and encrypts a directory for it. Each step shows the command of 2010, then
+# today's command with its output. The machine runs Debian's kernel, and its TPM 1.2
+# is swtpm.
 #
 # ## Do we have a TPM, and which?
 #
@@ -17,13 +17,13 @@ expect 'driver: *tpm_tis'
 expect '1\.2'
 expect 'owned: *no'
 
-# ## Own it
+# ## Take ownership
 #
-# A TPM makes its storage root key (SRK) when somebody becomes its owner. The
-# tutorial gave the owner a password, and pressed Enter for the SRK's: so every
-# later command says `-srk-pass pass:`, which is the empty password. A TPM that is
-# disabled or deactivated, as many are delivered, needs a visit to the firmware's
-# menu first; `own` says what to do there, and goes on when it is run again.
+# A TPM makes its storage root key (SRK) when somebody takes ownership. The tutorial
+# set a password for the owner and an empty one for the SRK, so every later command
+# needs `-srk-pass pass:` (the empty password). Many TPMs are delivered disabled or
+# deactivated. Then `own` says what to do in the firmware's menu; run it again
+# afterwards.
 #
 #< tpm_takeownership
 #> le-proprietaire
@@ -34,7 +34,7 @@ expect 'has an owner now'
 # ## Make a key
 #
 # The private key is made inside the chip. The file is of no use without it.
-# With `-a` the key has a password of its own besides.
+# With `-a` the key has its own password, too.
 #
 #< create_tpm_key -a maclef
 #> motdepasse
@@ -53,9 +53,9 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# A server has nobody to ask for passwords; here a file has the key's, the one that
-# `keygen -a` was given. What the server says is in tlsdemo.log. While it is idle it
-# leaves the TPM to other programs, and has nothing in it.
+# A server cannot ask for a password, so this one reads the key's password from a
+# file. Its messages go to tlsdemo.log. While it is idle it has nothing loaded in the
+# TPM, and other programs can use the TPM.
 #
 #< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
 (umask 077; echo motdepasse >motdepasse)
@@ -82,8 +82,8 @@ kill %1
 
 # ## A directory that opens with the TPM
 #
-# The tutorial ended with a directory of eCryptfs, encrypted for the key. From the
-# key file itself that never worked: the key module of eCryptfs could not read it.
+# The tutorial ended with an eCryptfs directory that was encrypted for the key. But
+# the key module of eCryptfs could not read the key file, so this never worked.
 #
 #< modprobe ecryptfs
 #< ecryptfsd
@@ -93,12 +93,12 @@ ecryptmount -srk-pass pass: -key-pass file:motdepasse -o ecryptfs_cipher=aes,ecr
 echo bonjour >/secret/lettre.txt
 umount /secret
 
-# Without the TPM there is nothing to read, not even a name.
+# Without the TPM nobody can read the files or their names.
 ls /secret
 reject lettre
 ! grep -r bonjour /secret
 
-# With it there is.
+# With the TPM you can.
 ecryptmount -srk-pass pass: -key-pass file:motdepasse -fork /secret
 cat /secret/lettre.txt
 expect '^bonjour$'

@@ -1,12 +1,12 @@
 # # A gocryptfs directory that opens with the TPM
 #
 # [gocryptfs](https://nuetzlich.net/gocryptfs/) encrypts a directory for an
-# ordinary user, through FUSE. It takes its password from the output of a
-# command, and `tpmctl decrypt` is one: the password is random, and lies beside
-# the directory encrypted for a key of the TPM.
+# ordinary user, through FUSE. It can read its password from the output of a
+# command, here `tpmctl decrypt`. The password is random. A file beside the
+# directory contains it, encrypted for a key of the TPM.
 #
-# It is Debian's package gocryptfs, with fuse3. Own the TPM, if nobody does yet; where
-# its SRK has a password, all later commands want `-srk-pass`.
+# Install Debian's packages gocryptfs and fuse3. Take ownership of the TPM if it has no
+# owner. If its SRK has a password, all later commands need `-srk-pass`.
 #@ boot
 #> le-proprietaire
 #> le-proprietaire
@@ -17,8 +17,8 @@ quiet modprobe fuse
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the directory. Write the master key on paper, and put that in a safe: it opens
-# the directory when the TPM is broken.
+# Make the directory. Write the master key on paper, and keep that in a safe: it opens
+# the directory if the TPM breaks.
 mkdir secret clear
 #>
 gocryptfs -init -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
@@ -47,8 +47,8 @@ expect '^bonjour$'
 quiet diff -r /usr/local/bin clear/dossier
 fusermount3 -u clear
 
-# With another chip it does not. Look at the exit status: what is written into
-# `clear` after a mount that failed is in the clear, in the directory below.
+# With another chip it does not open. Check the exit status: if the mount failed,
+# files that you write into `clear` are not encrypted.
 #@ boot chip=second
 quiet modprobe fuse
 quiet tpmctl own
@@ -56,13 +56,13 @@ quiet tpmctl own
 expect 'not a key of this TPM'
 ! mountpoint clear
 
-# There the master key from the paper does.
+# The master key from the paper opens it there.
 gocryptfs -q -masterkey stdin secret clear <papier
 cat clear/lettre.txt
 expect '^bonjour$'
 quiet fusermount3 -u clear
 
-# Nor does it open without a chip.
+# Without a chip it does not open either.
 #@ boot chip=none
 quiet modprobe fuse
 ! gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
@@ -71,9 +71,9 @@ expect 'no TPM'
 
 # ## On a TPM 2.0
 #
-# All of this works there, too; nobody needs to own it first. And it keeps the password
-# without a key: `seal` and `unseal`. With `seal -policy pcr:sha256:7` it opens as
-# long as the machine starts what it starts now.
+# All of this works there, too, and the TPM needs no owner. A TPM 2.0 can also seal the
+# password, which needs no key: `seal` and `unseal`. With `seal -policy pcr:sha256:7` it
+# opens only while the machine starts the same software.
 #@ boot chip=modern tpm=2.0
 quiet modprobe fuse
 tpmctl random -hex 32 | tpmctl seal -out password.tpm

@@ -1,12 +1,12 @@
 # # A LUKS disk that opens with the TPM
 #
-# `cryptsetup` takes a disk's password from its standard input, so that `tpmctl
-# decrypt` can give it. The password is random, and lies beside the disk
-# encrypted for a key of the TPM. `--pbkdf pbkdf2` saves the work that protects
-# bad passwords: nobody guesses this one.
+# `cryptsetup` reads a disk's password from standard input, and `tpmctl decrypt`
+# writes it there. The password is random. A file beside the disk contains it,
+# encrypted for a key of the TPM. `--pbkdf pbkdf2` saves time: slow hashes protect
+# weak passwords, and this one is strong.
 #
-# Make a key in a TPM that has an owner (where the SRK has a password, all these
-# commands want `-srk-pass`), and a password that nobody has seen. `encrypt` needs
+# Make a key in a TPM that has an owner (if the SRK has a password, all these
+# commands need `-srk-pass`), and a password that nobody has seen. `encrypt` needs
 # no TPM.
 #@ boot
 quiet tpmctl own
@@ -14,8 +14,8 @@ quiet modprobe -a loop dm-crypt
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the disk, here in a file. A second password opens it when the TPM is broken:
-# write it on paper, put that in a safe, and remove the file.
+# Make the disk, here in a file. A second password opens it if the TPM breaks: write
+# it on paper, keep that in a safe, and remove the file.
 truncate -s 64M disque
 tpmctl decrypt -key maclef -in password.bin | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --key-file - disque
 (umask 077; printf %s un-mot-de-passe-sur-papier >papier)
@@ -31,7 +31,7 @@ echo bonjour >/mnt/lettre.txt
 umount /mnt
 cryptsetup close secret
 
-# Nothing of it can be read in the file.
+# The file contains no plain text.
 ! grep -a bonjour disque
 
 # After a reboot it opens again.
@@ -44,7 +44,7 @@ expect '^bonjour$'
 quiet umount /mnt
 quiet cryptsetup close secret
 
-# With another chip it opens with the password on paper only.
+# With another chip only the password on paper opens it.
 #@ boot chip=second
 quiet modprobe -a loop dm-crypt
 quiet tpmctl own

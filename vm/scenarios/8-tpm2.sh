@@ -1,14 +1,14 @@
 # # The tutorial, on a TPM 2.0
 #
-# Almost every machine sold since 2016 has a TPM 2.0. Its key files are others,
-# `TSS2 PRIVATE KEY`; the commands are those of [the tutorial](tutorial.md). This is
-# what they print on Debian's kernel, in a machine whose TPM 2.0 is swtpm.
+# Almost every machine sold since 2016 has a TPM 2.0. Its key files have another
+# format, `TSS2 PRIVATE KEY`; the commands are those of [the tutorial](tutorial.md). This
+# is their output on Debian's kernel, in a machine whose TPM 2.0 is swtpm.
 #
 # ## Do we have a TPM, and which?
 #
-# The kernel has two devices for it: the bare /dev/tpm0, and /dev/tpmrm0, behind
-# which its resource manager gives each program places for keys of its own. The
-# commands take that one.
+# The kernel has two devices for it: /dev/tpm0, and /dev/tpmrm0 with the kernel's
+# resource manager, which gives each program key slots of its own. The commands use
+# /dev/tpmrm0.
 #
 #@ boot tpm=2.0 bus=crb
 tpmctl status
@@ -18,8 +18,8 @@ expect 'family: +TPM 2\.0'
 
 # ## Make a key
 #
-# There is nothing to own first. The storage root key is made anew from the chip's
-# seed whenever it is needed; it is the same until somebody clears the TPM.
+# A TPM 2.0 needs no owner. It makes the storage root key from its seed whenever the
+# key is needed; the key is the same until somebody clears the TPM.
 #
 keygen maclef
 head -n 1 maclef
@@ -34,7 +34,7 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# TLS 1.3, which is beyond a TPM 1.2.
+# This is TLS 1.3, which a TPM 1.2 cannot do.
 #
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
@@ -45,7 +45,7 @@ expect 'rsa_pss_rsae_sha256'
 
 # ## A key on an elliptic curve, with a password
 #
-# Two servers run on the TPM now, and other commands beside them.
+# Two servers and other commands now use the TPM at the same time.
 #
 #> motdepasse
 #> motdepasse
@@ -68,8 +68,8 @@ kill %1 %2
 # ## A key for one state of the machine
 #
 # The firmware, the boot loader and systemd measure what they start into the TPM's
-# PCRs. With `-policy` a key works only while some of them have the values that they
-# have now.
+# PCRs. With `-policy` a key works only while the chosen PCRs have their present
+# values.
 #
 keygen -policy pcr:sha256:11 liee
 tpmctl sign -key liee -in lettre.txt -out lettre.liee
@@ -81,7 +81,7 @@ expect 'PCR 11'
 
 # ## After a reboot
 #
-# The chip is the same, and so are the key files; and the state of the machine is
+# The chip and the key files are the same, and the machine is in the same state
 # again.
 #
 #@ boot bus=crb
@@ -94,7 +94,7 @@ tpmctl sign -key liee -in lettre.txt -out encore.liee
 
 # ## A directory that opens with the TPM
 #
-# With a key on an elliptic curve it would not: those cannot encrypt.
+# A key on an elliptic curve cannot do this, because it cannot encrypt.
 #
 mkdir /secret
 ecryptmount -fork /secret

@@ -21,9 +21,6 @@ type algorithm struct {
 	opts crypto.SignerOpts
 }
 
-// hash returns the hash of the signed digest.
-func (a *algorithm) hash() crypto.Hash { return a.opts.HashFunc() }
-
 // hashFlags are the values of -md, the default first.
 var hashFlags = []string{"sha256", "sha384", "sha512", "sha1"}
 
@@ -78,7 +75,7 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" {
 			continue
 		}
-		err := tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts)
+		err := tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts)
 		if err == nil {
 			return &a, nil
 		}
@@ -102,11 +99,11 @@ func cannotSign(file *blob.Key) error {
 func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
 	if file.TSS2 == nil && file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
-			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].hash()),
+			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()),
 			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
 	}
 	for _, a := range all {
-		if tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts) == nil {
+		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) == nil {
 			return cli.WithHint(fmt.Errorf("this key cannot sign with -md %s: %w", md, err), "use the key's own hash: -md "+a.md)
 		}
 	}

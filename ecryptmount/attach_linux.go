@@ -30,7 +30,7 @@ func (s *session) attach(flags uintptr) error {
 		return mountError(s.point, err)
 	}
 	if err := s.checkPoint(fd); err != nil {
-		_ = unmountHeld(fd)
+		_ = unix.Unmount(descriptorPath(fd), unix.MNT_DETACH) // fd keeps it busy
 		return err
 	}
 	return nil
@@ -65,14 +65,10 @@ func makeFileSystem(source string, flags uintptr, data string) (int, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, err
 	}
-	attributes := 0
-	for flag, attribute := range map[uintptr]int{
-		unix.MS_RDONLY: unix.MOUNT_ATTR_RDONLY, unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID, unix.MS_NODEV: unix.MOUNT_ATTR_NODEV,
-		unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC, unix.MS_NOATIME: unix.MOUNT_ATTR_NOATIME,
-	} {
-		if flags&flag != 0 {
-			attributes |= attribute
-		}
+	// These flags have the same values for mount(2) and fsmount(2). MS_NOATIME does not.
+	attributes := int(flags & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC))
+	if flags&unix.MS_NOATIME != 0 {
+		attributes |= unix.MOUNT_ATTR_NOATIME
 	}
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
 }
@@ -115,10 +111,6 @@ func (s *session) checkPoint(fd int) error {
 	}
 	return nil
 }
-
-// unmountHeld unmounts a file system by a descriptor of its root. The descriptor keeps it busy, so
-// it is detached.
-func unmountHeld(fd int) error { return unix.Unmount(descriptorPath(fd), unix.MNT_DETACH) }
 
 // attachByPath mounts on kernels before Linux 5.2, which look up both directories by path.
 func (s *session) attachByPath(flags uintptr) error {

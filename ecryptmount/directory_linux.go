@@ -107,15 +107,13 @@ func (d *directory) step(name string) (target string, err error) {
 		return "", err
 	}
 	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return "", errNoDirectory
+		return "", errors.New("it is not a directory")
 	}
 	d.links = append(d.links, link)
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buf)
 	return string(buf[:max(n, 0)]), err
 }
-
-var errNoDirectory = errors.New("it is not a directory")
 
 // enter opens a directory in place of the current one.
 func (d *directory) enter(at int, name string) error {

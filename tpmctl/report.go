@@ -123,7 +123,8 @@ func (r *report) fill(s *tpmkey.Status) {
 	}
 	r.KeySlots = &slots{Free: s.FreeKeys, Total: s.MaxKeys}
 	if s.Family != "1.2" {
-		r.fill20(s)
+		r.Usable = s.Enabled // a lockout blocks only keys with a secret
+		r.KeyTypes, r.Hashes = s.KeyTypes, s.Hashes
 		return
 	}
 	r.Usable = s.Enabled && s.Active && s.Owned && (s.Lockout == nil || !s.Lockout.Locked)
@@ -133,11 +134,4 @@ func (r *report) fill(s *tpmkey.Status) {
 		ByCommand: !s.Presence.Locked && (s.Presence.ByCommand || !s.Presence.Fixed),
 		BySwitch:  s.Presence.BySwitch, Fixed: s.Presence.Fixed,
 	}
-}
-
-// fill20 sets the fields for a TPM 2.0. A lockout blocks only keys with a secret, so the TPM stays
-// usable.
-func (r *report) fill20(s *tpmkey.Status) {
-	r.Usable = s.Enabled
-	r.KeyTypes, r.Hashes = s.KeyTypes, s.Hashes
 }

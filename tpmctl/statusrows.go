@@ -16,7 +16,7 @@ func (r *report) rows() []row {
 	}
 	rows = append(rows, row{"family", orUnknown("TPM ", r.Family)})
 	if r.Vendor != "" {
-		rows = append(rows, row{"vendor", vendorText(r.Vendor)})
+		rows = append(rows, row{"vendor", joinKnown(r.Vendor, r.VendorName)})
 	}
 	if r.Model != "" {
 		rows = append(rows, row{"model", r.Model})
@@ -33,7 +33,8 @@ func (r *report) rows() []row {
 		rows = append(rows, r.rows12()...)
 	}
 	for _, n := range r.Others {
-		rows = append(rows, row{"another TPM", otherText(n)})
+		text := joinKnown(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
+		rows = append(rows, row{"another TPM", text})
 	}
 	return rows
 }
@@ -136,7 +137,10 @@ func (r *report) presenceText() string {
 func kernelRows(n *sysfs.Node, bypasses bool) []row {
 	var rows []row
 	if n.Manager != "" {
-		text := n.Manager + usersText(n.UsedBy)
+		text := n.Manager
+		if len(n.UsedBy) > 0 {
+			text += ", used by " + processesText(n.UsedBy)
+		}
 		if bypasses {
 			text += "; " + n.Device + " is for machines on which nobody uses it: -tpm " + n.Manager
 		}
@@ -149,13 +153,6 @@ func kernelRows(n *sysfs.Node, bypasses bool) []row {
 		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, before the last start; it answered %q", p.Last, p.Answer)})
 	}
 	return append(rows, row{"held by", heldText(n.HeldBy)})
-}
-
-func usersText(users []sysfs.Process) string {
-	if len(users) == 0 {
-		return ""
-	}
-	return ", used by " + processesText(users)
 }
 
 func processesText(all []sysfs.Process) string {
@@ -174,10 +171,6 @@ func heldText(holders []sysfs.Process) string {
 		return "nobody that this user can see"
 	}
 	return "nobody"
-}
-
-func otherText(n *sysfs.Node) string {
-	return joinKnown(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
 }
 
 // joinKnown joins the words that are not empty with commas.
@@ -288,11 +281,4 @@ var vendorNames = map[string]string{
 	"TXN":  "Texas Instruments",
 	"VMW":  "VMware",
 	"WEC":  "Winbond",
-}
-
-func vendorText(id string) string {
-	if name, ok := vendorNames[strings.ToUpper(id)]; ok {
-		return id + ", " + name
-	}
-	return id
 }

@@ -46,7 +46,7 @@ const (
 )
 
 // errLimitReached ends a scan early. It is no failure.
-var errLimitReached = errors.New("enough")
+var errLimitReached = errors.New("limit reached")
 
 // run checks everything in the directory. It returns an error for the first file that must not be
 // there.

@@ -150,17 +150,6 @@ func ownerPass(fs *cli.FlagSet, usage string) *cli.SecretFlag {
 	return fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"}, usage)
 }
 
-// lockoutLabel is the prompt for the secret that a TPM 2.0 takes instead of an owner's.
-const lockoutLabel = "Secret of the TPM's lockout hierarchy"
-
-// hintLockout adds a hint if a TPM 2.0 refused the lockout secret or is locked after a wrong one.
-func hintLockout(err error) error {
-	if errors.Is(err, tpmkey.ErrWrongOwnerSecret) || errors.Is(err, tpmkey.ErrLockedOut) {
-		return cli.WithHint(err, "wait that long, and try once with the right secret; nothing ends it sooner, and tpmctl status does not show it")
-	}
-	return err
-}
-
 // printState prints the new state, and whether it was the state already.
 func printState(env *cli.Env, changed bool, what, rest string) error {
 	if !changed {

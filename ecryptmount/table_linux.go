@@ -61,13 +61,7 @@ func watchTable(stop <-chan struct{}) <-chan struct{} {
 // processesUsing names up to five processes that keep a mounted directory busy.
 func processesUsing(point string) string {
 	const most = 5
-	var names []string
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, process := range processes {
-		if usesDir(process, point) {
-			names = append(names, processName(process))
-		}
-	}
+	names := processes(func(dir string) bool { return usesDir(dir, point) })
 	if len(names) == 0 {
 		return "something that /proc does not show"
 	}
@@ -75,6 +69,19 @@ func processesUsing(point string) string {
 		names = append(names[:most], fmt.Sprintf("%d more", len(names)-most))
 	}
 	return strings.Join(names, ", ")
+}
+
+// processes names the processes that match, such as "bash (process 123)". match gets the process's
+// directory in /proc.
+func processes(match func(dir string) bool) (names []string) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if match(dir) {
+			comm, _ := os.ReadFile(dir + "/comm")
+			names = append(names, fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(dir)))
+		}
+	}
+	return names
 }
 
 // usesDir reports whether a process has an open, running or mapped file below point, or its working
@@ -89,28 +96,15 @@ func usesDir(process, point string) bool {
 	})
 }
 
-func processName(process string) string {
-	comm, _ := os.ReadFile(process + "/comm")
-	return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(process))
-}
-
 // deviceProcesses names the other processes that have /dev/ecryptfs open.
 func deviceProcesses() []string {
-	var names []string
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, process := range processes {
-		if filepath.Base(process) == strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		fds, _ := filepath.Glob(process + "/fd/*")
-		if slices.ContainsFunc(fds, func(fd string) bool {
+	return processes(func(dir string) bool {
+		fds, _ := filepath.Glob(dir + "/fd/*")
+		return filepath.Base(dir) != strconv.Itoa(os.Getpid()) && slices.ContainsFunc(fds, func(fd string) bool {
 			target, err := os.Readlink(fd)
 			return err == nil && target == ecryptfs.DevicePath
-		}) {
-			names = append(names, processName(process))
-		}
-	}
-	return names
+		})
+	})
 }
 
 // unmount unmounts the last mount on point.

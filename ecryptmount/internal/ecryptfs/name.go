@@ -7,6 +7,7 @@ import (
 	"strings"
 )
 
+// NamePrefix is the beginning of every encrypted file name.
 const NamePrefix = "ECRYPTFS_FNEK_ENCRYPTED."
 
 // tag70 begins an encrypted file name.

@@ -5,41 +5,40 @@ import (
 	"fmt"
 )
 
-// Container is the form of a key file: what it puts around a TPM_KEY structure, or
-// around the parts of a TPM 2.0 key.
+// Container is the format of a key file: what surrounds a TPM_KEY structure or the parts of a TPM
+// 2.0 key.
 type Container int
 
-// The containers that Parse reads and Marshal writes.
+// The containers of Parse and Marshal.
 const (
-	// PEM is the block "TSS KEY BLOB" around an OctetString: the file of
-	// create_tpm_key and of OpenSSL's TPM engine.
+	// PEM is the block "TSS KEY BLOB" around an OctetString, the key file of create_tpm_key and
+	// OpenSSL's TPM engine.
 	PEM Container = iota
 	// OctetString is a DER OCTET STRING around the structure.
 	OctetString
-	// TssBlob is the DER SEQUENCE that Tspi_EncodeDER_TssBlob writes: version,
-	// type and length as INTEGERs, the structure as OCTET STRING.
+	// TssBlob is the DER SEQUENCE of Tspi_EncodeDER_TssBlob: version, type and length as INTEGERs,
+	// the structure as OCTET STRING.
 	TssBlob
 	// Raw is the bare structure.
 	Raw
-	// SimpleTPMPK11 is the text of simple-tpm-pk11's stpm-keygen: lines "exp",
-	// "mod" and "blob" in hexadecimal.
+	// SimpleTPMPK11 is the text file of simple-tpm-pk11's stpm-keygen: lines "exp", "mod" and
+	// "blob" in hexadecimal.
 	SimpleTPMPK11
-	// TSS2PEM is the block "TSS2 PRIVATE KEY" around TSS2DER: the file of everybody's
-	// TPM 2.0 keys.
+	// TSS2PEM is the block "TSS2 PRIVATE KEY" around TSS2DER, the usual key file for TPM 2.0.
 	TSS2PEM
 	// TSS2DER is the DER SEQUENCE of draft-bottomley-tpm2-keys.
 	TSS2DER
-	// TSS2BlobPEM is the block "TSS2 KEY BLOB" around TSS2BlobDER, which
-	// create_tpm2_key wrote at first, and writes with --deprecated.
+	// TSS2BlobPEM is the block "TSS2 KEY BLOB" around TSS2BlobDER. Early versions of
+	// create_tpm2_key write it, and later ones with --deprecated.
 	TSS2BlobPEM
-	// TSS2BlobDER is the old form of TSS2DER, with other tags.
+	// TSS2BlobDER is the old form of TSS2DER, with different tags.
 	TSS2BlobDER
-	// TSS2Pair is tpm2-tools' two files, a TPM2B_PUBLIC and a TPM2B_PRIVATE: what
-	// [ParsePair] reads and [Key.MarshalPair] writes.
+	// TSS2Pair is the TPM2B_PUBLIC and the TPM2B_PRIVATE of tpm2-tools, in two files: see
+	// [ParsePair] and [Key.MarshalPair].
 	TSS2Pair
 )
 
-// String names the container for people.
+// String returns the name of the container for messages.
 func (c Container) String() string {
 	switch c {
 	case PEM:
@@ -66,16 +65,14 @@ func (c Container) String() string {
 	return fmt.Sprintf("unknown container %d", int(c))
 }
 
-// byteOrderMark begins text files of some editors.
+// Some editors write a byteOrderMark at the start of a text file.
 var byteOrderMark = []byte("\ufeff")
 
-// Parse reads the bytes of a key file, whatever its container. The Key keeps
-// no part of data.
+// Parse parses a key file in any container. The Key keeps no part of data.
 //
-// Text around a PEM block and CRLF line ends are fine; anything else left over
-// is an error. An error is a [*NotKeyError] when the file is something else,
-// and wraps [ErrTruncated] or [ErrDamaged] when it is a key file that cannot be
-// read.
+// Parse accepts text around a PEM block, and CRLF line ends. Any other extra data are an error. If
+// the file is something else, the error is a [*NotKeyError]. If it is a key file that cannot be
+// read, the error wraps [ErrTruncated] or [ErrDamaged].
 func Parse(data []byte) (*Key, error) {
 	k, err := parse(data)
 	if err != nil {
@@ -84,12 +81,12 @@ func Parse(data []byte) (*Key, error) {
 	return k, nil
 }
 
-// formats are what a file can be. The first whose function is says so reads it, or tells
-// what else it is.
+// formats are the known file formats. The first format whose function is returns true parses the
+// file, or returns an error that says what it is.
 var formats = []struct {
 	is    func(file []byte) bool
 	parse func(file []byte) (*Key, error)
-	text  bool // a byte order mark in front does not count
+	text  bool // a leading byte order mark is skipped
 }{
 	{is: isTrousersStore, parse: refuse(errTrousersStore())},
 	{is: isPublicHalf, parse: refuse(errHalf(PublicHalf))},
@@ -117,7 +114,7 @@ func parse(data []byte) (*Key, error) {
 	return nil, describeDER(data)
 }
 
-// in returns a parser that notes the container of what another one reads.
+// in returns a parser that also sets the container.
 func in(c Container, parse func([]byte) (*Key, error)) func([]byte) (*Key, error) {
 	return func(file []byte) (*Key, error) {
 		k, err := parse(file)
@@ -129,7 +126,7 @@ func in(c Container, parse func([]byte) (*Key, error)) func([]byte) (*Key, error
 	}
 }
 
-// refuse returns a parser of files that are no keys.
+// refuse returns a parser that always fails, for files that are no keys.
 func refuse(what *NotKeyError) func([]byte) (*Key, error) {
 	return func([]byte) (*Key, error) {
 		e := *what
@@ -139,8 +136,8 @@ func refuse(what *NotKeyError) func([]byte) (*Key, error) {
 
 func isEmpty(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
 
-// parseTSS2File reads a key file of a TPM 2.0 into a Key, whose container is one of
-// two, by the form of the file.
+// parseTSS2File parses a key file of a TPM 2.0. The form of the file decides between two
+// containers.
 func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
 	t, err := parseTSS2(der)
 	if err != nil {
@@ -152,14 +149,12 @@ func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
 	return &Key{Container: modern, TSS2: t}, nil
 }
 
-// Marshal returns k as a file in container c, in the form in which the original
-// program writes it: comments, text around and unusual line ends of a file that
-// Parse read are not kept. The error says why k cannot be a key file (it is a
-// template, for example), or that there is no such container.
+// Marshal returns k as a file in container c, as the original program writes it. Comments,
+// surrounding text and unusual line ends of a parsed file are lost. It returns an error if k cannot
+// be a key file (a template, for example) or if c does not exist.
 //
-// A key of a TPM 2.0 that Parse read and nobody changed is written byte for byte as it
-// was. Its containers are others than those of a TPM 1.2 key; the error says where k
-// and c do not go together.
+// A parsed, unchanged key of a TPM 2.0 is written byte for byte as it was. Keys of a TPM 1.2 and a
+// TPM 2.0 have different containers; it is an error if k and c do not match.
 func (k *Key) Marshal(c Container) ([]byte, error) {
 	if k.TSS2 != nil {
 		file, err := k.marshalTSS2(c)

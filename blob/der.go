@@ -9,8 +9,7 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// Types of a TssBlob that hold a key. Either stands in files for either
-// structure.
+// Types of a TssBlob that contains a key. Files use either type for either structure.
 //
 // TSS 1.2, tss_defines.h (TSS_BLOB_TYPE_KEY, TSS_BLOB_TYPE_KEY_1_2)
 const (
@@ -18,13 +17,13 @@ const (
 	tssBlobKey12 = 0x0b
 )
 
-// tssBlobStart is how a TssBlob's contents begin: version 1, then an INTEGER.
-// No other DER file begins so: where a private key has version 1, what follows
-// is an OCTET STRING, a SEQUENCE or, in a multi-prime RSA key, a long INTEGER.
+// tssBlobStart is the beginning of a TssBlob: version 1, then an INTEGER. No other DER file begins
+// like this: in a private key, version 1 is followed by an OCTET STRING, a SEQUENCE or, in a
+// multi-prime RSA key, a long INTEGER.
 var tssBlobStart = []byte{0x02, 1, 1, 0x02}
 
-// derHeader reads the tag and length at the start of b. The length may reach
-// past b's end. ok is false when the header itself is cut off, or not DER.
+// derHeader parses the tag and length at the start of b. The length may be larger than b. ok is
+// false if the header is cut off or not DER.
 func derHeader(b []byte) (tag asn1.Tag, size int, length uint32, ok bool) {
 	s := cryptobyte.String(b)
 	var t, l uint8
@@ -65,7 +64,7 @@ func derBody(b []byte, tag asn1.Tag, name string) (cryptobyte.String, error) {
 	return nil, damaged("%s has no valid DER header", name)
 }
 
-// isOctetString reports whether b begins as an OCTET STRING around a key.
+// isOctetString reports whether b begins like an OCTET STRING that contains a key.
 func isOctetString(b []byte) bool {
 	if len(b) < 2 || asn1.Tag(b[0]) != asn1.OCTET_STRING {
 		return false
@@ -86,7 +85,7 @@ func (k *Key) marshalOctetString() []byte {
 	return derElement(asn1.OCTET_STRING, k.Bytes())
 }
 
-// isTssBlob reports whether b begins as a TssBlob, as far as it goes.
+// isTssBlob reports whether b begins like a TssBlob. b may be cut off.
 func isTssBlob(b []byte) bool {
 	tag, size, length, ok := derHeader(b)
 	if !ok || tag != asn1.SEQUENCE || length == 0 {
@@ -99,7 +98,7 @@ func isTssBlob(b []byte) bool {
 	return bytes.HasPrefix(tssBlobStart, body[:min(len(body), 4)])
 }
 
-// parseTssBlob reads SEQUENCE { version, type, length INTEGER, key OCTET STRING }.
+// parseTssBlob parses SEQUENCE { version, type, length INTEGER, key OCTET STRING }.
 //
 // TSS 1.2, Tspi_EncodeDER_TssBlob
 func parseTssBlob(b []byte) (*Key, error) {
@@ -107,7 +106,7 @@ func parseTssBlob(b []byte) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	var version, kind, length uint32 // the version is 1, or it would be no TssBlob
+	var version, kind, length uint32 // isTssBlob has checked that the version is 1
 	if !readLooseInteger(&body, &version) || !readLooseInteger(&body, &kind) || !readLooseInteger(&body, &length) {
 		return nil, damaged("TssBlob does not begin with three INTEGERs: version, type and length")
 	}
@@ -129,8 +128,8 @@ func parseTssBlob(b []byte) (*Key, error) {
 	return k, nil
 }
 
-// readLooseInteger reads an INTEGER of 1 to 4 bytes as unsigned, minimally
-// encoded or not: trousers writes the length as 02 04 00 00 02 2f.
+// readLooseInteger reads an unsigned INTEGER of 1 to 4 bytes, which need not be minimally encoded:
+// trousers writes the length as 02 04 00 00 02 2f.
 func readLooseInteger(s *cryptobyte.String, v *uint32) bool {
 	var digits cryptobyte.String
 	if !s.ReadASN1(&digits, asn1.INTEGER) || len(digits) < 1 || len(digits) > 4 {
@@ -161,7 +160,7 @@ func (k *Key) marshalTssBlob() []byte {
 	return derElement(asn1.SEQUENCE, append(body, derElement(asn1.OCTET_STRING, key)...))
 }
 
-// derElement puts tag and length before contents.
+// derElement adds tag and length to contents.
 func derElement(tag asn1.Tag, contents []byte) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(contents) })

@@ -1,32 +1,29 @@
 // Package blob reads and writes key files of both generations of TPM.
 //
-// A key of a TPM 1.2 is a TPM_KEY or TPM_KEY12 structure (TPM Main Part 2, sections
-// 10.2 and 10.3) in one of the containers that programs have put around it. A key of a
-// TPM 2.0 is a TSS2 PRIVATE KEY (draft-bottomley-tpm2-keys), the TSS2 KEY BLOB that came
-// before it, or a pair of files of tpm2-tools; [Key.TSS2] has what it says.
+// A TPM 1.2 key is a TPM_KEY or TPM_KEY12 structure (TPM Main Part 2, sections 10.2 and 10.3) in
+// one of several containers. A TPM 2.0 key is a TSS2 PRIVATE KEY (draft-bottomley-tpm2-keys), the
+// older TSS2 KEY BLOB, or a pair of files of tpm2-tools; [Key.TSS2] has its fields.
 //
-// [Parse] turns the bytes of a file into a [Key] and finds the container by
-// content, never by name; [ParsePair] takes the two files of a pair. [Key.Marshal]
-// writes any container that the key fits. [NewTemplate] and [NewTSS2Template] make what a
-// TPM needs to create a key, [NewTSS2] makes a key file of what it answered; [Wrap] and
-// [WrapTSS2] make a key file of a software key. [ParsePubKey] reads a public key as a TPM
-// 1.2 returns it. Nothing here talks to a TPM or opens a file.
+// [Parse] parses a key file and recognises the container by its content; [ParsePair] parses a pair.
+// [Key.Marshal] writes a key in any container that fits. [NewTemplate] and [NewTSS2Template] return
+// what a TPM needs to create a key, and [NewTSS2] makes a key file from the TPM's reply. [Wrap] and
+// [WrapTSS2] make a key file from a software key. [ParsePubKey] parses a public key from a TPM 1.2.
+// The package does not talk to a TPM and opens no files.
 //
 // # Concurrency
 //
-// A Key is plain data: any number of goroutines may read one, none may change
-// it meanwhile. Functions keep no state.
+// A Key is plain data. Several goroutines may read it as long as none changes it. Functions have no
+// state.
 //
 // # Secrets
 //
-// The private part of a key file is encrypted for one TPM; this package can
-// neither read nor check it. Wrap and WrapTSS2 clear the buffers in which they gather a
-// private key; go-tpm, which encrypts it for WrapTSS2, leaves a copy to the garbage
-// collector. Errors tell names, sizes and positions, never a file's contents.
+// The private part of a key file is encrypted for one TPM, so this package can neither read nor
+// check it. Wrap and WrapTSS2 clear their buffers with the private key; go-tpm, which encrypts it
+// for WrapTSS2, leaves a copy to the garbage collector. Errors contain names, sizes and positions,
+// but never a file's contents.
 //
 // # Limitations
 //
-// Keys are RSA with two primes, and ECC on P-256, P-384 and P-521. Others of a TPM 2.0 can
-// be read and written; [Key.Unsupported] names what is not supported, and
-// [Key.PublicKey] is nil.
+// Supported keys are RSA with two primes, and ECC on P-256, P-384 and P-521. Other TPM 2.0 keys can
+// be parsed and written, but [Key.PublicKey] returns nil for them and [Key.Unsupported] says why.
 package blob

@@ -7,32 +7,32 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// ErrTruncated is wrapped by errors about a key file that ends too early. Their
-// texts say which field ended where.
+// ErrTruncated is wrapped by errors about a key file that ends too early. The message names the
+// field and the position.
 var ErrTruncated = errors.New("truncated")
 
-// ErrDamaged is wrapped by errors about a key file, or a [Key], that
-// contradicts the specification or itself. Their texts name the field.
+// ErrDamaged is wrapped by errors about a key file or a [Key] that contradicts the specification or
+// itself. The message names the field.
 var ErrDamaged = pubarea.ErrDamaged
 
-// ErrUnsupported is wrapped by errors about a key of a TPM 2.0 that is sound, and
-// that this project does nothing with. Their texts name what is not supported.
+// ErrUnsupported is wrapped by errors about a valid TPM 2.0 key that this project does not support.
+// The message names what is not supported.
 var ErrUnsupported = pubarea.ErrUnsupported
 
-// NotKeyError says that a file holds no key of a TPM, and what it is instead.
+// NotKeyError says that a file is not a key of a TPM, and what it is.
 type NotKeyError struct {
-	What string // with its article, "a certificate"; empty when unknown
+	What string // with an article, such as "a certificate"; empty if unknown
 	Do   string // what to do instead
 
-	// PrivateKey says that the file is a software key that [Wrap] or [WrapTSS2] takes
-	// once it is read, and decrypted where it needs that.
+	// PrivateKey says that the file is a software key. [Wrap] or [WrapTSS2] takes it after parsing
+	// and, if needed, decryption.
 	PrivateKey bool
 
-	// Half says that the file is one of a pair of tpm2-tools, which [ParsePair] reads.
+	// Half says that the file is one of the two files that [ParsePair] parses.
 	Half Half
 }
 
-// Error gives What and Do in one sentence.
+// Error returns What and Do in one sentence.
 func (e *NotKeyError) Error() string {
 	if e.What == "" {
 		return "not a TPM key file: " + e.Do
@@ -40,7 +40,7 @@ func (e *NotKeyError) Error() string {
 	return e.What + ", not a TPM key: " + e.Do
 }
 
-// advise ends an error of Parse with what its reader can do about it.
+// advise adds to an error of Parse what the user can do.
 func advise(err error) error {
 	switch {
 	case errors.Is(err, ErrTruncated):
@@ -51,12 +51,12 @@ func advise(err error) error {
 	return err
 }
 
-// truncated makes an error that wraps ErrTruncated.
+// truncated returns an error that wraps ErrTruncated.
 func truncated(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrTruncated}, args...)...)
 }
 
-// damaged makes an error that wraps ErrDamaged.
+// damaged returns an error that wraps ErrDamaged.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrDamaged}, args...)...)
 }

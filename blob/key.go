@@ -10,14 +10,14 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// Key is a key of a TPM: its public part, which anyone can read, and its private
-// part, which only the TPM it was made for can. TSS2 has what is said of a key of a
-// TPM 2.0; all fields below it are those of a TPM 1.2 key.
+// A Key is the content of a key file. Anyone can read its public part; only its TPM can decrypt its
+// private part. For a TPM 2.0 key TSS2 has the content; the fields below TSS2 are those of a TPM
+// 1.2 key.
 //
 // TPM Main Part 2, sections 10.2 (TPM_KEY) and 10.3 (TPM_KEY12)
 type Key struct {
-	Container Container // what Parse found around the structure
-	TSS2      *TSS2     // nil for a key of a TPM 1.2
+	Container Container // set by Parse
+	TSS2      *TSS2     // nil for a TPM 1.2 key
 
 	Key12 bool // a TPM_KEY12, not a TPM_KEY
 
@@ -27,36 +27,34 @@ type Key struct {
 	EncScheme     EncScheme
 	SigScheme     SigScheme
 
-	KeyLength uint32 // of the modulus, in bits
+	KeyLength uint32 // size of the modulus in bits
 	NumPrimes uint32 // always 2
 	Exponent  []byte // big-endian, as in the file; empty means 65537
-	PCRInfo   []byte // TPM_PCR_INFO, TPM_PCR_INFO_LONG in a TPM_KEY12; empty when not bound to PCRs
+	PCRInfo   []byte // TPM_PCR_INFO, or TPM_PCR_INFO_LONG in a TPM_KEY12; empty if not bound to PCRs
 	Modulus   []byte // big-endian, KeyLength/8 bytes; empty in a template
 	EncData   []byte // private part, encrypted for the parent key; empty in a template
 
-	tssType uint32 // blob type found in a TssBlob, 0 in other containers
+	tssType uint32 // type in a TssBlob, 0 in other containers
 }
 
-// The sizes of keys that this package reads, in bits. TPMs themselves make 512,
-// 1024 and 2048; the TSS 1.2 has names for sizes up to 16384.
+// The key sizes that this package reads, in bits. TPMs make keys of 512, 1024 and 2048 bits; TSS
+// 1.2 names sizes up to 16384.
 const (
 	minKeyLength = 512
 	maxKeyLength = 16384
 )
 
-// minEncData is the size of the private part under the smallest storage key
-// that a TPM allows, 2048 bits.
+// minEncData is the size of the private part under a storage key of 2048 bits, the smallest that a
+// TPM allows.
 const minEncData = 256
 
-// defaultExponent is the public exponent that an empty field stands for.
+// An empty exponent field means defaultExponent.
 //
 // TPM Main Part 2, section 10.1.1 (TPM_RSA_KEY_PARMS)
 const defaultExponent = 65537
 
-// PublicKey returns the key's public part, a new *rsa.PublicKey or
-// *ecdsa.PublicKey each time. It is nil for a template, for a Key that Parse would
-// refuse, and where [Key.Unsupported] says why: for sealed data, or a curve that this
-// project does not use.
+// PublicKey returns a new *rsa.PublicKey or *ecdsa.PublicKey. It returns nil for a template, for a
+// Key that Parse would refuse, and for sealed data and curves, which [Key.Unsupported] explains.
 func (k *Key) PublicKey() crypto.PublicKey {
 	if k.TSS2 != nil {
 		return k.TSS2.publicKey()
@@ -67,7 +65,7 @@ func (k *Key) PublicKey() crypto.PublicKey {
 	return nil
 }
 
-// RSAPublicKey is PublicKey for keys that are RSA, and nil for others.
+// RSAPublicKey returns the public key if it is RSA, otherwise nil.
 func (k *Key) RSAPublicKey() *rsa.PublicKey {
 	if k.TSS2 != nil {
 		public, _ := k.TSS2.publicKey().(*rsa.PublicKey)
@@ -88,9 +86,8 @@ func (k *Key) NeedsSecret() bool {
 	return k.AuthDataUsage != AuthNever
 }
 
-// Migratable reports whether the key may leave its TPM, as each wrapped
-// software key may. A key of a TPM 2.0 may that has neither fixedTPM nor fixedParent, and
-// a policy, if that allows TPM2_Duplicate.
+// Migratable reports whether the key may leave its TPM. Wrapped software keys may. A TPM 2.0 key
+// may if it has neither fixedTPM nor fixedParent, and has a policy that allows TPM2_Duplicate.
 func (k *Key) Migratable() bool {
 	if k.TSS2 != nil {
 		p, err := pubarea.Parse(k.TSS2.Public)
@@ -99,9 +96,9 @@ func (k *Key) Migratable() bool {
 	return k.Flags&Migratable != 0
 }
 
-// CanSign reports whether usage and signature scheme allow signatures of what a caller
-// gives: of a TPM 1.2 key, PKCS #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] signs
-// only structures that TPMs read, so it is not among them.
+// CanSign reports whether usage and signature scheme allow signing a digest of the caller. For a
+// TPM 1.2 key that is PKCS #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] cannot, because it signs only
+// structures that the TPM builds.
 //
 // TPM Main Part 3, section 13.5 (TPM_Sign)
 func (k *Key) CanSign() bool {
@@ -123,11 +120,11 @@ func (k *Key) CanDecrypt() bool {
 	return usage && (k.EncScheme == ESRSAESPKCSv15 || k.EncScheme == ESRSAESOAEPSHA1MGF1)
 }
 
-// isTemplate reports whether k has neither public nor private part yet.
+// isTemplate reports whether k has no public and no private part yet.
 func (k *Key) isTemplate() bool { return len(k.Modulus) == 0 && len(k.EncData) == 0 }
 
-// check tells what in k contradicts the specification or itself. Parse and
-// Marshal both use it, so that what one writes the other reads.
+// check returns what in k contradicts the specification or k itself. Parse and Marshal both call
+// it, so Parse reads everything that Marshal writes.
 func (k *Key) check() error {
 	switch {
 	case k.Usage < KeySigning || k.Usage > KeyMigrate:
@@ -154,7 +151,7 @@ func (k *Key) check() error {
 	return checkModulus(k.Modulus, k.KeyLength)
 }
 
-// checkModulus tells whether m is a modulus of the given number of bits.
+// checkModulus checks that m is a modulus of the given number of bits.
 func checkModulus(m []byte, keyLength uint32) error {
 	switch {
 	case keyLength < minKeyLength || keyLength > maxKeyLength || keyLength%8 != 0:
@@ -170,7 +167,7 @@ func checkModulus(m []byte, keyLength uint32) error {
 	return nil
 }
 
-// exponentInt reads a big-endian public exponent; empty means 65537.
+// exponentInt converts a big-endian public exponent; empty means 65537.
 func exponentInt(b []byte) (int, error) {
 	if len(b) == 0 {
 		return defaultExponent, nil

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// What to do with files of other kinds.
+// What to do with other kinds of files.
 const (
 	doWrap    = "it must be wrapped for a TPM"
 	doWrapEC  = "it must be wrapped for a TPM 2.0; a TPM 1.2 has RSA keys only"
@@ -45,15 +45,15 @@ func errEmpty() *NotKeyError {
 
 func errPublic(what string) *NotKeyError { return &NotKeyError{What: what, Do: doPublic} }
 
-// isTrousersStore reports whether b begins as the file in which trousers keeps
-// registered keys: a version, the number of keys in host byte order, the SRK's
-// UUID. Of one key, the beginning is also that of a TPM_KEY.
+// isTrousersStore reports whether b begins like trousers' file of registered keys: a version, the
+// number of keys in host byte order, and the SRK's UUID. With one key, a TPM_KEY begins the same
+// way.
 func isTrousersStore(b []byte) bool {
 	return len(b) > 20 && b[0] == 1 && bytes.Equal(b[2:5], make([]byte, 3)) &&
 		bytes.Equal(b[5:20], make([]byte, 15)) && b[20] == 1
 }
 
-// describePEM says what a PEM block of another type is.
+// describePEM says what another type of PEM block is.
 func describePEM(p pemBlock) *NotKeyError {
 	label := string(p.label[:min(len(p.label), 40)])
 	switch label {
@@ -85,8 +85,8 @@ func describePEM(p pemBlock) *NotKeyError {
 	return &NotKeyError{What: fmt.Sprintf("a PEM file of type %q", label), Do: doExpect}
 }
 
-// describePKCS8 looks into a PKCS #8 block for the algorithm, which stands in
-// the first 24 bytes. It decodes no more, as a private key follows.
+// describePKCS8 finds the algorithm of a PKCS #8 block in its first 24 bytes. It decodes no more,
+// because a private key follows.
 func describePKCS8(p pemBlock) *NotKeyError {
 	line, _, _ := bytes.Cut(p.body, []byte("\n"))
 	line = trimLine(line)
@@ -108,11 +108,11 @@ var (
 	oidEC  = []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}             // 1.2.840.10045.2.1
 )
 
-// savedContext is what files of tpm2-tools begin with that hold a context of a TPM.
+// savedContext is the beginning of a saved context file of tpm2-tools.
 var savedContext = []byte{0xba, 0xdc, 0xc0, 0xde}
 
-// describeDER says what a file is that is no text: by the first elements of its
-// SEQUENCE, so that a file cut off later is recognised too.
+// describeDER says what a binary file is. It looks only at the first elements of the SEQUENCE, so
+// it also recognises a truncated file.
 func describeDER(b []byte) *NotKeyError {
 	if bytes.HasPrefix(b, savedContext) {
 		return &NotKeyError{What: "a saved context of tpm2-tools (.ctx), which lasts until the TPM restarts", Do: doContext}
@@ -134,8 +134,8 @@ func describeDER(b []byte) *NotKeyError {
 	return errUnknown()
 }
 
-// nextElement reads an element; what is cut off counts as whole contents, with
-// ok false. At the end of s the tag is 0.
+// nextElement reads an element. If the element is cut off, it returns the rest as contents and ok
+// is false. At the end of s the tag is 0.
 func nextElement(s *cryptobyte.String) (tag asn1.Tag, body cryptobyte.String, ok bool) {
 	tag, size, length, ok := derHeader(*s)
 	if !ok {
@@ -151,8 +151,8 @@ func nextElement(s *cryptobyte.String) (tag asn1.Tag, body cryptobyte.String, ok
 	return tag, body[:length], true
 }
 
-// describeInteger tells DER files apart that begin with an INTEGER: a version,
-// or the modulus of a public key.
+// describeInteger identifies DER files that begin with an INTEGER: a version, or the modulus of a
+// public key.
 func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.String, third asn1.Tag) *NotKeyError {
 	switch {
 	case len(value) >= minKeyLength/8 && second == asn1.INTEGER && third == 0:
@@ -177,7 +177,7 @@ func describeInteger(value cryptobyte.String, second asn1.Tag, inner cryptobyte.
 	return errUnknown()
 }
 
-// describeAlgorithm says what PKCS #8 private key one with this algorithm is.
+// describeAlgorithm describes a PKCS #8 private key by its algorithm.
 func describeAlgorithm(oid []byte) *NotKeyError {
 	switch {
 	case bytes.Equal(oid, oidRSA):
@@ -190,8 +190,8 @@ func describeAlgorithm(oid []byte) *NotKeyError {
 	return errOtherKey("PKCS #8, neither RSA nor EC")
 }
 
-// describeSequence tells DER files apart that begin with a SEQUENCE, whose
-// contents are body; second is the tag of what follows it, if it is whole.
+// describeSequence identifies DER files that begin with a SEQUENCE. body is its contents, and
+// second is the tag of the next element if it is complete.
 func describeSequence(body cryptobyte.String, second asn1.Tag, whole bool) *NotKeyError {
 	first, _, _ := nextElement(&body)
 	switch {

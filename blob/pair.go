@@ -10,19 +10,18 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// Half is what a file is in a pair of tpm2-tools.
+// Half says which file of a tpm2-tools pair a file is.
 type Half int
 
-// The halves of a pair.
+// The two files of a pair.
 const (
 	NoHalf      Half = iota
 	PublicHalf       // a TPM2B_PUBLIC, by convention NAME.pub
 	PrivateHalf      // a TPM2B_PRIVATE, by convention NAME.priv
 )
 
-// isPublicHalf reports whether a file is the first of the two that tpm2_create writes of a
-// key. Only its length and its first fields are looked at: ParsePair says what is wrong
-// with it.
+// isPublicHalf reports whether a file looks like the public file of tpm2_create. It checks only the
+// length and the first fields; ParsePair reports errors in the rest.
 func isPublicHalf(b []byte) bool {
 	if !isSized(b) {
 		return false
@@ -35,7 +34,7 @@ func isPublicHalf(b []byte) bool {
 	return false
 }
 
-// isPrivateHalf is isPublicHalf for the second file.
+// isPrivateHalf reports whether a file looks like the private file of tpm2_create.
 func isPrivateHalf(b []byte) bool { return isSized(b) && !isPublicHalf(b) && isWrapped(b[2:]) }
 
 // isSized reports whether a file begins with the size of the rest.
@@ -48,15 +47,15 @@ func errHalf(half Half) *NotKeyError {
 	return &NotKeyError{What: "the private half of a tpm2-tools key (.priv)", Do: "give its public half (.pub) with it", Half: half}
 }
 
-// ParsePair reads the two files that tpm2_create writes of a key, a TPM2B_PUBLIC and a
-// TPM2B_PRIVATE. The Key keeps no part of them.
+// ParsePair parses the two files of tpm2_create, a TPM2B_PUBLIC and a TPM2B_PRIVATE. The Key keeps
+// no part of them.
 //
-// They say neither what the parent is nor whether the key has a secret: the Key has the
-// owner's hierarchy as Parent and EmptyAuth false, so that it asks for a secret, and
-// [TSS2.Guessed] reports true. Set both where they are known.
+// The files contain neither the parent nor whether the key has a secret. The Key has the owner
+// hierarchy as Parent, and EmptyAuth is false, so that it asks for a secret. [TSS2.Guessed] reports
+// true. Set both fields if they are known.
 //
-// An error is a [*NotKeyError] when a file is something else, as when the two are
-// exchanged, and wraps [ErrTruncated] or [ErrDamaged] otherwise.
+// If a file is something else, or the two are exchanged, the error is a [*NotKeyError]. Otherwise
+// it wraps [ErrTruncated] or [ErrDamaged].
 func ParsePair(pub, priv []byte) (*Key, error) {
 	k, err := parsePair(pub, priv)
 	if err != nil {
@@ -99,7 +98,7 @@ func parsePair(pub, priv []byte) (*Key, error) {
 	return &Key{Container: TSS2Pair, TSS2: t}, nil
 }
 
-// checkHalf tells whether the size in front of a half is that of the file.
+// checkHalf checks the size at the beginning of a file.
 func checkHalf(b []byte, name string) error {
 	if len(b) < 2 {
 		return pubarea.ShortError(ErrTruncated, name+" size", 2, len(b), 0)
@@ -111,9 +110,9 @@ func checkHalf(b []byte, name string) error {
 	return err
 }
 
-// MarshalPair returns k as the two files of tpm2-tools. What they have no room for is
-// lost: parent, policy, description and whether k needs a secret. The error says why
-// k cannot be a pair, as an importable key cannot.
+// MarshalPair returns k as the two files of tpm2-tools, which lack parent, policy, description and
+// whether k needs a secret. It returns an error if k cannot be a pair, for example if it is
+// importable.
 func (k *Key) MarshalPair() (pub, priv []byte, err error) {
 	switch {
 	case k.TSS2 == nil:

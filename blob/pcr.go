@@ -5,16 +5,13 @@ package blob
 // TPM Main Part 2, section 3.1 (TPM_STRUCTURE_TAG)
 const tagPCRInfoLong = 0x0006
 
-// maxPCRSelect bounds a TPM_PCR_SELECTION, in bytes of eight PCRs. TPMs have 16
-// or 24 PCRs.
+// maxPCRSelect is the largest TPM_PCR_SELECTION, in bytes of eight PCRs. TPMs have 16 or 24 PCRs.
 const maxPCRSelect = 32
 
 const digestSize = 20 // of a TPM_COMPOSITE_HASH, SHA-1
 
-// PCRs returns the indices, in ascending order, of the platform configuration
-// registers whose values a key needs to be used; none when it is not bound to
-// any. Parse has checked a key read from a file, so the error, which wraps
-// [ErrDamaged], is for others.
+// PCRs returns the indices of the platform configuration registers that the key is bound to, in
+// ascending order. It never fails for a parsed key; for other keys the error wraps [ErrDamaged].
 func (k *Key) PCRs() ([]int, error) {
 	selection, err := k.pcrSelection()
 	if err != nil {
@@ -29,8 +26,8 @@ func (k *Key) PCRs() ([]int, error) {
 	return indices, nil
 }
 
-// pcrSelection returns the bit map of the PCRs needed for use, lowest index in
-// the lowest bit of the first byte.
+// pcrSelection returns the bit map of the PCRs that the key is bound to. The lowest index is the
+// lowest bit of the first byte.
 //
 //	TPM_PCR_INFO                       TPM_PCR_INFO_LONG
 //	pcrSelection      uint16 size, map tag                   uint16 0006

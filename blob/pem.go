@@ -6,24 +6,23 @@ import (
 	"encoding/pem"
 )
 
-// The types of PEM blocks around a key: of a TPM 1.2, of a TPM 2.0, and of a TPM 2.0 in
-// old files.
+// PEM block types of keys: TPM 1.2, TPM 2.0, and old files of TPM 2.0.
 const (
 	pemType     = "TSS KEY BLOB"
 	pemTSS2     = "TSS2 PRIVATE KEY"
 	pemTSS2Blob = "TSS2 KEY BLOB"
 )
 
-// isKey reports whether the block's type is one of a key.
+// isKey reports whether the block contains a key of a TPM.
 func (p pemBlock) isKey() bool {
 	return string(p.label) == pemType || string(p.label) == pemTSS2 || string(p.label) == pemTSS2Blob
 }
 
-// pemBlock is a block as it stands in a file; its slices are parts of that.
+// A pemBlock is a PEM block. Its slices are parts of the file.
 type pemBlock struct {
-	label  []byte // nil when there is no block
+	label  []byte // nil if there is no block
 	body   []byte // the lines between BEGIN and END
-	closed bool   // by its END line
+	closed bool   // the END line was found
 }
 
 var (
@@ -38,9 +37,8 @@ func hasPEM(b []byte) bool {
 	return block.label != nil
 }
 
-// nextPEM finds the first PEM block of b and returns what stands before and
-// after it; before is all of b when there is none. It goes over each byte a
-// bounded number of times and allocates nothing, whatever b is.
+// nextPEM finds the first PEM block of b and returns what is before and after it. If there is none,
+// before is b. It needs linear time and no allocation.
 func nextPEM(b []byte) (block pemBlock, before, after []byte) {
 	for from := 0; ; {
 		i := bytes.Index(b[from:], pemBegin)
@@ -61,8 +59,8 @@ func nextPEM(b []byte) (block pemBlock, before, after []byte) {
 	}
 }
 
-// cutPEMBody splits the lines after BEGIN at the first that begins with dashes,
-// which should be the END line.
+// cutPEMBody splits the lines after BEGIN at the first line that begins with dashes, which should
+// be the END line.
 func cutPEMBody(b, label []byte) (body []byte, closed bool, after []byte) {
 	i := 0
 	if !bytes.HasPrefix(b, pemTail) {
@@ -84,7 +82,7 @@ func cutPEMBody(b, label []byte) (body []byte, closed bool, after []byte) {
 
 func trimLine(line []byte) []byte { return bytes.TrimRight(line, " \t\r") }
 
-// decode returns the bytes that the block's base64 stands for.
+// decode decodes the block's base64.
 func (p *pemBlock) decode() ([]byte, error) {
 	if bytes.IndexByte(p.body, ':') >= 0 {
 		return nil, damaged("PEM block %s has header lines, as an encrypted one has, and TPM keys have none", p.label)
@@ -103,8 +101,8 @@ func (p *pemBlock) decode() ([]byte, error) {
 	return der[:n], nil
 }
 
-// parsePEM reads the only key of a TPM among the PEM blocks of a text. Other
-// blocks beside it, such as its certificate, do not matter.
+// parsePEM parses the only TPM key among the PEM blocks of a text. It ignores other blocks, such as
+// a certificate.
 func parsePEM(text []byte) (*Key, error) {
 	var found, private, first pemBlock
 	binary := false
@@ -129,7 +127,7 @@ func parsePEM(text []byte) (*Key, error) {
 	}
 }
 
-// parseFoundPEM reads the key's block, or tells what the others are.
+// parseFoundPEM parses the block of the key, or describes the other blocks.
 func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 	switch {
 	case found.label != nil && binary:
@@ -148,7 +146,7 @@ func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 	return nil, describePEM(first)
 }
 
-// parse reads the key in the block, whose bytes are der.
+// parse parses the block's key from der, the decoded block.
 func (p pemBlock) parse(der []byte) (*Key, error) {
 	if string(p.label) == pemType {
 		return in(PEM, parseOctetString)(der)
@@ -160,7 +158,7 @@ func (p pemBlock) parse(der []byte) (*Key, error) {
 	return k, err
 }
 
-// unclosedPEM says what is wrong with a key's block that has no END line.
+// unclosedPEM describes a key block without an END line.
 func unclosedPEM(block pemBlock, after []byte) error {
 	if len(after) == 0 {
 		return truncated("the line -----END %s----- is missing", block.label)
@@ -168,7 +166,7 @@ func unclosedPEM(block pemBlock, after []byte) error {
 	return damaged("the line -----END %s----- is missing, or stands in the wrong place", block.label)
 }
 
-// marshalPEM writes base64 in lines of 64, as OpenSSL does.
+// marshalPEM writes base64 in lines of 64 characters, like OpenSSL.
 func (k *Key) marshalPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: k.marshalOctetString()})
 }

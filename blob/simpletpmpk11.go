@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 )
 
-// simpleTPMPK11 gathers the lines of an stpm-keygen file.
+// simpleTPMPK11 has the lines of an stpm-keygen file.
 type simpleTPMPK11 struct {
 	exp, mod, blob []byte
 }
 
-// isSimpleTPMPK11 reports whether the first line of b that is neither empty nor
-// a comment begins with one of the format's words.
+// isSimpleTPMPK11 reports whether the first line of b, apart from empty lines and comments, begins
+// with a keyword of the format.
 func isSimpleTPMPK11(b []byte) bool {
 	for rest := b; len(rest) > 0; {
 		var word []byte
@@ -27,8 +27,8 @@ func isSimpleTPMPK11(b []byte) bool {
 	return false
 }
 
-// nextEntry splits the first line of b into its word and value. The word of an
-// empty line and of a comment is empty.
+// nextEntry splits the first line of b into keyword and value. The keyword of an empty line or a
+// comment is empty.
 func nextEntry(b []byte) (word, value, rest []byte) {
 	line, rest, _ := bytes.Cut(b, []byte("\n"))
 	line = trimLine(line)
@@ -39,8 +39,7 @@ func nextEntry(b []byte) (word, value, rest []byte) {
 	return word, value, rest
 }
 
-// parseSimpleTPMPK11 reads one each of the lines exp, mod and blob, and checks
-// that the first two agree with the third.
+// parseSimpleTPMPK11 parses the lines exp, mod and blob, and checks that exp and mod match blob.
 func parseSimpleTPMPK11(b []byte) (*Key, error) {
 	var f simpleTPMPK11
 	number := 0
@@ -76,7 +75,7 @@ func parseSimpleTPMPK11(b []byte) (*Key, error) {
 	return k, nil
 }
 
-// cutWord reports whether word is only the beginning of one of the format's.
+// cutWord reports whether word is the beginning of a keyword.
 func cutWord(word []byte) bool {
 	switch string(word) {
 	case "e", "ex", "m", "mo", "b", "bl", "blo":
@@ -85,7 +84,7 @@ func cutWord(word []byte) bool {
 	return false
 }
 
-// set takes in one line.
+// set stores one line.
 func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
 	var field *[]byte
 	switch word {
@@ -116,7 +115,7 @@ func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
 
 func trimZeros(b []byte) []byte { return bytes.TrimLeft(b, "\x00") }
 
-// explicitExponent returns the public exponent, the default one included.
+// explicitExponent returns the public exponent, also if it is the default.
 func (k *Key) explicitExponent() []byte {
 	if len(k.Exponent) == 0 {
 		return []byte{1, 0, 1}
@@ -124,8 +123,7 @@ func (k *Key) explicitExponent() []byte {
 	return k.Exponent
 }
 
-// marshalSimpleTPMPK11 writes what stpm-keygen writes. It wraps keys made in
-// software as migratable, and no others.
+// marshalSimpleTPMPK11 writes the file of stpm-keygen, which makes only migratable wrapped keys.
 func (k *Key) marshalSimpleTPMPK11() []byte {
 	origin := "hardware"
 	if k.Migratable() {

@@ -9,8 +9,7 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// What TPM_KEY and TPM_KEY12 begin with: the version 1.1.0.0, and the tag
-// TPM_TAG_KEY12 with a fill of zero.
+// The beginnings of TPM_KEY, version 1.1.0.0, and TPM_KEY12, TPM_TAG_KEY12 and zero fill.
 //
 // TPM Main Part 2, sections 5.1 (TPM_STRUCT_VER) and 10.3 (TPM_KEY12)
 var (
@@ -23,23 +22,20 @@ var (
 // TPM Main Part 2, section 4.8 (TPM_ALGORITHM_ID)
 const algRSA = 1
 
-// maxField bounds each field that has its size in front, in bytes: a size above
-// is damage, not a sign that the rest is missing. A TPM takes commands of about
-// 4 KiB.
+// maxField is the largest size of a field with a size prefix, in bytes. A larger size means damage,
+// not truncation. A TPM takes commands of about 4 KiB.
 const maxField = 0xffff
 
-// isStructure reports whether a file begins as a bare structure does.
+// isStructure reports whether a file begins like a bare structure.
 func isStructure(b []byte) bool { return len(b) >= 2 && startsLikeKey(b) }
 
-// startsLikeKey reports whether b begins as TPM_KEY or TPM_KEY12 do, as far as
-// it goes.
+// startsLikeKey reports whether b begins like TPM_KEY or TPM_KEY12. b may be cut off.
 func startsLikeKey(b []byte) bool {
 	b = b[:min(len(b), len(keyStart))]
 	return bytes.HasPrefix(keyStart, b) || bytes.HasPrefix(key12Start, b)
 }
 
-// parseStructure reads a TPM_KEY or TPM_KEY12 that fills b; the Key owns its
-// slices.
+// parseStructure parses a TPM_KEY or TPM_KEY12 that fills b. The Key owns its slices.
 //
 //	TPM_KEY                          TPM_KEY12
 //	version        4 bytes 01010000  tag, fill     2, 2 bytes 0028 0000
@@ -75,8 +71,8 @@ func parseStructure(b []byte) (*Key, error) {
 	return k, nil
 }
 
-// ParsePubKey reads a TPM_PUBKEY as TPM_GetPubKey and TPM_OwnerReadInternalPub
-// return it: RSA parameters and modulus, nothing behind them.
+// ParsePubKey parses a TPM_PUBKEY from TPM_GetPubKey or TPM_OwnerReadInternalPub: RSA parameters
+// and modulus, without trailing bytes.
 //
 // TPM Main Part 2, section 10.5 (TPM_PUBKEY)
 func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
@@ -97,14 +93,14 @@ func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(k.Modulus), E: e}, nil
 }
 
-// Bytes returns the bare TPM_KEY or TPM_KEY12 structure, for TPM_LoadKey2. Of a
-// template it is the keyInfo of TPM_CreateWrapKey.
+// Bytes returns the bare TPM_KEY or TPM_KEY12 structure for TPM_LoadKey2, or the keyInfo of
+// TPM_CreateWrapKey if k is a template.
 func (k *Key) Bytes() []byte {
 	return appendSized(k.publicBytes(), k.EncData)
 }
 
-// publicBytes returns the structure without encDataSize and encData: what the
-// digest in the private part covers.
+// publicBytes returns the structure without encDataSize and encData, which is the input of the
+// digest in the private part.
 func (k *Key) publicBytes() []byte {
 	b := make([]byte, 0, 64+len(k.Exponent)+len(k.PCRInfo)+len(k.Modulus)+len(k.EncData))
 	if k.Key12 {
@@ -131,14 +127,13 @@ func appendSized(b, field []byte) []byte {
 	return append(b, field...)
 }
 
-// A reader is a pubarea.Reader that reads structures of TPM 1.2, too.
+// A reader is a pubarea.Reader with methods for TPM 1.2 structures.
 type reader struct{ pubarea.Reader }
 
-// newReader reads from b; short is what a field means that does not fit.
+// newReader reads from b. short is the error for a field that does not fit.
 func newReader(b []byte, short error) *reader { return &reader{pubarea.NewReader(b, short)} }
 
-// sized returns a copy of a field that has its size, a uint32, in front; nil if
-// it is empty.
+// sized returns a copy of a field with a uint32 size prefix; nil if it is empty.
 func (r *reader) sized(field string) []byte {
 	n := r.Uint32(field + "Size")
 	if r.Err == nil && n > maxField {

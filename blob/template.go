@@ -2,28 +2,26 @@ package blob
 
 import "fmt"
 
-// Template says what a new key shall be. Its zero value is what create_tpm_key
-// makes without options: 2048 bits, PKCS #1 v1.5 encryption, DER signatures, no
-// secret.
+// Template describes a new key. Its zero value is the default of create_tpm_key: 2048 bits, PKCS #1
+// v1.5 encryption, DER signatures, no secret.
 type Template struct {
-	Bits      int       // 512, 1024 or 2048; 0 means 2048, and in Wrap the size of the key given
+	Bits      int       // 512, 1024 or 2048; 0 means 2048, or in Wrap the size of the given key
 	EncScheme EncScheme // ESRSAESPKCSv15 (also when 0) or ESRSAESOAEPSHA1MGF1
 	SigScheme SigScheme // SSRSASSAPKCS1v15DER (also when 0) or SSRSASSAPKCS1v15SHA1
 
 	// NeedSecret makes each use of the key need its secret.
 	NeedSecret bool
-	// UsageAuth is the secret's SHA-1, for Wrap with NeedSecret only. To a key
-	// that a TPM creates, the secret goes in the command.
+	// UsageAuth is the SHA-1 of the secret. Only Wrap with NeedSecret uses it; a TPM that creates a
+	// key gets the secret in the command.
 	UsageAuth [20]byte
-	// MigrationAuth is the SHA-1 of the secret that allows to move a wrapped
-	// key to another TPM, for Wrap only.
+	// MigrationAuth is the SHA-1 of the secret for moving a wrapped key to another TPM. Only Wrap
+	// uses it.
 	MigrationAuth [20]byte
 }
 
-// NewTemplate returns a legacy key (it signs and decrypts) without modulus and
-// private part: [Key.Bytes] of it is the keyInfo of TPM_CreateWrapKey. It is
-// marked PEM, not migratable and volatile, as create_tpm_key's keys are. The
-// error names a size or scheme that such a key cannot have.
+// NewTemplate returns a legacy key (it signs and decrypts) without modulus and private part. Its
+// [Key.Bytes] is the keyInfo of TPM_CreateWrapKey. Like the keys of create_tpm_key it is PEM,
+// volatile and not migratable. It returns an error if such a key cannot have the size or scheme.
 //
 // TPM Main Part 3, section 10.4 (TPM_CreateWrapKey)
 func NewTemplate(t Template) (*Key, error) {

@@ -12,41 +12,41 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// TSS2 is what a key file of a TPM 2.0 says, and what it lacks.
+// TSS2 is the content of a TPM 2.0 key file.
 //
 // draft-bottomley-tpm2-keys, section 3 (Key Format)
 type TSS2 struct {
 	Type        TSS2Type
-	EmptyAuth   bool            // no password is needed; tpm2_encodeobject 5.4 writes the opposite
-	Policy      []PolicyCommand // must be run before the key is used, in this order
+	EmptyAuth   bool            // the key needs no password; tpm2_encodeobject 5.4 writes the opposite
+	Policy      []PolicyCommand // to be run in this order before the key is used
 	Secret      []byte          // TPM2B_ENCRYPTED_SECRET; importable keys only, and importable sealed data
-	AuthPolicy  []AuthPolicy    // signed policies, any of which PolicyAuthorize takes
+	AuthPolicy  []AuthPolicy    // signed policies for PolicyAuthorize; any one will do
 	Description string
 	RSAParent   bool   // the primary of Parent is RSA (template H-1), not ECC (H-2)
-	Parent      uint32 // a persistent handle (0x81…) or a hierarchy (0x40…)
+	Parent      uint32 // persistent handle (0x81…) or hierarchy (0x40…)
 	Public      []byte // TPM2B_PUBLIC
-	Private     []byte // TPM2B_PRIVATE, of importable keys the duplicate
+	Private     []byte // TPM2B_PRIVATE; the duplicate of an importable key
 
-	// Handle is that of a key that the TPM itself keeps, 0 for others. Such a key has
-	// no file, no parent and no private part.
+	// Handle is the handle of a persistent key, 0 for others. A persistent key has no file, no
+	// parent and no private part.
 	Handle uint32
 
-	der     []byte // the file that the other fields were read from, nil for others
+	der     []byte // the parsed file, nil if there is none
 	old     bool   // the file had the old layout
-	guessed bool   // Parent and EmptyAuth are not from a file
+	guessed bool   // Parent and EmptyAuth are not from a file: see Guessed
 }
 
-// TSS2Type is what a key file of a TPM 2.0 holds.
+// TSS2Type is the type of a TPM 2.0 key file.
 type TSS2Type int
 
-// The kinds of files, by their object identifiers 2.23.133.10.1.3 to .5.
+// The types by their object identifiers, 2.23.133.10.1.3 to .5.
 const (
 	TSS2Loadable TSS2Type = iota
 	TSS2Importable
 	TSS2Sealed
 )
 
-// String is what people call it.
+// String returns the name of the type for messages.
 func (t TSS2Type) String() string {
 	switch t {
 	case TSS2Loadable:
@@ -59,22 +59,22 @@ func (t TSS2Type) String() string {
 	return fmt.Sprintf("unknown type %d", int(t))
 }
 
-// A PolicyCommand is a command of a policy: its code, and its parameters as they go
-// over the wire, without the handle of the session. Some commands have another form
-// in files (draft-bottomley-tpm2-keys, sections 4.1.2 and 4.2).
+// A PolicyCommand is a command of a policy: its code, and its parameters as sent to the TPM,
+// without the session handle. In files some commands have another form (draft-bottomley-tpm2-keys,
+// sections 4.1.2 and 4.2).
 type PolicyCommand struct {
 	Code   uint32 // TPM_CC
 	Policy []byte
 }
 
-// An AuthPolicy is a policy that somebody signed.
+// An AuthPolicy is a signed policy.
 type AuthPolicy struct {
 	Name   string
 	Policy []PolicyCommand
 }
 
-// Name returns the name of the object: name algorithm and digest of the public area.
-// The error, which wraps [ErrDamaged] or [ErrUnsupported], says why there is none.
+// Name returns the name of the object: name algorithm and digest of the public area. The error
+// wraps [ErrDamaged] or [ErrUnsupported].
 //
 // TPM 2.0 Library Part 1, section 16 (Names)
 func (t *TSS2) Name() ([]byte, error) {
@@ -85,7 +85,7 @@ func (t *TSS2) Name() ([]byte, error) {
 	return objectName(p.NameAlg, t.Public[2:])
 }
 
-// objectName makes the name of an object from its marshalled public area.
+// objectName returns the name of a marshalled public area.
 func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 	hash, err := alg.Hash()
 	if err != nil || !hash.Available() {
@@ -96,10 +96,9 @@ func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 	return h.Sum(binary.BigEndian.AppendUint16(nil, uint16(alg))), nil
 }
 
-// Unsupported says what of a sound key this project has no use for, such as
-// "unsupported curve TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It is nil for
-// keys that sign, decrypt or agree on secrets, and for each key of a TPM 1.2. Where
-// it is not, PublicKey is nil.
+// Unsupported returns why this project cannot use a valid key, such as "unsupported curve
+// TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It returns nil for keys that sign, decrypt or
+// agree on secrets, and for every TPM 1.2 key. If it returns an error, PublicKey returns nil.
 func (k *Key) Unsupported() error {
 	if k.TSS2 == nil {
 		return nil
@@ -111,21 +110,21 @@ func (k *Key) Unsupported() error {
 	return p.Unsupported()
 }
 
-// Importable reports whether the file must go through TPM2_Import before it can be
-// loaded, as importable keys and some sealed data must.
+// Importable reports whether TPM2_Import must come before the file can be loaded. Importable keys
+// and some sealed data need it.
 func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 
-// Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
-// object identifier says that they hold a loadable key can, too.
+// Sealed reports whether the file contains data for TPM2_Unseal instead of a key. Such a file may
+// have the object identifier of a loadable key.
 func (t *TSS2) Sealed() bool {
 	p, err := pubarea.Parse(t.Public)
 	return err == nil && p.Sealed()
 }
 
-// Guessed reports whether Parent and EmptyAuth come from no file: a pair of tpm2-tools
-// says neither.
+// Guessed reports whether Parent and EmptyAuth are assumptions, because a pair of tpm2-tools
+// contains neither.
 func (t *TSS2) Guessed() bool { return t.guessed }
 
-// OldPrimary reports whether a hierarchy in Parent stands for the primary key that
-// files of the old form mean, which lacks the attributes fixedTPM and fixedParent.
+// OldPrimary reports whether Parent is a hierarchy in a file of the old form. Its primary key lacks
+// the attributes fixedTPM and fixedParent.
 func (t *TSS2) OldPrimary() bool { return t.old && t.Parent>>24 == handlePermanent }

@@ -8,14 +8,14 @@ import (
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Object identifiers of key files, in DER without tag and length: 2.23.133.10.1.3 to
-// .5, and 2.23.133.10.2 of old ones.
+// Object identifiers of key files, in DER without tag and length: 2.23.133.10.1.3 to .5, and
+// 2.23.133.10.2 for old files.
 var (
 	oidTSS2 = []byte{0x67, 0x81, 0x05, 0x0a, 0x01}
 	oidOld  = []byte{0x67, 0x81, 0x05, 0x0a, 0x02}
 )
 
-// The first bytes of handles that can be the parent of a key in a file.
+// The first bytes of handles that can be a parent.
 //
 // TPM 2.0 Library Part 2, section 7.2 (TPM_HT)
 const (
@@ -26,15 +26,14 @@ const (
 // handleOwner is TPM_RH_OWNER.
 const handleOwner = 0x40000001
 
-// The most commands of a policy, and the most signed policies, that are read. Real
-// files have a handful.
+// The largest number of policy commands, and of signed policies. Real files have a few.
 const (
 	maxCommands = 64
 	maxPolicies = 64
 )
 
-// isTSS2 reports whether b begins as a key file of a TPM 2.0, as far as it goes: a
-// SEQUENCE that begins with one of the object identifiers.
+// isTSS2 reports whether b begins like a TPM 2.0 key file: a SEQUENCE with one of the object
+// identifiers. b may be cut off.
 func isTSS2(b []byte) bool {
 	tag, size, _, ok := derHeader(b)
 	if !ok || tag != asn1.SEQUENCE {
@@ -45,7 +44,7 @@ func isTSS2(b []byte) bool {
 	return tag == asn1.OBJECT_IDENTIFIER && (bytes.HasPrefix(oid, oidTSS2) || bytes.Equal(oid, oidOld))
 }
 
-// parseTSS2 reads the DER of a key file of a TPM 2.0.
+// parseTSS2 parses the DER of a TPM 2.0 key file.
 //
 //	TPMKey ::= SEQUENCE {
 //	  type        OBJECT IDENTIFIER,
@@ -90,7 +89,7 @@ func parseTSS2(b []byte) (*TSS2, error) {
 	return t, nil
 }
 
-// setType notes what an object identifier says. The old one stands for a loadable key.
+// setType sets the type from an object identifier. The old one means a loadable key.
 func (t *TSS2) setType(oid []byte) error {
 	switch {
 	case bytes.Equal(oid, oidOld), len(oid) == 6 && oid[5] == 3:
@@ -105,9 +104,8 @@ func (t *TSS2) setType(oid []byte) error {
 	return nil
 }
 
-// oldLayout reports whether what follows emptyAuth is the old form, in which all that
-// comes before the private part has a tag of its own. Files with the old object
-// identifier in the new layout exist.
+// oldLayout reports whether the fields after emptyAuth have the old form, in which every field but
+// the private part has a tag. Some files have the old object identifier and the new layout.
 func oldLayout(s cryptobyte.String) bool {
 	for {
 		switch tag, _, ok := nextElement(&s); {
@@ -130,14 +128,14 @@ func (r *derReader) fields(t *TSS2) {
 	t.Private = r.octets("privkey")
 }
 
-// oldFields reads what files of the old form have behind emptyAuth:
+// oldFields parses the fields of the old form after emptyAuth:
 //
 //	parent      [1] EXPLICIT INTEGER OPTIONAL,
 //	pubkey      [2] EXPLICIT OCTET STRING OPTIONAL,
 //	policy      [3] EXPLICIT SEQUENCE OF TPMPolicy OPTIONAL,
 //	privkey     OCTET STRING
 //
-// A file without parent means the owner.
+// A missing parent means the owner hierarchy.
 func (r *derReader) oldFields(t *TSS2) {
 	t.Parent = handleOwner
 	r.explicit(1, "parent", func(in *derReader) { t.Parent = in.handle("parent") })
@@ -146,8 +144,7 @@ func (r *derReader) oldFields(t *TSS2) {
 	t.Private = r.octets("privkey")
 }
 
-// A derReader reads elements and remembers the first error; after it, every element
-// is empty.
+// A derReader reads elements and remembers the first error. After an error every element is empty.
 type derReader struct {
 	s   cryptobyte.String
 	err error
@@ -162,8 +159,7 @@ func (r *derReader) element(tag asn1.Tag, name string) cryptobyte.String {
 	return body
 }
 
-// explicit reads an optional field with the tag [n] by a function, which must read all
-// of it.
+// explicit reads an optional field with the tag [n]. The function must read all of it.
 func (r *derReader) explicit(n uint8, name string, read func(in *derReader)) {
 	var body cryptobyte.String
 	var there bool
@@ -179,7 +175,7 @@ func (r *derReader) explicit(n uint8, name string, read func(in *derReader)) {
 	}
 }
 
-// inside reads the contents of an element by a function, which must read all of it.
+// inside reads the contents of an element. The function must read all of it.
 func (r *derReader) inside(body cryptobyte.String, name string, read func(in *derReader)) {
 	if r.err != nil {
 		return
@@ -189,7 +185,7 @@ func (r *derReader) inside(body cryptobyte.String, name string, read func(in *de
 	r.err = in.end(name)
 }
 
-// end returns the first error, and one about bytes left over.
+// end returns the first error, or an error if bytes are left over.
 func (r *derReader) end(name string) error {
 	if r.err == nil && len(r.s) > 0 {
 		r.err = damaged("%d bytes too many at the end of %s, or a field in the wrong place", len(r.s), name)
@@ -201,8 +197,7 @@ func (r *derReader) octets(name string) []byte {
 	return bytes.Clone(r.element(asn1.OCTET_STRING, name))
 }
 
-// boolean takes any octet but zero for TRUE: OpenSSL writes 01 where a program gives
-// it a 1.
+// boolean accepts any nonzero octet as TRUE, because OpenSSL writes 01 if a program passes 1.
 func (r *derReader) boolean(name string) bool {
 	body := r.element(asn1.BOOLEAN, name)
 	if r.err == nil && len(body) != 1 {
@@ -219,8 +214,8 @@ func (r *derReader) text(name string) string {
 	return string(body)
 }
 
-// handle reads the parent. Programs for which a handle is a signed number write it as
-// a negative one; zero stands for the owner.
+// handle reads the parent. Some programs write a handle as a negative number; zero means the owner
+// hierarchy.
 func (r *derReader) handle(name string) uint32 {
 	body := r.element(asn1.INTEGER, name)
 	if r.err != nil {

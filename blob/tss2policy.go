@@ -41,7 +41,7 @@ func (r *derReader) command() (c PolicyCommand) {
 	return c
 }
 
-// required is explicit for fields that must be there.
+// required is explicit for mandatory fields.
 func (r *derReader) required(n uint8, name string, read func(in *derReader)) {
 	r.inside(r.element(asn1.Tag(n).ContextSpecific().Constructed(), name), name, read)
 }

@@ -10,32 +10,32 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// TSS2Template says what a new object of a TPM 2.0 shall be. Its zero value is an RSA
-// key of 2048 bits without a secret.
+// TSS2Template describes a new TPM 2.0 object. Its zero value is an RSA key of 2048 bits without a
+// secret.
 type TSS2Template struct {
 	// Type is rsa2048 (also when empty), rsa3072, rsa4096, p256, p384 or p521, or
 	// "sealed" for data.
 	Type string
-	// AuthPolicy is the SHA-256 digest of a policy that alone rules the object; empty
-	// means none.
+	// AuthPolicy is the SHA-256 digest of a policy, empty if there is none. With a policy the
+	// secret alone is not enough.
 	AuthPolicy []byte
-	// NeedSecret says that the object gets a secret. The secret itself goes in the
-	// command that creates the object. Wrong tries of it count towards the TPM's lockout.
+	// NeedSecret says that the object has a secret, which is passed in the command that creates the
+	// object. Wrong secrets count towards the TPM's lockout.
 	NeedSecret bool
-	// NoDA makes wrong tries of a secret not count. Objects without a secret are always
-	// so, as a lockout blocks all others.
+	// NoDA exempts the object from the TPM's lockout. Objects without a secret are always exempt,
+	// because a lockout would block them, too.
 	NoDA bool
 }
 
-// MaxSealed is how many bytes of data can be sealed.
+// MaxSealed is the most bytes of data that can be sealed.
 //
 // TPM 2.0 Library Part 2, section 11.1.12 (MAX_SYM_DATA)
 const MaxSealed = 128
 
-// tss2Types are the names of keys in TSS2Template.
+// tss2Types are the key types of TSS2Template.
 var tss2Types = []string{"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521"}
 
-// typeSealed is the name of data in TSS2Template.
+// typeSealed is the type for data in TSS2Template.
 const typeSealed = "sealed"
 
 var typeCurves = map[string]tpm2.TPMECCCurve{
@@ -46,9 +46,9 @@ var typeCurves = map[string]tpm2.TPMECCCurve{
 
 var typeBits = map[string]tpm2.TPMKeyBits{"": 2048, "rsa2048": 2048, "rsa3072": 3072, "rsa4096": 4096}
 
-// NewTSS2Template returns the public area (TPMT_PUBLIC) for TPM2_Create: of a key that
-// signs and decrypts (of ECC: agrees on secrets) by any scheme, which stays in its TPM. The
-// error names what such an object cannot have.
+// NewTSS2Template returns the public area (TPMT_PUBLIC) for TPM2_Create. The key stays in its TPM,
+// and signs and decrypts (ECC: agrees on secrets) with any scheme. It returns an error if such an
+// object is impossible.
 //
 // TPM 2.0 Library Part 3, section 12.1 (TPM2_Create)
 func NewTSS2Template(t TSS2Template) ([]byte, error) {
@@ -91,7 +91,7 @@ func (t TSS2Template) authorize(area *tpm2.TPMTPublic) error {
 	return nil
 }
 
-// setRSA makes area that of an RSA key; of a template, n is nil.
+// setRSA sets area to that of an RSA key; n is nil for a template.
 func setRSA(area *tpm2.TPMTPublic, bits tpm2.TPMKeyBits, exponent uint32, n []byte) {
 	area.Type = tpm2.TPMAlgRSA
 	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
@@ -104,7 +104,7 @@ func setRSA(area *tpm2.TPMTPublic, bits tpm2.TPMKeyBits, exponent uint32, n []by
 	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: n})
 }
 
-// setECC makes area that of an ECC key; of a template, x and y are nil.
+// setECC sets area to that of an ECC key; x and y are nil for a template.
 func setECC(area *tpm2.TPMTPublic, curve tpm2.TPMECCCurve, x, y []byte) {
 	area.Type = tpm2.TPMAlgECC
 	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
@@ -128,9 +128,8 @@ func setSealed(area *tpm2.TPMTPublic) {
 	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{})
 }
 
-// NewTSS2 makes a key file of what TPM2_Create returned, both TPM2B structures with
-// their sizes, and of what else is known. The error, which wraps [ErrDamaged], tells what
-// in it contradicts the specification or itself.
+// NewTSS2 makes a key file from the reply of TPM2_Create, that is, both TPM2B structures with their
+// sizes, and the other given fields. The error wraps [ErrDamaged].
 func NewTSS2(file TSS2) (*Key, error) {
 	if file.Handle != 0 {
 		return nil, errors.New("a key that stays in its TPM has no file")
@@ -142,7 +141,7 @@ func NewTSS2(file TSS2) (*Key, error) {
 	return &Key{Container: TSS2PEM, TSS2: t}, nil
 }
 
-// clone copies t without what is known of a file.
+// clone copies t without the fields that describe a parsed file.
 func (t *TSS2) clone() *TSS2 {
 	u := &TSS2{
 		Type: t.Type, EmptyAuth: t.EmptyAuth, Description: t.Description, RSAParent: t.RSAParent, Parent: t.Parent,

@@ -16,8 +16,8 @@ func (t *TSS2) publicKey() crypto.PublicKey {
 	return p.PublicKey()
 }
 
-// key returns the area of a key that PublicKey gives, and that is not restricted to
-// what the TPM itself made.
+// key returns the public area of a key that PublicKey returns, unless the key is restricted to data
+// of the TPM.
 func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	p, err := pubarea.Parse(t.Public)
 	if err != nil || p.Unsupported() != nil || p.Alg != alg || p.Has(pubarea.AttrRestricted) {
@@ -26,8 +26,7 @@ func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	return p
 }
 
-// canSign: an RSA key that decrypts whatever it is given signs, too, as the operation
-// is the same.
+// canSign is true for an RSA key that decrypts any input, because signing is the same operation.
 //
 // TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt)
 func (t *TSS2) canSign() bool {
@@ -70,10 +69,10 @@ func (t *TSS2) canAgree() bool {
 // CanAgree reports whether the key can agree on a secret with another key (ECDH).
 func (k *Key) CanAgree() bool { return k.TSS2 != nil && k.TSS2.canAgree() }
 
-// needsSecret: what the file says first. A key that only its policy rules needs a
-// secret if a command of the policy asks for one; of signed policies nobody knows
-// beforehand which will do, so one that asks is enough. PolicySecret asks for the
-// secret of another object, which the file's reader is asked for in the same way.
+// needsSecret trusts the file first. A key that only a policy controls needs a secret if a command
+// of the policy asks for one. Nobody knows beforehand which signed policy will be used, so one that
+// asks is enough. PolicySecret asks for the secret of another object, and the user is asked for it
+// in the same way.
 //
 // draft-bottomley-tpm2-keys, sections 4.3 and 5.2 (Authorization Policy)
 func (t *TSS2) needsSecret() bool {

@@ -17,31 +17,31 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// TSS2Wrap says what the file of a software key shall be, and what rules the key.
+// TSS2Wrap describes the key file of a wrapped software key.
 type TSS2Wrap struct {
-	// Parent is the handle of the parent: a persistent one (0x81…), or a hierarchy
-	// (0x40…, 0 means the owner's), whose primary key it then is.
+	// Parent is the handle of the parent: a persistent handle (0x81…), or a hierarchy for its
+	// primary key (0x40…; 0 means the owner hierarchy).
 	Parent uint32
-	// RSAParent says that this primary key is RSA.
+	// RSAParent says that the primary key is RSA.
 	RSAParent bool
 	// Auth is the key's secret, empty if it has none; at most 32 bytes.
 	Auth []byte
 	// NoDA makes wrong tries of Auth not count towards the TPM's lockout.
 	NoDA bool
-	// Policy alone rules the key, where there is one. AuthPolicy is its SHA-256 digest.
+	// Policy controls the use of the key, if set. AuthPolicy is its SHA-256 digest.
 	Policy      []PolicyCommand
 	AuthPolicy  []byte
 	Description string
 }
 
-// WrapTSS2 makes an importable key file of a key that exists in software: its private
-// part is encrypted for parent, the public area (TPMT_PUBLIC) of a storage key in the TPM
-// that is to use it. The key signs and decrypts (of ECC: agrees on secrets) by any scheme.
+// WrapTSS2 makes an importable key file from a software key. It encrypts the private part for
+// parent, the public area (TPMT_PUBLIC) of a storage key in the target TPM. The key signs and
+// decrypts (ECC: agrees on secrets) with any scheme.
 //
 // priv is an *rsa.PrivateKey of 1024, 2048, 3072 or 4096 bits with two primes, or an
-// *ecdsa.PrivateKey on P-256, P-384 or P-521; whether the TPM has this size or curve,
-// only the TPM knows. random nil means [rand.Reader]. Errors say what of priv, parent or
-// opts does not fit, never a value of priv.
+// *ecdsa.PrivateKey on P-256, P-384 or P-521. The target TPM may lack the size or curve. random nil
+// means [rand.Reader]. Errors say what in priv, parent or opts does not fit, but never contain a
+// value of priv.
 //
 // TPM 2.0 Library Part 1, section 23.3 (Duplication); Part 3, section 13.3 (TPM2_Import)
 func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent []byte, opts TSS2Wrap) (*Key, error) {
@@ -120,7 +120,7 @@ func duplicate(random io.Reader, parent []byte, name []byte, sensitive *tpm2.TPM
 	return duplicate, seed, nil
 }
 
-// splitPrivate makes the public and the sensitive area of a software key.
+// splitPrivate returns the public and the sensitive area of a software key.
 func splitPrivate(priv crypto.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
 	switch priv := priv.(type) {
 	case *rsa.PrivateKey:
@@ -164,7 +164,7 @@ func splitECC(priv *ecdsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, er
 	if curve == tpm2.TPMECCNone {
 		return nil, nil, fmt.Errorf("the key to wrap is on the curve %s; P-256, P-384 and P-521 can be wrapped", priv.Curve.Params().Name)
 	}
-	// ECDH checks range and point, and gives fixed-length copies.
+	// ECDH checks range and point, and returns fixed-length copies.
 	k, err := priv.ECDH()
 	if err != nil {
 		return nil, nil, errors.New("the private and public part of the key to wrap are no key of their curve; take a good copy of the key")
@@ -193,8 +193,7 @@ func clearSensitive(s *tpm2.TPMTSensitive) {
 	}
 }
 
-// CheckWrapTSS2 returns why [WrapTSS2] cannot make a key file of priv, as far as that
-// does not depend on the parent.
+// CheckWrapTSS2 returns why [WrapTSS2] cannot make a key file from priv, whatever the parent.
 func CheckWrapTSS2(priv crypto.PrivateKey) error {
 	_, sensitive, err := splitPrivate(priv)
 	if err == nil {

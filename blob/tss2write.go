@@ -14,8 +14,8 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// check tells what in t contradicts the specification or itself. Parse and Marshal
-// both use it, so that what one writes the other reads.
+// check returns what in t contradicts the specification or t itself. Parse and Marshal both call
+// it, so Parse reads everything that Marshal writes.
 func (t *TSS2) check() error {
 	p, err := pubarea.Parse(t.Public)
 	if err != nil {
@@ -62,8 +62,8 @@ func (t *TSS2) checkPolicies() error {
 	return nil
 }
 
-// isWrapped reports whether b begins as a private part does that an HMAC protects: a
-// digest with its size, and more behind it.
+// isWrapped reports whether b begins like a private part with an HMAC: a digest with its size, and
+// more data.
 //
 // TPM 2.0 Library Part 2, section 12.3.6 (_PRIVATE)
 func isWrapped(b []byte) bool {
@@ -74,7 +74,7 @@ func isWrapped(b []byte) bool {
 	return (n == 20 || n == 32 || n == 48 || n == 64) && len(b) > 2+n
 }
 
-// checkFile tells why k cannot be written as a file of a TPM 2.0.
+// checkFile returns why k cannot be written as a TPM 2.0 key file.
 func (k *Key) checkFile(c Container) error {
 	t := k.TSS2
 	switch {
@@ -95,7 +95,7 @@ func (k *Key) checkFile(c Container) error {
 	return t.check()
 }
 
-// marshalTSS2 returns k as a file of a TPM 2.0.
+// marshalTSS2 returns k as a TPM 2.0 key file.
 func (k *Key) marshalTSS2(c Container) ([]byte, error) {
 	if err := k.checkFile(c); err != nil {
 		return nil, err
@@ -114,8 +114,8 @@ func (k *Key) marshalTSS2(c Container) ([]byte, error) {
 	return der, nil
 }
 
-// original returns the DER that t was read from, if it had the layout asked for, and
-// nobody changed t since.
+// original returns the DER that t was parsed from, if it has the wanted layout and t has not
+// changed.
 func (t *TSS2) original(old bool) []byte {
 	if t.der == nil || t.old != old {
 		return nil
@@ -127,7 +127,7 @@ func (t *TSS2) original(old bool) []byte {
 	return bytes.Clone(t.der)
 }
 
-// same reports whether two files say the same.
+// same reports whether two files have the same content.
 func (t *TSS2) same(u *TSS2) bool {
 	return t.Type == u.Type && t.EmptyAuth == u.EmptyAuth && t.Description == u.Description &&
 		t.RSAParent == u.RSAParent && t.Parent == u.Parent && samePolicy(t.Policy, u.Policy) &&
@@ -137,8 +137,8 @@ func (t *TSS2) same(u *TSS2) bool {
 		})
 }
 
-// marshal writes what every program reads: a FALSE in so many words, as some need it;
-// fields that some do not know only where they say something; the parent as a positive
+// marshal writes a file that every known program reads. It writes FALSE, because some programs
+// require it. It leaves out empty optional fields, which some do not know. The parent is a positive
 // number.
 func (t *TSS2) marshal(old bool) []byte {
 	var b cryptobyte.Builder

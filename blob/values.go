@@ -21,7 +21,7 @@ const (
 	KeyMigrate    KeyUsage = 0x0016 // migration authority
 )
 
-// EncScheme is how data for a key is encrypted.
+// EncScheme is the encryption scheme of a key.
 //
 // TPM Main Part 2, section 5.8.1 (TPM_ENC_SCHEME)
 type EncScheme uint16
@@ -33,7 +33,7 @@ const (
 	ESRSAESOAEPSHA1MGF1 EncScheme = 0x0003 // OAEP, SHA-1, label "TCPA"
 )
 
-// SigScheme is what a key signs.
+// SigScheme is the signature scheme of a key.
 //
 // TPM Main Part 2, section 5.8.1 (TPM_SIG_SCHEME)
 type SigScheme uint16
@@ -42,7 +42,7 @@ type SigScheme uint16
 const (
 	SSNone               SigScheme = 0x0001
 	SSRSASSAPKCS1v15SHA1 SigScheme = 0x0002 // a SHA-1 digest
-	SSRSASSAPKCS1v15DER  SigScheme = 0x0003 // a DigestInfo, or any bytes, as given
+	SSRSASSAPKCS1v15DER  SigScheme = 0x0003 // a DigestInfo, or any bytes, unchanged
 	SSRSASSAPKCS1v15INFO SigScheme = 0x0004 // a TPM_SIGN_INFO structure
 )
 
@@ -53,10 +53,10 @@ type KeyFlags uint32
 
 // The key flags of TPM 1.2.
 const (
-	Redirection      KeyFlags = 0x01 // output goes elsewhere than to the caller
+	Redirection      KeyFlags = 0x01 // output goes to another entity than the caller
 	Migratable       KeyFlags = 0x02 // may be moved to another TPM
 	IsVolatile       KeyFlags = 0x04 // unloaded when the TPM starts
-	PCRIgnoredOnRead KeyFlags = 0x08 // the public key can be read whatever the PCRs say
+	PCRIgnoredOnRead KeyFlags = 0x08 // the public key can be read with any PCR values
 	MigrateAuthority KeyFlags = 0x10 // under control of a migration authority
 
 	allFlags = Redirection | Migratable | IsVolatile | PCRIgnoredOnRead | MigrateAuthority
@@ -71,10 +71,10 @@ type AuthDataUsage uint8
 const (
 	AuthNever        AuthDataUsage = 0x00 // used without authorization
 	AuthAlways       AuthDataUsage = 0x01 // each use needs the secret
-	NoReadPubkeyAuth AuthDataUsage = 0x03 // reading the public key needs none, each other use does
+	NoReadPubkeyAuth AuthDataUsage = 0x03 // needed for every use except reading the public key
 )
 
-// String gives the specification's name of u.
+// String returns the specification's name of u.
 func (u KeyUsage) String() string {
 	switch u {
 	case KeySigning:
@@ -95,7 +95,7 @@ func (u KeyUsage) String() string {
 	return fmt.Sprintf("unknown (0x%04x)", uint16(u))
 }
 
-// String gives the specification's name of s.
+// String returns the specification's name of s.
 func (s EncScheme) String() string {
 	switch s {
 	case ESNone:
@@ -108,7 +108,7 @@ func (s EncScheme) String() string {
 	return fmt.Sprintf("unknown (0x%04x)", uint16(s))
 }
 
-// String gives the specification's name of s.
+// String returns the specification's name of s.
 func (s SigScheme) String() string {
 	switch s {
 	case SSNone:
@@ -123,8 +123,7 @@ func (s SigScheme) String() string {
 	return fmt.Sprintf("unknown (0x%04x)", uint16(s))
 }
 
-// String gives the specification's names of the flags set, separated by "|",
-// and "none" when there are none.
+// String returns the specification's names of the set flags, separated by "|", or "none".
 func (f KeyFlags) String() string {
 	var names []string
 	for _, n := range []struct {
@@ -147,7 +146,7 @@ func (f KeyFlags) String() string {
 	return strings.Join(names, "|")
 }
 
-// String gives the specification's name of u.
+// String returns the specification's name of u.
 func (u AuthDataUsage) String() string {
 	switch u {
 	case AuthNever:

@@ -18,19 +18,18 @@ import (
 // TPM Main Part 2, section 4.2 (TPM_PAYLOAD_TYPE)
 const payloadAsym = 0x01
 
-// oaepLabel is the OAEP label of everything a TPM 1.2 decrypts.
+// oaepLabel is the OAEP label that a TPM 1.2 requires.
 //
 // TPM Main Part 1, section 31.1.1 (TPM_ES_RSAESOAEP_SHA1_MGF1)
 const oaepLabel = "TCPA"
 
-// Wrap makes a key file of an RSA key that exists in software: the private part
-// is encrypted under parent, the public key of the SRK of the TPM that is to
-// use it, from [ParsePubKey]. The key is migratable, as the specification has
-// it for keys whose private part others know.
+// Wrap makes a key file from an RSA software key. It encrypts the private part for parent, the
+// public SRK of the target TPM from [ParsePubKey]. The key is migratable, which the specification
+// requires for keys that others know.
 //
-// priv has two primes of half the modulus' size each; 512, 1024 and 2048 bits
-// are possible. random nil means [rand.Reader]. Errors say what of priv, parent
-// or tmpl does not fit, never a value of priv.
+// priv has two primes of half the modulus' size, and 512, 1024 or 2048 bits. random nil means
+// [rand.Reader]. Errors say what in priv, parent or tmpl does not fit, but never contain a value of
+// priv.
 //
 // TPM Main Part 2, sections 10.6 (TPM_STORE_ASYMKEY) and 10.7
 // (TPM_STORE_PRIVKEY)
@@ -69,7 +68,7 @@ func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Te
 	return k, nil
 }
 
-// storeAsymkey builds the private part of k in clear.
+// storeAsymkey returns the plaintext private part of k.
 //
 //	payload        uint8, 01
 //	usageAuth      20 bytes
@@ -92,14 +91,14 @@ func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
 	return b
 }
 
-// The generations of TPMs, in errors.
+// The generations of TPMs in errors.
 const (
 	tpm12 = "TPM 1.2"
 	tpm20 = "TPM 2.0"
 )
 
-// checkPrivate tells whether a TPM of a generation, which has some sizes of keys, can
-// hold priv. rsa.PrivateKey.Validate would refuse small keys, which TPMs have.
+// checkPrivate checks whether a TPM of a generation with these key sizes can hold priv. It cannot
+// use rsa.PrivateKey.Validate, which refuses small keys.
 func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
 	if priv == nil || priv.N == nil || priv.D == nil {
 		return errors.New("the key to wrap is no complete RSA private key")
@@ -118,7 +117,7 @@ func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
 		if p == nil || p.Sign() <= 0 || p.BitLen() != n/2 || !p.ProbablyPrime(20) {
 			return fmt.Errorf("the key to wrap is not made of two primes of %d bits; take a good copy of the key", n/2)
 		}
-		// d is the inverse of e modulo p-1 exactly if d·e leaves 1.
+		// d is the inverse of e modulo p-1 if and only if d·e leaves 1.
 		order := new(big.Int).Sub(p, one)
 		de := new(big.Int).Mul(e, priv.D)
 		if de.Mod(de, order).Cmp(one) != 0 {
@@ -132,7 +131,7 @@ func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
 	return nil
 }
 
-// orList writes numbers as "1, 2 or 3".
+// orList formats numbers as "1, 2 or 3".
 func orList(numbers []int) string {
 	words := strings.Fields(strings.Trim(fmt.Sprint(numbers), "[]"))
 	last := len(words) - 1

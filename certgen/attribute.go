@@ -12,21 +12,21 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// An attributeType is a type of attribute of a name, and what its values may be.
+// An attributeType is a type of name attribute, with the limits of its values.
 type attributeType struct {
-	name  string // OpenSSL's short one
-	long  string // OpenSSL's long one
-	oid   asn1.ObjectIdentifier
-	tag   cbasn1.Tag // of the string
-	least int        // characters
-	most  int        // characters; 0 for no limit
+	name   string // OpenSSL's short name
+	long   string // OpenSSL's long name
+	oid    asn1.ObjectIdentifier
+	tag    cbasn1.Tag // string type
+	minLen int        // in characters
+	maxLen int        // in characters, 0 for no limit
 }
 
-// anyMost is ub-name of RFC 5280.
-const anyMost = 32768
+// ubName is ub-name of RFC 5280.
+const ubName = 32768
 
-// attributeTypes are those known by name. Strings and limits: RFC 5280, appendix
-// A.1; X.520 and RFC 1274 (UID, mail) for those that it does not have.
+// attributeTypes are the types that have a name here. String types and limits are those of RFC
+// 5280, appendix A.1, and otherwise those of X.520 and RFC 1274 (UID, mail).
 var attributeTypes = []attributeType{
 	{"C", "countryName", x520(6), cbasn1.PrintableString, 2, 2},
 	{"ST", "stateOrProvinceName", x520(8), cbasn1.UTF8String, 1, 128},
@@ -36,11 +36,11 @@ var attributeTypes = []attributeType{
 	{"CN", "commonName", x520(3), cbasn1.UTF8String, 1, 64},
 	{"emailAddress", "", asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, cbasn1.IA5String, 1, 255},
 	{"serialNumber", "", x520(5), cbasn1.PrintableString, 1, 64},
-	{"SN", "surname", x520(4), cbasn1.UTF8String, 1, anyMost},
-	{"GN", "givenName", x520(42), cbasn1.UTF8String, 1, anyMost},
-	{"name", "", x520(41), cbasn1.UTF8String, 1, anyMost},
-	{"initials", "", x520(43), cbasn1.UTF8String, 1, anyMost},
-	{"generationQualifier", "", x520(44), cbasn1.UTF8String, 1, anyMost},
+	{"SN", "surname", x520(4), cbasn1.UTF8String, 1, ubName},
+	{"GN", "givenName", x520(42), cbasn1.UTF8String, 1, ubName},
+	{"name", "", x520(41), cbasn1.UTF8String, 1, ubName},
+	{"initials", "", x520(43), cbasn1.UTF8String, 1, ubName},
+	{"generationQualifier", "", x520(44), cbasn1.UTF8String, 1, ubName},
 	{"pseudonym", "", x520(65), cbasn1.UTF8String, 1, 128},
 	{"title", "", x520(12), cbasn1.UTF8String, 1, 64},
 	{"dnQualifier", "", x520(46), cbasn1.PrintableString, 1, 0},
@@ -57,16 +57,16 @@ var attributeTypes = []attributeType{
 	{"jurisdictionC", "jurisdictionCountryName", jurisdiction(3), cbasn1.PrintableString, 2, 2},
 }
 
-// x520 is an attribute type of X.520.
+// x520 returns an attribute type of X.520.
 func x520(n int) asn1.ObjectIdentifier { return asn1.ObjectIdentifier{2, 5, 4, n} }
 
-// jurisdiction is an attribute type of the CA/Browser Forum's EV guidelines.
+// jurisdiction returns an attribute type of the CA/Browser Forum's EV guidelines.
 func jurisdiction(n int) asn1.ObjectIdentifier {
 	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 60, 2, 1, n}
 }
 
-// findAttributeType returns the type with an OpenSSL name or a dotted object
-// identifier. One that is not known by name takes any UTF8String.
+// findAttributeType returns the type for an OpenSSL name or a dotted object identifier. An unknown
+// object identifier takes any UTF8String.
 func findAttributeType(text string) (attributeType, bool) {
 	for _, t := range attributeTypes {
 		if text == t.name || text == t.long && text != "" || text == t.oid.String() {
@@ -74,11 +74,11 @@ func findAttributeType(text string) (attributeType, bool) {
 		}
 	}
 	oid, ok := parseOID(text)
-	return attributeType{name: text, oid: oid, tag: cbasn1.UTF8String, least: 1}, ok
+	return attributeType{name: text, oid: oid, tag: cbasn1.UTF8String, minLen: 1}, ok
 }
 
-// parseOID reads a dotted object identifier; ok tells whether DER, and who reads
-// it in Go, can have it.
+// parseOID parses a dotted object identifier. ok is false if DER or encoding/asn1 cannot represent
+// it.
 func parseOID(text string) (oid asn1.ObjectIdentifier, ok bool) {
 	for _, arc := range strings.Split(text, ".") {
 		n, err := strconv.ParseUint(arc, 10, 31)
@@ -96,7 +96,7 @@ func parseOID(text string) (oid asn1.ObjectIdentifier, ok bool) {
 	return oid, err == nil && again.Equal(oid)
 }
 
-// knownTypes lists the names for people.
+// knownTypes lists the names for messages.
 func knownTypes() string {
 	names := make([]string, len(attributeTypes))
 	for i, t := range attributeTypes {
@@ -105,21 +105,21 @@ func knownTypes() string {
 	return strings.Join(names, ", ")
 }
 
-// check says why value cannot be one of t.
+// check returns why t cannot have the value.
 func (t *attributeType) check(value string) error {
 	if !utf8.ValidString(value) {
 		return fmt.Errorf("%s is not valid UTF-8", t.name)
 	}
 	n := utf8.RuneCountInString(value)
 	switch {
-	case t.least == t.most && (n != t.most || strings.ContainsFunc(value, notLetter)):
+	case t.minLen == t.maxLen && (n != t.maxLen || strings.ContainsFunc(value, notLetter)):
 		return fmt.Errorf("%s is a country's code of two letters, such as FR, not %q", t.name, value)
-	case t.most > 0 && n > t.most:
-		return fmt.Errorf("%s takes at most %d characters, and this has %d", t.name, t.most, n)
+	case t.maxLen > 0 && n > t.maxLen:
+		return fmt.Errorf("%s takes at most %d characters, and this has %d", t.name, t.maxLen, n)
 	}
 	for _, r := range value {
 		if unicode.IsControl(r) || !allowed(t.tag, r) {
-			return fmt.Errorf("%s cannot have the character %+q, only %s", t.name, r, alphabet(t.tag))
+			return fmt.Errorf("%s cannot have the character %+q, only %s", t.name, r, allowedText(t.tag))
 		}
 	}
 	return nil
@@ -127,7 +127,7 @@ func (t *attributeType) check(value string) error {
 
 func notLetter(r rune) bool { return (r|0x20) < 'a' || (r|0x20) > 'z' }
 
-// allowed tells whether a string of a kind may have r.
+// allowed reports whether a string of this type may contain r.
 func allowed(tag cbasn1.Tag, r rune) bool {
 	switch tag {
 	case cbasn1.PrintableString: // X.680, section 41.4
@@ -138,7 +138,7 @@ func allowed(tag cbasn1.Tag, r rune) bool {
 	return true
 }
 
-func alphabet(tag cbasn1.Tag) string {
+func allowedText(tag cbasn1.Tag) string {
 	switch tag {
 	case cbasn1.PrintableString:
 		return "letters, digits, spaces and '()+,-./:=? (PrintableString)"
@@ -148,7 +148,7 @@ func alphabet(tag cbasn1.Tag) string {
 	return "text"
 }
 
-// An attribute is a type with a value that it allows.
+// An attribute is a type with a valid value.
 type attribute struct {
 	attributeType
 	value string
@@ -162,7 +162,7 @@ func newAttribute(name, value string) (attribute, error) {
 	return attribute{t, value}, t.check(value)
 }
 
-// marshal adds the DER AttributeTypeAndValue. RFC 5280, section 4.1.2.4.
+// marshal adds the DER AttributeTypeAndValue: RFC 5280, section 4.1.2.4.
 func (a *attribute) marshal(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1ObjectIdentifier(a.oid)

@@ -11,13 +11,13 @@ import (
 	"maclef/internal/cli"
 )
 
-// hosts are the names and addresses of a server: the subject alternative names.
-// It is a flag.Value that may be set several times.
+// hosts are the subject alternative names of a server. It is a flag.Value that may be set several
+// times.
 type hosts struct {
 	names []string
 	addrs []netip.Addr
-	order []string // all of them, as given
-	isDef bool     // until the first Set
+	order []string // names and addresses, as given
+	isDef bool     // default list, until the first Set
 }
 
 func defaultHosts() *hosts {
@@ -29,10 +29,10 @@ func defaultHosts() *hosts {
 	}
 }
 
-// String is the list in the form that Set reads.
+// String returns the list in the format of Set.
 func (h *hosts) String() string { return strings.Join(h.order, ",") }
 
-// first is the host that a server is called by, "" without hosts.
+// first returns the first host, "" if there is none.
 func (h *hosts) first() string {
 	if len(h.order) == 0 {
 		return ""
@@ -40,7 +40,7 @@ func (h *hosts) first() string {
 	return h.order[0]
 }
 
-// netIPs are the addresses as crypto/x509 wants them.
+// netIPs returns the addresses for crypto/x509.
 func (h *hosts) netIPs() []net.IP {
 	var ips []net.IP
 	for _, a := range h.addrs {
@@ -49,7 +49,7 @@ func (h *hosts) netIPs() []net.IP {
 	return ips
 }
 
-// Set adds hosts separated by commas. One that is there already is left out.
+// Set adds hosts separated by commas, without duplicates.
 func (h *hosts) Set(text string) error {
 	if h.isDef {
 		*h = hosts{}
@@ -65,7 +65,7 @@ func (h *hosts) Set(text string) error {
 func (h *hosts) add(host string) error {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Zone() != "" {
-			return fmt.Errorf("%s: a certificate has addresses without a zone (%%%s)", host, addr.Zone())
+			return fmt.Errorf("%s: an address in a certificate has no zone (%%%s)", host, addr.Zone())
 		}
 		addr = addr.Unmap()
 		if !slices.Contains(h.addrs, addr) {
@@ -89,17 +89,17 @@ func (h *hosts) add(host string) error {
 	return nil
 }
 
-// checkName says why name is no DNS name of a certificate: RFC 5280, section
-// 4.2.1.6; underscores, which hosts have in practice, are let through. A wildcard
-// is the whole first label: RFC 9525, section 6.3.
+// checkName returns why name is no DNS name for a certificate: RFC 5280, section 4.2.1.6. It
+// accepts underscores, which real hosts have. A wildcard must be the whole first label: RFC 9525,
+// section 6.3.
 func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("an empty name")
 	case strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }):
 		return &cli.UsageError{
-			Text:   fmt.Sprintf("%q: an internationalised name is written in punycode here", name),
-			Advice: "each part with other letters than a to z becomes xn--…, as idn2 or a browser's address bar shows it",
+			Text:   fmt.Sprintf("%q: write an internationalised name in punycode", name),
+			Advice: "each part with letters other than a to z becomes xn--…; idn2 and a browser's address bar show it",
 		}
 	case strings.Contains(name, "/"):
 		return errors.New("write a name or address alone, not a URL or a network")
@@ -128,7 +128,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkLabel checks a part of a name between dots.
+// checkLabel checks one label of a DNS name.
 func checkLabel(label string) error {
 	switch {
 	case label == "":

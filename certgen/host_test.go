@@ -54,7 +54,7 @@ func TestBadHosts(t *testing.T) {
 		{"port", "a.example:443", "without its port"},
 		{"address and port", "192.0.2.1:443", "without its port"},
 		{"brackets", "[::1]:443", "without brackets"},
-		{"zone", "fe80::1%eth0", "without a zone"},
+		{"zone", "fe80::1%eth0", "has no zone"},
 		{"bad IPv6", "1::2::3", "neither an IPv6 address"},
 		{"bad IPv4", "1.2.3", "neither an IPv4 address"},
 		{"high IPv4", "1.2.3.256", "neither an IPv4 address"},

@@ -1,5 +1,5 @@
-// Certgen makes a certificate, or a certificate request, for a key in a TPM: what
-// openssl req -engine tpm did.
+// Certgen makes a certificate or a certificate request for a key in a TPM. It replaces openssl req
+// -engine tpm.
 package main
 
 import (
@@ -16,8 +16,8 @@ import (
 
 func main() { os.Exit(cli.Main("certgen", run)) }
 
-// run does first what needs no TPM: a bad command line, a key that will not do or
-// an output that cannot be written costs no command and no secret.
+// run first does everything that needs no TPM, so that a mistake costs no TPM command and no
+// secret.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	env := cli.NewEnv("certgen", stdin, stdout, stderr)
 	o, err := parse(env, args)
@@ -50,7 +50,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// produce opens the TPM, loads the key and has it sign.
+// produce opens the TPM, loads the key and signs.
 func produce(env *cli.Env, o *options, file *blob.Key, alg *algorithm) (p *product, err error) {
 	sign := certificate
 	if *o.csr {
@@ -69,7 +69,7 @@ func produce(env *cli.Env, o *options, file *blob.Key, alg *algorithm) (p *produ
 	return p, err
 }
 
-// nameOf names a file in messages; std is what "-" stands for.
+// nameOf names a file in messages. std stands for "-".
 func nameOf(path, std string) string {
 	if path == "-" {
 		return std

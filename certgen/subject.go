@@ -12,18 +12,17 @@ import (
 	"maclef/internal/cli"
 )
 
-// A subject is a name as -subj of openssl req writes it: /C=FR/O=Org+OU=Unit. It
-// is a flag.Value. crypto/x509/pkix has no such type: it sorts attributes.
+// A subject is a name in the format of openssl req -subj: /C=FR/O=Org+OU=Unit. It is a flag.Value.
+// crypto/x509/pkix.Name cannot be used, because it sorts attributes.
 type subject struct {
 	rdns    []rdn
-	skipped []string // types without a value
+	skipped []string // attributes without a value
 }
 
-// An rdn is an element of a name (RelativeDistinguishedName): one attribute, or
-// several joined with +.
+// An rdn is a RelativeDistinguishedName: one attribute, or several joined with +.
 type rdn []attribute
 
-// Set reads a name; its errors are cli.UsageErrors.
+// Set parses a name. Its errors are cli.UsageErrors.
 func (s *subject) Set(text string) error {
 	*s = subject{}
 	rest, ok := strings.CutPrefix(text, "/")
@@ -41,20 +40,19 @@ func (s *subject) Set(text string) error {
 			return err
 		}
 		rest = after
-		if current, err = s.join(current, name, value); err != nil {
+		if current, err = s.addAttribute(current, name, value); err != nil {
 			return err
 		}
 		if end != '+' {
-			s.end(current)
+			s.addRDN(current)
 			current = nil
 		}
 	}
-	s.end(current)
+	s.addRDN(current)
 	return nil
 }
 
-// cutValue reads a value with its escapes, up to the / or + that ends it, 0 for
-// the end of the text.
+// cutValue parses a value with escapes. end is the / or + after it, or 0 at the end of the text.
 func cutValue(text string) (value string, end byte, after string, err error) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
@@ -71,8 +69,8 @@ func cutValue(text string) (value string, end byte, after string, err error) {
 	return b.String(), 0, "", nil
 }
 
-// join adds an attribute to an element.
-func (s *subject) join(element rdn, name, value string) (rdn, error) {
+// addAttribute adds an attribute to an RDN.
+func (s *subject) addAttribute(element rdn, name, value string) (rdn, error) {
 	if _, ok := findAttributeType(name); !ok {
 		return nil, &cli.UsageError{
 			Text:   fmt.Sprintf("unknown attribute %q", name),
@@ -90,13 +88,13 @@ func (s *subject) join(element rdn, name, value string) (rdn, error) {
 	return append(element, a), nil
 }
 
-func (s *subject) end(element rdn) {
+func (s *subject) addRDN(element rdn) {
 	if len(element) > 0 {
 		s.rdns = append(s.rdns, element)
 	}
 }
 
-// String is the name in the form that Set reads.
+// String returns the name in the format of Set.
 func (s *subject) String() string {
 	var b strings.Builder
 	escape := strings.NewReplacer(`\`, `\\`, `/`, `\/`, `+`, `\+`)
@@ -110,8 +108,8 @@ func (s *subject) String() string {
 	return b.String()
 }
 
-// marshal returns the DER Name, in the order given; within an element DER orders.
-// RFC 5280, section 4.1.2.4; X.690, section 11.6 (SET OF).
+// marshal returns the DER Name: RFC 5280, section 4.1.2.4. RDNs stay in order, and DER sorts the
+// attributes of each: X.690, section 11.6 (SET OF).
 func (s *subject) marshal() []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {

@@ -15,18 +15,18 @@ import (
 	"maclef/tpmkey"
 )
 
-// clockSkew is how far a certificate's beginning lies back: clocks differ.
+// clockSkew is how far NotBefore lies in the past, because clocks differ.
 const clockSkew = 5 * time.Minute
 
-// A product is what goes into the output file.
+// A product is the content of the output file.
 type product struct {
 	pemType string
 	der     []byte
-	what    string // for people
+	what    string // description for messages
 }
 
-// certificate makes a self-signed certificate. Its serial number is crypto/x509's:
-// 159 random bits.
+// certificate makes a self-signed certificate. crypto/x509 chooses a serial number of 159 random
+// bits.
 func certificate(o *options, key *tpmkey.Key, alg *algorithm, now time.Time) (*product, error) {
 	id, err := keyID(key.Public())
 	if err != nil {
@@ -79,7 +79,7 @@ func request(o *options, key *tpmkey.Key, alg *algorithm, _ time.Time) (*product
 	return &product{"CERTIFICATE REQUEST", der, what}, nil
 }
 
-// describe says what a certificate is, with the fingerprint that browsers show.
+// describe describes a certificate, with the fingerprint that browsers show.
 func describe(kind string, o *options, template *x509.Certificate, der []byte) string {
 	const day = "2006-01-02"
 	hex := fmt.Sprintf("% X", sha256.Sum256(der))
@@ -87,8 +87,7 @@ func describe(kind string, o *options, template *x509.Certificate, der []byte) s
 		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
 }
 
-// keyID is the subject key identifier that other programs, too, derive from a
-// key: RFC 5280, section 4.2.1.2, method 1.
+// keyID returns the usual subject key identifier: RFC 5280, section 4.2.1.2, method 1.
 func keyID(public crypto.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

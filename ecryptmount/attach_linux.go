@@ -11,10 +11,9 @@ import (
 	"maclef/internal/cli"
 )
 
-// attach mounts lower on point. The file system is made apart from the directory
-// tree, where nobody sees it, from the lower directory's path, which the mount
-// table is to show; only when it turned out to be of the directory that is held
-// does it go to the mount point that is held.
+// attach mounts lower on point with the mount API of Linux 5.2. The new file system is detached at
+// first. It is made from the path of the lower directory, because the mount table shows that path,
+// and it is checked against the open directory before it is moved to the mount point.
 func (s *session) attach(flags uintptr) error {
 	fd, err := makeFileSystem(s.lower, flags, s.mountData())
 	if errors.Is(err, unix.ENOSYS) {
@@ -31,14 +30,14 @@ func (s *session) attach(flags uintptr) error {
 		return mountError(s.point, err)
 	}
 	if err := s.checkPoint(fd); err != nil {
-		_ = unmountHeld(fd)
+		_ = unix.Unmount(descriptorPath(fd), unix.MNT_DETACH) // fd keeps it busy
 		return err
 	}
 	return nil
 }
 
-// makeFileSystem returns a descriptor of the new file system's root. The
-// file system ends with it unless it was mounted.
+// makeFileSystem returns a descriptor of the root of the new file system. Closing it ends the file
+// system unless it was mounted.
 func makeFileSystem(source string, flags uintptr, data string) (int, error) {
 	fs, err := unix.Fsopen(ecryptfs.FSType, unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -66,22 +65,18 @@ func makeFileSystem(source string, flags uintptr, data string) (int, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, err
 	}
-	attributes := 0
-	for flag, attribute := range map[uintptr]int{
-		unix.MS_RDONLY: unix.MOUNT_ATTR_RDONLY, unix.MS_NOSUID: unix.MOUNT_ATTR_NOSUID, unix.MS_NODEV: unix.MOUNT_ATTR_NODEV,
-		unix.MS_NOEXEC: unix.MOUNT_ATTR_NOEXEC, unix.MS_NOATIME: unix.MOUNT_ATTR_NOATIME,
-	} {
-		if flags&flag != 0 {
-			attributes |= attribute
-		}
+	// These flags have the same values for mount(2) and fsmount(2). MS_NOATIME does not.
+	attributes := int(flags & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC))
+	if flags&unix.MS_NOATIME != 0 {
+		attributes |= unix.MOUNT_ATTR_NOATIME
 	}
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
 }
 
-// checkLower proves that a file system shows the directory that is held: eCryptfs
-// has the number of its root, and what describes its file system, from below.
+// checkLower checks that the new file system shows the open lower directory. eCryptfs takes the
+// inode number of its root and its fsid from below.
 func (s *session) checkLower(fd int) error {
-	if s.lowerDir.guarded { // nobody could have changed what the path means
+	if s.lowerDir.rootOnly { // only root could have changed what the path means
 		return nil
 	}
 	var root unix.Stat_t
@@ -91,7 +86,7 @@ func (s *session) checkLower(fd int) error {
 		err = errors.Join(unix.Fstat(fd, &root), unix.Fstatfs(fd, &upper))
 	}
 	if err != nil {
-		return fmt.Errorf("mount %s: look at what was mounted: %w", s.point, err)
+		return fmt.Errorf("mount %s: check what was mounted: %w", s.point, err)
 	}
 	if root.Ino != s.lowerDir.stat.Ino || root.Uid != s.lowerDir.stat.Uid || upper.Fsid != lower.Fsid {
 		return fmt.Errorf("mount %s: something else was put in the place of %s meanwhile", s.point, s.lower)
@@ -99,8 +94,8 @@ func (s *session) checkLower(fd int) error {
 	return nil
 }
 
-// checkPoint proves that the file system is mounted where it was to be: the
-// directory may have been moved meanwhile.
+// checkPoint checks that the file system is mounted on s.point. Somebody may have moved the
+// directory meanwhile.
 func (s *session) checkPoint(fd int) error {
 	var root unix.Stat_t
 	if err := unix.Fstat(fd, &root); err != nil {
@@ -117,16 +112,11 @@ func (s *session) checkPoint(fd int) error {
 	return nil
 }
 
-// unmountHeld unmounts a file system by a descriptor of its root, which keeps it
-// busy.
-func unmountHeld(fd int) error { return unix.Unmount(descriptorPath(fd), unix.MNT_DETACH) }
-
-// attachByPath is for kernels before Linux 5.2. Those look for both directories by
-// their paths.
+// attachByPath mounts on kernels before Linux 5.2, which look up both directories by path.
 func (s *session) attachByPath(flags uintptr) error {
 	for _, d := range []*directory{s.lowerDir, s.pointDir} {
-		if !d.guarded {
-			return cli.WithHint(fmt.Errorf("mount %s: others than root could put something else in the place of %s meanwhile, which this kernel (before Linux 5.2) would mount", s.point, d.path),
+		if !d.rootOnly {
+			return cli.WithHint(fmt.Errorf("mount %s: users other than root could replace %s, and this kernel (before Linux 5.2) would mount the replacement", s.point, d.path),
 				"use a directory whose path only root can change, such as one in /srv")
 		}
 	}
@@ -140,7 +130,7 @@ func mountError(point string, err error) error {
 	err = fmt.Errorf("mount %s: %w", point, err)
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return cli.WithHint(err, "mounting takes the capability CAP_SYS_ADMIN, which root in a container often has not")
+		return cli.WithHint(err, "mounting needs the capability CAP_SYS_ADMIN, which root in a container often lacks")
 	case errors.Is(err, unix.EINVAL):
 		return cli.WithHint(err, "the kernel says more: dmesg | tail")
 	}

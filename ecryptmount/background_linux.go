@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyVariable tells a background process the number of the descriptor on which
-// it says that the directory is mounted.
+// readyVariable tells a background process on which descriptor it reports that the directory is
+// mounted.
 const readyVariable = "ECRYPTMOUNT_READY"
 
-// wantsFork reports whether -fork stands in args, and this is not the background
-// process yet. It looks before the flags are parsed, which takes hold of the
-// descriptors of secrets (fd:3) that the background process is to have.
+// wantsFork reports whether args contain -fork and this is not the background process yet. It runs
+// before the flags are parsed, because parsing takes the descriptors of secrets (fd:3), which the
+// background process needs.
 func wantsFork(args []string) bool {
 	if os.Getenv(readyVariable) != "" {
 		return false
@@ -35,24 +35,23 @@ func wantsFork(args []string) bool {
 		if name == "-fork" || name == "--fork" {
 			wants = true
 			if given {
-				wants, _ = strconv.ParseBool(value) // what is no boolean is refused when it is parsed
+				wants, _ = strconv.ParseBool(value) // parsing the flags refuses a value that is no boolean
 			}
 		}
 	}
 	return wants
 }
 
-// startBackground runs the command again and returns when that has mounted the
-// directory, or ended; then with its exit status. Until it is mounted the new
-// process has terminal and messages as the first one had them, so that it asks for
-// secrets and says itself what is wrong.
+// startBackground runs the command again. It returns when the new process has mounted the
+// directory, or with its exit status when it has ended. Until then the new process keeps the
+// terminal and standard error, so it prompts for secrets and reports errors itself.
 func startBackground(args []string) (status int, err error) {
 	ready, w, err := os.Pipe()
 	if err != nil {
 		return 0, fmt.Errorf("start in the background: %w", err)
 	}
 	defer ready.Close()
-	// The number is a free one: those of secrets (fd:3) are taken already.
+	// The descriptor is a free one: those of secrets (fd:3) are open already.
 	fd := int(w.Fd())
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 		return 0, fmt.Errorf("start in the background: %w", err)
@@ -66,25 +65,24 @@ func startBackground(args []string) (status int, err error) {
 		return 0, fmt.Errorf("start in the background: %w", err)
 	}
 	w.Close()
-	closeInherited() // they are the other process's now
-	defer forward(cmd.Process)()
+	closeInherited() // the new process has them now
+	defer forwardSignals(cmd.Process)()
 	if n, _ := ready.Read(make([]byte, 1)); n == 1 {
 		return 0, nil
 	}
 	_ = cmd.Wait()
-	if status = cmd.ProcessState.ExitCode(); status <= 0 { // killed, or without a word
+	if status = cmd.ProcessState.ExitCode(); status <= 0 { // killed, or ended without an error
 		status = 1
 	}
 	return status, nil
 }
 
-// secretVariable, and a number, are the environment variables of secrets that were
-// given as pass:TEXT.
+// secretVariable and a number make the name of an environment variable for a secret that was given
+// as pass:TEXT.
 const secretVariable = "ECRYPTMOUNT_SECRET_"
 
-// hideSecrets moves secrets from the command line, which every user of the machine
-// can read for as long as the process lives, to the environment, which only root
-// can.
+// hideSecrets moves secrets from the command line to the environment. Every user can read the
+// command line of a process, but only root can read its environment.
 func hideSecrets(args []string) (hidden, env []string) {
 	const form = "pass:"
 	for i, arg := range args {
@@ -109,14 +107,14 @@ func hideSecrets(args []string) (hidden, env []string) {
 	return hidden, env
 }
 
-// forward has the signals that end this process end the other one.
-func forward(to *os.Process) (stop func()) {
+// forwardSignals sends the signals that end this process to the other one.
+func forwardSignals(to *os.Process) (stop func()) {
 	incoming := make(chan os.Signal, 4)
 	signal.Notify(incoming, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		for sig := range incoming {
-			// A terminal sends SIGINT to both; then it arrives twice, which before
-			// the directory is mounted is once.
+			// A terminal sends SIGINT to both processes, so it arrives twice. Before the directory
+			// is mounted that counts once.
 			_ = to.Signal(sig)
 		}
 	}()
@@ -126,29 +124,28 @@ func forward(to *os.Process) (stop func()) {
 	}
 }
 
-// A background is how a process stands to the one that started it with -fork. The
-// zero value is for a process in the foreground.
+// A background is the connection of a process to the one that started it with -fork. In the
+// foreground its ready is 0.
 type background struct {
-	ready    int // descriptor to say a word on, 0 in the foreground
+	ready    int // descriptor to report on, 0 in the foreground
 	detached bool
-	out      *outlet
+	out      *messageWriter
 }
 
-// newBackground finds out whether this is a background process. Its messages, and
-// those of others that are to follow them, go to out.
-func newBackground(out *outlet) *background {
+// newBackground finds out whether this is a background process. Messages go to out.
+func newBackground(out *messageWriter) *background {
 	b := &background{out: out}
 	if fd, err := strconv.Atoi(os.Getenv(readyVariable)); err == nil && fd > 2 {
 		b.ready = fd
 		unix.CloseOnExec(fd)
-		_ = os.WriteFile("/proc/self/comm", []byte("ecryptmount"), 0) // for ps, instead of "exe"
+		_ = os.WriteFile("/proc/self/comm", []byte("ecryptmount"), 0) // for ps, which would show "exe"
 	}
 	os.Unsetenv(readyVariable)
 	return b
 }
 
-// detach goes to the background, in the background process: away from the
-// terminal, with messages to syslog.
+// detach sends the messages of a background process to syslog, leaves the terminal and reports that
+// the directory is mounted.
 func (b *background) detach() {
 	if b.ready == 0 {
 		return
@@ -172,9 +169,9 @@ func (b *background) detach() {
 	unix.Close(b.ready)
 }
 
-// closeInherited closes descriptors that whoever started the command left open: a
-// file in the directory among them would keep it in use for ever. Those of secrets
-// were taken care of before, as every other of this process.
+// closeInherited closes the descriptors that the caller left open. One of a file in the directory
+// would keep it busy for ever. All descriptors that this process opened itself, those of secrets
+// included, are close-on-exec and stay open.
 func closeInherited() {
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -191,26 +188,26 @@ func closeInherited() {
 	}
 }
 
-// An outlet is standard error, until something else takes its place.
-type outlet struct {
+// A messageWriter writes to standard error until set replaces it.
+type messageWriter struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-func (o *outlet) set(w io.Writer) {
+func (o *messageWriter) set(w io.Writer) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.w = w
 }
 
-func (o *outlet) Write(p []byte) (int, error) {
+func (o *messageWriter) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.w.Write(p)
 }
 
-// Fd makes the outlet a terminal to those who ask, if it is one.
-func (o *outlet) Fd() uintptr {
+// Fd returns the descriptor of the writer, so that callers can see whether it is a terminal.
+func (o *messageWriter) Fd() uintptr {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if file, ok := o.w.(interface{ Fd() uintptr }); ok {
@@ -219,7 +216,7 @@ func (o *outlet) Fd() uintptr {
 	return ^uintptr(0)
 }
 
-// logWriter takes off what syslog puts in front itself.
+// logWriter writes to syslog, without the program's name, which syslog adds itself.
 type logWriter struct{ log *syslog.Writer }
 
 func (l logWriter) Write(p []byte) (int, error) {

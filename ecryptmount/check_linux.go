@@ -11,17 +11,17 @@ import (
 	"maclef/internal/cli"
 )
 
-// check gets hold of kernel and TPM, and proves that what is in the directory can
-// be opened.
+// check opens the kernel's device and the TPM, and checks that the files in the directory can be
+// opened.
 func (s *session) check() (err error) {
-	s.guardPassthrough()
+	s.limitPassthrough()
 	if s.module, err = loadModule(); err != nil {
 		return err
 	}
 	if err := s.openDevices(); err != nil {
 		return err
 	}
-	if err := s.takeOver(); err != nil {
+	if err := s.handleStaleMounts(); err != nil {
 		return err
 	}
 	done := s.env.Progress("asking the TPM")
@@ -29,11 +29,11 @@ func (s *session) check() (err error) {
 	if err := s.chip.open(); err != nil {
 		return err
 	}
-	if err := s.openNames(); err != nil {
+	if err := s.loadNameToken(); err != nil {
 		return err
 	}
-	if !s.adopted { // what it hides was looked at when it was mounted
-		if err := s.survey(); err != nil {
+	if !s.resumed { // a mounted directory hides its files, and they were scanned when it was mounted
+		if err := s.scan(); err != nil {
 			return err
 		}
 	}
@@ -41,11 +41,10 @@ func (s *session) check() (err error) {
 	return s.checkWait()
 }
 
-// guardPassthrough has a directory with passthrough mounted read-only, unless rw was
-// said. With passthrough the kernel gives the bytes of the lower file not only
-// where that is not encrypted, but wherever it has no key: a program would write
-// plain text into the middle of a file that is encrypted.
-func (s *session) guardPassthrough() {
+// limitPassthrough mounts a directory with passthrough read-only unless rw was given. With
+// passthrough the kernel shows the bytes of the lower file whenever it has no key. A program could
+// then write plain text into the middle of an encrypted file.
+func (s *session) limitPassthrough() {
 	if !s.settings.passthrough || s.o.mount.generic["ro"] {
 		return
 	}
@@ -54,19 +53,19 @@ func (s *session) guardPassthrough() {
 		return
 	}
 	s.o.mount.setGeneric("ro")
-	s.env.Notef("%s is mounted read-only because of ecryptfs_passthrough; -o rw permits writing, see the help", s.point)
+	s.env.Notef("%s is mounted read-only because of ecryptfs_passthrough; -o rw permits writing (see -h)", s.point)
 }
 
-// openNames unwraps the passphrase for file names, or makes a new one; without
-// names to encrypt it tries the TPM with something else.
-func (s *session) openNames() error {
+// loadNameToken unwraps the passphrase for file names, or makes a new one. Without one it tests the
+// key with a random message.
+func (s *session) loadNameToken() error {
 	set := s.settings
-	if r := set.record; r != nil && r.FilenameCrypto {
+	if r := set.file; r != nil && r.FilenameCrypto {
 		passphrase, err := s.chip.unwrap(r.FilenamePassphrase)
 		if err != nil {
-			err = fmt.Errorf("unwrap the passphrase for file names in %s: %w", set.recordPath, err)
+			err = fmt.Errorf("unwrap the passphrase for file names in %s: %w", set.path, err)
 			if errors.Is(err, rsa.ErrDecryption) {
-				err = cli.WithHint(err, "the file is damaged: put a copy of it back")
+				err = cli.WithHint(err, "the file is damaged: restore a copy of it")
 			}
 			return err
 		}
@@ -74,14 +73,14 @@ func (s *session) openNames() error {
 		s.nameToken, err = ecryptfs.NameToken(passphrase)
 		return err
 	}
-	if err := s.chip.roundTrip(); err != nil || !set.names || s.adopted {
+	if err := s.chip.roundTrip(); err != nil || !set.names || s.resumed {
 		return err
 	}
-	return s.newNames()
+	return s.newNameToken()
 }
 
-// newNames makes the passphrase for the file names of a new directory.
-func (s *session) newNames() error {
+// newNameToken makes the passphrase for the file names of a new directory.
+func (s *session) newNameToken() error {
 	var random [passphraseSize / 2]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return err
@@ -98,27 +97,27 @@ func (s *session) newNames() error {
 	if err != nil {
 		return fmt.Errorf("wrap the passphrase for file names: %w", err)
 	}
-	s.settings.record = s.makeRecord(wrapped)
-	s.newRecord = true
+	s.settings.file = s.makeSettingsFile(wrapped)
+	s.newFile = true
 	return nil
 }
 
-func (s *session) makeRecord(passphrase []byte) *record {
-	fingerprint, _ := ecryptfs.Fingerprint(s.file.RSAPublicKey()) // worked before
-	return &record{
-		Version: recordVersion, Key: fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
+func (s *session) makeSettingsFile(passphrase []byte) *settingsFile {
+	fingerprint, _ := ecryptfs.Fingerprint(s.file.RSAPublicKey()) // prepare computed it before
+	return &settingsFile{
+		Version: settingsVersion, Key: fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
 		FilenameCrypto: passphrase != nil, FilenamePassphrase: passphrase, Passthrough: s.settings.passthrough,
 	}
 }
 
-// survey looks at what is in the directory.
-func (s *session) survey() error {
-	look := &survey{lower: s.lower, key: s.token.Signature, passthrough: s.settings.passthrough}
+// scan checks the files in the directory.
+func (s *session) scan() error {
+	look := &dirScan{lower: s.lower, key: s.token.Signature, passthrough: s.settings.passthrough}
 	if s.nameToken != nil {
 		look.name = s.nameToken.Signature
 	}
-	if s.newRecord { // any name that is encrypted was so with a passphrase that is gone
-		look.lost = s.settings.recordPath
+	if s.newFile { // any encrypted name in it belongs to a passphrase that is lost
+		look.lost = s.settings.path
 	}
 	if err := look.run(); err != nil {
 		return err
@@ -127,49 +126,49 @@ func (s *session) survey() error {
 		return err
 	}
 	if look.partial {
-		s.env.Notef("%s is large: only %s in it were looked at before it is mounted", s.lower, cli.Counted(look.entries, "name"))
+		s.env.Notef("%s is large: only %s in it were checked before mounting", s.lower, cli.Counted(look.entries, "name"))
 	}
 	if look.damaged > 0 {
-		s.env.Notef("%s cannot be opened any more, because what eCryptfs keeps in it is damaged: %s", cli.Counted(look.damaged, "file"), look.damagedOne)
+		s.env.Notef("%s cannot be opened, because the eCryptfs header is damaged: %s", cli.Counted(look.damaged, "file"), look.firstDamaged)
 	}
 	switch {
 	case s.nameToken == nil && look.encrypted > 0:
 		s.env.Notef("%s has %s; without their passphrase they are shown as they are", s.lower, cli.Counted(look.encrypted, "encrypted file name"))
-	case s.settings.record == nil:
-		s.settings.record, s.newRecord = s.makeRecord(nil), true
+	case s.settings.file == nil:
+		s.settings.file, s.newFile = s.makeSettingsFile(nil), true
 	}
 	return nil
 }
 
-// trySample has the TPM open the key of one file. That it can open keys was shown
-// before, so one that it cannot is damaged.
-func (s *session) trySample(look *survey) error {
+// trySample unwraps the key of one file with the TPM. The TPM's key works, as loadNameToken has
+// shown, so a file key that does not open is damaged.
+func (s *session) trySample(look *dirScan) error {
 	if look.sample == nil {
 		return nil
 	}
-	err := s.chip.tryFile(look.sampleOf, look.sample)
+	err := s.chip.tryFileKey(look.samplePath, look.sample)
 	if errors.Is(err, errBadFileKey) {
-		look.spoilt(look.sampleOf)
+		look.addDamaged(look.samplePath)
 		return nil
 	}
 	return err
 }
 
-// checkWait compares how long the TPM takes with how long the kernel waits, and
-// loads the module anew with a longer wait where that is possible.
+// checkWait compares the time that the TPM takes with the time that the kernel waits. If that is
+// too short it reloads the module with a longer wait, where it can.
 func (s *session) checkWait() error {
-	each := s.chip.took()
+	each := s.chip.slowestUnwrap()
 	if !s.module.tooSlow(each) {
 		return nil
 	}
-	if !s.module.known && !s.adopted {
+	if !s.module.known && !s.resumed {
 		s.closeDevices()
 		err := s.module.reload()
 		if opened := s.openDevices(); opened != nil {
 			return errors.Join(opened, err)
 		}
 		if err == nil && !s.module.tooSlow(each) {
-			s.env.Notef("the TPM takes %.1f s to unwrap the key of a file; the module ecryptfs was loaded anew to wait for up to %v", each.Seconds(), s.module.wait)
+			s.env.Notef("the TPM takes %.1f s to unwrap the key of a file; the module ecryptfs was reloaded and now waits for up to %v", each.Seconds(), s.module.wait)
 			return nil
 		}
 	}

@@ -20,18 +20,18 @@ import (
 	"maclef/tpmkey"
 )
 
-// A chip is the key in its TPM, for as long as a directory is mounted. Where the TPM
-// lost the key, or went away and came back, package tpmkey loads it again.
+// A chip is an open TPM with the loaded key. If the TPM loses the key or
+// restarts, package tpmkey loads it again.
 type chip struct {
 	env  *cli.Env
 	o    *options
 	file *blob.Key
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	tpm     *tpmkey.TPM
 	key     *tpmkey.Key
 	closed  bool
-	slowest time.Duration // of the unwrappings so far
+	slowest time.Duration // longest unwrap so far
 }
 
 func newChip(env *cli.Env, o *options, file *blob.Key) *chip {
@@ -39,15 +39,15 @@ func newChip(env *cli.Env, o *options, file *blob.Key) *chip {
 	return &chip{env: env, o: o, file: file}
 }
 
-// open opens the TPM and loads the key. The key's own secret is asked for here, so
-// that nobody is asked in the background, and no asking is measured. It holds no
-// lock meanwhile: a signal may interrupt the asking, and closes the TPM.
+// open opens the TPM and loads the key. It asks for the key's secret now, because a background
+// process cannot ask, and because asking must not count as time of the TPM. It holds no lock
+// meanwhile, so a signal can close the TPM.
 func (c *chip) open() error {
 	tpm, err := c.env.OpenTPM(c.o.tpm)
 	if err != nil {
 		return err
 	}
-	if err := c.take(tpm); err != nil {
+	if err := c.setTPM(tpm); err != nil {
 		return err
 	}
 	key, err := c.o.keys.Load(tpm, c.file)
@@ -65,8 +65,8 @@ func (c *chip) open() error {
 	return nil
 }
 
-// take makes the TPM one that close closes.
-func (c *chip) take(tpm *tpmkey.TPM) error {
+// setTPM stores the TPM, which close closes.
+func (c *chip) setTPM(tpm *tpmkey.TPM) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -77,7 +77,7 @@ func (c *chip) take(tpm *tpmkey.TPM) error {
 	return nil
 }
 
-// close frees the key's place in the TPM.
+// close closes the TPM, which unloads the key.
 func (c *chip) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -88,7 +88,8 @@ func (c *chip) close() {
 	}
 }
 
-// absoluteTPM is the name of a TPM for when the working directory is another one.
+// absoluteTPM makes a path in the name of a TPM absolute, because mount changes the working
+// directory.
 func absoluteTPM(name string) string {
 	form, path, _ := strings.Cut(name, ":")
 	switch {
@@ -105,10 +106,9 @@ func absoluteTPM(name string) string {
 	return form + path
 }
 
-// wrap encrypts with the public key, without the TPM.
+// wrap encrypts with the public key. It needs no TPM.
 func (c *chip) wrap(message []byte) ([]byte, error) { return tpmkey.Encrypt(c.file, message) }
 
-// unwrap decrypts with the TPM's key.
 func (c *chip) unwrap(wrapped []byte) ([]byte, error) {
 	c.mu.Lock()
 	key := c.key
@@ -121,15 +121,15 @@ func (c *chip) unwrap(wrapped []byte) ([]byte, error) {
 	return plain, err
 }
 
-// took is how long the slowest unwrapping took so far, with the time that others
-// had the TPM.
-func (c *chip) took() time.Duration {
+// slowestUnwrap returns the longest time of an unwrap so far. It includes waiting for other
+// programs.
+func (c *chip) slowestUnwrap() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.slowest
 }
 
-// roundTrip proves that the TPM opens what is wrapped with the key.
+// roundTrip checks that the TPM decrypts what the public key encrypts.
 func (c *chip) roundTrip() error {
 	message := make([]byte, 16)
 	if _, err := rand.Read(message); err != nil {
@@ -149,8 +149,8 @@ func (c *chip) roundTrip() error {
 	return nil
 }
 
-// tryFile proves that the TPM opens the key of a file that is there.
-func (c *chip) tryFile(path string, wrapped []byte) error {
+// tryFileKey checks that the TPM unwraps the key of an existing file.
+func (c *chip) tryFileKey(path string, wrapped []byte) error {
 	key, err := c.unwrap(wrapped)
 	defer clear(key)
 	if errors.Is(err, rsa.ErrDecryption) || err == nil && ecryptfs.CheckFileKey(key) != nil {
@@ -162,5 +162,5 @@ func (c *chip) tryFile(path string, wrapped []byte) error {
 	return nil
 }
 
-// errBadFileKey is a wrapped key with something else in it.
+// errBadFileKey says that a wrapped key does not contain a file key.
 var errBadFileKey = errors.New("the key in it is damaged")

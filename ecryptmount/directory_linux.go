@@ -14,21 +14,19 @@ import (
 	"maclef/internal/cli"
 )
 
-// A directory is held by a descriptor from when it was found: whoever owns a
-// directory that leads to it can put something else in its place at any time, a
-// link to /etc for instance.
+// A directory is an open directory with its path. It stays open because whoever owns a directory
+// above it can put something else in its place at any time, such as a link to /etc.
 type directory struct {
-	path  string // as mount tables have it: absolute, without symbolic links
-	fd    int    // of O_PATH, which keeps no file system busy once it is mounted over; -1 where it is not held
+	path  string // as mount tables show it: absolute, without symbolic links
+	fd    int    // O_PATH, which does not keep a file system busy; -1 when closed
 	stat  unix.Stat_t
-	links []unix.Stat_t // symbolic links that led to it
-	// guarded is whether only root can put something else in its place.
-	guarded bool
+	links []unix.Stat_t // the symbolic links on the way to it
+	// rootOnly says that only root can put something else in its place.
+	rootOnly bool
 }
 
-// findDir finds the directory that somebody named. A symbolic link in its path
-// must be root's, or lead to a directory of the link's owner: anybody else's may
-// be a trap.
+// findDir opens the directory called name. It refuses a symbolic link of another user, unless that
+// user owns the directory: the link may be a trap.
 func findDir(name string) (*directory, error) {
 	absolute, err := filepath.Abs(name)
 	if err != nil {
@@ -52,11 +50,11 @@ func findDir(name string) (*directory, error) {
 	return d, nil
 }
 
-// openDir walks along an absolute path, one name after the other, so that it knows
-// what it went through.
+// openDir opens an absolute path one name at a time, and notes the links and permissions on the
+// way.
 func openDir(absolute string) (*directory, error) {
 	const mostLinks = 40
-	d := &directory{path: "/", fd: -1, guarded: true}
+	d := &directory{path: "/", fd: -1, rootOnly: true}
 	if err := d.enter(unix.AT_FDCWD, "/"); err != nil {
 		return nil, err
 	}
@@ -85,15 +83,15 @@ func openDir(absolute string) (*directory, error) {
 	return d, nil
 }
 
-// step goes to what has a name in the directory. Where that is a symbolic link it
-// stays, and returns what the link says.
+// step opens name in the directory. If name is a symbolic link it returns the link's target and
+// stays where it is.
 func (d *directory) step(name string) (target string, err error) {
 	above := d.stat
 	err = d.enter(d.fd, name)
 	if err == nil {
 		d.path = path.Join(d.path, name)
 		root, sticky := above.Uid == 0, above.Mode&unix.S_ISVTX != 0 && d.stat.Uid == 0
-		d.guarded = d.guarded && root && (above.Mode&0o022 == 0 || sticky)
+		d.rootOnly = d.rootOnly && root && (above.Mode&0o022 == 0 || sticky)
 		return "", nil
 	}
 	if err != unix.ENOTDIR && err != unix.ELOOP {
@@ -109,7 +107,7 @@ func (d *directory) step(name string) (target string, err error) {
 		return "", err
 	}
 	if link.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return "", errNoDirectory
+		return "", errors.New("it is not a directory")
 	}
 	d.links = append(d.links, link)
 	buf := make([]byte, unix.PathMax)
@@ -117,9 +115,7 @@ func (d *directory) step(name string) (target string, err error) {
 	return string(buf[:max(n, 0)]), err
 }
 
-var errNoDirectory = errors.New("it is not a directory")
-
-// enter replaces the descriptor by that of a directory.
+// enter opens a directory in place of the current one.
 func (d *directory) enter(at int, name string) error {
 	fd, err := unix.Openat(at, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -130,9 +126,9 @@ func (d *directory) enter(at int, name string) error {
 	return unix.Fstat(fd, &d.stat)
 }
 
-// hold makes sure that the directory is still where it was found, and holds it
-// again where it was released.
-func (d *directory) hold() error {
+// recheck checks that the path still leads to the same directory, and opens it again if it was
+// released.
+func (d *directory) recheck() error {
 	now, err := openDir(d.path)
 	switch {
 	case err != nil:
@@ -146,7 +142,7 @@ func (d *directory) hold() error {
 	return nil
 }
 
-// release lets go of the directory. It may be called again.
+// release closes the directory. It may be called again.
 func (d *directory) release() {
 	if d != nil && d.fd >= 0 {
 		unix.Close(d.fd)
@@ -154,16 +150,16 @@ func (d *directory) release() {
 	}
 }
 
-// statfs is what is known of the file system that the directory is in.
+// statfs describes the file system that contains the directory.
 func (d *directory) statfs() (unix.Statfs_t, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(d.fd, &st); err != nil {
-		return st, fmt.Errorf("look at %s: %w", d.path, err)
+		return st, fmt.Errorf("check %s: %w", d.path, err)
 	}
 	return st, nil
 }
 
-// descriptorPath is a path by which the kernel finds what a descriptor stands for.
+// descriptorPath is the path of an open descriptor in /proc.
 func descriptorPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 func withoutPath(err error) error {

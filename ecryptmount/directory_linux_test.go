@@ -72,30 +72,30 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.release()
-	if err := d.hold(); err != nil {
+	if err := d.recheck(); err != nil {
 		t.Errorf("in its place: %v", err)
 	}
 	if err := os.Rename(name, name+".old"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.hold(); err == nil || !strings.Contains(err.Error(), "was moved away") {
+	if err := d.recheck(); err == nil || !strings.Contains(err.Error(), "was moved away") {
 		t.Errorf("moved: %v", err)
 	}
 	if err := os.Symlink("clear.old", name); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.hold(); err == nil || !strings.Contains(err.Error(), "something else was put in the place") {
+	if err := d.recheck(); err == nil || !strings.Contains(err.Error(), "something else was put in the place") {
 		t.Errorf("a link to it: %v", err)
 	}
 	os.Remove(name)
 	if err := os.Mkdir(name, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.hold(); err == nil || !strings.Contains(err.Error(), "something else was put in the place") {
+	if err := d.recheck(); err == nil || !strings.Contains(err.Error(), "something else was put in the place") {
 		t.Errorf("another directory: %v", err)
 	}
 	d.release()
-	if err := d.hold(); err != nil {
+	if err := d.recheck(); err != nil {
 		t.Errorf("released before: %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func TestGuarded(t *testing.T) {
 	}
 	for name, want := range map[string]bool{"/usr/bin": true, filepath.Join(open, "clear"): false} {
 		d, err := findDir(name)
-		if err != nil || d.guarded != want {
+		if err != nil || d.rootOnly != want {
 			t.Errorf("%s: %+v, %v", name, d, err)
 			continue
 		}

@@ -6,15 +6,14 @@ import (
 	"maclef/internal/cli"
 )
 
-// options is the command line.
 type options struct {
 	keys       *cli.KeyFlags
-	tpm        *cli.TPMFlag // these three are of keys
+	tpm        *cli.TPMFlag // these three are fields of keys
 	key        *string
 	keyPass    *cli.SecretFlag
 	mount      mountOptions
 	users      userList
-	dir, point string // as the user wrote them; point is empty for dir itself
+	dir, point string // as given; point is empty for dir itself
 }
 
 func parse(env *cli.Env, args []string) (*options, error) {
@@ -40,25 +39,25 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	return o, nil
 }
 
-const usageNotes = `DIR holds the encrypted files. It is mounted over itself, or on MOUNTPOINT. The
-command stays and answers the kernel until DIR is unmounted (umount) or the command
-is interrupted; then it unmounts DIR. If files are in use it says by whom and goes on
-until they are closed; a second interruption detaches DIR at once, and what is open
-can be finished, but nothing else opened.
+const usageNotes = `DIR contains the encrypted files. It is mounted over itself, or on MOUNTPOINT. The
+command answers the kernel until DIR is unmounted (umount) or the command is
+interrupted; then it unmounts DIR. If files are in use it names the processes and
+continues until the files are closed. A second interruption detaches DIR at once:
+open files still work, but no other file can be opened.
 
-DIR.ecryptmount, beside DIR, is made by the first mount: the settings, and the
+The first mount writes DIR.ecryptmount, beside DIR. It contains the settings and the
 passphrase for file names, which only the TPM's key opens. Keep a copy of it and of
 the key file. Without it the files can still be read, but their names are lost.
 
-Files in DIR that are not encrypted are refused, or shown with -o
-ecryptfs_passthrough; then DIR is mounted read-only, unless -o rw is given, too: the
-kernel would let through the bytes of encrypted files as well whenever it does not
-get their keys, and what is written to those destroys them.
+ecryptmount refuses a DIR with files that are not encrypted. -o ecryptfs_passthrough
+shows them, and mounts DIR read-only unless -o rw is given, too: the kernel then also
+shows the bytes of an encrypted file whose key it does not get, and writing to such a
+file destroys it.
 
-A DIR that is not root's is mounted nosuid and nodev, unless -o suid or -o dev is
-given. What the file system below denies stays denied.
+If DIR does not belong to root, it is mounted nosuid and nodev unless -o suid or
+-o dev is given. The restrictions of the file system below stay in force.
 
 One ecryptmount runs at a time. It shares the TPM with other programs, which may delay
-it by -wait at most; the kernel waits for 3 seconds, or 60 where the command loads the
-kernel's module itself. Each file that is opened, and not in the kernel's cache, costs
-one TPM command; a new file costs none. When the TPM restarts the key is loaded again.`
+it by at most -wait. The kernel waits for 3 seconds, or for 60 if ecryptmount loads the
+kernel's module itself. Opening a file that is not in the kernel's cache costs one TPM
+command; a new file costs none. If the TPM restarts, the key is loaded again.`

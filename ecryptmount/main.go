@@ -1,6 +1,5 @@
-// Ecryptmount mounts an eCryptfs directory whose file keys are wrapped with a key
-// in a TPM, and answers for it: what mount -t ecryptfs with its openssl key module
-// and ecryptfsd did, but from the key file itself.
+// Ecryptmount mounts an eCryptfs directory and unwraps its file keys with a key in a TPM. It
+// replaces ecryptfsd and mount -t ecryptfs with the openssl key module.
 package main
 
 import (
@@ -18,7 +17,7 @@ func main() {
 
 // A program is one run of the command.
 type program struct {
-	status int // of a background process that failed; it has said why itself
+	status int // the background process has printed its error
 }
 
 func (p *program) run(args []string, stdin io.Reader, stdout, stderr io.Writer) (err error) {
@@ -26,7 +25,7 @@ func (p *program) run(args []string, stdin io.Reader, stdout, stderr io.Writer) 
 		p.status, err = startBackground(args)
 		return err
 	}
-	out := &outlet{w: stderr}
+	out := &messageWriter{w: stderr}
 	env := cli.NewEnv("ecryptmount", stdin, stdout, out)
 	o, err := parse(env, args)
 	if err != nil {

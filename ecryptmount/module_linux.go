@@ -15,24 +15,23 @@ import (
 	"maclef/internal/cli"
 )
 
-// How the kernel's module is loaded where it is not yet: it waits so many seconds
-// for an answer, and has so many requests open. Its own defaults, 3 and 32, are too
-// few for a slow chip.
+// Parameters of the kernel module when this program loads it: seconds to wait for an answer, and
+// number of open requests. The kernel's defaults, 3 and 32, are too low for a slow chip.
 const (
 	waitSeconds = 60
 	openBuffers = 256
 )
 
-// defaultWait is how long the module waits if nobody told it otherwise.
+// defaultWait is the kernel's default.
 const defaultWait = 3 * time.Second
 
-// A module is the kernel's eCryptfs.
+// A module is the kernel's module ecryptfs.
 type module struct {
-	wait  time.Duration // how long it waits for an answer
-	known bool          // whether somebody told it that, this program or the system's configuration
+	wait  time.Duration // for an answer
+	known bool          // this program or the system's configuration has set wait
 }
 
-// loadModule sees to it that the kernel has eCryptfs.
+// loadModule loads the kernel's module unless the kernel has eCryptfs.
 func loadModule() (*module, error) {
 	m := &module{wait: defaultWait}
 	if n := configuredWait(); n > 0 {
@@ -44,7 +43,7 @@ func loadModule() (*module, error) {
 		}
 	}
 	if !hasFileSystem() {
-		return nil, noModule("the module is loaded, but there is no such file system")
+		return nil, noModuleError("the module is loaded, but there is no such file system")
 	}
 	if _, err := os.Stat(ecryptfs.DevicePath); err != nil {
 		return nil, cli.WithHint(fmt.Errorf("this kernel's eCryptfs has no %s, which keys in a TPM need", ecryptfs.DevicePath),
@@ -58,15 +57,14 @@ func hasFileSystem() bool {
 	return err == nil && regexp.MustCompile(`(?m)^(nodev)?\s+ecryptfs$`).Match(list)
 }
 
-// modprobe loads the module, with a wait that suits a TPM unless the system's
-// configuration has one.
+// modprobe loads the module, with a longer wait unless the system's configuration has one.
 func (m *module) modprobe() error {
 	args := []string{"ecryptfs", "ecryptfs_message_buf_len=" + strconv.Itoa(openBuffers)}
 	if !m.known {
 		args = append(args, "ecryptfs_message_wait_timeout="+strconv.Itoa(waitSeconds))
 	}
 	if out, err := runModprobe(args...); err != nil {
-		return noModule(out)
+		return noModuleError(out)
 	}
 	if !m.known {
 		m.wait, m.known = waitSeconds*time.Second, true
@@ -74,8 +72,7 @@ func (m *module) modprobe() error {
 	return nil
 }
 
-// reload loads the module anew with a longer wait, which works while nobody uses
-// it.
+// reload loads the module again with a longer wait. That works only while nobody uses it.
 func (m *module) reload() error {
 	if moduleUsers() != 0 {
 		return errors.New("it is in use")
@@ -87,7 +84,7 @@ func (m *module) reload() error {
 	return m.modprobe()
 }
 
-// runModprobe returns what modprobe said.
+// runModprobe returns the output of modprobe.
 func runModprobe(args ...string) (string, error) {
 	program := "modprobe"
 	for _, path := range []string{"/sbin/modprobe", "/usr/sbin/modprobe"} {
@@ -97,7 +94,7 @@ func runModprobe(args ...string) (string, error) {
 		}
 	}
 	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // not the secrets that this process may have there
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // without the secrets of this process
 	out, err := cmd.CombinedOutput()
 	text := strings.TrimSpace(string(out))
 	if err != nil && text == "" {
@@ -106,14 +103,14 @@ func runModprobe(args ...string) (string, error) {
 	return text, err
 }
 
-// noModule is the error for a kernel without eCryptfs.
-func noModule(why string) error {
+// noModuleError is the error for a kernel without eCryptfs.
+func noModuleError(why string) error {
 	var release string
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		release = " (" + strings.TrimSpace(string(b)) + ")"
 	}
 	return cli.WithHint(fmt.Errorf("this kernel%s has no eCryptfs: %s", release, why),
-		"use a kernel with the module ecryptfs (CONFIG_ECRYPT_FS): Debian's linux-image-amd64 has it, Debian's cloud kernel has not; in a container, load it outside (modprobe ecryptfs)")
+		"use a kernel with the module ecryptfs (CONFIG_ECRYPT_FS): Debian's linux-image-amd64 has it, Debian's cloud kernel does not; in a container, load it outside (modprobe ecryptfs)")
 }
 
 var (
@@ -121,8 +118,8 @@ var (
 	waitCommand = regexp.MustCompile(`\becryptfs\.ecryptfs_message_wait_timeout=(\d{1,6})\b`)
 )
 
-// configuredWait is the wait that the system's configuration gives the module, 0
-// where it gives none. The module does not show it.
+// configuredWait returns the wait in seconds from the system's configuration, 0 if it has none. The
+// module does not show its wait.
 func configuredWait() int {
 	seconds := 0
 	look := func(path string, pattern *regexp.Regexp) {
@@ -144,8 +141,8 @@ func configuredWait() int {
 	return seconds
 }
 
-// moduleUsers is how many mounts and open devices the module has, -1 where that
-// cannot be known (it is built into the kernel).
+// moduleUsers returns the number of mounts and open devices that use the module, or -1 if eCryptfs
+// is built into the kernel.
 func moduleUsers() int {
 	text, err := os.ReadFile("/sys/module/ecryptfs/refcnt")
 	if err != nil {
@@ -158,16 +155,16 @@ func moduleUsers() int {
 	return n
 }
 
-// tooSlow reports whether answers that take so long each come too late for the
-// kernel when a few files are opened at a time.
+// tooSlow reports whether answers come too late when a few files are opened at once and each takes
+// this long.
 func (m *module) tooSlow(each time.Duration) bool { return 3*each > m.wait }
 
-// advice is what to do about a wait that is too short.
+// advice says how to configure a longer wait.
 func (m *module) advice(each time.Duration) string {
 	seconds := max(waitSeconds, int(20*each/time.Second))
 	cure := fmt.Sprintf("put the line \"options ecryptfs ecryptfs_message_wait_timeout=%d\" into /etc/modprobe.d/ecryptfs.conf, "+
 		"then unmount all eCryptfs directories and run modprobe -r ecryptfs", seconds)
-	if moduleUsers() < 0 && hasFileSystem() { // it is no module
+	if moduleUsers() < 0 && hasFileSystem() { // built into the kernel
 		cure = fmt.Sprintf("add ecryptfs.ecryptfs_message_wait_timeout=%d to the kernel's command line, and start the system again", seconds)
 	}
 	return fmt.Sprintf("the TPM takes %.1f s to unwrap the key of a file, and the kernel gives up after %v if the module ecryptfs was loaded as usual: "+

@@ -15,41 +15,41 @@ import (
 	"maclef/internal/cli"
 )
 
-// A session is one directory, from the command line to its end.
+// A session is one run of the command for one directory.
 type session struct {
 	env *cli.Env
 	o   *options
 
 	lower, point string // absolute, without symbolic links
 
-	lowerDir, pointDir *directory // the two, held until they are mounted; may be the same
-	beside             *directory // where the record is
+	lowerDir, pointDir *directory // open until they are mounted; may be the same
+	parentDir          *directory // contains DIR and its settings file
 
-	users     []int // whose requests are answered
+	users     []int // who may open files
 	file      *blob.Key
 	token     *ecryptfs.Token
 	settings  *settings
-	nameToken *ecryptfs.Token // nil where names are not encrypted
-	newRecord bool            // the record was made by this mount
+	nameToken *ecryptfs.Token // nil if names are not encrypted
+	newFile   bool            // this mount writes the settings file
 
 	module  *module
 	devices []*ecryptfs.Device
 	chip    *chip
 	server  *ecryptfs.Server
-	adopted bool // a killed ecryptmount had mounted it
+	resumed bool // the mount of a killed ecryptmount is served again
 	back    *background
 }
 
-// mount does everything that can fail before it mounts, so that a directory that
-// was mounted can be opened.
+// mount does everything that can fail before it mounts, so that the files in a mounted directory
+// can be opened.
 func mount(env *cli.Env, o *options, back *background) (err error) {
 	s := &session{env: env, o: o, back: back}
 	defer func() {
-		if err != nil && back.detached { // standard error is gone
-			s.say("error: %v", err)
+		if err != nil && back.detached { // standard error is closed
+			s.logf("error: %v", err)
 		}
 	}()
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // secrets and file keys belong in no core dump
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) // no core dump may contain secrets or file keys
 	closeInherited()
 	if os.Geteuid() != 0 {
 		return cli.WithHint(errors.New("only root may mount eCryptfs directories"), "run it with sudo, or as root")
@@ -59,22 +59,21 @@ func mount(env *cli.Env, o *options, back *background) (err error) {
 		return err
 	}
 	s.chip = newChip(env, o, s.file)
-	defer s.chip.close()
 	defer s.closeDevices()
-	unwatch := cli.OnSignal(s.chip.close) // a key that stays loaded takes a place in the chip
+	unwatch := cli.OnSignal(s.chip.close) // a key that stays loaded takes up space in the chip
 	defer unwatch()
-	defer s.chip.close() // while a signal waits for it
+	defer s.chip.close() // before unwatch: a signal waits for it
 	if err := s.check(); err != nil {
 		return err
 	}
 	signals := make(chan os.Signal, 4)
 	cli.NotifyEnd(signals)
-	signal.Notify(signals, os.Interrupt) // also where a script's shell had a background job ignore it
+	signal.Notify(signals, os.Interrupt) // a shell script may have a background job ignore it
 	unwatch()
 	return s.serve(signals)
 }
 
-// prepare finds out what is wanted, as far as neither kernel nor TPM are needed.
+// prepare does what needs neither the kernel nor the TPM.
 func (s *session) prepare() (err error) {
 	if err := s.resolvePaths(); err != nil {
 		return err
@@ -96,17 +95,17 @@ func (s *session) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := readRecord(s.beside, filepath.Base(s.lower)+recordSuffix, owner)
+	r, err := readSettingsFile(s.parentDir, filepath.Base(s.lower)+settingsSuffix, owner)
 	if err != nil {
 		return err
 	}
-	if s.settings, err = settle(s.env, s.o, s.lower, r, *s.o.key, fingerprint); err != nil {
+	if s.settings, err = resolveSettings(s.env, s.o, s.lower, r, *s.o.key, fingerprint); err != nil {
 		return err
 	}
 	return checkKey(s.file, *s.o.key, s.settings)
 }
 
-// resolvePaths finds the directories, and holds on to them.
+// resolvePaths opens the directories.
 func (s *session) resolvePaths() (err error) {
 	if s.lowerDir, err = findDir(s.o.dir); err != nil {
 		return err
@@ -122,18 +121,18 @@ func (s *session) resolvePaths() (err error) {
 	case s.lower == "/" || s.point == "/":
 		return errors.New("mount: / cannot be an eCryptfs directory; name another one")
 	case strings.HasPrefix(s.point, s.lower+"/"):
-		return fmt.Errorf("mount: %s is inside %s, which it would show", s.point, s.lower)
+		return fmt.Errorf("mount: %s is inside %s, so the mount would contain itself", s.point, s.lower)
 	case strings.HasPrefix(s.lower, s.point+"/"):
-		return cli.WithHint(fmt.Errorf("mount: %s is inside %s, and nobody could get at it while that is mounted over", s.lower, s.point),
+		return cli.WithHint(fmt.Errorf("mount: %s is inside %s, which the mount would hide", s.lower, s.point),
 			"put one beside the other, or mount DIR over itself")
 	}
-	if s.beside, err = openDir(filepath.Dir(s.lower)); err != nil {
+	if s.parentDir, err = openDir(filepath.Dir(s.lower)); err != nil {
 		return fmt.Errorf("mount %s: open the directory that it is in: %w", s.lower, err)
 	}
 	return s.releaseMounted()
 }
 
-// releaseMounted lets go of what a killed ecryptmount left mounted: it could not be
+// releaseMounted closes directories that a killed ecryptmount left mounted. They could not be
 // unmounted otherwise.
 func (s *session) releaseMounted() error {
 	for _, d := range []*directory{s.lowerDir, s.pointDir} {
@@ -151,23 +150,23 @@ func (s *session) releaseMounted() error {
 	return nil
 }
 
-// hold makes sure that the directories are where they were found.
-func (s *session) hold() error {
+// recheck checks that the directories are still where they were.
+func (s *session) recheck() error {
 	owner := s.lowerDir.stat.Uid
-	for _, d := range []*directory{s.lowerDir, s.pointDir, s.beside} {
-		if err := d.hold(); err != nil {
+	for _, d := range []*directory{s.lowerDir, s.pointDir, s.parentDir} {
+		if err := d.recheck(); err != nil {
 			return fmt.Errorf("mount %s: %w", s.point, err)
 		}
 	}
-	if s.lowerDir.stat.Uid != owner { // who decided on the users whose requests are answered
+	if s.lowerDir.stat.Uid != owner { // the owner decides who may open files
 		return fmt.Errorf("mount %s: %s got another owner while the TPM was asked", s.point, s.lower)
 	}
 	return nil
 }
 
-// release lets go of the directories.
+// release closes the directories.
 func (s *session) release() {
-	for _, d := range []*directory{s.lowerDir, s.pointDir, s.beside} {
+	for _, d := range []*directory{s.lowerDir, s.pointDir, s.parentDir} {
 		d.release()
 	}
 }

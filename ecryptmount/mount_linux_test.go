@@ -57,7 +57,7 @@ func TestPrepareRefused(t *testing.T) {
 		{"secret/inside secret", "secret/inside is inside", "put one beside the other"},
 		{"-key nokey secret", "read nokey: no such file", "keygen nokey"},
 		{"-user nobody-at-all secret", "-user nobody-at-all: there is no such user", ""},
-		{"-key rsa512 secret", "rsa512 is too small a key: it encrypts 53 bytes, and the passphrase for file names has 64", "keygen rsa5122"},
+		{"-key rsa512 secret", "the key rsa512 is too small: it encrypts 53 bytes, and the passphrase for file names has 64", "keygen rsa5122"},
 		{"-key rsa512 -o ecryptfs_enable_filename_crypto=n secret", "Go refuses RSA keys below 1024 bits", "keygen rsa5122"},
 		{"-key stpm.key secret", "cannot decrypt", "keygen stpm.key2"},
 		{"-key e2-p256.pem secret", "e2-p256.pem is an EC key, which cannot encrypt", "keygen e2-p256.pem2"},
@@ -117,7 +117,7 @@ func TestPrepareRecord(t *testing.T) {
 	if err := os.WriteFile("secret.ecryptmount", good[:50], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := prepareIn(t, dir, "secret"); err == nil || !strings.Contains(err.Error(), "this is no record of ecryptmount, or a damaged one") {
+	if _, err := prepareIn(t, dir, "secret"); err == nil || !strings.Contains(err.Error(), "not a settings file of ecryptmount, or a damaged one") {
 		t.Errorf("half a record: %v", err)
 	}
 }

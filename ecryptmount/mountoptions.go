@@ -8,17 +8,16 @@ import (
 	"maclef/internal/cli"
 )
 
-// optionForms is what -o takes, for messages. The generic ones are in
-// genericOptions.
+// optionForms lists the options of -o for messages.
 var optionForms = []string{
 	"ecryptfs_cipher=aes", "ecryptfs_key_bytes=16|24|32", "ecryptfs_passthrough[=y|n]",
 	"ecryptfs_enable_filename_crypto=y|n", "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "noatime",
 }
 
-// genericOptions are those of every file system.
+// genericOptions are options of every file system.
 var genericOptions = []string{"ro", "nosuid", "nodev", "noexec", "noatime"}
 
-// defaultOptions are what is in force anyway, and may be said.
+// defaultOptions are accepted although they are the default.
 var defaultOptions = []string{"rw", "suid", "dev", "exec", "atime", "defaults"}
 
 const (
@@ -26,20 +25,19 @@ const (
 	defaultKeyBytes = 32
 )
 
-// mountOptions is what -o said. It is a flag.Value that may be given several
-// times.
+// mountOptions is the value of -o, which may be given several times.
 type mountOptions struct {
-	keyBytes    int             // 0 where it was not given
-	passthrough *bool           // nil where it was not given
-	names       *bool           // encrypt file names; nil where it was not given
-	generic     map[string]bool // of genericOptions
+	keyBytes    int             // 0 if not given
+	passthrough *bool           // nil if not given
+	names       *bool           // encrypt file names; nil if not given
+	generic     map[string]bool // those of genericOptions that were given
 	writable    bool            // rw was given
 	text        []string
 }
 
 func (m *mountOptions) String() string { return strings.Join(m.text, ",") }
 
-// Set reads a list of options. Its error names the first that it does not know.
+// Set reads a list of options. Its error names the first unknown one.
 func (m *mountOptions) Set(text string) error {
 	for option := range strings.SplitSeq(text, ",") {
 		if err := m.set(option); err != nil {
@@ -82,7 +80,7 @@ func (m *mountOptions) set(option string) error {
 	default:
 		return &cli.UsageError{
 			Text:   "unknown mount option \"" + option + "\"",
-			Advice: "possible are " + strings.Join(optionForms, ", ") + "; the key is named with -key",
+			Advice: "possible are " + strings.Join(optionForms, ", ") + "; -key names the key",
 		}
 	}
 	return nil
@@ -95,7 +93,7 @@ func (m *mountOptions) setGeneric(option string) {
 	m.generic[option] = true
 }
 
-// setYesNo reads y or n, which stands for y where it is left out.
+// setYesNo reads y or n. A missing value means y.
 func setYesNo(to **bool, option, value string, hasValue bool) error {
 	yes := !hasValue || value == "y" || value == "yes"
 	if !yes && value != "n" && value != "no" {

@@ -9,7 +9,7 @@ import (
 	"maclef/internal/cli"
 )
 
-var errNotLinux = errors.New("eCryptfs is a file system of Linux; this system has none")
+var errNotLinux = errors.New("eCryptfs exists only on Linux")
 
 func wantsFork([]string) bool { return false }
 
@@ -17,10 +17,10 @@ func startBackground([]string) (int, error) { return 0, errNotLinux }
 
 type background struct{}
 
-func newBackground(*outlet) *background { return nil }
+func newBackground(*messageWriter) *background { return nil }
 
-type outlet struct{ w io.Writer }
+type messageWriter struct{ w io.Writer }
 
-func (o *outlet) Write(p []byte) (int, error) { return o.w.Write(p) }
+func (o *messageWriter) Write(p []byte) (int, error) { return o.w.Write(p) }
 
 func mount(*cli.Env, *options, *background) error { return errNotLinux }

@@ -14,9 +14,9 @@ import (
 	"maclef/internal/printable"
 )
 
-// serve mounts the directory and answers for it until it is unmounted.
+// serve mounts the directory and answers the kernel until it is unmounted.
 func (s *session) serve(signals <-chan os.Signal) (err error) {
-	s.server = ecryptfs.NewServer(s.token.Signature, s.chip.wrap, s.chip.unwrap, func(err error) { s.say("error: %v", err) })
+	s.server = ecryptfs.NewServer(s.token.Signature, s.chip.wrap, s.chip.unwrap, func(err error) { s.logf("error: %v", err) })
 	stop, served := make(chan struct{}), make(chan struct{})
 	var failed error
 	go func() {
@@ -28,13 +28,13 @@ func (s *session) serve(signals <-chan os.Signal) (err error) {
 		<-served
 		err = errors.Join(err, failed)
 	}()
-	if err := os.Chdir("/"); err != nil { // or it would keep a directory busy
+	if err := os.Chdir("/"); err != nil { // the working directory must not keep a mount busy
 		return err
 	}
-	if !s.adopted {
+	if !s.resumed {
 		err = s.mountNow()
 	}
-	s.release() // or they would keep busy what the directories are in
+	s.release() // open directories must not keep a mount busy
 	if s.nameToken != nil {
 		s.nameToken.Clear()
 	}
@@ -42,15 +42,15 @@ func (s *session) serve(signals <-chan os.Signal) (err error) {
 		return err
 	}
 	s.announce()
-	s.await(signals, served)
+	s.waitForUnmount(signals, served)
 	wrapped, unwrapped := s.server.Counts()
-	s.say("%s wrapped, %s unwrapped by the TPM", cli.Counted(wrapped, "file key"), cli.Counted(unwrapped, "file key"))
+	s.logf("%s wrapped, %s unwrapped by the TPM", cli.Counted(wrapped, "file key"), cli.Counted(unwrapped, "file key"))
 	return nil
 }
 
-// mountNow keeps the record and mounts.
+// mountNow writes the settings file and mounts.
 func (s *session) mountNow() error {
-	if err := s.hold(); err != nil {
+	if err := s.recheck(); err != nil {
 		return err
 	}
 	below, err := s.lowerDir.statfs()
@@ -59,11 +59,11 @@ func (s *session) mountNow() error {
 	}
 	flags := s.mountFlags(uintptr(below.Flags), s.lowerDir.stat.Uid)
 	if flags&unix.MS_RDONLY != 0 && s.nameToken == nil {
-		s.newRecord = false // looking at what is there decides nothing for later
+		s.newFile = false // a read-only look does not decide the settings
 	}
-	name := filepath.Base(s.settings.recordPath)
-	if s.newRecord {
-		if err := writeRecord(s.beside, name, s.settings.record); err != nil {
+	name := filepath.Base(s.settings.path)
+	if s.newFile {
+		if err := writeSettingsFile(s.parentDir, name, s.settings.file); err != nil {
 			return err
 		}
 	}
@@ -72,16 +72,15 @@ func (s *session) mountNow() error {
 		tokens = append(tokens, s.nameToken)
 	}
 	err = ecryptfs.WithTokens(tokens, func() error { return s.attach(flags) })
-	if err != nil && s.newRecord { // nothing was mounted with it
-		_ = unix.Unlinkat(s.beside.fd, name, 0)
+	if err != nil && s.newFile { // nothing was mounted with it
+		_ = unix.Unlinkat(s.parentDir.fd, name, 0)
 	}
 	return err
 }
 
-// mountFlags are the options that every file system has. What the file system
-// below denies stays denied: below is its mount flags. And who owns the directory
-// can write to the files in it from below, so that only root's have rights and
-// devices in them, unless -o says so.
+// mountFlags returns the flags for mount(2). It adds those of the file system below, whose flags
+// below are. Only a directory of root has set-user-id files and devices, unless -o says otherwise:
+// its owner can write to the lower files.
 func (s *session) mountFlags(below uintptr, owner uint32) uintptr {
 	bits := map[string]uintptr{
 		"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV,
@@ -91,7 +90,7 @@ func (s *session) mountFlags(below uintptr, owner uint32) uintptr {
 	for option := range s.o.mount.generic {
 		flags |= bits[option]
 	}
-	// Here the numbers of statfs(2) are those of mount(2).
+	// These flags have the same numbers in statfs(2) and mount(2).
 	flags |= below & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	if owner != 0 {
 		for _, option := range []string{"suid", "dev"} {
@@ -103,8 +102,8 @@ func (s *session) mountFlags(below uintptr, owner uint32) uintptr {
 	return flags
 }
 
-// mountData are eCryptfs's own options. Without mount_auth_tok_only the kernel
-// would take tokens from anybody's keyring.
+// mountData returns the options of eCryptfs. Without mount_auth_tok_only the kernel would take
+// tokens from anybody's keyring.
 func (s *session) mountData() string {
 	data := fmt.Sprintf("ecryptfs_mount_auth_tok_only,ecryptfs_sig=%s,ecryptfs_cipher=%s,ecryptfs_key_bytes=%d",
 		s.token.Signature, cipher, s.settings.keyBytes)
@@ -117,17 +116,16 @@ func (s *session) mountData() string {
 	return data
 }
 
-// announce tells that the directory can be used, and goes to the background where
-// that was asked for.
+// announce reports that the directory is mounted, and detaches a background process.
 func (s *session) announce() {
-	if s.newRecord && !s.adopted {
-		s.env.Notef("%s is new: keep a copy of it, and of %s", s.settings.recordPath, *s.o.key)
+	if s.newFile && !s.resumed {
+		s.env.Notef("%s is new: keep a copy of it, and of %s", s.settings.path, *s.o.key)
 	}
-	s.say("%s is mounted, for %s; umount %s ends that", s.point, userNames(s.users), s.point)
+	s.logf("%s is mounted, for %s; umount %s ends that", s.point, userNames(s.users), s.point)
 	s.back.detach()
 }
 
-// say prints a line on standard error, or wherever messages go.
-func (s *session) say(format string, args ...any) {
+// logf writes one line to standard error or, in the background, to syslog.
+func (s *session) logf(format string, args ...any) {
 	fmt.Fprintf(s.env.Stderr, "ecryptmount: %s\n", printable.Line(fmt.Sprintf(format, args...)))
 }

@@ -9,22 +9,22 @@ import (
 	"maclef/tpmkey"
 )
 
-// settings are how a directory is mounted: what its record says, or else what -o
-// says, or else the defaults.
+// settings say how a directory is mounted. The settings file comes first, then -o, then the
+// defaults.
 type settings struct {
-	recordPath  string
-	record      *record // nil where there is none yet
+	path        string
+	file        *settingsFile // nil before the first mount
 	keyBytes    int
-	names       bool // file names are encrypted
+	names       bool // encrypt file names
 	passthrough bool
 }
 
-// settle decides on the settings of a directory with a record, nil where there is
-// none yet, and refuses options that contradict it.
-func settle(env *cli.Env, o *options, lower string, r *record, keyName, fingerprint string) (*settings, error) {
-	s := &settings{recordPath: lower + recordSuffix, record: r, keyBytes: defaultKeyBytes, names: true}
+// resolveSettings returns the settings of a directory. r is its settings file, nil before the first
+// mount. Options that contradict the file are an error.
+func resolveSettings(env *cli.Env, o *options, lower string, r *settingsFile, keyName, fingerprint string) (*settings, error) {
+	s := &settings{path: lower + settingsSuffix, file: r, keyBytes: defaultKeyBytes, names: true}
 	if r != nil {
-		if err := s.agree(env, r, o, lower, keyName, fingerprint); err != nil {
+		if err := s.checkAgainst(env, r, o, lower, keyName, fingerprint); err != nil {
 			return nil, err
 		}
 		s.keyBytes, s.names, s.passthrough = r.KeyBytes, r.FilenameCrypto, r.Passthrough
@@ -41,21 +41,21 @@ func settle(env *cli.Env, o *options, lower string, r *record, keyName, fingerpr
 	return s, nil
 }
 
-func (s *settings) agree(env *cli.Env, r *record, o *options, lower, keyName, fingerprint string) error {
+func (s *settings) checkAgainst(env *cli.Env, r *settingsFile, o *options, lower, keyName, fingerprint string) error {
 	if r.Key != fingerprint {
 		return cli.WithHint(
-			fmt.Errorf("%s was set up with another key than %s (%s, by %s; this one is %s)", lower, keyName, short(r.Key), s.recordPath, short(fingerprint)),
-			"name the key file that it was set up with: -key FILE")
+			fmt.Errorf("%s was set up with another key than %s (%s, by %s; this one is %s)", lower, keyName, shorten(r.Key), s.path, shorten(fingerprint)),
+			"give the key file that it was set up with: -key FILE")
 	}
-	const advice = "leave the option out; settings of a directory do not change once it has files"
+	const advice = "leave the option out: the settings of a directory cannot change after its first mount"
 	if n := o.mount.keyBytes; n != 0 && n != r.KeyBytes {
-		return cli.WithHint(fmt.Errorf("%s was set up with ecryptfs_key_bytes=%d, not %d (by %s)", lower, r.KeyBytes, n, s.recordPath), advice)
+		return cli.WithHint(fmt.Errorf("%s was set up with ecryptfs_key_bytes=%d, not %d (by %s)", lower, r.KeyBytes, n, s.path), advice)
 	}
 	if names := o.mount.names; names != nil && *names != r.FilenameCrypto {
-		return cli.WithHint(fmt.Errorf("%s was set up with ecryptfs_enable_filename_crypto=%s (by %s)", lower, yesNo(r.FilenameCrypto), s.recordPath), advice)
+		return cli.WithHint(fmt.Errorf("%s was set up with ecryptfs_enable_filename_crypto=%s (by %s)", lower, yesNo(r.FilenameCrypto), s.path), advice)
 	}
 	if on := o.mount.passthrough; on != nil && *on != r.Passthrough {
-		env.Notef("%s was set up with ecryptfs_passthrough=%s (by %s); this time it is %s", lower, yesNo(r.Passthrough), s.recordPath, yesNo(*on))
+		env.Notef("%s was set up with ecryptfs_passthrough=%s (by %s); this time it is %s", lower, yesNo(r.Passthrough), s.path, yesNo(*on))
 	}
 	return nil
 }
@@ -67,34 +67,32 @@ func yesNo(yes bool) string {
 	return "n"
 }
 
-// short is the beginning of a fingerprint, as long as a token's signature.
-func short(fingerprint string) string { return fingerprint[:min(16, len(fingerprint))] }
+// shorten cuts a fingerprint to the length of a token's signature.
+func shorten(fingerprint string) string { return fingerprint[:min(16, len(fingerprint))] }
 
-// passphraseSize is the size of a new passphrase for file names: 32 random bytes
-// in hexadecimal digits.
+// passphraseSize is the size of a new passphrase for file names: 32 random bytes in hexadecimal.
 const passphraseSize = 64
 
-// checkKind refuses a key that can wrap nothing, before anything else is done with it.
+// checkKind refuses a key that cannot wrap any file key.
 func checkKind(file *blob.Key, name string) error {
 	if file.RSAPublicKey() == nil {
-		return cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKey(name))
+		return cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKeyHint(name))
 	}
 	if !file.CanDecrypt() {
-		return cli.WithHint(fmt.Errorf("%s is a key that cannot decrypt, and so cannot open the files of a directory", name), newKey(name))
+		return cli.WithHint(fmt.Errorf("the key %s cannot decrypt, so it cannot open encrypted files", name), newKeyHint(name))
 	}
 	return nil
 }
 
-// newKey advises to make another key, than that of a file, of standard input or of a
-// handle.
-func newKey(name string) string {
+// newKeyHint advises to make another key. Its name is derived from a file's name.
+func newKeyHint(name string) string {
 	if _, handle, _ := tpmkey.ParseHandle(name); handle || name == "-" {
 		name = "maclef"
 	}
 	return "make a key of 2048 bits: keygen " + name + "2"
 }
 
-// checkKey refuses a key that cannot wrap what has to be wrapped.
+// checkKey refuses a key that is too small for file keys or the passphrase.
 func checkKey(file *blob.Key, name string, s *settings) error {
 	need, what := ecryptfs.FileKeySize(s.keyBytes), "the key of a file"
 	if s.names && need < passphraseSize {
@@ -102,11 +100,11 @@ func checkKey(file *blob.Key, name string, s *settings) error {
 	}
 	room := tpmkey.MaxMessage(file)
 	if room >= 0 && room < need {
-		return cli.WithHint(fmt.Errorf("%s is too small a key: it encrypts %d bytes, and %s has %d", name, room, what, need),
-			newKey(name))
+		return cli.WithHint(fmt.Errorf("the key %s is too small: it encrypts %d bytes, and %s has %d", name, room, what, need),
+			newKeyHint(name))
 	}
 	if _, err := tpmkey.Encrypt(file, make([]byte, max(0, min(need, room)))); err != nil {
-		return cli.WithHint(fmt.Errorf("%s: %w", name, err), newKey(name))
+		return cli.WithHint(fmt.Errorf("%s: %w", name, err), newKeyHint(name))
 	}
 	return nil
 }

@@ -41,8 +41,8 @@ func TestMountOptions(t *testing.T) {
 }
 
 // goodRecord is one that a first mount makes.
-func goodRecord() *record {
-	return &record{
+func goodRecord() *settingsFile {
+	return &settingsFile{
 		Version: 1, Key: strings.Repeat("0123456789abcdef", 4), Cipher: cipher, KeyBytes: 32,
 		FilenameCrypto: true, FilenamePassphrase: bytes.Repeat([]byte{1}, 256),
 	}
@@ -53,21 +53,21 @@ func TestParseRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := parseRecord(append(good, '\n')); err != nil || r.KeyBytes != 32 || len(r.FilenamePassphrase) != 256 {
+	if r, err := parseSettingsFile(append(good, '\n')); err != nil || r.KeyBytes != 32 || len(r.FilenamePassphrase) != 256 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	tests := []struct {
 		name   string
-		change func(*record)
+		change func(*settingsFile)
 	}{
-		{"newer", func(r *record) { r.Version = 2 }},
-		{"no version", func(r *record) { r.Version = 0 }},
-		{"no key", func(r *record) { r.Key = "" }},
-		{"another cipher", func(r *record) { r.Cipher = "blowfish" }},
-		{"keys of no cipher", func(r *record) { r.KeyBytes = 33 }},
-		{"no passphrase", func(r *record) { r.FilenamePassphrase = nil }},
-		{"a passphrase for nothing", func(r *record) { r.FilenameCrypto = false }},
-		{"a passphrase of no key", func(r *record) { r.FilenamePassphrase = make([]byte, 513) }},
+		{"newer", func(r *settingsFile) { r.Version = 2 }},
+		{"no version", func(r *settingsFile) { r.Version = 0 }},
+		{"no key", func(r *settingsFile) { r.Key = "" }},
+		{"another cipher", func(r *settingsFile) { r.Cipher = "blowfish" }},
+		{"keys of no cipher", func(r *settingsFile) { r.KeyBytes = 33 }},
+		{"no passphrase", func(r *settingsFile) { r.FilenamePassphrase = nil }},
+		{"a passphrase for nothing", func(r *settingsFile) { r.FilenameCrypto = false }},
+		{"a passphrase of no key", func(r *settingsFile) { r.FilenamePassphrase = make([]byte, 513) }},
 	}
 	for _, test := range tests {
 		r := goodRecord()
@@ -76,12 +76,12 @@ func TestParseRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r, err := parseRecord(b); err == nil {
+		if r, err := parseSettingsFile(b); err == nil {
 			t.Errorf("%s: %+v", test.name, r)
 		}
 	}
 	for _, bad := range []string{"", "{", "[]", "null", string(good[:len(good)/2]), string(good) + "{}"} {
-		if r, err := parseRecord([]byte(bad)); err == nil {
+		if r, err := parseSettingsFile([]byte(bad)); err == nil {
 			t.Errorf("%q: %+v", bad, r)
 		}
 	}
@@ -95,7 +95,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{"version":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseRecord(b)
+		r, err := parseSettingsFile(b)
 		if err != nil {
 			return
 		}
@@ -103,7 +103,7 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := parseRecord(again); err != nil {
+		if _, err := parseSettingsFile(again); err != nil {
 			t.Errorf("%s became %s: %v", b, again, err)
 		}
 	})

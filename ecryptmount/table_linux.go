@@ -29,7 +29,7 @@ func readTable() ([]ecryptfs.Mount, error) {
 	return mounts, nil
 }
 
-// watchTable sends a word whenever the mount table changes, until stop is closed.
+// watchTable sends a value whenever the mount table changes, until stop is closed.
 func watchTable(stop <-chan struct{}) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	go func() {
@@ -58,16 +58,10 @@ func watchTable(stop <-chan struct{}) <-chan struct{} {
 	return changed
 }
 
-// usersOf names the processes that keep a mounted directory busy, at most a few.
-func usersOf(point string) string {
+// processesUsing names up to five processes that keep a mounted directory busy.
+func processesUsing(point string) string {
 	const most = 5
-	var names []string
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, process := range processes {
-		if usesDir(process, point) {
-			names = append(names, processName(process))
-		}
-	}
+	names := processes(func(dir string) bool { return usesDir(dir, point) })
 	if len(names) == 0 {
 		return "something that /proc does not show"
 	}
@@ -77,8 +71,21 @@ func usersOf(point string) string {
 	return strings.Join(names, ", ")
 }
 
-// usesDir reports whether a process has a file below point open, runs or maps one,
-// or stands there.
+// processes names the processes that match, such as "bash (process 123)". match gets the process's
+// directory in /proc.
+func processes(match func(dir string) bool) (names []string) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if match(dir) {
+			comm, _ := os.ReadFile(dir + "/comm")
+			names = append(names, fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(dir)))
+		}
+	}
+	return names
+}
+
+// usesDir reports whether a process has an open, running or mapped file below point, or its working
+// directory there.
 func usesDir(process, point string) bool {
 	links := []string{process + "/cwd", process + "/root", process + "/exe"}
 	fds, _ := filepath.Glob(process + "/fd/*")
@@ -89,32 +96,18 @@ func usesDir(process, point string) bool {
 	})
 }
 
-// processName is "bash (process 123)".
-func processName(process string) string {
-	comm, _ := os.ReadFile(process + "/comm")
-	return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), filepath.Base(process))
-}
-
-// deviceHolders names the other processes that have /dev/ecryptfs open.
-func deviceHolders() []string {
-	var names []string
-	processes, _ := filepath.Glob("/proc/[0-9]*")
-	for _, process := range processes {
-		if filepath.Base(process) == strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		fds, _ := filepath.Glob(process + "/fd/*")
-		if slices.ContainsFunc(fds, func(fd string) bool {
+// deviceProcesses names the other processes that have /dev/ecryptfs open.
+func deviceProcesses() []string {
+	return processes(func(dir string) bool {
+		fds, _ := filepath.Glob(dir + "/fd/*")
+		return filepath.Base(dir) != strconv.Itoa(os.Getpid()) && slices.ContainsFunc(fds, func(fd string) bool {
 			target, err := os.Readlink(fd)
 			return err == nil && target == ecryptfs.DevicePath
-		}) {
-			names = append(names, processName(process))
-		}
-	}
-	return names
+		})
+	})
 }
 
-// unmount unmounts what is mounted last on point.
+// unmount unmounts the last mount on point.
 func unmount(point string, flags int) error {
 	for {
 		err := unix.Unmount(point, flags|unix.UMOUNT_NOFOLLOW)

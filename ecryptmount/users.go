@@ -11,7 +11,7 @@ import (
 	"maclef/internal/cli"
 )
 
-// userList is what -user said.
+// userList is the value of -user.
 type userList []string
 
 func (u *userList) String() string { return strings.Join(*u, ",") }
@@ -25,8 +25,7 @@ func (u *userList) Set(text string) error {
 	return nil
 }
 
-// ids are the user ids that requests are answered for: root's, and those of the
-// list, else the owner's.
+// ids returns the users who may open files: root, and those of the list or else the owner.
 func (u userList) ids(owner int) ([]int, error) {
 	ids := []int{0}
 	if len(u) == 0 {
@@ -43,8 +42,7 @@ func (u userList) ids(owner int) ([]int, error) {
 	return slices.Compact(ids), nil
 }
 
-// userID finds a user by name, or takes a number as it is. The last number of 32
-// bits stands for no user.
+// userID finds a user by name, or by number. The highest 32-bit number stands for no user.
 func userID(name string) (int, error) {
 	text := name
 	if found, err := user.Lookup(name); err == nil {
@@ -57,7 +55,6 @@ func userID(name string) (int, error) {
 	return int(id), nil
 }
 
-// userName is what messages call a user.
 func userName(id int) string {
 	if found, err := user.LookupId(strconv.Itoa(id)); err == nil {
 		return found.Username
@@ -65,7 +62,6 @@ func userName(id int) string {
 	return strconv.Itoa(id)
 }
 
-// userNames are names in a sentence.
 func userNames(ids []int) string {
 	var names []string
 	for _, id := range ids {

@@ -9,7 +9,6 @@ import (
 	"maclef/tpmkey"
 )
 
-// options is the command line.
 type options struct {
 	fs                                *cli.FlagSet
 	tpm                               *cli.TPMFlag
@@ -22,14 +21,12 @@ type options struct {
 	out                               string
 }
 
-const notes = `The file is in the form of the TPM: TSS KEY BLOB (TPM 1.2) or TSS2 PRIVATE KEY (TPM 2.0). An RSA key signs ` +
-	`and decrypts, an ECC key signs and agrees on secrets (ECDH); one of a TPM 2.0 does so by every scheme and hash, which ` +
-	`whoever uses it says. What is in FILE (- for standard output) is of no use without this TPM. With -wrap the key has existed outside the TPM, and whoever kept a copy has it.` +
-	"\n\n" +
-	`Which types of keys a TPM 2.0 has, tpmctl status lists.` +
-	"\n\n" +
-	`A key with -policy and a secret needs both. PCRs say how the machine was started: what changes them, such as an update ` +
-	`of the firmware or of the boot loader, ends the use of a key that is bound to them.`
+const notes = "FILE (- for standard output) becomes a TSS KEY BLOB (TPM 1.2) or a TSS2 PRIVATE KEY (TPM 2.0). It is of no use without this TPM. " +
+	"An RSA key signs and decrypts; an ECC key signs and agrees on secrets (ECDH). A key of a TPM 2.0 has no fixed scheme: the program that uses it " +
+	"chooses scheme and hash. A key from -wrap has existed outside the TPM, and whoever has a copy can use it.\n\n" +
+	"tpmctl status lists the types of keys of a TPM 2.0.\n\n" +
+	"A key with -policy and a secret needs both. PCRs record how the machine was started: after a change, such as an update " +
+	"of the firmware or the boot loader, a key that is bound to them does not work any more."
 
 func parse(env *cli.Env, args []string) (*options, error) {
 	fs := env.Flags()
@@ -48,7 +45,6 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	return o, o.check()
 }
 
-// define defines the flags.
 func (o *options) define(fs *cli.FlagSet) {
 	o.kind = fs.Choice("type", "rsa2048", "`TYPE` of key: rsa2048, rsa3072, rsa4096, p256, p384, p521; for a TPM 1.2 rsa2048, rsa1024, rsa512",
 		"rsa2048", "rsa3072", "rsa4096", "p256", "p384", "p521", "rsa1024", "rsa512")
@@ -57,7 +53,7 @@ func (o *options) define(fs *cli.FlagSet) {
 	o.auth = fs.Bool("a|auth", "give the key a secret of its own")
 	o.key = fs.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the key", New: true},
 		"`SECRET` of the new key; implies -a")
-	o.popup = fs.Bool("p|popup", "ask for that secret in a window; implies -a. A TPM 1.2 gets it as UTF-16, like from a TSS, a TPM 2.0 as it is (UTF-8)")
+	o.popup = fs.Bool("p|popup", "ask for that secret in a window; implies -a. A TPM 1.2 gets it as UTF-16, as a TSS does, a TPM 2.0 as UTF-8")
 	o.wrap = fs.Input("w|wrap", "", "wrap the existing RSA or ECDSA private key in `FILE` (PKCS#1, SEC 1 or PKCS#8, PEM or DER)")
 	o.inPwd = fs.Secret("wrap-pass", cli.SecretOptions{Default: "prompt", Label: "Password of the private key", Text: true},
 		"password of the private key file, if it is encrypted: a `SECRET`")
@@ -68,7 +64,7 @@ func (o *options) define(fs *cli.FlagSet) {
 	o.enc = fs.Choice("e|enc-scheme", "pkcs1v15", "TPM 1.2: encryption `SCHEME`: pkcs1v15 or oaep", "pkcs1v15", "oaep")
 	o.sig = fs.Choice("q|sig-scheme", "der", "TPM 1.2: signature `SCHEME`: der (any hash) or sha1 (SHA-1 only)", "der", "sha1")
 	o.owner = fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"},
-		"TPM 1.2: `SECRET` of the TPM's owner, for -w where the SRK is not readable")
+		"TPM 1.2: `SECRET` of the TPM's owner, for -w if the SRK cannot be read")
 	o.migration = fs.Secret("migration-pass", cli.SecretOptions{Default: "prompt", Label: "New migration secret of the key", New: true},
 		"TPM 1.2: migration `SECRET` of a wrapped key (default: a random one that nobody knows)")
 }
@@ -96,12 +92,13 @@ func (o *options) check() error {
 	return nil
 }
 
-// forOther are flags of one generation of TPM, and what to do on the other.
+// forTPM12 and forTPM20 are flags for one generation of TPM, each with a hint for users of the
+// other.
 var (
 	forTPM12 = [][2]string{
-		{"s", "leave it out, or say -type rsa2048, rsa3072 or rsa4096"},
-		{"e", "leave it out: the key decrypts by every scheme, and tpmctl decrypt -oaep chooses"},
-		{"q", "leave it out: the key signs by every scheme, and tpmctl sign -hash and -pss choose"},
+		{"s", "leave it out, or use -type rsa2048, rsa3072 or rsa4096"},
+		{"e", "leave it out: the key decrypts with every scheme; choose with tpmctl decrypt -oaep"},
+		{"q", "leave it out: the key signs with every scheme; choose with tpmctl sign -hash and -pss"},
 		{"owner-pass", "leave it out; -srk-pass gives the secret of the owner's hierarchy"},
 		{"migration-pass", "leave it out: the key cannot be moved to another TPM"},
 	}
@@ -111,7 +108,7 @@ var (
 	}
 )
 
-// checkFor refuses flags that are for the other generation of TPM.
+// checkFor refuses flags for the other generation of TPM.
 func (o *options) checkFor(family string) error {
 	refused, other := forTPM12, "1.2"
 	if family == "1.2" {
@@ -125,7 +122,7 @@ func (o *options) checkFor(family string) error {
 	return nil
 }
 
-// createOptions are what the command line says of the key, for a TPM.
+// createOptions converts the flags to options for tpm.
 func (o *options) createOptions(tpm *tpmkey.TPM) (*tpmkey.CreateOptions, error) {
 	family := tpm.Family()
 	if err := o.checkFor(family); err != nil {
@@ -150,8 +147,8 @@ func (o *options) createOptions(tpm *tpmkey.TPM) (*tpmkey.CreateOptions, error) 
 	return opts, nil
 }
 
-// what is the key to be made, in words.
-func (o *options) what() string {
+// keyText describes the new key for messages.
+func (o *options) keyText() string {
 	if o.fs.Given("s") {
 		return "a " + *o.size + "-bit RSA key"
 	}

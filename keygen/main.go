@@ -1,5 +1,5 @@
-// Keygen makes a key in a TPM and writes its key file, as create_tpm_key of
-// OpenSSL's TPM engine did for a TPM 1.2, and create_tpm2_key for a TPM 2.0.
+// Keygen makes a key in a TPM and writes its key file. It replaces create_tpm_key of OpenSSL's TPM
+// engine (TPM 1.2) and create_tpm2_key (TPM 2.0).
 package main
 
 import (
@@ -26,8 +26,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	return create(env, o)
 }
 
-// create makes the key in the TPM. The output is opened first: a chip can need
-// a minute, and a key that cannot be written is lost.
+// create makes the key in the TPM. It opens the output first: a chip can need a minute for a key,
+// and a key that cannot be written is lost.
 func create(env *cli.Env, o *options) error {
 	out, err := env.OpenOutput(o.out, cli.KeyMode, *o.force)
 	if err != nil {
@@ -47,15 +47,15 @@ func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
 		if err != nil {
 			return err
 		}
-		defer env.Progress("making " + o.what() + " in the TPM; a chip can take a minute")()
+		defer env.Progress("making " + o.keyText() + " in the TPM; a chip can take a minute")()
 		key, err = tpm.Create(context.Background(), opts)
 		return err
 	})
 	return key, err
 }
 
-// save writes the key file. A key that cannot be written is shown on standard
-// error: the TPM keeps no copy.
+// save writes the key file. If that fails it prints the file on standard error, because the TPM
+// keeps no copy.
 func save(env *cli.Env, out *cli.Output, key *blob.Key) error {
 	data, err := key.Marshal(key.Container)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// wrap makes a key file of an existing private key.
+// wrap makes a key file from an existing private key.
 func wrap(env *cli.Env, o *options) error {
 	pem, err := env.ReadInput(*o.wrap, cli.PrivateKeyFileLimit, "private key file")
 	if err != nil {
@@ -54,7 +54,7 @@ func wrapKey(env *cli.Env, o *options, private crypto.PrivateKey) (key *blob.Key
 	return key, err
 }
 
-// nameOf names an input in a message.
+// nameOf names an input file in messages.
 func nameOf(path string) string {
 	if path == "-" {
 		return "the private key"

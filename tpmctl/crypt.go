@@ -12,15 +12,13 @@ import (
 	"maclef/tpmkey"
 )
 
-// maxCrypt is the largest input of encrypt and decrypt, in bytes: no key takes
-// more.
+// maxCrypt is the largest input of encrypt and decrypt, in bytes. No key takes more.
 const maxCrypt = 512
 
-// oaepNotes end the notes of both.
-const oaepNotes = "A key of a TPM 2.0 without a scheme of its own takes PKCS#1 v1.5, or OAEP with -oaep; then -hash and -label must be the same " +
-	"for encrypting and decrypting. Any other key, each of a TPM 1.2 among them, has its scheme, which needs no flag."
+const oaepNotes = "A key of a TPM 2.0 that has no scheme uses PKCS#1 v1.5, or OAEP with -oaep; -hash and -label must then be the same " +
+	"for encrypting and decrypting. Other keys, and all keys of a TPM 1.2, have a scheme and need no flag."
 
-// An oaep is OAEP as it is asked for on the command line.
+// An oaep holds the flags for OAEP.
 type oaep struct {
 	on    *bool
 	hash  *string
@@ -30,14 +28,14 @@ type oaep struct {
 
 func oaepFlags(flags *cli.FlagSet) *oaep {
 	return &oaep{
-		on:    flags.Bool("oaep", "OAEP in place of PKCS#1 v1.5, for a key of a TPM 2.0"),
+		on:    flags.Bool("oaep", "OAEP instead of PKCS#1 v1.5, for a key of a TPM 2.0"),
 		hash:  flags.Choice("hash", "sha256", "with -oaep: `HASH`, as in tpmctl sign", hashNames[:len(hashNames)-1]...),
 		label: flags.String("label", "", "with -oaep: `LABEL`, a text that both sides know"),
 		given: flags.Given,
 	}
 }
 
-// check refuses flags that mean nothing.
+// check refuses flags that have no effect.
 func (o *oaep) check() error {
 	for _, flag := range []string{"hash", "label"} {
 		if !*o.on && o.given(flag) {
@@ -47,7 +45,7 @@ func (o *oaep) check() error {
 	return nil
 }
 
-// options are nil where the key's own scheme is meant.
+// options returns nil for the key's own scheme.
 func (o *oaep) options() crypto.DecrypterOpts {
 	if !*o.on {
 		return nil
@@ -56,8 +54,8 @@ func (o *oaep) options() crypto.DecrypterOpts {
 }
 
 func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "For short things: 245 bytes at most for a 2048-bit PKCS#1 key, 209 for an OAEP key of a TPM 1.2, 190 with -oaep.\n" +
-		"Encrypt a random key with it, and the data with that. A TPM is asked only for a key that it keeps itself (handle:0x81…).\n\n" + oaepNotes
+	flags.Notes = "It encrypts at most 245 bytes for a 2048-bit PKCS#1 key, 209 for an OAEP key of a TPM 1.2, 190 with -oaep. For more, " +
+		"encrypt the data with a random key, and that key with tpmctl. Only a persistent key (handle:0x81…) needs a TPM.\n\n" + oaepNotes
 	flags.Example = "tpmctl encrypt -key maclef -in secret.txt -out secret.bin"
 	key := &cli.KeyFlags{Path: flags.Input("key", "maclef", "key `FILE`, as in tpmctl decrypt"), Parent: new(cli.ParentFlag), TPM: flags.TPM()}
 	in := flags.Input("in", "-", "input `FILE`, - for standard input")
@@ -79,7 +77,7 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	}
 	defer clear(message)
 	if len(message) == 0 {
-		return cli.WithHint(errors.New("there is nothing to encrypt: the input is empty"), "see whether the command that was to give it has failed")
+		return cli.WithHint(errors.New("there is nothing to encrypt: the input is empty"), "check whether the command that writes the input failed")
 	}
 	ciphertext, err := padding.encrypt(file, message)
 	if err != nil {
@@ -88,18 +86,18 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	return out.write(env, cli.CertMode, ciphertext)
 }
 
-// encrypt makes what the key's TPM decrypts with the same options.
+// encrypt encrypts for a key that decrypts with the same options.
 func (o *oaep) encrypt(file *blob.Key, message []byte) ([]byte, error) {
 	opts, ok := o.options().(*rsa.OAEPOptions)
 	if !ok {
 		return tpmkey.Encrypt(file, message)
 	}
 	public := file.RSAPublicKey()
-	if public == nil { // tpmkey says why
+	if public == nil { // tpmkey.Encrypt returns the error
 		return tpmkey.Encrypt(file, message)
 	}
 	if err := tpmkey.CheckDecrypt(file, make([]byte, public.Size()), opts); err != nil {
-		return nil, fmt.Errorf("encrypt: what the key's TPM does not decrypt: %w", err)
+		return nil, fmt.Errorf("encrypt: the TPM could not decrypt the result: %w", err)
 	}
 	ciphertext, err := rsa.EncryptOAEP(opts.Hash.New(), rand.Reader, public, message, opts.Label)
 	if errors.Is(err, rsa.ErrMessageTooLong) {
@@ -113,7 +111,7 @@ func (o *oaep) encrypt(file *blob.Key, message []byte) ([]byte, error) {
 }
 
 func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "Also decrypts what openssl pkeyutl -engine tpm -encrypt, openssl pkeyutl -encrypt -pubin, and Tspi_Data_Bind encrypted.\n\n" + oaepNotes
+	flags.Notes = "It also decrypts the output of openssl pkeyutl -engine tpm -encrypt, openssl pkeyutl -encrypt -pubin and Tspi_Data_Bind.\n\n" + oaepNotes
 	flags.Example = "tpmctl decrypt -key maclef -in secret.bin\ntpmctl decrypt -oaep -hash sha256 -in secret.bin"
 	u := keyUseFlags(flags)
 	padding := oaepFlags(flags)

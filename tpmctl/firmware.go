@@ -11,17 +11,16 @@ import (
 	"maclef/tpmkey"
 )
 
-// askFirmware says what to do about err, and where it is a lack of physical
-// presence asks the firmware to do the first of requests that it takes. It always
-// returns an error: nothing is done before the next start. again is the command
-// to run then.
+// askFirmware adds a hint to err. If physical presence is missing, it asks the firmware to do the
+// first of requests that it supports. It always returns an error, because the firmware acts at the
+// next start. again is the command to run then.
 func askFirmware(tpm *tpmkey.TPM, err error, again string, requests ...sysfs.Request) error {
 	if !errors.Is(err, tpmkey.ErrPhysicalPresence) {
 		return err
 	}
 	node := sysfs.Kernel{}.Node(tpm.Name())
-	if node == nil { // a software TPM, which nobody's firmware starts
-		return cli.WithHint(err, restartThen(tpm, again))
+	if node == nil { // a software TPM has no firmware
+		return cli.WithHint(err, restartHint(tpm, again))
 	}
 	return askNode(node, err, again, requests...)
 }
@@ -29,7 +28,7 @@ func askFirmware(tpm *tpmkey.TPM, err error, again string, requests ...sysfs.Req
 func askNode(node *sysfs.Node, err error, again string, requests ...sysfs.Request) error {
 	p := node.PPI
 	if p == nil {
-		return cli.WithHint(err, menuThen(requests[0], again))
+		return cli.WithHint(err, menuHint(requests[0], again))
 	}
 	restart := func(asked sysfs.Request) string {
 		hint := p.Restart() + ", confirm if the firmware asks, then run " + again + " again"
@@ -55,17 +54,17 @@ func askNode(node *sysfs.Node, err error, again string, requests ...sysfs.Reques
 	case errors.Is(refused, tpmkey.ErrPermission):
 		return cli.WithHint(fmt.Errorf("%w; %w", err, refused), "run this as root, then the firmware can be asked")
 	}
-	return cli.WithHint(fmt.Errorf("%w; %w", err, refused), menuThen(requests[0], again))
+	return cli.WithHint(fmt.Errorf("%w; %w", err, refused), menuHint(requests[0], again))
 }
 
-// menuThen is what a person at the machine has to do where no program can.
-func menuThen(deed sysfs.Request, again string) string {
+// menuHint says what to do in the firmware's menu, if a program cannot do it.
+func menuHint(request sysfs.Request, again string) string {
 	return fmt.Sprintf("restart the machine, enter the firmware's (BIOS) setup (a key such as F1, F2, F10, Del or Esc at the start), look under "+
-		"Security for TPM, Security Chip or Trusted Computing, and %v there; save, then run %s again", deed, again)
+		"Security for TPM, Security Chip or Trusted Computing, and %v there; save, then run %s again", request, again)
 }
 
-// restartThen says how this TPM is restarted, and what to run then.
-func restartThen(tpm *tpmkey.TPM, again string) string {
+// restartHint says how to restart this TPM, and what to run afterwards.
+func restartHint(tpm *tpmkey.TPM, again string) string {
 	return restartText(tpm.Name(), tpm.Emulator()) + ", then run " + again + " again"
 }
 

@@ -12,10 +12,10 @@ import (
 
 func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = "It frees the keys and authorization sessions that are loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it " +
-		"open: programs of this project leave none behind unless they are killed, and other programs' keys are lost with it, too. Behind the " +
-		"kernel's resource manager (/dev/tpmrm0) there is nothing to free.\n\nA saved session belongs to a program that may bring it back: one of this " +
-		"project that may not keep its secret, or another, such as tpm2_startauthsession -S. With -saved they are freed. The first asks for the secret again; " +
-		"others lose their session."
+		"open. Programs of this project leave none behind unless they are killed. Other programs may lose keys that they still need. Behind the " +
+		"kernel's resource manager (/dev/tpmrm0) there is nothing to free.\n\nA program may load a saved session again: one of this project that must " +
+		"not keep its secret in memory, or another, such as tpm2_startauthsession -S. -saved frees these sessions, too. Programs of this project then ask for the " +
+		"secret again; others lose their session."
 	fs.Example = "tpmctl flush\ntpmctl flush -saved"
 	which := fs.TPM()
 	saved := fs.Bool("saved", "free saved sessions, too")
@@ -37,26 +37,26 @@ func flush(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return err
 }
 
-// flushedText says what was freed, and what was not.
+// flushedText says what was freed and what is left.
 func flushedText(keys, sessions int, left loaded) string {
 	text := ""
 	if keys+sessions > 0 {
 		text = fmt.Sprintf("freed %s\n", countLoaded(keys, sessions))
 	}
 	still, open, saved := left.count()
-	if still+open > 0 { // the owner's, or of a moment ago
+	if still+open > 0 { // of the caller, or loaded since then
 		text += fmt.Sprintf("still there: %s\n", countLoaded(still, open))
 	}
 	if saved > 0 {
-		text += fmt.Sprintf("left %s of %s back: tpmctl flush -saved frees %s\n", cli.Counted(saved, "saved session"), whoseSaved(saved), them(saved))
+		text += fmt.Sprintf("left %s, which a program may load again: tpmctl flush -saved frees %s\n", cli.Counted(saved, "saved session"), them(saved))
 	}
 	return cmp.Or(text, "nothing was left behind\n")
 }
 
-// loaded is what others have left in a TPM; nil where that is not known.
+// loaded is what other programs left in a TPM; nil if unknown.
 type loaded []tpmkey.LoadedObject
 
-// readLoaded asks a TPM what is loaded. Not each can be asked, such as one that is disabled.
+// readLoaded reads what is loaded. Not every TPM can tell, for example one that is disabled.
 func readLoaded(tpm *tpmkey.TPM) loaded {
 	all, err := tpm.Loaded(context.Background())
 	if err != nil {
@@ -79,7 +79,7 @@ func (l loaded) count() (keys, sessions, saved int) {
 	return keys, sessions, saved
 }
 
-// rows say what is loaded, and what to do about it.
+// rows returns what is loaded, with the command that frees it.
 func (l loaded) rows() []row {
 	if l == nil {
 		return nil
@@ -90,7 +90,7 @@ func (l loaded) rows() []row {
 		rows = append(rows, row{"left behind", countLoaded(keys, sessions) + ": tpmctl flush frees " + them(n)})
 	}
 	if saved > 0 {
-		rows = append(rows, row{"saved", fmt.Sprintf("%s of %s back: tpmctl flush -saved frees %s", cli.Counted(saved, "session"), whoseSaved(saved), them(saved))})
+		rows = append(rows, row{"saved", fmt.Sprintf("%s, which a program may load again: tpmctl flush -saved frees %s", cli.Counted(saved, "session"), them(saved))})
 	}
 	if rows == nil {
 		rows = []row{{"loaded", "nothing"}}
@@ -98,15 +98,7 @@ func (l loaded) rows() []row {
 	return rows
 }
 
-// whoseSaved says whose n saved sessions are.
-func whoseSaved(n int) string {
-	if n == 1 {
-		return "a program that may bring it"
-	}
-	return "programs that may bring them"
-}
-
-// them is the pronoun for n things.
+// them returns the pronoun for n things.
 func them(n int) string {
 	if n == 1 {
 		return "it"
@@ -114,7 +106,7 @@ func them(n int) string {
 	return "them"
 }
 
-// countLoaded is keys and sessions in words, such as "2 keys and 1 session".
+// countLoaded returns text such as "2 keys and 1 session".
 func countLoaded(keys, sessions int) string {
 	switch {
 	case sessions == 0:

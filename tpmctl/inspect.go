@@ -25,12 +25,12 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return printRows(env.Stdout, rows)
 }
 
-// readNamed parses the flags of what takes the name of a key, and reads that; a TPM is
-// for keys that it keeps itself.
+// readNamed parses the flags and reads the key that the operand names. It needs a TPM only for a
+// persistent key.
 func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (*blob.Key, error) {
 	fs.Args = []string{"FILE"}
-	fs.Notes = "FILE is a key file, - for standard input, or either file of tpm2-tools' NAME.pub and NAME.priv. A TPM is asked only for " +
-		"a key that a TPM 2.0 keeps itself: handle:0x81… in place of FILE."
+	fs.Notes = "FILE is a key file, - for standard input, or one of the files NAME.pub and NAME.priv of tpm2-tools. Only a persistent key " +
+		"of a TPM 2.0 (handle:0x81… instead of FILE) needs a TPM."
 	fs.Example = "tpmctl " + name + " maclef\ntpmctl " + name + " handle:0x81000001"
 	which := fs.TPM()
 	operands, err := fs.Parse(args)
@@ -73,17 +73,17 @@ func keyRows(k *blob.Key) ([]row, error) {
 	}, nil
 }
 
-// keyRows20 is keyRows for a key of a TPM 2.0, or what is sealed to one.
+// keyRows20 returns the rows for a key of a TPM 2.0 or for sealed data.
 func keyRows20(k *blob.Key) ([]row, error) {
 	rows := append([]row{{"container", k.Container.String()}}, tss2Rows(k)...)
-	if k.PublicKey() == nil { // the rows have said what it is
+	if k.PublicKey() == nil { // sealed data, or a key that the rows call unsupported
 		return rows, nil
 	}
 	digest, err := publicDigest(k.PublicKey())
 	return append(rows, row{"can", canText(k)}, row{"public key SHA-256", digest}), err
 }
 
-// publicDigest is what other programs, too, know a public key by.
+// publicDigest returns the SHA-256 of the SubjectPublicKeyInfo, as other programs print it.
 func publicDigest(public crypto.PublicKey) (string, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	return fmt.Sprintf("%x", sha256.Sum256(spki)), err

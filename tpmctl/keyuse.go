@@ -8,7 +8,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// keyUse is what subcommands that use a key in the TPM have in common.
+// keyUse has the flags of subcommands that use a key in the TPM.
 type keyUse struct {
 	key *cli.KeyFlags
 	in  *string
@@ -23,9 +23,9 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 	}
 }
 
-// run reads what prepare reads, has use make the output from it with the key,
-// and writes that. What can fail without the TPM fails first. The key is freed
-// before the output is written, which can take long, or fail.
+// run reads the input with prepare, makes the output with use, and writes it. Everything that can
+// fail without the TPM comes first. The key is unloaded before the output is written, because
+// writing can take long.
 func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
 	file, err := env.ReadKey(u.key)
 	if err != nil {

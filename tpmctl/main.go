@@ -1,6 +1,6 @@
-// Tpmctl looks after a TPM 1.2 or 2.0 and uses the keys of key files, as tpm_version,
-// tpm_takeownership, tpm_clear, tpm_setenable, tpm_setactive, openssl dgst and
-// openssl pkeyutl did.
+// Tpmctl manages a TPM 1.2 or 2.0 and uses keys from key files. It replaces tpm_version,
+// tpm_takeownership, tpm_clear, tpm_setenable, tpm_setactive, and openssl dgst and pkeyutl with an
+// engine.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 
 func main() { os.Exit(cli.Main("tpmctl", run)) }
 
-// A subcommand is one of tpmctl's.
 type subcommand struct {
 	name    string
 	purpose string
@@ -22,24 +21,24 @@ type subcommand struct {
 }
 
 var subcommands = []subcommand{
-	{"status", "say whether there is a TPM, which one, and how it is", status},
+	{"status", "show whether there is a TPM, which one, and its state", status},
 	{"own", "get a TPM 1.2 ready for keys: enable, activate, take ownership", own},
 	{"enable", "enable a TPM 1.2 that is disabled", enable},
-	{"disable", "disable a TPM 1.2: its keys work no more until it is enabled", disable},
-	{"activate", "activate a TPM 1.2 from its next start on", activate},
-	{"deactivate", "deactivate a TPM 1.2 from its next start on", deactivate},
-	{"clear", "remove the TPM's owner and make all its keys useless, for good", clearTPM},
+	{"disable", "disable a TPM 1.2: its keys do not work until it is enabled", disable},
+	{"activate", "activate a TPM 1.2 at its next start", activate},
+	{"deactivate", "deactivate a TPM 1.2 at its next start", deactivate},
+	{"clear", "remove the TPM's owner and make all its keys useless", clearTPM},
 	{"reset-lockout", "end a lockout after wrong secrets, with the owner's or lockout secret", resetLockout},
-	{"inspect", "say what is in a key file, without a TPM", inspect},
+	{"inspect", "show what is in a key file, without a TPM", inspect},
 	{"pub", "write the public key of a key file, without a TPM", pub},
 	{"sign", "sign a file, like openssl dgst -sign", sign},
 	{"encrypt", "encrypt a short file for a key, without a TPM", encrypt},
 	{"decrypt", "decrypt what was encrypted for a key", decrypt},
-	{"seal", "seal a secret to a TPM 2.0, which alone opens it again", seal},
-	{"unseal", "open what was sealed", unseal},
+	{"seal", "seal a secret so that only this TPM 2.0 opens it", seal},
+	{"unseal", "open sealed data", unseal},
 	{"random", "write random bytes made by the TPM", random},
 	{"flush", "free the keys and sessions that killed programs left in the TPM", flush},
-	{"explain", "say what an error code of a TPM means, without one", explain},
+	{"explain", "explain an error code of a TPM, without a TPM", explain},
 }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -81,7 +80,7 @@ func names() string {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString("look after a TPM and use the keys of key files\n\nUsage: tpmctl SUBCOMMAND [flags] …\n\nSubcommands:\n")
+	b.WriteString("manage a TPM and use keys from key files\n\nUsage: tpmctl SUBCOMMAND [flags] …\n\nSubcommands:\n")
 	for _, s := range subcommands {
 		fmt.Fprintf(&b, "  %-13s %s\n", s.name, s.purpose)
 	}

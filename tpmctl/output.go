@@ -6,7 +6,7 @@ import (
 	"maclef/internal/cli"
 )
 
-// output is where a subcommand writes to: -out and -force.
+// output has the flags -out and -force.
 type output struct {
 	path  *string
 	force *bool
@@ -32,7 +32,7 @@ func (o *output) write(env *cli.Env, mode fs.FileMode, data []byte) error {
 	return finish(out, data)
 }
 
-// finish writes data, which is all there is, and puts the file in place.
+// finish writes data and completes the file.
 func finish(out *cli.Output, data []byte) error {
 	if _, err := out.Write(data); err != nil {
 		return err

@@ -10,10 +10,10 @@ import (
 )
 
 func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "A TPM that is disabled or deactivated is switched on first, as far as the firmware lets a program do " +
-		"that; where a restart or the firmware is needed it says so, and goes on when it is run again.\n\n" +
-		"The owner's secret is for administration; the SRK's secret is needed whenever a key\n" +
-		"is loaded. The well-known secret (20 zero bytes) means that everybody may."
+	fs.Notes = "It first enables and activates the TPM, as far as the firmware lets a program do that. If that needs a restart or " +
+		"the firmware's menu it says so; run it again afterwards.\n\n" +
+		"The owner's secret is for administration; the SRK's secret is needed to load a key. " +
+		"With the well-known secret (20 zero bytes) everybody can do so."
 	fs.Example = "tpmctl own\ntpmctl own -owner-pass prompt -srk-pass pass:"
 	which := fs.TPM()
 	owner := fs.Secret("owner-pass", cli.SecretOptions{Default: "wellknown", Label: "New secret of the TPM's owner", New: true},
@@ -32,7 +32,7 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		}
 		defer env.Progress("taking ownership; a chip can take a minute or two")()
 		defer abandonOnSignal(env, tpm)()
-		return unsure(tpm.TakeOwnership(context.Background(), owner.Secret(), srk.Secret()))
+		return hintOutcome(tpm.TakeOwnership(context.Background(), owner.Secret(), srk.Secret()))
 	})
 	if err != nil {
 		return err
@@ -41,15 +41,15 @@ func own(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return err
 }
 
-// switchOn brings a TPM without an owner where it can get one. What it cannot do
-// now is an error that says what to do before the command is run again.
+// switchOn enables and activates a TPM without an owner and allows it to have one. If that needs a
+// restart or the firmware, it returns an error that says what to do.
 func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 	s, err := tpm.Status(context.Background())
 	if err != nil {
 		return err
 	}
 	if s.Owned {
-		return nil // TakeOwnership has the words for it
+		return nil // TakeOwnership returns the error
 	}
 	notePresence(env, s)
 	defer finishOnSignal(env, tpm)()
@@ -74,18 +74,18 @@ func switchOn(env *cli.Env, tpm *tpmkey.TPM) error {
 			env.Notef("the TPM was %s; %s", step.state, step.done)
 		}
 		if err == nil && result.RestartNeeded {
-			return cli.WithHint(fmt.Errorf("take ownership: the TPM is %s: a restart is needed (it is active only from its next start on)", step.state), restartThen(tpm, "tpmctl own"))
+			return cli.WithHint(fmt.Errorf("take ownership: the TPM is %s: a restart is needed (it is active only from its next start on)", step.state), restartHint(tpm, "tpmctl own"))
 		}
 		if err != nil {
 			err = fmt.Errorf("take ownership: the TPM is %s: %w", step.state, err)
-			return unsure(askFirmware(tpm, err, "tpmctl own", ownRequests(s)...))
+			return hintOutcome(askFirmware(tpm, err, "tpmctl own", ownRequests(s)...))
 		}
 	}
 	return nil
 }
 
-// ownRequests are what the firmware can do for a TPM without an owner: all that is
-// missing, or else the first of it.
+// ownRequests returns requests to the firmware for a TPM without an owner: one for everything that
+// is missing, then one for the first step.
 func ownRequests(s *tpmkey.Status) []sysfs.Request {
 	all := sysfs.RequestEnableActivate
 	if !s.CanBeOwned {

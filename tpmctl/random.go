@@ -10,7 +10,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// maxRandom bounds N, in bytes: a chip gives a few kilobytes a second.
+// maxRandom is the largest N, in bytes. A chip makes a few kilobytes a second.
 const maxRandom = 1 << 20
 
 func random(env *cli.Env, flags *cli.FlagSet, args []string) error {

@@ -8,14 +8,13 @@ import (
 	"maclef/tpmkey"
 )
 
-// A report is what tpmctl status tells; its JSON is for other programs to read,
-// whose field names do not change. A field is left out where it is not known, or
-// means nothing for this TPM.
+// A report is the output of tpmctl status. Programs read its JSON, so field names do not change. A
+// field is left out if it is unknown or does not apply to this TPM.
 type report struct {
 	Name     string `json:"name"`     // as -tpm takes it
-	Emulator bool   `json:"emulator"` // a software TPM of this project, which protects nothing
+	Emulator bool   `json:"emulator"` // a software TPM of this project
 	Family   string `json:"family,omitempty"`
-	Usable   bool   `json:"usable"`          // key files can be used with it now
+	Usable   bool   `json:"usable"`          // key files can be used now
 	Error    string `json:"error,omitempty"` // why only the kernel was asked
 
 	Vendor        string         `json:"vendor,omitempty"`      // "IFX"
@@ -26,7 +25,7 @@ type report struct {
 
 	Enabled        *bool `json:"enabled,omitempty"`
 	Active         *bool `json:"active,omitempty"`
-	RestartNeeded  bool  `json:"restart_needed,omitempty"`  // active only from the next start on
+	RestartNeeded  bool  `json:"restart_needed,omitempty"`  // active only after the next start
 	UntilRestart   bool  `json:"until_restart,omitempty"`   // active only until the next start
 	Owned          *bool `json:"owned,omitempty"`           // TPM 2.0: the owner's secret is set
 	CanBeOwned     *bool `json:"can_be_owned,omitempty"`    // TPM 1.2
@@ -34,17 +33,17 @@ type report struct {
 
 	Lockout  *lockout  `json:"lockout,omitempty"`
 	KeySlots *slots    `json:"key_slots,omitempty"`
-	Loaded   loaded    `json:"loaded,omitzero"`             // empty where nothing is, left out where it is not known
+	Loaded   loaded    `json:"loaded,omitzero"`             // empty if nothing is loaded, left out if unknown
 	Presence *presence `json:"physical_presence,omitempty"` // TPM 1.2
 
 	KeyTypes   []tpmkey.KeyType `json:"key_types,omitempty"`  // TPM 2.0, as keygen -type takes them
 	Hashes     []string         `json:"hashes,omitempty"`     // TPM 2.0, such as "SHA-256"
-	Persistent []kept           `json:"persistent,omitempty"` // TPM 2.0: keys that it keeps itself
+	Persistent []persistentKey  `json:"persistent,omitempty"` // TPM 2.0: persistent keys
 
-	Kernel *sysfs.Node   `json:"kernel,omitempty"` // where it is a device
+	Kernel *sysfs.Node   `json:"kernel,omitempty"` // if the TPM is a device
 	Others []*sysfs.Node `json:"others,omitempty"` // the machine's other TPMs
 
-	bypasses bool // it was opened beside the kernel's resource manager
+	bypasses bool // opened without the kernel's resource manager
 }
 
 type specification struct {
@@ -57,7 +56,7 @@ type lockout struct {
 	Locked    bool `json:"locked"`
 	Tries     *int `json:"tries,omitempty"`     // wrong secrets so far
 	Threshold *int `json:"threshold,omitempty"` // see tpmkey.Lockout
-	Seconds   *int `json:"seconds,omitempty"`   // TPM 1.2: of the whole lock; 2.0: until one try is forgotten
+	Seconds   *int `json:"seconds,omitempty"`   // TPM 1.2: length of the lock; 2.0: until one try is forgotten
 }
 
 type slots struct {
@@ -65,10 +64,10 @@ type slots struct {
 	Total int `json:"total,omitempty"`
 }
 
-// A kept is a key, or sealed data, that a TPM 2.0 keeps itself.
-type kept struct {
+// A persistentKey is a key or sealed data that a TPM 2.0 keeps.
+type persistentKey struct {
 	Handle uint32 `json:"handle"`
-	Key    string `json:"key,omitempty"` // what it is, in words; left out where it cannot be read
+	Key    string `json:"key,omitempty"` // description; left out if it cannot be read
 }
 
 type presence struct {
@@ -76,11 +75,10 @@ type presence struct {
 	Locked    bool `json:"locked"`     // until the next start
 	ByCommand bool `json:"by_command"` // a command can assert it
 	BySwitch  bool `json:"by_switch"`
-	Fixed     bool `json:"fixed"` // the two before cannot be changed
+	Fixed     bool `json:"fixed"` // by_command and by_switch cannot change
 }
 
-// newReport puts together what the TPM told, which is nil with err, and the kernel,
-// which knows nothing of a software TPM.
+// newReport combines the TPM's status, nil if err is set, with what the kernel knows of a device.
 func newReport(s *tpmkey.Status, node *sysfs.Node, all []*sysfs.Node, err error) *report {
 	r := &report{Kernel: node}
 	for _, n := range all {
@@ -125,7 +123,8 @@ func (r *report) fill(s *tpmkey.Status) {
 	}
 	r.KeySlots = &slots{Free: s.FreeKeys, Total: s.MaxKeys}
 	if s.Family != "1.2" {
-		r.fill20(s)
+		r.Usable = s.Enabled // a lockout blocks only keys with a secret
+		r.KeyTypes, r.Hashes = s.KeyTypes, s.Hashes
 		return
 	}
 	r.Usable = s.Enabled && s.Active && s.Owned && (s.Lockout == nil || !s.Lockout.Locked)
@@ -135,11 +134,4 @@ func (r *report) fill(s *tpmkey.Status) {
 		ByCommand: !s.Presence.Locked && (s.Presence.ByCommand || !s.Presence.Fixed),
 		BySwitch:  s.Presence.BySwitch, Fixed: s.Presence.Fixed,
 	}
-}
-
-// fill20 has what only a TPM 2.0 tells. A lockout keeps those keys from being used that
-// have a secret.
-func (r *report) fill20(s *tpmkey.Status) {
-	r.Usable = s.Enabled
-	r.KeyTypes, r.Hashes = s.KeyTypes, s.Hashes
 }

@@ -9,8 +9,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// sealing is the command line of seal.
-type sealing struct {
+type sealCommand struct {
 	tpm         *cli.TPMFlag
 	in          *string
 	out         *output
@@ -20,16 +19,16 @@ type sealing struct {
 }
 
 func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "For 1 to 128 bytes: a key, or a password. The output is a file that only this TPM opens, TSS2 PRIVATE KEY as " +
-		"openssl_tpm2_engine's seal_tpm2_data writes it. Whoever may use the TPM and read the file gets the data, unless " +
-		"-key-pass or -policy asks for more; with both, both are needed."
+	flags.Notes = "It seals 1 to 128 bytes, such as a key or a password. Only this TPM opens the output file, a TSS2 PRIVATE KEY like " +
+		"that of openssl_tpm2_engine's seal_tpm2_data. Whoever can use the TPM and read the file gets the data, unless " +
+		"-key-pass or -policy protects it; with both, both are needed."
 	flags.Example = "tpmctl seal -in secret -out sealed.tss\ntpmctl seal -policy pcr:sha256:7 -in secret -out sealed.tss"
-	s := &sealing{
+	s := &sealCommand{
 		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: flags.Policy(),
 		parent: flags.Parent("seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null"),
 		srk:    flags.SRKPass(),
 		secret: flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
-			"`SECRET` that the data has from now on (default none)"),
+			"`SECRET` for the sealed data (default none)"),
 	}
 	if _, err := flags.Parse(args); err != nil {
 		return err
@@ -40,12 +39,12 @@ func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	}
 	defer clear(data)
 	if len(data) == 0 {
-		return cli.WithHint(errors.New("there is nothing to seal: the input is empty"), "see whether the command that was to give it has failed")
+		return cli.WithHint(errors.New("there is nothing to seal: the input is empty"), "check whether the command that writes the input failed")
 	}
 	return s.run(env, data)
 }
 
-func (s *sealing) run(env *cli.Env, data []byte) error {
+func (s *sealCommand) run(env *cli.Env, data []byte) error {
 	out, err := s.out.open(env, cli.KeyMode)
 	if err != nil {
 		return err
@@ -71,12 +70,12 @@ func (s *sealing) run(env *cli.Env, data []byte) error {
 }
 
 func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "Opens what tpmctl seal sealed, and seal_tpm2_data of openssl_tpm2_engine, and tpm2_create -i of tpm2-tools."
+	flags.Notes = "It opens the output of tpmctl seal, of openssl_tpm2_engine's seal_tpm2_data and of tpm2-tools' tpm2_create -i."
 	flags.Example = "tpmctl unseal -in sealed.tss -out secret"
 	u := &cli.KeyFlags{
-		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub where tpm2-tools made NAME.pub and NAME.priv; "+
-			"handle:0x81… for data that the TPM keeps itself"),
-		Parent: flags.Parent("the `PARENT` it was sealed under, a handle (0x81…) or owner, whatever the file says"),
+		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub for the files NAME.pub and NAME.priv of tpm2-tools; "+
+			"handle:0x81… for persistent data"),
+		Parent: flags.Parent("the `PARENT` it was sealed under, instead of the one in the file: a handle (0x81…) or owner"),
 		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
 	}
 	u.Secret.Label = "Secret of the sealed data"

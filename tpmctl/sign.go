@@ -16,7 +16,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// hashNames are the values of -hash, in the order of the usage text.
+// hashNames are the values of -hash, in the order of the help.
 var hashNames = []string{
 	"sha256", "sha384", "sha512", "sha224", "sha512-224", "sha512-256",
 	"sha3-224", "sha3-256", "sha3-384", "sha3-512", "sha1", "md5", "none",
@@ -29,18 +29,18 @@ var hashByName = map[string]crypto.Hash{
 	"none": 0,
 }
 
-// maxRaw is the largest input of -hash none, in bytes: no key takes more.
+// maxRaw is the largest input of -hash none, in bytes. No key takes more.
 const maxRaw = 512
 
 func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "HASH is " + strings.Join(hashNames[:6], ", ") + ",\n" + strings.Join(hashNames[6:], ", ") + ".\n\n" +
-		"The signature of an RSA key is PKCS#1 v1.5, or PSS with -pss, which a TPM 1.2 has not; that of an ECC key is ECDSA in DER. " +
-		"openssl dgst -sha256 -verify checks it against the public key of tpmctl pub; for PSS it needs -sigopt rsa_padding_mode:pss. " +
-		"With -hash none the input itself is signed, by RSA with no DigestInfo."
+		"An RSA key signs PKCS#1 v1.5, or PSS with -pss (TPM 2.0 only); an ECC key signs ECDSA, in DER. " +
+		"openssl dgst -sha256 -verify checks the signature with the public key of tpmctl pub; for PSS it needs -sigopt rsa_padding_mode:pss. " +
+		"-hash none signs the input itself; RSA then adds no DigestInfo."
 	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\ntpmctl sign -pss -in letter.txt -out letter.sig"
 	u := keyUseFlags(flags)
 	name := flags.Choice("hash", "sha256", "`HASH` of the input, see below", hashNames...)
-	pss := flags.Bool("pss", "RSA: PSS in place of PKCS#1 v1.5")
+	pss := flags.Bool("pss", "RSA: PSS instead of PKCS#1 v1.5")
 	salt := &saltValue{length: rsa.PSSSaltLengthEqualsHash}
 	flags.Var(salt, "salt", "with -pss: `LENGTH` of the salt in bytes, hash (as long as the hash), or max (default hash)")
 	if _, err := flags.Parse(args); err != nil {
@@ -67,7 +67,7 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	return u.run(env, cli.CertMode, prepare, use)
 }
 
-// digestInput hashes the input without holding it whole; hash 0 gives the input.
+// digestInput hashes the input, or reads it if hash is 0.
 func digestInput(env *cli.Env, path string, hash crypto.Hash) ([]byte, error) {
 	if hash == 0 {
 		return env.ReadInput(path, maxRaw, "message to sign without a hash")
@@ -75,8 +75,7 @@ func digestInput(env *cli.Env, path string, hash crypto.Hash) ([]byte, error) {
 	return env.HashInput(path, hash.New())
 }
 
-// A saltValue is the value of -salt, as rsa.PSSOptions has it. A salt of no bytes
-// cannot be asked for there.
+// A saltValue is the value of -salt for rsa.PSSOptions, which cannot have an empty salt.
 type saltValue struct{ length int }
 
 func (v *saltValue) Set(s string) error {

@@ -21,11 +21,11 @@ import (
 )
 
 func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "What is loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it open was left behind: by a killed " +
-		"program, or by one that keeps handles between its commands. /dev/tpm0 is for machines on which nobody uses the kernel's " +
+	fs.Notes = "Keys and sessions that are loaded in a bare TPM (/dev/tpm0, a software TPM) while nobody else has it open were left behind by " +
+		"a killed program, or by one that keeps handles between its commands. Use /dev/tpm0 only on a machine where nobody uses the kernel's " +
 		"resource manager (/dev/tpmrm0).\n\n" +
-		"Where the TPM cannot be opened, because another program holds it or this user may not, it prints what the kernel " +
-		"tells of it all the same, and fails.\n\nThe names of -json's fields do not change; what is not known is left out."
+		"If another program holds the TPM, or this user may not open it, tpmctl status prints what the kernel " +
+		"knows about it, and fails.\n\nThe names of the JSON fields do not change; unknown fields are left out."
 	fs.Example = "tpmctl status\ntpmctl status -json"
 	which := fs.TPM()
 	asJSON := fs.Bool("json", "as a JSON object, for programs")
@@ -45,10 +45,10 @@ func status(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return errors.Join(err, printRows(env.Stdout, r.rows()))
 }
 
-// readReport asks the TPM and the kernel. With an error, the report has what the
-// kernel told, or is nil where that is nothing.
+// readReport asks the TPM and the kernel. If the TPM fails, the report has what the kernel knows,
+// or is nil.
 func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report, error) {
-	// Before the TPM is opened: this program is not one that holds it.
+	// Read this before opening the TPM, so that this program is not among those that hold it.
 	nodes := kernel.Nodes()
 	device := which.Given()
 	node := kernel.Node(device)
@@ -57,10 +57,10 @@ func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report,
 	}
 	var s *tpmkey.Status
 	var all loaded
-	var keys []kept
+	var keys []persistentKey
 	err := env.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
 		if s, err = tpm.Status(context.Background()); err == nil {
-			all, keys = readLoaded(tpm), describeKept(tpm, s.Persistent)
+			all, keys = readLoaded(tpm), readPersistent(tpm, s.Persistent)
 		}
 		return err
 	})
@@ -68,7 +68,7 @@ func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report,
 	case errors.Is(err, transport.ErrNoDevice):
 		err = cli.WithHint(err, kernel.WhyNone())
 	case err == nil && device == "":
-		node = nodeOf(nodes, kernel.Node(s.Name))
+		node = sameNode(nodes, kernel.Node(s.Name))
 	}
 	switch {
 	case err != nil && node == nil:
@@ -81,11 +81,11 @@ func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report,
 	return r, nil
 }
 
-// describeKept says what the keys are that a TPM keeps itself.
-func describeKept(tpm *tpmkey.TPM, handles []uint32) []kept {
-	var all []kept
+// readPersistent describes the keys that a TPM keeps.
+func readPersistent(tpm *tpmkey.TPM, handles []uint32) []persistentKey {
+	var all []persistentKey
 	for _, handle := range handles {
-		k := kept{Handle: handle}
+		k := persistentKey{Handle: handle}
 		if file, err := tpm.ReadHandle(context.Background(), handle); err == nil {
 			k.Key = keptText(file)
 		}
@@ -94,7 +94,7 @@ func describeKept(tpm *tpmkey.TPM, handles []uint32) []kept {
 	return all
 }
 
-// keptText is what a key is and does, in a few words.
+// keptText describes a persistent key in a few words.
 func keptText(k *blob.Key) string {
 	p, err := pubarea.Parse(k.TSS2.Public)
 	if err != nil {
@@ -112,8 +112,8 @@ func keptText(k *blob.Key) string {
 	return what + ": " + canText(k)
 }
 
-// nodeOf returns the one of nodes that was read before, which tells who held it.
-func nodeOf(nodes []*sysfs.Node, now *sysfs.Node) *sysfs.Node {
+// sameNode returns the entry of nodes for the device now. It was read before the TPM was opened.
+func sameNode(nodes []*sysfs.Node, now *sysfs.Node) *sysfs.Node {
 	for _, n := range nodes {
 		if now != nil && n.Device == now.Device {
 			return n
@@ -130,13 +130,12 @@ func printJSON(w io.Writer, r *report) error {
 	if err := out.Encode(r); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, harmlessJSON(text.String()))
+	_, err := io.WriteString(w, escapeJSON(text.String()))
 	return err
 }
 
-// harmlessJSON writes what a terminal would obey, and JSON allows in a string, as
-// JSON's escapes: the same to a program.
-func harmlessJSON(text string) string {
+// escapeJSON escapes characters that JSON allows in a string but a terminal would interpret.
+func escapeJSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
 		if r == '\n' || unicode.IsPrint(r) {
@@ -150,7 +149,7 @@ func harmlessJSON(text string) string {
 	return b.String()
 }
 
-// A row is a line of a table: what, and how it is, which may be foreign text.
+// A row is a line of a table. how may contain text from other sources.
 type row struct{ what, how string }
 
 func printRows(w io.Writer, rows []row) error {

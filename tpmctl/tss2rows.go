@@ -12,9 +12,8 @@ import (
 	"maclef/internal/pubarea"
 )
 
-// tss2Rows explains a key of a TPM 2.0, in the order in which people read: what it is, what
-// it can do, where it lives, what it asks for. A key that blob.Parse would refuse has one
-// row with the reason.
+// tss2Rows describes a key of a TPM 2.0: what it is, what it can do, where it belongs, what its use
+// needs. A key that blob.Parse would refuse has one row with the reason.
 func tss2Rows(k *blob.Key) []row {
 	t := k.TSS2
 	p, err := pubarea.Parse(t.Public)
@@ -51,7 +50,7 @@ func fileText(k *blob.Key) string {
 	t := k.TSS2
 	switch {
 	case t.Handle != 0:
-		return fmt.Sprintf("none: the TPM keeps the key, at 0x%08x", t.Handle)
+		return fmt.Sprintf("none: persistent key 0x%08x of the TPM", t.Handle)
 	case t.Type == blob.TSS2Loadable && (k.Container == blob.TSS2BlobPEM || k.Container == blob.TSS2BlobDER):
 		return "loadable key, old form (2.23.133.10.2)"
 	case t.Type == blob.TSS2Sealed && t.Importable():
@@ -60,7 +59,6 @@ func fileText(k *blob.Key) string {
 	return fmt.Sprintf("%v (2.23.133.10.1.%d)", t.Type, 3+int(t.Type))
 }
 
-// keyText is what the key, or data, is.
 func keyText(p *pubarea.Area) string {
 	switch {
 	case p.Unknown != "" && p.Unknown == pubarea.AlgSpec(p.Alg):
@@ -130,8 +128,9 @@ func wrongSecretsText(p *pubarea.Area) string {
 	return "count towards the TPM's lockout"
 }
 
-// hierarchies are permanent entities, whose primary keys are parents. TPM 2.0 Library Part 2,
-// section 7.4 (TPM_RH).
+// hierarchies are the entities that a key file can name instead of a parent key.
+//
+// TPM 2.0 Library Part 2, section 7.4 (TPM_RH)
 var hierarchies = map[uint32]string{
 	0x40000001: "the owner hierarchy",
 	0x40000007: "the null hierarchy",
@@ -143,7 +142,7 @@ var hierarchies = map[uint32]string{
 func parentText(t *blob.TSS2) string {
 	switch {
 	case t.Handle != 0:
-		return "not said; the key is in the TPM already"
+		return "unknown; the key is already in the TPM"
 	case t.Parent>>24 != 0x40:
 		return fmt.Sprintf("the persistent key 0x%08x", t.Parent)
 	}
@@ -151,7 +150,7 @@ func parentText(t *blob.TSS2) string {
 	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", hierarchy, t.Parent)
 	switch {
 	case t.Guessed():
-		return "not said; guessed: " + text
+		return "not in the file; assumed: " + text
 	case t.RSAParent:
 		return fmt.Sprintf("%s (0x%08x), primary key RSA 2048", hierarchy, t.Parent)
 	case t.OldPrimary():
@@ -165,9 +164,9 @@ func secretText20(k *blob.Key, p *pubarea.Area) string {
 	case k.TSS2.EmptyAuth:
 		return "none of its own"
 	case k.TSS2.Guessed():
-		return "not said; the key may need its own secret (-key-pass)"
+		return "not in the file; the key may need its own secret (-key-pass)"
 	case !k.NeedsSecret():
-		return "none for its use: its policy alone rules it"
+		return "none: only its policy controls its use"
 	case p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0:
 		return "the key needs its own secret (-key-pass)"
 	}

@@ -1,9 +1,9 @@
 # # The tutorial of 2010, today
 #
-# A TPM keeps the private key of a web site. A key file, a certificate and a server
-# make HTTPS of it, and a directory can be opened only with that key. Each section
-# shows the commands of 2010, then today's commands and their output, on Debian's
-# kernel in a machine with swtpm as its TPM 1.2.
+# The tutorial of 2010 keeps the private key of a web site in a TPM, serves HTTPS
+# with it, and encrypts a directory for it. Each step shows the command of 2010, then
+# today's command with its output. The machine runs Debian's kernel, and its TPM 1.2
+# is swtpm.
 #
 # ## Do we have a TPM, and which?
 #
@@ -17,13 +17,13 @@ expect 'driver: *tpm_tis'
 expect '1\.2'
 expect 'owned: *no'
 
-# ## Own it
+# ## Take ownership
 #
-# A TPM makes its storage root key (SRK) when somebody becomes its owner. The
-# tutorial gave the owner a password, and the SRK the empty one (Enter). So all
-# later commands need `-srk-pass pass:`, the empty password. Many TPMs are
-# delivered disabled or deactivated. Then `own` says what to do in the firmware's
-# menu; run it again afterwards.
+# A TPM makes its storage root key (SRK) when somebody takes ownership. The tutorial
+# set a password for the owner and an empty one for the SRK, so every later command
+# needs `-srk-pass pass:` (the empty password). Many TPMs are delivered disabled or
+# deactivated. Then `own` says what to do in the firmware's menu; run it again
+# afterwards.
 #
 #< tpm_takeownership
 #> le-proprietaire
@@ -33,8 +33,8 @@ expect 'has an owner now'
 
 # ## Make a key
 #
-# The chip makes the private key. The key file is useless without the chip. With
-# `-a` the key also has its own password.
+# The private key is made inside the chip. The file is of no use without it.
+# With `-a` the key has its own password, too.
 #
 #< create_tpm_key -a maclef
 #> motdepasse
@@ -53,9 +53,9 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# A server cannot ask for passwords, so here a file contains the key's password. The
-# server's messages go to tlsdemo.log. While the server is idle, other programs can
-# use the TPM, and nothing is loaded in it.
+# A server cannot ask for a password, so this one reads the key's password from a
+# file. Its messages go to tlsdemo.log. While it is idle it has nothing loaded in the
+# TPM, and other programs can use the TPM.
 #
 #< openssl s_server -keyform engine -engine tpm -key maclef -cert moncert -accept 4433 -WWW
 (umask 077; echo motdepasse >motdepasse)
@@ -71,7 +71,7 @@ kill %1
 
 # ## After a reboot
 #
-# The same chip and the same key file still work.
+# The chip is the same, and so is the key file.
 #
 #@ boot
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
@@ -82,8 +82,8 @@ kill %1
 
 # ## A directory that opens with the TPM
 #
-# The tutorial ended with an eCryptfs directory, encrypted for the key. With the key
-# file this never worked: the key module of eCryptfs could not read the file.
+# The tutorial ended with an eCryptfs directory that was encrypted for the key. But
+# the key module of eCryptfs could not read the key file, so this never worked.
 #
 #< modprobe ecryptfs
 #< ecryptfsd
@@ -93,12 +93,12 @@ ecryptmount -srk-pass pass: -key-pass file:motdepasse -o ecryptfs_cipher=aes,ecr
 echo bonjour >/secret/lettre.txt
 umount /secret
 
-# Without the TPM nothing can be read, not even the names.
+# Without the TPM nobody can read the files or their names.
 ls /secret
 reject lettre
 ! grep -r bonjour /secret
 
-# With the TPM it can be read.
+# With the TPM you can.
 ecryptmount -srk-pass pass: -key-pass file:motdepasse -fork /secret
 cat /secret/lettre.txt
 expect '^bonjour$'

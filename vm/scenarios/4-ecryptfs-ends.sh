@@ -98,7 +98,7 @@ echo deux > /e/deux
 (cd /e; sleep 1000) &
 quiet sleep 1
 umount -l /e
-await 10 grep -q 'but something has it still' /tmp/log
+await 10 grep -q 'but something still uses it' /tmp/log
 quiet kill $(pidof sleep)
 await 10 sh -c '! pidof ecryptmount'
 cat /tmp/log

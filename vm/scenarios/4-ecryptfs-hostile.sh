@@ -10,12 +10,12 @@ away() { await 20 sh -c '! pidof ecryptmount'; }
 mkdir /tmp/secret
 planted() { su marie -c "$1"; ! ecryptmount -key maclef -fork /tmp/secret; }
 planted 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount'
-expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it belongs to marie'
+expect '/tmp/secret.ecryptmount may not be the settings file that ecryptmount wrote: it belongs to marie'
 expect 'hint: look at it'
 planted 'rm /tmp/secret.ecryptmount; mkfifo /tmp/secret.ecryptmount'
-expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it is not a file'
+expect '/tmp/secret.ecryptmount may not be the settings file that ecryptmount wrote: it is not a file'
 planted 'rm /tmp/secret.ecryptmount; ln -s /root/planted /tmp/secret.ecryptmount'
-expect '/tmp/secret.ecryptmount may not be the record that ecryptmount made: it is a symbolic link'
+expect '/tmp/secret.ecryptmount may not be the settings file that ecryptmount wrote: it is a symbolic link'
 su marie -c 'rm /tmp/secret.ecryptmount'
 cp maclef /tmp/secret.ecryptmount
 chmod 666 /tmp/secret.ecryptmount
@@ -24,7 +24,7 @@ expect 'others than its owner can write to it \(mode 0666\)'
 # The error does not show the contents of the file.
 quiet sh -c 'echo root:motdepasse:1:: > /tmp/secret.ecryptmount; chmod 600 /tmp/secret.ecryptmount'
 ! ecryptmount -key maclef /tmp/secret
-expect 'this is no record of ecryptmount'
+expect 'not a settings file of ecryptmount'
 reject motdepasse
 rm /tmp/secret.ecryptmount
 
@@ -92,7 +92,7 @@ umount /mnt
 # A mount point that would hide the directory.
 mkdir -p /srv/secret
 ! ecryptmount -key maclef /srv/secret /srv
-expect '/srv/secret is inside /srv, and nobody could get at it'
+expect '/srv/secret is inside /srv, which the mount would hide'
 
 # A read-only mount without a record makes no record.
 mkdir /plain

@@ -44,7 +44,7 @@ exec 5< /secret/1
 kill -9 $(pidof ecryptmount)
 await 5 sh -c '! pidof ecryptmount'
 ecryptmount -key maclef -fork /secret
-expect 'is in use by .*: it stays mounted as it is, and is answered for again'
+expect 'is in use by .*: it stays mounted, and is served again'
 echo again > /secret/again
 quiet sh -c 'echo 3 > /proc/sys/vm/drop_caches'
 check
@@ -125,7 +125,7 @@ kill -9 $(pidof ecryptmount)
 await 5 sh -c '! pidof ecryptmount'
 ! ecryptmount -key maclef -fork /secret /m2
 expect '/secret is mounted on /m1 by an ecryptmount that was killed, and in use by'
-expect 'hint: have it answered for there: ecryptmount with the same flags and /secret /m1'
+expect 'hint: serve it there: run ecryptmount with the same flags and /secret /m1'
 exec 5<&-
 ecryptmount -key maclef -fork /secret /m2
 expect '/m1 was still mounted'

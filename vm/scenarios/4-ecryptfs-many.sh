@@ -70,7 +70,7 @@ umount /home/marie/prive
 #@ boot slow=1s for=6m
 quiet modprobe ecryptfs
 ecryptmount -key maclef -fork /secret
-expect 'the TPM takes [1-9]\.[0-9] s to unwrap the key of a file; the module ecryptfs was loaded anew to wait for up to 1m0s'
+expect 'the TPM takes [1-9]\.[0-9] s to unwrap the key of a file; the module ecryptfs was reloaded and now waits for up to 1m0s'
 time cat /secret/1-1 > /dev/null
 four() {
 	rm -f /tmp/done

@@ -14,7 +14,7 @@ quiet sh -c 'echo bonjour > /secret/lettre.txt'
 expect '/secret is mounted already, by ecryptmount \(process [0-9]+\)'
 quiet mkdir /other
 ! ecryptmount -key maclef /other
-expect 'ecryptmount \(process [0-9]+\) answers for the user root already.*mounted is /secret'
+expect 'ecryptmount \(process [0-9]+\) is already the eCryptfs daemon of the user root.*mounted now: /secret'
 expect 'hint: .*mount --bind'
 ! ls /other.ecryptmount
 umount /secret
@@ -50,7 +50,7 @@ expect 'unknown mount option "ecryptfs_magic=1"'
 mkdir /plain
 echo salut > /plain/salut.txt
 ! ecryptmount -key maclef /plain
-expect '/plain/salut.txt has a name that is not encrypted, and would not be seen'
+expect '/plain/salut.txt has a name that is not encrypted, and would be hidden'
 ! ecryptmount -key maclef -o ecryptfs_enable_filename_crypto=n /plain
 expect '/plain/salut.txt is not encrypted, and could not be opened'
 ecryptmount -key maclef -fork -o ecryptfs_enable_filename_crypto=n,ecryptfs_passthrough,rw /plain
@@ -73,7 +73,7 @@ await 10 sh -c '! pidof ecryptmount'
 # A file with a damaged key does not affect other files.
 quiet sh -c 'f=$(ls /secret/ECRYPTFS*); cp "$f" /root/kept; printf damaged! | dd of="$f" bs=1 seek=100 conv=notrunc 2>/dev/null'
 ecryptmount -key maclef -fork /secret
-expect '1 file cannot be opened any more, because what eCryptfs keeps in it is damaged: /secret/ECRYPTFS'
+expect '1 file cannot be opened, because the eCryptfs header is damaged: /secret/ECRYPTFS'
 ! cat /secret/lettre.txt
 umount /secret
 await 10 sh -c '! pidof ecryptmount'

@@ -1,24 +1,24 @@
 # # A gocryptfs directory that opens with the TPM
 #
 # [gocryptfs](https://nuetzlich.net/gocryptfs/) encrypts a directory for an
-# ordinary user, through FUSE. It can take its password from the output of a
-# command: `tpmctl decrypt`. The password is random. It is stored beside the
-# directory, encrypted for a key of the TPM.
+# ordinary user, through FUSE. It can read its password from the output of a
+# command, here `tpmctl decrypt`. The password is random. A file beside the
+# directory contains it, encrypted for a key of the TPM.
 #
-# Install Debian's packages gocryptfs and fuse3. Own the TPM if it has no owner yet. If
-# its SRK has a password, all later commands need `-srk-pass`.
+# Install Debian's packages gocryptfs and fuse3. Take ownership of the TPM if it has no
+# owner. If its SRK has a password, all later commands need `-srk-pass`.
 #@ boot
 #> le-proprietaire
 #> le-proprietaire
 tpmctl own -owner-pass prompt
 
-# Make a key and a random password. `encrypt` needs no TPM.
+# Make a key, and a password that nobody has seen. `encrypt` needs no TPM.
 quiet modprobe fuse
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the directory. Write the master key on paper and put it in a safe: with it you can
-# open the directory if the TPM breaks.
+# Make the directory. Write the master key on paper, and keep that in a safe: it opens
+# the directory if the TPM breaks.
 mkdir secret clear
 #>
 gocryptfs -init -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
@@ -37,7 +37,7 @@ fusermount3 -u clear
 ! grep -r bonjour secret
 ! find secret | grep -E 'lettre|dossier'
 
-# After a reboot it can be opened again.
+# After a reboot it opens again.
 #@ boot
 quiet modprobe fuse
 gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
@@ -47,8 +47,8 @@ expect '^bonjour$'
 quiet diff -r /usr/local/bin clear/dossier
 fusermount3 -u clear
 
-# With another chip it cannot be opened. Check the exit status: after a failed mount,
-# files in `clear` are not encrypted.
+# With another chip it does not open. Check the exit status: if the mount failed,
+# files that you write into `clear` are not encrypted.
 #@ boot chip=second
 quiet modprobe fuse
 quiet tpmctl own
@@ -56,13 +56,13 @@ quiet tpmctl own
 expect 'not a key of this TPM'
 ! mountpoint clear
 
-# The master key from the paper opens it.
+# The master key from the paper opens it there.
 gocryptfs -q -masterkey stdin secret clear <papier
 cat clear/lettre.txt
 expect '^bonjour$'
 quiet fusermount3 -u clear
 
-# Without a chip it cannot be opened either.
+# Without a chip it does not open either.
 #@ boot chip=none
 quiet modprobe fuse
 ! gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
@@ -71,9 +71,9 @@ expect 'no TPM'
 
 # ## On a TPM 2.0
 #
-# All of this works there, too, without an owner. A TPM 2.0 can also protect the password
-# without a key, with `seal` and `unseal`. With `seal -policy pcr:sha256:7` the password
-# can be unsealed as long as the machine boots the same software.
+# All of this works there, too, and the TPM needs no owner. A TPM 2.0 can also seal the
+# password, which needs no key: `seal` and `unseal`. With `seal -policy pcr:sha256:7` it
+# opens only while the machine starts the same software.
 #@ boot chip=modern tpm=2.0
 quiet modprobe fuse
 tpmctl random -hex 32 | tpmctl seal -out password.tpm
@@ -86,7 +86,7 @@ echo bonsoir >clair/lettre.txt
 fusermount3 -u clair
 ! grep -r bonsoir coffre
 
-# After a reboot it can be opened again, but not with another chip.
+# After a reboot it opens again, and with another chip it does not.
 #@ boot chip=modern
 quiet modprobe fuse
 gocryptfs -q -extpass 'tpmctl unseal -in password.tpm' coffre clair

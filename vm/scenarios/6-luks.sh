@@ -1,20 +1,21 @@
 # # A LUKS disk that opens with the TPM
 #
-# `cryptsetup` can read a disk's password from standard input, so `tpmctl decrypt`
-# can provide it. The password is random. It is stored beside the disk, encrypted
-# for a key of the TPM. A random password needs no slow key derivation, so
-# `--pbkdf pbkdf2` is enough.
+# `cryptsetup` reads a disk's password from standard input, and `tpmctl decrypt`
+# writes it there. The password is random. A file beside the disk contains it,
+# encrypted for a key of the TPM. `--pbkdf pbkdf2` saves time: slow hashes protect
+# weak passwords, and this one is strong.
 #
-# Make a key in a TPM that has an owner, and a random password. If the SRK has a
-# password, all these commands need `-srk-pass`. `encrypt` needs no TPM.
+# Make a key in a TPM that has an owner (if the SRK has a password, all these
+# commands need `-srk-pass`), and a password that nobody has seen. `encrypt` needs
+# no TPM.
 #@ boot
 quiet tpmctl own
 quiet modprobe -a loop dm-crypt
 keygen maclef
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 
-# Make the disk, here in a file. A second password opens it if the TPM breaks: write it
-# on paper, put the paper in a safe, and remove the file.
+# Make the disk, here in a file. A second password opens it if the TPM breaks: write
+# it on paper, keep that in a safe, and remove the file.
 truncate -s 64M disque
 tpmctl decrypt -key maclef -in password.bin | cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --key-file - disque
 (umask 077; printf %s un-mot-de-passe-sur-papier >papier)
@@ -30,10 +31,10 @@ echo bonjour >/mnt/lettre.txt
 umount /mnt
 cryptsetup close secret
 
-# The file contains nothing readable.
+# The file contains no plain text.
 ! grep -a bonjour disque
 
-# After a reboot it can be opened again.
+# After a reboot it opens again.
 #@ boot
 quiet modprobe -a loop dm-crypt
 tpmctl decrypt -key maclef -in password.bin | cryptsetup open --key-file - disque secret

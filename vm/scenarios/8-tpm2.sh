@@ -1,14 +1,14 @@
 # # The tutorial, on a TPM 2.0
 #
-# Almost every machine sold since 2016 has a TPM 2.0. Its key files have another format,
-# `TSS2 PRIVATE KEY`, but the commands are those of [the tutorial](tutorial.md). This is
-# their output on Debian's kernel in a machine with swtpm as its TPM 2.0.
+# Almost every machine sold since 2016 has a TPM 2.0. Its key files have another
+# format, `TSS2 PRIVATE KEY`; the commands are those of [the tutorial](tutorial.md). This
+# is their output on Debian's kernel, in a machine whose TPM 2.0 is swtpm.
 #
 # ## Do we have a TPM, and which?
 #
-# The kernel has two devices for it: the bare /dev/tpm0, and /dev/tpmrm0 with the
-# kernel's resource manager, which gives each program its own key slots. The commands
-# use /dev/tpmrm0.
+# The kernel has two devices for it: /dev/tpm0, and /dev/tpmrm0 with the kernel's
+# resource manager, which gives each program key slots of its own. The commands use
+# /dev/tpmrm0.
 #
 #@ boot tpm=2.0 bus=crb
 tpmctl status
@@ -18,8 +18,8 @@ expect 'family: +TPM 2\.0'
 
 # ## Make a key
 #
-# A TPM 2.0 needs no owner. It derives the storage root key from its seed whenever the
-# key is needed. The key stays the same until somebody clears the TPM.
+# A TPM 2.0 needs no owner. It makes the storage root key from its seed whenever the
+# key is needed; the key is the same until somebody clears the TPM.
 #
 keygen maclef
 head -n 1 maclef
@@ -34,7 +34,7 @@ expect 'CN ?= ?localhost'
 
 # ## Serve HTTPS
 #
-# A TPM 2.0 can also sign for TLS 1.3, unlike a TPM 1.2.
+# This is TLS 1.3, which a TPM 1.2 cannot do.
 #
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
@@ -45,7 +45,7 @@ expect 'rsa_pss_rsae_sha256'
 
 # ## A key on an elliptic curve, with a password
 #
-# Now two servers and other commands use the TPM at the same time.
+# Two servers and other commands now use the TPM at the same time.
 #
 #> motdepasse
 #> motdepasse
@@ -81,7 +81,8 @@ expect 'PCR 11'
 
 # ## After a reboot
 #
-# The chip, the key files and the PCRs are the same as before.
+# The chip and the key files are the same, and the machine is in the same state
+# again.
 #
 #@ boot bus=crb
 tlsdemo -accept 4433 2>tlsdemo.log &
@@ -93,7 +94,7 @@ tpmctl sign -key liee -in lettre.txt -out encore.liee
 
 # ## A directory that opens with the TPM
 #
-# This needs an RSA key: keys on elliptic curves cannot encrypt.
+# A key on an elliptic curve cannot do this, because it cannot encrypt.
 #
 mkdir /secret
 ecryptmount -fork /secret
@@ -103,13 +104,13 @@ ls /secret
 reject lettre
 ! grep -r bonjour /secret
 
-# With the TPM it can be opened.
+# With the TPM it opens.
 ecryptmount -fork /secret
 cat /secret/lettre.txt
 expect '^bonjour$'
 umount /secret
 
-# With another chip it cannot be opened.
+# With another chip it does not.
 #@ boot chip=second tpm=2.0
 ! ecryptmount -fork /secret
 expect 'maclef: not a key of this TPM'

@@ -8,29 +8,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DevicePath is where the kernel talks to its daemons.
+// DevicePath is the device through which the kernel talks to its daemons.
 const DevicePath = "/dev/ecryptfs"
 
-// ErrServed: another daemon answers for this user. The kernel has one for each.
-var ErrServed = errors.New("another daemon answers for this user")
+// ErrServed says that another daemon serves this user. The kernel has one for each user.
+var ErrServed = errors.New("this user has another daemon")
 
-// A Device is one user's end of /dev/ecryptfs.
+// A Device is an open /dev/ecryptfs of one user.
 type Device struct {
 	UID int
 	fd  int
 }
 
-// OpenDevice becomes the daemon of the user uid: the kernel sends it the requests
-// that processes with that effective user id cause, from now on. For other users
-// than one's own it takes root. Errors: ErrServed, and those of open(2).
+// OpenDevice becomes the daemon of the user uid: the kernel sends it the requests of processes with
+// that effective user id. Only root can do this for other users. Errors: ErrServed, and those of
+// open(2).
 func OpenDevice(uid int) (*Device, error) {
 	type result struct {
 		fd  int
 		err error
 	}
 	opened := make(chan result)
-	// The kernel takes the effective user id of whoever opens it. User ids are a
-	// thread's own for the kernel; the goroutine has one to itself.
+	// The kernel takes the effective user id of the thread that opens the device, so the goroutine
+	// needs a thread of its own.
 	go func() {
 		runtime.LockOSThread()
 		fd, restored, err := openAs(uid)
@@ -49,9 +49,9 @@ func OpenDevice(uid int) (*Device, error) {
 	return &Device{UID: uid, fd: r.fd}, nil
 }
 
-// openAs opens the device with an effective user id. The real one stays, and with
-// it the way back; access is checked with the file system's, which is set back at
-// once.
+// openAs opens the device with an effective user id. It keeps the real user id, to be able to
+// change back. It resets the file system's user id at once, so that access is still checked for
+// root.
 func openAs(uid int) (fd int, restored bool, err error) {
 	const keep = ^uintptr(0)
 	own := unix.Geteuid()
@@ -74,10 +74,10 @@ func openAs(uid int) (fd int, restored bool, err error) {
 	return fd, true, err
 }
 
-// Close ends being the user's daemon. No Serve may be using the device.
+// Close closes the device. No Serve may be using it.
 func (d *Device) Close() error { return unix.Close(d.fd) }
 
-// read reads a packet into buf. It returns 0 where there was none after all.
+// read reads a packet into buf. It returns 0 if there is none.
 func (d *Device) read(buf []byte) (int, error) {
 	n, err := unix.Read(d.fd, buf)
 	if err == unix.EINTR || err == unix.EAGAIN {
@@ -86,7 +86,7 @@ func (d *Device) read(buf []byte) (int, error) {
 	return n, err
 }
 
-// reply writes a packet. It returns false where the kernel no longer waits for it.
+// reply writes a packet. It returns false if the kernel no longer waits for it.
 func (d *Device) reply(b []byte) bool {
 	for {
 		_, err := unix.Write(d.fd, b)

@@ -5,16 +5,13 @@ import (
 	"errors"
 )
 
-// aesKeyBytes are the key sizes of eCryptfs's cipher codes for AES: RFC 2440,
-// section 9.2.
+// aesKeyBytes are the AES key sizes by cipher code: RFC 2440, section 9.2.
 var aesKeyBytes = map[byte]int{7: 16, 8: 24, 9: 32}
 
-// FileKeySize is the size of a file key as it is wrapped, for a cipher key of so
-// many bytes: cipher code, key, checksum.
+// FileKeySize is the size of a file key before it is wrapped: cipher code, key and checksum.
 func FileKeySize(keyBytes int) int { return 1 + keyBytes + 2 }
 
-// CheckFileKey returns why key is no file key of eCryptfs, as the kernel has them
-// wrapped:
+// CheckFileKey checks an unwrapped file key of eCryptfs:
 //
 //	0  cipher code
 //	1  the key
@@ -25,7 +22,7 @@ func CheckFileKey(key []byte) error {
 	}
 	body, checksum := key[1:len(key)-2], key[len(key)-2:]
 	if want, known := aesKeyBytes[key[0]]; known && want != len(body) {
-		return errors.New("a file key of another length than its cipher has")
+		return errors.New("the length of the file key does not fit its cipher")
 	}
 	var sum uint16
 	for _, b := range body {

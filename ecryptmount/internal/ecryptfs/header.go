@@ -7,36 +7,35 @@ import (
 	"fmt"
 )
 
-// HeaderPrefix is enough of a file for ParseHeader, in bytes.
+// HeaderPrefix is the number of bytes of a file that ParseHeader needs.
 const HeaderPrefix = 4096
 
 // marker is MAGIC_ECRYPTFS_MARKER.
 const marker = 0x3c81b7f5
 
-// Packets of a header.
+// Packets in a header.
 const (
-	tag1  = 0x01 // a file key, wrapped with a public key
-	tag3  = 0x8c // a file key, wrapped with a passphrase
-	tag11 = 0xed // the signature that belongs to a tag 3
+	tag1  = 0x01 // file key, wrapped with a public key
+	tag3  = 0x8c // file key, wrapped with a passphrase
+	tag11 = 0xed // signature of a tag 3 packet
 )
 
-// ErrNotEncrypted is a file that eCryptfs did not write.
+// ErrNotEncrypted says that eCryptfs did not write the file.
 var ErrNotEncrypted = errors.New("not encrypted by eCryptfs")
 
-// A Header is what a lower file begins with.
+// A Header is the beginning of a lower file.
 type Header struct {
-	Keys []WrappedKey // in the order in which they stand
+	Keys []WrappedKey // in the order of the file
 }
 
-// A WrappedKey is the file's key, wrapped for one token.
+// A WrappedKey is a file's key, wrapped for one token.
 type WrappedKey struct {
 	Signature  Signature
 	Passphrase bool   // the token is a passphrase
-	Wrapped    []byte // a part of what was parsed; nil with Passphrase
+	Wrapped    []byte // part of the parsed bytes; nil with Passphrase
 }
 
-// For returns the file's key as it was wrapped for a public-key token, nil where
-// it was not.
+// For returns the key that is wrapped for a public-key token, nil if there is none.
 func (h *Header) For(signature Signature) []byte {
 	for _, k := range h.Keys {
 		if k.Signature == signature && !k.Passphrase {
@@ -46,8 +45,8 @@ func (h *Header) For(signature Signature) []byte {
 	return nil
 }
 
-// ParseHeader reads the beginning of a lower file, HeaderPrefix bytes or all
-// there are:
+// ParseHeader parses the first HeaderPrefix bytes of a lower file, or the whole file if it is
+// shorter:
 //
 //	0   size of the file            u64
 //	8   any number                  u32
@@ -58,8 +57,7 @@ func (h *Header) For(signature Signature) []byte {
 //	24  header extents              u16
 //	26  packets: tag 1, or tag 3 and tag 11; anything else ends them
 //
-// All numbers are big-endian. The error is ErrNotEncrypted for a file of
-// something else.
+// All numbers are big-endian. The error is ErrNotEncrypted for any other kind of file.
 func ParseHeader(b []byte) (*Header, error) {
 	if len(b) < 26 || binary.BigEndian.Uint32(b[8:])^marker != binary.BigEndian.Uint32(b[12:]) {
 		return nil, ErrNotEncrypted
@@ -93,8 +91,8 @@ func ParseHeader(b []byte) (*Header, error) {
 	return h, nil
 }
 
-// cutTag1 takes the rest of a tag 1 packet off b: length, version 3, signature (8
-// bytes), algorithm, wrapped key.
+// cutTag1 cuts the rest of a tag 1 packet off b: length, version 3, signature (8 bytes), algorithm,
+// wrapped key.
 func cutTag1(b []byte) (*WrappedKey, []byte, error) {
 	body, rest, err := cutBlock(b)
 	if err != nil {
@@ -106,8 +104,8 @@ func cutTag1(b []byte) (*WrappedKey, []byte, error) {
 	return &WrappedKey{Signature: Signature(hex.EncodeToString(body[1:9])), Wrapped: body[10:]}, rest, nil
 }
 
-// cutTag3 takes the rest of a tag 3 packet and the tag 11 packet behind it off b.
-// Of the latter 14 bytes stand before the signature.
+// cutTag3 cuts the rest of a tag 3 packet and the following tag 11 packet off b. In a tag 11 packet
+// the signature follows 14 other bytes.
 func cutTag3(b []byte) (*WrappedKey, []byte, error) {
 	_, rest, err := cutBlock(b)
 	if err != nil {

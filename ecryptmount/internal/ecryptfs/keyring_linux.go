@@ -7,17 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WithTokens runs mount while tokens are where mount(2) looks for them. They
-// stand in the keyring of one thread, which nobody else can read, and are taken
-// out of it afterwards: a mounted file system holds on to its tokens itself, so
-// none is left behind even if the process is killed.
+// WithTokens runs mount while the tokens are in the thread keyring, where mount(2) finds them and
+// nobody else can read them. A mounted file system keeps its tokens itself, so they are removed
+// afterwards. None is left behind if the process is killed.
 func WithTokens(tokens []*Token, mount func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer unix.KeyctlInt(unix.KEYCTL_CLEAR, unix.KEY_SPEC_THREAD_KEYRING, 0, 0, 0)
 	for _, t := range tokens {
 		if _, err := unix.AddKey("user", string(t.Signature), t.payload, unix.KEY_SPEC_THREAD_KEYRING); err != nil {
-			return fmt.Errorf("put the token %s into the keyring: %w", t.Signature, err)
+			return fmt.Errorf("add the token %s to the keyring: %w", t.Signature, err)
 		}
 	}
 	return mount()

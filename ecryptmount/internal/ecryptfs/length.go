@@ -2,14 +2,13 @@ package ecryptfs
 
 import "errors"
 
-// maxLength is the longest length that two bytes can say.
+// maxLength is the longest length that fits into two bytes.
 const maxLength = (223-192)<<8 + 255 + 192
 
-// errLength is a length in a form that eCryptfs does not have.
-var errLength = errors.New("a length in a form that eCryptfs does not have")
+var errLength = errors.New("invalid length")
 
-// appendLength appends a length in the form of RFC 2440, section 4.2.2: one byte
-// below 192, else two. n is at most maxLength.
+// appendLength appends a length as in RFC 2440, section 4.2.2: one byte below 192, otherwise two. n
+// is at most maxLength.
 func appendLength(b []byte, n int) []byte {
 	if n < 192 {
 		return append(b, byte(n))
@@ -17,7 +16,7 @@ func appendLength(b []byte, n int) []byte {
 	return append(b, byte((n-192)>>8+192), byte(n-192))
 }
 
-// cutLength takes a length off the front of b.
+// cutLength cuts a length off the front of b.
 func cutLength(b []byte) (n int, rest []byte, err error) {
 	switch {
 	case len(b) > 0 && b[0] < 192:
@@ -28,8 +27,7 @@ func cutLength(b []byte) (n int, rest []byte, err error) {
 	return 0, nil, errLength
 }
 
-// cutBlock takes a length and as many bytes off the front of b. block is a part
-// of b.
+// cutBlock cuts a length and that many bytes off the front of b. block is a part of b.
 func cutBlock(b []byte) (block, rest []byte, err error) {
 	n, rest, err := cutLength(b)
 	if err != nil || n > len(rest) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Messages inside packets, by the names of keystore.c.
+// Messages in packets, numbered as in keystore.c.
 const (
 	tag64 = 0x40 // kernel: unwrap this
 	tag65 = 0x41 // daemon: the file key
@@ -13,10 +13,10 @@ const (
 	tag67 = 0x43 // daemon: the wrapped file key
 )
 
-// maxWrapped bounds a wrapped key, in bytes: ECRYPTFS_MAX_ENCRYPTED_KEY_BYTES.
+// maxWrapped is the largest wrapped key in bytes: ECRYPTFS_MAX_ENCRYPTED_KEY_BYTES.
 const maxWrapped = 512
 
-// A request is what the kernel asks for: unwrap a file key, or wrap one.
+// A request of the kernel is to unwrap or to wrap a file key.
 //
 //	0  0x40 (unwrap) or 0x42 (wrap)
 //	1  length and signature of the token: 16 hexadecimal digits
@@ -27,10 +27,10 @@ type request struct {
 	body      []byte
 }
 
-// parseRequest reads a message of the kernel. The body is a part of b.
+// parseRequest parses a message of the kernel. The body is a part of b.
 func parseRequest(b []byte) (*request, error) {
 	if len(b) < 1 || b[0] != tag64 && b[0] != tag66 {
-		return nil, errors.New("a request that is neither of wrapping nor of unwrapping")
+		return nil, errors.New("the request is neither wrap nor unwrap")
 	}
 	signature, rest, err := cutBlock(b[1:])
 	if err != nil {
@@ -47,8 +47,8 @@ func parseRequest(b []byte) (*request, error) {
 	return &request{tag: b[0], signature: string(signature), body: body}, nil
 }
 
-// answer is the message that answers r. A nil body says that it could not be
-// done; the kernel makes EIO of it.
+// answer returns the message that answers r. A nil body means failure, which the kernel reports as
+// EIO.
 //
 //	0  0x41 or 0x43
 //	1  status: 0, or anything else for a failure

@@ -5,20 +5,19 @@ import (
 	"strings"
 )
 
-// FSType is eCryptfs's name in a mount table.
+// FSType is the name of eCryptfs in a mount table.
 const FSType = "ecryptfs"
 
 // A Mount is a line of a mount table.
 type Mount struct {
-	Device string // names the file system: "0:45"
+	Device string // identifies the file system: "0:45"
 	Point  string
 	FSType string
-	Source string // for eCryptfs the lower directory
+	Source string // for eCryptfs, the lower directory
 	super  string // options of the file system
 }
 
-// Option returns an option of the file system, such as "ecryptfs_sig", empty where
-// it has none or the option has no value.
+// Option returns the value of a file system option such as "ecryptfs_sig", empty if it has none.
 func (m *Mount) Option(name string) string {
 	for option := range strings.SplitSeq(m.super, ",") {
 		if key, value, _ := strings.Cut(option, "="); key == name {
@@ -28,8 +27,8 @@ func (m *Mount) Option(name string) string {
 	return ""
 }
 
-// ParseMounts reads a mount table in the form of /proc/self/mountinfo; see
-// proc_pid_mountinfo(5). Later mounts hide earlier ones at the same point.
+// ParseMounts parses a mount table: see proc_pid_mountinfo(5). Later mounts hide earlier ones at
+// the same point.
 func ParseMounts(table string) ([]Mount, error) {
 	var all []Mount
 	for line := range strings.Lines(table) {
@@ -37,7 +36,7 @@ func ParseMounts(table string) ([]Mount, error) {
 		before, behind, ok := strings.Cut(line, " - ")
 		first, last := strings.Split(before, " "), strings.Split(behind, " ")
 		if !ok || len(first) < 6 || len(last) < 3 {
-			return nil, errors.New("a line of the mount table in an unknown form")
+			return nil, errors.New("unknown format of a line in the mount table")
 		}
 		all = append(all, Mount{
 			Device: first[2], Point: unescape(first[4]), FSType: last[0], Source: unescape(last[1]), super: last[2],
@@ -46,7 +45,7 @@ func ParseMounts(table string) ([]Mount, error) {
 	return all, nil
 }
 
-// MountAt returns the last mount at a point, nil where there is none.
+// MountAt returns the last mount at a point, nil if there is none.
 func MountAt(all []Mount, point string) *Mount {
 	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].Point == point {
@@ -56,8 +55,7 @@ func MountAt(all []Mount, point string) *Mount {
 	return nil
 }
 
-// unescape reads what the kernel writes for blanks: a backslash and three octal
-// digits.
+// unescape replaces the kernel's escapes for blanks: a backslash and three octal digits.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

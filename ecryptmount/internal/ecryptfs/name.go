@@ -7,23 +7,22 @@ import (
 	"strings"
 )
 
-// NamePrefix begins every encrypted file name.
+// NamePrefix is the beginning of every encrypted file name.
 const NamePrefix = "ECRYPTFS_FNEK_ENCRYPTED."
 
-// tag70 is an encrypted file name.
+// tag70 begins an encrypted file name.
 const tag70 = 0x46
 
-// nameEncoding is what crypto.c calls portable_filename_chars: six bits each.
+// nameEncoding is portable_filename_chars in the kernel's crypto.c: six bits a character.
 var nameEncoding = base64.NewEncoding("-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz").
 	WithPadding(base64.NoPadding)
 
-// ErrPlainName is a file name that eCryptfs did not encrypt.
+// ErrPlainName says that eCryptfs did not encrypt a file name.
 var ErrPlainName = errors.New("a file name that is not encrypted")
 
-// ParseName returns which token a file name in a lower directory was encrypted
-// with. Behind the prefix stand, in the encoding of file names: 0x46, a length,
-// the signature (8 bytes), a cipher code, and the name. The error is ErrPlainName
-// for a name without the prefix.
+// ParseName returns the token that encrypted a file name. After the prefix an encoded name contains
+// 0x46, a length, the signature (8 bytes), a cipher code and the encrypted name. The error is
+// ErrPlainName for a name without the prefix.
 func ParseName(name string) (Signature, error) {
 	text, ok := strings.CutPrefix(name, NamePrefix)
 	if !ok {

@@ -12,11 +12,10 @@ const (
 	packetResponse = 103
 )
 
-// maxPacket is the longest packet that the kernel sends or takes, in bytes:
-// MAX_MSG_PKT_SIZE of miscdev.c.
+// maxPacket is the longest packet of the kernel in bytes: MAX_MSG_PKT_SIZE of miscdev.c.
 const maxPacket = 1 + 4 + 2 + 8 + 4 + maxWrapped
 
-// A packet is what one read or write of /dev/ecryptfs moves:
+// A packet is what one read or write of /dev/ecryptfs transfers:
 //
 //	0  type
 //	1  counter, big-endian
@@ -25,7 +24,7 @@ const maxPacket = 1 + 4 + 2 + 8 + 4 + maxWrapped
 //	   length of data, little-endian
 //	   data
 //
-// The kernel knows what is answered by counter and index.
+// Counter and index identify the request.
 type packet struct {
 	kind    byte
 	counter uint32
@@ -33,11 +32,11 @@ type packet struct {
 	data    []byte
 }
 
-// errAbandoned is a packet without a message: the kernel has stopped waiting for
-// the answer before it was read.
+// errAbandoned is a packet without a message: the kernel stopped waiting before the request was
+// read.
 var errAbandoned = errors.New("the kernel no longer waits for this request")
 
-// parsePacket reads a packet of the kernel. Its data are a part of b.
+// parsePacket parses a packet of the kernel. Its data are a part of b.
 func parsePacket(b []byte) (*packet, error) {
 	if len(b) == 5 {
 		return nil, errAbandoned
@@ -51,13 +50,12 @@ func parsePacket(b []byte) (*packet, error) {
 		return nil, err
 	}
 	if len(rest) > 0 || len(body) < 8 || uint64(binary.LittleEndian.Uint32(body[4:])) != uint64(len(body)-8) {
-		return nil, errors.New("a packet whose lengths contradict each other")
+		return nil, errors.New("the lengths in a packet contradict each other")
 	}
 	p.index, p.data = binary.LittleEndian.Uint32(body), body[8:]
 	return p, nil
 }
 
-// bytes is the packet as the kernel takes it.
 func (p *packet) bytes() []byte {
 	b := append(make([]byte, 0, maxPacket), p.kind)
 	b = binary.BigEndian.AppendUint32(b, p.counter)
@@ -67,7 +65,7 @@ func (p *packet) bytes() []byte {
 	return append(b, p.data...)
 }
 
-// answer is the packet that answers p.
+// answer returns the packet that answers p.
 func (p *packet) answer(data []byte) *packet {
 	return &packet{kind: packetResponse, counter: p.counter, index: p.index, data: data}
 }

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Serve answers requests on devices until stop is closed, and returns when the
-// last answer is on its way; then it forgets all keys.
+// Serve answers requests on devices until stop is closed. It returns after the last answer, and
+// clears all keys.
 func (s *Server) Serve(devices []*Device, stop <-chan struct{}) error {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
@@ -28,15 +28,15 @@ func (s *Server) Serve(devices []*Device, stop <-chan struct{}) error {
 	<-waker
 	unix.Close(ends[0])
 	s.active.Wait()
-	s.answers.clear()
+	s.cache.clear()
 	if err != nil {
 		return fmt.Errorf("serve eCryptfs: %w", err)
 	}
 	return nil
 }
 
-// poll hands out what there is to read until the pipe stop ends. The device has
-// no other way of waiting for two things: it ignores O_NONBLOCK.
+// poll reads requests until the pipe stop is closed. It needs poll(2) because the device ignores
+// O_NONBLOCK.
 func (s *Server) poll(devices []*Device, stop int) error {
 	waits := []unix.PollFd{{Fd: int32(stop), Events: unix.POLLIN}}
 	for _, d := range devices {
@@ -62,8 +62,8 @@ func (s *Server) poll(devices []*Device, stop int) error {
 	}
 }
 
-// next reads one packet and has it answered. A packet has a buffer to itself,
-// because it may hold a file key, which is cleared with it.
+// next reads one packet and starts answering it. Each packet has its own buffer, which may contain
+// a file key and is cleared afterwards.
 func (s *Server) next(d *Device) error {
 	buf := make([]byte, maxPacket)
 	n, err := d.read(buf)
@@ -77,7 +77,7 @@ func (s *Server) next(d *Device) error {
 	go func() {
 		defer s.active.Done()
 		defer clear(buf)
-		ready := time.After(settling)
+		ready := time.After(replyDelay)
 		s.receive(buf[:n], func(b []byte) bool {
 			<-ready
 			return d.reply(b)
@@ -86,8 +86,7 @@ func (s *Server) next(d *Device) error {
 	return nil
 }
 
-// settling is how long after its request no answer is given. The kernel's
-// ecryptfs_wait_for_response falls asleep without looking whether the answer is
-// there already: one that is faster than the process that asked would be noticed
-// only at the end of the whole wait.
-const settling = 5 * time.Millisecond
+// replyDelay is the least time between a request and its reply. The kernel's
+// ecryptfs_wait_for_response sleeps without checking whether the reply has already arrived. It
+// would notice such a reply only after its whole timeout.
+const replyDelay = 5 * time.Millisecond

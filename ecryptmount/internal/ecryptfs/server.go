@@ -7,32 +7,30 @@ import (
 	"sync/atomic"
 )
 
-// A Server answers the kernel's requests for one token. Make it with NewServer.
+// A Server answers the kernel's requests for one token.
 type Server struct {
 	signature    Signature
 	wrap, unwrap func([]byte) ([]byte, error)
 	report       func(error)
 
-	answers   *answers
+	cache     *keyCache
 	active    sync.WaitGroup
 	wrapped   atomic.Int64
 	unwrapped atomic.Int64
 }
 
-// NewServer makes a Server for the token of that signature. wrap and unwrap turn
-// file keys into wrapped ones and back, of at most 512 bytes; they belong to
-// whoever asked and are called from several goroutines. What could not be done is
-// handed to report, too; to the process that opened the file it is EIO.
+// NewServer returns a Server for a token. wrap and unwrap convert file keys to wrapped keys of at
+// most 512 bytes and back. They are called from several goroutines, and the caller owns what they
+// return. report gets every failure; the process that opened the file gets EIO.
 func NewServer(signature Signature, wrap, unwrap func([]byte) ([]byte, error), report func(error)) *Server {
-	return &Server{signature: signature, wrap: wrap, unwrap: unwrap, report: report, answers: newAnswers()}
+	return &Server{signature: signature, wrap: wrap, unwrap: unwrap, report: report, cache: newKeyCache()}
 }
 
-// Counts returns how many file keys were wrapped and unwrapped so far. Requests
-// that were answered with a key that was known already are not counted.
+// Counts returns the number of file keys wrapped and unwrapped so far. It does not count requests
+// that were answered from the cache.
 func (s *Server) Counts() (wrapped, unwrapped int64) { return s.wrapped.Load(), s.unwrapped.Load() }
 
-// receive answers a packet through reply, which is false where the kernel no
-// longer waits.
+// receive answers a packet with reply, which returns false if the kernel no longer waits.
 func (s *Server) receive(raw []byte, reply func([]byte) bool) {
 	p, err := parsePacket(raw)
 	if errors.Is(err, errAbandoned) {
@@ -46,14 +44,13 @@ func (s *Server) receive(raw []byte, reply func([]byte) bool) {
 		return
 	}
 	r, err := parseRequest(p.data)
-	if err != nil { // nothing is known about it that an answer could say
+	if err != nil { // such a request cannot be answered
 		s.report(fmt.Errorf("read a request of the kernel: %w", err))
 		return
 	}
 	s.handle(r, func(body []byte) bool { return reply(p.answer(r.answer(body)).bytes()) })
 }
 
-// handle does what a request asks for.
 func (s *Server) handle(r *request, reply func([]byte) bool) {
 	if Signature(r.signature) != s.signature {
 		s.report(fmt.Errorf("a file needs the token %q, and this is %s", r.signature, s.signature))
@@ -64,7 +61,7 @@ func (s *Server) handle(r *request, reply func([]byte) bool) {
 		s.handleWrap(r, reply)
 		return
 	}
-	key, err := s.answers.get(r.body, s.unwrapOnce)
+	key, err := s.cache.get(r.body, s.unwrapOnce)
 	defer clear(key)
 	if err != nil {
 		s.report(fmt.Errorf("unwrap a file's key: %w", err))
@@ -72,10 +69,10 @@ func (s *Server) handle(r *request, reply func([]byte) bool) {
 		return
 	}
 	if reply(key) {
-		s.answers.delivered(r.body)
+		s.cache.delivered(r.body)
 		return
 	}
-	s.answers.keep(r.body, key)
+	s.cache.keep(r.body, key)
 	s.report(errors.New("a file's key came too late for the kernel; it is kept for the next try"))
 }
 

@@ -123,12 +123,12 @@ func TestServerLateLimit(t *testing.T) {
 	for i := range 2 * maxLate {
 		b.ask(t, tag64, bytes.Repeat([]byte{byte(i + 1)}, 256), false)
 	}
-	if len(b.answers.late) != maxLate || len(b.answers.order) != maxLate {
-		t.Errorf("%d keys are kept, and %d in order", len(b.answers.late), len(b.answers.order))
+	if len(b.cache.late) != maxLate || len(b.cache.order) != maxLate {
+		t.Errorf("%d keys are kept, and %d in order", len(b.cache.late), len(b.cache.order))
 	}
-	b.answers.clear()
-	if len(b.answers.late) != 0 || len(b.answers.order) != 0 {
-		t.Errorf("%d keys are left", len(b.answers.late))
+	b.cache.clear()
+	if len(b.cache.late) != 0 || len(b.cache.order) != 0 {
+		t.Errorf("%d keys are left", len(b.cache.late))
 	}
 }
 
@@ -149,16 +149,16 @@ func TestServerMerges(t *testing.T) {
 		}()
 	}
 	for waiting := 0; waiting < many; time.Sleep(time.Millisecond) {
-		b.answers.mu.Lock()
+		b.cache.mu.Lock()
 		waiting = 0
-		for _, f := range b.answers.running {
+		for _, f := range b.cache.running {
 			waiting += f.users
 		}
-		b.answers.mu.Unlock()
+		b.cache.mu.Unlock()
 	}
 	close(b.hold)
 	all.Wait()
-	if b.unwraps != 1 || len(b.answers.running) != 0 {
-		t.Errorf("the TPM unwrapped %d times, %d are running", b.unwraps, len(b.answers.running))
+	if b.unwraps != 1 || len(b.cache.running) != 0 {
+		t.Errorf("the TPM unwrapped %d times, %d are running", b.unwraps, len(b.cache.running))
 	}
 }

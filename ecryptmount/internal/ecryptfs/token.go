@@ -10,15 +10,16 @@ import (
 	"fmt"
 )
 
-// A Signature names a token: 16 lower-case hexadecimal digits. It signs nothing;
-// the kernel calls it so.
+// A Signature names a token: 16 lower-case hexadecimal digits. The kernel calls it a signature, but
+// it signs nothing.
 type Signature string
 
 const signatureLen = 16
 
-// Fingerprint is the SHA-256 of a public key as SubjectPublicKeyInfo (RFC 5280,
-// section 4.1.2.7), in hexadecimal digits: what
-// "openssl pkey -pubin -outform der | sha256sum" prints.
+// Fingerprint is the SHA-256 of a public key as SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7) in
+// hexadecimal, as "openssl pkey -pubin -outform der
+//
+// sha256sum" prints it.
 func Fingerprint(public *rsa.PublicKey) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -28,17 +29,17 @@ func Fingerprint(public *rsa.PublicKey) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// A Token is what the kernel finds in a keyring: a key of type "user" with the
-// signature as its description.
+// A Token is a key for the kernel's keyring. Its type is "user" and its description is the
+// signature.
 type Token struct {
 	Signature Signature
 	payload   []byte
 }
 
-// Clear forgets what is secret in a token.
+// Clear overwrites the token's secret.
 func (t *Token) Clear() { clear(t.payload) }
 
-// Layout of struct ecryptfs_auth_tok, which is packed, in little-endian order:
+// Layout of struct ecryptfs_auth_tok, packed and little-endian:
 //
 //	0    version: 4                      u16
 //	2    type: 0 passphrase, 1 key       u16
@@ -61,8 +62,8 @@ func newToken(kind uint16) []byte {
 	return b
 }
 
-// KeyToken is the token of a public key, whose private half somebody else uses
-// for the kernel. Its signature is the first 16 digits of the key's Fingerprint.
+// KeyToken returns the token of a public key. The daemon uses its private key for the kernel. The
+// signature is the first 16 digits of the key's Fingerprint.
 //
 //	628  size of a wrapped key, in bytes  u32
 //	632  length of data                   u32
@@ -80,7 +81,7 @@ func KeyToken(public *rsa.PublicKey) (*Token, error) {
 	return t, nil
 }
 
-// Parameters of passphrase tokens: ecryptfs-utils has no others.
+// Parameters of passphrase tokens. ecryptfs-utils has no others.
 const (
 	hashSHA512        = 10
 	hashIterations    = 65536
@@ -89,14 +90,13 @@ const (
 	MaxPassphraseSize = 64
 )
 
-// nameSalt is what ecryptfs-utils salts the passphrase for file names with, so
-// that "ecryptfs-add-passphrase --fnek" makes the same token of it.
+// nameSalt is the salt of ecryptfs-utils for the passphrase for file names, so that
+// "ecryptfs-add-passphrase --fnek" makes the same token.
 var nameSalt = [8]byte{0x99, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22}
 
-// NameToken is the token for the encryption of file names. passphrase has at most
-// MaxPassphraseSize bytes and belongs to the caller. The key is the SHA-512 of
-// salt and passphrase, hashed 65535 times more; the signature is the beginning of
-// its SHA-512.
+// NameToken returns the token for encrypting file names. The caller owns passphrase, which has at
+// most MaxPassphraseSize bytes. The key is the SHA-512 of salt and passphrase, hashed 65535 more
+// times. The signature is the beginning of its SHA-512.
 //
 //	628  length of the passphrase, unused u32
 //	632  hash algorithm: 10, SHA-512      s32

@@ -33,24 +33,24 @@ func TestSurvey(t *testing.T) {
 	damaged := append(good[:27:27], 0xff)
 	tests := []struct {
 		name  string
-		look  survey
+		look  dirScan
 		files map[string][]byte
 		want  string // in the error, empty where there is none
 	}{
-		{name: "empty", look: survey{name: lowerName}},
-		{name: "ours", look: survey{name: lowerName}, files: map[string][]byte{someName: good}},
-		{name: "empty file", look: survey{name: lowerName}, files: map[string][]byte{someName: nil}},
+		{name: "empty", look: dirScan{name: lowerName}},
+		{name: "ours", look: dirScan{name: lowerName}, files: map[string][]byte{someName: good}},
+		{name: "empty file", look: dirScan{name: lowerName}, files: map[string][]byte{someName: nil}},
 		{name: "plain names", files: map[string][]byte{"lettre": good}},
 		{name: "plain file", files: map[string][]byte{"lettre": []byte("bonjour")}, want: "lettre is not encrypted, and could not be opened"},
-		{name: "passthrough", look: survey{passthrough: true}, files: map[string][]byte{"lettre": []byte("bonjour")}},
-		{name: "plain name", look: survey{name: lowerName}, files: map[string][]byte{"lettre": good}, want: "lettre has a name that is not encrypted"},
-		{name: "plain name below", look: survey{name: lowerName}, files: map[string][]byte{someName + "/lettre": good}, want: "lettre has a name that is not encrypted"},
-		{name: "names of another passphrase", look: survey{name: otherToken}, files: map[string][]byte{someName: good}, want: "was encrypted with another passphrase (" + lowerName},
-		{name: "lost record", look: survey{name: otherToken, lost: "/x.ecryptmount"}, files: map[string][]byte{someName: good}, want: "and /x.ecryptmount, which has the passphrase for it, is not there"},
+		{name: "passthrough", look: dirScan{passthrough: true}, files: map[string][]byte{"lettre": []byte("bonjour")}},
+		{name: "plain name", look: dirScan{name: lowerName}, files: map[string][]byte{"lettre": good}, want: "lettre has a name that is not encrypted"},
+		{name: "plain name below", look: dirScan{name: lowerName}, files: map[string][]byte{someName + "/lettre": good}, want: "lettre has a name that is not encrypted"},
+		{name: "names of another passphrase", look: dirScan{name: otherToken}, files: map[string][]byte{someName: good}, want: "was encrypted with another passphrase (" + lowerName},
+		{name: "lost record", look: dirScan{name: otherToken, lost: "/x.ecryptmount"}, files: map[string][]byte{someName: good}, want: "and /x.ecryptmount, which has the passphrase for it, is not there"},
 		{name: "encrypted names as they are", files: map[string][]byte{someName: good}},
-		{name: "another key", look: survey{key: otherToken}, files: map[string][]byte{"lettre": good}, want: "was encrypted for the key " + lowerKey + ", and this key is " + otherToken},
+		{name: "another key", look: dirScan{key: otherToken}, files: map[string][]byte{"lettre": good}, want: "was encrypted for the key " + lowerKey + ", and this key is " + otherToken},
 		{name: "damaged", files: map[string][]byte{"lettre": damaged}},
-		{name: "damaged name", look: survey{name: lowerName}, files: map[string][]byte{ecryptfs.NamePrefix + "x": good}},
+		{name: "damaged name", look: dirScan{name: lowerName}, files: map[string][]byte{ecryptfs.NamePrefix + "x": good}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestSurvey(t *testing.T) {
 
 // What is no file is left alone: opening a pipe would wait for ever.
 func TestSurveySpecial(t *testing.T) {
-	look := survey{lower: t.TempDir(), key: lowerKey}
+	look := dirScan{lower: t.TempDir(), key: lowerKey}
 	if err := unix.Mkfifo(filepath.Join(look.lower, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"maclef/tpmkey"
 )
 
-const presenceNotes = "Without -owner-pass it needs physical presence: somebody at the machine, for whom most firmware lets no program " +
-	"stand in. Where the firmware can be asked to do it at the next start, it is asked; else its menu can do it."
+const presenceNotes = "Without -owner-pass it needs physical presence, that is, a person at the machine; most firmware lets no program assert it. " +
+	"If the firmware takes requests, tpmctl asks it to do this at the next start; otherwise use its menu."
 
 func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	fs.Notes = presenceNotes
@@ -24,17 +24,17 @@ func enable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		result, err := tpm.Enable(context.Background(), by)
 		if err != nil {
 			err = askFirmware(tpm, err, "tpmctl enable", sysfs.RequestEnableActivate, sysfs.RequestEnable)
-			return orOwner(tpm, err, "tpmctl enable")
+			return addOwnerHint(tpm, err, "tpmctl enable")
 		}
 		s, err := tpm.Status(context.Background())
 		if err != nil {
 			return err
 		}
-		return say(env, result.Changed, "the TPM is enabled", missing(s, tpm))
+		return printState(env, result.Changed, "the TPM is enabled", missing(s, tpm))
 	})
 }
 
-// missing says what an enabled TPM still lacks.
+// missing says what an enabled TPM still needs.
 func missing(s *tpmkey.Status, tpm *tpmkey.TPM) string {
 	switch {
 	case s.RestartNeeded:
@@ -62,14 +62,14 @@ func disable(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case errors.Is(err, tpmkey.ErrPhysicalPresence) && owned(tpm):
 			return cli.WithHint(err, "the owner's secret does it now: tpmctl disable -owner-pass prompt; without it the firmware's (BIOS) menu can")
 		case err != nil:
-			return withoutOwner(askFirmware(tpm, err, "tpmctl status", sysfs.RequestDisable), "tpmctl disable")
+			return hintNoOwner(askFirmware(tpm, err, "tpmctl status", sysfs.RequestDisable), "tpmctl disable")
 		}
-		return say(env, result.Changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
+		return printState(env, result.Changed, "the TPM is disabled", "; tpmctl enable makes its keys work again")
 	})
 }
 
 func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
-	fs.Notes = "It needs physical presence, as tpmctl enable does, and takes effect when the TPM starts anew. A disabled TPM has to be enabled first."
+	fs.Notes = "It needs physical presence, as tpmctl enable does, and takes effect at the TPM's next start. A disabled TPM must be enabled first."
 	fs.Example = "tpmctl activate"
 	which := fs.TPM()
 	if _, err := fs.Parse(args); err != nil {
@@ -83,9 +83,9 @@ func activate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case err != nil:
 			return askFirmware(tpm, err, "tpmctl activate", sysfs.RequestActivate, sysfs.RequestEnableActivate)
 		case result.RestartNeeded:
-			return say(env, result.Changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
+			return printState(env, result.Changed, "the TPM is activated", ", from its next start on: "+restartText(tpm.Name(), tpm.Emulator()))
 		}
-		return say(env, result.Changed, "the TPM is active", "")
+		return printState(env, result.Changed, "the TPM is active", "")
 	})
 }
 
@@ -104,36 +104,35 @@ func deactivate(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case err != nil:
 			return askFirmware(tpm, err, "tpmctl status", sysfs.RequestDeactivate)
 		}
-		return say(env, result.Changed, "the TPM is deactivated", ", from its next start on")
+		return printState(env, result.Changed, "the TPM is deactivated", ", from its next start on")
 	})
 }
 
-// owned reports whether a TPM has an owner, as far as it tells.
+// owned reports whether a TPM has an owner; false if unknown.
 func owned(tpm *tpmkey.TPM) bool {
 	s, err := tpm.Status(context.Background())
 	return err == nil && s.Owned
 }
 
-// orOwner adds to the advice on err, where it is a lack of physical presence, that
-// the owner can do without.
-func orOwner(tpm *tpmkey.TPM, err error, command string) error {
+// addOwnerHint adds to a hint about physical presence that the owner's secret also works.
+func addOwnerHint(tpm *tpmkey.TPM, err error, command string) error {
 	var hinted interface{ Hint() string }
 	if errors.Is(err, tpmkey.ErrPhysicalPresence) && errors.As(err, &hinted) && owned(tpm) {
 		return cli.WithHint(err, hinted.Hint()+"; the owner's secret does it now: "+command+" -owner-pass prompt")
 	}
-	return withoutOwner(err, command)
+	return hintNoOwner(err, command)
 }
 
-// withoutOwner advises on a secret that was given of an owner that there is not.
-func withoutOwner(err error, command string) error {
+// hintNoOwner adds a hint if an owner's secret was given but the TPM has no owner.
+func hintNoOwner(err error, command string) error {
 	if errors.Is(err, tpmkey.ErrNotOwned) {
 		return cli.WithHint(err, "leave out -owner-pass: "+command)
 	}
 	return err
 }
 
-// authorityFlags defines and parses the flags of what either the owner or somebody
-// at the machine may do.
+// authorityFlags defines and parses the flags of changes that need the owner's secret or physical
+// presence.
 func authorityFlags(fs *cli.FlagSet, args []string) (which *cli.TPMFlag, by tpmkey.Authority, err error) {
 	which = fs.TPM()
 	owner := ownerPass(fs, "`SECRET` of the owner (default physical presence)")
@@ -146,25 +145,13 @@ func authorityFlags(fs *cli.FlagSet, args []string) (which *cli.TPMFlag, by tpmk
 	return which, tpmkey.PhysicalPresence(), nil
 }
 
-// ownerPass defines -owner-pass, the secret of an owner that exists.
+// ownerPass defines -owner-pass for the secret of an existing owner.
 func ownerPass(fs *cli.FlagSet, usage string) *cli.SecretFlag {
 	return fs.Secret("owner-pass", cli.SecretOptions{Default: "prompt", Label: "Secret of the TPM's owner"}, usage)
 }
 
-// lockoutLabel is what a TPM 2.0 takes where a TPM 1.2 takes its owner's secret.
-const lockoutLabel = "Secret of the TPM's lockout hierarchy"
-
-// hintLockout says what to do where a TPM 2.0 has refused the secret of its lockout
-// hierarchy, or looks at none after a wrong one.
-func hintLockout(err error) error {
-	if errors.Is(err, tpmkey.ErrWrongOwnerSecret) || errors.Is(err, tpmkey.ErrLockedOut) {
-		return cli.WithHint(err, "wait that long, and try once with the right secret; nothing ends it sooner, and tpmctl status does not show it")
-	}
-	return err
-}
-
-// say prints what is so now, and whether it was so before.
-func say(env *cli.Env, changed bool, what, rest string) error {
+// printState prints the new state, and whether it was the state already.
+func printState(env *cli.Env, changed bool, what, rest string) error {
 	if !changed {
 		what += " already"
 	}

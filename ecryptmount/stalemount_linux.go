@@ -13,14 +13,14 @@ import (
 	"maclef/internal/cli"
 )
 
-// openDevices becomes the kernel's daemon for all users. The kernel has one for
-// each, so this is also what keeps a second ecryptmount out.
+// openDevices makes this process the kernel's daemon for all users. The kernel has one daemon for
+// each user, so a second ecryptmount fails here.
 func (s *session) openDevices() error {
 	for _, uid := range s.users {
 		d, err := s.openDevice(uid)
 		if errors.Is(err, ecryptfs.ErrServed) {
 			s.closeDevices()
-			return s.served(uid)
+			return s.servedError(uid)
 		}
 		if err != nil {
 			s.closeDevices()
@@ -31,8 +31,8 @@ func (s *session) openDevices() error {
 	return nil
 }
 
-// openDevice waits for an ecryptmount that is about to end, since what it had
-// mounted is not any more.
+// openDevice opens the device for a user. If no eCryptfs is mounted it waits for another
+// ecryptmount that is about to end.
 func (s *session) openDevice(uid int) (*ecryptfs.Device, error) {
 	const patience = 10 * time.Second
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -54,9 +54,9 @@ func (s *session) closeDevices() {
 	s.devices = nil
 }
 
-// served is the error for a user who has a daemon already.
-func (s *session) served(uid int) error {
-	who := strings.Join(deviceHolders(), ", ")
+// servedError is the error for a user who has a daemon already.
+func (s *session) servedError(uid int) error {
+	who := strings.Join(deviceProcesses(), ", ")
 	if who == "" {
 		who = "a process that /proc does not show"
 	}
@@ -71,15 +71,14 @@ func (s *session) served(uid int) error {
 			}
 		}
 	}
-	text := fmt.Sprintf("%s answers for the user %s already, and the kernel allows one daemon for each user", who, userName(uid))
+	text := fmt.Sprintf("%s is already the eCryptfs daemon of the user %s, and the kernel allows one for each user", who, userName(uid))
 	if len(others) > 0 {
-		text += "; mounted is " + strings.Join(others, ", ")
+		text += "; mounted now: " + strings.Join(others, ", ")
 	}
-	return cli.WithHint(errors.New(text), "unmount that first; or put both directories into one, mount that, and use mount --bind to have them where they belong")
+	return cli.WithHint(errors.New(text), "unmount that first; or put both directories into one, mount it, and use mount --bind to place them")
 }
 
-// mounted is the eCryptfs that is mounted last on the mount point, whoever did it;
-// nil where that is something else, or nothing.
+// mounted returns the eCryptfs that is mounted last on the mount point, nil if there is none.
 func (s *session) mounted() *ecryptfs.Mount {
 	table, err := readTable()
 	if err != nil {
@@ -92,9 +91,9 @@ func (s *session) mounted() *ecryptfs.Mount {
 	return m
 }
 
-// leftovers are the mounts of the directory, wherever they are, the last one first.
-// That nobody answers for them is certain once this process is the daemon.
-func (s *session) leftovers() ([]ecryptfs.Mount, error) {
+// dirMounts returns the mounts of the directory, the last one first. Once this process is the
+// daemon, no other process serves them.
+func (s *session) dirMounts() ([]ecryptfs.Mount, error) {
 	table, err := readTable()
 	if err != nil {
 		return nil, err
@@ -113,12 +112,11 @@ func (s *session) leftovers() ([]ecryptfs.Mount, error) {
 	return left, nil
 }
 
-// takeOver finds what a killed ecryptmount left: mounts that nobody answers for.
-// They are unmounted, or, while they are in use, answered for again as they are:
-// a second file system over the same directory would lose what is written through
-// the first.
-func (s *session) takeOver() error {
-	left, err := s.leftovers()
+// handleStaleMounts unmounts what a killed ecryptmount left mounted. If a mount is in use, this
+// process serves it again: a second file system over the same directory would lose writes to the
+// first.
+func (s *session) handleStaleMounts() error {
+	left, err := s.dirMounts()
 	if err != nil {
 		return err
 	}
@@ -127,40 +125,39 @@ func (s *session) takeOver() error {
 			return fmt.Errorf("unmount %s, which a killed ecryptmount left: %w", m.Point, err)
 		}
 	}
-	busy, err := s.leftovers()
+	busy, err := s.dirMounts()
 	switch {
 	case err != nil:
 		return err
 	case len(busy) > 0:
-		return s.adopt(busy)
+		return s.resume(busy)
 	}
-	if err := s.checkUnseen(); err != nil {
+	if err := s.checkHiddenMounts(); err != nil {
 		return err
 	}
 	if len(left) > 0 {
-		s.env.Notef("%s was still mounted by an ecryptmount that was killed; it is unmounted now", points(left))
+		s.env.Notef("%s was still mounted by an ecryptmount that was killed; it is unmounted now", mountPoints(left))
 		return nil
 	}
 	return s.checkFileSystem()
 }
 
-// adopt has this process answer for mounts that are in use.
-func (s *session) adopt(busy []ecryptfs.Mount) error {
+// resume serves mounts that are in use.
+func (s *session) resume(busy []ecryptfs.Mount) error {
 	if !slices.ContainsFunc(busy, func(m ecryptfs.Mount) bool { return m.Point == s.point }) {
-		return cli.WithHint(fmt.Errorf("%s is mounted on %s by an ecryptmount that was killed, and in use by %s", s.lower, points(busy), usersOf(busy[0].Point)),
-			fmt.Sprintf("have it answered for there: ecryptmount with the same flags and %s %s; or end its use, and try again", s.lower, busy[len(busy)-1].Point))
+		return cli.WithHint(fmt.Errorf("%s is mounted on %s by an ecryptmount that was killed, and in use by %s", s.lower, mountPoints(busy), processesUsing(busy[0].Point)),
+			fmt.Sprintf("serve it there: run ecryptmount with the same flags and %s %s; or end its use and try again", s.lower, busy[len(busy)-1].Point))
 	}
-	s.adopted = true
-	s.env.Notef("%s was still mounted by an ecryptmount that was killed, and is in use by %s: it stays mounted as it is, and is answered for again",
-		points(busy), usersOf(s.point))
+	s.resumed = true
+	s.env.Notef("%s was still mounted by an ecryptmount that was killed, and is in use by %s: it stays mounted, and is served again",
+		mountPoints(busy), processesUsing(s.point))
 	if len(s.o.mount.text) > 0 {
-		s.env.Notef("-o %s is of no effect on what is mounted already", s.o.mount.String())
+		s.env.Notef("-o %s has no effect on a directory that is mounted already", s.o.mount.String())
 	}
 	return nil
 }
 
-// points lists where mounts are.
-func points(mounts []ecryptfs.Mount) string {
+func mountPoints(mounts []ecryptfs.Mount) string {
 	var names []string
 	for _, m := range mounts {
 		names = append(names, m.Point)
@@ -168,16 +165,16 @@ func points(mounts []ecryptfs.Mount) string {
 	return strings.Join(names, ", ")
 }
 
-// checkUnseen refuses to mount while an eCryptfs is in use that no mount table
-// shows: it may be one of this directory.
-func (s *session) checkUnseen() error {
+// checkHiddenMounts refuses to mount while an eCryptfs is in use that no mount table shows. It may
+// be one of this directory.
+func (s *session) checkHiddenMounts() error {
 	const patience = 3 * time.Second // an unmounted file system takes a moment to end
 	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		table, err := readTable()
 		if err != nil {
 			return err
 		}
-		if s.unseen(table) <= 0 {
+		if s.hiddenUsers(table) <= 0 {
 			return nil
 		}
 		if time.Now().After(end) {
@@ -187,14 +184,14 @@ func (s *session) checkUnseen() error {
 	}
 }
 
-// checkFileSystem refuses eCryptfs over eCryptfs, which the kernel does not do.
+// checkFileSystem refuses eCryptfs over eCryptfs, which the kernel does not support.
 func (s *session) checkFileSystem() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.lower, &st); err != nil {
-		return fmt.Errorf("look at %s: %w", s.lower, err)
+		return fmt.Errorf("check %s: %w", s.lower, err)
 	}
 	if st.Type == unix.ECRYPTFS_SUPER_MAGIC {
-		return fmt.Errorf("%s is inside an eCryptfs directory that is mounted; the kernel mounts none over another", s.lower)
+		return fmt.Errorf("%s is inside a mounted eCryptfs directory; the kernel cannot mount one over another", s.lower)
 	}
 	return nil
 }

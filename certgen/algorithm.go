@@ -16,23 +16,20 @@ import (
 
 // An algorithm is a way to sign a certificate.
 type algorithm struct {
-	md   string // as -md names the hash
+	md   string // hash name in -md
 	x509 x509.SignatureAlgorithm
 	opts crypto.SignerOpts
 }
 
-// hash is that of the digest that is signed.
-func (a *algorithm) hash() crypto.Hash { return a.opts.HashFunc() }
+// hashFlags are the values of -md, the default first.
+var hashFlags = []string{"sha256", "sha384", "sha512", "sha1"}
 
-// mds are the values of -md, the one first that is used where the key allows it.
-var mds = []string{"sha256", "sha384", "sha512", "sha1"}
-
-// pss is RSA-PSS as certificates have it: RFC 4055, section 3.1.
+// pss is RSA-PSS for certificates: RFC 4055, section 3.1.
 func pss(hash crypto.Hash) crypto.SignerOpts {
 	return &rsa.PSSOptions{Hash: hash, SaltLength: rsa.PSSSaltLengthEqualsHash}
 }
 
-// rsaAlgorithms and ecdsaAlgorithms are in the order in which they are tried.
+// rsaAlgorithms and ecdsaAlgorithms are tried in this order.
 var (
 	rsaAlgorithms = []algorithm{
 		{"sha256", x509.SHA256WithRSA, crypto.SHA256}, {"sha256", x509.SHA256WithRSAPSS, pss(crypto.SHA256)},
@@ -46,9 +43,8 @@ var (
 	}
 )
 
-// readKey reads the key file and refuses a key that cannot sign the certificate,
-// before any TPM is asked for more than a key that it keeps itself. It returns how the
-// key signs, too.
+// readKey reads the key file and chooses the algorithm. It refuses a key that cannot sign the
+// certificate before the TPM is used for anything but reading a persistent key.
 func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
 	file, err := env.ReadKey(o.key)
 	if err != nil {
@@ -61,8 +57,8 @@ func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
 	return file, alg, nil
 }
 
-// algorithm chooses how a key signs, or says why it cannot. SHA-1 is for who asks for
-// it: nobody takes such certificates any more.
+// algorithm chooses how the key signs, or returns why it cannot. It uses SHA-1 only if -md asks for
+// it, because nobody accepts such certificates any more.
 func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 	if !file.CanSign() {
 		return nil, cannotSign(file)
@@ -79,7 +75,7 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" {
 			continue
 		}
-		err := tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts)
+		err := tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts)
 		if err == nil {
 			return &a, nil
 		}
@@ -90,32 +86,32 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 	return nil, explainHash(file, all, *o.md, first)
 }
 
-// cannotSign is a key that is not for signing.
+// cannotSign is the error for a key that does not sign.
 func cannotSign(file *blob.Key) error {
 	err := fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme)
 	if file.TSS2 != nil {
-		err = tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // the words for it
+		err = tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // a better message
 	}
 	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
 }
 
-// explainHash says which other hash a key signs that does not sign md.
+// explainHash adds the hash that the key can sign with instead of md.
 func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
 	if file.TSS2 == nil && file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
-			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].hash()),
+			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()),
 			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
 	}
 	for _, a := range all {
-		if tpmkey.CheckSign(file, make([]byte, a.hash().Size()), a.opts) == nil {
-			return cli.WithHint(fmt.Errorf("this key does not do -md %s: %w", md, err), "its own is -md "+a.md)
+		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) == nil {
+			return cli.WithHint(fmt.Errorf("this key cannot sign with -md %s: %w", md, err), "use the key's own hash: -md "+a.md)
 		}
 	}
 	return err
 }
 
-// serverUsage is what a TLS server does with the key: it signs, and where the key
-// decrypts PKCS#1 v1.5, it takes session keys as TLS 1.2 can send them.
+// serverUsage returns the key usage for a TLS server. A key that decrypts PKCS#1 v1.5 can also do
+// RSA key exchange in TLS 1.2.
 func serverUsage(file *blob.Key) x509.KeyUsage {
 	usage := x509.KeyUsageDigitalSignature
 	if _, ec := file.PublicKey().(*ecdsa.PublicKey); ec {

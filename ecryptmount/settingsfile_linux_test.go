@@ -37,29 +37,29 @@ func TestRecordFile(t *testing.T) {
 	const name = "secret.ecryptmount"
 	d := holdDir(t)
 	path := filepath.Join(d.path, name)
-	if r, err := readRecord(d, name, os.Geteuid()); r != nil || err != nil {
+	if r, err := readSettingsFile(d, name, os.Geteuid()); r != nil || err != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 	r := goodRecord()
-	if err := writeRecord(d, name, r); err != nil {
+	if err := writeSettingsFile(d, name, r); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if got, err := readRecord(d, name, os.Geteuid()); err != nil || got.Key != r.Key {
+	if got, err := readSettingsFile(d, name, os.Geteuid()); err != nil || got.Key != r.Key {
 		t.Errorf("%+v, %v", got, err)
 	}
 	const appeared = "something of that name appeared meanwhile"
-	if err := writeRecord(d, name, r); err == nil || !strings.Contains(err.Error(), appeared) {
+	if err := writeSettingsFile(d, name, r); err == nil || !strings.Contains(err.Error(), appeared) {
 		t.Errorf("a record was replaced: %v", err)
 	}
 	os.Remove(path)
 	if err := os.Symlink(filepath.Join(d.path, "planted"), path); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeRecord(d, name, r); err == nil || !strings.Contains(err.Error(), appeared) {
+	if err := writeSettingsFile(d, name, r); err == nil || !strings.Contains(err.Error(), appeared) {
 		t.Errorf("a link was followed or replaced: %v", err)
 	}
 	if left, err := os.ReadDir(d.path); err != nil || len(left) != 1 || left[0].Type() != os.ModeSymlink {
@@ -81,8 +81,8 @@ func TestRecordPlanted(t *testing.T) {
 		{"link to nothing", func(path string) error { return os.Symlink("nothing", path) }, "it is a symbolic link"},
 		{"open to others", func(path string) error { _ = write(path); return os.Chmod(path, 0o620) }, "others than its owner can write to it (mode 0620)"},
 		{"of somebody else", write, "it belongs to"},
-		{"of something else", write, "this is no record of ecryptmount"},
-		{"large", func(path string) error { _ = write(path); return os.Truncate(path, recordLimit+1) }, "too large"},
+		{"of something else", write, "not a settings file of ecryptmount"},
+		{"large", func(path string) error { _ = write(path); return os.Truncate(path, maxSettingsFile+1) }, "too large"},
 	}
 	for _, test := range tests {
 		d := holdDir(t)
@@ -94,7 +94,7 @@ func TestRecordPlanted(t *testing.T) {
 		if test.name == "of somebody else" {
 			owner = give(t, path)
 		}
-		r, err := readRecord(d, "x.ecryptmount", owner)
+		r, err := readSettingsFile(d, "x.ecryptmount", owner)
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "root:") {
 			t.Errorf("%s: %+v, %v; want %q", test.name, r, err, test.want)
 		}

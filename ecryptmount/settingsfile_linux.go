@@ -16,17 +16,16 @@ import (
 	"maclef/internal/cli"
 )
 
-// readRecord reads the record of a name in a directory, and returns nil where
-// there is none yet. It trusts one that belongs to root or the owner of what it
-// is the record of, and that nobody else can write to.
-func readRecord(dir *directory, name string, owner int) (*record, error) {
+// readSettingsFile reads the settings file called name in dir. It returns nil if there is none. The
+// file must belong to root or owner, and nobody else may be able to write to it.
+func readSettingsFile(dir *directory, name string, owner int) (*settingsFile, error) {
 	full := path.Join(dir.path, name)
 	fd, err := unix.Openat(dir.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case errors.Is(err, unix.ELOOP):
-		return nil, distrust(full, "it is a symbolic link")
+		return nil, untrustedError(full, "it is a symbolic link")
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", full, err)
 	}
@@ -35,18 +34,18 @@ func readRecord(dir *directory, name string, owner int) (*record, error) {
 	if err := checkTrust(fd, full, owner); err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(file, recordLimit+1))
+	data, err := io.ReadAll(io.LimitReader(file, maxSettingsFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", full, withoutPath(err))
 	}
-	r, err := parseRecord(data)
+	r, err := parseSettingsFile(data)
 	if err != nil {
-		return nil, cli.WithHint(fmt.Errorf("read %s: %w", full, err), "put a copy of it back; without it, the names of the files are lost")
+		return nil, cli.WithHint(fmt.Errorf("read %s: %w", full, err), "restore a copy of it; without it the names of the files are lost")
 	}
 	return r, nil
 }
 
-// checkTrust refuses what somebody else may have put there.
+// checkTrust refuses a file that somebody else may have written.
 func checkTrust(fd int, name string, owner int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -54,24 +53,22 @@ func checkTrust(fd int, name string, owner int) error {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return distrust(name, "it is not a file")
+		return untrustedError(name, "it is not a file")
 	case st.Uid != 0 && int(st.Uid) != owner:
-		return distrust(name, "it belongs to "+userName(int(st.Uid)))
+		return untrustedError(name, "it belongs to "+userName(int(st.Uid)))
 	case st.Mode&0o022 != 0:
-		return distrust(name, fmt.Sprintf("others than its owner can write to it (mode %#o)", st.Mode&0o7777))
+		return untrustedError(name, fmt.Sprintf("others than its owner can write to it (mode %#o)", st.Mode&0o7777))
 	}
 	return nil
 }
 
-// distrust is the error for a record that somebody else may have put there.
-func distrust(name, why string) error {
-	return cli.WithHint(fmt.Errorf("%s may not be the record that ecryptmount made: %s", name, why),
-		"look at it; if it is yours, make it a file of root's: chown root and chmod 600; if not, remove it, and put a copy of yours back")
+func untrustedError(name, why string) error {
+	return cli.WithHint(fmt.Errorf("%s may not be the settings file that ecryptmount wrote: %s", name, why),
+		"look at it: if it is yours, give it to root (chown root, chmod 600); if not, remove it and restore your copy")
 }
 
-// writeRecord keeps a new record, whole or not at all, and never in the place of
-// anything else.
-func writeRecord(dir *directory, name string, r *record) error {
+// writeSettingsFile writes a new settings file. It never replaces a file.
+func writeSettingsFile(dir *directory, name string, r *settingsFile) error {
 	full := path.Join(dir.path, name)
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err == nil {
@@ -81,14 +78,14 @@ func writeRecord(dir *directory, name string, r *record) error {
 	case errors.Is(err, fs.ErrExist):
 		return cli.WithHint(fmt.Errorf("write %s: something of that name appeared meanwhile", full), "look at it; if it is not yours, remove it")
 	case errors.Is(err, unix.EROFS):
-		return cli.WithHint(fmt.Errorf("write %s, which a first mount does: %w", full, err), "mount it once where that can be written")
+		return cli.WithHint(fmt.Errorf("write %s for the first mount: %w", full, err), "mount the directory once where this file can be written")
 	case err != nil:
-		return fmt.Errorf("write %s, which a first mount does: %w", full, err)
+		return fmt.Errorf("write %s for the first mount: %w", full, err)
 	}
 	return nil
 }
 
-// writeNew makes a file. Until it is complete it has another name.
+// writeNew makes a file. Until it is complete it has a temporary name.
 func writeNew(dir *directory, name string, data []byte) (err error) {
 	var random [8]byte
 	if _, err := rand.Read(random[:]); err != nil {
@@ -113,24 +110,24 @@ func writeNew(dir *directory, name string, data []byte) (err error) {
 	if err := file.Sync(); err != nil {
 		return withoutPath(err)
 	}
-	// The file of this descriptor, and not what bears its name by now.
+	// Link the descriptor: somebody may have replaced the file of that name.
 	err = unix.Linkat(unix.AT_FDCWD, descriptorPath(fd), dir.fd, name, unix.AT_SYMLINK_FOLLOW)
-	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without hard links
+	if err != nil && !errors.Is(err, fs.ErrExist) { // file systems without hard links
 		err = unix.Renameat2(dir.fd, temp, dir.fd, name, unix.RENAME_NOREPLACE)
 		renamed = err == nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := syncHeld(dir); err != nil {
+	if err := syncDir(dir); err != nil {
 		_ = unix.Unlinkat(dir.fd, name, 0)
 		return err
 	}
 	return nil
 }
 
-// syncHeld makes new names in a directory durable where its file system can.
-func syncHeld(dir *directory) error {
+// syncDir syncs dir, if its file system can, so that a new name survives a crash.
+func syncDir(dir *directory) error {
 	fd, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 	"maclef/internal/sysfs"
 )
 
-// rows is the report as text.
 func (r *report) rows() []row {
 	rows := []row{{"device", r.Name}}
 	if r.Kernel != nil {
@@ -17,7 +16,7 @@ func (r *report) rows() []row {
 	}
 	rows = append(rows, row{"family", orUnknown("TPM ", r.Family)})
 	if r.Vendor != "" {
-		rows = append(rows, row{"vendor", vendorText(r.Vendor)})
+		rows = append(rows, row{"vendor", joinKnown(r.Vendor, r.VendorName)})
 	}
 	if r.Model != "" {
 		rows = append(rows, row{"model", r.Model})
@@ -34,7 +33,8 @@ func (r *report) rows() []row {
 		rows = append(rows, r.rows12()...)
 	}
 	for _, n := range r.Others {
-		rows = append(rows, row{"another TPM", otherText(n)})
+		text := joinKnown(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
+		rows = append(rows, row{"another TPM", text})
 	}
 	return rows
 }
@@ -46,7 +46,7 @@ func (r *report) specText() string {
 	return fmt.Sprintf("1.2, level %d, errata %d", r.Specification.Level, r.Specification.Errata)
 }
 
-// rows12 says what a TPM 1.2 lacks for its keys to be used, and how to get there.
+// rows12 returns the state of a TPM 1.2, with a hint for everything that is missing.
 func (r *report) rows12() []row {
 	var rows []row
 	add := func(what string, known bool, how string) {
@@ -54,22 +54,22 @@ func (r *report) rows12() []row {
 			rows = append(rows, row{what, how})
 		}
 	}
-	add("enabled", r.Enabled != nil, orCure(r.Enabled, "tpmctl enable, or the firmware's (BIOS) menu"))
+	add("enabled", r.Enabled != nil, yesOr(r.Enabled, "tpmctl enable, or the firmware's (BIOS) menu"))
 	activate := "tpmctl activate, or the firmware's (BIOS) menu, and restart"
 	if r.RestartNeeded {
 		activate = "from its next start on: " + restartText(r.Name, r.Emulator)
 	}
-	active := orCure(r.Active, activate)
+	active := yesOr(r.Active, activate)
 	if r.UntilRestart {
 		active = "yes, until the next start; tpmctl activate keeps it"
 	}
 	add("active", r.Active != nil, active)
 	ownership := "take ownership: tpmctl own"
 	if r.CanBeOwned != nil && !*r.CanBeOwned {
-		ownership = "and it was set never to be: tpmctl own changes that"
+		ownership = "it may not have an owner: tpmctl own changes that"
 	}
-	add("owned", r.Owned != nil, orCure(r.Owned, ownership))
-	add("endorsement key", r.EndorsementKey != nil, orCure(r.EndorsementKey, "tpmctl own makes one"))
+	add("owned", r.Owned != nil, yesOr(r.Owned, ownership))
+	add("endorsement key", r.EndorsementKey != nil, yesOr(r.EndorsementKey, "tpmctl own makes one"))
 	add("lockout", r.Error == "", r.lockoutText())
 	if r.KeySlots != nil {
 		add("key slots", true, fmt.Sprintf("%d of %d free", r.KeySlots.Free, r.KeySlots.Total))
@@ -81,15 +81,15 @@ func (r *report) rows12() []row {
 	return rows
 }
 
-// orCure is yes, or no and what to do about it.
-func orCure(ok *bool, cure string) string {
+// yesOr returns yes, or no with a hint.
+func yesOr(ok *bool, hint string) string {
 	switch {
 	case ok == nil:
 		return "unknown"
 	case *ok:
 		return "yes"
 	}
-	return "no: " + cure
+	return "no: " + hint
 }
 
 func orUnknown(before, text string) string {
@@ -102,7 +102,7 @@ func orUnknown(before, text string) string {
 func (r *report) lockoutText() string {
 	l := r.Lockout
 	if l == nil {
-		return "unknown: this TPM does not tell"
+		return "unknown: this TPM does not report it"
 	}
 	if l.Tries == nil {
 		return map[bool]string{true: "locked after too many wrong secrets", false: "no"}[l.Locked]
@@ -137,26 +137,22 @@ func (r *report) presenceText() string {
 func kernelRows(n *sysfs.Node, bypasses bool) []row {
 	var rows []row
 	if n.Manager != "" {
-		text := n.Manager + usersText(n.UsedBy)
+		text := n.Manager
+		if len(n.UsedBy) > 0 {
+			text += ", used by " + processesText(n.UsedBy)
+		}
 		if bypasses {
 			text += "; " + n.Device + " is for machines on which nobody uses it: -tpm " + n.Manager
 		}
 		rows = append(rows, row{"resource manager", text})
 	}
-	rows = append(rows, row{"driver", orUnknown("", joined(n.Driver, n.ID, n.Description))})
+	rows = append(rows, row{"driver", orUnknown("", joinKnown(n.Driver, n.ID, n.Description))})
 	if p := n.PPI; p != nil && p.Pending != 0 {
 		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, at the next start; to withdraw it: %s", p.Pending, p.Withdrawal())})
 	} else if p != nil && p.Last != 0 {
 		rows = append(rows, row{"asked of firmware", fmt.Sprintf("%v, before the last start; it answered %q", p.Last, p.Answer)})
 	}
 	return append(rows, row{"held by", heldText(n.HeldBy)})
-}
-
-func usersText(users []sysfs.Process) string {
-	if len(users) == 0 {
-		return ""
-	}
-	return ", used by " + processesText(users)
 }
 
 func processesText(all []sysfs.Process) string {
@@ -172,17 +168,13 @@ func heldText(holders []sysfs.Process) string {
 	case len(holders) > 0:
 		return processesText(holders)
 	case os.Geteuid() != 0:
-		return "nobody whom this user may see"
+		return "nobody that this user can see"
 	}
 	return "nobody"
 }
 
-func otherText(n *sysfs.Node) string {
-	return joined(n.Device, orUnknown("TPM ", n.Family), n.Driver, n.ID) + "; see tpmctl status -tpm " + n.Device
-}
-
-// joined puts commas between what is known.
-func joined(words ...string) string {
+// joinKnown joins the words that are not empty with commas.
+func joinKnown(words ...string) string {
 	var known []string
 	for _, w := range words {
 		if w != "" {
@@ -192,7 +184,7 @@ func joined(words ...string) string {
 	return strings.Join(known, ", ")
 }
 
-// rows20 says whether the keys of a TPM 2.0 can be used, and which it can have.
+// rows20 returns the state of a TPM 2.0, its key types and its persistent keys.
 func (r *report) rows20() []row {
 	if r.Owned == nil { // only the kernel was asked
 		return nil
@@ -215,14 +207,14 @@ func (r *report) rows20() []row {
 func (r *report) usableText() string {
 	switch {
 	case !*r.Enabled:
-		return "no: the storage hierarchy is switched off, until the TPM starts anew or by the firmware's (BIOS) menu"
+		return "no: the storage hierarchy is disabled; a restart of the TPM or the firmware's (BIOS) menu enables it"
 	case r.Lockout != nil && r.Lockout.Locked:
 		return "yes, but no key with a secret: too many wrong ones were tried"
 	}
 	return "yes"
 }
 
-// keysText has the types as keygen takes them.
+// keysText lists the types as keygen -type takes them.
 func (r *report) keysText() string {
 	if len(r.KeyTypes) == 0 {
 		return "none that this program uses"
@@ -234,7 +226,7 @@ func (r *report) keysText() string {
 	return strings.Join(types, ", ")
 }
 
-// slotsText does not tell what a resource manager makes of the places in the chip.
+// slotsText returns the free slots in the chip, without those of a resource manager.
 func (r *report) slotsText() string {
 	text := fmt.Sprintf("%d free", r.KeySlots.Free)
 	if r.KeySlots.Total > 0 {
@@ -246,7 +238,7 @@ func (r *report) slotsText() string {
 	return text
 }
 
-// lockoutText20 is lockoutText where one try is forgotten at a time.
+// lockoutText20 is lockoutText for a TPM 2.0, which forgets one try at a time.
 func (r *report) lockoutText20(forgotten time.Duration) string {
 	text := fmt.Sprintf("no: %d of %d tries used", *r.Lockout.Tries, *r.Lockout.Threshold)
 	if r.Lockout.Locked {
@@ -258,8 +250,7 @@ func (r *report) lockoutText20(forgotten time.Duration) string {
 	return fmt.Sprintf("%s; one is forgotten every %v", text, forgotten)
 }
 
-// vendorNames are those of TCG's vendor ID registry that made TPM 1.2 or 2.0, by
-// their letters.
+// vendorNames are the makers of TPMs in TCG's vendor ID registry.
 var vendorNames = map[string]string{
 	"AMD":  "AMD",
 	"ANT":  "Ant Group",
@@ -290,11 +281,4 @@ var vendorNames = map[string]string{
 	"TXN":  "Texas Instruments",
 	"VMW":  "VMware",
 	"WEC":  "Winbond",
-}
-
-func vendorText(id string) string {
-	if name, ok := vendorNames[strings.ToUpper(id)]; ok {
-		return id + ", " + name
-	}
-	return id
 }

@@ -58,13 +58,17 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptWord, setu
 	})
 }
 
-// scriptCondition is [tpm]: this machine has a TPM.
+// scriptCondition is [tpm]: this machine has a TPM; and [implicit-rejection]: see
+// [ImplicitRejection].
 func scriptCondition(name string) (bool, error) {
-	if name != "tpm" {
-		return false, errors.New("unknown condition")
+	switch name {
+	case "tpm":
+		found, err := filepath.Glob("/dev/tpm*")
+		return len(found) > 0, err
+	case "implicit-rejection":
+		return ImplicitRejection(), nil
 	}
-	found, err := filepath.Glob("/dev/tpm*")
-	return len(found) > 0, err
+	return false, errors.New("unknown condition")
 }
 
 // What a script holds on to.

@@ -10,7 +10,7 @@ import (
 
 // TestMain makes the test binary the command ecryptmount, too.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"ecryptmount": main})
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"ecryptmount": main})
 }
 
 // Nothing here mounts anything, even for root on a kernel with eCryptfs: the

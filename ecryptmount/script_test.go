@@ -16,4 +16,7 @@ func TestMain(m *testing.M) {
 // Nothing here mounts anything, even for root on a kernel with eCryptfs: the
 // scripts end at what is refused before. The rest is in the virtual machine's
 // scenarios.
-func TestScript(t *testing.T) { tpmtest.RunScripts(t, []string{"tpmctl"}, nil, nil) }
+func TestScript(t *testing.T) {
+	t.Parallel()
+	tpmtest.RunScripts(t, []string{"tpmctl"}, nil, nil)
+}

@@ -13,6 +13,7 @@ import (
 // A secret is checked without an operation, costs a try where it is wrong, and is not
 // tried again.
 func TestCheckSecret(t *testing.T) {
+	t.Parallel()
 	for name, in := range map[string]struct {
 		state tpmtest.State
 		file  string

@@ -72,7 +72,7 @@ func testCloseUnderLoad(t *testing.T, w world) {
 		if err := tpm.Close(); err != nil {
 			t.Error(err)
 		}
-		wantEmpty(t, sw)
+		wantEmpty(t, sw.Socket)
 	}
 }
 
@@ -135,7 +135,10 @@ func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
 }
 
 // What belongs to the caller stays the caller's.
-func TestCloseLeavesTheCallersSecret(t *testing.T) { inBoth(t, testCloseLeavesTheCallersSecret) }
+func TestCloseLeavesTheCallersSecret(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCloseLeavesTheCallersSecret)
+}
 
 func testCloseLeavesTheCallersSecret(t *testing.T, w world) {
 	tpm := openState(t, w.state)

@@ -134,6 +134,7 @@ func verifies20(public crypto.PublicKey, digest []byte, opts crypto.SignerOpts, 
 
 // Each kind of RSA key signs what it can, and refuses the rest.
 func TestSign20Kinds(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	const ssa, pss = tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS
 	for name, c := range map[string]struct {
@@ -175,6 +176,7 @@ func inSWTPM(h crypto.Hash) bool {
 
 // EC keys sign digests of any hash, and of none.
 func TestSign20Curves(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	for name, c := range map[string]struct {
 		kind kind20

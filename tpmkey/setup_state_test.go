@@ -13,6 +13,7 @@ import (
 
 // A TPM that will be deactivated works until it starts anew.
 func TestUntilRestart(t *testing.T) {
+	t.Parallel()
 	tpm, _, _ := tapState(t, tpmtest.Fresh)
 	if changed, err := tpm.Deactivate(t.Context()); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
@@ -31,6 +32,7 @@ func TestUntilRestart(t *testing.T) {
 // Clear asks for a confirmation after it has checked what needs no secret, and clears
 // nothing without one.
 func TestClearConfirm(t *testing.T) {
+	t.Parallel()
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
 	owner, no := tpmkey.OwnerSecret(never(t)), errors.New("no")
 	for _, by := range []tpmkey.Authority{owner, tpmkey.PhysicalPresence()} {

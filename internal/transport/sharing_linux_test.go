@@ -26,6 +26,7 @@ func together(n int, f func(i int)) (wait func()) {
 }
 
 func TestEmulatorIsShared(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	first := startUser(t, name, nil)
@@ -53,6 +54,7 @@ func TestEmulatorIsShared(t *testing.T) {
 }
 
 func TestEmulatorSharedAtOnce(t *testing.T) {
+	t.Parallel()
 	name := "emulator:" + stateDir(t)
 	var users []*process
 	for range 4 {
@@ -71,6 +73,7 @@ func TestEmulatorSharedAtOnce(t *testing.T) {
 // Ctrl-C reaches the whole foreground process group, and not the swtpm that the
 // group started.
 func TestEmulatorInterrupted(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	group := func(pgid int) func(*exec.Cmd) {
 		return func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: pgid} }
@@ -92,6 +95,7 @@ func TestEmulatorInterrupted(t *testing.T) {
 
 // A user killed while the TPM works for it, in its turn.
 func TestEmulatorKilledInMidCommand(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	d := mustOpen(t, name)
@@ -115,6 +119,7 @@ func TestEmulatorKilledInMidCommand(t *testing.T) {
 }
 
 func TestEmulatorSWTPMKilled(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	old := mustOpen(t, name)
@@ -147,6 +152,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 }
 
 func TestEmulatorWatcherKilled(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	for _, program := range []string{"sh", "flock"} {
 		d := mustOpen(t, "emulator:"+dir)
@@ -162,6 +168,7 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 }
 
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	o := opener{waits: defaultWaits()}
 	o.waits.turn = 100 * time.Millisecond

@@ -170,7 +170,9 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		"no policy":       {func(u *blob.TSS2) { u.Policy = nil }, "policy: the file does not say how to meet it"},
 		"unknown command": {func(u *blob.TSS2) { u.Policy[0] = blob.PolicyCommand{Code: 0x1a0, Policy: key} }, "policy: command 0x000001a0, with 32 bytes"},
 		"unchecked":       {func(u *blob.TSS2) { u.Policy[0].Code = uint32(tpm2.TPMCCPolicySigned) }, "not checked: what PolicySigned does"},
-		"two steps":       {func(u *blob.TSS2) { u.Policy = append(u.Policy, blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)}) }, "policy, step 2: PolicyAuthValue: the key's secret"},
+		"two steps": {func(u *blob.TSS2) {
+			u.Policy = append(u.Policy, blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthValue)})
+		}, "policy, step 2: PolicyAuthValue: the key's secret"},
 		"signed": {func(u *blob.TSS2) { u.AuthPolicy = []blob.AuthPolicy{{Name: "new kernel", Policy: u.Policy}} },
 			"signed policy 1: \"new kernel\"\nsigned policy 1: PolicyPCR: sha256 PCRs 16, 23\n"},
 		"in the TPM":  {func(u *blob.TSS2) { u.Handle = 0x81000001 }, "file: none: the TPM keeps the key, at 0x81000001"},

@@ -136,6 +136,7 @@ func testWrongAnswerCostsOneTry(t *testing.T, w world) {
 // After a restart a wrong answer costs one try, too.
 func TestWrongAnswerAfterARestart(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	k, a := askedKey(t, tpm)
@@ -152,6 +153,7 @@ func TestWrongAnswerAfterARestart(t *testing.T) {
 // error says how long it lasts.
 func TestLockoutIsSeenFirst(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := startCounted(t, worlds[0])
 	tpm := openName(t, p.Name)
 	a := &asker{answer: motdepasse()}

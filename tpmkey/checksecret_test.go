@@ -14,6 +14,7 @@ import (
 // tried again.
 func TestCheckSecret(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, in := range map[string]struct {
 		state tpmtest.State
 		file  string

@@ -13,7 +13,10 @@ import (
 
 // The TPM is closed, by several at once, while many operations are under way and
 // wait: each gives a right result or ErrClosed, and nothing stays loaded.
-func TestCloseUnderLoad(t *testing.T) { inBoth(t, testCloseUnderLoad) }
+func TestCloseUnderLoad(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testCloseUnderLoad)
+}
 
 func testCloseUnderLoad(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)

@@ -335,7 +335,10 @@ func testHandshakesOfTheDead(t *testing.T, w world) {
 }
 
 // Whoever comes and goes leaves nothing behind: no turn is lost, no goroutine stays.
-func TestStormOfCancellations(t *testing.T) { inBoth(t, testStormOfCancellations) }
+func TestStormOfCancellations(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testStormOfCancellations)
+}
 
 func testStormOfCancellations(t *testing.T, w world) {
 	tpm := openState(t, w.state)

@@ -34,6 +34,9 @@ func TestCreate20(t *testing.T) {
 		{name: "persistent parent", opts: tpmkey.CreateOptions{Type: tpmkey.P256, Parent: 0x81000001}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.opts.Type == tpmkey.RSA3072 {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			made, err := tpm.Create(t.Context(), &test.opts)
 			if err != nil {
 				t.Fatal(err)

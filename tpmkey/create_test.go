@@ -92,6 +92,7 @@ func checkMade(t *testing.T, tpm *tpmkey.TPM, made *blob.Key, opts *tpmkey.Creat
 
 func TestWrap(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, c := range map[string]struct {
 		open  func(*testing.T) *tpmkey.TPM
 		srk   tpmkey.Secret
@@ -150,6 +151,7 @@ func ownedTPM(t *testing.T) *tpmkey.TPM {
 
 func TestWrapNeedsOwner(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := ownedTPM(t)
 	private, err := pemkey.Parse(tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem"), nil)
 	if err != nil {
@@ -192,6 +194,7 @@ func TestTakeOwnership(t *testing.T) {
 
 func TestRandom(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openState(t, tpmtest.Fresh)
 	a, b := make([]byte, 1000), make([]byte, 1000)
 	for _, p := range [][]byte{a, b, nil} {

@@ -135,6 +135,7 @@ func TestSessionKey(t *testing.T) {
 // decrypt on a TPM 1.2; the error is the same as for garbage.
 func TestOAEPWithoutBoundData(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "oaep")
 	for _, label := range []string{"TCPA", ""} {

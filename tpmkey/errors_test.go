@@ -107,6 +107,7 @@ func TestMissingKeySecret(t *testing.T) {
 
 func TestAskedSecrets(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	cancelled := errors.New("cancelled")
 	ask := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Secret{}, cancelled })
@@ -153,6 +154,7 @@ func TestKeyOfAnotherTPM(t *testing.T) {
 // A damaged public part can look like a wrong SRK secret to the TPM.
 func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for name, damage := range map[string]func(*blob.Key){
 		"flags":         func(k *blob.Key) { k.Flags ^= blob.Migratable },
@@ -201,6 +203,7 @@ func TestOtherGeneration(t *testing.T) {
 
 func TestStatesWithoutKeys(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, c := range map[string]struct {
 		state tpmtest.State
 		kind  error
@@ -233,6 +236,7 @@ func TestStatesWithoutKeys(t *testing.T) {
 // A person takes a minute to type a secret; nobody else waits for that.
 func TestCloseWhileAsking(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{
@@ -279,6 +283,7 @@ func TestClosed(t *testing.T) {
 
 func TestCloseFreesSlots(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
 		tpm, err := tpmkey.Open(t.Context(), sw.Socket)

@@ -141,6 +141,7 @@ func load(t *testing.T, conn *tpm12.Conn, n int) {
 // try is spent. Of secrets, only those are asked for again that may not be kept.
 func TestHealsBetweenOperations(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, injure := range injuries {
 		t.Run(name, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -186,6 +187,7 @@ func TestHealsBetweenOperations(t *testing.T) {
 // none fails.
 func TestHealsDuringOperations(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	var keys []*tpmkey.Key
@@ -226,6 +228,7 @@ func TestHealsDuringOperations(t *testing.T) {
 // The software TPM that Open started is started anew when it was killed.
 func TestHealsEmulator(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	name, dir := emulatorOfTutorial(t)
 	tpm := openName(t, name)
 	k, a := askedKey(t, tpm)
@@ -286,6 +289,7 @@ func killIn(t *testing.T, dir, program string) {
 // is tried once more, though the TPM counts it.
 func TestHealsASessionOutOfStep(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, name := range []string{"given", "asked"} {
 		tpm, tap := openTapped(t)
 		a := &asker{answer: motdepasse()}
@@ -320,6 +324,7 @@ func TestHealsASessionOutOfStep(t *testing.T) {
 // the operations after it work.
 func TestChangedNonceInAReply(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "auth")
 	mustSign(t, k)

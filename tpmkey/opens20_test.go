@@ -36,6 +36,9 @@ func TestDecrypt20Kinds(t *testing.T) {
 			map[string]bool{"": true, "label": false, "label\x00": true, "\x00": true, "a\x00b\x00": false}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "no scheme" {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			k := loadKind(t, tpm, c.kind)
 			public := k.Public().(*rsa.PublicKey)
 			own, err := tpmkey.Encrypt(k.File(), []byte("bonjour"))

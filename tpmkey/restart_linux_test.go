@@ -84,6 +84,7 @@ func (u firstUse) String() string {
 // wrong one costs one try besides that of the restart.
 func TestRestartInFirstUse(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testRestartInFirstUse)
 }
 

@@ -18,6 +18,7 @@ import (
 // as UTF-16LE.
 func TestSecretEncodings(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	utf16, err := tpmkey.PasswordUTF16([]byte("clé"))
 	if err != nil {
@@ -93,6 +94,7 @@ func testSecretsAreNotPrinted(t *testing.T, w world) {
 // No function is no secret, least of all the well-known one.
 func TestAskNobody(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	nobody := tpmkey.AskSecret(nil)
 	_, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Bits: 512, ParentAuth: tutorialSRK(), Auth: nobody})
@@ -146,6 +148,7 @@ func testLostRefusal(t *testing.T, w world) {
 // and none may stay.
 func TestSessionsDoNotLeak(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	wrong := func(i int) *tpmkey.LoadOptions { // the same one is not tried again
 		return &tpmkey.LoadOptions{ParentAuth: tpmkey.Password([]byte{byte(i)})}

@@ -14,7 +14,10 @@ import (
 
 // Four processes with more keys than there are places in a TPM 2.0 sign at once: every
 // signature is valid, and nobody starves.
-func TestProcessesShareFairly(t *testing.T) { inBoth(t, testProcessesShareFairly) }
+func TestProcessesShareFairly(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testProcessesShareFairly)
+}
 
 func testProcessesShareFairly(t *testing.T, w world) {
 	names := map[string]string{"socket": tpmtest.Start(t, w.state).Socket}
@@ -82,6 +85,7 @@ func sockets(t *testing.T) (n int) {
 
 // Whoever is idle has let go of the TPM, with keys and sessions loaded.
 func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 2)
@@ -210,6 +214,7 @@ func testWaitsForAHolder(t *testing.T, w world) {
 // Two processes have more keys together than there are places: each takes its own out at
 // the end of its turn, and both go on.
 func TestProcessesShareThePlaces(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/wrapped-auth"), 15)
 	for range 2 {
@@ -237,6 +242,7 @@ func wantEmpty(t *testing.T, name string) {
 
 // More processes than there are places for keys, or for sessions.
 func TestManyProcesses(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for _, c := range []struct {
 		w   world
 		key string
@@ -293,6 +299,7 @@ func testMoreAskedKeysThanSessions(t *testing.T, w world) {
 // A key that makes room for another keeps what somebody would be asked for again.
 func TestMakingRoomAsksNobody(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	first, a := askedKey(t, tpm)

@@ -107,6 +107,7 @@ func TestSignRefuses(t *testing.T) {
 // The old engine could not sign with these at all.
 func TestSHA1SchemeSigns(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for _, name := range []string{"sha1", "oaep-sha1"} {
 		k := loadFixture(t, tpm, name)
@@ -122,6 +123,7 @@ func TestSHA1SchemeSigns(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	keys := []*tpmkey.Key{loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "auth"), loadFixture(t, tpm, "rsa1024")}
 	bound := tpmtest.Fixture(t, "tpm12-tutorial/auth.bound")
@@ -148,6 +150,7 @@ func TestConcurrentUse(t *testing.T) {
 // ErrClosed, never another key's signature.
 func TestCloseWhileSigning(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for range 5 {
 		k := loadFixture(t, tpm, "rsa1024")

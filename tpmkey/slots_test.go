@@ -62,6 +62,7 @@ func fill20(t *testing.T, p *tpmtest.Proxy) (places int) {
 // Twice as many keys as a chip has places, used at random.
 func TestMoreKeysThanSlots(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	files := []string{"maclef", "auth", "wrapped", "oaep"}
 	var keys []*tpmkey.Key

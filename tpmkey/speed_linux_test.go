@@ -110,6 +110,7 @@ func TestImportedOnce(t *testing.T) {
 // Keys with different secrets take turns in one session.
 func TestOneCommandEachForManySecrets(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := startCounted(t, worlds[0])
 	tpm := openName(t, p.Name)
 	var keys []*tpmkey.Key
@@ -169,6 +170,7 @@ func testCommandsOfAHandshake(t *testing.T, w world) {
 // What certgen does with a key without a secret, from Open to Close.
 func TestCommandsOfAStart(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := startCounted(t, worlds[0])
 	got := counted(t, p, func() {
 		tpm, err := tpmkey.Open(t.Context(), p.Name)
@@ -253,6 +255,7 @@ func (r *refusing) Send(cmd []byte) ([]byte, error) {
 // A chip that saves no contexts, or loads none, has the keys loaded from their files.
 func TestChipsWithoutContexts(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, ordinal := range []uint32{ordSaveContext, ordLoadContext} {
 		dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket, time.Minute)
 		if err != nil {

@@ -36,6 +36,9 @@ func TestTLS20(t *testing.T) {
 		"P-384 of SHA-256": {kind20{sign: true, curve: tpm2.TPMECCNistP384, scheme: tpm2.TPMAlgECDSA, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS12, x509.ECDSAWithSHA256},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.kind.curve == 0 && name != "RSA" {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			k := loadKind(t, tpm, c.kind)
 			chain := certifiedWith(t, k, c.self)
 			config, err := k.TLSConfigPEM(chain)

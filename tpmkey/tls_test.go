@@ -110,6 +110,7 @@ func greet(c net.Conn) {
 
 func TestTLSRefuses(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	maclef, small, sha1 := loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "rsa512"), loadFixture(t, tpm, "sha1")
 	cert := selfSigned(t, maclef)

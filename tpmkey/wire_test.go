@@ -93,6 +93,7 @@ func TestCommandsOfASignature(t *testing.T) {
 // What is refused before the TPM sees it sends nothing.
 func TestRefusedWithoutTheTPM(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "auth")
 	tap.Reset()
@@ -123,6 +124,7 @@ func TestChangedSignatureIsNotReturned(t *testing.T) {
 }
 
 func TestLostConnection(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm, err := tpmkey.OpenWithOptions(t.Context(), sw.Socket, &tpmkey.OpenOptions{Wait: 200 * time.Millisecond})
 	if err != nil {
@@ -162,6 +164,7 @@ func (d *deaf) Close() error                { d.closed = true; return nil }
 // Sessions that killed programs left are freed with their keys.
 func TestFlushLeftoversFreesSessions(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	oiap := []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, ordOIAP}
 	for range 16 { // all that libtpms has
@@ -189,6 +192,7 @@ func TestFlushLeftoversFreesSessions(t *testing.T) {
 // What no key is in is an error, not a panic.
 func TestNoKey(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for _, file := range []*blob.Key{nil, {}, {Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}} {
 		_, loadErr := tpm.Load(t.Context(), file, nil)

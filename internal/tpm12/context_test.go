@@ -36,6 +36,7 @@ func mustSave(t *testing.T, conn *tpm12.Conn, key tpm12.Handle) []byte {
 
 func TestContextCycles(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	conn.Keep(true)
 	key, secret := loadSecretKey(t, conn)
@@ -169,6 +170,7 @@ func reset(t *testing.T, sw *tpmtest.SWTPM) {
 }
 
 func TestStartup(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	conn, tap := connect(t, sw)
 	conn.Keep(true)

@@ -123,6 +123,7 @@ var failures = []failure{
 // goes well in a new session.
 func TestFailuresInTheRollingSession(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for _, fail := range failures {
 		t.Run(fail.name, func(t *testing.T) {
@@ -178,6 +179,7 @@ func (d *dropper) Drop() { d.n++ }
 // A reply that cannot be trusted breaks the connection, a refusal does not.
 func TestFailuresDropTheConnection(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for _, fail := range failures {
 		dev, err := transport.Open(sw.Socket, time.Minute)

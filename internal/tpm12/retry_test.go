@@ -13,6 +13,7 @@ import (
 // A busy TPM gets the same bytes again, and the session goes on.
 func TestBusyTPM(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	const ordSelfTest = 0x53
 	for code, want := range map[tpm12.ResultCode][]uint32{
 		tpm12.Retry:         {ordSign, ordSign, ordSign, ordSign},

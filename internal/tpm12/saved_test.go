@@ -177,6 +177,7 @@ func TestRestoredSessionEndsWithItsKey(t *testing.T) {
 // The context of a session loads once.
 func TestSavedSessionLoadsOnce(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := newSaver(t)
 	session := s.saved()
 	s.tap.Reset()
@@ -233,6 +234,7 @@ var lossesOfSaved = []struct {
 // frees it.
 func TestRestoreRefused(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, loss := range lossesOfSaved {
 		t.Run(loss.name, func(t *testing.T) {
 			s := newSaver(t)
@@ -261,6 +263,7 @@ func TestRestoreRefused(t *testing.T) {
 // it all the same.
 func TestRestoreWithoutRoom(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	fill := func(s *saver, _ tpm12.ResultCode) (free func()) {
 		other := tpm12.New(s.tap)
 		for err := error(nil); err == nil; {
@@ -342,6 +345,7 @@ func wantUnanswered(t *testing.T, err error) {
 // A session whose Save had no answer is in the TPM, or ends when it is used next.
 func TestSaveUnanswered(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, how := range unanswered {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -365,6 +369,7 @@ func TestSaveUnanswered(t *testing.T) {
 // A session whose Restore had no answer is lost.
 func TestRestoreUnanswered(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, how := range unanswered {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -424,6 +429,7 @@ func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
 // A session that cannot be saved is in the TPM still, and authorizes.
 func TestTooManySavedSessions(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	f := newSaver(t)
 	var saved []*tpm12.KeySession
 	session, err := f.open(), error(nil)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"maclef/internal/tpmtest"
 )
 
 // together calls f(0) to f(n-1) at once and returns a function that waits.
@@ -208,6 +210,7 @@ func TestTurns(t *testing.T) {
 }
 
 func TestTurnsOfGoroutines(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	dir := stateDir(t)
 	devices := []*Device{mustOpen(t, "emulator:"+dir), mustOpen(t, "emulator:"+dir)}
 	var inside atomic.Int32
@@ -233,6 +236,7 @@ func TestTurnsOfGoroutines(t *testing.T) {
 
 // Processes come, work, and are killed at any moment; whoever is left works.
 func TestEmulatorStorm(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	wait := together(3, func(int) {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"maclef/internal/tpmtest"
 )
 
 // A reader is somebody who types what a page says.
@@ -146,6 +148,7 @@ func typed(block, prompt string) []string {
 }
 
 func TestREADME(t *testing.T) {
+	tpmtest.Long(t, "it does all that a newcomer does")
 	r := newReader(t)
 	readme := readPage(t, "README.md")
 	if n := r.page(readme); n < 15 {
@@ -158,6 +161,7 @@ func TestREADME(t *testing.T) {
 
 // TestDocs types what the pages in docs/ say, but for those that the machines of vm/ write.
 func TestDocs(t *testing.T) {
+	tpmtest.Long(t, "it does all that a newcomer does")
 	r := newReader(t)
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil || len(pages) < 10 {
@@ -346,6 +350,7 @@ func (r *reader) library(program string, commands []string) {
 
 // TestDemo runs make demo's script, for each generation.
 func TestDemo(t *testing.T) {
+	tpmtest.Long(t, "it does all that a newcomer does")
 	r := newReader(t)
 	root, err := os.Getwd()
 	if err != nil {

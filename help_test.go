@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"maclef/internal/tpmtest"
 )
 
 var updateHelp = flag.Bool("update", false, "write docs/commands.md from what -h prints")
@@ -15,6 +17,7 @@ const helpBegins = "<!-- What follows is made from -h, by go test -run TestHelpP
 
 // TestHelpPage checks that docs/commands.md has what -h prints.
 func TestHelpPage(t *testing.T) {
+	tpmtest.Long(t, "it does all that a newcomer does")
 	r := newReader(t)
 	before, got, _ := strings.Cut(readPage(t, "docs/commands.md"), helpBegins)
 	want := r.help()
@@ -57,6 +60,7 @@ func (r *reader) commands() []string {
 
 // TestHelpExamples runs the examples that -h prints.
 func TestHelpExamples(t *testing.T) {
+	tpmtest.Long(t, "it does all that a newcomer does")
 	r := newReader(t)
 	new := r.with(t, filepath.Join(r.home, "new"), "emulator2:"+filepath.Join(r.home, "tpm20"))
 	old := r.with(t, filepath.Join(r.home, "old"), "emulator:"+filepath.Join(r.home, "tpm12"))

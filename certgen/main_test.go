@@ -12,7 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"certgen": main, "restrict": func() { os.Exit(restrict(os.Args[1:])) }})
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"certgen": main, "restrict": func() { os.Exit(restrict(os.Args[1:])) }})
 }
 
 // TestScripts runs testdata/script. The recorded key files stand in each one's

@@ -28,6 +28,7 @@ func TestWantsFork(t *testing.T) {
 }
 
 func TestHideSecrets(t *testing.T) {
+	t.Parallel()
 	args, env := hideSecrets(strings.Fields("-key pass:file -key-pass pass:mot=de -srk-pass=utf16:pass: -fork --srk-pass prompt pass:dir"))
 	if got, want := strings.Join(args, " "), "-key pass:file -key-pass env:ECRYPTMOUNT_SECRET_0 -srk-pass=utf16:env:ECRYPTMOUNT_SECRET_1 -fork --srk-pass prompt pass:dir"; got != want {
 		t.Errorf("arguments: %s", got)

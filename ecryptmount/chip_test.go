@@ -52,6 +52,7 @@ func newTestChipWith(t *testing.T, tpm *tpmtest.SWTPM, key, secret string) *chip
 }
 
 func TestChip(t *testing.T) {
+	t.Parallel()
 	for _, key := range []string{
 		"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/auth", "tpm12-tutorial/wrapped-auth",
 		"tpm2/pv-rsa.pem", "tpm2/e2-rsa-81000001.pem", "tpm2/e2-import-rsa.pem", "tpm2/e2-rsa-auth.pem", "tpm2/e2-rsa-pcr16.pem",
@@ -86,6 +87,7 @@ func TestAbsoluteTPM(t *testing.T) {
 
 // Another program uses the TPM while a directory is mounted.
 func TestChipShares(t *testing.T) {
+	t.Parallel()
 	t.Run("1.2", func(t *testing.T) { testChipShares(t, "tpm12-tutorial/auth", "tpm12-tutorial/maclef") })
 	t.Run("2.0", func(t *testing.T) { testChipShares(t, "tpm2/e2-rsa-auth.pem", "tpm2/e2-rsa.pem") })
 }
@@ -126,6 +128,7 @@ func testChipShares(t *testing.T, mine, others string) {
 
 // A TPM that restarts loses its keys: the next file is opened all the same.
 func TestChipRestarts(t *testing.T) {
+	t.Parallel()
 	t.Run("1.2", func(t *testing.T) { testChipRestarts(t, "tpm12-tutorial/auth") })
 	t.Run("2.0", func(t *testing.T) { testChipRestarts(t, "tpm2/e2-rsa-auth.pem") })
 }
@@ -170,6 +173,7 @@ func testChipRestarts(t *testing.T, key string) {
 // A PCR changes while a directory is mounted: new files cannot be opened, and what the
 // kernel's user is told in the log says why.
 func TestChipPolicy(t *testing.T) {
+	t.Parallel()
 	tpm := startFor(t, "tpm2/e2-rsa-pcr16.pem")
 	c := newTestChip(t, tpm, "tpm2/e2-rsa-pcr16.pem")
 	if err := c.open(); err != nil {
@@ -191,6 +195,7 @@ func TestChipPolicy(t *testing.T) {
 // A wrong secret is found before anything is mounted, and costs one try; in a lockout
 // none is spent.
 func TestChipWrongSecret(t *testing.T) {
+	t.Parallel()
 	tpm := startFor(t, "tpm2/e2-rsa-auth-da.pem")
 	c := newTestChipWith(t, tpm, "tpm2/e2-rsa-auth-da.pem", "faux")
 	if err := c.open(); err != nil {

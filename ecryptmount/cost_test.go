@@ -12,6 +12,7 @@ import (
 // What a file costs the TPM: nothing when it is new, and one command when it is
 // opened, with a key that has a secret, too.
 func TestCost(t *testing.T) {
+	t.Parallel()
 	const files = 5
 	for _, key := range []string{"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/auth", "tpm2/pv-rsa.pem", "tpm2/e2-rsa-auth.pem"} {
 		t.Run(key, func(t *testing.T) {

@@ -50,6 +50,7 @@ func TestFindDir(t *testing.T) {
 
 // A link that is not root's may lead to its owner's directories alone.
 func TestFindDirTrap(t *testing.T) {
+	t.Parallel()
 	link := filepath.Join(t.TempDir(), "clear")
 	if err := os.Symlink("/usr", link); err != nil {
 		t.Fatal(err)
@@ -62,6 +63,7 @@ func TestFindDirTrap(t *testing.T) {
 
 // What took the place of a directory is not mistaken for it.
 func TestHold(t *testing.T) {
+	t.Parallel()
 	above := holdDir(t).path
 	name := filepath.Join(above, "clear")
 	if err := os.Mkdir(name, 0o700); err != nil {
@@ -102,6 +104,7 @@ func TestHold(t *testing.T) {
 
 // Only root can put something in the place of a guarded directory.
 func TestGuarded(t *testing.T) {
+	t.Parallel()
 	open := t.TempDir()
 	if err := os.Mkdir(filepath.Join(open, "clear"), 0o700); err != nil {
 		t.Fatal(err)

@@ -137,6 +137,7 @@ func TestMountData(t *testing.T) {
 }
 
 func TestMountFlags(t *testing.T) {
+	t.Parallel()
 	const ro, nosuid, nodev, noexec = 1, 2, 4, 8
 	tests := []struct {
 		options string
@@ -165,6 +166,7 @@ func TestMountFlags(t *testing.T) {
 }
 
 func TestModule(t *testing.T) {
+	t.Parallel()
 	m := &module{wait: defaultWait}
 	for each, want := range map[time.Duration]bool{
 		10 * time.Millisecond: false, 900 * time.Millisecond: false, 1100 * time.Millisecond: true, 20 * time.Second: true,

@@ -29,6 +29,7 @@ func lowerFile(t *testing.T) []byte {
 }
 
 func TestSurvey(t *testing.T) {
+	t.Parallel()
 	good := lowerFile(t)
 	damaged := append(good[:27:27], 0xff)
 	tests := []struct {
@@ -87,6 +88,7 @@ func TestSurvey(t *testing.T) {
 
 // What is no file is left alone: opening a pipe would wait for ever.
 func TestSurveySpecial(t *testing.T) {
+	t.Parallel()
 	look := dirScan{lower: t.TempDir(), key: lowerKey}
 	if err := unix.Mkfifo(filepath.Join(look.lower, "pipe"), 0o600); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 )
 
 func TestMountOptions(t *testing.T) {
+	t.Parallel()
 	var m mountOptions
 	for _, text := range []string{"ecryptfs_cipher=aes,ecryptfs_key_bytes=16", "nosuid,ro,noexec,ecryptfs_passthrough", "rw,defaults,exec,ecryptfs_enable_filename_crypto=n"} {
 		if err := m.Set(text); err != nil {
@@ -49,6 +50,7 @@ func goodRecord() *settingsFile {
 }
 
 func TestParseRecord(t *testing.T) {
+	t.Parallel()
 	good, err := json.Marshal(goodRecord())
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +112,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 func TestUserIDs(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		list  string
 		owner int

@@ -34,6 +34,7 @@ func give(t *testing.T, path string) (owner int) {
 
 // A record is written once, and does not replace anything.
 func TestRecordFile(t *testing.T) {
+	t.Parallel()
 	const name = "secret.ecryptmount"
 	d := holdDir(t)
 	path := filepath.Join(d.path, name)
@@ -69,6 +70,7 @@ func TestRecordFile(t *testing.T) {
 
 // What somebody else may have put there is no record.
 func TestRecordPlanted(t *testing.T) {
+	t.Parallel()
 	write := func(path string) error { return os.WriteFile(path, []byte("root:secret:1::"), 0o600) }
 	tests := []struct {
 		name  string

@@ -10,7 +10,7 @@ import (
 
 // TestMain makes the test binary the command keygen, too.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"keygen": main})
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"keygen": main})
 }
 
 func TestScript(t *testing.T) { tpmtest.RunScripts(t, []string{"tpmctl"}, nil, nil) }

@@ -29,7 +29,7 @@ import (
 // TestMain makes the test binary the command tpmctl, too, and one that panics when
 // it reads a secret from standard input.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tpmctl": main, "tpmctl-panics": func() {
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"tpmctl": main, "tpmctl-panics": func() {
 		os.Exit(cli.Main("tpmctl-panics", func(args []string, _ io.Reader, stdout, stderr io.Writer) error {
 			return run(args, panicking{}, stdout, stderr)
 		}))

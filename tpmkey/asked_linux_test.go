@@ -12,7 +12,10 @@ import (
 )
 
 // After a restart many operations need the secret at once; one question is enough.
-func TestAskedOnceForAll(t *testing.T) { inBoth(t, testAskedOnceForAll) }
+func TestAskedOnceForAll(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testAskedOnceForAll)
+}
 
 func testAskedOnceForAll(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
@@ -40,7 +43,10 @@ func testAskedOnceForAll(t *testing.T, w world) {
 }
 
 // Nor is a question asked twice by an operation that comes while it is open.
-func TestAskedOnceWhileAsking(t *testing.T) { inBoth(t, testAskedOnceWhileAsking) }
+func TestAskedOnceWhileAsking(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testAskedOnceWhileAsking)
+}
 
 func testAskedOnceWhileAsking(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
@@ -96,7 +102,10 @@ func testGivesUpWaitingForAnAnswer(t *testing.T, w world) {
 }
 
 // A wrong answer costs one try, however many wait for it.
-func TestWrongAnswerCostsOneTry(t *testing.T) { inBoth(t, testWrongAnswerCostsOneTry) }
+func TestWrongAnswerCostsOneTry(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testWrongAnswerCostsOneTry)
+}
 
 func testWrongAnswerCostsOneTry(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
@@ -126,6 +135,8 @@ func testWrongAnswerCostsOneTry(t *testing.T, w world) {
 
 // After a restart a wrong answer costs one try, too.
 func TestWrongAnswerAfterARestart(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	k, a := askedKey(t, tpm)
@@ -141,7 +152,9 @@ func TestWrongAnswerAfterARestart(t *testing.T) {
 // A TPM that is locked out is not told a secret, nobody is asked for one, and the
 // error says how long it lasts.
 func TestLockoutIsSeenFirst(t *testing.T) {
-	p := startCounted(t)
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	p := startCounted(t, worlds[0])
 	tpm := openName(t, p.Name)
 	a := &asker{answer: motdepasse()}
 	waiting := loadWith(t, tpm, "auth", tutorialSRK(), a.secret())

@@ -18,6 +18,7 @@ import (
 
 // A wrong secret that is asked for costs one try, where its session is open before it is used.
 func TestUnprovedSessionCostsOneTry(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	tpm := openName(t, sw.Socket)
 	k, err := tpm.Load(t.Context(), fixture20(t, "e2-rsa-auth-da"), &tpmkey.LoadOptions{Auth: tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Password([]byte("wrong")), nil })})
@@ -138,6 +139,7 @@ func (l *lateTransport) Send(cmd []byte) ([]byte, error) {
 }
 
 func TestLateAnswerOfATransport(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	l := &lateTransport{TPMCloser: sw.Dial(), on: 1}
 	tpm, err := tpmkey.OpenTransport(t.Context(), l)

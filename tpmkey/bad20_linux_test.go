@@ -18,6 +18,7 @@ import (
 
 // A wrong secret costs one try for each key that was given it, however many use it.
 func TestWrongSecretAtOnce20(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	sw.Send(tpmtest.LockoutParameters(10, 1000, 1000))
 	tpm := openName(t, sw.Socket)
@@ -39,6 +40,7 @@ func TestWrongSecretAtOnce20(t *testing.T) {
 
 // Files that this TPM has no use for are refused in words, and cost no try.
 func TestFilesOfOthers20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	curve := fixture20(t, "pv-p256")
 	if at := bytes.Index(curve.TSS2.Public, []byte{0, 0x10, 0, 0x03}); at < 0 {
@@ -73,6 +75,7 @@ func TestFilesOfOthers20(t *testing.T) {
 // A key with the attribute restricted, such as tpm2-openssl makes for RSA-PSS, signs
 // nothing that comes from outside.
 func TestRestrictedKey20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	area := kind20{sign: true, scheme: tpm2.TPMAlgRSAPSS, hash: tpm2.TPMAlgSHA256}.area()
 	area.ObjectAttributes.Restricted = true
@@ -90,13 +93,18 @@ func TestRestrictedKey20(t *testing.T) {
 // A file with a wrong byte anywhere is refused as damaged, or its public half says less
 // than it did, but nothing panics, and no secret is tried.
 func TestDamagedFiles20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
+	step := 1 // from byte to byte
+	if testing.Short() {
+		step = 9
+	}
 	for _, name := range []string{"pv-p256", "e2-p256-81000001", "e2-import-ec"} {
 		loaded := 0
 		for _, part := range []func(*blob.TSS2) []byte{
 			func(t *blob.TSS2) []byte { return t.Public }, func(t *blob.TSS2) []byte { return t.Private }, func(t *blob.TSS2) []byte { return t.Secret },
 		} {
-			for i := range part(fixture20(t, name).TSS2) {
+			for i := 0; i < len(part(fixture20(t, name).TSS2)); i += step {
 				file := fixture20(t, name)
 				part(file.TSS2)[i] ^= 0x81
 				k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: never(t)})
@@ -147,6 +155,7 @@ func persist(t *testing.T, p *tpmtest.Proxy, handle tpm2.TPMHandle, kind kind20,
 // A key that the TPM keeps is used by its handle; one that was put in its place is not
 // taken for it.
 func TestPersistentKey20(t *testing.T) {
+	t.Parallel()
 	tpm, p := openKeys20(t)
 	kind := kind20{sign: true, decrypt: true, curve: tpm2.TPMECCNistP256}
 	persist(t, p, 0x81000010, kind, 1)
@@ -183,6 +192,7 @@ func TestPersistentKey20(t *testing.T) {
 
 // A key may be under any parent, which its file need not name.
 func TestParents20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, parent := range []uint32{0x40000001, 0x40000007, 0x4000000B, 0x81000001} {
 		file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parent})
@@ -201,39 +211,5 @@ func TestParents20(t *testing.T) {
 			continue
 		}
 		mustSign(t, k)
-	}
-}
-
-// What others left in a TPM is listed, and freed when its place is needed, or before.
-func TestOutOfSlots20(t *testing.T) {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Keys20))
-	places := fill20(t, p)
-	tpm := openName(t, p.Name)
-	all, err := tpm.Loaded(t.Context())
-	if err != nil || len(all) != places || all[0].Session {
-		t.Errorf("%+v %v", all, err)
-	}
-	k := loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{})
-	mustSign(t, k)
-	eventually(t, "the turn ends", func() bool { return loadedIn(t, p, worlds[1]) == 0 })
-	fill20(t, p)
-	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
-		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
-	}
-	mustSign(t, k)
-}
-
-// fill20 loads keys into a TPM until it is full, and returns how many.
-func fill20(t *testing.T, p *tpmtest.Proxy) (places int) {
-	t.Helper()
-	area := kind20{sign: true, curve: tpm2.TPMECCNistP256}.area()
-	for ; ; places++ {
-		_, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(*area)}.Execute(p)
-		if errors.Is(err, tpm2.TPMRCObjectMemory) {
-			return places
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }

@@ -44,6 +44,8 @@ func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.Key {
 // What a bind key decrypts is a TPM_BOUND_DATA with either scheme. What is not
 // one must look to the caller like wrong padding does.
 func TestBindKeys(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, scheme := range []blob.EncScheme{blob.ESRSAESPKCSv15, blob.ESRSAESOAEPSHA1MGF1} {
 		sw := tpmtest.Start(t, tpmtest.Tutorial)
 		file := bindKey(t, sw.Socket, scheme)

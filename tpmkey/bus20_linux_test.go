@@ -34,6 +34,7 @@ func wantSecret(t *testing.T, tap *tpmtest.Tap, what string, secrets ...[]byte) 
 // No password, plaintext, sealed data, shared secret or imported key crosses the bus in
 // clear, whatever is done.
 func TestNothingSecretInClear20(t *testing.T) {
+	t.Parallel()
 	tpm, tap := openTappedIn(t, tpmtest.Owned20)
 	owner, password := []byte("proprio"), []byte("motdepasse")
 	srk := tpmkey.Password(owner)
@@ -110,6 +111,7 @@ func agreesSecretly(t *testing.T, k *tpmkey.Key, tap *tpmtest.Tap, name string) 
 }
 
 func TestSealedInSecret20(t *testing.T) {
+	t.Parallel()
 	tpm, tap := openTappedIn(t, tpmtest.Keys20)
 	data := []byte("what is sealed")
 	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
@@ -128,6 +130,7 @@ func TestSealedInSecret20(t *testing.T) {
 }
 
 func TestLockoutSecretInSecret20(t *testing.T) {
+	t.Parallel()
 	tpm, tap := openTappedIn(t, tpmtest.Owned20)
 	tpmtest.SpendTries(t, tap, 1)
 	tap.Reset()

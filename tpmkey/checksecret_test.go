@@ -13,6 +13,8 @@ import (
 // A secret is checked without an operation, costs a try where it is wrong, and is not
 // tried again.
 func TestCheckSecret(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, in := range map[string]struct {
 		state tpmtest.State
 		file  string

@@ -13,7 +13,10 @@ import (
 
 // The TPM is closed, by several at once, while many operations are under way and
 // wait: each gives a right result or ErrClosed, and nothing stays loaded.
-func TestCloseUnderLoad(t *testing.T) { inBoth(t, testCloseUnderLoad) }
+func TestCloseUnderLoad(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testCloseUnderLoad)
+}
 
 func testCloseUnderLoad(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
@@ -72,7 +75,7 @@ func testCloseUnderLoad(t *testing.T, w world) {
 		if err := tpm.Close(); err != nil {
 			t.Error(err)
 		}
-		wantEmpty(t, sw)
+		wantEmpty(t, sw.Socket)
 	}
 }
 
@@ -135,7 +138,10 @@ func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
 }
 
 // What belongs to the caller stays the caller's.
-func TestCloseLeavesTheCallersSecret(t *testing.T) { inBoth(t, testCloseLeavesTheCallersSecret) }
+func TestCloseLeavesTheCallersSecret(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCloseLeavesTheCallersSecret)
+}
 
 func testCloseLeavesTheCallersSecret(t *testing.T, w world) {
 	tpm := openState(t, w.state)

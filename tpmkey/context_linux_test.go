@@ -80,7 +80,10 @@ func testDeadlineWhileWaiting(t *testing.T, w world) {
 	}
 }
 
-func TestCancelledBefore(t *testing.T) { inBoth(t, testCancelledBefore) }
+func TestCancelledBefore(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCancelledBefore)
+}
 
 func testCancelledBefore(t *testing.T, w world) {
 	k, g, count := gated(t, w, w.secret, w.sign)
@@ -94,7 +97,10 @@ func testCancelledBefore(t *testing.T, w world) {
 }
 
 // What a caller says of why it gave up is in the error, and that it did is, too.
-func TestCancelCause(t *testing.T) { inBoth(t, testCancelCause) }
+func TestCancelCause(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCancelCause)
+}
 
 func testCancelCause(t *testing.T, w world) {
 	k, g, _ := gated(t, w, w.plain, w.sign)
@@ -108,7 +114,10 @@ func testCancelCause(t *testing.T, w world) {
 }
 
 // An operation under way goes on without its caller, and the session with it.
-func TestCancelledInMidOperation(t *testing.T) { inBoth(t, testCancelledInMidOperation) }
+func TestCancelledInMidOperation(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCancelledInMidOperation)
+}
 
 func testCancelledInMidOperation(t *testing.T, w world) {
 	k, g, count := gated(t, w, w.secret, w.sign)
@@ -131,7 +140,10 @@ func testCancelledInMidOperation(t *testing.T, w world) {
 }
 
 // Whoever has given up may use the slice again that was to be signed or decrypted.
-func TestCancelledLeavesTheCallersBytes(t *testing.T) { inBoth(t, testCancelledLeavesTheCallersBytes) }
+func TestCancelledLeavesTheCallersBytes(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCancelledLeavesTheCallersBytes)
+}
 
 func testCancelledLeavesTheCallersBytes(t *testing.T, w world) {
 	for _, decrypt := range []bool{false, true} {
@@ -163,7 +175,10 @@ func testCancelledLeavesTheCallersBytes(t *testing.T, w world) {
 }
 
 // Close waits for what goes on without its caller.
-func TestCloseAfterCancel(t *testing.T) { inBoth(t, testCloseAfterCancel) }
+func TestCloseAfterCancel(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCloseAfterCancel)
+}
 
 func testCloseAfterCancel(t *testing.T, w world) {
 	k, g, _ := gated(t, w, w.secret, w.sign)
@@ -208,7 +223,10 @@ type wrapped struct{ net.Conn }
 
 func (w wrapped) NetConn() net.Conn { return w.Conn }
 
-func TestHungUpWhileWaiting(t *testing.T) { inBoth(t, testHungUpWhileWaiting) }
+func TestHungUpWhileWaiting(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testHungUpWhileWaiting)
+}
 
 func testHungUpWhileWaiting(t *testing.T, w world) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
@@ -240,7 +258,10 @@ func testHungUpWhileWaiting(t *testing.T, w world) {
 }
 
 // A living client is served, and nothing is read from it.
-func TestWithConnReadsNothing(t *testing.T) { inBoth(t, testWithConnReadsNothing) }
+func TestWithConnReadsNothing(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testWithConnReadsNothing)
+}
 
 func testWithConnReadsNothing(t *testing.T, w world) {
 	k, g, _ := gated(t, w, w.plain, w.sign)
@@ -314,7 +335,10 @@ func testHandshakesOfTheDead(t *testing.T, w world) {
 }
 
 // Whoever comes and goes leaves nothing behind: no turn is lost, no goroutine stays.
-func TestStormOfCancellations(t *testing.T) { inBoth(t, testStormOfCancellations) }
+func TestStormOfCancellations(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testStormOfCancellations)
+}
 
 func testStormOfCancellations(t *testing.T, w world) {
 	tpm := openState(t, w.state)

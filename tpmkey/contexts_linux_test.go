@@ -146,6 +146,7 @@ func TestSecondProgram(t *testing.T) {
 
 // Of these there is no context on disk.
 func TestNotOnDisk(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	file := fixture20(t, "pv-p256")
 	for name, c := range map[string]diskCase{
 		"the SRK has a secret":       {tpmtest.Tutorial, parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()}},
@@ -180,6 +181,7 @@ func TestNotOnDisk(t *testing.T) {
 
 // Damaged contexts are removed, and the key comes from its file.
 func TestDamagedContexts(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for name, c := range keysOnDisk(t) {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t, c.state)
@@ -315,6 +317,7 @@ func mustCreate(t *testing.T, tpm *tpmkey.TPM) *blob.Key {
 
 // On a TPM 1.2 the public key tells what a context is of.
 func TestForeignContexts12(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := newShelf(t, tpmtest.WellKnown)
 	tpm := openName(t, s.p.Name)
 	other, err := tpm.Create(t.Context(), nil)

@@ -18,6 +18,7 @@ import (
 
 // What Create makes signs, decrypts or agrees, after its file was written and read.
 func TestCreate20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, test := range []struct {
 		name   string
@@ -33,6 +34,9 @@ func TestCreate20(t *testing.T) {
 		{name: "persistent parent", opts: tpmkey.CreateOptions{Type: tpmkey.P256, Parent: 0x81000001}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.opts.Type == tpmkey.RSA3072 {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			made, err := tpm.Create(t.Context(), &test.opts)
 			if err != nil {
 				t.Fatal(err)
@@ -78,6 +82,7 @@ func useAll20(t *testing.T, tpm *tpmkey.TPM, file *blob.Key, secret tpmkey.Secre
 
 // A software key is imported, and stays the same key.
 func TestWrap20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	ours, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -108,6 +113,7 @@ func TestWrap20(t *testing.T) {
 }
 
 func TestSeal20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, secret := range []tpmkey.Secret{{}, motdepasse()} {
 		data := bytes.Repeat([]byte("x"), blob.MaxSealed)
@@ -139,6 +145,7 @@ func TestSeal20(t *testing.T) {
 
 // What is loaded makes room for what a creation takes.
 func TestCreateMakesRoom20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	var keys []*tpmkey.Key
 	for range 5 {

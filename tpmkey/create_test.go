@@ -17,6 +17,7 @@ import (
 )
 
 func TestCreate(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.WellKnown)
 	secret := tpmkey.Password([]byte("motdepasse"))
 	for name, opts := range map[string]*tpmkey.CreateOptions{
@@ -90,6 +91,8 @@ func checkMade(t *testing.T, tpm *tpmkey.TPM, made *blob.Key, opts *tpmkey.Creat
 }
 
 func TestWrap(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, c := range map[string]struct {
 		open  func(*testing.T) *tpmkey.TPM
 		srk   tpmkey.Secret
@@ -147,6 +150,8 @@ func ownedTPM(t *testing.T) *tpmkey.TPM {
 }
 
 func TestWrapNeedsOwner(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := ownedTPM(t)
 	private, err := pemkey.Parse(tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem"), nil)
 	if err != nil {
@@ -166,6 +171,7 @@ func TestWrapNeedsOwner(t *testing.T) {
 }
 
 func TestTakeOwnership(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Fresh)
 	utf16, err := tpmkey.PasswordUTF16([]byte("clé"))
 	if err != nil {
@@ -187,6 +193,8 @@ func TestTakeOwnership(t *testing.T) {
 }
 
 func TestRandom(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openState(t, tpmtest.Fresh)
 	a, b := make([]byte, 1000), make([]byte, 1000)
 	for _, p := range [][]byte{a, b, nil} {
@@ -200,6 +208,7 @@ func TestRandom(t *testing.T) {
 }
 
 func TestParsePrivateKey(t *testing.T) {
+	t.Parallel()
 	plain := tpmtest.Fixture(t, "tpm12-tutorial/wrapped.pem")
 	block, _ := pem.Decode(plain)
 	//lint:ignore SA1019 the old encryption is what is tested

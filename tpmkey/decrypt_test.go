@@ -15,6 +15,7 @@ import (
 )
 
 func TestEncryptDecrypt(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	for _, name := range []string{"maclef", "oaep", "oaep-sha1", "sha1", "rsa1024", "auth", "wrapped"} {
 		k := loadFixture(t, tpm, name)
@@ -47,6 +48,7 @@ func TestEncryptDecrypt(t *testing.T) {
 }
 
 func TestDecryptOptions(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	pkcs1, oaep := loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "oaep")
 	bound := tpmtest.Fixture(t, "tpm12-tutorial/maclef.bound")
@@ -89,6 +91,7 @@ func TestDecryptOptions(t *testing.T) {
 // As crypto/rsa.DecryptPKCS1v15SessionKey defines it: whatever is wrong with
 // the plaintext, the answer is random bytes and no error.
 func TestSessionKey(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	random := bytes.Repeat([]byte{0x5a}, 48)
@@ -131,6 +134,8 @@ func TestSessionKey(t *testing.T) {
 // OAEP of the bare message, which is what other programs would make, does not
 // decrypt on a TPM 1.2; the error is the same as for garbage.
 func TestOAEPWithoutBoundData(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "oaep")
 	for _, label := range []string{"TCPA", ""} {

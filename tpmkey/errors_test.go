@@ -48,6 +48,7 @@ func stpm(t *testing.T, name string) *blob.Key {
 }
 
 func TestWrongSRKSecret(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
@@ -62,6 +63,7 @@ func TestWrongSRKSecret(t *testing.T) {
 }
 
 func TestWrongKeySecretCostsOneTry(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	asked := 0
 	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{
@@ -90,6 +92,7 @@ func TestWrongKeySecretCostsOneTry(t *testing.T) {
 }
 
 func TestMissingKeySecret(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 	if err != nil {
@@ -103,6 +106,8 @@ func TestMissingKeySecret(t *testing.T) {
 }
 
 func TestAskedSecrets(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	cancelled := errors.New("cancelled")
 	ask := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return tpmkey.Secret{}, cancelled })
@@ -119,6 +124,7 @@ func TestAskedSecrets(t *testing.T) {
 }
 
 func TestLockedOut(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "auth")
 	for i := range 6 { // the same one is not tried again
@@ -136,6 +142,7 @@ func TestLockedOut(t *testing.T) {
 }
 
 func TestKeyOfAnotherTPM(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.WellKnown)
 	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
@@ -146,6 +153,8 @@ func TestKeyOfAnotherTPM(t *testing.T) {
 
 // A damaged public part can look like a wrong SRK secret to the TPM.
 func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for name, damage := range map[string]func(*blob.Key){
 		"flags":         func(k *blob.Key) { k.Flags ^= blob.Migratable },
@@ -171,6 +180,7 @@ func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
 
 // A key file of the other generation is refused by name, before anybody is asked.
 func TestOtherGeneration(t *testing.T) {
+	t.Parallel()
 	for _, c := range map[string]struct {
 		state tpmtest.State
 		file  *blob.Key
@@ -192,6 +202,8 @@ func TestOtherGeneration(t *testing.T) {
 }
 
 func TestStatesWithoutKeys(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, c := range map[string]struct {
 		state tpmtest.State
 		kind  error
@@ -223,6 +235,8 @@ func TestStatesWithoutKeys(t *testing.T) {
 
 // A person takes a minute to type a secret; nobody else waits for that.
 func TestCloseWhileAsking(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{
@@ -249,6 +263,7 @@ func TestCloseWhileAsking(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	if err := k.Close(); err != nil {
@@ -267,6 +282,8 @@ func TestClosed(t *testing.T) {
 }
 
 func TestCloseFreesSlots(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
 		tpm, err := tpmkey.Open(t.Context(), sw.Socket)

@@ -57,6 +57,7 @@ func fixture20(t testing.TB, name string) *blob.Key {
 
 // Every recorded key loads, signs, and decrypts or agrees.
 func TestFixtures20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, f := range fixtures20 {
 		t.Run(f.name, func(t *testing.T) {
@@ -162,6 +163,7 @@ func otherCurve(c ecdh.Curve) ecdh.Curve {
 
 // What other programs signed with these keys verifies by what the files say.
 func TestRecordedSignatures20(t *testing.T) {
+	t.Parallel()
 	digest := sha256.Sum256(tpmtest.Fixture(t, "tpm2/fox.txt"))
 	for _, name := range []string{"pv-rsa", "pv-p256", "pv-p384", "pv-p256-81000001"} {
 		block, _ := pem.Decode(tpmtest.Fixture(t, "tpm2/"+name+".pub.pem"))
@@ -187,6 +189,7 @@ func TestRecordedSignatures20(t *testing.T) {
 
 // A pair of tpm2-tools' files is a key, too; its parent is tried out.
 func TestPairs20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, name := range []string{"tools-rsa", "tools-p256"} {
 		file, err := blob.ParsePair(tpmtest.Fixture(t, "tpm2/"+name+".pub"), tpmtest.Fixture(t, "tpm2/"+name+".priv"))
@@ -207,6 +210,7 @@ func TestPairs20(t *testing.T) {
 }
 
 func TestUnseal20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	file := fixture20(t, "e2-sealed")
 	data, err := tpm.Unseal(t.Context(), file, nil)

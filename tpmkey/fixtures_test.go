@@ -21,6 +21,14 @@ func tutorialSRK() tpmkey.Secret { return tpmkey.Password(nil) }
 // motdepasse is the secret of every recorded key that has one.
 func motdepasse() tpmkey.Secret { return tpmkey.Password([]byte("motdepasse")) }
 
+// motdepasseOf is the secret of a recorded key, if it has one.
+func motdepasseOf(t *testing.T, name string) tpmkey.Secret {
+	if parseFixture(t, name).NeedsSecret() {
+		return motdepasse()
+	}
+	return tpmkey.Secret{}
+}
+
 // openTutorial opens a private copy of the TPM that owns the tutorial's keys.
 func openTutorial(t *testing.T) *tpmkey.TPM {
 	t.Helper()
@@ -99,6 +107,7 @@ func digestOf(name string, message []byte) []byte {
 }
 
 func TestRecordedSignatures(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	fox := tpmtest.Fixture(t, "tpm12-tutorial/fox.txt")
 	n := 0
@@ -122,6 +131,7 @@ func TestRecordedSignatures(t *testing.T) {
 }
 
 func TestRecordedCiphertexts(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	bonjour := tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt")
 	for _, name := range []string{"maclef", "rsa1024", "rsa512", "sha1", "auth", "wrapped", "wrapped1024", "wrapped-auth"} {
@@ -142,6 +152,7 @@ func checkDecrypts(t *testing.T, k *tpmkey.Key, file string, want []byte) {
 
 // stpm.key has no secret; stpm-pin.key has one, the empty password.
 func TestSimpleTPMPK11Keys(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.WellKnown)
 	fox := tpmtest.Fixture(t, "tpm12-wellknown/fox.txt")
 	for name, opts := range map[string]*tpmkey.LoadOptions{"stpm.key": nil, "stpm-pin.key": {Auth: tpmkey.Password(nil)}} {

@@ -39,6 +39,7 @@ func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
 
 // Keys come back from whatever happens to what is loaded.
 func TestHeals20(t *testing.T) {
+	t.Parallel()
 	for injury, hurt := range injuries20 {
 		t.Run(injury, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Keys20)
@@ -74,6 +75,7 @@ func TestHeals20(t *testing.T) {
 
 // A wrong secret costs exactly one try, and is not tried again.
 func TestWrongSecret20(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"pv-rsa-auth", "e2-p256-auth"} {
 		tpm := openState(t, tpmtest.Keys20)
 		before, err := tpm.Status(t.Context())
@@ -105,6 +107,7 @@ func TestWrongSecret20(t *testing.T) {
 
 // In lockout no secret is tried; keys that are not subject to it work.
 func TestLockout20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.LockedOut20)
 	k, err := tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: never(t)})
 	if err != nil {
@@ -132,6 +135,7 @@ func TestLockout20(t *testing.T) {
 
 // Secrets of the hierarchies are used, and asked for, where they are needed only.
 func TestOwned20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.Owned20)
 	_, err := tpm.Load(t.Context(), fixture20(t, "pv-p256"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret)
@@ -160,6 +164,7 @@ func TestOwned20(t *testing.T) {
 
 // A key whose handle is another's by now is not taken for it.
 func TestHandlesChangeHands20(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	tpm := openName(t, sw.Socket)
 	var keys []*tpmkey.Key
@@ -182,6 +187,7 @@ func TestHandlesChangeHands20(t *testing.T) {
 
 // A TPM in failure mode says so.
 func TestFailing20(t *testing.T) {
+	t.Parallel()
 	_, err := tpmkey.Open(t.Context(), tpmtest.Start(t, tpmtest.Failing20).Socket)
 	tpmtest.WantError(t, err, chip.ErrFailed, "restart")
 }
@@ -190,6 +196,7 @@ func TestFailing20(t *testing.T) {
 // keys and sessions to another's, both go on; a right secret costs one try at most, and
 // a wrong one that is used then costs just one.
 func TestHandlesOfOthers20(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	first, second := openName(t, sw.Socket), openName(t, sw.Socket)
 	load := func(tpm *tpmkey.TPM, secret string) *tpmkey.Key {

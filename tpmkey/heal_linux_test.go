@@ -140,6 +140,8 @@ func load(t *testing.T, conn *tpm12.Conn, n int) {
 // Whatever happened to the TPM, the next signature and decryption succeed, and no
 // try is spent. Of secrets, only those are asked for again that may not be kept.
 func TestHealsBetweenOperations(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, injure := range injuries {
 		t.Run(name, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -184,6 +186,8 @@ func TestHealsBetweenOperations(t *testing.T) {
 // A TPM that is killed and started while many sign: every signature is right, and
 // none fails.
 func TestHealsDuringOperations(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	var keys []*tpmkey.Key
@@ -223,6 +227,8 @@ func TestHealsDuringOperations(t *testing.T) {
 
 // The software TPM that Open started is started anew when it was killed.
 func TestHealsEmulator(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	name, dir := emulatorOfTutorial(t)
 	tpm := openName(t, name)
 	k, a := askedKey(t, tpm)
@@ -282,6 +288,8 @@ func killIn(t *testing.T, dir, program string) {
 // A session whose nonces are out of step is replaced. A secret that was right before
 // is tried once more, though the TPM counts it.
 func TestHealsASessionOutOfStep(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, name := range []string{"given", "asked"} {
 		tpm, tap := openTapped(t)
 		a := &asker{answer: motdepasse()}
@@ -315,6 +323,8 @@ func TestHealsASessionOutOfStep(t *testing.T) {
 // A changed nonce in a reply makes its HMAC wrong: no such reply is believed, and
 // the operations after it work.
 func TestChangedNonceInAReply(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "auth")
 	mustSign(t, k)

@@ -17,6 +17,7 @@ import (
 
 	"maclef/internal/tpm12"
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -199,7 +200,10 @@ func asNobody(c *exec.Cmd) {
 }
 
 // A user who cannot open the TPM makes no command of another one fail.
-func TestPest(t *testing.T) { inBoth(t, testPest) }
+func TestPest(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testPest)
+}
 
 func testPest(t *testing.T, w world) {
 	for _, way := range ways {
@@ -278,7 +282,10 @@ func useEverything(t *testing.T, g *ground, w world, round int) {
 
 // Who can open the TPM, and fills it, stops nobody: what is in it is freed. That it knows
 // no more saved sessions is no reason for anybody to leave something loaded.
-func TestFilled(t *testing.T) { inBoth(t, testFilled) }
+func TestFilled(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testFilled)
+}
 
 func testFilled(t *testing.T, w world) {
 	g := unixGround(t, w)
@@ -323,7 +330,10 @@ func (w world) flushAt(t *testing.T, g *ground) int {
 }
 
 // Who fills the TPM again and again, whenever it can, stops nobody, either.
-func TestFilledAgainAndAgain(t *testing.T) { inBoth(t, testFilledAgainAndAgain) }
+func TestFilledAgainAndAgain(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testFilledAgainAndAgain)
+}
 
 func testFilledAgainAndAgain(t *testing.T, w world) {
 	g := unixGround(t, w)

@@ -44,6 +44,7 @@ func sentOf(p *tpmtest.Proxy, names ...string) (n int) {
 // A key of the primary that the TPM keeps at 0x81000001 works without that being made,
 // also where the owner's secret is not known.
 func TestKeptPrimary(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		state     tpmtest.State
 		primaries int
@@ -69,6 +70,7 @@ func TestKeptPrimary(t *testing.T) {
 // Where the owner's secret is not known a new key is made under the key that the TPM
 // keeps, if that counts no wrong secrets.
 func TestCreateUnderKept(t *testing.T) {
+	t.Parallel()
 	software, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +154,7 @@ func TestNoParentFits(t *testing.T) {
 // Somebody puts another key in the place of the one that fitted before: it is not used with
 // an empty secret where it counts wrong ones.
 func TestKeptReplaced(t *testing.T) {
+	t.Parallel()
 	counting := tpm2.ECCSRKTemplate
 	counting.ObjectAttributes.NoDA = false
 	for name, template := range map[string]tpm2.TPMTPublic{"by one that counts": counting, "by one of another template": tpm2.RSASRKTemplate} {
@@ -172,6 +175,7 @@ func TestKeptReplaced(t *testing.T) {
 
 // The secret of the owner's hierarchy is not for the key that the TPM keeps.
 func TestOwnerSecretNotForKept(t *testing.T) {
+	t.Parallel()
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.KeptOwned20))
 	tpm := openName(t, p.Name)
 	p.Arm(countOnly, tpmtest.Fault{})

@@ -134,6 +134,7 @@ func verifies20(public crypto.PublicKey, digest []byte, opts crypto.SignerOpts, 
 
 // Each kind of RSA key signs what it can, and refuses the rest.
 func TestSign20Kinds(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	const ssa, pss = tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS
 	for name, c := range map[string]struct {
@@ -150,6 +151,9 @@ func TestSign20Kinds(t *testing.T) {
 			func(h crypto.Hash, salt int) bool { return h == crypto.SHA384 && (salt <= 0 || salt == 48) }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "signs and decrypts" {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			k := loadKind(t, tpm, c.kind)
 			for _, h := range hashes20 {
 				digest := randomBytes(h.Size())
@@ -175,6 +179,7 @@ func inSWTPM(h crypto.Hash) bool {
 
 // EC keys sign digests of any hash, and of none.
 func TestSign20Curves(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	for name, c := range map[string]struct {
 		kind kind20
@@ -189,6 +194,9 @@ func TestSign20Curves(t *testing.T) {
 		"P-384 of SHA-512": {kind20{sign: true, curve: tpm2.TPMECCNistP384, scheme: tpm2.TPMAlgECDSA, hash: tpm2.TPMAlgSHA512}, 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.kind.curve == tpm2.TPMECCNistP521 {
+				tpmtest.Long(t, "a TPM is slow with P-521")
+			}
 			k := loadKind(t, tpm, c.kind)
 			for _, h := range append([]crypto.Hash{crypto.BLAKE2b_512}, hashes20...) {
 				wantSignature(t, k, randomBytes(h.Size()), h, h.Size() <= c.room)

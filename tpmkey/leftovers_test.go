@@ -10,6 +10,8 @@ import (
 
 // A session that was opened for a key ends with it: freeing both is no error.
 func TestFlushLeftoversFreesKeyWithSession(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	killed := raw(t, sw)
 	srk, secret := tpm12.Secret(sha1.Sum(nil)), tpm12.Secret(sha1.Sum([]byte("motdepasse")))

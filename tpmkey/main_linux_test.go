@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/tpmtest"
 	"maclef/internal/transport/frame"
 	"maclef/tpmkey"
 )
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 		p.run()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(tpmtest.Tests{TestingM: m}.Run())
 }
 
 // A user is what a program is that only uses keys: see program.

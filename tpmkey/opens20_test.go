@@ -19,6 +19,7 @@ import (
 
 // Each kind of RSA key decrypts what it can, and refuses the rest.
 func TestDecrypt20Kinds(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	pkcs1 := &rsa.PKCS1v15DecryptOptions{}
 	oaep := func(label string) *rsa.OAEPOptions {
@@ -35,6 +36,9 @@ func TestDecrypt20Kinds(t *testing.T) {
 			map[string]bool{"": true, "label": false, "label\x00": true, "\x00": true, "a\x00b\x00": false}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "no scheme" {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			k := loadKind(t, tpm, c.kind)
 			public := k.Public().(*rsa.PublicKey)
 			own, err := tpmkey.Encrypt(k.File(), []byte("bonjour"))
@@ -124,6 +128,7 @@ func encrypted(public *rsa.PublicKey, block []byte) []byte {
 
 // A key agrees on what crypto/ecdh agrees on, on its own curve.
 func TestAgree20Curves(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	for name, c := range map[string]struct {
 		curve tpm2.TPMECCCurve

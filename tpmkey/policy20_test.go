@@ -39,6 +39,7 @@ func wantUnmet(t *testing.T, err error, why string) {
 
 // The keys of openssl_tpm2_engine that are bound to PCRs.
 func TestPolicyFixtures(t *testing.T) {
+	t.Parallel()
 	tpm, p := openKeys20(t)
 	for _, f := range []struct {
 		name, why string
@@ -89,6 +90,7 @@ func wantTries(t *testing.T, tpm *tpmkey.TPM, want int) {
 
 // A new key with a policy, and a secret besides.
 func TestCreateWithPolicy(t *testing.T) {
+	t.Parallel()
 	tpm, p := openKeys20(t)
 	policy, err := tpmkey.ParsePolicy("pcr:sha256:7,16")
 	if err != nil {
@@ -138,6 +140,7 @@ func TestCreateWithPolicy(t *testing.T) {
 
 // A new key's policy is written as openssl_tpm2_engine writes it.
 func TestPolicyLikeFixtures(t *testing.T) {
+	t.Parallel()
 	tpm, _ := openKeys20(t)
 	for name, text := range map[string]string{"e2-rsa-pcr16": "pcr:sha256:16", "e2-p256-pcr": "pcr:16,23"} {
 		policy, err := tpmkey.ParsePolicy(text)
@@ -156,6 +159,7 @@ func TestPolicyLikeFixtures(t *testing.T) {
 }
 
 func TestSealWithPolicy(t *testing.T) {
+	t.Parallel()
 	tpm, p := openKeys20(t)
 	policy, err := tpmkey.ParsePolicy("pcr:16")
 	if err != nil {
@@ -182,6 +186,7 @@ func TestSealWithPolicy(t *testing.T) {
 }
 
 func TestPolicyBanks(t *testing.T) {
+	t.Parallel()
 	tpm, _ := openKeys20(t)
 	policy, err := tpmkey.ParsePolicy("pcr:sha3-256:7")
 	if err != nil {
@@ -210,6 +215,7 @@ func TestPolicyBanks(t *testing.T) {
 
 // What a file says of its policy, and the key does not.
 func TestPolicyOfFile(t *testing.T) {
+	t.Parallel()
 	tpm, _ := openKeys20(t)
 	for _, tt := range []struct {
 		name   string

@@ -93,6 +93,7 @@ func createRaw20(t *testing.T, sw *tpmtest.SWTPM, template []byte, secret string
 }
 
 func TestSignedPolicyFile(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []tpm2.TPMAlgID{tpm2.TPMAlgRSA, tpm2.TPMAlgECC} {
 		sw := tpmtest.Start(t, tpmtest.Keys20)
 		file := signedPolicyKey(t, sw, kind)
@@ -146,6 +147,7 @@ func TestSignedPolicyFile(t *testing.T) {
 // Keys with policies, among others, in a TPM that is full, restarts, and loses its
 // sessions.
 func TestPolicyAmongOthers(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	signed := signedPolicyKey(t, sw, tpm2.TPMAlgECC)
 	p := tpmtest.StartProxy(t, sw)
@@ -188,6 +190,7 @@ func TestPolicyAmongOthers(t *testing.T) {
 // each of its commands: it is made, or refused for a good reason, and costs no try of a
 // secret.
 func TestPolicyLost(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	signed := signedPolicyKey(t, sw, tpm2.TPMAlgECC)
 	p := tpmtest.StartProxy(t, sw)
@@ -222,6 +225,7 @@ func TestPolicyLost(t *testing.T) {
 // Data with a secret that its policy does not ask for: what comes back encrypted is not
 // garbled by another one.
 func TestPolicyWithoutSecret(t *testing.T) {
+	t.Parallel()
 	file := blob.TSS2{Type: blob.TSS2Sealed, Parent: 0x81000001, Policy: []blob.PolicyCommand{pcr16(t, make([]byte, 32))}}
 	want, err := policy.Digest(tpm2.TPMAlgSHA256, file.Policy)
 	if err != nil {
@@ -252,6 +256,7 @@ func TestPolicyWithoutSecret(t *testing.T) {
 
 // A key that asks for the owner's secret, not for one of its own.
 func TestPolicySecretFile(t *testing.T) {
+	t.Parallel()
 	command := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySecret), Policy: []byte{0x40, 0, 0, 1, 0, 4, 0x40, 0, 0, 1, 0, 0}}
 	file := blob.TSS2{Parent: 0x81000001, Policy: []blob.PolicyCommand{command}}
 	want, err := policy.Digest(tpm2.TPMAlgSHA256, file.Policy)

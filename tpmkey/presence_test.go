@@ -12,6 +12,8 @@ import (
 // Physical presence, and whether it can be asserted by command, are afterwards as
 // they were before, whatever became of the command.
 func TestPresenceIsTakenBack(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, conn, tap := tapState(t, tpmtest.Fresh)
 	before, err := conn.Flags()
 	if err != nil || before.Present || before.PresenceByCommand {
@@ -47,6 +49,8 @@ func TestPresenceIsTakenBack(t *testing.T) {
 
 // What somebody else asserted stays theirs.
 func TestPresenceOfOthers(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, conn, _ := tapState(t, tpmtest.Fresh)
 	for _, p := range []tpm12.Presence{tpm12.PresenceCMDEnable, tpm12.PresencePresent} {
 		if err := conn.PhysicalPresence(p); err != nil {
@@ -63,6 +67,8 @@ func TestPresenceOfOthers(t *testing.T) {
 
 // A machine with a switch of its own: only trying tells how it stands.
 func TestPresenceBySwitch(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	const hardware = tpm12.Presence(0x40) // TPM_PHYSICAL_PRESENCE_HW_ENABLE
 	tpm, conn, _ := tapState(t, tpmtest.Fresh)
 	for _, p := range []tpm12.Presence{hardware, tpm12.PresenceCMDEnable, tpm12.PresenceLock} {

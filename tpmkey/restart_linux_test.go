@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
+	"maclef/blob"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -80,7 +82,11 @@ func (u firstUse) String() string {
 
 // A restart in the middle of the first use of a right secret never makes it look wrong. A
 // wrong one costs one try besides that of the restart.
-func TestRestartInFirstUse(t *testing.T) { inBoth(t, testRestartInFirstUse) }
+func TestRestartInFirstUse(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testRestartInFirstUse)
+}
 
 func testRestartInFirstUse(t *testing.T, w world) {
 	sw := tpmtest.Start(t, w.state)
@@ -208,5 +214,51 @@ func (c *restartCase) forgive() {
 	c.settle()
 	if err := (&faultTPM{is20: c.w.is20()}).forgive(c.p); err != nil {
 		c.t.Fatal(err)
+	}
+}
+
+func loadFile(t *testing.T, tpm *tpmkey.TPM, file *blob.Key) *tpmkey.Key {
+	t.Helper()
+	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// The software TPM comes and goes with its programs. That costs no try, though keys are
+// used whose wrong secrets it counts.
+func TestEmulatorComesAndGoes20(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "e")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		eventually(t, "swtpm ends", func() bool { return len(programsIn(dir)) == 0 })
+		os.RemoveAll(dir)
+	})
+	use := func(f func(tpm *tpmkey.TPM)) {
+		tpm, err := tpmkey.Open(t.Context(), "emulator2:"+dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(tpm)
+		if err := tpm.Close(); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "swtpm ends", func() bool { return len(programsIn(dir)) == 0 })
+	}
+	var file *blob.Key
+	use(func(tpm *tpmkey.TPM) {
+		if file, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for i := range 4 {
+		use(func(tpm *tpmkey.TPM) {
+			mustSign(t, loadFile(t, tpm, file), i)
+			wantTries(t, tpm, 0)
+		})
 	}
 }

@@ -17,6 +17,8 @@ import (
 // The encodings are those of trousers and tpm-tools: SHA-1 of "clé" as UTF-8 and
 // as UTF-16LE.
 func TestSecretEncodings(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	utf16, err := tpmkey.PasswordUTF16([]byte("clé"))
 	if err != nil {
@@ -52,7 +54,10 @@ type holder struct {
 	tpm    *tpmkey.TPM
 }
 
-func TestSecretsAreNotPrinted(t *testing.T) { inBoth(t, testSecretsAreNotPrinted) }
+func TestSecretsAreNotPrinted(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testSecretsAreNotPrinted)
+}
 
 func testSecretsAreNotPrinted(t *testing.T, w world) {
 	tpm := openState(t, w.state)
@@ -88,6 +93,8 @@ func testSecretsAreNotPrinted(t *testing.T, w world) {
 
 // No function is no secret, least of all the well-known one.
 func TestAskNobody(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	nobody := tpmkey.AskSecret(nil)
 	_, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Bits: 512, ParentAuth: tutorialSRK(), Auth: nobody})
@@ -104,7 +111,10 @@ func TestAskNobody(t *testing.T) {
 }
 
 // Where nobody knows whether a secret was wrong, it is not tried again.
-func TestLostRefusal(t *testing.T) { inBoth(t, testLostRefusal) }
+func TestLostRefusal(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testLostRefusal)
+}
 
 func testLostRefusal(t *testing.T, w world) {
 	tpm, tap := openTappedIn(t, w.state)
@@ -137,6 +147,8 @@ func testLostRefusal(t *testing.T, w world) {
 // A TPM that is locked out refuses before it ends the session: there are few,
 // and none may stay.
 func TestSessionsDoNotLeak(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	wrong := func(i int) *tpmkey.LoadOptions { // the same one is not tried again
 		return &tpmkey.LoadOptions{ParentAuth: tpmkey.Password([]byte{byte(i)})}

@@ -13,6 +13,8 @@ import (
 
 // A TPM that will be deactivated works until it starts anew.
 func TestUntilRestart(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, _, _ := tapState(t, tpmtest.Fresh)
 	if changed, err := tpm.Deactivate(t.Context()); err != nil || !changed.Changed {
 		t.Fatal(changed, err)
@@ -31,6 +33,8 @@ func TestUntilRestart(t *testing.T) {
 // Clear asks for a confirmation after it has checked what needs no secret, and clears
 // nothing without one.
 func TestClearConfirm(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
 	owner, no := tpmkey.OwnerSecret(never(t)), errors.New("no")
 	for _, by := range []tpmkey.Authority{owner, tpmkey.PhysicalPresence()} {
@@ -51,6 +55,7 @@ func TestClearConfirm(t *testing.T) {
 // A TPM that does not tell for the moment whether it is locked is tried no secret
 // on; one that never tells is.
 func TestLockoutUnknown(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	const getCapability, areaAt, capDALogic = 0x65, 13, 0x19
 	for code, tried := range map[tpm12.ResultCode]bool{
 		tpm12.Retry: false, tpm12.NeedsSelfTest: false, tpm12.DoingSelfTest: false, tpm12.DefendLockRunning: false,
@@ -86,6 +91,7 @@ const impatience = 300 * time.Millisecond
 
 func TestOpenDuringSelfTest(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
 	p.Arm(0, tpmtest.RefusedOften(uint32(tpm12.DoingSelfTest), math.MaxInt32))
 	tpm := openWaiting(t, p.Name, impatience)

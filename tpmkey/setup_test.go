@@ -36,6 +36,8 @@ func never(t *testing.T) tpmkey.Secret {
 }
 
 func TestSetupWithoutRight(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
 	if _, err := tpm.Disable(t.Context(), tpmkey.Authority{}); err == nil {
 		t.Error("disabled by nobody's right")
@@ -50,6 +52,8 @@ func TestSetupWithoutRight(t *testing.T) {
 
 // A secret is asked for only where something is to be done with it.
 func TestSetupAsksLate(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, _, _ := tapState(t, tpmtest.WellKnown)
 	if changed, err := tpm.Enable(t.Context(), tpmkey.OwnerSecret(never(t))); err != nil || changed.Changed {
 		t.Error(changed, err)
@@ -71,6 +75,8 @@ func TestSetupAsksLate(t *testing.T) {
 
 // While the TPM is locked, nobody is asked, and no try is spent.
 func TestSetupInALockout(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, conn, _ := tapState(t, tpmtest.WellKnown)
 	wrong := tpmkey.Password([]byte("faux"))
 	for range 6 {
@@ -94,6 +100,8 @@ func TestSetupInALockout(t *testing.T) {
 
 // Clearing takes the keys that are loaded with it.
 func TestClearLosesKeys(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	if changed, err := tpm.Clear(t.Context(), tpmkey.PhysicalPresence(), nil); err != nil || !changed.Changed {
@@ -122,6 +130,8 @@ func TestClearLosesKeys(t *testing.T) {
 }
 
 func TestRestartNeeded(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, _, _ := tapState(t, tpmtest.Deactivated)
 	for _, want := range []bool{true, false} {
 		if result, err := tpm.Activate(t.Context()); err != nil || result.Changed != want || !result.RestartNeeded {
@@ -139,6 +149,8 @@ func TestRestartNeeded(t *testing.T) {
 
 // A chip that refuses everything is explained, not misread.
 func TestChipsInTrouble(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for code, words := range map[byte][]string{
 		0x1c: {"TPM_FAILEDSELFTEST", "is in failure mode"},
 		0x26: {"TPM_INVALID_POSTINIT", "was not started"},
@@ -158,6 +170,8 @@ func TestChipsInTrouble(t *testing.T) {
 }
 
 func TestInstallDisabled(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, conn, _ := tapState(t, tpmtest.Fresh)
 	for _, p := range []tpm12.Presence{tpm12.PresenceCMDEnable, tpm12.PresencePresent} {
 		if err := conn.PhysicalPresence(p); err != nil {
@@ -178,6 +192,7 @@ func TestInstallDisabled(t *testing.T) {
 }
 
 func TestSetupOfTPM20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	if changed, err := tpm.Enable(t.Context(), tpmkey.PhysicalPresence()); changed.Changed || err != nil {
 		t.Errorf("enabled: %v, %v", changed, err)

@@ -12,14 +12,22 @@ import (
 	"maclef/tpmkey"
 )
 
-// Four processes sign at once: every signature is valid, and nobody starves.
+// Four processes with more keys than there are places in a TPM 2.0 sign at once: every
+// signature is valid, and nobody starves.
 func TestProcessesShareFairly(t *testing.T) {
-	names := map[string]string{"socket": tpmtest.Start(t, tpmtest.Tutorial).Socket}
-	names["emulator"], _ = emulatorOfTutorial(t)
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testProcessesShareFairly)
+}
+
+func testProcessesShareFairly(t *testing.T, w world) {
+	names := map[string]string{"socket": tpmtest.Start(t, w.state).Socket}
+	if !w.is20() {
+		names["emulator"], _ = emulatorOfTutorial(t)
+	}
 	for what, name := range names {
 		t.Run(what, func(t *testing.T) {
 			const n = 4
-			users := startUsers(t, n, name, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)
+			users := startUsers(t, n, name, w.path(t, w.secret), 2)
 			for _, p := range users {
 				p.tell("sign-for 2s")
 			}
@@ -38,6 +46,7 @@ func TestProcessesShareFairly(t *testing.T) {
 			for _, p := range users {
 				p.ask("close")
 			}
+			wantEmpty(t, name)
 		})
 	}
 }
@@ -76,6 +85,7 @@ func sockets(t *testing.T) (n int) {
 
 // Whoever is idle has let go of the TPM, with keys and sessions loaded.
 func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 2)
@@ -150,7 +160,10 @@ func testDeadlineWhileHeld(t *testing.T, w world) {
 	afterwards(t, w, p, k, holder)
 }
 
-func TestCancelWhileHeld(t *testing.T) { inBoth(t, testCancelWhileHeld) }
+func TestCancelWhileHeld(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testCancelWhileHeld)
+}
 
 func testCancelWhileHeld(t *testing.T, w world) {
 	p, _, k, holder := startHeld(t, w)
@@ -183,7 +196,10 @@ func testWaitWhileHeld(t *testing.T, w world) {
 }
 
 // An operation waits for a holder that goes in time.
-func TestWaitsForAHolder(t *testing.T) { inBoth(t, testWaitsForAHolder) }
+func TestWaitsForAHolder(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testWaitsForAHolder)
+}
 
 func testWaitsForAHolder(t *testing.T, w world) {
 	_, _, k, holder := startHeld(t, w)
@@ -198,6 +214,7 @@ func testWaitsForAHolder(t *testing.T, w world) {
 // Two processes have more keys together than there are places: each takes its own out at
 // the end of its turn, and both go on.
 func TestProcessesShareThePlaces(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	users := startUsers(t, 2, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/wrapped-auth"), 15)
 	for range 2 {
@@ -211,55 +228,78 @@ func TestProcessesShareThePlaces(t *testing.T) {
 	for _, p := range users {
 		p.ask("close")
 	}
-	wantEmpty(t, sw)
+	wantEmpty(t, sw.Socket)
 }
 
 // wantEmpty checks that nothing is loaded any more.
-func wantEmpty(t *testing.T, sw *tpmtest.SWTPM) {
+func wantEmpty(t *testing.T, name string) {
 	t.Helper()
-	tpm := openName(t, sw.Socket)
+	tpm := openName(t, name)
 	if all, err := tpm.Loaded(t.Context()); len(all) != 0 || err != nil {
 		t.Errorf("left: %+v, %v", all, err)
 	}
 }
 
 // More processes than there are places for keys, or for sessions.
-func TestManyProcessesWithASecret(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
-	users := startUsers(t, 25, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)
-	for range 2 {
-		for _, p := range users {
-			p.tell("sign 2")
-		}
-		for i, p := range users {
-			if _, err := p.result(); err != nil {
-				t.Errorf("process %d: %v", i, err)
+func TestManyProcesses(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	for _, c := range []struct {
+		w   world
+		key string
+		n   int
+	}{{worlds[0], "auth", 25}, {worlds[1], "e2-rsa-auth-da", 8}, {worlds[1], "pv-rsa-auth", 8}} {
+		t.Run(c.w.name+" "+c.key, func(t *testing.T) {
+			sw := tpmtest.Start(t, c.w.state)
+			users := startUsers(t, c.n, sw.Socket, c.w.path(t, c.key), 1)
+			for range 2 {
+				for _, p := range users {
+					p.tell("sign 3")
+				}
+				for i, p := range users {
+					if _, err := p.result(); err != nil {
+						t.Errorf("process %d: %v", i, err)
+					}
+				}
 			}
-		}
+			for _, p := range users {
+				p.ask("close")
+			}
+			wantEmpty(t, sw.Socket)
+		})
 	}
-	for _, p := range users {
-		p.ask("close")
-	}
-	wantEmpty(t, sw)
 }
 
 // A process that has more keys whose secrets it may not keep than there are sessions
 // asks for some of them again, and goes on.
 func TestMoreAskedKeysThanSessions(t *testing.T) {
-	tpm := openTutorial(t)
-	var keys []*tpmkey.Key
-	for range 22 {
-		keys = append(keys, loadWith(t, tpm, "auth", tutorialSRK(), asked()))
+	t.Parallel()
+	inBoth(t, testMoreAskedKeysThanSessions)
+}
+
+func testMoreAskedKeysThanSessions(t *testing.T, w world) {
+	n := 22
+	if w.is20() {
+		n = 6
 	}
-	for i := range 2 * len(keys) {
-		if err := signs(keys[i%len(keys)], i); err != nil {
+	tpm := openState(t, w.state)
+	var keys []*tpmkey.Key
+	for range n {
+		keys = append(keys, loadWith(t, tpm, w.secret, tutorialSRK(), asked()))
+	}
+	for i := range 3 * n {
+		if err := signs(keys[i%n], i); err != nil {
 			t.Fatal(i, err)
 		}
+	}
+	if w.is20() {
+		agrees20(t, keys[0])
 	}
 }
 
 // A key that makes room for another keeps what somebody would be asked for again.
 func TestMakingRoomAsksNobody(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm := openName(t, sw.Socket)
 	first, a := askedKey(t, tpm)
@@ -279,7 +319,10 @@ func TestMakingRoomAsksNobody(t *testing.T) {
 
 // What a process had loaded that was killed in its turn is found, and freed; what living
 // ones need comes back.
-func TestKilledProcessLeavesLeftovers(t *testing.T) { inBoth(t, testKilledProcessLeavesLeftovers) }
+func TestKilledProcessLeavesLeftovers(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testKilledProcessLeavesLeftovers)
+}
 
 func testKilledProcessLeavesLeftovers(t *testing.T, w world) {
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
@@ -332,13 +375,38 @@ func loadedIn(t *testing.T, p *tpmtest.Proxy, w world) int {
 
 // A process that is killed in the middle of its work stops nobody.
 func TestKilledInMidOperation(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
-	k := loadFixture(t, openName(t, sw.Socket), "auth")
-	for i := range 4 {
-		p := startUsers(t, 1, sw.Socket, tpmtest.FixturePath(t, "tpm12-tutorial/auth"), 1)[0]
+	t.Parallel()
+	inBoth(t, testKilledInMidOperation)
+}
+
+func testKilledInMidOperation(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
+	k := loadFixture(t, openName(t, sw.Socket), w.secret)
+	for i := range 4 { // each leaves a key and a session; a TPM 2.0 has three places
+		p := startUsers(t, 1, sw.Socket, w.path(t, w.secret), 1)[0]
 		p.tell("sign-for 1m")
 		mustSign(t, k, i)
 		p.kill()
 		mustSign(t, k, i)
 	}
+}
+
+// Programs that are killed while they have keys and primaries loaded block nobody who
+// has the same key: what they left is freed when the places are needed.
+func TestKilledDoNotBlock(t *testing.T) {
+	t.Parallel()
+	inBoth(t, testKilledDoNotBlock)
+}
+
+func testKilledDoNotBlock(t *testing.T, w world) {
+	sw := tpmtest.Start(t, w.state)
+	start := func() *process { return startUsers(t, 1, sw.Socket, w.path(t, w.secret), 1)[0] }
+	for range 4 {
+		p := start()
+		p.ask("sign 1")
+		p.kill()
+	}
+	p := start()
+	p.ask("sign 1")
+	p.ask("close")
 }

@@ -22,6 +22,7 @@ import (
 // Every hash that crypto/rsa signs with PKCS#1 v1.5: that it verifies here is
 // what says that the DigestInfo is right.
 func TestSignWithEveryHash(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	for _, h := range []crypto.Hash{
@@ -41,6 +42,7 @@ func TestSignWithEveryHash(t *testing.T) {
 }
 
 func TestSignRawBytes(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	for _, n := range []int{1, 20, 36, 245} {
@@ -64,6 +66,7 @@ type oddOptions struct{}
 func (oddOptions) HashFunc() crypto.Hash { return crypto.SHA256 }
 
 func TestSignRefuses(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	stpm := openState(t, tpmtest.WellKnown)
 	signing, err := stpm.LoadFile(t.Context(), tpmtest.FixturePath(t, "tpm12-wellknown/stpm.key"), nil)
@@ -103,6 +106,8 @@ func TestSignRefuses(t *testing.T) {
 
 // The old engine could not sign with these at all.
 func TestSHA1SchemeSigns(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for _, name := range []string{"sha1", "oaep-sha1"} {
 		k := loadFixture(t, tpm, name)
@@ -117,6 +122,8 @@ func TestSHA1SchemeSigns(t *testing.T) {
 }
 
 func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	keys := []*tpmkey.Key{loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "auth"), loadFixture(t, tpm, "rsa1024")}
 	bound := tpmtest.Fixture(t, "tpm12-tutorial/auth.bound")
@@ -142,6 +149,8 @@ func TestConcurrentUse(t *testing.T) {
 // Keys are closed while others sign: an operation gives a right result or
 // ErrClosed, never another key's signature.
 func TestCloseWhileSigning(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for range 5 {
 		k := loadFixture(t, tpm, "rsa1024")

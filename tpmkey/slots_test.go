@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/internal/tpm12"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
@@ -27,8 +29,8 @@ func raw(t *testing.T, sw *tpmtest.SWTPM) *tpm12.Conn {
 	return tpm12.New(dev)
 }
 
-// fill loads a key as often as there is room, and returns how often that was.
-func fill(t *testing.T, conn *tpm12.Conn) int {
+// fill12 loads a key as often as there is room, and returns how often that was.
+func fill12(t *testing.T, conn *tpm12.Conn) int {
 	t.Helper()
 	srk := tpm12.Secret(sha1.Sum(nil))
 	for n := 0; ; n++ {
@@ -42,8 +44,25 @@ func fill(t *testing.T, conn *tpm12.Conn) int {
 	}
 }
 
+// fill20 loads keys into a TPM until it is full, and returns how many.
+func fill20(t *testing.T, p *tpmtest.Proxy) (places int) {
+	t.Helper()
+	area := kind20{sign: true, curve: tpm2.TPMECCNistP256}.area()
+	for ; ; places++ {
+		_, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(*area)}.Execute(p)
+		if errors.Is(err, tpm2.TPMRCObjectMemory) {
+			return places
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Twice as many keys as a chip has places, used at random.
 func TestMoreKeysThanSlots(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	files := []string{"maclef", "auth", "wrapped", "oaep"}
 	var keys []*tpmkey.Key
@@ -76,24 +95,34 @@ func TestMoreKeysThanSlots(t *testing.T) {
 	}
 }
 
-// What others left in a TPM is listed, and freed when its place is needed.
+// What others left in a TPM is listed, and freed when its place is needed, or before.
 func TestOutOfSlots(t *testing.T) {
-	sw := tpmtest.Start(t, tpmtest.Tutorial)
-	places := fill(t, raw(t, sw))
-	tpm := openName(t, sw.Socket)
+	t.Parallel()
+	inBoth(t, testOutOfSlots)
+}
+
+func testOutOfSlots(t *testing.T, w world) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+	fill := func() int {
+		if w.is20() {
+			return fill20(t, p)
+		}
+		return fill12(t, tpm12.New(p))
+	}
+	places := fill()
+	tpm := openName(t, p.Name)
 	all, err := tpm.Loaded(t.Context())
 	if err != nil || len(all) != places || all[0].Session {
 		t.Errorf("%+v %v", all, err)
 	}
-	k := loadFixture(t, tpm, "auth")
-	if _, err := k.Sign(nil, digestOf("sha256", nil), crypto.SHA256); err != nil {
-		t.Error(err)
-	}
-	fill(t, raw(t, sw))
-	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
-		t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
-	}
-	if _, err := k.Sign(nil, digestOf("sha256", nil), crypto.SHA256); err != nil {
-		t.Error(err)
+	for _, name := range []string{w.plain, w.secret} {
+		k := loadFixture(t, tpm, name)
+		mustSign(t, k)
+		eventually(t, "the turn ends", func() bool { return loadedIn(t, p, w) == 0 })
+		fill()
+		if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
+			t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
+		}
+		mustSign(t, k)
 	}
 }

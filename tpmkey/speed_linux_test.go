@@ -10,12 +10,14 @@ import (
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
-// startCounted is the tutorial's TPM behind a proxy that counts.
-func startCounted(t *testing.T) *tpmtest.Proxy {
+// startCounted is a TPM with recorded keys behind a proxy that counts.
+func startCounted(t *testing.T, w world) *tpmtest.Proxy {
 	t.Helper()
-	return tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
+	return tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
 }
 
 // asked is the secret of the fixtures, to be asked for.
@@ -23,24 +25,32 @@ func asked() tpmkey.Secret {
 	return tpmkey.AskSecret(func() (tpmkey.Secret, error) { return motdepasse(), nil })
 }
 
-// A loaded key costs one command for an operation, whatever its secret is and
-// wherever that comes from.
+// A loaded key costs one command for an operation, whatever its secret is and wherever
+// that comes from.
 func TestOneCommandForOneOperation(t *testing.T) {
-	p := startCounted(t)
-	tpm := openName(t, p.Name)
-	for _, row := range []struct {
+	t.Parallel()
+	inBoth(t, testOneCommandForOneOperation)
+}
+
+func testOneCommandForOneOperation(t *testing.T, w world) {
+	type row struct {
 		name, file string
 		secret     tpmkey.Secret
-	}{
-		{"without a secret", "maclef", tpmkey.Secret{}},
-		{"with a secret", "auth", motdepasse()},
-		{"with an asked secret", "auth", asked()},
-		{"with a kept secret", "auth", asked().Keep()},
-	} {
-		k, err := tpm.Load(t.Context(), parseFixture(t, row.file), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: row.secret})
-		if err != nil {
-			t.Fatal(err)
-		}
+	}
+	rows := []row{
+		{"without a secret", w.plain, tpmkey.Secret{}},
+		{"with a secret", w.secret, motdepasse()},
+		{"with an asked secret", w.secret, asked()},
+		{"with a kept secret", w.secret, asked().Keep()},
+	}
+	if w.is20() {
+		rows = append(rows, row{"RSA without a secret", "pv-rsa", tpmkey.Secret{}}, row{"RSA with a secret", "pv-rsa-auth", motdepasse()},
+			row{"imported", "e2-import-ec", tpmkey.Secret{}})
+	}
+	p := startCounted(t, w)
+	tpm := openName(t, p.Name)
+	for _, row := range rows {
+		k := loadWith(t, tpm, row.file, tutorialSRK(), row.secret)
 		if err := signs(k); err != nil { // looks at the lockout, and opens the session
 			t.Fatal(err)
 		}
@@ -54,19 +64,54 @@ func TestOneCommandForOneOperation(t *testing.T) {
 		}); got != n {
 			t.Errorf("%s: %d commands for %d signatures", row.name, got, n)
 		}
-		if got := operations(t, p, func() {
-			for range n {
-				checkDecrypts(t, k, row.file+".bound", tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt"))
+		if !w.is20() {
+			if got := operations(t, p, func() {
+				for range n {
+					checkDecrypts(t, k, row.file+".bound", tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt"))
+				}
+			}); got != n {
+				t.Errorf("%s: %d commands for %d decryptions", row.name, got, n)
 			}
-		}); got != n {
-			t.Errorf("%s: %d commands for %d decryptions", row.name, got, n)
 		}
+		k.Close()
+	}
+}
+
+// An importable key is imported once, as long as the TPM is open.
+func TestImportedOnce(t *testing.T) {
+	t.Parallel()
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	imports := 0
+	for round := range 3 {
+		p.Arm(countOnly, tpmtest.Fault{})
+		k, err := tpm.Load(t.Context(), fixture20(t, "e2-import-rsa"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSign(t, k, round)
+		if round == 1 {
+			sw.Restart()
+			mustSign(t, k, round)
+		}
+		k.Close()
+		for _, e := range p.Exchanges() {
+			if e.Ordinal == 0x156 && e.Response[8] == 0 { // TPM2_Import, and no TPM_RC_RETRY
+				imports++
+			}
+		}
+	}
+	if imports != 1 {
+		t.Errorf("imported %d times", imports)
 	}
 }
 
 // Keys with different secrets take turns in one session.
 func TestOneCommandEachForManySecrets(t *testing.T) {
-	p := startCounted(t)
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	p := startCounted(t, worlds[0])
 	tpm := openName(t, p.Name)
 	var keys []*tpmkey.Key
 	for _, name := range []string{"maclef", "auth", "wrapped-auth", "rsa1024"} {
@@ -87,10 +132,19 @@ func TestOneCommandEachForManySecrets(t *testing.T) {
 
 // A full handshake costs one command, a resumed one none.
 func TestCommandsOfAHandshake(t *testing.T) {
-	p := startCounted(t)
+	t.Parallel()
+	inBoth(t, testCommandsOfAHandshake)
+}
+
+func testCommandsOfAHandshake(t *testing.T, w world) {
+	files, version := []string{"maclef", "auth"}, uint16(tls.VersionTLS12)
+	if w.is20() {
+		files, version = []string{"pv-rsa", "pv-p256", "pv-rsa-auth", "e2-rsa"}, tls.VersionTLS13
+	}
+	p := startCounted(t, w)
 	tpm := openName(t, p.Name)
-	for _, name := range []string{"maclef", "auth"} {
-		k := loadFixture(t, tpm, name)
+	for _, name := range files {
+		k := loadWith(t, tpm, name, tutorialSRK(), asked().Keep())
 		cert := selfSigned(t, k)
 		server, err := k.TLSConfigPEM(cert)
 		if err != nil {
@@ -101,20 +155,23 @@ func TestCommandsOfAHandshake(t *testing.T) {
 		client := &tls.Config{RootCAs: roots, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 		for i, want := range []int{1, 0, 0} {
 			got := operations(t, p, func() {
-				if state := handshake(t, server, client); state.DidResume != (i > 0) {
-					t.Errorf("%s: handshake %d: resumed: %v", name, i, state.DidResume)
+				if state := handshake(t, server, client); state.DidResume != (i > 0) || state.Version != version {
+					t.Errorf("%s: handshake %d: %#x, resumed: %v", name, i, state.Version, state.DidResume)
 				}
 			})
 			if got != want {
 				t.Errorf("%s: handshake %d cost %d commands, want %d", name, i, got, want)
 			}
 		}
+		k.Close()
 	}
 }
 
 // What certgen does with a key without a secret, from Open to Close.
 func TestCommandsOfAStart(t *testing.T) {
-	p := startCounted(t)
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	p := startCounted(t, worlds[0])
 	got := counted(t, p, func() {
 		tpm, err := tpmkey.Open(t.Context(), p.Name)
 		if err != nil {
@@ -135,40 +192,44 @@ func TestCommandsOfAStart(t *testing.T) {
 	}
 }
 
-// 200 keys on the places of one chip, used at random: at most three commands for a
-// switch.
-func TestTwoHundredKeys(t *testing.T) {
-	tpm, tap := openTapped(t)
-	files := []string{"maclef", "rsa1024", "auth", "wrapped-auth", "oaep"}
-	var keys []*tpmkey.Key
-	for i := range 200 {
-		file := parseFixture(t, files[i%len(files)])
-		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: motdepasse()})
-		if err != nil {
-			t.Fatal(i, err)
-		}
-		keys = append(keys, k)
+// Many keys on the few places of one chip, used at random: no key is loaded from its file
+// twice, and a switch costs at most three commands.
+func TestManyKeys(t *testing.T) { inBoth(t, testManyKeys) }
+
+func testManyKeys(t *testing.T, w world) {
+	many, files := 200, []string{"maclef", "rsa1024", "auth", "wrapped-auth", "oaep"}
+	loadContext, loads, session := uint32(ordLoadContext), []uint32{ordLoadKey2}, 0
+	if w.is20() {
+		many, files = 1000, []string{"pv-p256", "e2-p256-auth", "e2-p256-81000001", "e2-import-ec", "e2-p384"}
+		loadContext, loads, session = uint32(tpm2.TPMCCContextLoad), []uint32{uint32(tpm2.TPMCCLoad), uint32(tpm2.TPMCCCreatePrimary)}, 2
 	}
-	for i, k := range keys { // the first use looks at the lockout, and saves the context
-		if err := signs(k, i); err != nil {
-			t.Fatal(i, err)
+	if testing.Short() {
+		many /= 4
+	}
+	tpm, tap := openTappedIn(t, w.state)
+	var keys []*tpmkey.Key
+	for i := range many {
+		name := files[i%len(files)]
+		keys = append(keys, loadWith(t, tpm, name, tutorialSRK(), motdepasseOf(t, name)))
+	}
+	if !w.is20() { // the first use looks at the lockout, and saves the context
+		for i, k := range keys {
+			mustSign(t, k, i)
 		}
 	}
 	tap.Reset()
 	const n = 300
 	for i := range n {
-		if err := signs(keys[mathrand.IntN(len(keys))], i); err != nil {
-			t.Fatal(i, err)
-		}
+		mustSign(t, keys[mathrand.IntN(len(keys))], i)
 	}
-	all, switches := tap.Count(), tap.Count(ordLoadContext, ordLoadKey2)
-	if reloads := tap.Count(ordLoadKey2); reloads != 0 {
+	all, switches := tap.Count(), tap.Count(loadContext)
+	if reloads := tap.Count(loads...); reloads != 0 {
 		t.Errorf("%d keys were loaded from their files again", reloads)
 	}
 	if switches < n/2 {
 		t.Errorf("only %d of %d signatures needed a switch", switches, n)
 	}
-	if all-n > 3*switches {
+	if all-n > 3*switches+session {
 		t.Errorf("%d commands for %d signatures and %d switches: over 3 for a switch", all, n, switches)
 	}
 	if err := tpm.Close(); err != nil {
@@ -193,6 +254,8 @@ func (r *refusing) Send(cmd []byte) ([]byte, error) {
 
 // A chip that saves no contexts, or loads none, has the keys loaded from their files.
 func TestChipsWithoutContexts(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, ordinal := range []uint32{ordSaveContext, ordLoadContext} {
 		dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket, time.Minute)
 		if err != nil {

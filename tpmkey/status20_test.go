@@ -49,6 +49,7 @@ func properties20(more byte, pairs ...uint32) []byte {
 
 // A TPM that goes on for ever, or backwards, is not believed.
 func TestStatus20Endless(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string][]byte{
 		"the same again": properties20(1, 0x100, 0),
 		"backwards":      properties20(0, 0x102, 0, 0x101, 0),
@@ -95,6 +96,7 @@ func (d *dripper) Send(cmd []byte) ([]byte, error) {
 }
 
 func TestStatus20Drip(t *testing.T) {
+	t.Parallel()
 	d := new(dripper)
 	tpm, err := tpmkey.OpenTransport(t.Context(), d)
 	if err != nil {

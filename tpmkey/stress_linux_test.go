@@ -40,7 +40,10 @@ var ways = []struct {
 // TestStress has programs sign with keys that have secrets while somebody flushes all
 // that is loaded, and somebody restarts the TPM: every signature is right, nobody sees an
 // error, no try is spent, and nothing is left.
-func TestStress(t *testing.T) { inBoth(t, testStress) }
+func TestStress(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testStress)
+}
 
 func testStress(t *testing.T, w world) {
 	for i, way := range ways {

@@ -130,6 +130,7 @@ func (p *paddedKey) badBlock(change func(block []byte)) []byte {
 // The commands of a decryption, and of the operation after it, do not tell good padding
 // from bad: each in a turn of its own, and one after the other where all stays loaded.
 func TestPaddingCommands(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for _, c := range timedKeys() {
 		t.Run(c.name, func(t *testing.T) {
 			proxy := tpmtest.StartProxy(t, tpmtest.Start(t, c.state))
@@ -204,6 +205,7 @@ const commandTime = 500 * time.Microsecond
 // The time of a decryption, and of the operation after it, does not tell good padding
 // from bad, as far as one more command would.
 func TestPaddingTiming(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for _, c := range timedKeys() {
 		if strings.Contains(c.name, "asked") {
 			continue // whoever answers takes longer

@@ -19,6 +19,7 @@ import (
 // Go's clients shake hands with every kind of key that can, in the newest version that
 // the key can.
 func TestTLS20(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	for name, c := range map[string]struct {
 		kind    kind20
@@ -35,6 +36,9 @@ func TestTLS20(t *testing.T) {
 		"P-384 of SHA-256": {kind20{sign: true, curve: tpm2.TPMECCNistP384, scheme: tpm2.TPMAlgECDSA, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS12, x509.ECDSAWithSHA256},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if c.kind.curve == 0 && name != "RSA" {
+				tpmtest.Long(t, tpmtest.Slow20)
+			}
 			k := loadKind(t, tpm, c.kind)
 			chain := certifiedWith(t, k, c.self)
 			config, err := k.TLSConfigPEM(chain)
@@ -73,6 +77,7 @@ func certifiedWith(t *testing.T, k *tpmkey.Key, algorithm x509.SignatureAlgorith
 }
 
 func TestTLS20Refuses(t *testing.T) {
+	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	k := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
 	other := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
@@ -91,6 +96,7 @@ func TestTLS20Refuses(t *testing.T) {
 // A chip whose salts are as long as they can be, as those before revision 1.38 were:
 // one signature shows TLSConfig that the key cannot do TLS 1.3, and TLS 1.2 works.
 func TestTLS20LongestSalt(t *testing.T) {
+	t.Parallel()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

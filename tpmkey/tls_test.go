@@ -54,6 +54,7 @@ func writeFile(t *testing.T, data []byte) string {
 
 // A Go client offers TLS 1.3 and, in 1.2, RSA-PSS before PKCS#1 v1.5.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	tpm := openTutorial(t)
 	for _, name := range []string{"maclef", "auth", "rsa1024", "oaep"} {
 		t.Run(name, func(t *testing.T) {
@@ -108,6 +109,8 @@ func greet(c net.Conn) {
 }
 
 func TestTLSRefuses(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	maclef, small, sha1 := loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "rsa512"), loadFixture(t, tpm, "sha1")
 	cert := selfSigned(t, maclef)

@@ -12,6 +12,7 @@ import (
 
 // A server that wants a client certificate gets one of a key in a TPM.
 func TestTLSClient(t *testing.T) {
+	t.Parallel()
 	for name, in := range map[string]struct {
 		state   tpmtest.State
 		file    string

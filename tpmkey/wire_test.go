@@ -64,6 +64,7 @@ func ordinals(tap *tpmtest.Tap) []uint32 {
 }
 
 func TestCommandsOfASignature(t *testing.T) {
+	t.Parallel()
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "maclef")
 	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
@@ -91,6 +92,8 @@ func TestCommandsOfASignature(t *testing.T) {
 
 // What is refused before the TPM sees it sends nothing.
 func TestRefusedWithoutTheTPM(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "auth")
 	tap.Reset()
@@ -105,6 +108,7 @@ func TestRefusedWithoutTheTPM(t *testing.T) {
 // A reply to a command without authorization is covered by no HMAC: only the
 // verification stands between a changed signature and the caller.
 func TestChangedSignatureIsNotReturned(t *testing.T) {
+	t.Parallel()
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "maclef")
 	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
@@ -120,6 +124,7 @@ func TestChangedSignatureIsNotReturned(t *testing.T) {
 }
 
 func TestLostConnection(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	tpm, err := tpmkey.OpenWithOptions(t.Context(), sw.Socket, &tpmkey.OpenOptions{Wait: 200 * time.Millisecond})
 	if err != nil {
@@ -141,6 +146,7 @@ func TestLostConnection(t *testing.T) {
 
 // A failed Open closes what it was given.
 func TestOpenTransportCloses(t *testing.T) {
+	t.Parallel()
 	dev := new(deaf)
 	if _, err := tpmkey.OpenTransport(t.Context(), dev); err == nil || !dev.closed {
 		t.Errorf("%v, closed %v", err, dev.closed)
@@ -157,6 +163,8 @@ func (d *deaf) Close() error                { d.closed = true; return nil }
 
 // Sessions that killed programs left are freed with their keys.
 func TestFlushLeftoversFreesSessions(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	oiap := []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, ordOIAP}
 	for range 16 { // all that libtpms has
@@ -183,6 +191,8 @@ func TestFlushLeftoversFreesSessions(t *testing.T) {
 
 // What no key is in is an error, not a panic.
 func TestNoKey(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for _, file := range []*blob.Key{nil, {}, {Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}} {
 		_, loadErr := tpm.Load(t.Context(), file, nil)

@@ -34,10 +34,15 @@ func (w world) path(t *testing.T, name string) string {
 	return tpmtest.FixturePath(t, "tpm12-tutorial/"+name)
 }
 
-// inBoth runs a test in both generations.
+// inBoth runs a test in both generations, in that of TPM 2.0 only with -short.
 func inBoth(t *testing.T, test func(t *testing.T, w world)) {
 	for _, w := range worlds {
-		t.Run(w.name, func(t *testing.T) { test(t, w) })
+		t.Run(w.name, func(t *testing.T) {
+			if !w.is20() {
+				tpmtest.Long(t, tpmtest.Slow12)
+			}
+			test(t, w)
+		})
 	}
 }
 

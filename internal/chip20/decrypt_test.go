@@ -20,6 +20,7 @@ import (
 
 // A key with a scheme does exactly that, in the chip.
 func TestDecrypt20Scheme(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	aes := k.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES})
 	oaep := k.able(t, decrypts, keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
@@ -61,6 +62,7 @@ func TestDecrypt20Scheme(t *testing.T) {
 }
 
 func TestDecrypt20Refuses(t *testing.T) {
+	t.Parallel()
 	r := &software20{rsa: softwareRSA()}
 	small := (&software20{rsa: softwareRSA1024()}).able(t, decrypts, keyScheme{})
 	e := (&software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}).able(t, signs|decrypts, keyScheme{})
@@ -114,6 +116,7 @@ func TestDecrypt20Refuses(t *testing.T) {
 }
 
 func TestAgree20(t *testing.T) {
+	t.Parallel()
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		k := &software20{ecdsa: mustMake(ecdsa.GenerateKey(curve, rand.Reader))}
 		remote := mustMake(mustMake(ecdsa.GenerateKey(curve, rand.Reader)).PublicKey.ECDH())
@@ -148,6 +151,7 @@ func TestAgree20(t *testing.T) {
 
 // What EncryptionOf says is what Decrypt with nil options takes.
 func TestEncrypt20(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	for name, c := range map[string]struct {
 		scheme keyScheme

@@ -17,6 +17,7 @@ import (
 // Whatever hash the digest is of, and whatever the chip has, ECDSA signs the same
 // integer.
 func TestSign20ECDSA(t *testing.T) {
+	t.Parallel()
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		private, err := ecdsa.GenerateKey(curve, rand.Reader)
 		if err != nil {
@@ -54,6 +55,7 @@ func TestSign20ECDSA(t *testing.T) {
 
 // A key that is limited to a hash signs other digests as far as they fit.
 func TestSign20ECDSAScheme(t *testing.T) {
+	t.Parallel()
 	private, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +76,7 @@ func TestSign20ECDSAScheme(t *testing.T) {
 
 // Integers with zeros in front are encoded as crypto/ecdsa does.
 func TestECDSADER(t *testing.T) {
+	t.Parallel()
 	sig, err := ecdsaDER([]byte{0, 0, 0x80, 1}, []byte{0, 5})
 	if want := []byte{0x30, 8, 2, 3, 0, 0x80, 1, 2, 1, 5}; err != nil || !bytes.Equal(sig, want) {
 		t.Errorf("%x, %v", sig, err)

@@ -38,6 +38,7 @@ func badPKCS1(size int) map[string][]byte {
 }
 
 func TestOpenPKCS1(t *testing.T) {
+	t.Parallel()
 	for _, private := range []*rsa.PrivateKey{softwareRSA(), softwareRSA1024()} {
 		k := &software20{rsa: private}
 		able := k.able(t, decrypts, keyScheme{})
@@ -72,6 +73,7 @@ func TestOpenPKCS1(t *testing.T) {
 
 // Session keys: an error never, and something else for anything wrong.
 func TestOpenSessionKey(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	able, size := k.able(t, decrypts, keyScheme{}), k.rsa.Size()
 	bad := badPKCS1(size)
@@ -103,6 +105,7 @@ func (k *software20) opened(able *keyOps, ciphertext []byte, opts crypto.Decrypt
 }
 
 func TestOpenOAEP(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	able := k.able(t, signs|decrypts, keyScheme{})
 	for _, hash := range every {
@@ -165,6 +168,7 @@ func oaepBlock(size int, message []byte, o *rsa.OAEPOptions, change func(db []by
 }
 
 func TestOpenOAEPRefusesBlocks(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	able := k.able(t, decrypts, keyScheme{})
 	opts := &rsa.OAEPOptions{Hash: crypto.SHA256}

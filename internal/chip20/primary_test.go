@@ -36,6 +36,7 @@ func openSocket(t *testing.T, name string, f func(c *Chip) error) error {
 // A file names the hierarchy, and not which primary key its programs made of it: all
 // that are known are found, those of smallstep, of go-tpm and of tpm2-tools, too.
 func TestEveryPrimary(t *testing.T) {
+	t.Parallel()
 	name := tpmtest.Start(t, tpmtest.TPM20).Socket
 	template, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256"})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 // Every salt length, with every hash, on keys of two sizes.
 func TestSign20PSS(t *testing.T) {
+	t.Parallel()
 	for _, private := range []*rsa.PrivateKey{softwareRSA(), softwareRSA1024()} {
 		k := &software20{rsa: private}
 		able := k.able(t, signs|decrypts, keyScheme{}, tpm2.TPMAlgSHA256)
@@ -53,6 +54,7 @@ func TestSign20PSS(t *testing.T) {
 
 // No two blocks are alike, and odd sizes of moduli are right.
 func TestEMSAPSS(t *testing.T) {
+	t.Parallel()
 	for bits := 1024; bits < 1034; bits++ {
 		private, err := rsa.GenerateKey(rand.Reader, bits)
 		if err != nil {
@@ -76,6 +78,7 @@ func TestEMSAPSS(t *testing.T) {
 // A key that only signs has the salt that the chip makes, or none; the chip's first
 // signature tells.
 func TestSign20PSSSignOnly(t *testing.T) {
+	t.Parallel()
 	for _, longest := range []bool{false, true} {
 		k := &software20{rsa: softwareRSA(), longest: longest}
 		able := k.able(t, signs, keyScheme{})

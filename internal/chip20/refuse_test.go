@@ -23,6 +23,7 @@ type oddOptions20 struct{}
 func (oddOptions20) HashFunc() crypto.Hash { return crypto.SHA256 }
 
 func TestSign20Refuses(t *testing.T) {
+	t.Parallel()
 	r := &software20{rsa: softwareRSA()}
 	e := &software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
 	full, ec := r.able(t, signs|decrypts, keyScheme{}), e.able(t, signs|decrypts, keyScheme{})
@@ -91,6 +92,7 @@ func TestSign20Refuses(t *testing.T) {
 
 // What a chip answers is not believed.
 func TestPlan20Finish(t *testing.T) {
+	t.Parallel()
 	plan := (&software20{rsa: softwareRSA()}).able(t, signs, keyScheme{}).signTPM(tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256, nil)
 	long := &tpm2.TPMSSignatureRSA{Sig: tpm2.TPM2BPublicKeyRSA{Buffer: bytes.Repeat([]byte{1}, 257)}}
 	for name, answer := range map[string]*tpm2.TPMTSignature{

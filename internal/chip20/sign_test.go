@@ -14,6 +14,7 @@ import (
 
 // A key that signs and decrypts makes what crypto/rsa makes, on a chip with one hash.
 func TestSign20PKCS1(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	for name, able := range map[string]*keyOps{
 		"all hashes": k.able(t, signs|decrypts, keyScheme{}),
@@ -49,6 +50,7 @@ func TestSign20PKCS1(t *testing.T) {
 
 // A key that only signs does what the chip has hashes for, and a DigestInfo of those.
 func TestSign20PKCS1SignOnly(t *testing.T) {
+	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	able := k.able(t, signs, keyScheme{}, tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA3384)
 	for _, h := range every {

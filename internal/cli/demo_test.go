@@ -11,12 +11,13 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
 // TestMain makes the test binary a command called demo, too.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){
 		"demo": func() { os.Exit(Main("demo", demo)) },
 	})
 }

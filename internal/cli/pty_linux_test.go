@@ -191,7 +191,7 @@ func TestProgress(t *testing.T) {
 	if _, exit := waitSignal(t, p.cmd); exit != 0 {
 		t.Errorf("exit status %d", exit)
 	}
-	p.expect(`1 s\r {26}\rword=word`)
+	p.expect(`[1-9] s\r {26}\rword=word`)
 }
 
 func TestProgressIsOver(t *testing.T) {

@@ -35,6 +35,8 @@ func mustSave(t *testing.T, conn *tpm12.Conn, key tpm12.Handle) []byte {
 }
 
 func TestContextCycles(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	conn.Keep(true)
 	key, secret := loadSecretKey(t, conn)
@@ -69,6 +71,7 @@ func TestContextCycles(t *testing.T) {
 
 // What else the documentation of contexts says.
 func TestContexts(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	conn, tap := connect(t, sw)
 	key, secret := loadSecretKey(t, conn)
@@ -116,6 +119,7 @@ func TestContexts(t *testing.T) {
 
 // A lost reply to a command that loads is told apart from a refusal.
 func TestLostLoad(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, _ := loadSecretKey(t, conn)
 	saved := mustSave(t, conn, key)
@@ -166,6 +170,7 @@ func reset(t *testing.T, sw *tpmtest.SWTPM) {
 }
 
 func TestStartup(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	conn, tap := connect(t, sw)
 	conn.Keep(true)

@@ -122,6 +122,8 @@ var failures = []failure{
 // Each failure ends the session, costs no second command, and the next operation
 // goes well in a new session.
 func TestFailuresInTheRollingSession(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for _, fail := range failures {
 		t.Run(fail.name, func(t *testing.T) {
@@ -176,6 +178,8 @@ func (d *dropper) Drop() { d.n++ }
 
 // A reply that cannot be trusted breaks the connection, a refusal does not.
 func TestFailuresDropTheConnection(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	for _, fail := range failures {
 		dev, err := transport.Open(sw.Socket, time.Minute)
@@ -207,6 +211,7 @@ func TestFailuresDropTheConnection(t *testing.T) {
 
 // The same in a KeySession: it ends, and what is left of it is freed.
 func TestFailuresInAKeySession(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	f := &fixture{conn: conn, tap: tap, t: t}
 	f.key, f.secret = loadSecretKey(t, conn)
@@ -231,6 +236,7 @@ func TestFailuresInAKeySession(t *testing.T) {
 
 // A lock leaves the session as it was.
 func TestLockedSession(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	conn.Keep(true)
 	key, secret := loadSecretKey(t, conn)
@@ -253,6 +259,7 @@ func TestLockedSession(t *testing.T) {
 
 // Commands with sessions of their own leave none, whatever happens.
 func TestOwnSessionsEnd(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	if err := conn.ResetLockValue(tutorialSRK()); !errors.Is(err, tpm12.AuthFail) {
 		t.Error(err)
@@ -285,6 +292,7 @@ func TestOwnSessionsEnd(t *testing.T) {
 
 // Keys that the TPM refuses before it looks at the session leave none.
 func TestDamagedKeys(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := secretKey(t)
 	for _, keep := range []bool{false, true} {

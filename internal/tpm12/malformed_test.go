@@ -10,6 +10,7 @@ import (
 
 // Without authorization UnBindLast is UnBind.
 func TestUnBindLastWithoutAuth(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, err := conn.LoadKey2(tpm12.SRK, tpmtest.Fixture(t, "tpm12-tutorial/maclef.raw"), tutorialSRK())
 	if err != nil {
@@ -40,6 +41,7 @@ func (d *dropped) Drop() { d.n++ }
 
 // Whatever makes a reply one that no TPM gives, there was no answer.
 func TestMalformedRepliesAreNoAnswers(t *testing.T) {
+	t.Parallel()
 	for name, r := range map[string][]byte{
 		"one byte": reply(0xc4, 11, 0, 7), "sized too large": reply(0xc4, 15, 0, 0xff, 0xff, 0xff, 0xff, 0),
 	} {
@@ -56,6 +58,7 @@ func TestMalformedRepliesAreNoAnswers(t *testing.T) {
 
 // Save of a session that somebody flushed ends it.
 func TestSaveOfAFlushedSession(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := s.open()
 	open, err := s.conn.Sessions()
@@ -73,6 +76,7 @@ func TestSaveOfAFlushedSession(t *testing.T) {
 
 // A restored session whose reply goes on is freed, and no key.
 func TestStrayRestoredSession(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := s.saved()
 	s.on(ordLoadContext, nil, unanswered["reply longer"].after)

@@ -55,6 +55,7 @@ func (rw *readWriter) Write(cmd []byte) (n int, err error) {
 func (rw *readWriter) Read(p []byte) (int, error) { return copy(p, rw.reply), nil }
 
 func TestCapabilitiesAgree(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	rw := &readWriter{tap: tap}
 	version, err := conn.Version()
@@ -87,6 +88,7 @@ func TestCapabilitiesAgree(t *testing.T) {
 }
 
 func TestLoadedKeysAgree(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	rw := &readWriter{tap: tap}
 	mine, err := conn.LoadKey2(tpm12.SRK, tpmtest.Fixture(t, "tpm12-tutorial/maclef.raw"), tutorialSRK())
@@ -118,6 +120,7 @@ func TestLoadedKeysAgree(t *testing.T) {
 
 // A key with a secret, made by each side and used by the other.
 func TestKeysWithSecretsAgree(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	rw := &readWriter{tap: tap}
 	srk, usage := tutorialSRK(), tpm12.Secret(sha1.Sum([]byte("motdepasse")))
@@ -165,6 +168,7 @@ func TestKeysWithSecretsAgree(t *testing.T) {
 }
 
 func TestOwnershipAgrees(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Fresh)
 	rw := &readWriter{tap: tap}
 	pub, err := conn.CreateEndorsementKeyPair()
@@ -199,6 +203,7 @@ func TestOwnershipAgrees(t *testing.T) {
 }
 
 func TestGetRandom(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Fresh)
 	got, err := conn.GetRandom(32)
 	if err != nil || len(got) != 32 {

@@ -30,6 +30,7 @@ func flagsOf(t *testing.T, conn *tpm12.Conn, tap *tpmtest.Tap) tpm12.Flags {
 
 // Every command changes its flag and no other.
 func TestPhysicalPresence(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Fresh)
 	want := flagsOf(t, conn, tap)
 	if want.Disabled || want.Deactivated || !want.CanBeOwned || want.Present || want.PresenceLocked {
@@ -70,6 +71,7 @@ func TestPhysicalPresence(t *testing.T) {
 }
 
 func TestOwnerCommands(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.WellKnown)
 	wrong := &tpm12.Secret{1}
 	for name, do := range map[string]func(*tpm12.Secret) error{

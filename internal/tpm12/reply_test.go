@@ -78,6 +78,7 @@ func reply(tag uint16, size int, code uint32, body ...byte) []byte {
 }
 
 func TestMalformedReplies(t *testing.T) {
+	t.Parallel()
 	for name, r := range map[string][]byte{
 		"nothing":              nil,
 		"half a header":        {0, 0xc4, 0, 0},
@@ -102,6 +103,7 @@ func TestMalformedReplies(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for call, f := range calls {
 		err := f(answering(reply(0xc4, 10, 0x803)))
 		if !errors.Is(err, tpm12.DefendLockRunning) {
@@ -117,6 +119,7 @@ func TestRefusals(t *testing.T) {
 
 // TPM Main Part 2, sections 21.7 (TPM_DA_INFO) and 21.8 (TPM_DA_INFO_LIMITED).
 func TestDictionaryAttackReplies(t *testing.T) {
+	t.Parallel()
 	full := []byte{0, 0x37, 1, 0, 3, 0, 5, 0, 0x39, 0, 0, 0, 1, 0, 0, 0, 60, 0, 0, 0, 2, 7, 7}
 	limited := []byte{0, 0x38, 1, 0, 0x39, 0, 0, 0, 1, 0, 0, 0, 0}
 	read := func(info []byte) (*tpm12.DAInfo, error) {
@@ -145,6 +148,7 @@ func TestDictionaryAttackReplies(t *testing.T) {
 }
 
 func TestResultCodeNames(t *testing.T) {
+	t.Parallel()
 	for code, want := range map[tpm12.ResultCode]string{
 		1: "TPM_AUTHFAIL (0x1)", 0x803: "TPM_DEFEND_LOCK_RUNNING (0x803)",
 		0x463: "vendor-specific TPM error 0x463", 0x263: "unknown TPM error 0x263",
@@ -158,6 +162,7 @@ func TestResultCodeNames(t *testing.T) {
 // Every bit of an authorized reply is covered: parameters and authorization by
 // the HMAC, the rest by the checks of the header.
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
+	t.Parallel()
 	dev, err := transport.Open(tpmtest.Start(t, tpmtest.Tutorial).Socket, time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 
 // A busy TPM gets the same bytes again, and the session goes on.
 func TestBusyTPM(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	const ordSelfTest = 0x53
 	for code, want := range map[tpm12.ResultCode][]uint32{
 		tpm12.Retry:         {ordSign, ordSign, ordSign, ordSign},
@@ -68,6 +70,7 @@ func (a *always) Send([]byte) ([]byte, error) {
 
 // Every other refusal stands at once.
 func TestNothingElseIsSentAgain(t *testing.T) {
+	t.Parallel()
 	for _, code := range tpm12.ResultCodes() {
 		switch code := tpm12.ResultCode(code); code {
 		case tpm12.Success, tpm12.Retry, tpm12.NeedsSelfTest, tpm12.DoingSelfTest:

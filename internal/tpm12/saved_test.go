@@ -122,6 +122,7 @@ func (s *saver) restore(session *tpm12.KeySession) {
 
 // A saved session authorizes again once it is restored, whatever was done meanwhile.
 func TestSavedSession(t *testing.T) {
+	t.Parallel()
 	for name, meanwhile := range map[string]func(*saver){
 		"nothing":     func(*saver) {},
 		"key flushed": func(s *saver) { s.flushKey(); s.reload() },
@@ -157,6 +158,7 @@ func TestSavedSession(t *testing.T) {
 
 // A restored session ends with the key that it was restored for.
 func TestRestoredSessionEndsWithItsKey(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session, before := s.saved(), s.key
 	s.reload()
@@ -174,6 +176,8 @@ func TestRestoredSessionEndsWithItsKey(t *testing.T) {
 
 // The context of a session loads once.
 func TestSavedSessionLoadsOnce(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := newSaver(t)
 	session := s.saved()
 	s.tap.Reset()
@@ -229,6 +233,8 @@ var lossesOfSaved = []struct {
 // A session that cannot be restored is lost. Where the TPM has it still, FlushSaved
 // frees it.
 func TestRestoreRefused(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, loss := range lossesOfSaved {
 		t.Run(loss.name, func(t *testing.T) {
 			s := newSaver(t)
@@ -256,6 +262,8 @@ func TestRestoreRefused(t *testing.T) {
 // Want of room leaves a session saved, for a time when there is some. libtpms forgets
 // it all the same.
 func TestRestoreWithoutRoom(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	fill := func(s *saver, _ tpm12.ResultCode) (free func()) {
 		other := tpm12.New(s.tap)
 		for err := error(nil); err == nil; {
@@ -336,6 +344,8 @@ func wantUnanswered(t *testing.T, err error) {
 
 // A session whose Save had no answer is in the TPM, or ends when it is used next.
 func TestSaveUnanswered(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, how := range unanswered {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -358,6 +368,8 @@ func TestSaveUnanswered(t *testing.T) {
 
 // A session whose Restore had no answer is lost.
 func TestRestoreUnanswered(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, how := range unanswered {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -374,6 +386,7 @@ func TestRestoreUnanswered(t *testing.T) {
 
 // What comes in the wrong order sends nothing.
 func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := s.open()
 	refused := func(what string, f func() error) {
@@ -415,6 +428,8 @@ func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
 
 // A session that cannot be saved is in the TPM still, and authorizes.
 func TestTooManySavedSessions(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	f := newSaver(t)
 	var saved []*tpm12.KeySession
 	session, err := f.open(), error(nil)

@@ -91,6 +91,7 @@ func wantCommands(t testing.TB, tap *tpmtest.Tap, want ...uint32) {
 }
 
 func TestRollingSession(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := loadSecretKey(t, conn)
 	wantSessions(t, tap, 0)
@@ -122,6 +123,7 @@ func TestRollingSession(t *testing.T) {
 
 // A nonce that came twice would make a command repeatable.
 func TestNoncesRoll(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	conn.Keep(true)
 	key, secret := loadSecretKey(t, conn)
@@ -141,6 +143,7 @@ func TestNoncesRoll(t *testing.T) {
 }
 
 func TestKeySession(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := loadSecretKey(t, conn)
 	again := *secret
@@ -193,6 +196,7 @@ func TestKeySession(t *testing.T) {
 
 // What KeySession's documentation says of flushed keys.
 func TestKeySessionAndContexts(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := loadSecretKey(t, conn)
 	session, err := conn.OpenKeySession(key, secret)
@@ -230,6 +234,7 @@ func TestKeySessionAndContexts(t *testing.T) {
 
 // A Conn knows which sessions in the TPM are its own, as far as it can.
 func TestOwnSessions(t *testing.T) {
+	t.Parallel()
 	f := &fixture{t: t}
 	f.conn, f.tap = open(t, tpmtest.Tutorial)
 	f.key, f.secret = loadSecretKey(t, f.conn)
@@ -287,6 +292,7 @@ func (f *fixture) wantOwn(step string, all, own int, holds bool) {
 }
 
 func TestHMAC(t *testing.T) {
+	t.Parallel()
 	key := tpm12.Secret(sha1.Sum([]byte("key")))
 	for _, parts := range [][][]byte{nil, {nil}, {[]byte("a"), make([]byte, 200)}, {make([]byte, 64)}} {
 		m := hmac.New(sha1.New, key[:])

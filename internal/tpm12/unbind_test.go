@@ -73,6 +73,7 @@ func (f *fixture) afterwards() (ordinals []uint32, sizes []int) {
 // A good ciphertext and a bad one end the session alike, and what is sent afterwards
 // does not tell them apart.
 func TestUnBindLast(t *testing.T) {
+	t.Parallel()
 	good := tpmtest.Fixture(t, "tpm12-tutorial/auth.bound")
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
@@ -135,6 +136,7 @@ var mayBeOpen = []struct {
 // A refusal before the TPM looks at the session, and no answer, leave it to be flushed
 // before the next one is opened.
 func TestUnBindLastThatMayBeOpen(t *testing.T) {
+	t.Parallel()
 	eachAuth(t, func(f *fixture, kind authKind) {
 		f.conn.Patience = 0
 		for _, c := range mayBeOpen {
@@ -166,6 +168,7 @@ func isUnanswered(err error) bool {
 
 // The same with a TPM that refuses by itself.
 func TestUnBindLastRefused(t *testing.T) {
+	t.Parallel()
 	cures := map[tpm12.ResultCode]func(*fixture) error{
 		tpm12.DefendLockRunning: func(f *fixture) error { return f.conn.ResetLockValue(wellKnown) },
 		tpm12.Disabled:          func(f *fixture) error { return f.conn.OwnerSetDisable(false, wellKnown) },

@@ -8,6 +8,7 @@ import (
 
 // Attributes of sessions are as go-tpm has them.
 func TestAttributes(t *testing.T) {
+	t.Parallel()
 	for i := range 256 {
 		b := byte(i)
 		a, ok := attributesOf(b)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestCapabilities(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	fixed, err := conn.Properties(tpm2.TPMPTFamilyIndicator)
 	if err != nil || fixed[tpm2.TPMPTFamilyIndicator] != 0x322e3000 || fixed[tpm2.TPMPTManufacturer] == 0 {
@@ -47,6 +48,7 @@ func TestCapabilities(t *testing.T) {
 }
 
 func TestHandles(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	parent := primary(t, conn, false)
 	_, err := tpm20.Run(conn, tpm2.EvictControl{
@@ -74,6 +76,7 @@ func TestHandles(t *testing.T) {
 }
 
 func TestTestParms(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	for bits, ok := range map[tpm2.TPMKeyBits]bool{2048: true, 1234: false} {
 		err := conn.TestParms(tpm2.TPMTPublicParms{Type: tpm2.TPMAlgRSA, Parameters: tpm2.NewTPMUPublicParms(
@@ -85,6 +88,7 @@ func TestTestParms(t *testing.T) {
 }
 
 func TestPCRRead(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t)
 	all := make([]int, 24)
 	for i := range all {
@@ -114,6 +118,7 @@ func TestPCRRead(t *testing.T) {
 
 // The other generation says so.
 func TestTPM12(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Fresh)
 	if _, err := tpm20.New(dial(t, sw)).GetRandom(8); !errors.Is(err, tpm20.ErrTPM12) {
 		t.Error(err)

@@ -4,6 +4,7 @@ import "testing"
 
 // The list of saved sessions has the number of each, whatever its kind.
 func TestContextIsTheNumberInTheList(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	for _, kind := range savedKinds {
 		session := mustStart(kind.start(s))

@@ -10,6 +10,7 @@ import (
 )
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		command tpm2.TPMCC
 		code    tpm2.TPMRC

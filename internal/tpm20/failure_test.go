@@ -144,6 +144,7 @@ var failures = []failure{
 // After each failure the next signature goes well, and no session is left over. A
 // refusal leaves the session, unless it says that it is gone.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	_, tap, sw := start(t)
 	for _, fail := range failures {
 		t.Run(fail.name, func(t *testing.T) {
@@ -189,6 +190,7 @@ func (d *dropper) Drop() { d.n++ }
 
 // A reply that cannot be trusted breaks the connection, a refusal does not.
 func TestFailuresDropTheConnection(t *testing.T) {
+	t.Parallel()
 	for _, fail := range failures {
 		_, tap := open(t)
 		device := &dropper{Tap: tap}

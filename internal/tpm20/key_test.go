@@ -33,6 +33,7 @@ func verify(t testing.TB, key *tpm20.Object, digest []byte, s *tpm2.TPMTSignatur
 var message = sha256.Sum256([]byte("what is signed"))
 
 func TestSign(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	parent := primary(t, conn, false)
 	for _, secret := range []string{"", "a secret", "zeros after\x00\x00", "zero \x00 inside", "\x00\x00"} {
@@ -94,6 +95,7 @@ func mustStart(s *tpm20.Session, err error) *tpm20.Session {
 }
 
 func TestRSADecrypt(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	parent := primary(t, conn, true)
 	key := create(t, conn, parent, rsaKey, "pw")
@@ -146,6 +148,7 @@ func TestRSADecrypt(t *testing.T) {
 }
 
 func TestECDHZGen(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	parent := primary(t, conn, false)
 	key := create(t, conn, parent, eccKey, "pw")

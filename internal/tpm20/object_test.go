@@ -15,6 +15,7 @@ import (
 )
 
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	conn, tap, sw := start(t)
 	parent := primary(t, conn, false)
 	private, public := createBlobs(t, conn, parent, eccKey, "", nil)
@@ -87,6 +88,7 @@ func flipped(b []byte, fromEnd int) []byte {
 // A TPM, or who stands before it, that answers for another object than the one that
 // was asked for is not believed.
 func TestAnotherObject(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t)
 	parent := primary(t, conn, false)
 	mine, public := createBlobs(t, conn, parent, eccKey, "", nil)
@@ -139,6 +141,7 @@ func TestAnotherObject(t *testing.T) {
 
 // A key that was made elsewhere is imported, loaded, and signs.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	for _, rsaParent := range []bool{false, true} {
 		conn, _ := open(t)
 		parent := primary(t, conn, rsaParent)
@@ -188,6 +191,7 @@ func TestImport(t *testing.T) {
 // An object that is flushed already is no error, and one more than there is room for is
 // a refusal.
 func TestContexts(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	saved, err := f.conn.SaveContext(f.key)
 	if err != nil {

@@ -118,6 +118,7 @@ func FuzzAuthorizedReply(f *testing.F) {
 
 // The prover is one: a right answer is taken.
 func TestProver(t *testing.T) {
+	t.Parallel()
 	for name, body := range map[string][]byte{
 		"Sign": {0, 0x18, 0, 0x0b, 0, 1, 5, 0, 1, 6}, "Run": {0, 0x18, 0, 0x0b, 0, 1, 5, 0, 1, 6}, "Unseal": {0, 1, 9},
 	} {

@@ -130,6 +130,7 @@ func handlesIn(name string) int {
 
 // A reply that is cut or goes on, in any place, is no answer.
 func TestRepliesOfTheWrongLength(t *testing.T) {
+	t.Parallel()
 	for _, c := range recorded(t) {
 		if err := c.do(answering(c.reply)); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -158,6 +159,7 @@ func TestRepliesOfTheWrongLength(t *testing.T) {
 
 // Replies that are no TPM's.
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	for name, reply := range map[string][]byte{
 		"nothing":               nil,
 		"short":                 make([]byte, 9),
@@ -185,6 +187,7 @@ func TestGarbage(t *testing.T) {
 // Whatever happens to a reply, nothing panics, and nothing but the code in its
 // header is a refusal.
 func TestMutatedReplies(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, c := range recorded(t) {
 		for range 400 {

@@ -13,6 +13,7 @@ import (
 
 // The TPM was restarted, unnoticed, and its handles are others'.
 func TestRestartUnnoticed(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.TPM20)
 	device := &swappable{tap: dial(t, sw)}
 	conn := tpm20.New(device)
@@ -64,6 +65,7 @@ func (f *fixture) load(private, public []byte) {
 // A TPM that refuses everything is said to be in failure mode; one that refuses a
 // ciphertext by the same code is not, and is asked nothing more.
 func TestFailureMode(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.mustSign()
 	f.tap.After = func(int, []byte, []byte, error) ([]byte, error) { return refusal(tpm2.TPMRCFailure), nil }
@@ -97,6 +99,7 @@ func TestFailureMode(t *testing.T) {
 // A refusal that was none, but was made of a success on its way: the command that is
 // sent again is out of step, or its session is gone, which is no answer.
 func TestAnswerTakenForBusy(t *testing.T) {
+	t.Parallel()
 	for _, flush := range []bool{false, true} {
 		f := newFixture(t)
 		f.mustSign()
@@ -142,6 +145,7 @@ func flushing(s *tpm20.Session) []byte {
 
 // A policy session that somebody flushed is gone, whichever command finds out.
 func TestPolicySessionGone(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	s := mustStart(f.conn.StartPolicy(tpm2.TPMAlgSHA256, f.parent))
 	if _, err := f.tap.Send(flushing(s)); err != nil {

@@ -13,6 +13,7 @@ import (
 
 // A busy TPM gets the same bytes again, and the session goes on.
 func TestBusyTPM(t *testing.T) {
+	t.Parallel()
 	const ccSelfTest = uint32(tpm2.TPMCCSelfTest)
 	for code, want := range map[tpm2.TPMRC][]uint32{
 		tpm2.TPMRCRetry:     {ccSign, ccSign, ccSign, ccSign},
@@ -47,6 +48,7 @@ func TestBusyTPM(t *testing.T) {
 
 // The first signature by RSA after a start is the one that a real TPM puts off.
 func TestFirstSignatureAfterStart(t *testing.T) {
+	t.Parallel()
 	conn, tap, sw := start(t)
 	parent := primary(t, conn, false)
 	private, public := createBlobs(t, conn, parent, rsaKey, "", nil)
@@ -83,6 +85,7 @@ func (a *always) Send([]byte) ([]byte, error) {
 
 // Every other refusal stands at once.
 func TestNothingElseIsSentAgain(t *testing.T) {
+	t.Parallel()
 	for _, code := range []tpm2.TPMRC{
 		tpm2.TPMRCInitialize, tpm2.TPMRCLockout, tpm2.TPMRCObjectMemory, tpm2.TPMRCSessionMemory, tpm2.TPMRCSessionHandles,
 		tpm2.TPMRCMemory, tpm2.TPMRCCanceled, tpm2.TPMRCNVUnavailable, tpm2.TPMRCAuthFail | 0x900, tpm2.TPMRCCommandCode,

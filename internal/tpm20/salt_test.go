@@ -13,6 +13,7 @@ import (
 
 // Salts reach the TPM, whatever zeros coordinates begin with.
 func TestSalts(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	short := func(o *tpm20.Object) bool {
 		p, err := o.Public.Unique.ECC()
@@ -54,6 +55,7 @@ func TestSalts(t *testing.T) {
 
 // What is not the salt's owner's name gets no salt.
 func TestSaltForAStranger(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t)
 	parent := primary(t, conn, false)
 	tap.Reset()

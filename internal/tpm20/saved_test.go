@@ -196,6 +196,7 @@ var meanwhiles = map[string]func(*saver){
 
 // A saved session authorizes again once it is restored, whatever was done meanwhile.
 func TestSavedSession(t *testing.T) {
+	t.Parallel()
 	for name, meanwhile := range meanwhiles {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -220,6 +221,7 @@ func TestSavedSession(t *testing.T) {
 
 // A restored session encrypts, too.
 func TestRestoredSessionEncrypts(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := s.saved()
 	s.restore(session)
@@ -233,6 +235,7 @@ func TestRestoredSessionEncrypts(t *testing.T) {
 
 // The context of a session loads once.
 func TestSavedSessionLoadsOnce(t *testing.T) {
+	t.Parallel()
 	for _, kind := range savedKinds {
 		s := newSaver(t)
 		session := mustStart(kind.start(s))
@@ -311,6 +314,7 @@ var lossesOfSaved = []struct {
 
 // A session that cannot be restored is lost.
 func TestRestoreRefused(t *testing.T) {
+	t.Parallel()
 	for _, loss := range lossesOfSaved {
 		t.Run(loss.name, func(t *testing.T) {
 			s := newSaver(t)
@@ -338,6 +342,7 @@ func (s *saver) restart() {
 
 // Want of room leaves a session saved, for a time when there is some.
 func TestRestoreWithoutRoom(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		code  tpm2.TPMRC
 		cause func(*saver) (free func())
@@ -372,6 +377,7 @@ func TestRestoreWithoutRoom(t *testing.T) {
 
 // Saved sessions make room for others: a TPM loads 3, and knows 64.
 func TestManySavedSessions(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	var saved []*tpm20.Session
 	var err error
@@ -404,6 +410,7 @@ func TestManySavedSessions(t *testing.T) {
 
 // What comes in the wrong order sends nothing.
 func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := session(t, s.conn, s.parent)
 	refused := func(what string, f func() error) {
@@ -461,6 +468,7 @@ func wantUnanswered(t *testing.T, err error) {
 
 // A session whose Save had no answer is in the TPM, or ends when it is used next.
 func TestSaveUnanswered(t *testing.T) {
+	t.Parallel()
 	for name, how := range unanswered {
 		t.Run(name, func(t *testing.T) {
 			s := newSaver(t)
@@ -483,6 +491,7 @@ func TestSaveUnanswered(t *testing.T) {
 
 // A session whose Restore had no answer, or another session's, is lost.
 func TestRestoreUnanswered(t *testing.T) {
+	t.Parallel()
 	test := func(t *testing.T, before, after func([]byte) ([]byte, error)) {
 		s := newSaver(t)
 		session := s.saved()
@@ -510,6 +519,7 @@ func TestRestoreUnanswered(t *testing.T) {
 
 // Save of a session that somebody flushed ends it.
 func TestSaveOfAFlushedSession(t *testing.T) {
+	t.Parallel()
 	s := newSaver(t)
 	session := session(t, s.conn, s.parent)
 	if err := tpm20.New(s.tap).Flush(session.Handle()); err != nil {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestPolicySession(t *testing.T) {
+	t.Parallel()
 	conn, tap := open(t)
 	parent := primary(t, conn, false)
 	template := eccKey
@@ -66,6 +67,7 @@ func clearLockout(t testing.TB, tap *tpmtest.Tap) {
 // A policy without an auth value: with nothing to prove there is no HMAC, and
 // parameters are encrypted by a session beside it, since the auth value is not known.
 func TestPolicyWithoutAuthValue(t *testing.T) {
+	t.Parallel()
 	conn, _ := open(t)
 	parent := primary(t, conn, true)
 	template := rsaKey

@@ -103,6 +103,7 @@ func (f *fixture) mustSign() {
 }
 
 func TestSessionGoesOn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for range 20 {
 		f.mustSign()
@@ -154,6 +155,7 @@ func TestSessionGoesOn(t *testing.T) {
 
 // A Conn knows which sessions in the TPM are its own, as far as it can.
 func TestOwnSessions(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.wantOwn("loaded", 0, 0, false)
 	f.mustSign()
@@ -207,6 +209,7 @@ func (f *fixture) wantOwn(step string, all, own int, holds bool) {
 
 // A wrong secret costs one try and one command, and the session goes on.
 func TestWrongSecret(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	for _, rolled := range []bool{false, true} {
 		before := tries(t, f.conn)

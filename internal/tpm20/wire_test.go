@@ -30,6 +30,7 @@ func wantHidden(t testing.TB, tap *tpmtest.Tap, secrets map[string][]byte) {
 // A password, and what is decrypted, agreed on or unsealed by it, never cross in
 // clear; by a password authorization they do, which shows that this would be seen.
 func TestNothingSecretCrosses(t *testing.T) {
+	t.Parallel()
 	password := []byte("a password that nobody shall see")
 	plain := []byte("a plain text that nobody shall see")
 	for _, rsaParent := range []bool{false, true} {

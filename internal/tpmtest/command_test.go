@@ -3,6 +3,7 @@ package tpmtest
 import "testing"
 
 func TestCommandNames(t *testing.T) {
+	t.Parallel()
 	for want, cmd := range map[string][]byte{
 		"TPM2_GetRandom": command(0x8001, 0x17B, nil), "TPM_GetCapability": []byte{0, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0x65}, "TPM2_0x199": command(0x8001, 0x199, nil), "TPM_0x0": nil,
 	} {

@@ -57,13 +57,17 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptCommand, s
 	})
 }
 
-// scriptCondition implements the condition [tpm]: this machine has a TPM.
+// scriptCondition implements [tpm]: this machine has a TPM; and [implicit-rejection]: see
+// [ImplicitRejection].
 func scriptCondition(name string) (bool, error) {
-	if name != "tpm" {
-		return false, errors.New("unknown condition")
+	switch name {
+	case "tpm":
+		found, err := filepath.Glob("/dev/tpm*")
+		return len(found) > 0, err
+	case "implicit-rejection":
+		return ImplicitRejection(), nil
 	}
-	found, err := filepath.Glob("/dev/tpm*")
-	return len(found) > 0, err
+	return false, errors.New("unknown condition")
 }
 
 // A scriptKey is the key of a value that a script keeps.

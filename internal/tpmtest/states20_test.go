@@ -37,6 +37,7 @@ func property(t *testing.T, tpm transport.TPM, p tpm2.TPMPT) uint32 {
 }
 
 func TestStates20(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		state     State
 		random    uint32 // what TPM2_GetRandom answers
@@ -81,6 +82,7 @@ func TestStates20(t *testing.T) {
 
 // A TPM that is switched off without a word after it has looked at a secret counts a try.
 func TestRestart20(t *testing.T) {
+	t.Parallel()
 	s := Start(t, Keys20)
 	s.spendTries(1)
 	s.Shutdown()
@@ -105,6 +107,7 @@ func TestRestart20(t *testing.T) {
 }
 
 func TestPCRs(t *testing.T) {
+	t.Parallel()
 	s := Start(t, TPM20)
 	tpm := s.Dial()
 	defer tpm.Close()
@@ -145,6 +148,7 @@ func loaded(t *testing.T, p *Proxy) (use []byte, object, session uint32) {
 
 // What a TPM 2.0 is said to have lost it has lost, and nothing else.
 func TestSideEffects20(t *testing.T) {
+	t.Parallel()
 	p := StartProxy(t, Start(t, TPM20))
 	flush := func(handle uint32) []byte { return command(0x8001, ccFlush, []uint32{handle}) }
 	for _, row := range []struct {
@@ -247,6 +251,7 @@ func TestCodes20(t *testing.T) {
 }
 
 func TestParts20(t *testing.T) {
+	t.Parallel()
 	p := StartProxy(t, Start(t, TPM20))
 	use, object, session := loaded(t, p)
 	p.Revive()

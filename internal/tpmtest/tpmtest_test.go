@@ -12,6 +12,7 @@ import (
 var flags = []byte{0, 0xC1, 0, 0, 0, 22, 0, 0, 0, 0x65, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 1, 8}
 
 func TestStates(t *testing.T) {
+	t.Parallel()
 	for name, state := range map[string]State{"tutorial": Tutorial, "wellknown": WellKnown, "fresh": Fresh,
 		"disabled": Disabled, "deactivated": Deactivated} {
 		t.Run(name, func(t *testing.T) {
@@ -26,6 +27,7 @@ func TestStates(t *testing.T) {
 }
 
 func TestFixturePathIsACopy(t *testing.T) {
+	t.Parallel()
 	path := FixturePath(t, "tpm12-tutorial/maclef")
 	if filepath.Base(path) != "maclef" {
 		t.Error(path)

@@ -25,6 +25,7 @@ func wantBroken(t *testing.T, d *Device) {
 }
 
 func TestDeviceKinds(t *testing.T) {
+	t.Parallel()
 	node := &nodeLink{path: "/dev/tpm0"}
 	for _, row := range []struct {
 		name                    string
@@ -46,6 +47,7 @@ func TestDeviceKinds(t *testing.T) {
 
 // A bare TPM is open in turns only, in each anew.
 func TestOpened(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	for name, opened := range map[string]uint64{s.Socket: 1, overTCP(t, s): 1, "emulator:" + stateDir(t): 1} {
 		d := mustOpen(t, name)
@@ -73,6 +75,7 @@ func TestOpened(t *testing.T) {
 
 // Drop breaks the connection for the rest of the turn, and does nothing between turns.
 func TestDrop(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	for _, name := range []string{s.Socket, overTCP(t, s), "emulator:" + stateDir(t)} {
 		d := mustOpen(t, name)

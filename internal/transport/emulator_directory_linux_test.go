@@ -10,12 +10,14 @@ import (
 )
 
 func TestEmulatorStrangersDirectory(t *testing.T) {
+	t.Parallel()
 	p := startUser(t, "emulator:/", asNobody)
 	p.want("open permission open TPM emulator:/: no permission: use a directory of your own (emulator:DIR): / belongs to the user ", p.answer())
 }
 
 // A directory into which others can put links and sockets.
 func TestEmulatorWritableDirectory(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky, 0o770, 0o720, 0o702} {
 		dir := stateDir(t)
 		write(t, dir+"/keep", "", 0o600)
@@ -38,6 +40,7 @@ func TestEmulatorWritableDirectory(t *testing.T) {
 
 // A link to a directory counts for what it leads to.
 func TestEmulatorLinkedDirectory(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	write(t, dir+"/keep", "", 0o600)
 	link := filepath.Join(t.TempDir(), "link")
@@ -65,6 +68,7 @@ func TestEmulatorLinkedDirectory(t *testing.T) {
 // Nothing that the caller has open goes to the programs of the emulator, which
 // outlive it.
 func TestEmulatorInheritsNothing(t *testing.T) {
+	t.Parallel()
 	secret, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)

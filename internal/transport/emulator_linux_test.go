@@ -44,6 +44,7 @@ func command(d *Device, cmd []byte) error {
 }
 
 func TestEmulatorFirstUse(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	if d.Name() != "emulator:"+dir || !d.Emulator() || !d.SetupNeeded() {
@@ -76,6 +77,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 }
 
 func TestEmulatorStateSurvives(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	if _, err := d.Acquire(context.Background(), time.Time{}); err != nil {
@@ -98,6 +100,7 @@ func TestEmulatorStateSurvives(t *testing.T) {
 }
 
 func TestEmulatorSetupInterrupted(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	p := startUser(t, "emulator:"+dir, nil)
 	p.want("open ok", p.answer())
@@ -115,6 +118,7 @@ func TestEmulatorSetupInterrupted(t *testing.T) {
 }
 
 func TestEmulatorForeignState(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -131,6 +135,7 @@ func TestEmulatorForeignState(t *testing.T) {
 
 // Sessions live from turn to turn.
 func TestEmulatorKeepsSessions(t *testing.T) {
+	t.Parallel()
 	d := mustOpen(t, "emulator:"+stateDir(t))
 	open := func() []byte {
 		rsp, err := d.Send(cmdOIAP)
@@ -152,6 +157,7 @@ func TestEmulatorKeepsSessions(t *testing.T) {
 }
 
 func TestEmulatorLongDirectory(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
 	t.Cleanup(func() { emptied(t, dir) })
 	d := mustOpen(t, "emulator:"+dir)
@@ -214,6 +220,7 @@ func TestEmulatorLeavesNothing(t *testing.T) {
 }
 
 func TestEmulatorTrimsItsLog(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	path := filepath.Join(dir, "swtpm.log")

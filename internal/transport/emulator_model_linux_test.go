@@ -64,6 +64,7 @@ func unseal(d *Device, h tpm2.AuthHandle, password string) (err error) {
 }
 
 func TestEmulator2FirstUse(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator2:"+dir)
 	if d.Name() != "emulator2:"+dir || !d.Emulator() || d.SetupNeeded() || d.SetupDone() != nil {
@@ -89,6 +90,7 @@ func TestEmulator2FirstUse(t *testing.T) {
 
 // What was loaded is lost with the TPM, and the next turn starts a new one.
 func TestEmulator2Revived(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator2:"+dir)
 	h := sealed(t, d)
@@ -111,6 +113,7 @@ func TestEmulator2Revived(t *testing.T) {
 
 // A TPM that is told before it is switched off counts no wrong secret for it.
 func TestEmulator2EndsInOrder(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d, other := mustOpen(t, "emulator2:"+dir), mustOpen(t, "emulator2:"+dir)
 	if err := unseal(d, sealed(t, d), "motdepasse"); err != nil {
@@ -139,6 +142,7 @@ func TestEmulator2EndsInOrder(t *testing.T) {
 var models = []*emulator.Model{emulator.ModelOf("emulator"), emulator.ModelOf("emulator2")}
 
 func TestEmulatorModels(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	write(t, dir+"/keep", "", 0o600)
 	for _, m := range models {
@@ -169,6 +173,7 @@ func TestEmulatorModels(t *testing.T) {
 
 // Of two programs that want different TPMs in an empty directory one gets its own.
 func TestEmulatorModelsRace(t *testing.T) {
+	t.Parallel()
 	for range 5 {
 		dir := stateDir(t)
 		var opened [2]*Device
@@ -199,6 +204,7 @@ func TestEmulatorModelsRace(t *testing.T) {
 }
 
 func TestEmulator2RecordedState(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -231,6 +237,7 @@ func TestEmulator2DefaultDirectory(t *testing.T) {
 // Programs come and go, and each finds a TPM that works: the last one of each time shuts
 // it down.
 func TestEmulator2ComingAndGoing(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	var all sync.WaitGroup
 	for range 4 {

@@ -11,6 +11,7 @@ import (
 
 // A swtpm that is killed while it starts is started again.
 func TestEmulatorKilledAtItsStart(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator2:"+dir)
 	killed := make(chan struct{})

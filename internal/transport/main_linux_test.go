@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"maclef/internal/tpmtest"
 )
 
 // TestMain lets the test binary be another process that uses a TPM.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 		beUser(os.Args[2])
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(tpmtest.Tests{TestingM: m}.Run())
 }
 
 // beUser opens a TPM and obeys the lines of its standard input, answering each.

@@ -112,6 +112,7 @@ func (m *fakeManager) files(t *testing.T) (n int) {
 
 // The device stays open from the first turn until Close, and others use it meanwhile.
 func TestManagerStaysOpen(t *testing.T) {
+	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "tpmrm0"), tpmtest.Start(t, tpmtest.TPM20))
 	d, other := m.open(t), m.open(t)
 	if n := m.files(t); n != 0 || !d.Managed() {
@@ -144,6 +145,7 @@ func TestManagerStaysOpen(t *testing.T) {
 
 // A file that failed is opened anew in the next turn; what was loaded over it is lost.
 func TestManagerFails(t *testing.T) {
+	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.TPM20)
 	path := filepath.Join(t.TempDir(), "tpmrm0")
 	m := startManager(t, path, sw)
@@ -166,6 +168,7 @@ func TestManagerFails(t *testing.T) {
 }
 
 func TestManagerNoRoom(t *testing.T) {
+	t.Parallel()
 	context := func(handle byte) []byte {
 		return append([]byte{0x80, 1, 0, 0, 0, 20, 0, 0, 1, 0x61, 17: 0, 18: handle}, 0)
 	}
@@ -187,6 +190,7 @@ func TestManagerNoRoom(t *testing.T) {
 }
 
 func TestIsManager(t *testing.T) {
+	t.Parallel()
 	unknown := &fakeInfo{stat: syscall.Stat_t{Rdev: unix.Mkdev(4000, 70000)}}
 	for name, want := range map[string]bool{
 		"/dev/tpmrm0": true, "/dev/tpmrm12": true, "/dev/tpm0": false, "/dev/tpmrm": false, "/dev/tpmrm0x": false, "/dev/mytpmrm0": false,

@@ -21,6 +21,7 @@ import (
 
 // Nothing but a TPM's device is opened.
 func TestNodeIsNoTPM(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for path, make := range map[string]func(string) error{
 		"file":   func(p string) error { return os.WriteFile(p, nil, 0o600) },
@@ -50,6 +51,7 @@ func TestNodeIsNoTPM(t *testing.T) {
 
 // Without /sys every character device may be one, and what it answers decides.
 func TestNodeAnswersLikeNoTPM(t *testing.T) {
+	t.Parallel()
 	d := newDevice("/dev/zero", &nodeLink{path: "/dev/zero", timeouts: defaultTimeouts()}, defaultTimeouts())
 	defer d.Close()
 	wantError(t, alive(d), ErrGone, "/dev/zero")
@@ -93,6 +95,7 @@ func drive(t *testing.T, driver int, answer string) {
 }
 
 func TestNodeExchange(t *testing.T) {
+	t.Parallel()
 	device, driver := packets(t)
 	d := newDevice("/dev/tpm0", &openNode{fds: []int{device}}, defaultTimeouts())
 	mustAcquire(t, d)
@@ -198,6 +201,7 @@ func (f *fakeInfo) Mode() fs.FileMode { return f.mode }
 func (f *fakeInfo) Sys() any          { return &f.stat }
 
 func TestNodeErrors(t *testing.T) {
+	t.Parallel()
 	tty := &fakeInfo{mode: 0o660 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 5}}
 	closed := &fakeInfo{mode: 0o600 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 5}}
 	nameless := &fakeInfo{mode: 0o660 | fs.ModeCharDevice, stat: syscall.Stat_t{Gid: 4242}}
@@ -228,6 +232,7 @@ func TestNodeErrors(t *testing.T) {
 }
 
 func TestNodeHolder(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tpm0")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -277,6 +282,7 @@ func TestNodeHolder(t *testing.T) {
 
 // A node without a driver, and without permission.
 func TestNodePermission(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		tpmtest.Cannot(t, "only root can make a device; TestNodeErrors has the messages for all")
 	}
@@ -293,6 +299,7 @@ func TestNodePermission(t *testing.T) {
 }
 
 func TestOpenNames(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"foo", "tpm0", "http:", "emulator20", "emulator12:/x", "emulator:", "emulator2:", "simulator", "UNIX:/x", " ", ":"} {
 		if _, err := openNow(name); err == nil || !strings.Contains(err.Error(), nameForms) {
 			t.Errorf("%s: %v", name, err)

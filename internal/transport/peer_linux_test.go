@@ -48,6 +48,7 @@ func answering(answers ...string) func(net.Conn) {
 const good = "\x00\xC4\x00\x00\x00\x0A\x00\x00\x00\x00"
 
 func TestSocketNotATPM(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name  string
 		serve func(net.Conn)
@@ -78,6 +79,7 @@ func TestSocketNotATPM(t *testing.T) {
 // After a bad answer the connection is out of step and never used again; there is
 // a new one in the next turn.
 func TestSocketOutOfStep(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct{ name, answer string }{
 		{"silent", ""},
 		{"half a header", good[:7]},
@@ -118,6 +120,7 @@ func TestSocketOutOfStep(t *testing.T) {
 }
 
 func TestSocketHangsUpInMidCommand(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	peer(t, "unix", path, func(c net.Conn) {
 		io.ReadFull(c, make([]byte, len(probeCommand)))

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"maclef/internal/tpmtest"
 )
 
 // together calls f(0) to f(n-1) at once and returns a function that waits.
@@ -26,6 +28,7 @@ func together(n int, f func(i int)) (wait func()) {
 }
 
 func TestEmulatorIsShared(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	first := startUser(t, name, nil)
@@ -53,6 +56,7 @@ func TestEmulatorIsShared(t *testing.T) {
 }
 
 func TestEmulatorSharedAtOnce(t *testing.T) {
+	t.Parallel()
 	name := "emulator:" + stateDir(t)
 	var users []*process
 	for range 4 {
@@ -71,6 +75,7 @@ func TestEmulatorSharedAtOnce(t *testing.T) {
 // Ctrl-C reaches the whole foreground process group, and not the swtpm that the
 // group started.
 func TestEmulatorInterrupted(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	group := func(pgid int) func(*exec.Cmd) {
 		return func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: pgid} }
@@ -92,6 +97,7 @@ func TestEmulatorInterrupted(t *testing.T) {
 
 // A user killed while the TPM works for it, in its turn.
 func TestEmulatorKilledInMidCommand(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	d := mustOpen(t, name)
@@ -115,6 +121,7 @@ func TestEmulatorKilledInMidCommand(t *testing.T) {
 }
 
 func TestEmulatorSWTPMKilled(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	old := mustOpen(t, name)
@@ -147,6 +154,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 }
 
 func TestEmulatorWatcherKilled(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	for _, program := range []string{"sh", "flock"} {
 		d := mustOpen(t, "emulator:"+dir)
@@ -162,6 +170,7 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 }
 
 func TestTurns(t *testing.T) {
+	t.Parallel()
 	dir := stateDir(t)
 	o := opener{timeouts: defaultTimeouts()}
 	o.timeouts.turn = 100 * time.Millisecond
@@ -201,6 +210,7 @@ func TestTurns(t *testing.T) {
 }
 
 func TestTurnsOfGoroutines(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	dir := stateDir(t)
 	devices := []*Device{mustOpen(t, "emulator:"+dir), mustOpen(t, "emulator:"+dir)}
 	var inside atomic.Int32
@@ -226,6 +236,7 @@ func TestTurnsOfGoroutines(t *testing.T) {
 
 // Processes come, work, and are killed at any moment; whoever is left works.
 func TestEmulatorStorm(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	wait := together(3, func(int) {

@@ -53,6 +53,7 @@ func wantError(t *testing.T, err error, want error, words ...string) {
 }
 
 func TestSocket(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {
 		d := mustOpen(t, s.Socket)
@@ -73,6 +74,7 @@ func TestSocket(t *testing.T) {
 
 // The byte that shows that swtpm listens is the command's own, whichever generation's.
 func TestSocketTPM20(t *testing.T) {
+	t.Parallel()
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.TPM20).Socket)
 	// TPM2_GetRandom: TPM 2.0 Part 3, section 16.1.
 	random := []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7B, 0, 8}
@@ -109,12 +111,14 @@ func overTCP(t *testing.T, s *tpmtest.SWTPM) string {
 }
 
 func TestSocketTCP(t *testing.T) {
+	t.Parallel()
 	if err := alive(mustOpen(t, overTCP(t, tpmtest.Start(t, tpmtest.Fresh)))); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestSocketBusy(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	release, err := d.Acquire(context.Background(), time.Time{})
@@ -142,12 +146,14 @@ func TestSocketBusy(t *testing.T) {
 }
 
 func TestSocketControlChannel(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	_, err := tryOpen(impatient(), "unix:"+s.Control)
 	wantError(t, err, ErrNoTPM, "control channel")
 }
 
 func TestSocketNobodyThere(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -164,6 +170,7 @@ func TestSocketNobodyThere(t *testing.T) {
 }
 
 func TestSocketLongPath(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	long := filepath.Join(s.Dir, strings.Repeat("l", 150))
 	if err := os.Rename(filepath.Join(s.Dir, "sock"), long); err != nil {
@@ -175,6 +182,7 @@ func TestSocketLongPath(t *testing.T) {
 }
 
 func TestSocketTPMKilled(t *testing.T) {
+	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	release := mustAcquire(t, d)
@@ -200,6 +208,7 @@ func TestSocketTPMKilled(t *testing.T) {
 }
 
 func TestSendChecksCommands(t *testing.T) {
+	t.Parallel()
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.Fresh).Socket)
 	for _, cmd := range [][]byte{nil, probeCommand[:9], probeCommand[:17], append(probeCommand, 0), make([]byte, frame.MaxSize+1)} {
 		if _, err := d.Send(cmd); kind(err) != "other" {
@@ -213,6 +222,7 @@ func TestSendChecksCommands(t *testing.T) {
 }
 
 func TestSocketPermission(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(publicDir(t), "s")
 	peer(t, "unix", path, answering(good))
 	if err := os.Chmod(path, 0); err != nil {
@@ -236,6 +246,7 @@ func (l *loopback) Send([]byte) ([]byte, error) {
 }
 
 func TestWrap(t *testing.T) {
+	t.Parallel()
 	d := Wrap(&loopback{[][]byte{[]byte(good), nil, {}, []byte(good)[:9], []byte(good + "x"), []byte(good)}}, "mine")
 	for i, want := range []string{"ok", "gone", "gone", "gone", "gone", "ok"} {
 		rsp, err := d.Send(probeCommand)

@@ -70,6 +70,7 @@ func TestIdleDeviceLetsGo(t *testing.T) {
 
 // A wait that was given up sends nothing, and says why it was.
 func TestGivenUpWaitSendsNothing(t *testing.T) {
+	t.Parallel()
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
 	d := mustOpen(t, p.Name)
 	if err := alive(d); err != nil {

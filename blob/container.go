@@ -35,7 +35,7 @@ const (
 	// TSS2BlobDER is the old form of TSS2DER, with other tags.
 	TSS2BlobDER
 	// TSS2Pair is tpm2-tools' two files, a TPM2B_PUBLIC and a TPM2B_PRIVATE: what
-	// [ParsePair] reads and [Key.MarshalPair] writes.
+	// [ParsePair] reads. They are [TSS2.Public] and [TSS2.Private].
 	TSS2Pair
 )
 
@@ -66,6 +66,9 @@ func (c Container) String() string {
 	return fmt.Sprintf("unknown container %d", int(c))
 }
 
+// old reports whether c is a form that create_tpm2_key wrote at first.
+func (c Container) old() bool { return c == TSS2BlobPEM || c == TSS2BlobDER }
+
 // byteOrderMark begins text files of some editors.
 var byteOrderMark = []byte("\ufeff")
 
@@ -76,19 +79,16 @@ var byteOrderMark = []byte("\ufeff")
 // is an error. An error is a [*NotKeyError] when the file is something else,
 // and wraps [ErrTruncated] or [ErrDamaged] when it is a key file that cannot be
 // read.
-func Parse(data []byte) (*Key, error) {
+func Parse(data []byte) (Key, error) {
 	k, err := parse(data)
-	if err != nil {
-		return nil, advise(err)
-	}
-	return k, nil
+	return k, advise(err)
 }
 
 // formats are what a file can be. The first whose function is says so reads it, or tells
 // what else it is.
 var formats = []struct {
 	is    func(file []byte) bool
-	parse func(file []byte) (*Key, error)
+	parse func(file []byte) (Key, error)
 	text  bool // a byte order mark in front does not count
 }{
 	{is: isTrousersStore, parse: refuse(errTrousersStore())},
@@ -100,10 +100,10 @@ var formats = []struct {
 	{is: isSimpleTPMPK11, parse: in(SimpleTPMPK11, parseSimpleTPMPK11), text: true},
 	{is: isOctetString, parse: in(OctetString, parseOctetString)},
 	{is: isTssBlob, parse: in(TssBlob, parseTssBlob)},
-	{is: isTSS2, parse: func(file []byte) (*Key, error) { return parseTSS2File(file, TSS2DER, TSS2BlobDER) }},
+	{is: isTSS2, parse: parseTSS2File},
 }
 
-func parse(data []byte) (*Key, error) {
+func parse(data []byte) (Key, error) {
 	text := bytes.TrimPrefix(data, byteOrderMark)
 	for _, f := range formats {
 		file := data
@@ -118,20 +118,20 @@ func parse(data []byte) (*Key, error) {
 }
 
 // in returns a parser that notes the container of what another one reads.
-func in(c Container, parse func([]byte) (*Key, error)) func([]byte) (*Key, error) {
-	return func(file []byte) (*Key, error) {
+func in(c Container, parse func([]byte) (*TPMKey, error)) func([]byte) (Key, error) {
+	return func(file []byte) (Key, error) {
 		k, err := parse(file)
 		if err != nil {
 			return nil, err
 		}
-		k.Container = c
+		k.container = c
 		return k, nil
 	}
 }
 
 // refuse returns a parser of files that are no keys.
-func refuse(what *NotKeyError) func([]byte) (*Key, error) {
-	return func([]byte) (*Key, error) {
+func refuse(what *NotKeyError) func([]byte) (Key, error) {
+	return func([]byte) (Key, error) {
 		e := *what
 		return nil, &e
 	}
@@ -139,35 +139,8 @@ func refuse(what *NotKeyError) func([]byte) (*Key, error) {
 
 func isEmpty(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
 
-// parseTSS2File reads a key file of a TPM 2.0 into a Key, whose container is one of
-// two, by the form of the file.
-func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
-	t, err := parseTSS2(der)
-	if err != nil {
-		return nil, err
-	}
-	if t.old {
-		modern = old
-	}
-	return &Key{Container: modern, TSS2: t}, nil
-}
-
-// Marshal returns k as a file in container c, in the form in which the original
-// program writes it: comments, text around and unusual line ends of a file that
-// Parse read are not kept. The error says why k cannot be a key file (it is a
-// template, for example), or that there is no such container.
-//
-// A key of a TPM 2.0 that Parse read and nobody changed is written byte for byte as it
-// was. Its containers are others than those of a TPM 1.2 key; the error says where k
-// and c do not go together.
-func (k *Key) Marshal(c Container) ([]byte, error) {
-	if k.TSS2 != nil {
-		file, err := k.marshalTSS2(c)
-		if err != nil {
-			return nil, fmt.Errorf("write %v: %w", c, err)
-		}
-		return file, nil
-	}
+// Marshal implements [Key].
+func (k *TPMKey) Marshal(c Container) ([]byte, error) {
 	if c >= TSS2PEM && c <= TSS2Pair {
 		return nil, fmt.Errorf("write %v: the key is one of a TPM 1.2; use %v", c, PEM)
 	}

@@ -6,19 +6,51 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
-
-	"maclef/internal/pubarea"
 )
 
-// Key is a key of a TPM: its public part, which anyone can read, and its private
-// part, which only the TPM it was made for can. TSS2 has what is said of a key of a
-// TPM 2.0; all fields below it are those of a TPM 1.2 key.
+// A Key is a key of a TPM, or data sealed to one: its public part, which anyone can read,
+// and its private part, which only the TPM it was made for can. It is a [*TPMKey] or a
+// [*TSS2].
+type Key interface {
+	// Container is what Parse found around the key. Of a new key it is the usual one, PEM
+	// or TSS2PEM.
+	Container() Container
+	// PublicKey returns the key's public part, a new *rsa.PublicKey or *ecdsa.PublicKey
+	// each time. It is nil for a template, for a key that Parse would refuse, and where
+	// Unsupported says why: for sealed data, or a curve that this project does not use.
+	PublicKey() crypto.PublicKey
+	// Unsupported says what of a sound key this project has no use for, such as
+	// "unsupported curve TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It is nil for
+	// keys that sign, decrypt or agree on secrets, and for each key of a TPM 1.2.
+	Unsupported() error
+	// CanSign reports whether the key signs what a caller gives, and not only what the TPM
+	// itself made.
+	CanSign() bool
+	// CanDecrypt reports whether the key decrypts.
+	CanDecrypt() bool
+	// CanAgree reports whether the key can agree on a secret with another key (ECDH).
+	CanAgree() bool
+	// Sealed reports whether this is data for TPM2_Unseal, not a key.
+	Sealed() bool
+	// NeedsSecret reports whether the key's own secret is needed to use it.
+	NeedsSecret() bool
+	// Migratable reports whether the key may leave its TPM, as each wrapped software key
+	// may.
+	Migratable() bool
+	// Marshal returns the key as a file in a container, in the form in which the original
+	// program writes it: comments, text around and unusual line ends of a file that Parse
+	// read are not kept. A key of a TPM 2.0 that Parse read and nobody changed is written
+	// byte for byte as it was. The error says why the key cannot be a file (it is a
+	// template, for example), or where it and the container do not go together.
+	Marshal(Container) ([]byte, error)
+
+	check() error // what in it contradicts the specification or itself
+}
+
+// TPMKey is a key of a TPM 1.2.
 //
 // TPM Main Part 2, sections 10.2 (TPM_KEY) and 10.3 (TPM_KEY12)
-type Key struct {
-	Container Container // what Parse found around the structure
-	TSS2      *TSS2     // nil for a key of a TPM 1.2
-
+type TPMKey struct {
 	Key12 bool // a TPM_KEY12, not a TPM_KEY
 
 	Usage         KeyUsage
@@ -34,7 +66,8 @@ type Key struct {
 	Modulus   []byte // big-endian, KeyLength/8 bytes; empty in a template
 	EncData   []byte // private part, encrypted for the parent key; empty in a template
 
-	tssType uint32 // blob type found in a TssBlob, 0 in other containers
+	container Container
+	tssType   uint32 // blob type found in a TssBlob, 0 in other containers
 }
 
 // The sizes of keys that this package reads, in bits. TPMs themselves make 512,
@@ -53,26 +86,11 @@ const minEncData = 256
 // TPM Main Part 2, section 10.1.1 (TPM_RSA_KEY_PARMS)
 const defaultExponent = 65537
 
-// PublicKey returns the key's public part, a new *rsa.PublicKey or
-// *ecdsa.PublicKey each time. It is nil for a template, for a Key that Parse would
-// refuse, and where [Key.Unsupported] says why: for sealed data, or a curve that this
-// project does not use.
-func (k *Key) PublicKey() crypto.PublicKey {
-	if k.TSS2 != nil {
-		return k.TSS2.publicKey()
-	}
-	if public := k.RSAPublicKey(); public != nil {
-		return public
-	}
-	return nil
-}
+// Container implements [Key].
+func (k *TPMKey) Container() Container { return k.container }
 
-// RSAPublicKey is PublicKey for keys that are RSA, and nil for others.
-func (k *Key) RSAPublicKey() *rsa.PublicKey {
-	if k.TSS2 != nil {
-		public, _ := k.TSS2.publicKey().(*rsa.PublicKey)
-		return public
-	}
+// PublicKey implements [Key]. The key is an *rsa.PublicKey.
+func (k *TPMKey) PublicKey() crypto.PublicKey {
 	e, err := exponentInt(k.Exponent)
 	if err != nil || checkModulus(k.Modulus, k.KeyLength) != nil {
 		return nil
@@ -80,34 +98,15 @@ func (k *Key) RSAPublicKey() *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(k.Modulus), E: e}
 }
 
-// NeedsSecret reports whether signing and decrypting need the key's secret.
-func (k *Key) NeedsSecret() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.needsSecret()
-	}
-	return k.AuthDataUsage != AuthNever
-}
+// Unsupported is nil.
+func (k *TPMKey) Unsupported() error { return nil }
 
-// Migratable reports whether the key may leave its TPM, as each wrapped
-// software key may. A key of a TPM 2.0 may that has neither fixedTPM nor fixedParent, and
-// a policy, if that allows TPM2_Duplicate.
-func (k *Key) Migratable() bool {
-	if k.TSS2 != nil {
-		p, err := pubarea.Parse(k.TSS2.Public)
-		return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
-	}
-	return k.Flags&Migratable != 0
-}
-
-// CanSign reports whether usage and signature scheme allow signatures of what a caller
-// gives: of a TPM 1.2 key, PKCS #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] signs
-// only structures that TPMs read, so it is not among them.
+// CanSign reports whether usage and signature scheme allow PKCS #1 v1.5 signatures of what
+// a caller gives. A key with [SSRSASSAPKCS1v15INFO] signs only structures that TPMs read,
+// so it is not among them.
 //
 // TPM Main Part 3, section 13.5 (TPM_Sign)
-func (k *Key) CanSign() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.canSign()
-	}
+func (k *TPMKey) CanSign() bool {
 	usage := k.Usage == KeySigning || k.Usage == KeyLegacy
 	return usage && (k.SigScheme == SSRSASSAPKCS1v15SHA1 || k.SigScheme == SSRSASSAPKCS1v15DER)
 }
@@ -115,20 +114,29 @@ func (k *Key) CanSign() bool {
 // CanDecrypt reports whether usage and encryption scheme allow decryption.
 //
 // TPM Main Part 3, section 10.3 (TPM_UnBind)
-func (k *Key) CanDecrypt() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.canDecrypt()
-	}
+func (k *TPMKey) CanDecrypt() bool {
 	usage := k.Usage == KeyBind || k.Usage == KeyLegacy
 	return usage && (k.EncScheme == ESRSAESPKCSv15 || k.EncScheme == ESRSAESOAEPSHA1MGF1)
 }
 
+// CanAgree is false, as the key is RSA.
+func (k *TPMKey) CanAgree() bool { return false }
+
+// Sealed is false.
+func (k *TPMKey) Sealed() bool { return false }
+
+// NeedsSecret implements [Key].
+func (k *TPMKey) NeedsSecret() bool { return k.AuthDataUsage != AuthNever }
+
+// Migratable implements [Key].
+func (k *TPMKey) Migratable() bool { return k.Flags&Migratable != 0 }
+
 // isTemplate reports whether k has neither public nor private part yet.
-func (k *Key) isTemplate() bool { return len(k.Modulus) == 0 && len(k.EncData) == 0 }
+func (k *TPMKey) isTemplate() bool { return len(k.Modulus) == 0 && len(k.EncData) == 0 }
 
 // check tells what in k contradicts the specification or itself. Parse and
 // Marshal both use it, so that what one writes the other reads.
-func (k *Key) check() error {
+func (k *TPMKey) check() error {
 	switch {
 	case k.Usage < KeySigning || k.Usage > KeyMigrate:
 		return damaged("keyUsage is 0x%04x, none that TPM 1.2 knows", uint16(k.Usage))

@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -49,23 +48,20 @@ func errHalf(half Half) *NotKeyError {
 }
 
 // ParsePair reads the two files that tpm2_create writes of a key, a TPM2B_PUBLIC and a
-// TPM2B_PRIVATE. The Key keeps no part of them.
+// TPM2B_PRIVATE. The key keeps no part of them.
 //
-// They say neither what the parent is nor whether the key has a secret: the Key has the
+// They say neither what the parent is nor whether the key has a secret: the key has the
 // owner's hierarchy as Parent and EmptyAuth false, so that it asks for a secret, and
 // [TSS2.Guessed] reports true. Set both where they are known.
 //
 // An error is a [*NotKeyError] when a file is something else, as when the two are
 // exchanged, and wraps [ErrTruncated] or [ErrDamaged] otherwise.
-func ParsePair(pub, priv []byte) (*Key, error) {
-	k, err := parsePair(pub, priv)
-	if err != nil {
-		return nil, advise(err)
-	}
-	return k, nil
+func ParsePair(pub, priv []byte) (*TSS2, error) {
+	t, err := parsePair(pub, priv)
+	return t, advise(err)
 }
 
-func parsePair(pub, priv []byte) (*Key, error) {
+func parsePair(pub, priv []byte) (*TSS2, error) {
 	switch {
 	case isPrivateHalf(pub) && isPublicHalf(priv):
 		return nil, &NotKeyError{What: "a private half (.priv) where the public one should be", Do: "exchange the two files", Half: PrivateHalf}
@@ -81,10 +77,10 @@ func parsePair(pub, priv []byte) (*Key, error) {
 		return nil, err
 	}
 	t := &TSS2{
-		Parent:  handleOwner,
-		Public:  bytes.Clone(pub),
-		Private: bytes.Clone(priv),
-		guessed: true,
+		Parent:    handleOwner,
+		Public:    bytes.Clone(pub),
+		Private:   bytes.Clone(priv),
+		container: TSS2Pair,
 	}
 	p, err := pubarea.Parse(pub)
 	if err != nil {
@@ -96,7 +92,7 @@ func parsePair(pub, priv []byte) (*Key, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	return &Key{Container: TSS2Pair, TSS2: t}, nil
+	return t, nil
 }
 
 // checkHalf tells whether the size in front of a half is that of the file.
@@ -109,24 +105,4 @@ func checkHalf(b []byte, name string) error {
 	}
 	_, err := pubarea.TPM2B(b, name)
 	return err
-}
-
-// MarshalPair returns k as the two files of tpm2-tools. What they have no room for is
-// lost: parent, policy, description and whether k needs a secret. The error says why
-// k cannot be a pair, as an importable key cannot.
-func (k *Key) MarshalPair() (pub, priv []byte, err error) {
-	switch {
-	case k.TSS2 == nil:
-		err = errors.New("the key is one of a TPM 1.2")
-	case k.TSS2.Handle != 0:
-		err = k.checkFile(TSS2PEM)
-	case k.TSS2.Importable():
-		err = errors.New("the key must be imported first, and a pair has no room for the secret that this takes")
-	default:
-		err = k.TSS2.check()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("write %v: %w", TSS2Pair, err)
-	}
-	return bytes.Clone(k.TSS2.Public), bytes.Clone(k.TSS2.Private), nil
 }

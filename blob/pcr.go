@@ -15,7 +15,7 @@ const digestSize = 20 // of a TPM_COMPOSITE_HASH, SHA-1
 // registers whose values a key needs to be used; none when it is not bound to
 // any. Parse has checked a key read from a file, so the error, which wraps
 // [ErrDamaged], is for others.
-func (k *Key) PCRs() ([]int, error) {
+func (k *TPMKey) PCRs() ([]int, error) {
 	selection, err := k.pcrSelection()
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (k *Key) PCRs() ([]int, error) {
 //
 // TPM Main Part 2, sections 8.1 (TPM_PCR_SELECTION), 8.3 (TPM_PCR_INFO) and 8.4
 // (TPM_PCR_INFO_LONG)
-func (k *Key) pcrSelection() ([]byte, error) {
+func (k *TPMKey) pcrSelection() ([]byte, error) {
 	if len(k.PCRInfo) == 0 {
 		return nil, nil
 	}

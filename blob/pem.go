@@ -14,9 +14,13 @@ const (
 	pemTSS2Blob = "TSS2 KEY BLOB"
 )
 
+// pemContainers are the containers that these are.
+var pemContainers = map[string]Container{pemType: PEM, pemTSS2: TSS2PEM, pemTSS2Blob: TSS2BlobPEM}
+
 // isKey reports whether the block's type is one of a key.
 func (p pemBlock) isKey() bool {
-	return string(p.label) == pemType || string(p.label) == pemTSS2 || string(p.label) == pemTSS2Blob
+	_, ok := pemContainers[string(p.label)]
+	return ok
 }
 
 // pemBlock is a block as it stands in a file; its slices are parts of that.
@@ -105,7 +109,7 @@ func (p *pemBlock) decode() ([]byte, error) {
 
 // parsePEM reads the only key of a TPM among the PEM blocks of a text. Other
 // blocks beside it, such as its certificate, do not matter.
-func parsePEM(text []byte) (*Key, error) {
+func parsePEM(text []byte) (Key, error) {
 	var found, private, first pemBlock
 	binary := false
 	for rest := text; ; {
@@ -130,7 +134,7 @@ func parsePEM(text []byte) (*Key, error) {
 }
 
 // parseFoundPEM reads the key's block, or tells what the others are.
-func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
+func parseFoundPEM(found, private, first pemBlock, binary bool) (Key, error) {
 	switch {
 	case found.label != nil && binary:
 		return nil, damaged("binary data beside the PEM block %s", found.label)
@@ -149,15 +153,20 @@ func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 }
 
 // parse reads the key in the block, whose bytes are der.
-func (p pemBlock) parse(der []byte) (*Key, error) {
-	if string(p.label) == pemType {
+func (p pemBlock) parse(der []byte) (Key, error) {
+	c := pemContainers[string(p.label)]
+	if c == PEM {
 		return in(PEM, parseOctetString)(der)
 	}
-	k, err := parseTSS2File(der, TSS2PEM, TSS2BlobPEM)
-	if err == nil && k.TSS2.old != (string(p.label) == pemTSS2Blob) {
+	t, err := parseTSS2(der)
+	if err != nil {
+		return nil, err
+	}
+	if t.container.old() != c.old() {
 		return nil, damaged("the PEM block %s does not hold the form of TPM 2.0 key that its type says", p.label)
 	}
-	return k, err
+	t.container = c
+	return t, nil
 }
 
 // unclosedPEM says what is wrong with a key's block that has no END line.
@@ -169,6 +178,6 @@ func unclosedPEM(block pemBlock, after []byte) error {
 }
 
 // marshalPEM writes base64 in lines of 64, as OpenSSL does.
-func (k *Key) marshalPEM() []byte {
+func (k *TPMKey) marshalPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: k.marshalOctetString()})
 }

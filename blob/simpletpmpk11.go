@@ -41,7 +41,7 @@ func nextEntry(b []byte) (word, value, rest []byte) {
 
 // parseSimpleTPMPK11 reads one each of the lines exp, mod and blob, and checks
 // that the first two agree with the third.
-func parseSimpleTPMPK11(b []byte) (*Key, error) {
+func parseSimpleTPMPK11(b []byte) (*TPMKey, error) {
 	var f simpleTPMPK11
 	number := 0
 	for rest := b; len(rest) > 0; {
@@ -117,7 +117,7 @@ func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
 func trimZeros(b []byte) []byte { return bytes.TrimLeft(b, "\x00") }
 
 // explicitExponent returns the public exponent, the default one included.
-func (k *Key) explicitExponent() []byte {
+func (k *TPMKey) explicitExponent() []byte {
 	if len(k.Exponent) == 0 {
 		return []byte{1, 0, 1}
 	}
@@ -126,7 +126,7 @@ func (k *Key) explicitExponent() []byte {
 
 // marshalSimpleTPMPK11 writes what stpm-keygen writes. It wraps keys made in
 // software as migratable, and no others.
-func (k *Key) marshalSimpleTPMPK11() []byte {
+func (k *TPMKey) marshalSimpleTPMPK11() []byte {
 	origin := "hardware"
 	if k.Migratable() {
 		origin = "software"

@@ -21,14 +21,13 @@ type Template struct {
 }
 
 // NewTemplate returns a legacy key (it signs and decrypts) without modulus and
-// private part: [Key.Bytes] of it is the keyInfo of TPM_CreateWrapKey. It is
+// private part: [TPMKey.Bytes] of it is the keyInfo of TPM_CreateWrapKey. It is
 // marked PEM, not migratable and volatile, as create_tpm_key's keys are. The
 // error names a size or scheme that such a key cannot have.
 //
 // TPM Main Part 3, section 10.4 (TPM_CreateWrapKey)
-func NewTemplate(t Template) (*Key, error) {
-	k := &Key{
-		Container: PEM,
+func NewTemplate(t Template) (*TPMKey, error) {
+	k := &TPMKey{
 		Usage:     KeyLegacy,
 		Flags:     IsVolatile,
 		EncScheme: t.EncScheme,

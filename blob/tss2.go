@@ -31,9 +31,8 @@ type TSS2 struct {
 	// no file, no parent and no private part.
 	Handle uint32
 
-	der     []byte // the file that the other fields were read from, nil for others
-	old     bool   // the file had the old layout
-	guessed bool   // Parent and EmptyAuth are not from a file
+	container Container // 0 where there was none
+	der       []byte    // the file that the other fields were read from, nil for others
 }
 
 // TSS2Type is what a key file of a TPM 2.0 holds.
@@ -96,36 +95,10 @@ func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 	return h.Sum(binary.BigEndian.AppendUint16(nil, uint16(alg))), nil
 }
 
-// Unsupported says what of a sound key this project has no use for, such as
-// "unsupported curve TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It is nil for
-// keys that sign, decrypt or agree on secrets, and for each key of a TPM 1.2. Where
-// it is not, PublicKey is nil.
-func (k *Key) Unsupported() error {
-	if k.TSS2 == nil {
-		return nil
-	}
-	p, err := pubarea.Parse(k.TSS2.Public)
-	if err != nil {
-		return err
-	}
-	return p.Unsupported()
-}
-
 // Importable reports whether the file must go through TPM2_Import before it can be
 // loaded, as importable keys and some sealed data must.
 func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 
-// Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
-// object identifier says that they hold a loadable key can, too.
-func (t *TSS2) Sealed() bool {
-	p, err := pubarea.Parse(t.Public)
-	return err == nil && p.Sealed()
-}
-
 // Guessed reports whether Parent and EmptyAuth come from no file: a pair of tpm2-tools
 // says neither.
-func (t *TSS2) Guessed() bool { return t.guessed }
-
-// OldPrimary reports whether a hierarchy in Parent stands for the primary key that
-// files of the old form mean, which lacks the attributes fixedTPM and fixedParent.
-func (t *TSS2) OldPrimary() bool { return t.old && t.Parent>>24 == handlePermanent }
+func (t *TSS2) Guessed() bool { return t.container == TSS2Pair }

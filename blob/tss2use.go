@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"crypto"
 
 	"github.com/google/go-tpm/tpm2"
@@ -8,12 +9,40 @@ import (
 	"maclef/internal/pubarea"
 )
 
-func (t *TSS2) publicKey() crypto.PublicKey {
+// Container implements [Key].
+func (t *TSS2) Container() Container { return cmp.Or(t.container, TSS2PEM) }
+
+// PublicKey implements [Key].
+func (t *TSS2) PublicKey() crypto.PublicKey {
 	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return nil
 	}
 	return p.PublicKey()
+}
+
+// Unsupported implements [Key]. The error wraps [ErrDamaged] where the public area cannot
+// be read.
+func (t *TSS2) Unsupported() error {
+	p, err := pubarea.Parse(t.Public)
+	if err != nil {
+		return err
+	}
+	return p.Unsupported()
+}
+
+// Sealed reports whether the file holds data for TPM2_Unseal, not a key. Files whose
+// object identifier says that they hold a loadable key can, too.
+func (t *TSS2) Sealed() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Sealed()
+}
+
+// Migratable implements [Key]. A key may leave its TPM that has neither fixedTPM nor
+// fixedParent, and a policy, if that allows TPM2_Duplicate.
+func (t *TSS2) Migratable() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
 }
 
 // key returns the area of a key that PublicKey gives, and that is not restricted to
@@ -26,11 +55,11 @@ func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	return p
 }
 
-// canSign: an RSA key that decrypts whatever it is given signs, too, as the operation
+// CanSign implements [Key]. An RSA key that decrypts whatever it is given signs, too, as the operation
 // is the same.
 //
 // TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt)
-func (t *TSS2) canSign() bool {
+func (t *TSS2) CanSign() bool {
 	if p := t.key(tpm2.TPMAlgECC); p != nil {
 		ecdsa := p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDSA
 		return p.Has(pubarea.AttrSign) && !p.Has(pubarea.AttrX509Sign) && ecdsa
@@ -48,7 +77,10 @@ func (t *TSS2) canSign() bool {
 	return false
 }
 
-func (t *TSS2) canDecrypt() bool {
+// CanDecrypt implements [Key]. An EC key cannot.
+//
+// TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt)
+func (t *TSS2) CanDecrypt() bool {
 	p := t.key(tpm2.TPMAlgRSA)
 	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
@@ -56,10 +88,10 @@ func (t *TSS2) canDecrypt() bool {
 	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgRSAES || p.Scheme.Alg == tpm2.TPMAlgOAEP
 }
 
-// canAgree reports whether the key can do a Diffie-Hellman key agreement.
+// CanAgree implements [Key]. Only an EC key can.
 //
 // TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen)
-func (t *TSS2) canAgree() bool {
+func (t *TSS2) CanAgree() bool {
 	p := t.key(tpm2.TPMAlgECC)
 	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
@@ -67,16 +99,13 @@ func (t *TSS2) canAgree() bool {
 	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDH
 }
 
-// CanAgree reports whether the key can agree on a secret with another key (ECDH).
-func (k *Key) CanAgree() bool { return k.TSS2 != nil && k.TSS2.canAgree() }
-
-// needsSecret: what the file says first. A key that only its policy rules needs a
+// NeedsSecret implements [Key]. What the file says counts first. A key that only its policy rules needs a
 // secret if a command of the policy asks for one; of signed policies nobody knows
 // beforehand which will do, so one that asks is enough. PolicySecret asks for the
 // secret of another object, which the file's reader is asked for in the same way.
 //
 // draft-bottomley-tpm2-keys, sections 4.3 and 5.2 (Authorization Policy)
-func (t *TSS2) needsSecret() bool {
+func (t *TSS2) NeedsSecret() bool {
 	if t.EmptyAuth {
 		return false
 	}

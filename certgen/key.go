@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -49,7 +48,7 @@ var (
 // readKey reads the key file and refuses a key that cannot sign the certificate,
 // before any TPM is asked for more than a key that it keeps itself. It returns how the
 // key signs, too.
-func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
+func readKey(env *cli.Env, o *options) (blob.Key, *algorithm, error) {
 	file, err := env.ReadKey(o.key)
 	if err != nil {
 		return nil, nil, err
@@ -63,12 +62,12 @@ func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
 
 // algorithm chooses how a key signs, or says why it cannot. SHA-1 is for who asks for
 // it: nobody takes such certificates any more.
-func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
+func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 	if !file.CanSign() {
 		return nil, cannotSign(file)
 	}
 	all := ecdsaAlgorithms
-	if public := file.RSAPublicKey(); public != nil {
+	if public, ok := file.PublicKey().(*rsa.PublicKey); ok {
 		if err := chip.CheckGoAccepts(public); err != nil {
 			return nil, cli.WithHint(err, "make a larger key with keygen")
 		}
@@ -91,17 +90,17 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 }
 
 // cannotSign is a key that is not for signing.
-func cannotSign(file *blob.Key) error {
-	err := fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme)
-	if file.TSS2 != nil {
-		err = tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // the words for it
+func cannotSign(file blob.Key) error {
+	err := tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // the words for it
+	if k, ok := file.(*blob.TPMKey); ok {
+		err = fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", k.Usage, k.SigScheme)
 	}
 	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
 }
 
 // explainHash says which other hash a key signs that does not sign md.
-func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
-	if file.TSS2 == nil && file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
+func explainHash(file blob.Key, all []algorithm, md string, err error) error {
+	if k, ok := file.(*blob.TPMKey); ok && k.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
 			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].hash()),
 			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
@@ -116,12 +115,10 @@ func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
 
 // serverUsage is what a TLS server does with the key: it signs, and where the key
 // decrypts PKCS#1 v1.5, it takes session keys as TLS 1.2 can send them.
-func serverUsage(file *blob.Key) x509.KeyUsage {
+func serverUsage(file blob.Key) x509.KeyUsage {
 	usage := x509.KeyUsageDigitalSignature
-	if _, ec := file.PublicKey().(*ecdsa.PublicKey); ec {
-		return usage
-	}
-	if tpmkey.CheckDecrypt(file, make([]byte, file.RSAPublicKey().Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if ok && tpmkey.CheckDecrypt(file, make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
 		usage |= x509.KeyUsageKeyEncipherment
 	}
 	return usage

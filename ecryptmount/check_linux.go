@@ -104,9 +104,8 @@ func (s *session) newNames() error {
 }
 
 func (s *session) makeRecord(passphrase []byte) *record {
-	fingerprint, _ := ecryptfs.Fingerprint(s.file.RSAPublicKey()) // worked before
 	return &record{
-		Version: recordVersion, Key: fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
+		Version: recordVersion, Key: s.fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
 		FilenameCrypto: passphrase != nil, FilenamePassphrase: passphrase, Passthrough: s.settings.passthrough,
 	}
 }

@@ -25,12 +25,13 @@ type session struct {
 	lowerDir, pointDir *directory // the two, held until they are mounted; may be the same
 	beside             *directory // where the record is
 
-	users     []int // whose requests are answered
-	file      *blob.Key
-	token     *ecryptfs.Token
-	settings  *settings
-	nameToken *ecryptfs.Token // nil where names are not encrypted
-	newRecord bool            // the record was made by this mount
+	users       []int // whose requests are answered
+	file        blob.Key
+	fingerprint string // of its public key
+	token       *ecryptfs.Token
+	settings    *settings
+	nameToken   *ecryptfs.Token // nil where names are not encrypted
+	newRecord   bool            // the record was made by this mount
 
 	module  *module
 	devices []*ecryptfs.Device
@@ -86,21 +87,21 @@ func (s *session) prepare() (err error) {
 	if s.file, err = s.env.ReadKey(s.o.keys); err != nil {
 		return err
 	}
-	if err := checkKind(s.file, *s.o.key); err != nil {
-		return err
-	}
-	if s.token, err = ecryptfs.KeyToken(s.file.RSAPublicKey()); err != nil {
-		return err
-	}
-	fingerprint, err := ecryptfs.Fingerprint(s.file.RSAPublicKey())
+	public, err := checkKind(s.file, *s.o.key)
 	if err != nil {
+		return err
+	}
+	if s.token, err = ecryptfs.KeyToken(public); err != nil {
+		return err
+	}
+	if s.fingerprint, err = ecryptfs.Fingerprint(public); err != nil {
 		return err
 	}
 	r, err := readRecord(s.beside, filepath.Base(s.lower)+recordSuffix, owner)
 	if err != nil {
 		return err
 	}
-	if s.settings, err = settle(s.env, s.o, s.lower, r, *s.o.key, fingerprint); err != nil {
+	if s.settings, err = settle(s.env, s.o, s.lower, r, *s.o.key, s.fingerprint); err != nil {
 		return err
 	}
 	return checkKey(s.file, *s.o.key, s.settings)

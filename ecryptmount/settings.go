@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rsa"
 	"fmt"
 
 	"maclef/blob"
@@ -74,15 +75,17 @@ func short(fingerprint string) string { return fingerprint[:min(16, len(fingerpr
 // in hexadecimal digits.
 const passphraseSize = 64
 
-// checkKind refuses a key that can wrap nothing, before anything else is done with it.
-func checkKind(file *blob.Key, name string) error {
-	if file.RSAPublicKey() == nil {
-		return cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKey(name))
+// checkKind returns the public key, and refuses one that can wrap nothing, before anything
+// else is done with it.
+func checkKind(file blob.Key, name string) (*rsa.PublicKey, error) {
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if !ok {
+		return nil, cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKey(name))
 	}
 	if !file.CanDecrypt() {
-		return cli.WithHint(fmt.Errorf("%s is a key that cannot decrypt, and so cannot open the files of a directory", name), newKey(name))
+		return nil, cli.WithHint(fmt.Errorf("%s is a key that cannot decrypt, and so cannot open the files of a directory", name), newKey(name))
 	}
-	return nil
+	return public, nil
 }
 
 // newKey advises to make another key, than that of a file, of standard input or of a
@@ -95,7 +98,7 @@ func newKey(name string) string {
 }
 
 // checkKey refuses a key that cannot wrap what has to be wrapped.
-func checkKey(file *blob.Key, name string, s *settings) error {
+func checkKey(file blob.Key, name string, s *settings) error {
 	need, what := ecryptfs.FileKeySize(s.keyBytes), "the key of a file"
 	if s.names && need < passphraseSize {
 		need, what = passphraseSize, "the passphrase for file names"

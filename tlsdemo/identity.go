@@ -31,7 +31,7 @@ type identity struct {
 
 // files are what the server is made of, read before a TPM is opened.
 type files struct {
-	key   *blob.Key
+	key   blob.Key
 	chain []byte // PEM
 }
 

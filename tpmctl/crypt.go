@@ -89,13 +89,13 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 }
 
 // encrypt makes what the key's TPM decrypts with the same options.
-func (o *oaep) encrypt(file *blob.Key, message []byte) ([]byte, error) {
+func (o *oaep) encrypt(file blob.Key, message []byte) ([]byte, error) {
 	opts, ok := o.options().(*rsa.OAEPOptions)
 	if !ok {
 		return tpmkey.Encrypt(file, message)
 	}
-	public := file.RSAPublicKey()
-	if public == nil { // tpmkey says why
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if !ok { // tpmkey says why
 		return tpmkey.Encrypt(file, message)
 	}
 	if err := tpmkey.CheckDecrypt(file, make([]byte, public.Size()), opts); err != nil {
@@ -123,7 +123,7 @@ func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if err := padding.check(); err != nil {
 		return err
 	}
-	prepare := func(k *blob.Key) ([]byte, error) {
+	prepare := func(k blob.Key) ([]byte, error) {
 		ciphertext, err := env.ReadInput(*u.in, maxCrypt, "ciphertext of one RSA key")
 		if err != nil {
 			return nil, err

@@ -26,7 +26,7 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 // run reads what prepare reads, has use make the output from it with the key,
 // and writes that. What can fail without the TPM fails first. The key is freed
 // before the output is written, which can take long, or fail.
-func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
+func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
 	file, err := env.ReadKey(u.key)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 	return finish(out, data)
 }
 
-func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
+func (u *keyUse) operate(env *cli.Env, file blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
 	err = env.WithTPM(u.key.TPM, func(tpm *tpmkey.TPM) error {
 		key, err := u.key.Load(tpm, file)
 		if err != nil {

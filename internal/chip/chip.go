@@ -39,23 +39,23 @@ type Chip interface {
 	Generation() Generation
 	// Use returns what the TPM can do with the key of a file, or why it has no use for
 	// it. It sends nothing and may run at any time.
-	Use(k *blob.Key) (*KeyOps, error)
+	Use(k blob.Key) (*KeyOps, error)
 	// Load loads a key under its parent; parent is the secret of that, or of the
 	// hierarchy that makes it.
-	Load(k *blob.Key, parent AuthData) (LoadedKey, error)
+	Load(k blob.Key, parent AuthData) (LoadedKey, error)
 	// Restore loads a key from a saved context. was is the key that was saved; it is nil
 	// for a context from disk, which Restore refuses with ErrOtherContext if it is of
 	// anything but k.
-	Restore(k *blob.Key, was LoadedKey, context []byte) (LoadedKey, error)
+	Restore(k blob.Key, was LoadedKey, context []byte) (LoadedKey, error)
 	// Prepare starts the session that the next operation of a key needs. There may be no
 	// room for that once the key is loaded. secret says that the key's secret is at hand
 	// for each operation.
-	Prepare(k *blob.Key, secret bool) error
+	Prepare(k blob.Key, secret bool) error
 	// ClassOf sends nothing.
 	ClassOf(err error) ErrClass
 	// ReadTries reads what the TPM counts of wrong secrets of a key, or of its parent,
 	// before or after one is tried.
-	ReadTries(k *blob.Key, ofParent, after bool) (*Tries, error)
+	ReadTries(k blob.Key, ofParent, after bool) (*Tries, error)
 	// StartUp starts a TPM whose error class is ClassNotStarted.
 	StartUp() error
 	// Sessions returns the handles of this process's sessions in the TPM. more says that
@@ -64,7 +64,7 @@ type Chip interface {
 	// EndSessions ends the sessions that belong to no key, and reports whether it did.
 	EndSessions(Ending) bool
 	// NewKey checks what is asked for, without a command, and returns what makes it.
-	NewKey(*Spec) (func(*Secrets) (*blob.Key, error), error)
+	NewKey(*Spec) (func(*Secrets) (blob.Key, error), error)
 	// State reads how far the TPM is set up.
 	State() (*State, error)
 	// Change changes that, by Secrets.Owner, or by physical presence where it is nil.
@@ -78,7 +78,7 @@ type Chip interface {
 	Status() (*Status, error)
 	// ReadHandle reads the public part of a key that a TPM 2.0 keeps at a persistent
 	// handle.
-	ReadHandle(handle uint32) (*blob.Key, error)
+	ReadHandle(handle uint32) (blob.Key, error)
 }
 
 // An Ending says which sessions EndSessions ends.

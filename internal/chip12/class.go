@@ -60,7 +60,7 @@ func (c *Chip) readLockoutLately() error {
 }
 
 // readTries counts no resets: a TPM 1.2 does not take them for wrong secrets.
-func (c *Chip) ReadTries(_ *blob.Key, ofParent, after bool) (*chip.Tries, error) {
+func (c *Chip) ReadTries(_ blob.Key, ofParent, after bool) (*chip.Tries, error) {
 	if after {
 		c.lockoutRead = time.Time{}
 	}

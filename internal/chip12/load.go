@@ -17,8 +17,9 @@ type loadedKey struct {
 	session *tpm12.KeySession // nil where the secret is at hand for each command
 }
 
-// Load implements chip.Chip. Part 3, section 10.5 (TPM_LoadKey2).
-func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+// Load implements chip.Chip, for a key that Use takes. Part 3, section 10.5 (TPM_LoadKey2).
+func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+	k := file.(*blob.TPMKey)
 	if err := c.readLockoutLately(); err != nil {
 		return nil, c.explain(err, nil)
 	}
@@ -31,11 +32,11 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	if err != nil {
 		return nil, c.explainLoad(err, before)
 	}
-	return &loadedKey{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
+	return &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}, nil
 }
 
 // Restore implements chip.Chip. Part 3, section 21.3 (TPM_LoadContext).
-func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
+func (c *Chip) Restore(file blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
 	if was == nil && !tpm12.IsKeyContext(context) {
 		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is of no key", nil)
 	}
@@ -43,7 +44,8 @@ func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.Lo
 	if err != nil {
 		return nil, c.explain(err, nil)
 	}
-	in := &loadedKey{chip: c, handle: handle, size: k.RSAPublicKey().Size()}
+	k := file.(*blob.TPMKey)
+	in := &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}
 	if was == nil {
 		return c.checkRestored(k, in)
 	}
@@ -52,11 +54,11 @@ func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.Lo
 
 // checkRestored reads the public key of what came from disk: that takes no secret where
 // the key has none.
-func (c *Chip) checkRestored(k *blob.Key, in *loadedKey) (chip.LoadedKey, error) {
+func (c *Chip) checkRestored(k *blob.TPMKey, in *loadedKey) (chip.LoadedKey, error) {
 	pub, err := c.conn.GetPubKey(in.handle, nil)
 	var refused *tpm12.Error
 	public, damaged := blob.ParsePubKey(pub)
-	if err == nil && (damaged != nil || !public.Equal(k.RSAPublicKey())) || errors.As(err, &refused) {
+	if err == nil && (damaged != nil || !public.Equal(k.PublicKey())) || errors.As(err, &refused) {
 		c.conn.Drop() // the handle may be garbled: what is loaded is not known
 		return nil, chip.ErrOtherContext
 	}

@@ -107,11 +107,12 @@ func (c *Chip) readPermanent() (properties, error) {
 // readTries reads the count of wrong secrets, and of resets: a TPM that is switched off
 // without having been told counts one, too. TPM 2.0 Library Part 3, section 29.1
 // (TPM2_ReadClock).
-func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error) {
-	counts := c.countsKey(k.TSS2)
+func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, error) {
+	t := file.(*blob.TSS2)
+	counts := c.countsKey(t)
 	if ofParent {
 		var err error
-		if counts, err = c.countsParent(k.TSS2); err != nil {
+		if counts, err = c.countsParent(t); err != nil {
 			return nil, err
 		}
 	}

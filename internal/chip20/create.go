@@ -12,6 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/softkey"
 	"maclef/internal/tpm20"
 )
 
@@ -20,11 +21,11 @@ import (
 const maxAuth = sha256.Size
 
 // NewKey implements chip.Chip.
-func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), error) {
+func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	return func(with *chip.Secrets) (*blob.Key, error) {
+	return func(with *chip.Secrets) (blob.Key, error) {
 		if err := checkNewSecret(with.Key); err != nil {
 			return nil, err
 		}
@@ -52,7 +53,7 @@ func checkSpec(spec *chip.Spec) error {
 		return fmt.Errorf("%w: %d bytes of data; 1 to %d can be sealed, so encrypt more with a key that is sealed", chip.ErrNotSupported, len(spec.Seal), blob.MaxSealed)
 	}
 	if spec.Wrap != nil {
-		if err := blob.CheckWrapTSS2(spec.Wrap); err != nil {
+		if err := softkey.Check(spec.Wrap); err != nil {
 			return fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
 		}
 	} else if spec.Seal == nil {
@@ -82,7 +83,7 @@ func madeUnder(handle uint32) parentID {
 }
 
 // create makes a key, or seals data.
-func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (blob.Key, error) {
 	file := blob.TSS2{Policy: commands}
 	template := blob.TSS2Template{Type: string(spec.Type), NeedSecret: with.Key != nil, AuthPolicy: digest}
 	if spec.Seal != nil {
@@ -114,7 +115,7 @@ func checkNewSecret(key chip.AuthData) error {
 
 // createUnder creates an object with the area, and data where it is sealed; file says
 // what else goes into its file. The secret and the data cross the bus encrypted.
-func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (*blob.Key, error) {
+func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (blob.Key, error) {
 	var private, public []byte
 	err := c.underMaker(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
@@ -162,7 +163,7 @@ func isAsAsked(made []byte, asked *tpm2.TPMTPublic) error {
 }
 
 // wrap imports a key, which crosses the bus encrypted for its parent.
-func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (blob.Key, error) {
 	id := madeUnder(spec.Parent)
 	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		if err != nil {
 			return err
 		}
-		file = *wrapped.TSS2
+		file = *wrapped
 		file.Private, err = c.conn.Import(parent, auth, file.Public, file.Private, file.Secret)
 		return err
 	})
@@ -183,5 +184,9 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		return nil, c.explainParent(err)
 	}
 	file.Type, file.Secret, file.EmptyAuth = blob.TSS2Loadable, nil, with.Key == nil
-	return blob.NewTSS2(file)
+	k, err := blob.NewTSS2(file)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }

@@ -39,12 +39,12 @@ func (c *Chip) keptFor(id parentID) (kept parentID, ok bool, err error) {
 
 // loadUnderKeptFor loads a key under the storage key that the TPM keeps, with the empty
 // secret. It is nil where that does not fit.
-func (c *Chip) loadUnderKeptFor(id parentID, k *blob.Key) (chip.LoadedKey, error) {
+func (c *Chip) loadUnderKeptFor(id parentID, t *blob.TSS2) (chip.LoadedKey, error) {
 	kept, ok, err := c.keptFor(id)
 	if !ok {
 		return nil, err
 	}
-	in, err := c.loadUnder(kept, k, nil)
+	in, err := c.loadUnder(kept, t, nil)
 	switch c.ClassOf(err) {
 	case chip.ClassRefused, chip.ClassAuth, chip.ClassLost:
 		return nil, nil

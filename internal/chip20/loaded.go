@@ -16,7 +16,7 @@ import (
 type loadedKey struct {
 	chip   *Chip
 	object *tpm20.Object
-	file   *blob.Key
+	file   *blob.TSS2
 	parent parentID
 	bound  *tpm20.Session // nil where the secret is at hand for each command
 	rules  *policy.Policy // of a key with a policy, once it was used
@@ -24,7 +24,7 @@ type loadedKey struct {
 }
 
 // persistent reports whether the key is in the TPM always.
-func (k *loadedKey) persistent() bool { return k.file.TSS2.Handle != 0 }
+func (k *loadedKey) persistent() bool { return k.file.Handle != 0 }
 
 // Handle implements chip.LoadedKey.
 func (k *loadedKey) Handle() uint32 { return uint32(k.object.Handle) }
@@ -57,7 +57,7 @@ func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encryp
 
 // hasPolicy reports whether the key's policy must be run: the secret alone is not
 // enough.
-func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
+func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file) }
 
 // Authorize opens a session that is bound to the key. A policy wants the secret each time.
 func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {

@@ -18,7 +18,7 @@ import (
 
 // keyOps is what a TPM 2.0 can do with a key.
 type keyOps struct {
-	file   *blob.Key
+	file   *blob.TSS2
 	area   *tpm2.TPMTPublic
 	scheme keyScheme
 	rsa    *rsa.PublicKey   // nil for EC keys
@@ -27,7 +27,7 @@ type keyOps struct {
 }
 
 // OpsOf returns what most TPMs 2.0 can do with a key. It needs no TPM.
-func OpsOf(file *blob.Key) (*chip.KeyOps, error) {
+func OpsOf(file *blob.TSS2) (*chip.KeyOps, error) {
 	k, err := newKeyOps(file, nil)
 	if err != nil {
 		return nil, err
@@ -40,11 +40,11 @@ func (k *keyOps) ops() *chip.KeyOps {
 }
 
 // newKeyOps says what a TPM can do with a key, or, for nil, what most can.
-func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
+func newKeyOps(file *blob.TSS2, can *features) (*keyOps, error) {
 	if can == nil {
 		can = &features{algorithms: usualAlgorithms}
 	}
-	k := &keyOps{file: file, area: pubarea.TPMT(file.TSS2.Public), can: can}
+	k := &keyOps{file: file, area: pubarea.TPMT(file.Public), can: can}
 	if k.area == nil {
 		return nil, fmt.Errorf("%w: a key with algorithms that nothing here knows", chip.ErrKeyLimits)
 	}
@@ -113,7 +113,7 @@ func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 
 // may reports whether chip and policy allow a command for the key.
 func (k *keyOps) may(cc tpm2.TPMCC) bool {
-	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.TSS2.Policy, cc)
+	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.Policy, cc)
 }
 
 // raw reports whether the key gives whole blocks to who decrypts: with

@@ -79,7 +79,8 @@ type fileParent struct {
 }
 
 func parentIn(t *blob.TSS2) fileParent {
-	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, t.OldPrimary()}
+	old := t.Container() == blob.TSS2BlobPEM || t.Container() == blob.TSS2BlobDER
+	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, old}
 }
 
 // likeliest is the primary that a file means, as far as it says that.
@@ -333,14 +334,14 @@ func (c *Chip) nameOfParent(id parentID) string {
 }
 
 // nameOfUnfit is the name of the entry which says that no parent fits a key.
-func (c *Chip) nameOfUnfit(k *blob.Key) string {
-	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, k.TSS2.Parent), k.TSS2.Public, k.TSS2.Private)
+func (c *Chip) nameOfUnfit(t *blob.TSS2) string {
+	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, t.Parent), t.Public, t.Private)
 }
 
 // knownUnfit reports whether another program has found that no parent fits a key. That was
 // noted with the context of the likeliest one, and holds as long as the TPM loads that.
-func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
-	noted := c.cache.Read(c.nameOfUnfit(k))
+func (c *Chip) knownUnfit(likeliest parentID, t *blob.TSS2) bool {
+	noted := c.cache.Read(c.nameOfUnfit(t))
 	if len(noted) != sha256.Size || !c.hasContext(likeliest) {
 		return false
 	}
@@ -353,9 +354,9 @@ func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
 }
 
 // noteUnfit notes that no parent fits a key.
-func (c *Chip) noteUnfit(likeliest parentID, k *blob.Key) {
+func (c *Chip) noteUnfit(likeliest parentID, t *blob.TSS2) {
 	if mark := c.markOf(likeliest); mark != nil && likeliest.handle != tpm2.TPMRHNull {
-		c.cache.Write(c.nameOfUnfit(k), mark)
+		c.cache.Write(c.nameOfUnfit(t), mark)
 	}
 }
 

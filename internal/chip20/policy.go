@@ -20,7 +20,7 @@ import (
 // is chip.ErrPolicy where the policy does not hold; then the secret was not tried.
 func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if k.rules == nil {
-		if k.rules, err = newRules(k.file.TSS2); err != nil {
+		if k.rules, err = newRules(k.file); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -30,7 +30,7 @@ func (e *PairError) Unwrap() error { return e.err }
 // Read reads a key file, or both files of a pair where path names one of NAME.pub and
 // NAME.priv. read returns the contents of a file; its errors say which one. name is what
 // path is called in errors.
-func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key, error) {
+func Read(path, name string, read func(path string) ([]byte, error)) (blob.Key, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key,
 
 // readPair reads the other half of a pair, whose names begin with base. failed is the
 // error to return where that does not do.
-func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (*blob.Key, error) {
+func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (blob.Key, error) {
 	other, err := read(failed.Other)
 	if err != nil {
 		failed.err = err

@@ -155,15 +155,17 @@ func (c *testTPM) bare(b *testing.B, op *operation, sampleTime time.Duration) (p
 	check(b, err)
 	defer conn.Close()
 	tap := tpmtest.NewTap(transport.FromReadWriteCloser(conn))
-	do := do20
-	if !c.Is20() {
-		do = do12
-	}
 	data, err := os.ReadFile(op.plain.Path)
 	check(b, err)
 	key, err := blob.Parse(data)
 	check(b, err)
-	flush, err := do(tap, key, op)
+	var flush func() error
+	switch key := key.(type) {
+	case *blob.TPMKey:
+		flush, err = do12(tap, key, op)
+	case *blob.TSS2:
+		flush, err = do20(tap, key, op)
+	}
 	check(b, err)
 	exchanges := tap.Exchanges()
 	cmd, rsp := exchanges[len(exchanges)-1].Command, make([]byte, 4096)
@@ -181,7 +183,7 @@ func (c *testTPM) bare(b *testing.B, op *operation, sampleTime time.Duration) (p
 }
 
 // do12 loads the key without the library and does the operation once.
-func do12(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
+func do12(tpm transport.TPM, key *blob.TPMKey, op *operation) (flush func() error, err error) {
 	conn := tpm12.New(tpm)
 	h, err := conn.LoadKey2(tpm12.SRK, key.Bytes(), new(tpm12.Secret))
 	if err != nil {
@@ -198,7 +200,7 @@ func do12(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, 
 }
 
 // do20 is do12 for a TPM 2.0.
-func do20(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, err error) {
+func do20(tpm transport.TPM, key *blob.TSS2, op *operation) (flush func() error, err error) {
 	conn := tpm20.New(tpm)
 	template := tpm2.ECCSRKTemplate
 	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, new(tpm2.TPMSECCPoint))
@@ -206,7 +208,7 @@ func do20(tpm transport.TPM, key *blob.Key, op *operation) (flush func() error, 
 	if err != nil {
 		return nil, err
 	}
-	o, err := conn.Load(parent, nil, key.TSS2.Private, key.TSS2.Public)
+	o, err := conn.Load(parent, nil, key.Private, key.Public)
 	if err := errors.Join(err, conn.Flush(parent.Handle)); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/blob"
 	"maclef/internal/tpm12"
 	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
@@ -221,7 +222,7 @@ func signAndVerify(k *tpmkey.Key) error {
 	digest := sha256.Sum256([]byte(cryptorand.Text()))
 	opts := signerOpts("sign-pkcs1")
 	public, isRSA := k.Public().(*rsa.PublicKey)
-	if isRSA && k.File().TSS2 != nil && rand.IntN(2) == 0 {
+	if _, tss2 := k.File().(*blob.TSS2); tss2 && isRSA && rand.IntN(2) == 0 {
 		opts = signerOpts("sign-pss")
 	}
 	sig, err := k.Sign(nil, digest[:], opts)

@@ -135,7 +135,7 @@ func (c *testTPM) wrap(tb testing.TB, tpm *tpmkey.TPM, name, password string) ke
 	}
 	key, err := tpm.Wrap(tb.Context(), privateKeys()[name], opts)
 	check(tb, err)
-	data, err := key.Marshal(key.Container)
+	data, err := key.Marshal(key.Container())
 	check(tb, err)
 	f := keyFile{Path: c.path(name + password), Password: password}
 	check(tb, os.WriteFile(f.Path, data, 0o600))

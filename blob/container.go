@@ -34,7 +34,7 @@ const (
 	// TSS2BlobDER is the old form of TSS2DER, with different tags.
 	TSS2BlobDER
 	// TSS2Pair is the TPM2B_PUBLIC and the TPM2B_PRIVATE of tpm2-tools, in two files: see
-	// [ParsePair] and [Key.MarshalPair].
+	// [ParsePair], [TSS2.Public] and [TSS2.Private].
 	TSS2Pair
 )
 
@@ -65,6 +65,9 @@ func (c Container) String() string {
 	return fmt.Sprintf("unknown container %d", int(c))
 }
 
+// old reports whether c is a form that early versions of create_tpm2_key write.
+func (c Container) old() bool { return c == TSS2BlobPEM || c == TSS2BlobDER }
+
 // Some editors write a byteOrderMark at the start of a text file.
 var byteOrderMark = []byte("\ufeff")
 
@@ -73,19 +76,16 @@ var byteOrderMark = []byte("\ufeff")
 // Parse accepts text around a PEM block, and CRLF line ends. Any other extra data are an error. If
 // the file is something else, the error is a [*NotKeyError]. If it is a key file that cannot be
 // read, the error wraps [ErrTruncated] or [ErrDamaged].
-func Parse(data []byte) (*Key, error) {
+func Parse(data []byte) (Key, error) {
 	k, err := parse(data)
-	if err != nil {
-		return nil, advise(err)
-	}
-	return k, nil
+	return k, advise(err)
 }
 
 // formats are the known file formats. The first format whose function is returns true parses the
 // file, or returns an error that says what it is.
 var formats = []struct {
 	is    func(file []byte) bool
-	parse func(file []byte) (*Key, error)
+	parse func(file []byte) (Key, error)
 	text  bool // a leading byte order mark is skipped
 }{
 	{is: isTrousersStore, parse: refuse(errTrousersStore())},
@@ -97,10 +97,10 @@ var formats = []struct {
 	{is: isSimpleTPMPK11, parse: in(SimpleTPMPK11, parseSimpleTPMPK11), text: true},
 	{is: isOctetString, parse: in(OctetString, parseOctetString)},
 	{is: isTssBlob, parse: in(TssBlob, parseTssBlob)},
-	{is: isTSS2, parse: func(file []byte) (*Key, error) { return parseTSS2File(file, TSS2DER, TSS2BlobDER) }},
+	{is: isTSS2, parse: parseTSS2File},
 }
 
-func parse(data []byte) (*Key, error) {
+func parse(data []byte) (Key, error) {
 	text := bytes.TrimPrefix(data, byteOrderMark)
 	for _, f := range formats {
 		file := data
@@ -115,20 +115,20 @@ func parse(data []byte) (*Key, error) {
 }
 
 // in returns a parser that also sets the container.
-func in(c Container, parse func([]byte) (*Key, error)) func([]byte) (*Key, error) {
-	return func(file []byte) (*Key, error) {
+func in(c Container, parse func([]byte) (*TPMKey, error)) func([]byte) (Key, error) {
+	return func(file []byte) (Key, error) {
 		k, err := parse(file)
 		if err != nil {
 			return nil, err
 		}
-		k.Container = c
+		k.container = c
 		return k, nil
 	}
 }
 
 // refuse returns a parser that always fails, for files that are no keys.
-func refuse(what *NotKeyError) func([]byte) (*Key, error) {
-	return func([]byte) (*Key, error) {
+func refuse(what *NotKeyError) func([]byte) (Key, error) {
+	return func([]byte) (Key, error) {
 		e := *what
 		return nil, &e
 	}
@@ -136,33 +136,8 @@ func refuse(what *NotKeyError) func([]byte) (*Key, error) {
 
 func isEmpty(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
 
-// parseTSS2File parses a key file of a TPM 2.0. The form of the file decides between two
-// containers.
-func parseTSS2File(der []byte, modern, old Container) (*Key, error) {
-	t, err := parseTSS2(der)
-	if err != nil {
-		return nil, err
-	}
-	if t.old {
-		modern = old
-	}
-	return &Key{Container: modern, TSS2: t}, nil
-}
-
-// Marshal returns k as a file in container c, as the original program writes it. Comments,
-// surrounding text and unusual line ends of a parsed file are lost. It returns an error if k cannot
-// be a key file (a template, for example) or if c does not exist.
-//
-// A parsed, unchanged key of a TPM 2.0 is written byte for byte as it was. Keys of a TPM 1.2 and a
-// TPM 2.0 have different containers; it is an error if k and c do not match.
-func (k *Key) Marshal(c Container) ([]byte, error) {
-	if k.TSS2 != nil {
-		file, err := k.marshalTSS2(c)
-		if err != nil {
-			return nil, fmt.Errorf("write %v: %w", c, err)
-		}
-		return file, nil
-	}
+// Marshal implements [Key].
+func (k *TPMKey) Marshal(c Container) ([]byte, error) {
 	if c >= TSS2PEM && c <= TSS2Pair {
 		return nil, fmt.Errorf("write %v: the key is one of a TPM 1.2; use %v", c, PEM)
 	}

@@ -73,7 +73,7 @@ func isOctetString(b []byte) bool {
 	return !ok && len(b) < 6 || ok && startsLikeKey(b[size:])
 }
 
-func parseOctetString(b []byte) (*Key, error) {
+func parseOctetString(b []byte) (*TPMKey, error) {
 	body, err := derBody(b, asn1.OCTET_STRING, "OCTET STRING")
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func parseOctetString(b []byte) (*Key, error) {
 	return parseStructure(body)
 }
 
-func (k *Key) marshalOctetString() []byte {
+func (k *TPMKey) marshalOctetString() []byte {
 	return derElement(asn1.OCTET_STRING, k.Bytes())
 }
 
@@ -101,7 +101,7 @@ func isTssBlob(b []byte) bool {
 // parseTssBlob parses SEQUENCE { version, type, length INTEGER, key OCTET STRING }.
 //
 // TSS 1.2, Tspi_EncodeDER_TssBlob
-func parseTssBlob(b []byte) (*Key, error) {
+func parseTssBlob(b []byte) (*TPMKey, error) {
 	body, err := derBody(b, asn1.SEQUENCE, "TssBlob")
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func readLooseInteger(s *cryptobyte.String, v *uint32) bool {
 	return true
 }
 
-func (k *Key) marshalTssBlob() []byte {
+func (k *TPMKey) marshalTssBlob() []byte {
 	kind := k.tssType
 	if kind == 0 {
 		kind = tssBlobKey

@@ -2,13 +2,14 @@
 //
 // A TPM 1.2 key is a TPM_KEY or TPM_KEY12 structure (TPM Main Part 2, sections 10.2 and 10.3) in
 // one of several containers. A TPM 2.0 key is a TSS2 PRIVATE KEY (draft-bottomley-tpm2-keys), the
-// older TSS2 KEY BLOB, or a pair of files of tpm2-tools; [Key.TSS2] has its fields.
+// older TSS2 KEY BLOB, or a pair of files of tpm2-tools.
 //
 // [Parse] parses a key file and recognises the container by its content; [ParsePair] parses a pair.
-// [Key.Marshal] writes a key in any container that fits. [NewTemplate] and [NewTSS2Template] return
-// what a TPM needs to create a key, and [NewTSS2] makes a key file from the TPM's reply. [Wrap] and
-// [WrapTSS2] make a key file from a software key. [ParsePubKey] parses a public key from a TPM 1.2.
-// The package does not talk to a TPM and opens no files.
+// Both return a [Key], which is a [*TPMKey] or a [*TSS2]. Its method Marshal writes the key in any
+// container that fits. [NewTemplate] and [NewTSS2Template] return what a TPM needs to create a key,
+// and [NewTPMKey] and [NewTSS2] make a key file from the TPM's reply. [Wrap] and [WrapTSS2] make a
+// key file from a software key. [ParsePubKey] parses a public key from a TPM 1.2. The package does
+// not talk to a TPM and opens no files.
 //
 // # Concurrency
 //
@@ -25,5 +26,5 @@
 // # Limitations
 //
 // Supported keys are RSA with two primes, and ECC on P-256, P-384 and P-521. Other TPM 2.0 keys can
-// be parsed and written, but [Key.PublicKey] returns nil for them and [Key.Unsupported] says why.
+// be parsed and written, but [TSS2.PublicKey] returns nil for them and [TSS2.Unsupported] says why.
 package blob

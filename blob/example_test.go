@@ -18,11 +18,13 @@ func ExampleParse() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(key.Container, key.KeyLength, "bits")
-	fmt.Println(key.Usage, key.SigScheme, key.EncScheme)
+	fmt.Println(key.Container())
+	if k, ok := key.(*blob.TPMKey); ok {
+		fmt.Println(k.Usage, k.SigScheme, k.EncScheme)
+	}
 	fmt.Println("needs a secret:", key.NeedsSecret())
 	// Output:
-	// PEM TSS KEY BLOB 2048 bits
+	// PEM TSS KEY BLOB
 	// TPM_KEY_LEGACY TPM_SS_RSASSAPKCS1v15_DER TPM_ES_RSAESPKCSv15
 	// needs a secret: true
 }
@@ -38,7 +40,9 @@ func ExampleParse_tss2() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(key.TSS2.Type)
+	if k, ok := key.(*blob.TSS2); ok {
+		fmt.Println(k.Type)
+	}
 	fmt.Println("signs:", key.CanSign())
 	// Output:
 	// loadable key

@@ -59,11 +59,27 @@ func readFile(t testing.TB, path string) []byte {
 	return data
 }
 
-func mustParse(t testing.TB, path string) *Key {
+// parseAs reads a key of one generation.
+func parseAs[K Key](data []byte) (K, error) {
+	k, err := Parse(data)
+	of, _ := k.(K)
+	return of, err
+}
+
+func mustParse(t testing.TB, path string) *TPMKey {
 	t.Helper()
-	k, err := Parse(readFile(t, path))
+	k, err := parseAs[*TPMKey](readFile(t, path))
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
+	}
+	return k
+}
+
+func mustTSS2(t testing.TB, name string) *TSS2 {
+	t.Helper()
+	k, err := parseAs[*TSS2](readFile(t, tpm20Files+"/"+name+".pem"))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
 	}
 	return k
 }
@@ -83,14 +99,14 @@ func TestFixtures(t *testing.T) {
 	for _, f := range fixtures {
 		t.Run(filepath.Base(f.path), func(t *testing.T) {
 			data := readFile(t, f.path)
-			k, err := Parse(data)
+			k, err := parseAs[*TPMKey](data)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if k.Container != f.container || k.Key12 || k.Usage != f.usage || k.Flags != f.flags || k.AuthDataUsage != f.auth ||
+			if k.Container() != f.container || k.Key12 || k.Usage != f.usage || k.Flags != f.flags || k.AuthDataUsage != f.auth ||
 				k.EncScheme != f.enc || k.SigScheme != f.sig || int(k.KeyLength) != f.bits || len(k.Exponent) != 0 || len(k.EncData) != 256 {
 				t.Errorf("got %v %v %v %v %v %v, %d bits, exponent of %d bytes, encData of %d bytes",
-					k.Container, k.Usage, k.Flags, k.AuthDataUsage, k.EncScheme, k.SigScheme, k.KeyLength, len(k.Exponent), len(k.EncData))
+					k.Container(), k.Usage, k.Flags, k.AuthDataUsage, k.EncScheme, k.SigScheme, k.KeyLength, len(k.Exponent), len(k.EncData))
 			}
 			if k.NeedsSecret() != (f.auth != AuthNever) || k.Migratable() != (f.flags&Migratable != 0) ||
 				!k.CanSign() || k.CanDecrypt() != (f.enc != ESNone) {
@@ -99,14 +115,14 @@ func TestFixtures(t *testing.T) {
 			if pcrs, err := k.PCRs(); len(pcrs) != 0 || err != nil {
 				t.Errorf("PCRs %v, %v", pcrs, err)
 			}
-			pub := k.RSAPublicKey()
+			pub := k.PublicKey().(*rsa.PublicKey)
 			if pub.E != 65537 || pub.N.BitLen() != f.bits {
 				t.Errorf("public key: e %d, %d bits", pub.E, pub.N.BitLen())
 			}
 			if f.crt != "" && !pub.Equal(certificateKey(t, filepath.Join(tutorial, f.crt))) {
 				t.Error("public key differs from the certificate's")
 			}
-			if got, err := k.Marshal(k.Container); err != nil || !bytes.Equal(got, data) {
+			if got, err := k.Marshal(k.Container()); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("written back differently (error %v):\n%q\n%q", err, got, data)
 			}
 		})
@@ -125,12 +141,12 @@ func TestConvert(t *testing.T) {
 		block, _ := pem.Decode(files[PEM])
 		files[OctetString] = block.Bytes
 		for from, data := range files {
-			k, err := Parse(data)
+			k, err := parseAs[*TPMKey](data)
 			if err != nil {
 				t.Fatalf("%s, %v: %v", name, from, err)
 			}
-			if k.Container != from {
-				t.Errorf("%s: container %v, want %v", name, k.Container, from)
+			if k.Container() != from {
+				t.Errorf("%s: container %v, want %v", name, k.Container(), from)
 			}
 			for to, want := range files {
 				if got, err := k.Marshal(to); err != nil || !bytes.Equal(got, want) {

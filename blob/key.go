@@ -6,19 +6,51 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
-
-	"maclef/internal/pubarea"
 )
 
-// A Key is the content of a key file. Anyone can read its public part; only its TPM can decrypt its
-// private part. For a TPM 2.0 key TSS2 has the content; the fields below TSS2 are those of a TPM
-// 1.2 key.
+// A Key is the content of a key file: a key, or data sealed to a TPM. Anyone can read its public
+// part; only its TPM can decrypt its private part. A Key is a [*TPMKey] or a [*TSS2].
+type Key interface {
+	// Container returns the container that the key was parsed from. For a new key it returns PEM
+	// or TSS2PEM.
+	Container() Container
+	// PublicKey returns a new *rsa.PublicKey or *ecdsa.PublicKey. It returns nil for a template,
+	// for a key that Parse would refuse, and for sealed data and curves, which Unsupported
+	// explains.
+	PublicKey() crypto.PublicKey
+	// Unsupported returns why this project cannot use a valid key, such as "unsupported curve
+	// TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It returns nil for keys that sign,
+	// decrypt or agree on secrets, and for every TPM 1.2 key. If it returns an error, PublicKey
+	// returns nil.
+	Unsupported() error
+	// CanSign reports whether the key can sign a digest of the caller, not only data of the TPM.
+	CanSign() bool
+	// CanDecrypt reports whether the key can decrypt.
+	CanDecrypt() bool
+	// CanAgree reports whether the key can agree on a secret with another key (ECDH).
+	CanAgree() bool
+	// Sealed reports whether the file contains data for TPM2_Unseal instead of a key.
+	Sealed() bool
+	// NeedsSecret reports whether the use of the key needs the key's secret.
+	NeedsSecret() bool
+	// Migratable reports whether the key may leave its TPM. Wrapped software keys may.
+	Migratable() bool
+	// Marshal returns the key as a file in a container, as the original program writes it.
+	// Comments, surrounding text and unusual line ends of a parsed file are lost. It returns an
+	// error if the key cannot be a key file (a template, for example) or if the container does
+	// not exist.
+	//
+	// A parsed, unchanged key of a TPM 2.0 is written byte for byte as it was. Keys of a TPM 1.2
+	// and a TPM 2.0 have different containers; it is an error if key and container do not match.
+	Marshal(Container) ([]byte, error)
+
+	check() error // what in the key contradicts the specification or the key itself
+}
+
+// A TPMKey is a TPM 1.2 key.
 //
 // TPM Main Part 2, sections 10.2 (TPM_KEY) and 10.3 (TPM_KEY12)
-type Key struct {
-	Container Container // set by Parse
-	TSS2      *TSS2     // nil for a TPM 1.2 key
-
+type TPMKey struct {
 	Key12 bool // a TPM_KEY12, not a TPM_KEY
 
 	Usage         KeyUsage
@@ -34,7 +66,8 @@ type Key struct {
 	Modulus   []byte // big-endian, KeyLength/8 bytes; empty in a template
 	EncData   []byte // private part, encrypted for the parent key; empty in a template
 
-	tssType uint32 // type in a TssBlob, 0 in other containers
+	container Container
+	tssType   uint32 // type in a TssBlob, 0 in other containers
 }
 
 // The key sizes that this package reads, in bits. TPMs make keys of 512, 1024 and 2048 bits; TSS
@@ -53,24 +86,11 @@ const minEncData = 256
 // TPM Main Part 2, section 10.1.1 (TPM_RSA_KEY_PARMS)
 const defaultExponent = 65537
 
-// PublicKey returns a new *rsa.PublicKey or *ecdsa.PublicKey. It returns nil for a template, for a
-// Key that Parse would refuse, and for sealed data and curves, which [Key.Unsupported] explains.
-func (k *Key) PublicKey() crypto.PublicKey {
-	if k.TSS2 != nil {
-		return k.TSS2.publicKey()
-	}
-	if public := k.RSAPublicKey(); public != nil {
-		return public
-	}
-	return nil
-}
+// Container implements [Key].
+func (k *TPMKey) Container() Container { return k.container }
 
-// RSAPublicKey returns the public key if it is RSA, otherwise nil.
-func (k *Key) RSAPublicKey() *rsa.PublicKey {
-	if k.TSS2 != nil {
-		public, _ := k.TSS2.publicKey().(*rsa.PublicKey)
-		return public
-	}
+// PublicKey implements [Key]. It returns an *rsa.PublicKey or nil.
+func (k *TPMKey) PublicKey() crypto.PublicKey {
 	e, err := exponentInt(k.Exponent)
 	if err != nil || checkModulus(k.Modulus, k.KeyLength) != nil {
 		return nil
@@ -78,33 +98,15 @@ func (k *Key) RSAPublicKey() *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(k.Modulus), E: e}
 }
 
-// NeedsSecret reports whether signing and decrypting need the key's secret.
-func (k *Key) NeedsSecret() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.needsSecret()
-	}
-	return k.AuthDataUsage != AuthNever
-}
+// Unsupported is nil.
+func (k *TPMKey) Unsupported() error { return nil }
 
-// Migratable reports whether the key may leave its TPM. Wrapped software keys may. A TPM 2.0 key
-// may if it has neither fixedTPM nor fixedParent, and has a policy that allows TPM2_Duplicate.
-func (k *Key) Migratable() bool {
-	if k.TSS2 != nil {
-		p, err := pubarea.Parse(k.TSS2.Public)
-		return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
-	}
-	return k.Flags&Migratable != 0
-}
-
-// CanSign reports whether usage and signature scheme allow signing a digest of the caller. For a
-// TPM 1.2 key that is PKCS #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] cannot, because it signs only
-// structures that the TPM builds.
+// CanSign reports whether usage and signature scheme allow signing a digest of the caller with PKCS
+// #1 v1.5. A key with [SSRSASSAPKCS1v15INFO] cannot, because it signs only structures that the TPM
+// builds.
 //
 // TPM Main Part 3, section 13.5 (TPM_Sign)
-func (k *Key) CanSign() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.canSign()
-	}
+func (k *TPMKey) CanSign() bool {
 	usage := k.Usage == KeySigning || k.Usage == KeyLegacy
 	return usage && (k.SigScheme == SSRSASSAPKCS1v15SHA1 || k.SigScheme == SSRSASSAPKCS1v15DER)
 }
@@ -112,20 +114,29 @@ func (k *Key) CanSign() bool {
 // CanDecrypt reports whether usage and encryption scheme allow decryption.
 //
 // TPM Main Part 3, section 10.3 (TPM_UnBind)
-func (k *Key) CanDecrypt() bool {
-	if k.TSS2 != nil {
-		return k.TSS2.canDecrypt()
-	}
+func (k *TPMKey) CanDecrypt() bool {
 	usage := k.Usage == KeyBind || k.Usage == KeyLegacy
 	return usage && (k.EncScheme == ESRSAESPKCSv15 || k.EncScheme == ESRSAESOAEPSHA1MGF1)
 }
 
+// CanAgree returns false, because the key is RSA.
+func (k *TPMKey) CanAgree() bool { return false }
+
+// Sealed returns false.
+func (k *TPMKey) Sealed() bool { return false }
+
+// NeedsSecret implements [Key].
+func (k *TPMKey) NeedsSecret() bool { return k.AuthDataUsage != AuthNever }
+
+// Migratable implements [Key].
+func (k *TPMKey) Migratable() bool { return k.Flags&Migratable != 0 }
+
 // isTemplate reports whether k has no public and no private part yet.
-func (k *Key) isTemplate() bool { return len(k.Modulus) == 0 && len(k.EncData) == 0 }
+func (k *TPMKey) isTemplate() bool { return len(k.Modulus) == 0 && len(k.EncData) == 0 }
 
 // check returns what in k contradicts the specification or k itself. Parse and Marshal both call
 // it, so Parse reads everything that Marshal writes.
-func (k *Key) check() error {
+func (k *TPMKey) check() error {
 	switch {
 	case k.Usage < KeySigning || k.Usage > KeyMigrate:
 		return damaged("keyUsage is 0x%04x, none that TPM 1.2 knows", uint16(k.Usage))

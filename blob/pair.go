@@ -2,7 +2,6 @@ package blob
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -47,24 +46,21 @@ func errHalf(half Half) *NotKeyError {
 	return &NotKeyError{What: "the private half of a tpm2-tools key (.priv)", Do: "give its public half (.pub) with it", Half: half}
 }
 
-// ParsePair parses the two files of tpm2_create, a TPM2B_PUBLIC and a TPM2B_PRIVATE. The Key keeps
+// ParsePair parses the two files of tpm2_create, a TPM2B_PUBLIC and a TPM2B_PRIVATE. The key keeps
 // no part of them.
 //
-// The files contain neither the parent nor whether the key has a secret. The Key has the owner
+// The files contain neither the parent nor whether the key has a secret. The key has the owner
 // hierarchy as Parent, and EmptyAuth is false, so that it asks for a secret. [TSS2.Guessed] reports
 // true. Set both fields if they are known.
 //
 // If a file is something else, or the two are exchanged, the error is a [*NotKeyError]. Otherwise
 // it wraps [ErrTruncated] or [ErrDamaged].
-func ParsePair(pub, priv []byte) (*Key, error) {
-	k, err := parsePair(pub, priv)
-	if err != nil {
-		return nil, advise(err)
-	}
-	return k, nil
+func ParsePair(pub, priv []byte) (*TSS2, error) {
+	t, err := parsePair(pub, priv)
+	return t, advise(err)
 }
 
-func parsePair(pub, priv []byte) (*Key, error) {
+func parsePair(pub, priv []byte) (*TSS2, error) {
 	switch {
 	case isPrivateHalf(pub) && isPublicHalf(priv):
 		return nil, &NotKeyError{What: "a private half (.priv) where the public one should be", Do: "exchange the two files", Half: PrivateHalf}
@@ -80,10 +76,10 @@ func parsePair(pub, priv []byte) (*Key, error) {
 		return nil, err
 	}
 	t := &TSS2{
-		Parent:  handleOwner,
-		Public:  bytes.Clone(pub),
-		Private: bytes.Clone(priv),
-		guessed: true,
+		Parent:    handleOwner,
+		Public:    bytes.Clone(pub),
+		Private:   bytes.Clone(priv),
+		container: TSS2Pair,
 	}
 	p, err := pubarea.Parse(pub)
 	if err != nil {
@@ -95,7 +91,7 @@ func parsePair(pub, priv []byte) (*Key, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	return &Key{Container: TSS2Pair, TSS2: t}, nil
+	return t, nil
 }
 
 // checkHalf checks the size at the beginning of a file.
@@ -108,24 +104,4 @@ func checkHalf(b []byte, name string) error {
 	}
 	_, err := pubarea.TPM2B(b, name)
 	return err
-}
-
-// MarshalPair returns k as the two files of tpm2-tools, which lack parent, policy, description and
-// whether k needs a secret. It returns an error if k cannot be a pair, for example if it is
-// importable.
-func (k *Key) MarshalPair() (pub, priv []byte, err error) {
-	switch {
-	case k.TSS2 == nil:
-		err = errors.New("the key is one of a TPM 1.2")
-	case k.TSS2.Handle != 0:
-		err = k.checkFile(TSS2PEM)
-	case k.TSS2.Importable():
-		err = errors.New("the key must be imported first, and a pair has no room for the secret that this takes")
-	default:
-		err = k.TSS2.check()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("write %v: %w", TSS2Pair, err)
-	}
-	return bytes.Clone(k.TSS2.Public), bytes.Clone(k.TSS2.Private), nil
 }

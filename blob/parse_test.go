@@ -48,9 +48,9 @@ func TestPEMText(t *testing.T) {
 		{"BEGIN not at the start of a line", "x" + key, "not a TPM key file", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, err := Parse([]byte(c.text))
+			k, err := parseAs[*TPMKey]([]byte(c.text))
 			if c.want == "" {
-				if err != nil || k.Container != PEM || !bytes.Equal(k.Bytes(), readFile(t, tutorial+"/maclef.raw")) {
+				if err != nil || k.Container() != PEM || !bytes.Equal(k.Bytes(), readFile(t, tutorial+"/maclef.raw")) {
 					t.Errorf("error %v, or another key", err)
 				}
 				return
@@ -110,7 +110,7 @@ func TestEveryPrefix(t *testing.T) {
 		data := readFile(t, f.path)
 		from := map[Container]int{PEM: len("-----BEGIN TSS KEY BLOB-----"), Raw: 2, TssBlob: 4, SimpleTPMPK11: strings.Index(string(data), "exp ") + 4}[f.container]
 		for n := range len(data) - 1 {
-			k, err := Parse(data[:n])
+			k, err := parseAs[*TPMKey](data[:n])
 			if complete := n == len(bytes.TrimSpace(data)) && f.container != Raw && f.container != TssBlob; complete {
 				continue
 			}
@@ -139,8 +139,8 @@ func TestTextVariants(t *testing.T) {
 		if name == "upper case" {
 			variant = strings.NewReplacer("MOD ", "mod ", "BLOB ", "blob ").Replace(variant)
 		}
-		k, err := Parse([]byte(variant))
-		if err != nil || k.Container != SimpleTPMPK11 || !bytes.Equal(k.Bytes(), want) {
+		k, err := parseAs[*TPMKey]([]byte(variant))
+		if err != nil || k.Container() != SimpleTPMPK11 || !bytes.Equal(k.Bytes(), want) {
 			t.Errorf("%s: error %v, or another key", name, err)
 		}
 	}
@@ -161,15 +161,15 @@ func TestKey12(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Parse(data)
-		if err != nil || got.Container != c || !got.Key12 || !bytes.Equal(got.Bytes(), k.Bytes()) {
+		got, err := parseAs[*TPMKey](data)
+		if err != nil || got.Container() != c || !got.Key12 || !bytes.Equal(got.Bytes(), k.Bytes()) {
 			t.Errorf("%v: error %v, or another key", c, err)
 		}
 	}
 	// Programs that know only the older type of TssBlob are read, and kept.
 	data, _ := k.Marshal(TssBlob)
 	old := edit(data, 9, tssBlobKey)
-	if got, err := Parse(old); err != nil {
+	if got, err := parseAs[*TPMKey](old); err != nil {
 		t.Error(err)
 	} else if again, _ := got.Marshal(TssBlob); !bytes.Equal(again, old) {
 		t.Error("the type of a TssBlob is not kept")

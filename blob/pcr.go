@@ -12,7 +12,7 @@ const digestSize = 20 // of a TPM_COMPOSITE_HASH, SHA-1
 
 // PCRs returns the indices of the platform configuration registers that the key is bound to, in
 // ascending order. It never fails for a parsed key; for other keys the error wraps [ErrDamaged].
-func (k *Key) PCRs() ([]int, error) {
+func (k *TPMKey) PCRs() ([]int, error) {
 	selection, err := k.pcrSelection()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (k *Key) PCRs() ([]int, error) {
 //
 // TPM Main Part 2, sections 8.1 (TPM_PCR_SELECTION), 8.3 (TPM_PCR_INFO) and 8.4
 // (TPM_PCR_INFO_LONG)
-func (k *Key) pcrSelection() ([]byte, error) {
+func (k *TPMKey) pcrSelection() ([]byte, error) {
 	if len(k.PCRInfo) == 0 {
 		return nil, nil
 	}

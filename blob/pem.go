@@ -13,9 +13,13 @@ const (
 	pemTSS2Blob = "TSS2 KEY BLOB"
 )
 
+// pemContainers maps a block type to its container.
+var pemContainers = map[string]Container{pemType: PEM, pemTSS2: TSS2PEM, pemTSS2Blob: TSS2BlobPEM}
+
 // isKey reports whether the block contains a key of a TPM.
 func (p pemBlock) isKey() bool {
-	return string(p.label) == pemType || string(p.label) == pemTSS2 || string(p.label) == pemTSS2Blob
+	_, ok := pemContainers[string(p.label)]
+	return ok
 }
 
 // A pemBlock is a PEM block. Its slices are parts of the file.
@@ -103,7 +107,7 @@ func (p *pemBlock) decode() ([]byte, error) {
 
 // parsePEM parses the only TPM key among the PEM blocks of a text. It ignores other blocks, such as
 // a certificate.
-func parsePEM(text []byte) (*Key, error) {
+func parsePEM(text []byte) (Key, error) {
 	var found, private, first pemBlock
 	binary := false
 	for rest := text; ; {
@@ -128,7 +132,7 @@ func parsePEM(text []byte) (*Key, error) {
 }
 
 // parseFoundPEM parses the block of the key, or describes the other blocks.
-func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
+func parseFoundPEM(found, private, first pemBlock, binary bool) (Key, error) {
 	switch {
 	case found.label != nil && binary:
 		return nil, damaged("binary data beside the PEM block %s", found.label)
@@ -147,15 +151,20 @@ func parseFoundPEM(found, private, first pemBlock, binary bool) (*Key, error) {
 }
 
 // parse parses the block's key from der, the decoded block.
-func (p pemBlock) parse(der []byte) (*Key, error) {
-	if string(p.label) == pemType {
+func (p pemBlock) parse(der []byte) (Key, error) {
+	c := pemContainers[string(p.label)]
+	if c == PEM {
 		return in(PEM, parseOctetString)(der)
 	}
-	k, err := parseTSS2File(der, TSS2PEM, TSS2BlobPEM)
-	if err == nil && k.TSS2.old != (string(p.label) == pemTSS2Blob) {
+	t, err := parseTSS2(der)
+	if err != nil {
+		return nil, err
+	}
+	if t.container.old() != c.old() {
 		return nil, damaged("the PEM block %s does not hold the form of TPM 2.0 key that its type says", p.label)
 	}
-	return k, err
+	t.container = c
+	return t, nil
 }
 
 // unclosedPEM describes a key block without an END line.
@@ -167,6 +176,6 @@ func unclosedPEM(block pemBlock, after []byte) error {
 }
 
 // marshalPEM writes base64 in lines of 64 characters, like OpenSSL.
-func (k *Key) marshalPEM() []byte {
+func (k *TPMKey) marshalPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: k.marshalOctetString()})
 }

@@ -78,7 +78,7 @@ func TestUnsupported(t *testing.T) {
 			tpmtest.PublicArea(tpm2.TPMAlgRSA, null, both, []byte{}, null, null, 2048, uint32(0), ones(256))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, err := Parse(tss2Of(oidTSS2, 3, isTrue, parentOwner, octets(c.area), octets([]byte{0, 1, 1})))
+			k, err := parseAs[*TSS2](tss2Of(oidTSS2, 3, isTrue, parentOwner, octets(c.area), octets([]byte{0, 1, 1})))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,13 +144,13 @@ func TestShortCoordinates(t *testing.T) {
 			if len(x) < size || len(y) < size {
 				short++
 			}
-			k := &Key{TSS2: &TSS2{Public: ecc(both, curve, x, y), Private: []byte{0, 1, 1}, Parent: handleOwner}}
+			k := &TSS2{Public: ecc(both, curve, x, y), Private: []byte{0, 1, 1}, Parent: handleOwner}
 			public, ok := k.PublicKey().(*ecdsa.PublicKey)
-			if !ok || !public.Equal(&key.PublicKey) || pubarea.TPMT(k.TSS2.Public) == nil || k.TSS2.check() != nil {
-				t.Errorf("%s, coordinates of %d and %d bytes: %v", pubarea.CurveSpec(curve), len(x), len(y), k.TSS2.check())
+			if !ok || !public.Equal(&key.PublicKey) || pubarea.TPMT(k.Public) == nil || k.check() != nil {
+				t.Errorf("%s, coordinates of %d and %d bytes: %v", pubarea.CurveSpec(curve), len(x), len(y), k.check())
 			}
 			padded := key.X.FillBytes(make([]byte, size))
-			k.TSS2.Public = ecc(both, curve, padded, y)
+			k.Public = ecc(both, curve, padded, y)
 			if public := k.PublicKey(); public == nil || !key.PublicKey.Equal(public) {
 				t.Errorf("%s, padded: %v", pubarea.CurveSpec(curve), public)
 			}
@@ -188,15 +188,15 @@ func TestWhatKeysCan(t *testing.T) {
 		{"EC Schnorr", "", eccWith(signOnly, tpm2.TPMAlgECSchnorr, sha256)},
 		{"ECC, storage key", "", tpmtest.PublicArea(tpm2.TPMAlgECC, sha256, uint32(pubarea.AttrDecrypt|pubarea.AttrRestricted), []byte{}, tpm2.TPMAlgAES, 128, tpm2.TPMAlgCFB, null, tpm2.TPMECCNistP256, null, x, y)},
 	} {
-		k, err := Parse(tss2Of(oidTSS2, 3, isTrue, parentOwner, octets(c.area), octets([]byte{0, 1, 1})))
+		k, err := parseAs[*TSS2](tss2Of(oidTSS2, 3, isTrue, parentOwner, octets(c.area), octets([]byte{0, 1, 1})))
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		} else if got := cans(k); got != c.want {
 			t.Errorf("%s: can %q, want %q", c.name, got, c.want)
 		}
 	}
-	k := &Key{TSS2: &TSS2{Public: rsaArea(both, 2048, 3, n)}}
-	if public, ok := k.PublicKey().(*rsa.PublicKey); !ok || public.E != 3 || k.RSAPublicKey() == nil {
+	k := &TSS2{Public: rsaArea(both, 2048, 3, n)}
+	if public, ok := k.PublicKey().(*rsa.PublicKey); !ok || public.E != 3 {
 		t.Errorf("exponent 3: %v", k.PublicKey())
 	}
 }
@@ -231,7 +231,7 @@ func TestNeedsSecret(t *testing.T) {
 		{"signed, secret in one", TSS2{Public: area(0, policy), Policy: []PolicyCommand{authorize}, AuthPolicy: signed(value, authorize)}, true},
 		{"damaged", TSS2{}, true},
 	} {
-		k := &Key{TSS2: &c.file}
+		k := &c.file
 		if got := k.NeedsSecret(); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}

@@ -40,7 +40,7 @@ func nextEntry(b []byte) (word, value, rest []byte) {
 }
 
 // parseSimpleTPMPK11 parses the lines exp, mod and blob, and checks that exp and mod match blob.
-func parseSimpleTPMPK11(b []byte) (*Key, error) {
+func parseSimpleTPMPK11(b []byte) (*TPMKey, error) {
 	var f simpleTPMPK11
 	number := 0
 	for rest := b; len(rest) > 0; {
@@ -116,7 +116,7 @@ func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
 func trimZeros(b []byte) []byte { return bytes.TrimLeft(b, "\x00") }
 
 // explicitExponent returns the public exponent, also if it is the default.
-func (k *Key) explicitExponent() []byte {
+func (k *TPMKey) explicitExponent() []byte {
 	if len(k.Exponent) == 0 {
 		return []byte{1, 0, 1}
 	}
@@ -124,7 +124,7 @@ func (k *Key) explicitExponent() []byte {
 }
 
 // marshalSimpleTPMPK11 writes the file of stpm-keygen, which makes only migratable wrapped keys.
-func (k *Key) marshalSimpleTPMPK11() []byte {
+func (k *TPMKey) marshalSimpleTPMPK11() []byte {
 	origin := "hardware"
 	if k.Migratable() {
 		origin = "software"

@@ -35,7 +35,13 @@ func startsLikeKey(b []byte) bool {
 	return bytes.HasPrefix(keyStart, b) || bytes.HasPrefix(key12Start, b)
 }
 
-// parseStructure parses a TPM_KEY or TPM_KEY12 that fills b. The Key owns its slices.
+// NewTPMKey makes a key file from the reply of TPM_CreateWrapKey. The error wraps [ErrTruncated] or
+// [ErrDamaged].
+//
+// TPM Main Part 3, section 10.4 (TPM_CreateWrapKey)
+func NewTPMKey(structure []byte) (*TPMKey, error) { return parseStructure(structure) }
+
+// parseStructure parses a TPM_KEY or TPM_KEY12 that fills b. The key owns its slices.
 //
 //	TPM_KEY                          TPM_KEY12
 //	version        4 bytes 01010000  tag, fill     2, 2 bytes 0028 0000
@@ -46,10 +52,10 @@ func startsLikeKey(b []byte) bool {
 //	PCRInfo        uint32 size, TPM_PCR_INFO or TPM_PCR_INFO_LONG
 //	pubKey         uint32 size, modulus
 //	encData        uint32 size, TPM_STORE_ASYMKEY encrypted
-func parseStructure(b []byte) (*Key, error) {
+func parseStructure(b []byte) (*TPMKey, error) {
 	r := newReader(b, ErrTruncated)
 	start := r.Bytes("version", len(keyStart))
-	k := &Key{
+	k := &TPMKey{
 		Key12:         bytes.Equal(start, key12Start),
 		Usage:         KeyUsage(r.Uint16("keyUsage")),
 		Flags:         KeyFlags(r.Uint32("keyFlags")),
@@ -77,7 +83,7 @@ func parseStructure(b []byte) (*Key, error) {
 // TPM Main Part 2, section 10.5 (TPM_PUBKEY)
 func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
 	r := newReader(b, ErrTruncated)
-	var k Key
+	var k TPMKey
 	r.keyParms(&k)
 	k.Modulus = r.sized("modulus")
 	if err := r.End("TPM_PUBKEY"); err != nil {
@@ -95,13 +101,13 @@ func ParsePubKey(b []byte) (*rsa.PublicKey, error) {
 
 // Bytes returns the bare TPM_KEY or TPM_KEY12 structure for TPM_LoadKey2, or the keyInfo of
 // TPM_CreateWrapKey if k is a template.
-func (k *Key) Bytes() []byte {
+func (k *TPMKey) Bytes() []byte {
 	return appendSized(k.publicBytes(), k.EncData)
 }
 
 // publicBytes returns the structure without encDataSize and encData, which is the input of the
 // digest in the private part.
-func (k *Key) publicBytes() []byte {
+func (k *TPMKey) publicBytes() []byte {
 	b := make([]byte, 0, 64+len(k.Exponent)+len(k.PCRInfo)+len(k.Modulus)+len(k.EncData))
 	if k.Key12 {
 		b = append(b, key12Start...)
@@ -148,7 +154,7 @@ func (r *reader) sized(field string) []byte {
 // keyParms reads the parameters of an RSA key into k.
 //
 // TPM Main Part 2, sections 10.1 (TPM_KEY_PARMS) and 10.1.1 (TPM_RSA_KEY_PARMS)
-func (r *reader) keyParms(k *Key) {
+func (r *reader) keyParms(k *TPMKey) {
 	alg := r.Uint32("algorithmID")
 	if r.Err == nil && alg != algRSA {
 		r.Err = damaged("algorithmID is 0x%08x, and private keys of TPM 1.2 are RSA (0x%08x)", alg, algRSA)

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -101,14 +102,14 @@ func TestExponent(t *testing.T) {
 	} {
 		k := mustParse(t, tutorial+"/maclef")
 		k.Exponent = c.exponent
-		got, err := Parse(k.Bytes())
+		got, err := parseAs[*TPMKey](k.Bytes())
 		if c.want == 0 {
-			if err == nil || !strings.Contains(err.Error(), "public exponent") || k.RSAPublicKey() != nil {
-				t.Errorf("exponent %x: error %v, public key %v", c.exponent, err, k.RSAPublicKey() != nil)
+			if err == nil || !strings.Contains(err.Error(), "public exponent") || k.PublicKey() != nil {
+				t.Errorf("exponent %x: error %v, public key %v", c.exponent, err, k.PublicKey() != nil)
 			}
 			continue
 		}
-		if err != nil || got.RSAPublicKey().E != c.want || !bytes.Equal(got.Bytes(), k.Bytes()) {
+		if err != nil || got.PublicKey().(*rsa.PublicKey).E != c.want || !bytes.Equal(got.Bytes(), k.Bytes()) {
 			t.Errorf("exponent %x: error %v, or not %d, or written back differently", c.exponent, err, c.want)
 		}
 	}
@@ -148,7 +149,7 @@ func TestPCRs(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(c.want) || (err == nil) != (c.err == "") {
 				t.Errorf("got %v, %v", got, err)
 			}
-			p, err := Parse(k.Bytes())
+			p, err := parseAs[*TPMKey](k.Bytes())
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Errorf("Parse: %v", err)

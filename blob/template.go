@@ -20,13 +20,12 @@ type Template struct {
 }
 
 // NewTemplate returns a legacy key (it signs and decrypts) without modulus and private part. Its
-// [Key.Bytes] is the keyInfo of TPM_CreateWrapKey. Like the keys of create_tpm_key it is PEM,
+// [TPMKey.Bytes] is the keyInfo of TPM_CreateWrapKey. Like the keys of create_tpm_key it is PEM,
 // volatile and not migratable. It returns an error if such a key cannot have the size or scheme.
 //
 // TPM Main Part 3, section 10.4 (TPM_CreateWrapKey)
-func NewTemplate(t Template) (*Key, error) {
-	k := &Key{
-		Container: PEM,
+func NewTemplate(t Template) (*TPMKey, error) {
+	k := &TPMKey{
 		Usage:     KeyLegacy,
 		Flags:     IsVolatile,
 		EncScheme: t.EncScheme,

@@ -31,9 +31,8 @@ type TSS2 struct {
 	// parent and no private part.
 	Handle uint32
 
-	der     []byte // the parsed file, nil if there is none
-	old     bool   // the file had the old layout
-	guessed bool   // Parent and EmptyAuth are not from a file: see Guessed
+	container Container // 0 if there is none
+	der       []byte    // the parsed file, nil if there is none
 }
 
 // TSS2Type is the type of a TPM 2.0 key file.
@@ -96,35 +95,10 @@ func objectName(alg tpm2.TPMAlgID, area []byte) ([]byte, error) {
 	return h.Sum(binary.BigEndian.AppendUint16(nil, uint16(alg))), nil
 }
 
-// Unsupported returns why this project cannot use a valid key, such as "unsupported curve
-// TPM_ECC_BN_P256"; the error wraps [ErrUnsupported]. It returns nil for keys that sign, decrypt or
-// agree on secrets, and for every TPM 1.2 key. If it returns an error, PublicKey returns nil.
-func (k *Key) Unsupported() error {
-	if k.TSS2 == nil {
-		return nil
-	}
-	p, err := pubarea.Parse(k.TSS2.Public)
-	if err != nil {
-		return err
-	}
-	return p.Unsupported()
-}
-
 // Importable reports whether TPM2_Import must come before the file can be loaded. Importable keys
 // and some sealed data need it.
 func (t *TSS2) Importable() bool { return len(t.Secret) > 0 }
 
-// Sealed reports whether the file contains data for TPM2_Unseal instead of a key. Such a file may
-// have the object identifier of a loadable key.
-func (t *TSS2) Sealed() bool {
-	p, err := pubarea.Parse(t.Public)
-	return err == nil && p.Sealed()
-}
-
 // Guessed reports whether Parent and EmptyAuth are assumptions, because a pair of tpm2-tools
 // contains neither.
-func (t *TSS2) Guessed() bool { return t.guessed }
-
-// OldPrimary reports whether Parent is a hierarchy in a file of the old form. Its primary key lacks
-// the attributes fixedTPM and fixedParent.
-func (t *TSS2) OldPrimary() bool { return t.old && t.Parent>>24 == handlePermanent }
+func (t *TSS2) Guessed() bool { return t.container == TSS2Pair }

@@ -44,6 +44,14 @@ func isTSS2(b []byte) bool {
 	return tag == asn1.OBJECT_IDENTIFIER && (bytes.HasPrefix(oid, oidTSS2) || bytes.Equal(oid, oidOld))
 }
 
+func parseTSS2File(der []byte) (Key, error) {
+	t, err := parseTSS2(der)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
 // parseTSS2 parses the DER of a TPM 2.0 key file.
 //
 //	TPMKey ::= SEQUENCE {
@@ -66,7 +74,7 @@ func parseTSS2(b []byte) (*TSS2, error) {
 		return nil, err
 	}
 	r := &derReader{s: body}
-	t := &TSS2{}
+	t := &TSS2{container: TSS2DER}
 	oid := r.element(asn1.OBJECT_IDENTIFIER, "type")
 	if r.err == nil {
 		if err := t.setType(oid); err != nil {
@@ -74,7 +82,8 @@ func parseTSS2(b []byte) (*TSS2, error) {
 		}
 	}
 	r.explicit(0, "emptyAuth", func(in *derReader) { t.EmptyAuth = in.boolean("emptyAuth") })
-	if t.old = bytes.Equal(oid, oidOld) && oldLayout(r.s); t.old {
+	if bytes.Equal(oid, oidOld) && oldLayout(r.s) {
+		t.container = TSS2BlobDER
 		r.oldFields(t)
 	} else {
 		r.fields(t)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"maclef/internal/pubarea"
@@ -49,7 +48,7 @@ func sequence(elements ...[]byte) []byte {
 type parts struct{ pub, priv, importable, duplicate, secret []byte }
 
 func fixtureParts(t testing.TB) parts {
-	k, i := mustParse(t, tpm20Files+"/e2-p256.pem").TSS2, mustParse(t, tpm20Files+"/e2-import-ec.pem").TSS2
+	k, i := mustTSS2(t, "e2-p256"), mustTSS2(t, "e2-import-ec")
 	return parts{octets(k.Public), octets(k.Private), octets(i.Public), octets(i.Private), octets(i.Secret)}
 }
 
@@ -92,9 +91,8 @@ func TestTSS2Deviations(t *testing.T) {
 		{"all fields", tss2Of(oidTSS2, 4, isTrue, explicitly(1, sequence(authValue)), explicitly(2, p.secret), explicitly(3, sequence()),
 			explicitly(4, derElement(asn1.UTF8String, []byte("x"))), explicitly(5, []byte{1, 1, 0xff}), parentOwner, p.importable, p.duplicate), true, handleOwner, false, nil},
 		{"old", tss2Of(oidOld, 0, isTrue, explicitly(1, parentOwner), explicitly(2, p.pub), p.priv), true, handleOwner, true,
-			func(t *TSS2) bool { return t.OldPrimary() }},
-		{"old, negative parent", tss2Of(oidOld, 0, explicitly(0, []byte{1, 1, 1}), explicitly(1, []byte{2, 4, 0x81, 0, 0, 1}), explicitly(2, p.pub), p.priv), true, persistentRSA, true,
-			func(t *TSS2) bool { return !t.OldPrimary() }},
+			func(t *TSS2) bool { return t.container.old() }},
+		{"old, negative parent", tss2Of(oidOld, 0, explicitly(0, []byte{1, 1, 1}), explicitly(1, []byte{2, 4, 0x81, 0, 0, 1}), explicitly(2, p.pub), p.priv), true, persistentRSA, true, nil},
 		{"old, no emptyAuth and no parent", tss2Of(oidOld, 0, explicitly(2, p.pub), p.priv), false, handleOwner, true, nil},
 		{"old, policy", tss2Of(oidOld, 0, explicitly(1, parentOwner), explicitly(2, p.pub), explicitly(3, sequence(authValue)), p.priv), false, handleOwner, true,
 			func(t *TSS2) bool { return len(t.Policy) == 1 }},
@@ -102,14 +100,14 @@ func TestTSS2Deviations(t *testing.T) {
 		{"old identifier, new layout, policy", tss2Of(oidOld, 0, explicitly(1, sequence(authValue)), parentOwner, p.pub, p.priv), false, handleOwner, false, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k, err := Parse(c.der)
+			k, err := parseAs[*TSS2](c.der)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if k.TSS2.EmptyAuth != c.emptyAuth || k.TSS2.Parent != c.parent || (k.Container == TSS2BlobDER) != c.old || c.check != nil && !c.check(k.TSS2) {
-				t.Errorf("%v: %+v", k.Container, k.TSS2)
+			if k.EmptyAuth != c.emptyAuth || k.Parent != c.parent || (k.Container() == TSS2BlobDER) != c.old || c.check != nil && !c.check(k) {
+				t.Errorf("%v: %+v", k.Container(), k)
 			}
-			if got, err := k.Marshal(k.Container); err != nil || !bytes.Equal(got, c.der) {
+			if got, err := k.Marshal(k.Container()); err != nil || !bytes.Equal(got, c.der) {
 				t.Errorf("written back differently (error %v)", err)
 			}
 			text, label := TSS2PEM, pemTSS2
@@ -117,8 +115,8 @@ func TestTSS2Deviations(t *testing.T) {
 				text, label = TSS2BlobPEM, pemTSS2Blob
 			}
 			file := pemOf(label, c.der)
-			again, err := Parse(file)
-			if err != nil || again.Container != text || !again.TSS2.same(k.TSS2) {
+			again, err := parseAs[*TSS2](file)
+			if err != nil || again.Container() != text || !again.same(k) {
 				t.Fatalf("PEM: %v, error %v", again, err)
 			}
 			if got, err := again.Marshal(text); err != nil || !bytes.Equal(got, file) {
@@ -130,21 +128,20 @@ func TestTSS2Deviations(t *testing.T) {
 }
 
 // canonical checks what is written of a key that did not come from a file.
-func canonical(t *testing.T, k *Key) {
+func canonical(t *testing.T, k *TSS2) {
 	t.Helper()
-	old := k.TSS2.old
-	fresh := &Key{Container: k.Container, TSS2: k.TSS2.clone()}
-	fresh.TSS2.old = old
-	der, err := fresh.Marshal(k.Container)
+	fresh := k.clone()
+	fresh.container = k.container
+	der, err := fresh.Marshal(k.Container())
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Parse(der)
-	if err != nil || !again.TSS2.same(k.TSS2) {
+	again, err := parseAs[*TSS2](der)
+	if err != nil || !again.same(k) {
 		t.Fatalf("canonical form is another key (error %v)", err)
 	}
 	want := isFalse
-	if k.TSS2.EmptyAuth {
+	if k.EmptyAuth {
 		want = isTrue
 	}
 	if !bytes.Contains(der[:24], want) {
@@ -260,40 +257,41 @@ func TestTSS2Mutations(t *testing.T) {
 // exercise does with a file all that can be done without a TPM, and tells what is
 // inconsistent.
 func exercise(data []byte) error {
-	k, err := Parse(data)
+	key, err := Parse(data)
 	if err != nil {
-		if k != nil || err.Error() == "" {
-			return fmt.Errorf("key %v, error %q", k, err)
+		if key != nil || err.Error() == "" {
+			return fmt.Errorf("key %v, error %q", key, err)
 		}
 		return nil
 	}
-	if k.TSS2 == nil {
+	k, ok := key.(*TSS2)
+	if !ok {
 		return nil
 	}
 	if (k.PublicKey() == nil) != (k.Unsupported() != nil) {
 		return fmt.Errorf("public key %v, unsupported %v", k.PublicKey(), k.Unsupported())
 	}
-	if k.PublicKey() != nil && pubarea.TPMT(k.TSS2.Public) == nil {
+	if k.PublicKey() != nil && pubarea.TPMT(k.Public) == nil {
 		return errors.New("no area")
 	}
 	if (k.CanSign() || k.CanDecrypt() || k.CanAgree()) && k.PublicKey() == nil {
 		return errors.New("can do something without a public key")
 	}
 	k.NeedsSecret()
-	written, err := k.Marshal(k.Container)
+	written, err := k.Marshal(k.Container())
 	if err != nil {
 		return err
 	}
-	if k.Container == TSS2DER && !bytes.Equal(written, data) {
+	if k.Container() == TSS2DER && !bytes.Equal(written, data) {
 		return errors.New("written back differently")
 	}
-	changed := &Key{Container: k.Container, TSS2: k.TSS2.clone()}
-	changed.TSS2.old = k.TSS2.old
-	if written, err = changed.Marshal(k.Container); err != nil {
+	changed := k.clone()
+	changed.container = k.container
+	if written, err = changed.Marshal(k.Container()); err != nil {
 		return err
 	}
-	again, err := Parse(written)
-	if err != nil || !again.TSS2.same(k.TSS2) {
+	again, err := parseAs[*TSS2](written)
+	if err != nil || !again.same(k) {
 		return fmt.Errorf("the canonical form is another key: %v", err)
 	}
 	return nil
@@ -301,8 +299,8 @@ func exercise(data []byte) error {
 
 func TestTSS2MarshalRefuses(t *testing.T) {
 	p := fixtureParts(t)
-	parse := func(der []byte) *Key {
-		k, err := Parse(der)
+	parse := func(der []byte) *TSS2 {
+		k, err := parseAs[*TSS2](der)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -312,10 +310,10 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 	old := parse(tss2Of(oidOld, 0, isTrue, explicitly(1, parentOwner), explicitly(2, p.pub), p.priv))
 	oldPersistent := parse(tss2Of(oidOld, 0, isTrue, explicitly(1, []byte{2, 4, 0x81, 0, 0, 1}), explicitly(2, p.pub), p.priv))
 	importable := parse(tss2Of(oidTSS2, 4, isTrue, explicitly(2, p.secret), parentOwner, p.importable, p.duplicate))
-	broken := &Key{TSS2: &TSS2{Parent: handleOwner}}
+	broken := &TSS2{Parent: handleOwner}
 	for _, c := range []struct {
 		name string
-		key  *Key
+		key  *TSS2
 		to   Container
 		want string
 	}{
@@ -324,7 +322,7 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 		{"new as old", k, TSS2BlobPEM, "another primary key"},
 		{"old as new", old, TSS2PEM, "another primary key"},
 		{"importable as old", importable, TSS2BlobDER, "loadable keys only"},
-		{"in the TPM", &Key{TSS2: &TSS2{Handle: persistentRSA, Public: k.TSS2.Public}}, TSS2PEM, "has no file"},
+		{"in the TPM", &TSS2{Handle: persistentRSA, Public: k.Public}, TSS2PEM, "has no file"},
 		{"nothing", broken, TSS2PEM, "public area"},
 	} {
 		if _, err := c.key.Marshal(c.to); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -333,23 +331,14 @@ func TestTSS2MarshalRefuses(t *testing.T) {
 	}
 	if file, err := oldPersistent.Marshal(TSS2PEM); err != nil {
 		t.Error(err)
-	} else if again, err := Parse(file); err != nil || !again.TSS2.same(oldPersistent.TSS2) || again.Container != TSS2PEM {
+	} else if again, err := parseAs[*TSS2](file); err != nil || !again.same(oldPersistent) || again.Container() != TSS2PEM {
 		t.Errorf("old key in the new form: %v", err)
 	}
 	// A change is written, whatever the file was.
-	k.TSS2.Description = "changed"
+	k.Description = "changed"
 	if file, err := k.Marshal(TSS2DER); err != nil {
 		t.Error(err)
-	} else if again, err := Parse(file); err != nil || again.TSS2.Description != "changed" {
+	} else if again, err := parseAs[*TSS2](file); err != nil || again.Description != "changed" {
 		t.Errorf("a change is lost (error %v)", err)
 	}
-}
-
-// nameAlg returns the name algorithm, and 0 where Parse would refuse the area.
-func (t *TSS2) nameAlg() tpm2.TPMAlgID {
-	p, err := pubarea.Parse(t.Public)
-	if err != nil {
-		return 0
-	}
-	return p.NameAlg
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // TSS2Template describes a new TPM 2.0 object. Its zero value is an RSA key of 2048 bits without a
@@ -69,9 +71,9 @@ func (t TSS2Template) area() (*tpm2.TPMTPublic, error) {
 	}
 	switch bits, isRSA := typeBits[t.Type]; {
 	case isRSA:
-		setRSA(area, bits, 0, nil)
+		pubarea.SetRSA(area, bits, 0, nil)
 	case slices.Contains(tss2Types, t.Type):
-		setECC(area, typeCurves[t.Type], nil, nil)
+		pubarea.SetECC(area, typeCurves[t.Type], nil, nil)
 	case t.Type == typeSealed:
 		setSealed(area)
 	default:
@@ -91,35 +93,6 @@ func (t TSS2Template) authorize(area *tpm2.TPMTPublic) error {
 	return nil
 }
 
-// setRSA sets area to that of an RSA key; n is nil for a template.
-func setRSA(area *tpm2.TPMTPublic, bits tpm2.TPMKeyBits, exponent uint32, n []byte) {
-	area.Type = tpm2.TPMAlgRSA
-	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
-	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
-		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
-		Scheme:    tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgNull},
-		KeyBits:   bits,
-		Exponent:  exponent,
-	})
-	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: n})
-}
-
-// setECC sets area to that of an ECC key; x and y are nil for a template.
-func setECC(area *tpm2.TPMTPublic, curve tpm2.TPMECCCurve, x, y []byte) {
-	area.Type = tpm2.TPMAlgECC
-	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
-	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
-		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
-		Scheme:    tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgNull},
-		CurveID:   curve,
-		KDF:       tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull},
-	})
-	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
-		X: tpm2.TPM2BECCParameter{Buffer: x},
-		Y: tpm2.TPM2BECCParameter{Buffer: y},
-	})
-}
-
 func setSealed(area *tpm2.TPMTPublic) {
 	area.Type = tpm2.TPMAlgKeyedHash
 	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{
@@ -130,7 +103,7 @@ func setSealed(area *tpm2.TPMTPublic) {
 
 // NewTSS2 makes a key file from the reply of TPM2_Create, that is, both TPM2B structures with their
 // sizes, and the other given fields. The error wraps [ErrDamaged].
-func NewTSS2(file TSS2) (*Key, error) {
+func NewTSS2(file TSS2) (*TSS2, error) {
 	if file.Handle != 0 {
 		return nil, errors.New("a key that stays in its TPM has no file")
 	}
@@ -138,7 +111,7 @@ func NewTSS2(file TSS2) (*Key, error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	return &Key{Container: TSS2PEM, TSS2: t}, nil
+	return t, nil
 }
 
 // clone copies t without the fields that describe a parsed file.

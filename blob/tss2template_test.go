@@ -71,10 +71,10 @@ func TestNewTSS2Template(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if cans(k) != c.can || k.NeedsSecret() != (c.secret != "") || k.Migratable() {
+			if cans(k) != c.can || k.NeedsSecret() != (c.secret != "") || k.Migratable() || k.Container() != TSS2PEM {
 				t.Errorf("can %q, needs a secret %v", cans(k), k.NeedsSecret())
 			}
-			p, err := pubarea.Parse(k.TSS2.Public)
+			p, err := pubarea.Parse(k.Public)
 			if err != nil || strings.Join(p.AttributeNames(), ", ") != "fixedTPM, fixedParent, sensitiveDataOrigin, "+c.attrs {
 				t.Errorf("attributes %q, error %v", p.AttributeNames(), err)
 			}
@@ -129,7 +129,7 @@ func TestSealedTemplate(t *testing.T) {
 		Type: TSS2Sealed, EmptyAuth: true, Parent: handleOwner,
 		Public: tpm2.Marshal(rsp.OutPublic), Private: tpm2.Marshal(rsp.OutPrivate),
 	})
-	if err != nil || !k.TSS2.Sealed() || k.PublicKey() != nil || k.NeedsSecret() || cans(k) != "" {
+	if err != nil || !k.Sealed() || k.PublicKey() != nil || k.NeedsSecret() || cans(k) != "" {
 		t.Fatalf("%+v, %v", k, err)
 	}
 	loaded, err := tpm2.Load{ParentHandle: parent, InPrivate: rsp.OutPrivate, InPublic: rsp.OutPublic}.Execute(tpm)

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"crypto"
 
 	"github.com/google/go-tpm/tpm2"
@@ -8,12 +9,39 @@ import (
 	"maclef/internal/pubarea"
 )
 
-func (t *TSS2) publicKey() crypto.PublicKey {
+// Container implements [Key].
+func (t *TSS2) Container() Container { return cmp.Or(t.container, TSS2PEM) }
+
+// PublicKey implements [Key].
+func (t *TSS2) PublicKey() crypto.PublicKey {
 	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return nil
 	}
 	return p.PublicKey()
+}
+
+// Unsupported implements [Key]. The error wraps [ErrDamaged] if the public area cannot be parsed.
+func (t *TSS2) Unsupported() error {
+	p, err := pubarea.Parse(t.Public)
+	if err != nil {
+		return err
+	}
+	return p.Unsupported()
+}
+
+// Sealed reports whether the file contains data for TPM2_Unseal instead of a key. Such a file may
+// have the object identifier of a loadable key.
+func (t *TSS2) Sealed() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Sealed()
+}
+
+// Migratable implements [Key]. A key may leave its TPM if it has neither fixedTPM nor fixedParent,
+// and has a policy that allows TPM2_Duplicate.
+func (t *TSS2) Migratable() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
 }
 
 // key returns the public area of a key that PublicKey returns, unless the key is restricted to data
@@ -26,10 +54,11 @@ func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	return p
 }
 
-// canSign is true for an RSA key that decrypts any input, because signing is the same operation.
+// CanSign implements [Key]. It is true for an RSA key that decrypts any input, because signing is
+// the same operation.
 //
 // TPM 2.0 Library Part 3, sections 20.2 (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt)
-func (t *TSS2) canSign() bool {
+func (t *TSS2) CanSign() bool {
 	if p := t.key(tpm2.TPMAlgECC); p != nil {
 		ecdsa := p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDSA
 		return p.Has(pubarea.AttrSign) && !p.Has(pubarea.AttrX509Sign) && ecdsa
@@ -47,7 +76,10 @@ func (t *TSS2) canSign() bool {
 	return false
 }
 
-func (t *TSS2) canDecrypt() bool {
+// CanDecrypt implements [Key]. An EC key cannot.
+//
+// TPM 2.0 Library Part 3, section 14.3 (TPM2_RSA_Decrypt)
+func (t *TSS2) CanDecrypt() bool {
 	p := t.key(tpm2.TPMAlgRSA)
 	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
@@ -55,10 +87,10 @@ func (t *TSS2) canDecrypt() bool {
 	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgRSAES || p.Scheme.Alg == tpm2.TPMAlgOAEP
 }
 
-// canAgree reports whether the key can do a Diffie-Hellman key agreement.
+// CanAgree implements [Key]. Only an EC key can.
 //
 // TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen)
-func (t *TSS2) canAgree() bool {
+func (t *TSS2) CanAgree() bool {
 	p := t.key(tpm2.TPMAlgECC)
 	if p == nil || !p.Has(pubarea.AttrDecrypt) {
 		return false
@@ -66,16 +98,13 @@ func (t *TSS2) canAgree() bool {
 	return p.Scheme.Alg == tpm2.TPMAlgNull || p.Scheme.Alg == tpm2.TPMAlgECDH
 }
 
-// CanAgree reports whether the key can agree on a secret with another key (ECDH).
-func (k *Key) CanAgree() bool { return k.TSS2 != nil && k.TSS2.canAgree() }
-
-// needsSecret trusts the file first. A key that only a policy controls needs a secret if a command
-// of the policy asks for one. Nobody knows beforehand which signed policy will be used, so one that
-// asks is enough. PolicySecret asks for the secret of another object, and the user is asked for it
-// in the same way.
+// NeedsSecret implements [Key]. It trusts the file first. A key that only a policy controls needs a
+// secret if a command of the policy asks for one. Nobody knows beforehand which signed policy will
+// be used, so one that asks is enough. PolicySecret asks for the secret of another object, and the
+// user is asked for it in the same way.
 //
 // draft-bottomley-tpm2-keys, sections 4.3 and 5.2 (Authorization Policy)
-func (t *TSS2) needsSecret() bool {
+func (t *TSS2) NeedsSecret() bool {
 	if t.EmptyAuth {
 		return false
 	}

@@ -2,19 +2,16 @@ package blob
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/pubarea"
+	"maclef/internal/softkey"
 )
 
 // TSS2Wrap describes the key file of a wrapped software key.
@@ -44,12 +41,12 @@ type TSS2Wrap struct {
 // value of priv.
 //
 // TPM 2.0 Library Part 1, section 23.3 (Duplication); Part 3, section 13.3 (TPM2_Import)
-func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent []byte, opts TSS2Wrap) (*Key, error) {
-	area, sensitive, err := splitPrivate(priv)
+func WrapTSS2(random io.Reader, priv crypto.PrivateKey, parent []byte, opts TSS2Wrap) (*TSS2, error) {
+	area, sensitive, err := softkey.Split(priv)
 	if err != nil {
 		return nil, err
 	}
-	defer clearSensitive(sensitive)
+	defer softkey.Clear(sensitive)
 	if err := opts.authorize(area); err != nil {
 		return nil, err
 	}
@@ -118,86 +115,4 @@ func duplicate(random io.Reader, parent []byte, name []byte, sensitive *tpm2.TPM
 		return nil, nil, fmt.Errorf("encrypt the key to wrap for its parent: %w", err)
 	}
 	return duplicate, seed, nil
-}
-
-// splitPrivate returns the public and the sensitive area of a software key.
-func splitPrivate(priv crypto.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
-	switch priv := priv.(type) {
-	case *rsa.PrivateKey:
-		return splitRSA(priv)
-	case *ecdsa.PrivateKey:
-		return splitECC(priv)
-	}
-	return nil, nil, fmt.Errorf("the key to wrap is a %T, and TPM 2.0 takes RSA and ECDSA keys", priv)
-}
-
-func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
-	if err := checkPrivate(priv, tpm20, 1024, 2048, 3072, 4096); err != nil {
-		return nil, nil, err
-	}
-	if priv.E > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d", math.MaxInt32)
-	}
-	bits := priv.N.BitLen()
-	exponent := uint32(priv.E)
-	if exponent == defaultExponent {
-		exponent = 0
-	}
-	area := &tpm2.TPMTPublic{NameAlg: tpm2.TPMAlgSHA256}
-	setRSA(area, tpm2.TPMKeyBits(bits), exponent, priv.N.FillBytes(make([]byte, bits/8)))
-	prime := priv.Primes[0].FillBytes(make([]byte, bits/16))
-	return area, &tpm2.TPMTSensitive{
-		SensitiveType: tpm2.TPMAlgRSA,
-		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: prime}),
-	}, nil
-}
-
-func splitECC(priv *ecdsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, error) {
-	if priv == nil || priv.Curve == nil || priv.D == nil {
-		return nil, nil, errors.New("the key to wrap is no complete ECDSA private key")
-	}
-	curve := map[elliptic.Curve]tpm2.TPMECCCurve{
-		elliptic.P256(): tpm2.TPMECCNistP256,
-		elliptic.P384(): tpm2.TPMECCNistP384,
-		elliptic.P521(): tpm2.TPMECCNistP521,
-	}[priv.Curve]
-	if curve == tpm2.TPMECCNone {
-		return nil, nil, fmt.Errorf("the key to wrap is on the curve %s; P-256, P-384 and P-521 can be wrapped", priv.Curve.Params().Name)
-	}
-	// ECDH checks range and point, and returns fixed-length copies.
-	k, err := priv.ECDH()
-	if err != nil {
-		return nil, nil, errors.New("the private and public part of the key to wrap are no key of their curve; take a good copy of the key")
-	}
-	point, size := k.PublicKey().Bytes(), pubarea.Curves[curve].Size
-	given, err := priv.PublicKey.ECDH()
-	if err != nil || !given.Equal(k.PublicKey()) {
-		return nil, nil, errors.New("the private and public part of the key to wrap do not belong together; take a good copy of the key")
-	}
-	area := &tpm2.TPMTPublic{NameAlg: tpm2.TPMAlgSHA256}
-	setECC(area, curve, point[1:1+size], point[1+size:])
-	return area, &tpm2.TPMTSensitive{
-		SensitiveType: tpm2.TPMAlgECC,
-		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgECC, &tpm2.TPM2BECCParameter{Buffer: k.Bytes()}),
-	}, nil
-}
-
-// clearSensitive overwrites the secrets in s.
-func clearSensitive(s *tpm2.TPMTSensitive) {
-	clear(s.AuthValue.Buffer)
-	if d, err := s.Sensitive.ECC(); err == nil {
-		clear(d.Buffer)
-	}
-	if p, err := s.Sensitive.RSA(); err == nil {
-		clear(p.Buffer)
-	}
-}
-
-// CheckWrapTSS2 returns why [WrapTSS2] cannot make a key file from priv, whatever the parent.
-func CheckWrapTSS2(priv crypto.PrivateKey) error {
-	_, sensitive, err := splitPrivate(priv)
-	if err == nil {
-		clearSensitive(sensitive)
-	}
-	return err
 }

@@ -97,15 +97,15 @@ func parentRSA(t *testing.T, tpm transport.TPM) (tpm2.NamedHandle, *tpm2.TPMTPub
 }
 
 // load imports and loads an importable key.
-func load(t *testing.T, tpm transport.TPM, parent tpm2.NamedHandle, k *Key) tpm2.NamedHandle {
+func load(t *testing.T, tpm transport.TPM, parent tpm2.NamedHandle, k *TSS2) tpm2.NamedHandle {
 	t.Helper()
 	auth := tpm2.AuthHandle{Handle: parent.Handle, Name: parent.Name, Auth: tpm2.PasswordAuth(nil)}
-	public := tpm2.BytesAs2B[tpm2.TPMTPublic](k.TSS2.Public[2:])
+	public := tpm2.BytesAs2B[tpm2.TPMTPublic](k.Public[2:])
 	imported, err := tpm2.Import{
 		ParentHandle: auth,
 		ObjectPublic: public,
-		Duplicate:    tpm2.TPM2BPrivate{Buffer: k.TSS2.Private[2:]},
-		InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: k.TSS2.Secret[2:]},
+		Duplicate:    tpm2.TPM2BPrivate{Buffer: k.Private[2:]},
+		InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: k.Secret[2:]},
 		Symmetric:    tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
 	}.Execute(tpm)
 	if err != nil {
@@ -116,7 +116,7 @@ func load(t *testing.T, tpm transport.TPM, parent tpm2.NamedHandle, k *Key) tpm2
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(tpm) })
-	if name, err := k.TSS2.Name(); err != nil || !bytes.Equal(name, loaded.Name.Buffer) {
+	if name, err := k.Name(); err != nil || !bytes.Equal(name, loaded.Name.Buffer) {
 		t.Errorf("name %x (error %v), and the TPM says %x", name, err, loaded.Name.Buffer)
 	}
 	return tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}
@@ -188,11 +188,11 @@ func TestWrapTSS2(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if k, err = Parse(file); err != nil {
+				if k, err = parseAs[*TSS2](file); err != nil {
 					t.Fatal(err)
 				}
-				if k.TSS2.Parent != p.handle || !k.TSS2.Importable() || k.NeedsSecret() != (c.opts.Auth != nil) || k.TSS2.Description != c.opts.Description {
-					t.Errorf("parent %x, importable %v, needs a secret %v", k.TSS2.Parent, k.TSS2.Importable(), k.NeedsSecret())
+				if k.Parent != p.handle || !k.Importable() || k.NeedsSecret() != (c.opts.Auth != nil) || k.Description != c.opts.Description {
+					t.Errorf("parent %x, importable %v, needs a secret %v", k.Parent, k.Importable(), k.NeedsSecret())
 				}
 				public := k.PublicKey()
 				if !public.(interface{ Equal(crypto.PublicKey) bool }).Equal(c.priv.Public()) || !k.CanSign() {

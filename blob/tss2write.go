@@ -74,36 +74,33 @@ func isWrapped(b []byte) bool {
 	return (n == 20 || n == 32 || n == 48 || n == 64) && len(b) > 2+n
 }
 
-// checkFile returns why k cannot be written as a TPM 2.0 key file.
-func (k *Key) checkFile(c Container) error {
-	t := k.TSS2
+// checkFile returns why t cannot be written as a file in container c.
+func (t *TSS2) checkFile(c Container) error {
 	switch {
 	case t.Handle != 0:
 		return fmt.Errorf("the key at 0x%08x stays in its TPM and has no file", t.Handle)
 	case c == TSS2Pair:
-		return errors.New("a pair is two files; use MarshalPair")
+		return errors.New("a pair is two files; write Public and Private")
 	case c != TSS2PEM && c != TSS2DER && c != TSS2BlobPEM && c != TSS2BlobDER:
 		return fmt.Errorf("the key is one of a TPM 2.0; use %v", TSS2PEM)
 	}
-	old := c == TSS2BlobPEM || c == TSS2BlobDER
-	if old && (t.Type != TSS2Loadable || len(t.AuthPolicy) > 0 || t.Description != "" || t.RSAParent) {
+	if c.old() && (t.Type != TSS2Loadable || len(t.AuthPolicy) > 0 || t.Description != "" || t.RSAParent) {
 		return fmt.Errorf("the old form holds loadable keys only, without signed policies, description and rsaParent; use %v", TSS2PEM)
 	}
-	if old != t.old && t.Parent>>24 == handlePermanent {
+	if c.old() != t.container.old() && t.Parent>>24 == handlePermanent {
 		return errors.New("a hierarchy as parent stands for another primary key in old files than in new ones; keep the form of the file")
 	}
 	return t.check()
 }
 
-// marshalTSS2 returns k as a TPM 2.0 key file.
-func (k *Key) marshalTSS2(c Container) ([]byte, error) {
-	if err := k.checkFile(c); err != nil {
-		return nil, err
+// Marshal implements [Key].
+func (t *TSS2) Marshal(c Container) ([]byte, error) {
+	if err := t.checkFile(c); err != nil {
+		return nil, fmt.Errorf("write %v: %w", c, err)
 	}
-	old := c == TSS2BlobPEM || c == TSS2BlobDER
-	der := k.TSS2.original(old)
+	der := t.original(c.old())
 	if der == nil {
-		der = k.TSS2.marshal(old)
+		der = t.marshal(c.old())
 	}
 	switch c {
 	case TSS2PEM:
@@ -117,7 +114,7 @@ func (k *Key) marshalTSS2(c Container) ([]byte, error) {
 // original returns the DER that t was parsed from, if it has the wanted layout and t has not
 // changed.
 func (t *TSS2) original(old bool) []byte {
-	if t.der == nil || t.old != old {
+	if t.der == nil || t.container.old() != old {
 		return nil
 	}
 	was, err := parseTSS2(t.der)

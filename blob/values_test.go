@@ -64,7 +64,7 @@ func TestCapabilities(t *testing.T) {
 		{KeyStorage, ESRSAESOAEPSHA1MGF1, SSNone, false, false},
 		{KeyIdentity, ESNone, SSRSASSAPKCS1v15SHA1, false, false},
 	} {
-		k := &Key{Usage: c.usage, EncScheme: c.enc, SigScheme: c.sig}
+		k := &TPMKey{Usage: c.usage, EncScheme: c.enc, SigScheme: c.sig}
 		if k.CanSign() != c.sign || k.CanDecrypt() != c.decrypt {
 			t.Errorf("%v %v %v: CanSign %v, CanDecrypt %v", c.usage, c.enc, c.sig, k.CanSign(), k.CanDecrypt())
 		}

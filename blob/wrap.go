@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"slices"
-	"strings"
+
+	"maclef/internal/softkey"
 )
 
 // payloadAsym is TPM_PT_ASYM, the payload of a private key.
@@ -33,8 +33,8 @@ const oaepLabel = "TCPA"
 //
 // TPM Main Part 2, sections 10.6 (TPM_STORE_ASYMKEY) and 10.7
 // (TPM_STORE_PRIVKEY)
-func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Template) (*Key, error) {
-	if err := checkPrivate(priv, tpm12, 512, 1024, 2048); err != nil {
+func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Template) (*TPMKey, error) {
+	if err := softkey.CheckRSA(priv, "TPM 1.2", 512, 1024, 2048); err != nil {
 		return nil, err
 	}
 	if parent == nil || parent.N == nil || parent.N.BitLen() < 2048 {
@@ -77,7 +77,7 @@ func Wrap(random io.Reader, priv *rsa.PrivateKey, parent *rsa.PublicKey, tmpl Te
 //	privKey        uint32 size, one prime
 //
 // TPM Main Part 2, section 10.6 (TPM_STORE_ASYMKEY)
-func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
+func (k *TPMKey) storeAsymkey(prime *big.Int, t Template) []byte {
 	size := int(k.KeyLength) / 16
 	digest := sha1.Sum(k.publicBytes())
 	b := make([]byte, 0, 1+3*sha1.Size+4+size)
@@ -89,51 +89,4 @@ func (k *Key) storeAsymkey(prime *big.Int, t Template) []byte {
 	b = b[:len(b)+size]
 	prime.FillBytes(b[len(b)-size:])
 	return b
-}
-
-// The generations of TPMs in errors.
-const (
-	tpm12 = "TPM 1.2"
-	tpm20 = "TPM 2.0"
-)
-
-// checkPrivate checks whether a TPM of a generation with these key sizes can hold priv. It cannot
-// use rsa.PrivateKey.Validate, which refuses small keys.
-func checkPrivate(priv *rsa.PrivateKey, generation string, sizes ...int) error {
-	if priv == nil || priv.N == nil || priv.D == nil {
-		return errors.New("the key to wrap is no complete RSA private key")
-	}
-	n := priv.N.BitLen()
-	switch {
-	case !slices.Contains(sizes, n):
-		return fmt.Errorf("the key to wrap has %d bits, and %s takes %s", n, generation, orList(sizes))
-	case len(priv.Primes) != 2:
-		return fmt.Errorf("the key to wrap has %d primes, and %s takes 2", len(priv.Primes), generation)
-	case priv.E < 3 || priv.E&1 == 0:
-		return errors.New("the public exponent of the key to wrap is not an odd number from 3 on; take a good copy of the key")
-	}
-	e, one := big.NewInt(int64(priv.E)), big.NewInt(1)
-	for _, p := range priv.Primes {
-		if p == nil || p.Sign() <= 0 || p.BitLen() != n/2 || !p.ProbablyPrime(20) {
-			return fmt.Errorf("the key to wrap is not made of two primes of %d bits; take a good copy of the key", n/2)
-		}
-		// d is the inverse of e modulo p-1 if and only if d·e leaves 1.
-		order := new(big.Int).Sub(p, one)
-		de := new(big.Int).Mul(e, priv.D)
-		if de.Mod(de, order).Cmp(one) != 0 {
-			return errors.New("the private and public exponents of the key to wrap do not belong together; take a good copy of the key")
-		}
-	}
-	product := new(big.Int).Mul(priv.Primes[0], priv.Primes[1])
-	if product.Cmp(priv.N) != 0 {
-		return errors.New("the modulus of the key to wrap is not the product of its primes; take a good copy of the key")
-	}
-	return nil
-}
-
-// orList formats numbers as "1, 2 or 3".
-func orList(numbers []int) string {
-	words := strings.Fields(strings.Trim(fmt.Sprint(numbers), "[]"))
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"math"
 	"math/big"
 	"path/filepath"
@@ -66,7 +67,7 @@ func TestWrapLikeCreateTPMKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got.publicBytes(), want.publicBytes()) || len(got.EncData) != len(want.EncData) || got.Container != PEM {
+		if !bytes.Equal(got.publicBytes(), want.publicBytes()) || len(got.EncData) != len(want.EncData) || got.Container() != PEM {
 			t.Errorf("%s: other than create_tpm_key's:\n%x\n%x", c.wrapped, got.Bytes(), want.Bytes())
 		}
 	}
@@ -88,7 +89,7 @@ func TestWrapPrivatePart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !k.RSAPublicKey().Equal(&priv.PublicKey) || !bytes.Equal(k.Exponent, c.exponent) || !k.Migratable() || !k.NeedsSecret() {
+		if !priv.PublicKey.Equal(k.PublicKey()) || !bytes.Equal(k.Exponent, c.exponent) || !k.Migratable() || !k.NeedsSecret() {
 			t.Errorf("%d bits, e %d: other public part", c.bits, c.e)
 		}
 		private, err := rsa.DecryptOAEP(sha1.New(), nil, parent, k.EncData, []byte("TCPA"))
@@ -108,7 +109,7 @@ func TestWrapPrivatePart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := Parse(data); err != nil || !bytes.Equal(again.Bytes(), k.Bytes()) {
+		if again, err := parseAs[*TPMKey](data); err != nil || !bytes.Equal(again.Bytes(), k.Bytes()) {
 			t.Errorf("%d bits, e %d: read back: %v, or other bytes", c.bits, c.e, err)
 		}
 	}
@@ -175,7 +176,7 @@ func TestNewTemplate(t *testing.T) {
 		made := mustParse(t, filepath.Join(tutorial, c.name))
 		made.Modulus, made.EncData = nil, nil
 		k, err := NewTemplate(c.tmpl)
-		if err != nil || !bytes.Equal(k.Bytes(), made.Bytes()) || k.RSAPublicKey() != nil {
+		if err != nil || !bytes.Equal(k.Bytes(), made.Bytes()) || k.PublicKey() != nil {
 			t.Errorf("%s: error %v, or another template", c.name, err)
 		}
 	}
@@ -186,6 +187,21 @@ func TestNewTemplate(t *testing.T) {
 	}
 }
 
+// TestNewTPMKey makes a file of what a TPM returned.
+func TestNewTPMKey(t *testing.T) {
+	raw := readFile(t, tutorial+"/maclef.raw")
+	k, err := NewTPMKey(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file, err := k.Marshal(k.Container()); err != nil || !bytes.Equal(file, readFile(t, tutorial+"/maclef")) {
+		t.Errorf("another file, error %v", err)
+	}
+	if _, err := NewTPMKey(raw[:100]); !errors.Is(err, ErrTruncated) {
+		t.Error(err)
+	}
+}
+
 func TestParsePubKey(t *testing.T) {
 	k := mustParse(t, tutorial+"/maclef")
 	k.Exponent = []byte{17}
@@ -193,7 +209,7 @@ func TestParsePubKey(t *testing.T) {
 	parms := b[atAlgorithm : atPCRInfo+1] // up to the exponent, of one byte here
 	pub := append(bytes.Clone(parms), b[atModulus+1:]...)
 	got, err := ParsePubKey(pub)
-	if err != nil || !got.Equal(k.RSAPublicKey()) || got.E != 17 {
+	if err != nil || !got.Equal(k.PublicKey()) || got.E != 17 {
 		t.Fatalf("got %v, %v", got, err)
 	}
 	for n := range pub {

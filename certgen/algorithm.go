@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
@@ -45,7 +44,7 @@ var (
 
 // readKey reads the key file and chooses the algorithm. It refuses a key that cannot sign the
 // certificate before the TPM is used for anything but reading a persistent key.
-func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
+func readKey(env *cli.Env, o *options) (blob.Key, *algorithm, error) {
 	file, err := env.ReadKey(o.key)
 	if err != nil {
 		return nil, nil, err
@@ -59,12 +58,12 @@ func readKey(env *cli.Env, o *options) (*blob.Key, *algorithm, error) {
 
 // algorithm chooses how the key signs, or returns why it cannot. It uses SHA-1 only if -md asks for
 // it, because nobody accepts such certificates any more.
-func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
+func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 	if !file.CanSign() {
 		return nil, cannotSign(file)
 	}
 	all := ecdsaAlgorithms
-	if public := file.RSAPublicKey(); public != nil {
+	if public, ok := file.PublicKey().(*rsa.PublicKey); ok {
 		if err := chip.CheckGoAccepts(public); err != nil {
 			return nil, cli.WithHint(err, "make a larger key with keygen")
 		}
@@ -87,17 +86,17 @@ func (o *options) algorithm(file *blob.Key) (*algorithm, error) {
 }
 
 // cannotSign is the error for a key that does not sign.
-func cannotSign(file *blob.Key) error {
-	err := fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", file.Usage, file.SigScheme)
-	if file.TSS2 != nil {
-		err = tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256) // a better message
+func cannotSign(file blob.Key) error {
+	err := tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256)
+	if k, ok := file.(*blob.TPMKey); ok { // a better message
+		err = fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", k.Usage, k.SigScheme)
 	}
 	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
 }
 
 // explainHash adds the hash that the key can sign with instead of md.
-func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
-	if file.TSS2 == nil && file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
+func explainHash(file blob.Key, all []algorithm, md string, err error) error {
+	if k, ok := file.(*blob.TPMKey); ok && k.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
 			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()),
 			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
@@ -112,12 +111,10 @@ func explainHash(file *blob.Key, all []algorithm, md string, err error) error {
 
 // serverUsage returns the key usage for a TLS server. A key that decrypts PKCS#1 v1.5 can also do
 // RSA key exchange in TLS 1.2.
-func serverUsage(file *blob.Key) x509.KeyUsage {
+func serverUsage(file blob.Key) x509.KeyUsage {
 	usage := x509.KeyUsageDigitalSignature
-	if _, ec := file.PublicKey().(*ecdsa.PublicKey); ec {
-		return usage
-	}
-	if tpmkey.CheckDecrypt(file, make([]byte, file.RSAPublicKey().Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if ok && tpmkey.CheckDecrypt(file, make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
 		usage |= x509.KeyUsageKeyEncipherment
 	}
 	return usage

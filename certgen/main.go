@@ -51,7 +51,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 // produce opens the TPM, loads the key and signs.
-func produce(env *cli.Env, o *options, file *blob.Key, alg *algorithm) (p *product, err error) {
+func produce(env *cli.Env, o *options, file blob.Key, alg *algorithm) (p *product, err error) {
 	sign := certificate
 	if *o.csr {
 		sign = request

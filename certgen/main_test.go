@@ -47,7 +47,8 @@ func bindKey(legacy []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key.Usage, key.SigScheme = blob.KeyBind, blob.SSNone
+	k := key.(*blob.TPMKey)
+	k.Usage, k.SigScheme = blob.KeyBind, blob.SSNone
 	return key.Marshal(blob.PEM)
 }
 

@@ -41,15 +41,16 @@ func restrictFile(from, scheme, hash, to string) error {
 	alg := map[string]tpm2.TPMAlgID{"rsapss": tpm2.TPMAlgRSAPSS, "rsassa": tpm2.TPMAlgRSASSA}[scheme]
 	with := map[string]tpm2.TPMAlgID{"sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}[hash]
 	// The parameters: symmetric NULL, scheme NULL.
-	before, after, ok := bytes.Cut(key.TSS2.Public, algs(tpm2.TPMAlgNull, tpm2.TPMAlgNull))
+	file := key.(*blob.TSS2)
+	before, after, ok := bytes.Cut(file.Public, algs(tpm2.TPMAlgNull, tpm2.TPMAlgNull))
 	if !ok {
 		return fmt.Errorf("%s has a scheme", from)
 	}
 	public := bytes.Join([][]byte{before, after}, algs(tpm2.TPMAlgNull, alg, with))
 	size := len(public) - 2
 	public[0], public[1] = byte(size>>8), byte(size)
-	key.TSS2.Public = public
-	if data, err = key.Marshal(key.Container); err != nil {
+	file.Public = public
+	if data, err = file.Marshal(file.Container()); err != nil {
 		return err
 	}
 	return os.WriteFile(to, data, 0o600)

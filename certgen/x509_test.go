@@ -27,7 +27,7 @@ func parseCertificate(ts *testscript.TestScript, name string) *x509.Certificate 
 
 // checkFacts checks what every certificate of ours has. SHA-1 certificates have
 // their signature checked by openssl: Go does not.
-func checkFacts(cert *x509.Certificate, key *blob.Key) error {
+func checkFacts(cert *x509.Certificate, key blob.Key) error {
 	serial := cert.SerialNumber
 	now := time.Now()
 	public := key.PublicKey().(interface{ Equal(crypto.PublicKey) bool })

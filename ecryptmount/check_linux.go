@@ -103,9 +103,8 @@ func (s *session) newNameToken() error {
 }
 
 func (s *session) makeSettingsFile(passphrase []byte) *settingsFile {
-	fingerprint, _ := ecryptfs.Fingerprint(s.file.RSAPublicKey()) // prepare computed it before
 	return &settingsFile{
-		Version: settingsVersion, Key: fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
+		Version: settingsVersion, Key: s.fingerprint, Cipher: cipher, KeyBytes: s.settings.keyBytes,
 		FilenameCrypto: passphrase != nil, FilenamePassphrase: passphrase, Passthrough: s.settings.passthrough,
 	}
 }

@@ -25,7 +25,7 @@ import (
 type chip struct {
 	env  *cli.Env
 	o    *options
-	file *blob.Key
+	file blob.Key
 
 	mu      sync.Mutex // guards the fields below
 	tpm     *tpmkey.TPM
@@ -34,7 +34,7 @@ type chip struct {
 	slowest time.Duration // longest unwrap so far
 }
 
-func newChip(env *cli.Env, o *options, file *blob.Key) *chip {
+func newChip(env *cli.Env, o *options, file blob.Key) *chip {
 	o.tpm.Name = absoluteTPM(cmp.Or(o.tpm.Name, os.Getenv(transport.EnvName)))
 	return &chip{env: env, o: o, file: file}
 }

@@ -25,12 +25,13 @@ type session struct {
 	lowerDir, pointDir *directory // open until they are mounted; may be the same
 	parentDir          *directory // contains DIR and its settings file
 
-	users     []int // who may open files
-	file      *blob.Key
-	token     *ecryptfs.Token
-	settings  *settings
-	nameToken *ecryptfs.Token // nil if names are not encrypted
-	newFile   bool            // this mount writes the settings file
+	users       []int // who may open files
+	file        blob.Key
+	fingerprint string // of the public key
+	token       *ecryptfs.Token
+	settings    *settings
+	nameToken   *ecryptfs.Token // nil if names are not encrypted
+	newFile     bool            // this mount writes the settings file
 
 	module  *module
 	devices []*ecryptfs.Device
@@ -85,21 +86,21 @@ func (s *session) prepare() (err error) {
 	if s.file, err = s.env.ReadKey(s.o.keys); err != nil {
 		return err
 	}
-	if err := checkKind(s.file, *s.o.key); err != nil {
-		return err
-	}
-	if s.token, err = ecryptfs.KeyToken(s.file.RSAPublicKey()); err != nil {
-		return err
-	}
-	fingerprint, err := ecryptfs.Fingerprint(s.file.RSAPublicKey())
+	public, err := checkKind(s.file, *s.o.key)
 	if err != nil {
+		return err
+	}
+	if s.token, err = ecryptfs.KeyToken(public); err != nil {
+		return err
+	}
+	if s.fingerprint, err = ecryptfs.Fingerprint(public); err != nil {
 		return err
 	}
 	r, err := readSettingsFile(s.parentDir, filepath.Base(s.lower)+settingsSuffix, owner)
 	if err != nil {
 		return err
 	}
-	if s.settings, err = resolveSettings(s.env, s.o, s.lower, r, *s.o.key, fingerprint); err != nil {
+	if s.settings, err = resolveSettings(s.env, s.o, s.lower, r, *s.o.key, s.fingerprint); err != nil {
 		return err
 	}
 	return checkKey(s.file, *s.o.key, s.settings)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"io"
@@ -82,7 +83,7 @@ func TestPrepareRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := goodRecord()
-	if r.Key, err = ecryptfs.Fingerprint(file.RSAPublicKey()); err != nil {
+	if r.Key, err = ecryptfs.Fingerprint(file.PublicKey().(*rsa.PublicKey)); err != nil {
 		t.Fatal(err)
 	}
 	r.KeyBytes, r.Passthrough = 24, true

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rsa"
 	"fmt"
 
 	"maclef/blob"
@@ -73,15 +74,16 @@ func shorten(fingerprint string) string { return fingerprint[:min(16, len(finger
 // passphraseSize is the size of a new passphrase for file names: 32 random bytes in hexadecimal.
 const passphraseSize = 64
 
-// checkKind refuses a key that cannot wrap any file key.
-func checkKind(file *blob.Key, name string) error {
-	if file.RSAPublicKey() == nil {
-		return cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKeyHint(name))
+// checkKind returns the public key. It refuses a key that cannot wrap any file key.
+func checkKind(file blob.Key, name string) (*rsa.PublicKey, error) {
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if !ok {
+		return nil, cli.WithHint(fmt.Errorf("%s is an EC key, which cannot encrypt; eCryptfs wraps the keys of files with an RSA key", name), newKeyHint(name))
 	}
 	if !file.CanDecrypt() {
-		return cli.WithHint(fmt.Errorf("the key %s cannot decrypt, so it cannot open encrypted files", name), newKeyHint(name))
+		return nil, cli.WithHint(fmt.Errorf("the key %s cannot decrypt, so it cannot open encrypted files", name), newKeyHint(name))
 	}
-	return nil
+	return public, nil
 }
 
 // newKeyHint advises to make another key. Its name is derived from a file's name.
@@ -93,7 +95,7 @@ func newKeyHint(name string) string {
 }
 
 // checkKey refuses a key that is too small for file keys or the passphrase.
-func checkKey(file *blob.Key, name string, s *settings) error {
+func checkKey(file blob.Key, name string, s *settings) error {
 	need, what := ecryptfs.FileKeySize(s.keyBytes), "the key of a file"
 	if s.names && need < passphraseSize {
 		need, what = passphraseSize, "the passphrase for file names"

@@ -199,7 +199,7 @@ func (c *chip) useKey(t *testing.T, file string, opts *tpmkey.LoadOptions, f fun
 }
 
 // save writes what make makes into a file.
-func (c *chip) save(t *testing.T, name string, make func(tpm *tpmkey.TPM) (*blob.Key, error)) (key *blob.Key, file string) {
+func (c *chip) save(t *testing.T, name string, make func(tpm *tpmkey.TPM) (blob.Key, error)) (key blob.Key, file string) {
 	t.Helper()
 	c.use(t, func(tpm *tpmkey.TPM) {
 		var err error
@@ -207,7 +207,7 @@ func (c *chip) save(t *testing.T, name string, make func(tpm *tpmkey.TPM) (*blob
 			t.Fatal(err)
 		}
 	})
-	b, err := key.Marshal(key.Container)
+	b, err := key.Marshal(key.Container())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func kinds(t *testing.T) []kind {
 }
 
 // make has keygen make a key of this kind, and returns it and its file.
-func (k *kind) make(t *testing.T, c *chip) (*blob.Key, string) {
+func (k *kind) make(t *testing.T, c *chip) (blob.Key, string) {
 	t.Helper()
 	flags := k.flags
 	if k.secret {

@@ -18,7 +18,7 @@ import (
 type ourKey struct {
 	*chip
 	kind kind
-	key  *blob.Key
+	key  blob.Key
 	file string
 	pub  string // the file of what tpmctl pub says of it
 }
@@ -118,14 +118,11 @@ func (o *ourKey) byToolsPair(t *testing.T) {
 }
 
 // loadPair has tpm2-tools load a key into key.ctx.
-func (c *chip) loadPair(t *testing.T, key *blob.Key, parent string) {
+func (c *chip) loadPair(t *testing.T, key blob.Key, parent string) {
 	t.Helper()
-	pub, priv, err := key.MarshalPair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.write(t, "key.pub", pub)
-	c.write(t, "key.priv", priv)
+	pair := key.(*blob.TSS2)
+	c.write(t, "key.pub", pair.Public)
+	c.write(t, "key.priv", pair.Private)
 	c.run(t, "tpm2_load", "-C", parent, "-u", "key.pub", "-r", "key.priv", "-c", "key.ctx")
 }
 

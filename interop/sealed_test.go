@@ -42,7 +42,7 @@ func TestOurPolicy(t *testing.T) {
 // What this project seals, others unseal.
 func TestOurSealed(t *testing.T) {
 	c := newChip(t)
-	_, file := c.save(t, "sealed.pem", func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal(t.Context(), message, nil) })
+	_, file := c.save(t, "sealed.pem", func(tpm *tpmkey.TPM) (blob.Key, error) { return tpm.Seal(t.Context(), message, nil) })
 	t.Run("tpm2-tools", func(t *testing.T) {
 		c.run(t, "tpm2_load", "-r", file, "-c", "sealed.ctx")
 		if got := c.run(t, "tpm2_unseal", "-c", "sealed.ctx"); !bytes.Equal(got, message) {
@@ -86,10 +86,10 @@ func TestTheirSealed(t *testing.T) {
 	for name, seal := range sealed {
 		t.Run(name, func(t *testing.T) {
 			data := seal(t)
-			parse := func() (*blob.Key, error) { return blob.Parse(data) }
+			parse := func() (blob.Key, error) { return blob.Parse(data) }
 			opts := &tpmkey.LoadOptions{}
 			if name == "tpm2-tools" {
-				parse = func() (*blob.Key, error) { return blob.ParsePair(data, c.read(t, "tools.priv")) }
+				parse = func() (blob.Key, error) { return blob.ParsePair(data, c.read(t, "tools.priv")) }
 				opts.Auth = tpmkey.WellKnown()
 			}
 			file, err := parse()

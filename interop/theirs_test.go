@@ -101,7 +101,7 @@ func TestTheirPairs(t *testing.T) {
 // policy nobody tells.
 func TestTheirUnusable(t *testing.T) {
 	c := newChip(t)
-	refuse := func(t *testing.T, key *blob.Key, want error, words string) {
+	refuse := func(t *testing.T, key blob.Key, want error, words string) {
 		t.Helper()
 		c.use(t, func(tpm *tpmkey.TPM) {
 			loaded, err := tpm.Load(t.Context(), key, &tpmkey.LoadOptions{Auth: tpmkey.WellKnown()})

@@ -41,7 +41,7 @@ func create(env *cli.Env, o *options) error {
 	return save(env, out, key)
 }
 
-func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
+func createKey(env *cli.Env, o *options) (key blob.Key, err error) {
 	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) error {
 		opts, err := o.createOptions(tpm)
 		if err != nil {
@@ -56,8 +56,8 @@ func createKey(env *cli.Env, o *options) (key *blob.Key, err error) {
 
 // save writes the key file. If that fails it prints the file on standard error, because the TPM
 // keeps no copy.
-func save(env *cli.Env, out *cli.Output, key *blob.Key) error {
-	data, err := key.Marshal(key.Container)
+func save(env *cli.Env, out *cli.Output, key blob.Key) error {
+	data, err := key.Marshal(key.Container())
 	if err != nil {
 		return err
 	}

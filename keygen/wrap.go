@@ -38,7 +38,7 @@ func wrap(env *cli.Env, o *options) error {
 	return nil
 }
 
-func wrapKey(env *cli.Env, o *options, private crypto.PrivateKey) (key *blob.Key, err error) {
+func wrapKey(env *cli.Env, o *options, private crypto.PrivateKey) (key blob.Key, err error) {
 	err = env.WithTPM(o.tpm, func(tpm *tpmkey.TPM) error {
 		create, err := o.createOptions(tpm)
 		if err != nil {

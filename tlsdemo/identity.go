@@ -31,7 +31,7 @@ type identity struct {
 
 // files are what the server reads before it opens a TPM.
 type files struct {
-	key   *blob.Key
+	key   blob.Key
 	chain []byte // PEM
 }
 

@@ -87,13 +87,13 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 }
 
 // encrypt encrypts for a key that decrypts with the same options.
-func (o *oaep) encrypt(file *blob.Key, message []byte) ([]byte, error) {
+func (o *oaep) encrypt(file blob.Key, message []byte) ([]byte, error) {
 	opts, ok := o.options().(*rsa.OAEPOptions)
 	if !ok {
 		return tpmkey.Encrypt(file, message)
 	}
-	public := file.RSAPublicKey()
-	if public == nil { // tpmkey.Encrypt returns the error
+	public, ok := file.PublicKey().(*rsa.PublicKey)
+	if !ok { // tpmkey says why
 		return tpmkey.Encrypt(file, message)
 	}
 	if err := tpmkey.CheckDecrypt(file, make([]byte, public.Size()), opts); err != nil {
@@ -121,7 +121,7 @@ func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if err := padding.check(); err != nil {
 		return err
 	}
-	prepare := func(k *blob.Key) ([]byte, error) {
+	prepare := func(k blob.Key) ([]byte, error) {
 		ciphertext, err := env.ReadInput(*u.in, maxCrypt, "ciphertext of one RSA key")
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -27,7 +28,7 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 
 // readNamed parses the flags and reads the key that the operand names. It needs a TPM only for a
 // persistent key.
-func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (*blob.Key, error) {
+func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.Key, error) {
 	fs.Args = []string{"FILE"}
 	fs.Notes = "FILE is a key file, - for standard input, or one of the files NAME.pub and NAME.priv of tpm2-tools. Only a persistent key " +
 		"of a TPM 2.0 (handle:0x81… instead of FILE) needs a TPM."
@@ -40,11 +41,15 @@ func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (*blob
 	return env.ReadKeyFile(operands[0], which)
 }
 
-func keyRows(k *blob.Key) ([]row, error) {
-	if k.TSS2 != nil {
+func keyRows(k blob.Key) ([]row, error) {
+	if k, ok := k.(*blob.TSS2); ok {
 		return keyRows20(k)
 	}
-	public := k.RSAPublicKey()
+	return keyRows12(k.(*blob.TPMKey))
+}
+
+func keyRows12(k *blob.TPMKey) ([]row, error) {
+	public, _ := k.PublicKey().(*rsa.PublicKey)
 	digest, err := publicDigest(public)
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func keyRows(k *blob.Key) ([]row, error) {
 		return nil, err
 	}
 	return []row{
-		{"container", k.Container.String()},
+		{"container", k.Container().String()},
 		{"structure", structure},
 		{"key", fmt.Sprintf("RSA, %d bits, exponent %d", public.N.BitLen(), public.E)},
 		{"usage", k.Usage.String()},
@@ -74,9 +79,9 @@ func keyRows(k *blob.Key) ([]row, error) {
 }
 
 // keyRows20 returns the rows for a key of a TPM 2.0 or for sealed data.
-func keyRows20(k *blob.Key) ([]row, error) {
-	rows := append([]row{{"container", k.Container.String()}}, tss2Rows(k)...)
-	if k.PublicKey() == nil { // sealed data, or a key that the rows call unsupported
+func keyRows20(k *blob.TSS2) ([]row, error) {
+	rows := append([]row{{"container", k.Container().String()}}, tss2Rows(k)...)
+	if k.PublicKey() == nil { // the rows have said what it is
 		return rows, nil
 	}
 	digest, err := publicDigest(k.PublicKey())
@@ -89,7 +94,7 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 	return fmt.Sprintf("%x", sha256.Sum256(spki)), err
 }
 
-func canText(k *blob.Key) string {
+func canText(k blob.Key) string {
 	var can []string
 	if k.CanSign() {
 		can = append(can, "sign")
@@ -106,14 +111,14 @@ func canText(k *blob.Key) string {
 	return strings.Join(can, ", ")
 }
 
-func secretText(k *blob.Key) string {
+func secretText(k blob.Key) string {
 	if k.NeedsSecret() {
 		return "the key needs its own secret (-key-pass)"
 	}
 	return "none of its own"
 }
 
-func pcrText(k *blob.Key) (string, error) {
+func pcrText(k *blob.TPMKey) (string, error) {
 	indices, err := k.PCRs()
 	if err != nil || len(indices) == 0 {
 		return "no", err
@@ -134,7 +139,7 @@ func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	if k.TSS2 != nil && k.TSS2.Sealed() {
+	if k.Sealed() {
 		return cli.WithHint(errors.New("this is sealed data, which has no public key"), "tpmctl unseal gives the data")
 	}
 	if err := k.Unsupported(); err != nil {

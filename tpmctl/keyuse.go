@@ -26,7 +26,7 @@ func keyUseFlags(flags *cli.FlagSet) *keyUse {
 // run reads the input with prepare, makes the output with use, and writes it. Everything that can
 // fail without the TPM comes first. The key is unloaded before the output is written, because
 // writing can take long.
-func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
+func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(blob.Key) ([]byte, error), use func(*tpmkey.Key, []byte) ([]byte, error)) error {
 	file, err := env.ReadKey(u.key)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (u *keyUse) run(env *cli.Env, mode fs.FileMode, prepare func(*blob.Key) ([]
 	return finish(out, data)
 }
 
-func (u *keyUse) operate(env *cli.Env, file *blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
+func (u *keyUse) operate(env *cli.Env, file blob.Key, in []byte, use func(*tpmkey.Key, []byte) ([]byte, error)) (out []byte, err error) {
 	err = env.WithTPM(u.key.TPM, func(tpm *tpmkey.TPM) error {
 		key, err := u.key.Load(tpm, file)
 		if err != nil {

@@ -144,7 +144,7 @@ func wordFill(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	conn, srk := tpm12.New(dev), tpm12.Secret(sha1.Sum(nil))
 	for err == nil {
-		_, err = conn.LoadKey2(tpm12.SRK, key.Bytes(), &srk)
+		_, err = conn.LoadKey2(tpm12.SRK, key.(*blob.TPMKey).Bytes(), &srk)
 	}
 	if !errors.Is(err, tpm12.NoSpace) && !errors.Is(err, tpm12.Resources) {
 		ts.Check(err)

@@ -54,7 +54,7 @@ func (s *sealCommand) run(env *cli.Env, data []byte) error {
 	if s.secret.Given() {
 		opts.Auth = s.secret.Secret()
 	}
-	var sealed *blob.Key
+	var sealed blob.Key
 	err = env.WithTPM(s.tpm, func(tpm *tpmkey.TPM) (err error) {
 		sealed, err = tpm.Seal(context.Background(), data, opts)
 		return err
@@ -62,7 +62,7 @@ func (s *sealCommand) run(env *cli.Env, data []byte) error {
 	if err != nil {
 		return err
 	}
-	text, err := sealed.Marshal(sealed.Container)
+	text, err := sealed.Marshal(sealed.Container())
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	return finish(out, data)
 }
 
-func openSealed(env *cli.Env, u *cli.KeyFlags, file *blob.Key) (data []byte, err error) {
+func openSealed(env *cli.Env, u *cli.KeyFlags, file blob.Key) (data []byte, err error) {
 	err = env.WithTPM(u.TPM, func(tpm *tpmkey.TPM) error {
 		opts, err := u.Options(tpm, file)
 		if err != nil {

@@ -56,7 +56,7 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	case *pss:
 		opts = &rsa.PSSOptions{SaltLength: salt.length, Hash: hash}
 	}
-	prepare := func(k *blob.Key) ([]byte, error) {
+	prepare := func(k blob.Key) ([]byte, error) {
 		digest, err := digestInput(env, *u.in, hash)
 		if err != nil {
 			return nil, err

@@ -87,7 +87,7 @@ func readPersistent(tpm *tpmkey.TPM, handles []uint32) []persistentKey {
 	for _, handle := range handles {
 		k := persistentKey{Handle: handle}
 		if file, err := tpm.ReadHandle(context.Background(), handle); err == nil {
-			k.Key = keptText(file)
+			k.Key = keptText(file.(*blob.TSS2))
 		}
 		all = append(all, k)
 	}
@@ -95,14 +95,14 @@ func readPersistent(tpm *tpmkey.TPM, handles []uint32) []persistentKey {
 }
 
 // keptText describes a persistent key in a few words.
-func keptText(k *blob.Key) string {
-	p, err := pubarea.Parse(k.TSS2.Public)
+func keptText(k *blob.TSS2) string {
+	p, err := pubarea.Parse(k.Public)
 	if err != nil {
 		return ""
 	}
 	what := keyText(p)
 	switch {
-	case pubarea.TPMT(k.TSS2.Public) == nil || p.Sealed():
+	case pubarea.TPMT(k.Public) == nil || p.Sealed():
 		return what
 	case p.Has(pubarea.AttrRestricted | pubarea.AttrDecrypt):
 		return what + ": a parent of other keys"

@@ -14,8 +14,7 @@ import (
 
 // tss2Rows describes a key of a TPM 2.0: what it is, what it can do, where it belongs, what its use
 // needs. A key that blob.Parse would refuse has one row with the reason.
-func tss2Rows(k *blob.Key) []row {
-	t := k.TSS2
+func tss2Rows(t *blob.TSS2) []row {
 	p, err := pubarea.Parse(t.Public)
 	if err != nil {
 		return []row{{"public area", err.Error()}}
@@ -25,7 +24,7 @@ func tss2Rows(k *blob.Key) []row {
 		what = "data"
 	}
 	rows := []row{
-		{"file", fileText(k)},
+		{"file", fileText(t)},
 		{what, keyText(p)},
 		{"scheme", schemeText(p)},
 		{"name algorithm", pubarea.AlgWords(p.NameAlg)},
@@ -36,7 +35,7 @@ func tss2Rows(k *blob.Key) []row {
 	if t.Description != "" {
 		rows = append(rows, row{"description", fmt.Sprintf("%q", t.Description)})
 	}
-	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(k, p)}, row{"wrong secrets", wrongSecretsText(p)})
+	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(t, p)}, row{"wrong secrets", wrongSecretsText(p)})
 	for _, l := range policy.Describe(t) {
 		rows = append(rows, row{l.What, l.How})
 	}
@@ -46,17 +45,21 @@ func tss2Rows(k *blob.Key) []row {
 	return rows
 }
 
-func fileText(k *blob.Key) string {
-	t := k.TSS2
+func fileText(t *blob.TSS2) string {
 	switch {
 	case t.Handle != 0:
 		return fmt.Sprintf("none: persistent key 0x%08x of the TPM", t.Handle)
-	case t.Type == blob.TSS2Loadable && (k.Container == blob.TSS2BlobPEM || k.Container == blob.TSS2BlobDER):
+	case isOld(t):
 		return "loadable key, old form (2.23.133.10.2)"
 	case t.Type == blob.TSS2Sealed && t.Importable():
 		return "sealed data to be imported first (2.23.133.10.1.5)"
 	}
 	return fmt.Sprintf("%v (2.23.133.10.1.%d)", t.Type, 3+int(t.Type))
+}
+
+// isOld reports whether a file has the first form of create_tpm2_key.
+func isOld(t *blob.TSS2) bool {
+	return t.Container() == blob.TSS2BlobPEM || t.Container() == blob.TSS2BlobDER
 }
 
 func keyText(p *pubarea.Area) string {
@@ -153,19 +156,19 @@ func parentText(t *blob.TSS2) string {
 		return "not in the file; assumed: " + text
 	case t.RSAParent:
 		return fmt.Sprintf("%s (0x%08x), primary key RSA 2048", hierarchy, t.Parent)
-	case t.OldPrimary():
+	case isOld(t):
 		return text + " of old files"
 	}
 	return text
 }
 
-func secretText20(k *blob.Key, p *pubarea.Area) string {
+func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 	switch {
-	case k.TSS2.EmptyAuth:
+	case t.EmptyAuth:
 		return "none of its own"
-	case k.TSS2.Guessed():
+	case t.Guessed():
 		return "not in the file; the key may need its own secret (-key-pass)"
-	case !k.NeedsSecret():
+	case !t.NeedsSecret():
 		return "none: only its policy controls its use"
 	case p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0:
 		return "the key needs its own secret (-key-pass)"

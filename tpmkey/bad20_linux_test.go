@@ -43,14 +43,14 @@ func TestFilesOfOthers20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	curve := fixture20(t, "pv-p256")
-	if at := bytes.Index(curve.TSS2.Public, []byte{0, 0x10, 0, 0x03}); at < 0 {
+	if at := bytes.Index(curve.Public, []byte{0, 0x10, 0, 0x03}); at < 0 {
 		t.Fatal("no curve in the fixture")
 	} else {
-		curve.TSS2.Public[at+3] = 0x10 // TPM_ECC_BN_P256
+		curve.Public[at+3] = 0x10 // TPM_ECC_BN_P256
 	}
 	for _, c := range []struct {
 		name string
-		file *blob.Key
+		file blob.Key
 		kind error
 		word string
 	}{
@@ -104,9 +104,9 @@ func TestDamagedFiles20(t *testing.T) {
 		for _, part := range []func(*blob.TSS2) []byte{
 			func(t *blob.TSS2) []byte { return t.Public }, func(t *blob.TSS2) []byte { return t.Private }, func(t *blob.TSS2) []byte { return t.Secret },
 		} {
-			for i := 0; i < len(part(fixture20(t, name).TSS2)); i += step {
+			for i := 0; i < len(part(fixture20(t, name))); i += step {
 				file := fixture20(t, name)
-				part(file.TSS2)[i] ^= 0x81
+				part(file)[i] ^= 0x81
 				k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: never(t)})
 				switch {
 				case err == nil:
@@ -202,7 +202,7 @@ func TestParents20(t *testing.T) {
 		}
 		useAll20(t, tpm, reread(t, file), tpmkey.Secret{})
 		file = reread(t, file)
-		file.TSS2.Parent = 0x81000077
+		file.(*blob.TSS2).Parent = 0x81000077
 		_, err = tpm.Load(t.Context(), file, nil)
 		tpmtest.WantError(t, err, tpmkey.ErrNoParent)
 		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Parent: parent})

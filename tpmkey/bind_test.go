@@ -17,7 +17,7 @@ import (
 )
 
 // bindKey makes a key of usage bind, which none of the recorded ones is.
-func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.Key {
+func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.TPMKey {
 	t.Helper()
 	dev, err := transport.Open(socket, time.Minute)
 	if err != nil {
@@ -34,7 +34,7 @@ func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.Key {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := blob.Parse(made)
+	k, err := blob.NewTPMKey(made)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func newShelf(t *testing.T, state tpmtest.State) *shelf {
 
 // program does what a program does that opens the TPM, loads a key, uses it and ends. It
 // returns the commands that this took.
-func (s *shelf) program(file *blob.Key, opts *tpmkey.LoadOptions, use func(*tpmkey.Key) error) []string {
+func (s *shelf) program(file blob.Key, opts *tpmkey.LoadOptions, use func(*tpmkey.Key) error) []string {
 	s.t.Helper()
 	s.p.Arm(countOnly, tpmtest.Fault{})
 	tpm, err := tpmkey.Open(context.Background(), s.p.Name)
@@ -92,7 +92,7 @@ func countOf(names []string, of ...string) (n int) {
 // A diskCase is a key, and the TPM that it is of.
 type diskCase struct {
 	state tpmtest.State
-	file  *blob.Key
+	file  blob.Key
 	opts  *tpmkey.LoadOptions
 }
 
@@ -222,7 +222,7 @@ func TestDamagedContexts(t *testing.T) {
 func TestForeignContexts(t *testing.T) {
 	s := newShelf(t, tpmtest.Keys20)
 	opts := &tpmkey.LoadOptions{Auth: motdepasse()}
-	keys := []*blob.Key{fixture20(t, "pv-rsa-auth"), fixture20(t, "e2-rsa-auth-da")}
+	keys := []blob.Key{fixture20(t, "pv-rsa-auth"), fixture20(t, "e2-rsa-auth-da")}
 	for _, file := range keys {
 		s.program(file, opts, decryptsOrSigns(file))
 	}
@@ -264,7 +264,7 @@ func TestForeignContexts(t *testing.T) {
 }
 
 // decryptsOrSigns uses a key for what it can do.
-func decryptsOrSigns(file *blob.Key) func(*tpmkey.Key) error {
+func decryptsOrSigns(file blob.Key) func(*tpmkey.Key) error {
 	if file.CanSign() {
 		return signOnce
 	}
@@ -280,7 +280,7 @@ func decryptsOrSigns(file *blob.Key) func(*tpmkey.Key) error {
 // tpmctl flush, clear and own come down to these.
 func TestContextsEmptied(t *testing.T) {
 	s := newShelf(t, tpmtest.Keys20)
-	file := fixture20(t, "pv-p256")
+	var file blob.Key = fixture20(t, "pv-p256")
 	tpm := openName(t, s.p.Name)
 	for what, empty := range map[string]func() error{
 		"flush": func() error { _, _, err := tpm.FlushOrphans(t.Context(), false); return err },
@@ -306,7 +306,7 @@ func TestContextsEmptied(t *testing.T) {
 	}
 }
 
-func mustCreate(t *testing.T, tpm *tpmkey.TPM) *blob.Key {
+func mustCreate(t *testing.T, tpm *tpmkey.TPM) blob.Key {
 	t.Helper()
 	file, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256})
 	if err != nil {
@@ -333,7 +333,7 @@ func TestForeignContexts12(t *testing.T) {
 	if err := errors.Join(os.Rename(files[0], files[0]+"x"), os.Rename(files[1], files[0]), os.Rename(files[0]+"x", files[1])); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []*blob.Key{other, stpm(t, "stpm.key")} {
+	for _, key := range []blob.Key{other, stpm(t, "stpm.key")} {
 		names := s.program(key, nil, signOnce)
 		want := []string{"TPM_LoadContext", "TPM_GetPubKey", "TPM_GetCapability", "TPM_GetCapability", "TPM_FlushSpecific", "TPM_OIAP", "TPM_LoadKey2"}
 		if i := slices.Index(names, want[0]); i < 0 || len(names) < i+len(want) || !slices.Equal(names[i:i+len(want)], want) {
@@ -451,7 +451,7 @@ func TestPublicHalfOnDisk(t *testing.T) {
 				opts.Auth = motdepasse()
 			}
 			s.program(file, &opts, signOnce)
-			external := s.external(tpm2.BytesAs2B[tpm2.TPMTPublic](file.TSS2.Public[2:]))
+			external := s.external(tpm2.BytesAs2B[tpm2.TPMTPublic](file.Public[2:]))
 			for _, f := range s.files() {
 				if isParent(s.p.Name, f) {
 					continue

@@ -76,12 +76,12 @@ type WrapOptions struct {
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned, ErrDisabled,
 // ErrNotSupported for options that this TPM does not support. TPM Main Part 3, section 10.4
 // (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1 (TPM2_Create).
-func (t *TPM) Create(ctx context.Context, opts *CreateOptions) (*blob.Key, error) {
+func (t *TPM) Create(ctx context.Context, opts *CreateOptions) (blob.Key, error) {
 	k, err := t.create(ctx, opts)
 	return k, doingError("create key", err)
 }
 
-func (t *TPM) create(ctx context.Context, opts *CreateOptions) (*blob.Key, error) {
+func (t *TPM) create(ctx context.Context, opts *CreateOptions) (blob.Key, error) {
 	if opts == nil {
 		opts = new(CreateOptions)
 	}
@@ -101,7 +101,7 @@ func (o *CreateOptions) spec() *chip.Spec {
 }
 
 // make makes a key file.
-func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made *blob.Key, err error) {
+func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made blob.Key, err error) {
 	newKey, err := t.chip().NewKey(spec)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (t *TPM) resolve(s Secret, what string) (chip.AuthData, error) {
 //
 // Errors: those of Create; ErrSecretNeeded if the owner's secret is needed and was not given;
 // ErrWrongOwnerSecret (a try was spent). TPM 2.0 Library Part 3, section 13.3 (TPM2_Import).
-func (t *TPM) Wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (*blob.Key, error) {
+func (t *TPM) Wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (blob.Key, error) {
 	if opts == nil {
 		opts = new(WrapOptions)
 	}
@@ -149,7 +149,7 @@ func (t *TPM) Wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions
 	return k, doingError("wrap key", err)
 }
 
-func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (made *blob.Key, err error) {
+func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions) (made blob.Key, err error) {
 	if key == nil {
 		return nil, errors.New("there is no private key to wrap")
 	}
@@ -216,7 +216,7 @@ type SealOptions struct {
 //
 // Errors: those of Create; ErrNotSupported for a TPM 1.2. TPM 2.0 Library Part 3, section 12.1
 // (TPM2_Create).
-func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (*blob.Key, error) {
+func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (blob.Key, error) {
 	if opts == nil {
 		opts = new(SealOptions)
 	}
@@ -233,7 +233,7 @@ func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (*blob.K
 //
 // Errors: those of Load and Key.Sign; ErrNotSupported for a key file. TPM 2.0 Library Part 3,
 // section 12.7 (TPM2_Unseal).
-func (t *TPM) Unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]byte, error) {
+func (t *TPM) Unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]byte, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
 	}
@@ -241,14 +241,14 @@ func (t *TPM) Unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]
 	return data, doingError("unseal "+cmp.Or(opts.Name, "data"), err)
 }
 
-func (t *TPM) unseal(ctx context.Context, file *blob.Key, opts *LoadOptions) ([]byte, error) {
+func (t *TPM) unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]byte, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
 	if t.chip().Generation() == chip.TPM12 {
 		return nil, chip.ErrNoSealing
 	}
-	if file.TSS2 == nil || !file.TSS2.Sealed() {
+	if !file.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)
 	}
 	k, err := t.newKey(file, opts)

@@ -42,17 +42,17 @@ func TestCreate20(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := reread(t, made)
-			if file.NeedsSecret() == test.opts.Auth.IsZero() || pubarea.TPMT(file.TSS2.Public).ObjectAttributes.NoDA == file.NeedsSecret() {
-				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), pubarea.TPMT(file.TSS2.Public).ObjectAttributes)
+			if file.NeedsSecret() == test.opts.Auth.IsZero() || pubarea.TPMT(file.(*blob.TSS2).Public).ObjectAttributes.NoDA == file.NeedsSecret() {
+				t.Errorf("needs a secret: %v, attributes %+v", file.NeedsSecret(), pubarea.TPMT(file.(*blob.TSS2).Public).ObjectAttributes)
 			}
 			useAll20(t, tpm, file, test.opts.Auth)
 		})
 	}
 }
 
-func reread(t *testing.T, made *blob.Key) *blob.Key {
+func reread(t *testing.T, made blob.Key) blob.Key {
 	t.Helper()
-	data, err := made.Marshal(made.Container)
+	data, err := made.Marshal(made.Container())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func reread(t *testing.T, made *blob.Key) *blob.Key {
 	return file
 }
 
-func useAll20(t *testing.T, tpm *tpmkey.TPM, file *blob.Key, secret tpmkey.Secret) {
+func useAll20(t *testing.T, tpm *tpmkey.TPM, file blob.Key, secret tpmkey.Secret) {
 	t.Helper()
 	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: secret})
 	if err != nil {

@@ -56,7 +56,7 @@ func TestCreate(t *testing.T) {
 }
 
 // checkMade writes the key file, reads it back, and uses the key.
-func checkMade(t *testing.T, tpm *tpmkey.TPM, made *blob.Key, opts *tpmkey.CreateOptions) {
+func checkMade(t *testing.T, tpm *tpmkey.TPM, made blob.Key, opts *tpmkey.CreateOptions) {
 	t.Helper()
 	data, err := made.Marshal(blob.PEM)
 	if err != nil {
@@ -78,7 +78,7 @@ func checkMade(t *testing.T, tpm *tpmkey.TPM, made *blob.Key, opts *tpmkey.Creat
 	if _, err := k.Sign(nil, digest, crypto.SHA1); err != nil {
 		t.Error(err)
 	}
-	if file.RSAPublicKey().N.BitLen() < 1024 {
+	if file.PublicKey().(*rsa.PublicKey).N.BitLen() < 1024 {
 		return // Go does not encrypt with those
 	}
 	c, err := tpmkey.Encrypt(file, []byte("bonjour"))

@@ -1,7 +1,7 @@
 package tpmkey
 
 import (
-	"fmt"
+	"crypto/rsa"
 
 	"maclef/blob"
 	"maclef/internal/chip"
@@ -18,40 +18,35 @@ import (
 //
 // Errors: rsa.ErrMessageTooLong; ErrNotSupported for a key that cannot decrypt, such as an EC
 // key, or that Go refuses because it is too small.
-func Encrypt(file *blob.Key, message []byte) ([]byte, error) {
-	if file == nil || file.PublicKey() == nil {
-		return nil, fmt.Errorf("encrypt: %w", errNoKey)
-	}
-	out, err := encrypt(file, message)
+func Encrypt(file blob.Key, message []byte) ([]byte, error) {
+	e, public, err := encryptionOf(file)
 	if err != nil {
-		return nil, fmt.Errorf("encrypt: %w", err)
+		return nil, doingError("encrypt", err)
 	}
-	return out, nil
-}
-
-func encrypt(file *blob.Key, message []byte) ([]byte, error) {
-	e, err := encryptionOf(file)
-	if err != nil {
-		return nil, err
-	}
-	return e.Encrypt(file.RSAPublicKey(), message)
+	out, err := e.Encrypt(public, message)
+	return out, doingError("encrypt", err)
 }
 
 // MaxMessage returns how many bytes Encrypt takes for a key, -1 for a key that cannot decrypt.
-func MaxMessage(file *blob.Key) int {
-	if file == nil || file.PublicKey() == nil {
-		return -1
-	}
-	e, err := encryptionOf(file)
+func MaxMessage(file blob.Key) int {
+	e, public, err := encryptionOf(file)
 	if err != nil {
 		return -1
 	}
-	return e.Room(file.RSAPublicKey())
+	return e.Room(public)
 }
 
-func encryptionOf(file *blob.Key) (*chip.Encryption, error) {
-	if file.TSS2 != nil {
-		return chip20.EncryptionOf(file)
+// encryptionOf returns how to encrypt for a key, and its public key.
+func encryptionOf(file blob.Key) (e *chip.Encryption, public *rsa.PublicKey, err error) {
+	if file == nil || file.PublicKey() == nil {
+		return nil, nil, errNoKey
 	}
-	return chip12.EncryptionOf(file)
+	switch file := file.(type) {
+	case *blob.TPMKey:
+		e, err = chip12.EncryptionOf(file)
+	case *blob.TSS2:
+		e, err = chip20.EncryptionOf(file)
+	}
+	public, _ = file.PublicKey().(*rsa.PublicKey)
+	return e, public, err
 }

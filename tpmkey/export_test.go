@@ -25,7 +25,7 @@ func UseCache(open func(tpm string) (*contextcache.Cache, error)) (undo func()) 
 
 // CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
 // owner has no secret.
-func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.Key, error) {
+func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.TSS2, error) {
 	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner)}
 	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) error {
 		session, err := conn.StartHMAC(parent, nil, nil)
@@ -43,7 +43,7 @@ func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.Key, error) {
 }
 
 // ImportArea imports a software RSA key that may sign only.
-func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.Key, error) {
+func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.TSS2, error) {
 	area.ObjectAttributes.FixedTPM, area.ObjectAttributes.FixedParent, area.ObjectAttributes.SensitiveDataOrigin = false, false, false
 	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: private.N.Bytes()})
 	sensitive := tpm2.New2B(tpm2.TPMTSensitive{

@@ -17,7 +17,7 @@ type faultKey struct {
 	name     string
 	tpm      *faultTPM
 	steps    []step
-	file     *blob.Key // nil for one that is created
+	file     blob.Key // nil for one that is created
 	srk, key tpmkey.Secret
 	wrong    error // what one of these secrets is found to be, nil if they are right
 	withSRK  bool  // the parent has a secret to prove

@@ -70,7 +70,7 @@ type sequence struct {
 	results  []stepResult
 
 	tpm    *tpmkey.TPM
-	file   *blob.Key // the key's, or a new one
+	file   blob.Key // the key's, or a new one
 	loaded *tpmkey.Key
 }
 

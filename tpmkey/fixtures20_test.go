@@ -46,13 +46,13 @@ var fixtures20 = []struct {
 	{name: "pv-p256-81000001", agree: true},
 }
 
-func fixture20(t testing.TB, name string) *blob.Key {
+func fixture20(t testing.TB, name string) *blob.TSS2 {
 	t.Helper()
 	file, err := blob.Parse(tpmtest.Fixture(t, "tpm2/"+name+".pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return file
+	return file.(*blob.TSS2)
 }
 
 // Every recorded key loads, signs, and decrypts or agrees.

@@ -96,7 +96,7 @@ func TestWrongSecret20(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := 1
-		if pubarea.TPMT(fixture20(t, name).TSS2.Public).ObjectAttributes.NoDA {
+		if pubarea.TPMT(fixture20(t, name).Public).ObjectAttributes.NoDA {
 			want = 0
 		}
 		if n := after.Lockout.Tries - before.Lockout.Tries; n != want {

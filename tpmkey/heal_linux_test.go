@@ -131,7 +131,7 @@ func load(t *testing.T, conn *tpm12.Conn, n int) {
 	t.Helper()
 	srk := tpm12.Secret(digestOf("sha1", nil))
 	for range n {
-		if _, err := conn.LoadKey2(tpm12.SRK, parseFixture(t, "wrapped").Bytes(), &srk); err != nil {
+		if _, err := conn.LoadKey2(tpm12.SRK, fixture12(t, "wrapped").Bytes(), &srk); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -406,7 +406,7 @@ func newFiller(t *testing.T, w world, bare *bareTPM) filler {
 		return newFiller20(bare)
 	}
 	conn := tpm12.New(bare)
-	file := parseFixture(t, "auth").Bytes()
+	file := fixture12(t, "auth").Bytes()
 	srk, secret := tpm12.Secret(digestOf("sha1", nil)), tpm12.Secret(digestOf("sha1", []byte("motdepasse")))
 	var loaded tpm12.Handle
 	open := func() (*tpm12.KeySession, error) { return conn.OpenKeySession(loaded, &secret) }

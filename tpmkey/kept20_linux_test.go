@@ -75,14 +75,14 @@ func TestCreateUnderKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	makers := map[string]func(*tpmkey.TPM) (*blob.Key, error){
-		"Create": func(tpm *tpmkey.TPM) (*blob.Key, error) {
+	makers := map[string]func(*tpmkey.TPM) (blob.Key, error){
+		"Create": func(tpm *tpmkey.TPM) (blob.Key, error) {
 			return tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()})
 		},
-		"Wrap": func(tpm *tpmkey.TPM) (*blob.Key, error) {
+		"Wrap": func(tpm *tpmkey.TPM) (blob.Key, error) {
 			return tpm.Wrap(t.Context(), software, &tpmkey.WrapOptions{CreateOptions: tpmkey.CreateOptions{Auth: motdepasse()}})
 		},
-		"Seal": func(tpm *tpmkey.TPM) (*blob.Key, error) { return tpm.Seal(t.Context(), []byte("data"), nil) },
+		"Seal": func(tpm *tpmkey.TPM) (blob.Key, error) { return tpm.Seal(t.Context(), []byte("data"), nil) },
 	}
 	for name, c := range map[string]struct {
 		state  tpmtest.State
@@ -105,8 +105,8 @@ func TestCreateUnderKept(t *testing.T) {
 					t.Errorf("%s: %v", what, err)
 					continue
 				}
-				if file.TSS2.Parent != c.parent {
-					t.Errorf("%s: the parent is %#x, want %#x", what, file.TSS2.Parent, c.parent)
+				if parent := file.(*blob.TSS2).Parent; parent != c.parent {
+					t.Errorf("%s: the parent is %#x, want %#x", what, parent, c.parent)
 				}
 				if noted := strings.Join(*notes, ""); strings.Contains(noted, "0x81000001") != (c.parent == 0x81000001) {
 					t.Errorf("%s: noted %q", what, noted)

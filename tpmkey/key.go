@@ -62,7 +62,7 @@ func algorithmOf(public crypto.PublicKey) string {
 func (k *Key) Public() crypto.PublicKey { return k.k.Public() }
 
 // File returns the contents of the key file. The caller must not change it.
-func (k *Key) File() *blob.Key { return k.k.File() }
+func (k *Key) File() blob.Key { return k.k.File() }
 
 // Sign signs digest, which must be a digest of opts.HashFunc(). rand is ignored.
 //
@@ -196,7 +196,7 @@ func (k *Key) Close() error { return k.k.Close() }
 
 // CheckSign returns the error with which Key.Sign would refuse digest and opts, nil if it would
 // not. It needs no TPM and no secret.
-func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
+func CheckSign(file blob.Key, digest []byte, opts crypto.SignerOpts) error {
 	ops, err := opsOf(file)
 	if err == nil {
 		_, err = ops.Sign(digest, opts)
@@ -206,7 +206,7 @@ func CheckSign(file *blob.Key, digest []byte, opts crypto.SignerOpts) error {
 
 // CheckDecrypt returns why the key of a key file cannot decrypt ciphertext with opts, as far as
 // that is known without a TPM. See Key.Decrypt.
-func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
+func CheckDecrypt(file blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) error {
 	ops, err := opsOf(file)
 	if err == nil {
 		_, err = ops.Decrypt(ciphertext, opts)
@@ -215,14 +215,14 @@ func CheckDecrypt(file *blob.Key, ciphertext []byte, opts crypto.DecrypterOpts) 
 }
 
 // opsOf returns the operations of most TPMs with the key of a file.
-func opsOf(file *blob.Key) (*chip.KeyOps, error) {
+func opsOf(file blob.Key) (*chip.KeyOps, error) {
 	if file == nil || file.PublicKey() == nil {
 		return nil, errNoKey
 	}
-	if file.TSS2 != nil {
+	if file, ok := file.(*blob.TSS2); ok {
 		return chip20.OpsOf(file)
 	}
-	return chip12.OpsOf(file), nil
+	return chip12.OpsOf(file.(*blob.TPMKey)), nil
 }
 
 // errNoKey is the error for a blob.Key without a public key.

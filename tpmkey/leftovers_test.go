@@ -15,7 +15,7 @@ func TestFlushLeftoversFreesKeyWithSession(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	killed := raw(t, sw)
 	srk, secret := tpm12.Secret(sha1.Sum(nil)), tpm12.Secret(sha1.Sum([]byte("motdepasse")))
-	key, err := killed.LoadKey2(tpm12.SRK, parseFixture(t, "auth").Bytes(), &srk)
+	key, err := killed.LoadKey2(tpm12.SRK, fixture12(t, "auth").Bytes(), &srk)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func (t *TPM) LoadFile(ctx context.Context, path string, opts *LoadOptions) (*Ke
 	return t.Load(ctx, file, &named)
 }
 
-func (t *TPM) readKey(ctx context.Context, path string) (*blob.Key, error) {
+func (t *TPM) readKey(ctx context.Context, path string) (blob.Key, error) {
 	if handle, ok, err := ParseHandle(path); ok {
 		if err != nil {
 			return nil, err
@@ -64,7 +64,7 @@ func (t *TPM) readKey(ctx context.Context, path string) (*blob.Key, error) {
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
 // decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent,
 // ErrPolicy, blob.ErrDamaged, ErrBusy, ErrGone, ErrClosed.
-func (t *TPM) Load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key, error) {
+func (t *TPM) Load(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
 	}
@@ -72,7 +72,7 @@ func (t *TPM) Load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key
 	return k, doingError("load "+cmp.Or(opts.Name, "key"), err)
 }
 
-func (t *TPM) load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key, error) {
+func (t *TPM) load(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key, error) {
 	if file == nil {
 		return nil, errNoKey
 	}
@@ -94,15 +94,12 @@ func (t *TPM) load(ctx context.Context, file *blob.Key, opts *LoadOptions) (*Key
 }
 
 // newKey returns a key that is not loaded yet. It sends nothing.
-func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
+func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
 	if err := chip20.CheckParent(opts.Parent); err != nil {
 		return nil, err
 	}
-	if file.TSS2 != nil && opts.Parent != 0 {
-		file = withParent(file, opts.Parent)
-	}
-	if file.TSS2 != nil && file.TSS2.EmptyAuth && opts.Auth.s.Known() {
-		file = withSecret(file) // tpm2_encodeobject sets EmptyAuth wrongly
+	if tss2, ok := file.(*blob.TSS2); ok {
+		file = withOptions(*tss2, opts)
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {
@@ -115,20 +112,13 @@ func (t *TPM) newKey(file *blob.Key, opts *LoadOptions) (*Key, error) {
 	return &Key{t, k, context.Background(), nil}, nil
 }
 
-// withParent returns the key with another parent.
-func withParent(file *blob.Key, parent uint32) *blob.Key {
-	k, tss2 := *file, *file.TSS2
-	tss2.Parent = parent
-	k.TSS2 = &tss2
-	return &k
-}
-
-// withSecret returns the key with EmptyAuth false.
-func withSecret(file *blob.Key) *blob.Key {
-	k, tss2 := *file, *file.TSS2
-	tss2.EmptyAuth = false
-	k.TSS2 = &tss2
-	return &k
+// withOptions returns the key with what opts replace in its file.
+func withOptions(file blob.TSS2, opts *LoadOptions) *blob.TSS2 {
+	file.Parent = cmp.Or(opts.Parent, file.Parent)
+	if opts.Auth.s.Known() {
+		file.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
+	}
+	return &file
 }
 
 // handlePrefix is the prefix of a persistent handle in place of a path.
@@ -151,8 +141,8 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 // ReadHandle reads the public area of a persistent key (0x81…) of a TPM 2.0, for Load. Errors:
 // ErrNotSupported for a TPM 1.2; ErrNoKey. TPM 2.0 Library Part 3, section 12.4
 // (TPM2_ReadPublic).
-func (t *TPM) ReadHandle(ctx context.Context, handle uint32) (k *blob.Key, err error) {
-	err = t.run(ctx, func() (err error) { // the kernel's resource manager needs a slot for it
+func (t *TPM) ReadHandle(ctx context.Context, handle uint32) (k blob.Key, err error) {
+	err = t.run(ctx, func() (err error) { // even to read it takes a place
 		k, err = t.chip().ReadHandle(handle)
 		return err
 	})

@@ -151,9 +151,9 @@ func TestPolicyLikeFixtures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		theirs := fixture20(t, name).TSS2
-		if !reflect.DeepEqual(made.TSS2.Policy, theirs.Policy) || !bytes.Equal(pubarea.TPMT(made.TSS2.Public).AuthPolicy.Buffer, pubarea.TPMT(theirs.Public).AuthPolicy.Buffer) {
-			t.Errorf("%s: policy %x, and theirs is %x", name, made.TSS2.Policy, theirs.Policy)
+		ours, theirs := made.(*blob.TSS2), fixture20(t, name)
+		if !reflect.DeepEqual(ours.Policy, theirs.Policy) || !bytes.Equal(pubarea.TPMT(ours.Public).AuthPolicy.Buffer, pubarea.TPMT(theirs.Public).AuthPolicy.Buffer) {
+			t.Errorf("%s: policy %x, and theirs is %x", name, ours.Policy, theirs.Policy)
 		}
 	}
 }
@@ -228,7 +228,7 @@ func TestPolicyOfFile(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := fixture20(t, "e2-rsa-pcr16")
-			tt.change(file.TSS2)
+			tt.change(file)
 			k, err := tpm.Load(t.Context(), file, nil)
 			if err == nil {
 				err = signsFox(t, k)

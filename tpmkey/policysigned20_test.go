@@ -19,7 +19,7 @@ import (
 // signedPolicyKey makes a key whose policies somebody signs, with the secret
 // "motdepasse": for PCR 16 as it is in a new TPM ("initrd"), for PCR 16 after
 // "changed", and for the secret ("backup").
-func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.Key {
+func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) blob.Key {
 	t.Helper()
 	signer := tpmtest.NewPolicySigner(t, kind)
 	opening := blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicyAuthorize), Policy: signer.Opening()}
@@ -49,7 +49,7 @@ func signedPolicyKey(t *testing.T, sw *tpmtest.SWTPM, kind tpm2.TPMAlgID) *blob.
 		t.Fatal(err)
 	}
 	file.Private, file.Public = createRaw20(t, sw, area, "motdepasse", nil)
-	return reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM})
+	return reread(t, &file)
 }
 
 // pcr16 is TPM2_PolicyPCR for a value of PCR 16.
@@ -130,7 +130,8 @@ func TestSignedPolicyFile(t *testing.T) {
 		wantTries(t, tpm, 0)
 
 		// Without the way out.
-		file.TSS2.AuthPolicy = file.TSS2.AuthPolicy[:2]
+		tss2 := file.(*blob.TSS2)
+		tss2.AuthPolicy = tss2.AuthPolicy[:2]
 		other, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +154,7 @@ func TestPolicyAmongOthers(t *testing.T) {
 	p := tpmtest.StartProxy(t, sw)
 	tpm := openName(t, p.Name)
 	var keys []*tpmkey.Key
-	load := func(file *blob.Key, opts *tpmkey.LoadOptions) {
+	load := func(file blob.Key, opts *tpmkey.LoadOptions) {
 		t.Helper()
 		k, err := tpm.Load(t.Context(), file, opts)
 		if err != nil {
@@ -195,7 +196,7 @@ func TestPolicyLost(t *testing.T) {
 	signed := signedPolicyKey(t, sw, tpm2.TPMAlgECC)
 	p := tpmtest.StartProxy(t, sw)
 	tpm := openName(t, p.Name)
-	for _, file := range []*blob.Key{signed, fixture20(t, "e2-rsa-pcr16")} {
+	for _, file := range []blob.Key{signed, fixture20(t, "e2-rsa-pcr16")} {
 		k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 		if err != nil {
 			t.Fatal(err)
@@ -242,7 +243,7 @@ func TestPolicyWithoutSecret(t *testing.T) {
 	for _, emptyAuth := range []bool{false, true} {
 		file.EmptyAuth = emptyAuth
 		for _, secret := range []tpmkey.Secret{motdepasse(), tpmkey.Password([]byte("another"))} {
-			data, err := tpm.Unseal(t.Context(), reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Auth: secret})
+			data, err := tpm.Unseal(t.Context(), reread(t, &file), &tpmkey.LoadOptions{Auth: secret})
 			if string(data) != "bonjour" {
 				t.Errorf("unsealed %q, %v", data, err)
 			}
@@ -275,7 +276,7 @@ func TestPolicySecretFile(t *testing.T) {
 		secret string
 		kind   error
 	}{{"proprio", nil}, {"wrong", tpmkey.ErrWrongKeySecret}, {"", tpmkey.ErrPolicy}, {"proprio", nil}} {
-		k, err := tpm.Load(t.Context(), reread(t, &blob.Key{TSS2: &file, Container: blob.TSS2PEM}), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(tt.secret))})
+		k, err := tpm.Load(t.Context(), reread(t, &file), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(tt.secret))})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -217,7 +217,7 @@ func (c *restartCase) forgive() {
 	}
 }
 
-func loadFile(t *testing.T, tpm *tpmkey.TPM, file *blob.Key) *tpmkey.Key {
+func loadFile(t *testing.T, tpm *tpmkey.TPM, file blob.Key) *tpmkey.Key {
 	t.Helper()
 	k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()})
 	if err != nil {
@@ -249,7 +249,7 @@ func TestEmulatorComesAndGoes20(t *testing.T) {
 		}
 		eventually(t, "swtpm ends", func() bool { return len(programsIn(dir)) == 0 })
 	}
-	var file *blob.Key
+	var file blob.Key
 	use(func(tpm *tpmkey.TPM) {
 		if file, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()}); err != nil {
 			t.Fatal(err)

@@ -34,7 +34,7 @@ func fill12(t *testing.T, conn *tpm12.Conn) int {
 	t.Helper()
 	srk := tpm12.Secret(sha1.Sum(nil))
 	for n := 0; ; n++ {
-		_, err := conn.LoadKey2(tpm12.SRK, parseFixture(t, "maclef").Bytes(), &srk)
+		_, err := conn.LoadKey2(tpm12.SRK, fixture12(t, "maclef").Bytes(), &srk)
 		if errors.Is(err, tpm12.NoSpace) {
 			return n
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	gotransport "github.com/google/go-tpm/tpm2/transport"
 
+	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -109,7 +110,7 @@ func (p *paddedKey) bad() map[string][]byte {
 	for name, change := range badBlocks {
 		all[name] = p.badBlock(change)
 	}
-	if p.File().TSS2 == nil { // one of TPM 1.2, whose plaintexts are more than padded
+	if _, is12 := p.File().(*blob.TPMKey); is12 { // one of TPM 1.2, whose plaintexts are more than padded
 		all["no TPM_BOUND_DATA"] = p.badBlock(func([]byte) {})
 	}
 	return all

@@ -194,7 +194,9 @@ func TestNoKey(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
-	for _, file := range []*blob.Key{nil, {}, {Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}} {
+	for _, file := range []blob.Key{
+		nil, new(blob.TPMKey), &blob.TPMKey{Usage: blob.KeyLegacy, EncScheme: blob.ESRSAESPKCSv15, SigScheme: blob.SSRSASSAPKCS1v15DER}, new(blob.TSS2),
+	} {
 		_, loadErr := tpm.Load(t.Context(), file, nil)
 		_, encryptErr := tpmkey.Encrypt(file, []byte("x"))
 		for _, err := range []error{loadErr, encryptErr, tpmkey.CheckSign(file, nil, crypto.SHA1), tpmkey.CheckDecrypt(file, nil, nil)} {

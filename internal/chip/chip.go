@@ -38,22 +38,22 @@ type Chip interface {
 	Generation() Generation
 	// Use returns what the TPM can do with the key of a file, or why it can do nothing. It sends
 	// nothing and may be called at any time.
-	Use(k *blob.Key) (*KeyOps, error)
+	Use(k blob.Key) (*KeyOps, error)
 	// Load loads a key under its parent. parent is the secret of the parent, or of the hierarchy
 	// that the parent is created in.
-	Load(k *blob.Key, parent AuthData) (LoadedKey, error)
+	Load(k blob.Key, parent AuthData) (LoadedKey, error)
 	// Restore loads a key from a saved context. was is the key that was saved. For a context from
 	// disk was is nil, and Restore returns ErrOtherContext unless the context is one of k.
-	Restore(k *blob.Key, was LoadedKey, context []byte) (LoadedKey, error)
+	Restore(k blob.Key, was LoadedKey, context []byte) (LoadedKey, error)
 	// Prepare starts the session that the next operation of a key needs. It is called before the
 	// key is loaded, because there may be no room for a session after that. secret says that the
 	// key's secret will be available for each operation.
-	Prepare(k *blob.Key, secret bool) error
+	Prepare(k blob.Key, secret bool) error
 	// ClassOf returns the class of an error. It sends nothing.
 	ClassOf(err error) ErrClass
 	// ReadTries reads the count of wrong secrets for a key, or for its parent, before or after a
 	// secret is tried.
-	ReadTries(k *blob.Key, ofParent, after bool) (*Tries, error)
+	ReadTries(k blob.Key, ofParent, after bool) (*Tries, error)
 	// StartUp sends the startup command after an error of ClassNotStarted.
 	StartUp() error
 	// Sessions returns the handles of this process's open sessions. more reports whether there
@@ -62,7 +62,7 @@ type Chip interface {
 	// EndSessions ends sessions that belong to no key, and reports whether it did.
 	EndSessions(Ending) bool
 	// NewKey checks the spec and returns the function that creates the key. It sends nothing.
-	NewKey(*Spec) (func(*Secrets) (*blob.Key, error), error)
+	NewKey(*Spec) (func(*Secrets) (blob.Key, error), error)
 	// State reads the TPM's state.
 	State() (*State, error)
 	// Change changes the state. Secrets.Owner authorizes it; if that is nil, physical presence
@@ -77,7 +77,7 @@ type Chip interface {
 	Random(n int) ([]byte, error)
 	Status() (*Status, error)
 	// ReadHandle reads the public area of a key at a persistent handle of a TPM 2.0.
-	ReadHandle(handle uint32) (*blob.Key, error)
+	ReadHandle(handle uint32) (blob.Key, error)
 }
 
 // An Ending selects the sessions that EndSessions ends.

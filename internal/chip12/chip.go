@@ -99,8 +99,9 @@ const lockoutFresh = time.Second
 func (c *Chip) Generation() chip.Generation { return chip.TPM12 }
 
 // Use implements chip.Chip.
-func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
-	if k.TSS2 != nil {
+func (c *Chip) Use(file blob.Key) (*chip.KeyOps, error) {
+	k, ok := file.(*blob.TPMKey)
+	if !ok {
 		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2", nil)
 	}
 	if !k.CanSign() && !k.CanDecrypt() {
@@ -111,10 +112,10 @@ func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
 }
 
 // Prepare does nothing: a session can be opened while the key is loaded.
-func (c *Chip) Prepare(*blob.Key, bool) error { return nil }
+func (c *Chip) Prepare(blob.Key, bool) error { return nil }
 
 // ReadHandle returns an error: a TPM 1.2 has no persistent handles for keys.
-func (c *Chip) ReadHandle(uint32) (*blob.Key, error) {
+func (c *Chip) ReadHandle(uint32) (blob.Key, error) {
 	return nil, fmt.Errorf("%w: a TPM 1.2 keeps no keys by handle; give a key file", chip.ErrNotSupported)
 }
 
@@ -149,8 +150,8 @@ func (c *Chip) endorsementKey() (*rsa.PublicKey, error) {
 }
 
 // srkTemplate returns the parameters of the SRK, of which TPM_TakeOwnership allows no others.
-func srkTemplate() *blob.Key {
-	return &blob.Key{
+func srkTemplate() *blob.TPMKey {
+	return &blob.TPMKey{
 		Usage: blob.KeyStorage, AuthDataUsage: blob.AuthAlways,
 		EncScheme: blob.ESRSAESOAEPSHA1MGF1, SigScheme: blob.SSNone,
 		KeyLength: 2048, NumPrimes: 2,

@@ -58,7 +58,7 @@ func (c *Chip) readLockoutLately() error {
 }
 
 // ReadTries implements chip.Chip. It returns no resets, because a TPM 1.2 does not count them.
-func (c *Chip) ReadTries(_ *blob.Key, ofParent, after bool) (*chip.Tries, error) {
+func (c *Chip) ReadTries(_ blob.Key, ofParent, after bool) (*chip.Tries, error) {
 	if after {
 		c.lockoutRead = time.Time{}
 	}

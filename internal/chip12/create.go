@@ -15,7 +15,7 @@ import (
 )
 
 // NewKey implements chip.Chip.
-func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), error) {
+func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), error) {
 	if spec.Seal != nil {
 		return nil, chip.ErrNoSealing
 	}
@@ -28,7 +28,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
 		}
-		return func(with *chip.Secrets) (*blob.Key, error) { return c.create(area, with) }, nil
+		return func(with *chip.Secrets) (blob.Key, error) { return c.create(area, with) }, nil
 	}
 	private, err := wrappable(spec.Wrap)
 	if err != nil {
@@ -38,7 +38,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), 
 	if _, err := blob.NewTemplate(t); err != nil {
 		return nil, fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
 	}
-	return func(with *chip.Secrets) (*blob.Key, error) { return c.wrap(private, t, with) }, nil
+	return func(with *chip.Secrets) (blob.Key, error) { return c.wrap(private, t, with) }, nil
 }
 
 // templateOf returns the template that spec describes, for a legacy key, which signs and
@@ -65,7 +65,7 @@ func templateOf(spec *chip.Spec) (blob.Template, error) {
 }
 
 // create creates a key. TPM Main Part 3, section 10.4 (TPM_CreateWrapKey).
-func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) create(t *blob.TPMKey, with *chip.Secrets) (blob.Key, error) {
 	// The secret of a key without one is 20 zero bytes. The TPM replaces the migration secret of
 	// a non-migratable key.
 	usage, migration := new(tpm12.Secret), new(tpm12.Secret)
@@ -76,7 +76,7 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 	if err != nil {
 		return nil, c.explain(err, chip.ErrWrongSRKSecret)
 	}
-	k, err := blob.Parse(made)
+	k, err := blob.NewTPMKey(made)
 	if err != nil {
 		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)
 	}
@@ -84,7 +84,6 @@ func (c *Chip) create(t *blob.Key, with *chip.Secrets) (*blob.Key, error) {
 		k.AuthDataUsage != t.AuthDataUsage || k.KeyLength != t.KeyLength || k.Flags != t.Flags {
 		return nil, errors.New("the TPM made a key that differs from the request")
 	}
-	k.Container = blob.PEM
 	return k, nil
 }
 
@@ -103,7 +102,7 @@ func wrappable(key crypto.PrivateKey) (*rsa.PrivateKey, error) {
 	return nil, errors.New("there is no private key to wrap")
 }
 
-func (c *Chip) wrap(private *rsa.PrivateKey, t blob.Template, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) wrap(private *rsa.PrivateKey, t blob.Template, with *chip.Secrets) (blob.Key, error) {
 	srk, err := c.readSRK(with)
 	if err != nil {
 		return nil, err

@@ -18,7 +18,8 @@ type loadedKey struct {
 }
 
 // Load implements chip.Chip. TPM Main Part 3, section 10.5 (TPM_LoadKey2).
-func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+	k := file.(*blob.TPMKey)
 	if err := c.readLockoutLately(); err != nil {
 		return nil, c.explain(err, nil)
 	}
@@ -31,11 +32,11 @@ func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	if err != nil {
 		return nil, c.explainLoad(err, before)
 	}
-	return &loadedKey{chip: c, handle: handle, size: k.RSAPublicKey().Size()}, nil
+	return &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}, nil
 }
 
 // Restore implements chip.Chip. TPM Main Part 3, section 21.3 (TPM_LoadContext).
-func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
+func (c *Chip) Restore(file blob.Key, was chip.LoadedKey, context []byte) (chip.LoadedKey, error) {
 	if was == nil && !tpm12.IsKeyContext(context) {
 		return nil, chip.OfKind(chip.ErrUnloaded, "the context on disk is not of a key", nil)
 	}
@@ -43,7 +44,8 @@ func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.Lo
 	if err != nil {
 		return nil, c.explain(err, nil)
 	}
-	in := &loadedKey{chip: c, handle: handle, size: k.RSAPublicKey().Size()}
+	k := file.(*blob.TPMKey)
+	in := &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}
 	if was == nil {
 		return c.checkRestored(k, in)
 	}
@@ -52,12 +54,12 @@ func (c *Chip) Restore(k *blob.Key, was chip.LoadedKey, context []byte) (chip.Lo
 
 // checkRestored compares the public key of a context from disk with the file's. Only keys without
 // a secret are on disk, so the command needs none.
-func (c *Chip) checkRestored(k *blob.Key, in *loadedKey) (chip.LoadedKey, error) {
+func (c *Chip) checkRestored(k *blob.TPMKey, in *loadedKey) (chip.LoadedKey, error) {
 	pub, err := c.conn.GetPubKey(in.handle, nil)
 	var refused *tpm12.Error
 	public, damaged := blob.ParsePubKey(pub)
-	if err == nil && (damaged != nil || !public.Equal(k.RSAPublicKey())) || errors.As(err, &refused) {
-		c.conn.Drop() // the reply may be wrong, so it is unknown what is loaded
+	if err == nil && (damaged != nil || !public.Equal(k.PublicKey())) || errors.As(err, &refused) {
+		c.conn.Drop() // the handle may be garbled: what is loaded is not known
 		return nil, chip.ErrOtherContext
 	}
 	if err != nil {

@@ -12,14 +12,15 @@ import (
 )
 
 // OpsOf returns the operations of a TPM 1.2 with a key. It needs no TPM.
-func OpsOf(file *blob.Key) *chip.KeyOps {
-	k := keyOps{file: file, public: file.RSAPublicKey()}
+func OpsOf(file *blob.TPMKey) *chip.KeyOps {
+	public, _ := file.PublicKey().(*rsa.PublicKey)
+	k := keyOps{file: file, public: public}
 	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: checkAuth}
 }
 
 // keyOps has the functions of chip.KeyOps.
 type keyOps struct {
-	file   *blob.Key
+	file   *blob.TPMKey
 	public *rsa.PublicKey
 }
 
@@ -150,7 +151,7 @@ const boundDataHeader = "\x01\x01\x00\x00\x02"
 
 // EncryptionOf returns how to encrypt for a key, in the form that TPM_UnBind takes. It needs no
 // TPM.
-func EncryptionOf(file *blob.Key) (*chip.Encryption, error) {
+func EncryptionOf(file *blob.TPMKey) (*chip.Encryption, error) {
 	switch {
 	case !file.CanDecrypt():
 		return nil, errCannotDecrypt(file)
@@ -162,6 +163,6 @@ func EncryptionOf(file *blob.Key) (*chip.Encryption, error) {
 	return &chip.Encryption{Header: boundDataHeader}, nil
 }
 
-func errCannotDecrypt(file *blob.Key) error {
+func errCannotDecrypt(file *blob.TPMKey) error {
 	return fmt.Errorf("%w: a %v key with encryption scheme %v cannot decrypt", chip.ErrNotSupported, file.Usage, file.EncScheme)
 }

@@ -27,14 +27,14 @@ type Chip struct {
 	lockout   lockout
 	uncounted bool
 
-	// parents are the parents that were used before. fitting has the parent that was found for
+	// parents are the parents that were used before. foundParents has the parent that was found for
 	// what a file says about its parent. imported has the private areas of imported keys, by a
 	// digest of what was imported.
-	cache    *contextcache.Cache
-	note     func(text string) // is called before something that may take long
-	parents  map[parentID]*knownParent
-	fitting  map[fileParent]parentID
-	imported map[[sha256.Size]byte][]byte
+	cache        *contextcache.Cache
+	note         func(text string) // is called before something that may take long
+	parents      map[parentID]*knownParent
+	foundParents map[fileParent]parentID
+	imported     map[[sha256.Size]byte][]byte
 
 	session  *tpm20.Session                      // authorizes with any key; nil if it was never started
 	policies map[tpm2.TPMIAlgHash]*tpm20.Session // one policy session for each hash algorithm
@@ -49,7 +49,7 @@ func Open(dev *transport.Device, patience time.Duration, cache *contextcache.Cac
 	}
 	c := &Chip{
 		conn: tpm20.New(dev), cache: cache, note: note,
-		parents: map[parentID]*knownParent{}, fitting: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
+		parents: map[parentID]*knownParent{}, foundParents: map[fileParent]parentID{}, imported: map[[sha256.Size]byte][]byte{},
 	}
 	c.conn.Patience = patience
 	err := c.readFeatures()
@@ -106,11 +106,12 @@ func (c *Chip) readPermanent() (properties, error) {
 // ReadTries implements chip.Chip. It also reads the count of resets, because a TPM counts a reset
 // without an orderly shutdown as a wrong secret. TPM 2.0 Library Part 3, section 29.1
 // (TPM2_ReadClock).
-func (c *Chip) ReadTries(k *blob.Key, ofParent, after bool) (*chip.Tries, error) {
-	counts := c.countsKey(k.TSS2)
+func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, error) {
+	t := file.(*blob.TSS2)
+	counts := c.countsKey(t)
 	if ofParent {
 		var err error
-		if counts, err = c.countsParent(k.TSS2); err != nil {
+		if counts, err = c.countsParent(t); err != nil {
 			return nil, err
 		}
 	}

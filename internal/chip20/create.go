@@ -12,6 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/softkey"
 	"maclef/internal/tpm20"
 )
 
@@ -20,11 +21,11 @@ import (
 const maxAuth = sha256.Size
 
 // NewKey implements chip.Chip.
-func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (*blob.Key, error), error) {
+func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), error) {
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	return func(with *chip.Secrets) (*blob.Key, error) {
+	return func(with *chip.Secrets) (blob.Key, error) {
 		if err := checkNewSecret(with.Key); err != nil {
 			return nil, err
 		}
@@ -52,7 +53,7 @@ func checkSpec(spec *chip.Spec) error {
 		return fmt.Errorf("%w: %d bytes of data; 1 to %d can be sealed, so encrypt more with a key that is sealed", chip.ErrNotSupported, len(spec.Seal), blob.MaxSealed)
 	}
 	if spec.Wrap != nil {
-		if err := blob.CheckWrapTSS2(spec.Wrap); err != nil {
+		if err := softkey.Check(spec.Wrap); err != nil {
 			return fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
 		}
 	} else if spec.Seal == nil {
@@ -76,13 +77,13 @@ func CheckParent(handle uint32) error {
 	return nil
 }
 
-// madeUnder returns the parent of a new key; handle 0 is the owner hierarchy.
-func madeUnder(handle uint32) parentID {
+// newKeyParent returns the parent of a new key; handle 0 is the owner hierarchy.
+func newKeyParent(handle uint32) parentID {
 	return parentID{handle: tpm2.TPMHandle(cmp.Or(handle, uint32(tpm2.TPMRHOwner)))}
 }
 
 // create creates a key, or seals data.
-func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
+func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (blob.Key, error) {
 	file := blob.TSS2{Policy: commands}
 	template := blob.TSS2Template{Type: string(spec.Type), NeedSecret: with.Key != nil, AuthPolicy: digest}
 	if spec.Seal != nil {
@@ -98,7 +99,7 @@ func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []b
 	if err != nil {
 		return nil, err
 	}
-	return c.createUnder(madeUnder(spec.Parent), area, spec.Seal, with.Parent, with.Key, file)
+	return c.createUnder(newKeyParent(spec.Parent), area, spec.Seal, with.Parent, with.Key, file)
 }
 
 // checkNewSecret returns an error if a new secret is empty or too long.
@@ -114,7 +115,7 @@ func checkNewSecret(key chip.AuthData) error {
 
 // createUnder creates an object with the public area, and with data if it is a sealed object.
 // file has the other fields of the key file. The secret and the data are sent encrypted.
-func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (*blob.Key, error) {
+func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (blob.Key, error) {
 	var private, public []byte
 	err := c.withParentOrSRK(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
 		s, err := c.startSession(parent)
@@ -162,8 +163,8 @@ func checkCreated(made []byte, asked *tpm2.TPMTPublic) error {
 }
 
 // wrap imports a key, which is sent encrypted for its parent.
-func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (*blob.Key, error) {
-	id := madeUnder(spec.Parent)
+func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (blob.Key, error) {
+	id := newKeyParent(spec.Parent)
 	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
 		return nil, err
 	}
@@ -175,7 +176,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		if err != nil {
 			return err
 		}
-		file = *wrapped.TSS2
+		file = *wrapped
 		file.Private, err = c.conn.Import(parent, auth, file.Public, file.Private, file.Secret)
 		return err
 	})
@@ -183,5 +184,9 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		return nil, c.explainParent(err)
 	}
 	file.Type, file.Secret, file.EmptyAuth = blob.TSS2Loadable, nil, with.Key == nil
-	return blob.NewTSS2(file)
+	k, err := blob.NewTSS2(file)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }

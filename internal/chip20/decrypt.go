@@ -207,7 +207,7 @@ func (c *features) maxLabel() int {
 
 // EncryptionOf returns how to encrypt for a key, in the form that decrypt with nil options takes.
 // It needs no TPM.
-func EncryptionOf(file *blob.Key) (*chip.Encryption, error) {
+func EncryptionOf(file *blob.TSS2) (*chip.Encryption, error) {
 	k, err := newKeyOps(file, nil)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func TestDecrypt20Refuses(t *testing.T) {
 	aes := r.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES})
 	oaep := r.able(t, decrypts, keyScheme{tpm2.TPMAlgOAEP, tpm2.TPMAlgSHA256})
 	signOnly := r.able(t, signs|decrypts, keyScheme{})
-	signOnly.file.TSS2.Policy = []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, 1, 0x5d}}}
+	signOnly.file.Policy = []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, 1, 0x5d}}}
 	pkcs1, sha256 := &rsa.PKCS1v15DecryptOptions{}, &rsa.OAEPOptions{Hash: crypto.SHA256}
 	label := func(s string) *rsa.OAEPOptions { return &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte(s)} }
 	for name, c := range map[string]struct {
@@ -172,13 +172,13 @@ func TestEncrypt20(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if room := e.Room(file.RSAPublicKey()); room != c.room {
+		if room := e.Room(file.PublicKey().(*rsa.PublicKey)); room != c.room {
 			t.Errorf("%s: %d bytes", name, room)
 		}
 		for _, n := range []int{0, 7, c.room} {
 			message := make([]byte, n)
 			rand.Read(message)
-			ciphertext, err := e.Encrypt(file.RSAPublicKey(), message)
+			ciphertext, err := e.Encrypt(file.PublicKey().(*rsa.PublicKey), message)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,12 +186,12 @@ func TestEncrypt20(t *testing.T) {
 				t.Errorf("%s, %d bytes: %x, %v", name, n, got, err)
 			}
 		}
-		if _, err := e.Encrypt(file.RSAPublicKey(), make([]byte, c.room+1)); !errors.Is(err, rsa.ErrMessageTooLong) {
+		if _, err := e.Encrypt(file.PublicKey().(*rsa.PublicKey), make([]byte, c.room+1)); !errors.Is(err, rsa.ErrMessageTooLong) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	null := keyScheme{alg: tpm2.TPMAlgNull}
-	for name, file := range map[string]*blob.Key{
+	for name, file := range map[string]*blob.TSS2{
 		"EC":          (&software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}).file(t, signs|decrypts, null),
 		"signs only":  k.file(t, signs, null),
 		"storage key": k.file(t, decrypts|restricted, null),

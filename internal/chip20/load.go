@@ -17,28 +17,29 @@ import (
 )
 
 // Use implements chip.Chip.
-func (c *Chip) Use(k *blob.Key) (*chip.KeyOps, error) {
-	if k.TSS2 == nil {
+func (c *Chip) Use(file blob.Key) (*chip.KeyOps, error) {
+	t, ok := file.(*blob.TSS2)
+	if !ok {
 		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0", nil)
 	}
-	if err := CheckParent(k.TSS2.Parent); err != nil {
+	if err := CheckParent(t.Parent); err != nil {
 		return nil, err
 	}
-	if err := checkPolicy(k.TSS2); err != nil {
+	if err := checkPolicy(t); err != nil {
 		return nil, err
 	}
-	if k.TSS2.Sealed() {
+	if t.Sealed() {
 		return &chip.KeyOps{Unseal: unseal}, nil
 	}
-	if err := k.Unsupported(); err != nil {
+	if err := t.Unsupported(); err != nil {
 		return nil, fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
 	}
-	ops, err := newKeyOps(k, c.can)
+	ops, err := newKeyOps(t, c.can)
 	if err != nil {
 		return nil, err
 	}
-	if !k.CanSign() && !k.CanDecrypt() && !k.CanAgree() {
-		_, err := ops.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // planSign knows the reason
+	if !t.CanSign() && !t.CanDecrypt() && !t.CanAgree() {
+		_, err := ops.planSign(make([]byte, crypto.SHA256.Size()), crypto.SHA256) // which knows why
 		return nil, cmp.Or(err, errNoOperation)
 	}
 	return ops.ops(), nil
@@ -51,36 +52,36 @@ var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]
 
 var errNoOperation = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
 
-// Load implements chip.Chip.
-func (c *Chip) Load(k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
-	t := k.TSS2
+// Load implements chip.Chip, for a key that Use takes, as all that follows.
+func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+	t := file.(*blob.TSS2)
 	if t.Handle != 0 {
-		return c.usePersistent(k)
+		return c.usePersistent(t)
 	}
 	parents := c.parentsOf(t)
-	if len(srk) == 0 && c.knownUnfit(parents[0], k) {
+	if len(srk) == 0 && c.knownNoParent(parents[0], t) {
 		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
 	}
 	var in chip.LoadedKey
 	var err error
 	if len(srk) == 0 {
-		in, err = c.loadUnderKeptFor(parents[0], k)
+		in, err = c.loadUnderPersistentSRK(parents[0], t)
 	}
 	if in == nil && err == nil {
-		in, err = c.loadUnderAny(parents, k, srk)
+		in, err = c.loadUnderAny(parents, t, srk)
 	}
-	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // the cached context was of an earlier start
-		if kept, failed := c.loadUnderKeptFor(parents[0], k); kept != nil || failed != nil {
+	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // its context on disk was of an earlier start
+		if kept, failed := c.loadUnderPersistentSRK(parents[0], t); kept != nil || failed != nil {
 			in, err = kept, failed
 		}
 	}
 	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
-		in, err = c.loadUnderKept(k, srk, err)
+		in, err = c.loadUnderPersistent(t, srk, err)
 	}
 	if err != nil {
 		var none *noParentFits
 		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
-			c.noteUnfit(parents[0], k)
+			c.recordNoParent(parents[0], t)
 		}
 		return nil, c.explainLoad(err)
 	}
@@ -94,15 +95,15 @@ func (e *noParentFits) Unwrap() error { return e.error }
 
 // loadUnderAny loads a key under the first parent that fits. It tries the next parent only after
 // TPM_RC_INTEGRITY. A later parent that the TPM cannot create says nothing about the file.
-func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) (in chip.LoadedKey, failed error) {
+func (c *Chip) loadUnderAny(parents []parentID, t *blob.TSS2, srk chip.AuthData) (in chip.LoadedKey, failed error) {
 	every := true
 	for i, id := range parents {
-		if i == c.usualParents(k.TSS2) {
+		if i == c.usualParents(t) {
 			c.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
 		}
-		in, err := c.loadUnder(id, k, srk)
+		in, err := c.loadUnder(id, t, srk)
 		if err == nil {
-			c.fitting[parentIn(k.TSS2)] = id
+			c.foundParents[parentIn(t)] = id
 			return in, nil
 		}
 		if c.ClassOf(err) != chip.ClassRefused || errors.Is(err, chip.ErrWrongSRKSecret) {
@@ -122,9 +123,9 @@ func (c *Chip) loadUnderAny(parents []parentID, k *blob.Key, srk chip.AuthData) 
 	return nil, failed
 }
 
-// loadUnderKept tries the persistent storage keys, for a key whose file does not name its
+// loadUnderPersistent tries the persistent storage keys, for a key whose file does not name its
 // parent.
-func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
+func (c *Chip) loadUnderPersistent(t *blob.TSS2, srk chip.AuthData, failed error) (chip.LoadedKey, error) {
 	handles, err := c.conn.Handles(persistentFirst)
 	if err != nil {
 		return nil, err
@@ -137,7 +138,7 @@ func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip
 		}
 	}
 	for _, id := range kept {
-		in, err := c.loadUnder(id, k, srk)
+		in, err := c.loadUnder(id, t, srk)
 		if err == nil || c.ClassOf(err) != chip.ClassRefused {
 			return in, err
 		}
@@ -150,19 +151,19 @@ func (c *Chip) loadUnderKept(k *blob.Key, srk chip.AuthData, failed error) (chip
 }
 
 // loadUnder loads a key under one parent.
-func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
+func (c *Chip) loadUnder(id parentID, t *blob.TSS2, srk chip.AuthData) (chip.LoadedKey, error) {
 	var object *tpm20.Object
 	err := c.withParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
-		private, err := c.privateOf(k, parent, auth)
+		private, err := c.privateOf(t, parent, auth)
 		if err != nil {
 			return err
 		}
-		if c.usesSession(k) {
+		if c.needsSharedSession(t) {
 			if _, err := c.startSession(parent); err != nil {
 				return err
 			}
 		}
-		object, err = c.conn.Load(parent, auth, private, k.TSS2.Public)
+		object, err = c.conn.Load(parent, auth, private, t.Public)
 		return err
 	})
 	if err != nil {
@@ -171,18 +172,17 @@ func (c *Chip) loadUnder(id parentID, k *blob.Key, srk chip.AuthData) (chip.Load
 		}
 		return nil, err
 	}
-	return &loadedKey{chip: c, object: object, file: k, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
+	return &loadedKey{chip: c, object: object, file: t, parent: id, secret: c.parents[id] != nil && c.parents[id].secret}, nil
 }
 
-// usesSession reports whether operations of a key use the shared session.
-func (c *Chip) usesSession(k *blob.Key) bool {
-	return k.NeedsSecret() && !needsPolicy(k.TSS2)
+// needsSharedSession reports whether operations of a key use the shared session.
+func (c *Chip) needsSharedSession(t *blob.TSS2) bool {
+	return t.NeedsSecret() && !needsPolicy(t)
 }
 
 // privateOf returns the private area of a key for TPM2_Load. It imports an importable key once,
 // and keeps the result while the chip is open.
-func (c *Chip) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
-	t := k.TSS2
+func (c *Chip) privateOf(t *blob.TSS2, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
 	if !t.Importable() {
 		return t.Private, nil
 	}
@@ -203,28 +203,26 @@ func (c *Chip) privateOf(k *blob.Key, parent *tpm20.Object, auth tpm2.Session) (
 }
 
 // usePersistent is Load for a persistent key.
-func (c *Chip) usePersistent(k *blob.Key) (chip.LoadedKey, error) {
-	object, err := c.conn.ReadPublic(tpm2.TPMHandle(k.TSS2.Handle))
+func (c *Chip) usePersistent(t *blob.TSS2) (chip.LoadedKey, error) {
+	object, err := c.conn.ReadPublic(tpm2.TPMHandle(t.Handle))
 	if err != nil {
-		return nil, c.explainHandle(k.TSS2.Handle, err)
+		return nil, c.explainHandle(t.Handle, err)
 	}
-	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), k.TSS2.Public) {
-		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", k.TSS2.Handle), nil)
+	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), t.Public) {
+		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", t.Handle), nil)
 	}
-	return &loadedKey{chip: c, object: object, file: k, parent: nullParent}, nil
+	return &loadedKey{chip: c, object: object, file: t, parent: nullParent}, nil
 }
 
 // ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
-func (c *Chip) ReadHandle(handle uint32) (*blob.Key, error) {
+func (c *Chip) ReadHandle(handle uint32) (blob.Key, error) {
 	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
 	if err != nil {
 		return nil, c.explainHandle(handle, err)
 	}
 	public := tpm2.Marshal(tpm2.New2B(*object.Public))
 	// Nothing tells whether the key has a secret. A key with noDA is assumed to have none.
-	return &blob.Key{Container: blob.TSS2PEM, TSS2: &blob.TSS2{
-		Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA,
-	}}, nil
+	return &blob.TSS2{Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA}, nil
 }
 
 func (c *Chip) explainHandle(handle uint32, err error) error {
@@ -236,15 +234,16 @@ func (c *Chip) explainHandle(handle uint32, err error) error {
 
 // Restore implements chip.Chip. An error about a saved context means only that the key must be
 // loaded from its file. TPM 2.0 Library Part 3, section 28.3 (TPM2_ContextLoad).
-func (c *Chip) Restore(file *blob.Key, was chip.LoadedKey, saved []byte) (chip.LoadedKey, error) {
+func (c *Chip) Restore(file blob.Key, was chip.LoadedKey, saved []byte) (chip.LoadedKey, error) {
 	if was == nil {
+		t := file.(*blob.TSS2)
 		object, err := c.restoreObject(saved, func(o *tpm20.Object) bool {
-			return bytes.Equal(tpm2.Marshal(tpm2.New2B(*o.Public)), file.TSS2.Public)
+			return bytes.Equal(tpm2.Marshal(tpm2.New2B(*o.Public)), t.Public)
 		})
 		if err != nil {
 			return nil, c.explain(err, nil)
 		}
-		return &loadedKey{chip: c, object: object, file: file, parent: c.likelyParent(file.TSS2)}, nil
+		return &loadedKey{chip: c, object: object, file: t, parent: c.likelyParent(t)}, nil
 	}
 	k := *was.(*loadedKey)
 	object, err := c.conn.LoadContext(saved, k.object)
@@ -279,16 +278,17 @@ func (c *Chip) restoreObject(saved []byte, fits func(*tpm20.Object) bool) (*tpm2
 
 // Prepare implements chip.Chip. To salt the session, the key's parent must be loaded for a
 // moment. A key that was never loaded gets the session when it is loaded.
-func (c *Chip) Prepare(k *blob.Key, secret bool) (err error) {
-	policy := needsPolicy(k.TSS2)
+func (c *Chip) Prepare(file blob.Key, secret bool) (err error) {
+	t := file.(*blob.TSS2)
+	policy := needsPolicy(t)
 	if !policy && !secret || !policy && c.session.Alive() {
 		return nil
 	}
-	parent := c.parentNow(k)
+	parent := c.likelyParent(t) // under which it was loaded before
 	switch {
 	case !c.hasContext(parent):
 	case policy:
-		_, err = c.policySession(nameAlg(k.TSS2), parent)
+		_, err = c.policySession(nameAlg(t), parent)
 	default:
 		_, err = c.sharedSession(parent)
 	}
@@ -304,6 +304,3 @@ func nameAlg(t *blob.TSS2) tpm2.TPMIAlgHash {
 	}
 	return tpm2.TPMIAlgHash(binary.BigEndian.Uint16(t.Public[at:]))
 }
-
-// parentNow returns the parent that a loaded key was loaded under.
-func (c *Chip) parentNow(k *blob.Key) parentID { return c.likelyParent(k.TSS2) }

@@ -16,7 +16,7 @@ import (
 type loadedKey struct {
 	chip   *Chip
 	object *tpm20.Object
-	file   *blob.Key
+	file   *blob.TSS2
 	parent parentID
 	bound  *tpm20.Session // the session bound to the key, nil if the secret is available for each command
 	rules  *policy.Policy // set when a key with a policy is first used
@@ -24,7 +24,7 @@ type loadedKey struct {
 }
 
 // persistent reports whether the key is at a persistent handle.
-func (k *loadedKey) persistent() bool { return k.file.TSS2.Handle != 0 }
+func (k *loadedKey) persistent() bool { return k.file.Handle != 0 }
 
 // Handle implements chip.LoadedKey.
 func (k *loadedKey) Handle() uint32 { return uint32(k.object.Handle) }
@@ -56,7 +56,7 @@ func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encryp
 }
 
 // hasPolicy reports whether the policy must be run: the secret alone does not authorize the key.
-func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file.TSS2) }
+func (k *loadedKey) hasPolicy() bool { return needsPolicy(k.file) }
 
 // Authorize opens a session that is bound to the key. It is impossible for a key with a policy,
 // which needs the secret each time.

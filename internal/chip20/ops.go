@@ -18,7 +18,7 @@ import (
 
 // keyOps has the functions of chip.KeyOps for a key.
 type keyOps struct {
-	file   *blob.Key
+	file   *blob.TSS2
 	area   *tpm2.TPMTPublic
 	scheme keyScheme
 	rsa    *rsa.PublicKey   // nil for EC keys
@@ -27,7 +27,7 @@ type keyOps struct {
 }
 
 // OpsOf returns the operations of most TPMs 2.0 with a key. It needs no TPM.
-func OpsOf(file *blob.Key) (*chip.KeyOps, error) {
+func OpsOf(file *blob.TSS2) (*chip.KeyOps, error) {
 	k, err := newKeyOps(file, nil)
 	if err != nil {
 		return nil, err
@@ -40,11 +40,11 @@ func (k *keyOps) ops() *chip.KeyOps {
 }
 
 // newKeyOps returns the operations with a key. can nil stands for the features of most TPMs.
-func newKeyOps(file *blob.Key, can *features) (*keyOps, error) {
+func newKeyOps(file *blob.TSS2, can *features) (*keyOps, error) {
 	if can == nil {
 		can = &features{algorithms: usualAlgorithms}
 	}
-	k := &keyOps{file: file, area: pubarea.TPMT(file.TSS2.Public), can: can}
+	k := &keyOps{file: file, area: pubarea.TPMT(file.Public), can: can}
 	if k.area == nil {
 		return nil, fmt.Errorf("%w: a key with unknown algorithms", chip.ErrKeyLimits)
 	}
@@ -113,7 +113,7 @@ func schemeOf(area *tpm2.TPMTPublic) keyScheme {
 
 // may reports whether the TPM has a command and the key's policy allows it.
 func (k *keyOps) may(cc tpm2.TPMCC) bool {
-	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.TSS2.Policy, cc)
+	return (k.can.commands == nil || k.can.commands[cc]) && policy.Allows(k.file.Policy, cc)
 }
 
 // decryptsRaw reports whether TPM2_RSA_Decrypt returns the padded block for the key. Then padding

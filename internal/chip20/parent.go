@@ -63,7 +63,7 @@ func (c *Chip) usualParents(t *blob.TSS2) int {
 // likelyParent returns the first of parentsOf.
 func (c *Chip) likelyParent(t *blob.TSS2) parentID {
 	in := parentIn(t)
-	if fits, ok := c.fitting[in]; ok {
+	if fits, ok := c.foundParents[in]; ok {
 		return fits
 	}
 	if !isHierarchy(uint32(in.handle)) {
@@ -79,7 +79,8 @@ type fileParent struct {
 }
 
 func parentIn(t *blob.TSS2) fileParent {
-	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, t.OldPrimary()}
+	old := t.Container() == blob.TSS2BlobPEM || t.Container() == blob.TSS2BlobDER
+	return fileParent{tpm2.TPMHandle(cmp.Or(t.Parent, uint32(tpm2.TPMRHOwner))), t.RSAParent, old}
 }
 
 // likeliest returns the primary key that the file most likely means.
@@ -330,15 +331,15 @@ func (c *Chip) parentEntry(id parentID) string {
 	return c.cache.Name([]byte("primary"), binary.BigEndian.AppendUint32(nil, uint32(id.handle)), []byte{byte(id.primary)})
 }
 
-// nameOfUnfit returns the name of the cache entry that says that no parent fits a key.
-func (c *Chip) nameOfUnfit(k *blob.Key) string {
-	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, k.TSS2.Parent), k.TSS2.Public, k.TSS2.Private)
+// noParentEntry returns the name of the cache entry that says that no parent fits a key.
+func (c *Chip) noParentEntry(t *blob.TSS2) string {
+	return c.cache.Name([]byte("no parent"), binary.BigEndian.AppendUint32(nil, t.Parent), t.Public, t.Private)
 }
 
-// knownUnfit reports whether another program has found that no parent fits a key. The entry
+// knownNoParent reports whether another program has found that no parent fits a key. The entry
 // refers to the context of the most likely parent, and is valid while the TPM loads that context.
-func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
-	recorded := c.cache.Read(c.nameOfUnfit(k))
+func (c *Chip) knownNoParent(likeliest parentID, t *blob.TSS2) bool {
+	recorded := c.cache.Read(c.noParentEntry(t))
 	if len(recorded) != sha256.Size || !c.hasContext(likeliest) {
 		return false
 	}
@@ -350,10 +351,10 @@ func (c *Chip) knownUnfit(likeliest parentID, k *blob.Key) bool {
 	return bytes.Equal(recorded, c.contextDigest(likeliest))
 }
 
-// noteUnfit writes the cache entry that says that no parent fits a key.
-func (c *Chip) noteUnfit(likeliest parentID, k *blob.Key) {
+// recordNoParent writes the cache entry that says that no parent fits a key.
+func (c *Chip) recordNoParent(likeliest parentID, t *blob.TSS2) {
 	if digest := c.contextDigest(likeliest); digest != nil && likeliest.handle != tpm2.TPMRHNull {
-		c.cache.Write(c.nameOfUnfit(k), digest)
+		c.cache.Write(c.noParentEntry(t), digest)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // chip.ErrPolicy, and the secret was not tried.
 func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if k.rules == nil {
-		if k.rules, err = newRules(k.file.TSS2); err != nil {
+		if k.rules, err = parsePolicy(k.file); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -88,8 +88,8 @@ func (c *Chip) policySession(alg tpm2.TPMIAlgHash, parent parentID) (*tpm20.Sess
 	return c.policies[alg], err
 }
 
-// newRules parses the policy of a key file.
-func newRules(t *blob.TSS2) (*policy.Policy, error) {
+// parsePolicy parses the policy of a key file.
+func parsePolicy(t *blob.TSS2) (*policy.Policy, error) {
 	area := pubarea.TPMT(t.Public)
 	if area == nil {
 		return nil, damagedPolicy(errors.New("its public area cannot be read"))
@@ -121,7 +121,7 @@ func checkPolicy(t *blob.TSS2) error {
 	if !needsPolicy(t) {
 		return nil
 	}
-	rules, err := newRules(t)
+	rules, err := parsePolicy(t)
 	if err != nil {
 		return err
 	}

@@ -48,9 +48,9 @@ func TestEveryPrimary(t *testing.T) {
 	}
 	for p := range numberOfPrimaries {
 		area.ObjectAttributes.FixedTPM = p != primaryOld // which may be moved, and what is below it
-		var file *blob.Key
+		var file blob.Key
 		if err := openSocket(t, name, func(c *Chip) (err error) {
-			file, err = c.createUnder(parentID{madeUnder(0).handle, p}, area, nil, nil, nil, blob.TSS2{})
+			file, err = c.createUnder(parentID{newKeyParent(0).handle, p}, area, nil, nil, nil, blob.TSS2{})
 			c.EndSessions(0)
 			return err
 		}); err != nil {
@@ -62,7 +62,7 @@ func TestEveryPrimary(t *testing.T) {
 	}
 }
 
-func loadAndSign(c *Chip, file *blob.Key) error {
+func loadAndSign(c *Chip, file blob.Key) error {
 	ops, err := c.Use(file)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func TestSign20Refuses(t *testing.T) {
 	pss := &rsa.PSSOptions{Hash: crypto.SHA256}
 	policy := func(cc tpm2.TPMCC) *keyOps {
 		able := r.able(t, signs|decrypts, keyScheme{})
-		able.file.TSS2.Policy = []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, byte(cc >> 8), byte(cc)}}}
+		able.file.Policy = []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, byte(cc >> 8), byte(cc)}}}
 		return able
 	}
 	certifies := r.able(t, signs, keyScheme{})

@@ -66,7 +66,7 @@ func (c *Chip) clear(lockout chip.AuthData) error {
 		c.conn.EndSessions()
 		c.EndSessions(chip.Forget)
 		clear(c.parents)
-		clear(c.fitting)
+		clear(c.foundParents)
 		clear(c.imported)
 	}
 	if errors.Is(err, tpm2.TPMRCDisabled) {

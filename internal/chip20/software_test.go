@@ -116,7 +116,7 @@ const (
 )
 
 // file makes the public area of a key, without a private part.
-func (k *software20) file(t testing.TB, attributes int, scheme keyScheme) *blob.Key {
+func (k *software20) file(t testing.TB, attributes int, scheme keyScheme) *blob.TSS2 {
 	t.Helper()
 	area := tpm2.TPMTPublic{
 		NameAlg: tpm2.TPMAlgSHA256,
@@ -144,7 +144,7 @@ func (k *software20) file(t testing.TB, attributes int, scheme keyScheme) *blob.
 			X: tpm2.TPM2BECCParameter{Buffer: k.ecdsa.X.Bytes()}, Y: tpm2.TPM2BECCParameter{Buffer: k.ecdsa.Y.Bytes()},
 		})
 	}
-	return &blob.Key{TSS2: &blob.TSS2{EmptyAuth: true, Parent: 0x40000001, Public: tpm2.Marshal(tpm2.New2B(area))}}
+	return &blob.TSS2{EmptyAuth: true, Parent: 0x40000001, Public: tpm2.Marshal(tpm2.New2B(area))}
 }
 
 func schemeDetails(s keyScheme) tpm2.TPMUAsymScheme {

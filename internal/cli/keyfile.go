@@ -32,12 +32,12 @@ func (fs *FlagSet) Key() *KeyFlags {
 
 // ReadKey reads the key that the flags name. It returns an error if the file is not a
 // usable key. It opens the TPM only for a key that the TPM keeps.
-func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
+func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
 	file, err := e.ReadKeyFile(*f.Path, f.TPM)
 	if err != nil {
 		return nil, err
 	}
-	if f.Parent.Handle != 0 && (file.TSS2 == nil || file.TSS2.Handle != 0) {
+	if t, ok := file.(*blob.TSS2); f.Parent.Handle != 0 && (!ok || t.Handle != 0) {
 		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
 	}
 	return file, CheckKey(*f.Path, file)
@@ -45,8 +45,8 @@ func (e *Env) ReadKey(f *KeyFlags) (*blob.Key, error) {
 
 // CheckKey returns an error for a TPM 2.0 file that contains no key, or a key that cannot
 // be used.
-func CheckKey(path string, file *blob.Key) error {
-	if file.TSS2 != nil && file.TSS2.Sealed() {
+func CheckKey(path string, file blob.Key) error {
+	if file.Sealed() {
 		return WithHint(fmt.Errorf("%s: this is sealed data, not a key", inputName(path)), "tpmctl unseal -in "+path+" gives the data")
 	}
 	if err := file.Unsupported(); err != nil {
@@ -56,8 +56,8 @@ func CheckKey(path string, file *blob.Key) error {
 }
 
 // CheckSealed returns an error for a file that contains a key.
-func CheckSealed(path string, file *blob.Key) error {
-	if file.TSS2 != nil && file.TSS2.Sealed() {
+func CheckSealed(path string, file blob.Key) error {
+	if file.Sealed() {
 		return nil
 	}
 	return WithHint(fmt.Errorf("%s: this is a key, not sealed data", inputName(path)),
@@ -67,7 +67,7 @@ func CheckSealed(path string, file *blob.Key) error {
 // ReadKeyFile reads a key file, standard input for "-", or both files of a tpm2-tools pair
 // if path is one of them. It needs no TPM for that. For "handle:0x81…" it opens the TPM
 // that which names, and reads the key that the TPM keeps there.
-func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
+func (e *Env) ReadKeyFile(path string, which *TPMFlag) (blob.Key, error) {
 	if handle, ok, err := tpmkey.ParseHandle(path); ok {
 		if err != nil {
 			return nil, &UsageError{Text: err.Error(), Advice: "as in handle:0x81000001; tpmctl status lists the keys that the TPM keeps"}
@@ -85,7 +85,7 @@ func (e *Env) ReadKeyFile(path string, which *TPMFlag) (*blob.Key, error) {
 	return file, err
 }
 
-func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err error) {
+func (e *Env) readHandle(handle uint32, which *TPMFlag) (file blob.Key, err error) {
 	err = e.WithTPM(which, func(tpm *tpmkey.TPM) (err error) {
 		file, err = tpm.ReadHandle(context.Background(), handle)
 		return err
@@ -94,7 +94,7 @@ func (e *Env) readHandle(handle uint32, which *TPMFlag) (file *blob.Key, err err
 }
 
 // Load loads a key that ReadKey has read.
-func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
+func (f *KeyFlags) Load(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.Key, error) {
 	opts, err := f.Options(tpm, file)
 	if err != nil {
 		return nil, err
@@ -103,17 +103,18 @@ func (f *KeyFlags) Load(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.Key, error) {
 }
 
 // Options returns the options to load a file that ReadKey has read.
-func (f *KeyFlags) Options(tpm *tpmkey.TPM, file *blob.Key) (*tpmkey.LoadOptions, error) {
+func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions, error) {
 	opts := &tpmkey.LoadOptions{
 		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle,
 	}
-	if file.TSS2 == nil || tpm.Family() != "2.0" {
+	t, ok := file.(*blob.TSS2)
+	if !ok || tpm.Family() != "2.0" {
 		return opts, nil
 	}
-	if file.TSS2.Guessed() || file.TSS2.Handle != 0 {
+	if t.Guessed() || t.Handle != 0 {
 		f.Secret.Label += " (Enter if it has none)"
 	}
-	if f.Secret.Given() && file.TSS2.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
+	if f.Secret.Given() && t.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err

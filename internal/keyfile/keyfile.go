@@ -29,7 +29,7 @@ func (e *PairError) Unwrap() error { return e.err }
 
 // Read reads a key file, or both files of a pair if path is NAME.pub or NAME.priv. read
 // returns the contents of a file; its errors name the file. name replaces path in messages.
-func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key, error) {
+func Read(path, name string, read func(path string) ([]byte, error)) (blob.Key, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func Read(path, name string, read func(path string) ([]byte, error)) (*blob.Key,
 
 // readPair reads the other file of a pair with this base name. failed is the error to
 // return if it cannot be read.
-func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (*blob.Key, error) {
+func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (blob.Key, error) {
 	other, err := read(failed.Other)
 	if err != nil {
 		failed.err = err

@@ -44,7 +44,7 @@ func TestRead(t *testing.T) {
 		path := filepath.Join(dir, c.name)
 		k, err := Read(path, c.name, ReadFile)
 		switch {
-		case c.as == nil && (err != nil || k.Container != c.want):
+		case c.as == nil && (err != nil || k.Container() != c.want):
 			t.Errorf("%s: %v, error %v", c.name, k, err)
 		case c.as != nil && (!errors.As(err, c.as) || c.is != nil && !errors.Is(err, c.is)):
 			t.Errorf("%s: error %v", c.name, err)

@@ -17,11 +17,11 @@ import (
 
 // nameOfKey names the entry of a key in the cache; it is empty where there is none to be. A
 // file with another private part may have another secret.
-func (m *Manager) nameOfKey(k *blob.Key) string {
-	if k.TSS2 == nil {
+func (m *Manager) nameOfKey(k blob.Key) string {
+	if k, ok := k.(*blob.TPMKey); ok {
 		return m.cache.Name([]byte("key"), k.Bytes())
 	}
-	t := k.TSS2
+	t := k.(*blob.TSS2)
 	if t.Handle != 0 || t.Parent == nullHierarchy {
 		return ""
 	}

@@ -18,7 +18,7 @@ type Key struct {
 	Ops *chip.KeyOps
 
 	tpm    *Manager
-	file   *blob.Key
+	file   blob.Key
 	public crypto.PublicKey
 	// needsSecret is what the file says of that.
 	needsSecret bool
@@ -35,7 +35,7 @@ type Key struct {
 
 // NewKey returns a key that is not loaded yet, and sends nothing. It refuses secrets that
 // are known and that no TPM of the generation takes.
-func (m *Manager) NewKey(file *blob.Key, ops *chip.KeyOps, parent, key Secret) (*Key, error) {
+func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*Key, error) {
 	g := m.chip.Generation()
 	h := &Key{
 		Ops: ops, tpm: m, file: file, public: file.PublicKey(), needsSecret: file.NeedsSecret(),
@@ -52,7 +52,7 @@ func (m *Manager) NewKey(file *blob.Key, ops *chip.KeyOps, parent, key Secret) (
 }
 
 // File returns what the key file said.
-func (h *Key) File() *blob.Key { return h.file }
+func (h *Key) File() blob.Key { return h.file }
 
 // Public returns the public half; it is nil for sealed data.
 func (h *Key) Public() crypto.PublicKey { return h.public }
@@ -119,7 +119,7 @@ func (h *Key) recordResult(p *task, err error) {
 
 // loadFile loads the key from its file.
 func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
-	if h.file.TSS2 != nil && h.file.TSS2.Handle != 0 { // it has no parent to be loaded under
+	if t, ok := h.file.(*blob.TSS2); ok && t.Handle != 0 { // it has no parent to be loaded under
 		return m.chip.Load(h.file, nil)
 	}
 	if with.parent == nil {

@@ -37,7 +37,7 @@ func openSocket(t *testing.T, name string) *Manager {
 }
 
 // loadKey loads a key under an SRK with the secret of no bytes.
-func loadKey(t *testing.T, m *Manager, file *blob.Key, secret Secret) *Key {
+func loadKey(t *testing.T, m *Manager, file blob.Key, secret Secret) *Key {
 	t.Helper()
 	ops, err := m.chip.Use(file)
 	if err != nil {

@@ -57,7 +57,7 @@ type twins struct {
 // A half is what is done to one of the two.
 type half struct {
 	chip   chip.Chip
-	file   *blob.Key
+	file   blob.Key
 	secret chip.AuthData
 	sign   func(in chip.LoadedKey, secret chip.AuthData) ([]byte, error)
 	keys   []*halfKey
@@ -69,7 +69,7 @@ type halfKey struct {
 	asked bool // since it was loaded it had a session of its own, so that its secret is not kept
 }
 
-func newTwins(t *testing.T, m *model, state tpmtest.State, file *blob.Key) *twins {
+func newTwins(t *testing.T, m *model, state tpmtest.State, file blob.Key) *twins {
 	w := &twins{t: t, model: m, d: &modelDevice{model: m}, sw: tpmtest.Start(t, state)}
 	if m.gen == chip.TPM20 {
 		w.sw.Send(tpmtest.LockoutParameters(1000, 1000, 1000))

@@ -290,8 +290,8 @@ type modelPublic int
 func (p modelPublic) Equal(other crypto.PublicKey) bool { return p == other }
 
 // modelFile is a key file of a model.
-func modelFile(id int, secret []byte, counts bool) *blob.Key {
-	k := &blob.Key{Modulus: []byte{byte(id)}, EncData: secret}
+func modelFile(id int, secret []byte, counts bool) *blob.TPMKey {
+	k := &blob.TPMKey{Modulus: []byte{byte(id)}, EncData: secret}
 	if counts {
 		k.Flags = 1
 	}
@@ -299,7 +299,8 @@ func modelFile(id int, secret []byte, counts bool) *blob.Key {
 }
 
 // load authorizes the parent by the session that serves all keys.
-func (c *modelChip) Load(k *blob.Key, _ chip.AuthData) (in chip.LoadedKey, err error) {
+func (c *modelChip) Load(k blob.Key, _ chip.AuthData) (in chip.LoadedKey, err error) {
+	file := k.(*blob.TPMKey)
 	if err := c.Prepare(k, true); err != nil {
 		return nil, err
 	}
@@ -311,7 +312,7 @@ func (c *modelChip) Load(k *blob.Key, _ chip.AuthData) (in chip.LoadedKey, err e
 		if len(c.d.keys)+beside >= c.d.keyPlaces {
 			return chip.ClassKeyRoom
 		}
-		in = c.put(modelKey{id: int(k.Modulus[0]), secret: string(k.EncData), counts: k.Flags != 0})
+		in = c.put(modelKey{id: int(file.Modulus[0]), secret: string(file.EncData), counts: file.Flags != 0})
 		return chip.ClassNone
 	})
 	return in, err
@@ -339,7 +340,7 @@ func (l *modelLoaded) Save() (saved chip.Context, err error) {
 	return saved, err
 }
 
-func (c *modelChip) Restore(_ *blob.Key, _ chip.LoadedKey, saved []byte) (in chip.LoadedKey, err error) {
+func (c *modelChip) Restore(_ blob.Key, _ chip.LoadedKey, saved []byte) (in chip.LoadedKey, err error) {
 	err = c.command("restore", false, func() chip.ErrClass {
 		start, at := binary.BigEndian.Uint32(saved), binary.BigEndian.Uint32(saved[4:])
 		switch {
@@ -355,7 +356,7 @@ func (c *modelChip) Restore(_ *blob.Key, _ chip.LoadedKey, saved []byte) (in chi
 }
 
 // Prepare starts the session that serves all keys.
-func (c *modelChip) Prepare(_ *blob.Key, secret bool) error {
+func (c *modelChip) Prepare(_ blob.Key, secret bool) error {
 	if !secret || c.session != 0 {
 		return nil
 	}
@@ -384,8 +385,8 @@ func (c *modelChip) startSession(s modelSession) (h uint32, err error) {
 	return h, err
 }
 
-func (c *modelChip) ReadTries(k *blob.Key, ofParent, _ bool) (now *chip.Tries, err error) {
-	if c.d.gen == chip.TPM20 && (ofParent || k.Flags == 0) {
+func (c *modelChip) ReadTries(k blob.Key, ofParent, _ bool) (now *chip.Tries, err error) {
+	if c.d.gen == chip.TPM20 && (ofParent || k.(*blob.TPMKey).Flags == 0) {
 		return new(chip.Tries), nil
 	}
 	err = c.command("readTries", false, func() chip.ErrClass {

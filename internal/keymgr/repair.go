@@ -217,7 +217,7 @@ func (p *task) authorization(in chip.LoadedKey) (secret chip.AuthData, err error
 
 // readTries reads what the TPM counts. It returns ErrLockedOut if the TPM would not check a
 // secret.
-func (m *Manager) readTries(file *blob.Key, ofParent bool) (*chip.Tries, error) {
+func (m *Manager) readTries(file blob.Key, ofParent bool) (*chip.Tries, error) {
 	now, err := m.chip.ReadTries(file, ofParent, false)
 	if err == nil && now.Locked != nil {
 		return nil, now.Locked

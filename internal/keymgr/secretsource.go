@@ -6,9 +6,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"sync"
+
+	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/queue"
-	"sync"
 )
 
 // A secretSource is where a secret comes from, and where it stays if it may be kept.
@@ -136,10 +138,10 @@ const defaultParent = 0x40000001
 
 // parent is the handle of the key's parent, as the file says it.
 func (h *Key) parent() uint32 {
-	if h.file.TSS2 == nil {
-		return defaultParent
+	if t, ok := h.file.(*blob.TSS2); ok {
+		return cmp.Or(t.Parent, defaultParent)
 	}
-	return cmp.Or(h.file.TSS2.Parent, defaultParent)
+	return defaultParent
 }
 
 // checkRefused refuses a secret that a parent has refused before.

@@ -138,22 +138,23 @@ func TestFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		k, err := blob.Parse(data)
-		if err != nil || k.TSS2 == nil {
+		t2, ok := k.(*blob.TSS2)
+		if err != nil || !ok {
 			continue
 		}
-		if len(k.TSS2.Policy) == 0 {
-			if got := policy.Describe(k.TSS2); !slices.Equal(got, []policy.Line{{What: "policy", How: "none"}}) {
+		if len(t2.Policy) == 0 {
+			if got := policy.Describe(t2); !slices.Equal(got, []policy.Line{{What: "policy", How: "none"}}) {
 				t.Errorf("%s: %q", file, got)
 			}
 			continue
 		}
 		policies++
-		area := pubarea.TPMT(k.TSS2.Public)
+		area := pubarea.TPMT(t2.Public)
 		want := hex.EncodeToString(area.AuthPolicy.Buffer)
-		if got := digestOf(area.NameAlg, k.TSS2.Policy); got != want {
+		if got := digestOf(area.NameAlg, t2.Policy); got != want {
 			t.Errorf("%s: %s, want %s", file, got, want)
 		}
-		p, err := policy.New(area.NameAlg, area.AuthPolicy.Buffer, k.TSS2.Policy, k.TSS2.AuthPolicy)
+		p, err := policy.New(area.NameAlg, area.AuthPolicy.Buffer, t2.Policy, t2.AuthPolicy)
 		if err != nil || p.Check() != nil {
 			t.Errorf("%s: %v", file, err)
 		}

@@ -235,9 +235,10 @@ func TestDescribe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tt.change(k.TSS2)
+		file := k.(*blob.TSS2)
+		tt.change(file)
 		var got []string
-		for _, l := range policy.Describe(k.TSS2) {
+		for _, l := range policy.Describe(file) {
 			got = append(got, l.What+": "+l.How)
 		}
 		if !slices.Equal(got, tt.want) {

@@ -173,3 +173,32 @@ func TPMT(public []byte) *tpm2.TPMTPublic {
 	}
 	return area
 }
+
+// SetRSA makes area that of an RSA key; of a template, n is nil.
+func SetRSA(area *tpm2.TPMTPublic, bits tpm2.TPMKeyBits, exponent uint32, n []byte) {
+	area.Type = tpm2.TPMAlgRSA
+	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
+		Scheme:    tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgNull},
+		KeyBits:   bits,
+		Exponent:  exponent,
+	})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: n})
+}
+
+// SetECC makes area that of an ECC key; of a template, x and y are nil.
+func SetECC(area *tpm2.TPMTPublic, curve tpm2.TPMECCCurve, x, y []byte) {
+	area.Type = tpm2.TPMAlgECC
+	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
+	area.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{
+		Symmetric: tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull},
+		Scheme:    tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgNull},
+		CurveID:   curve,
+		KDF:       tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull},
+	})
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: x},
+		Y: tpm2.TPM2BECCParameter{Buffer: y},
+	})
+}

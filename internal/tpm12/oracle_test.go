@@ -161,7 +161,7 @@ func TestKeysWithSecretsAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := rsa.VerifyPKCS1v15(k.RSAPublicKey(), crypto.SHA256, digest[:], got); err != nil {
+		if err := rsa.VerifyPKCS1v15(k.PublicKey().(*rsa.PublicKey), crypto.SHA256, digest[:], got); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -33,7 +33,7 @@ func secretKey(t testing.TB) ([]byte, *tpm12.Secret) {
 		t.Fatal(err)
 	}
 	secret := tpm12.Secret(sha1.Sum([]byte("motdepasse")))
-	return k.Bytes(), &secret
+	return k.(*blob.TPMKey).Bytes(), &secret
 }
 
 // loadSecretKey loads it.

@@ -37,14 +37,14 @@ func (c *Chip) persistentSRKFor(id parentID) (kept parentID, ok bool, err error)
 	return kept, ok && object.MadeFrom(id.primary.template()), err
 }
 
-// loadUnderKeptFor loads a key under the persistent SRK, with the empty secret. It returns
+// loadUnderPersistentSRK loads a key under the persistent SRK, with the empty secret. It returns
 // nil if that SRK is not the key's parent.
-func (c *Chip) loadUnderKeptFor(id parentID, k *blob.Key) (chip.LoadedKey, error) {
+func (c *Chip) loadUnderPersistentSRK(id parentID, t *blob.TSS2) (chip.LoadedKey, error) {
 	kept, ok, err := c.persistentSRKFor(id)
 	if !ok {
 		return nil, err
 	}
-	in, err := c.loadUnder(kept, k, nil)
+	in, err := c.loadUnder(kept, t, nil)
 	switch c.ClassOf(err) {
 	case chip.ClassRefused, chip.ClassAuth, chip.ClassLost:
 		return nil, nil

@@ -36,6 +36,9 @@ user_pref("network.connectivity-service.enabled", false);
 // warning about a self-signed certificate. The pictures of the page are kept
 // where $TLSDEMO_SCREENSHOT says, FILE.png, and in FILE-tpm20.png.
 func TestFirefox(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Firefox")
+	}
 	firefox, err := exec.LookPath("firefox-esr") // Debian's
 	if err != nil {
 		firefox, err = exec.LookPath("firefox") // Ubuntu's

@@ -27,6 +27,7 @@ func (r *running) plain() net.Conn {
 }
 
 func TestHalfOpenHandshakeIsClosed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(func(l *limits) { l.handshake = 300 * time.Millisecond })
 	for name, first := range map[string][]byte{"silent": nil, "begun": {22, 3, 1, 0, 200, 1}} {
 		c := r.plain()
@@ -46,6 +47,7 @@ func TestHalfOpenHandshakeIsClosed(t *testing.T) {
 }
 
 func TestSlowRequestsAreClosed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(func(l *limits) {
 		l.header, l.read, l.idle = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
 	})
@@ -86,6 +88,7 @@ func TestGarbage(t *testing.T) {
 
 // Clients that do not trust the certificate, or insist on TLS 1.3.
 func TestClientsThatRefuse(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	if _, err := tls.Dial("tcp", r.addr, &tls.Config{ServerName: "localhost"}); err == nil {
 		t.Error("trusted without a reason")
@@ -174,6 +177,7 @@ func (d *dripping) Write(p []byte) (int, error) {
 
 // Slow is not wrong, until it takes too long.
 func TestDrippingClient(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	r.handshakeOver(&dripping{r.plain(), 100 * time.Microsecond})
 	if h := r.status(r.client()).Handshakes; h.Signed != 2 || h.Failed != 0 {
@@ -184,6 +188,7 @@ func TestDrippingClient(t *testing.T) {
 // Clients that hang up while they wait for the TPM, or wait too long, are no
 // failures of the key, cost it nothing, and fill no log.
 func TestClientsThatGiveUp(t *testing.T) {
+	t.Parallel()
 	rig := newRig(t, "rsa1024", nil)
 	slow := newSlowTPM(t, rig.swtpm)
 	rig.swtpm.Socket = slow.name

@@ -31,12 +31,13 @@ func (p *process) refused(n int) {
 // The TPM goes away while the server runs: it stays, says why once, and serves
 // again when the TPM is back.
 func TestTPMGone(t *testing.T) {
+	t.Parallel()
 	both(t, "auth", []byte("motdepasse"), testTPMGone)
 }
 
 func testTPMGone(t *testing.T, r *rig) {
-	t.Setenv("LE_MOT", "motdepasse")
-	p := r.start("-key-pass", "env:LE_MOT")
+	t.Parallel()
+	p := r.start("-key-pass", "env:LE_MOT", "-wait", "2s")
 	p.get()
 	r.swtpm.Kill()
 	p.refused(3)
@@ -65,10 +66,12 @@ func testTPMGone(t *testing.T, r *rig) {
 
 // A TPM that restarts between two handshakes is nobody's business.
 func TestTPMRestarts(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testTPMRestarts)
 }
 
 func testTPMRestarts(t *testing.T, r *rig) {
+	t.Parallel()
 	free := r.freeKeys()
 	p := r.start()
 	for range 3 {
@@ -90,10 +93,12 @@ func testTPMRestarts(t *testing.T, r *rig) {
 
 // It can be ended while the TPM is away, and does not take long for it.
 func TestEndsWithoutTPM(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testEndsWithoutTPM)
 }
 
 func testEndsWithoutTPM(t *testing.T, r *rig) {
+	t.Parallel()
 	p := r.start()
 	p.get()
 	r.swtpm.Kill()

@@ -16,10 +16,12 @@ import (
 const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 func TestPage(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testPage)
 }
 
 func testPage(t *testing.T, rig *rig) {
+	t.Parallel()
 	r := rig.serve(nil)
 	r.get(r.client(), "/", browser)
 	rsp, body := r.get(r.client(), "/", browser)
@@ -114,6 +116,7 @@ func wellFormed(t *testing.T, body string) {
 }
 
 func TestOtherRequests(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	client := r.client()
 	for _, row := range []struct {

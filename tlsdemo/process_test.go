@@ -93,6 +93,7 @@ func (r *rig) status() *tpmkey.Status {
 }
 
 func TestSignalsEndItCleanly(t *testing.T) {
+	t.Parallel()
 	for name, sig := range map[string]os.Signal{"SIGINT": os.Interrupt, "SIGTERM": syscall.SIGTERM, "SIGHUP": syscall.SIGHUP} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "maclef", nil)
@@ -146,6 +147,7 @@ func (p *process) hang() {
 }
 
 func TestStopsThoughARequestHangs(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "maclef", nil)
 	free := r.freeKeys()
 	p := r.start()

@@ -9,10 +9,12 @@ import (
 // Clients that come back cost the TPM nothing: not one command, and not its
 // presence.
 func TestResumptionNeedsNoTPM(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testResumptionNeedsNoTPM)
 }
 
 func testResumptionNeedsNoTPM(t *testing.T, rig *rig) {
+	t.Parallel()
 	real := rig.swtpm.Socket
 	counter := newSlowTPM(t, rig.swtpm)
 	rig.swtpm.Socket = counter.name

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TLSDEMO_RUN") == "1" {
 		os.Exit(cli.Main("tlsdemo", run))
 	}
+	os.Setenv("LE_MOT", "motdepasse") // for -key-pass env:LE_MOT
 	testscript.Main(m, map[string]func(){"tlsdemo": main})
 }
 

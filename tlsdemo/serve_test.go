@@ -120,10 +120,12 @@ func testResumption(t *testing.T, rig *rig) {
 }
 
 func TestCurl(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testCurl)
 }
 
 func testCurl(t *testing.T, rig *rig) {
+	t.Parallel()
 	r := rig.serve(nil)
 	out, err := exec.Command("curl", "-sS", "--cacert", r.cert, "https://"+r.addr+"/").CombinedOutput()
 	if err != nil {
@@ -145,10 +147,12 @@ func testCurl(t *testing.T, rig *rig) {
 }
 
 func TestOpenSSL(t *testing.T) {
+	t.Parallel()
 	both(t, "rsa1024", nil, testOpenSSL)
 }
 
 func testOpenSSL(t *testing.T, rig *rig) {
+	t.Parallel()
 	r := rig.serve(nil)
 	cmd := exec.Command("openssl", "s_client", "-connect", r.addr, "-CAfile", r.cert, "-verify_return_error",
 		"-cipher", "DEFAULT@SECLEVEL=0", "-quiet", "-ign_eof")

@@ -114,11 +114,12 @@ func testAsksOnce(t *testing.T, r *rig) {
 // It is ended while a signature waits for another program, and frees the key when
 // that lets go of the TPM.
 func TestEndsWhileOthersHoldTheTPM(t *testing.T) {
+	t.Parallel()
 	both(t, "auth", []byte("motdepasse"), testEndsWhileOthersHoldTheTPM)
 }
 
 func testEndsWhileOthersHoldTheTPM(t *testing.T, r *rig) {
-	t.Setenv("LE_MOT", "motdepasse")
+	t.Parallel()
 	p := r.start("-key-pass", "env:LE_MOT")
 	p.get()
 	end := r.hold()
@@ -140,10 +141,12 @@ func testEndsWhileOthersHoldTheTPM(t *testing.T, r *rig) {
 
 // -wait bounds a signature's wait, and what it is for is told.
 func TestWaitIsBounded(t *testing.T) {
+	t.Parallel()
 	both(t, "maclef", nil, testWaitIsBounded)
 }
 
 func testWaitIsBounded(t *testing.T, r *rig) {
+	t.Parallel()
 	p := r.start("-wait", "300ms")
 	p.get()
 	end := r.hold()

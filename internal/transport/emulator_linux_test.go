@@ -101,6 +101,7 @@ func TestEmulatorStateSurvives(t *testing.T) {
 
 func TestEmulatorSetupInterrupted(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	p := startUser(t, "emulator:"+dir, nil)
 	p.want("open ok", p.answer())
@@ -136,6 +137,7 @@ func TestEmulatorForeignState(t *testing.T) {
 // Sessions live from turn to turn.
 func TestEmulatorKeepsSessions(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	d := mustOpen(t, "emulator:"+stateDir(t))
 	open := func() []byte {
 		rsp, err := d.Send(cmdOIAP)
@@ -172,6 +174,7 @@ func TestEmulatorLongDirectory(t *testing.T) {
 }
 
 func TestEmulatorDefaultDirectory(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	home := stateDir(t)
 	t.Setenv("HOME", home)
 	for state, want := range map[string]string{
@@ -196,6 +199,7 @@ func TestEmulatorDefaultDirectory(t *testing.T) {
 
 // Opening again and again in one process leaves nothing behind.
 func TestEmulatorLeavesNothing(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	var before [2]int
 	for i := range 12 {

@@ -57,6 +57,7 @@ func TestEmulatorIsShared(t *testing.T) {
 
 func TestEmulatorSharedAtOnce(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	name := "emulator:" + stateDir(t)
 	var users []*process
 	for range 4 {
@@ -98,6 +99,7 @@ func TestEmulatorInterrupted(t *testing.T) {
 // A user killed while the TPM works for it, in its turn.
 func TestEmulatorKilledInMidCommand(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	d := mustOpen(t, name)
@@ -155,6 +157,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 
 func TestEmulatorWatcherKilled(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	for _, program := range []string{"sh", "flock"} {
 		d := mustOpen(t, "emulator:"+dir)

@@ -134,6 +134,7 @@ func TestStopWaiting(t *testing.T) {
 // Who waits for a turn is not told of a TPM that is killed and started again meanwhile,
 // however long the wait was before.
 func TestWaitOutlivesTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	o := opener{waits: defaultWaits()}
 	o.waits.grace = 2 * time.Second
 	for _, network := range []string{"unix", "tcp"} {

@@ -113,6 +113,9 @@ func keysOnDisk(t *testing.T) map[string]diskCase {
 func TestSecondProgram(t *testing.T) {
 	for name, c := range keysOnDisk(t) {
 		t.Run(name, func(t *testing.T) {
+			if strings.HasPrefix(name, "1.2") {
+				tpmtest.Long(t, tpmtest.Slow12)
+			}
 			s := newShelf(t, c.state)
 			first := s.program(c.file, c.opts, signOnce)
 			want := 2

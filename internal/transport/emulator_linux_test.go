@@ -78,6 +78,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 
 func TestEmulatorStateSurvives(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	if _, err := d.Acquire(context.Background(), time.Time{}); err != nil {
@@ -160,6 +161,7 @@ func TestEmulatorKeepsSessions(t *testing.T) {
 
 func TestEmulatorLongDirectory(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
 	t.Cleanup(func() { emptied(t, dir) })
 	d := mustOpen(t, "emulator:"+dir)

@@ -65,6 +65,7 @@ func TestEmulatorWithoutSetpriv(t *testing.T) {
 
 // A swtpm that fails, or hangs, is reported with its last words.
 func TestEmulatorDoesNotStart(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	o := impatient()

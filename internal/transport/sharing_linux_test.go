@@ -77,6 +77,7 @@ func TestEmulatorSharedAtOnce(t *testing.T) {
 // group started.
 func TestEmulatorInterrupted(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	group := func(pgid int) func(*exec.Cmd) {
 		return func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: pgid} }
@@ -124,6 +125,7 @@ func TestEmulatorKilledInMidCommand(t *testing.T) {
 
 func TestEmulatorSWTPMKilled(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	old := mustOpen(t, name)

@@ -109,6 +109,7 @@ func TestRefusedWithoutTheTPM(t *testing.T) {
 // verification stands between a changed signature and the caller.
 func TestChangedSignatureIsNotReturned(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm, tap := openTapped(t)
 	k := loadFixture(t, tpm, "maclef")
 	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {

@@ -72,6 +72,7 @@ func TestEmulatorLinkedDirectory(t *testing.T) {
 // outlive it.
 func TestEmulatorInheritsNothing(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	secret, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)

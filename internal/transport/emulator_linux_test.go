@@ -227,6 +227,7 @@ func TestEmulatorLeavesNothing(t *testing.T) {
 
 func TestEmulatorTrimsItsLog(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	path := filepath.Join(dir, "swtpm.log")

@@ -175,7 +175,7 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 }
 
 func TestTurns(t *testing.T) {
-	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	o := opener{waits: defaultWaits()}
 	o.waits.turn = 100 * time.Millisecond

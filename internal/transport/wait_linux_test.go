@@ -71,6 +71,7 @@ func TestIdleDeviceLetsGo(t *testing.T) {
 // A wait that was given up sends nothing, and says why it was.
 func TestGivenUpWaitSendsNothing(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
 	d := mustOpen(t, p.Name)
 	if err := alive(d); err != nil {
@@ -113,6 +114,7 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 
 // Whoever waits for a TPM that is away stops when told to.
 func TestStopWaiting(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	if err := alive(d); err != nil {

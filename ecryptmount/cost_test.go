@@ -13,6 +13,7 @@ import (
 // opened, with a key that has a secret, too.
 func TestCost(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	const files = 5
 	for _, key := range []string{"tpm12-tutorial/maclef", "tpm12-tutorial/oaep", "tpm12-tutorial/auth", "tpm2/pv-rsa.pem", "tpm2/e2-rsa-auth.pem"} {
 		t.Run(key, func(t *testing.T) {

@@ -133,6 +133,9 @@ func TestWaitIsKept(t *testing.T) {
 			for _, command := range []string{"status", "sign"} {
 				t.Run(name+" "+network+" "+command, func(t *testing.T) {
 					t.Parallel()
+					if network == "tcp" {
+						tpmtest.Long(t, "it waits for a second, as with unix")
+					}
 					args := []string{command, "-tpm", c.tpm(t, network), "-wait", wait.String()}
 					if command == "sign" {
 						key := tpmtest.FixturePath(t, "tpm2/e2-rsa.pem")

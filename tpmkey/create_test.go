@@ -172,6 +172,7 @@ func TestWrapNeedsOwner(t *testing.T) {
 
 func TestTakeOwnership(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openState(t, tpmtest.Fresh)
 	utf16, err := tpmkey.PasswordUTF16([]byte("clé"))
 	if err != nil {

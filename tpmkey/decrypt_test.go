@@ -16,6 +16,7 @@ import (
 
 func TestEncryptDecrypt(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	for _, name := range []string{"maclef", "oaep", "oaep-sha1", "sha1", "rsa1024", "auth", "wrapped"} {
 		k := loadFixture(t, tpm, name)
@@ -92,6 +93,7 @@ func TestDecryptOptions(t *testing.T) {
 // the plaintext, the answer is random bytes and no error.
 func TestSessionKey(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	random := bytes.Repeat([]byte{0x5a}, 48)

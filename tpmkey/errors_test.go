@@ -54,6 +54,7 @@ func stpm(t *testing.T, name string) *blob.TPMKey {
 
 func TestWrongSRKSecret(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongSRKSecret, "TPM_AUTHFAIL", "1 of 5 tries used")
@@ -98,6 +99,7 @@ func TestWrongKeySecretCostsOneTry(t *testing.T) {
 
 func TestMissingKeySecret(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k, err := tpm.Load(t.Context(), parseFixture(t, "auth"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
 	if err != nil {
@@ -148,6 +150,7 @@ func TestLockedOut(t *testing.T) {
 
 func TestKeyOfAnotherTPM(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openState(t, tpmtest.WellKnown)
 	_, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "another TPM", "cleared")
@@ -186,6 +189,7 @@ func TestDamagedKeyIsNoWrongSecret(t *testing.T) {
 // A key file of the other generation is refused by name, before anybody is asked.
 func TestOtherGeneration(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, c := range map[string]struct {
 		state tpmtest.State
 		file  blob.Key
@@ -269,6 +273,7 @@ func TestCloseWhileAsking(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	if err := k.Close(); err != nil {

@@ -118,7 +118,7 @@ func listFaults(t *testing.T, seed uint64) []*faultCase {
 
 // sample is a few of a key's cases that do not wait, for -short. The seed decides which.
 func sample(cases []*faultCase, random *rand.Rand) []*faultCase {
-	const few = 3
+	const few = 2
 	cases = slices.DeleteFunc(cases, (*faultCase).slow)
 	random.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
 	return cases[:min(few, len(cases))]

@@ -153,6 +153,7 @@ func checkDecrypts(t *testing.T, k *tpmkey.Key, file string, want []byte) {
 // stpm.key has no secret; stpm-pin.key has one, the empty password.
 func TestSimpleTPMPK11Keys(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openState(t, tpmtest.WellKnown)
 	fox := tpmtest.Fixture(t, "tpm12-wellknown/fox.txt")
 	for name, opts := range map[string]*tpmkey.LoadOptions{"stpm.key": nil, "stpm-pin.key": {Auth: tpmkey.Password(nil)}} {

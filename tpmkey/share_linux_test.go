@@ -319,12 +319,12 @@ func TestMakingRoomAsksNobody(t *testing.T) {
 
 // What a process had loaded that was killed in its turn is found, and freed; what living
 // ones need comes back.
-func TestKilledProcessLeavesLeftovers(t *testing.T) {
+func TestKilledProcessLeavesOrphans(t *testing.T) {
 	t.Parallel()
-	inBoth(t, testKilledProcessLeavesLeftovers)
+	inBoth(t, testKilledProcessLeavesOrphans)
 }
 
-func testKilledProcessLeavesLeftovers(t *testing.T, w world) {
+func testKilledProcessLeavesOrphans(t *testing.T, w world) {
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
 	tpm := openName(t, p.Name)
 	own := loadFixture(t, tpm, w.secret)

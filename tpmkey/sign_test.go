@@ -43,6 +43,7 @@ func TestSignWithEveryHash(t *testing.T) {
 
 func TestSignRawBytes(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	k := loadFixture(t, tpm, "maclef")
 	for _, n := range []int{1, 20, 36, 245} {
@@ -67,6 +68,7 @@ func (oddOptions) HashFunc() crypto.Hash { return crypto.SHA256 }
 
 func TestSignRefuses(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	tpm := openTutorial(t)
 	stpm := openState(t, tpmtest.WellKnown)
 	signing, err := stpm.LoadFile(t.Context(), tpmtest.FixturePath(t, "tpm12-wellknown/stpm.key"), nil)

@@ -126,3 +126,59 @@ func testOutOfSlots(t *testing.T, w world) {
 		mustSign(t, k)
 	}
 }
+
+// A session that was opened for a key ends with it: freeing both is no error.
+func TestFlushOrphansFreesKeyWithSession(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	killed := raw(t, sw)
+	srk, secret := tpm12.Secret(sha1.Sum(nil)), tpm12.Secret(sha1.Sum([]byte("motdepasse")))
+	key, err := killed.LoadKey2(tpm12.SRK, fixture12(t, "auth").Bytes(), &srk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := killed.OpenKeySession(key, &secret); err != nil {
+		t.Fatal(err)
+	}
+	tpm := openName(t, sw.Socket)
+	before, err := tpm.Loaded(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, sessions, err := tpm.FlushOrphans(t.Context(), false)
+	if err != nil || keys != 1 || keys+sessions != len(before) {
+		t.Errorf("freed %d keys and %d sessions of %+v, %v", keys, sessions, before, err)
+	}
+	if after, err := tpm.Loaded(t.Context()); err != nil || len(after) != 0 {
+		t.Errorf("left: %+v, %v", after, err)
+	}
+}
+
+// Sessions that killed programs left are freed with their keys.
+func TestFlushLeftoversFreesSessions(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	sw := tpmtest.Start(t, tpmtest.Tutorial)
+	oiap := []byte{0, 0xc1, 0, 0, 0, 10, 0, 0, 0, ordOIAP}
+	for range 16 { // all that libtpms has
+		sw.Send(oiap)
+	}
+	tpm := openName(t, sw.Socket)
+	load := func() error {
+		k, err := tpm.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{ParentAuth: tutorialSRK()})
+		if err == nil {
+			err = k.Close()
+		}
+		return err
+	}
+	if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != 0 || sessions != 16 || err != nil {
+		t.Errorf("flushed %d keys and %d sessions, %v", keys, sessions, err)
+	}
+	for range 16 {
+		sw.Send(oiap)
+	}
+	if err := load(); err != nil { // or when their place is needed
+		t.Error(err)
+	}
+}

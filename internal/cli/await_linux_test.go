@@ -84,6 +84,7 @@ func TestAwaitOpening(t *testing.T) {
 // A name that is too long for the line leaves the seconds on it.
 func TestAwaitLongName(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, "it waits for seconds")
 	dir := filepath.Join(shortDir(t), strings.Repeat("long", 20))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -117,6 +118,7 @@ func TestAwaitGivesWayToProgress(t *testing.T) {
 // Nothing is shown at a prompt, and its time is not the TPM's.
 func TestAwaitGivesWayToPrompt(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, "it waits for seconds")
 	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", slow(t, 0), "-need", "key", "-sleep", "100", "-try", "hunter2"))
 	p.expect("Secret of the key: $")
 	time.Sleep(waitDelay + 500*time.Millisecond)
@@ -133,6 +135,7 @@ func TestAwaitGivesWayToPrompt(t *testing.T) {
 // Nor is the time of a secret that comes from elsewhere.
 func TestAwaitGivesWayToSecret(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, "it waits for seconds")
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := syscall.Mkfifo(secret, 0o600); err != nil {
 		t.Fatal(err)
@@ -154,6 +157,7 @@ func TestAwaitGivesWayToSecret(t *testing.T) {
 // Ctrl-C ends the wait, and leaves no line behind.
 func TestAwaitEndsWithSignal(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, "it waits for seconds")
 	for name, tpm := range map[string]string{"opening": mute(t, shortDir(t)+"/s"), "operation": slow(t, time.Minute)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -174,6 +178,7 @@ func TestAwaitEndsWithSignal(t *testing.T) {
 // Where standard error is no terminal nothing is shown.
 func TestAwaitWithoutTerminal(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, "it waits for seconds")
 	cmd := demoCommand(t, "-open", "-tpm", mute(t, shortDir(t)+"/s"), "-wait", "2200ms")
 	out, _ := cmd.CombinedOutput()
 	if text := string(out); strings.Contains(text, "waiting") || !strings.Contains(text, "busy") {

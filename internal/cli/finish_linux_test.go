@@ -7,6 +7,7 @@ import (
 
 // Ctrl-D sends what was typed, and is no Enter.
 func TestConfirmEndsWithEnter(t *testing.T) {
+	t.Parallel()
 	for keys, want := range map[string]int{"yes\n": 0, "yes\x04\x04": 1, "\x04": 1} {
 		p := startOnPTY(t, demoCommand(t, "-confirm", "word"))
 		p.expect("Type yes to go on: $")
@@ -19,6 +20,7 @@ func TestConfirmEndsWithEnter(t *testing.T) {
 
 // What must not be cut short is waited for, and a second signal does not wait.
 func TestFinishOnSignal(t *testing.T) {
+	t.Parallel()
 	p := startOnPTY(t, demoCommand(t, "-finish", "3000", "word"))
 	p.expect("busy")
 	p.send("\x03")

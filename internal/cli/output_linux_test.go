@@ -49,6 +49,7 @@ func names(t *testing.T, dir string) []string {
 }
 
 func TestOutputOnSignal(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name     string
 		sig      syscall.Signal
@@ -86,6 +87,7 @@ func TestOutputOnSignal(t *testing.T) {
 }
 
 func TestOutputUnderNohup(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	demo := demoCommand(t)
 	cmd := exec.Command("bash", "-c", `trap "" HUP; exec -a demo "$0" -out maclef -sleep 600`, demo.Path)
@@ -112,6 +114,7 @@ func newOutput(t *testing.T, path string, force bool) *Output {
 }
 
 func TestPlaceReserved(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	temp, target := filepath.Join(dir, "temp"), filepath.Join(dir, "target")
 	if err := moveWithoutLink(temp, target); !errors.Is(err, fs.ErrNotExist) || len(names(t, dir)) != 0 {
@@ -136,6 +139,7 @@ func TestPlaceReserved(t *testing.T) {
 }
 
 func TestConcurrentCommits(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "maclef")
 	outputs := make([]*Output, 16)
@@ -176,6 +180,7 @@ func TestConcurrentCommits(t *testing.T) {
 }
 
 func TestForcedCommitIsAtomic(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "maclef")
 	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
@@ -200,6 +205,7 @@ func TestForcedCommitIsAtomic(t *testing.T) {
 }
 
 func TestCommitAfterFailedWrite(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	out := newOutput(t, filepath.Join(dir, "maclef"), false)
 	out.file.Close() // as if the disk had gone
@@ -217,6 +223,7 @@ func TestCommitAfterFailedWrite(t *testing.T) {
 // TestOutputAsNobody runs demo without root's powers in directories that it may
 // not use.
 func TestOutputAsNobody(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("", "cli")
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package cli
 import "testing"
 
 func TestParentFlag(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]uint32{
 		"owner": 0x40000001, "endorsement": 0x4000000b, "platform": 0x4000000c, "null": 0x40000007,
 		"0x81000001": 0x81000001, "2164260865": 0x81000001, "handle:0x81000001": 0x81000001, "0x40000001": 0x40000001,

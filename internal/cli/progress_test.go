@@ -9,6 +9,7 @@ import (
 
 // What is shown of a wait for the TPM, and when it is looked at again.
 func TestTick(t *testing.T) {
+	t.Parallel()
 	const began = 5*time.Second + 200*time.Millisecond
 	for name, c := range map[string]struct {
 		change func(s *screen, p *progress)

@@ -135,6 +135,7 @@ func waitSignal(t *testing.T, cmd *exec.Cmd) (syscall.Signal, int) {
 }
 
 func TestPromptHidesAndRestores(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name       string
 		end        func(p *pty)
@@ -174,6 +175,7 @@ func TestPromptHidesAndRestores(t *testing.T) {
 
 // A prompt that nobody can answer any more ends, even where SIGHUP is ignored.
 func TestPromptEndsWhenTerminalHangsUp(t *testing.T) {
+	t.Parallel()
 	script := `trap "" HUP; exec -a demo "$0" -need key`
 	p := startOnPTY(t, exec.Command("bash", "-c", script, demoCommand(t).Path))
 	p.expect("Secret of the key: ")

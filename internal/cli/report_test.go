@@ -15,6 +15,7 @@ import (
 )
 
 func TestHintFor(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		err  error
@@ -41,6 +42,7 @@ func TestHintFor(t *testing.T) {
 // A broken pipe is quiet only where it is standard output that broke: a TPM's
 // socket can break, too.
 func TestReportBrokenPipe(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		err   error
@@ -61,6 +63,7 @@ func TestReportBrokenPipe(t *testing.T) {
 }
 
 func TestWithoutPath(t *testing.T) {
+	t.Parallel()
 	for _, err := range []error{
 		&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT},
 		&os.LinkError{Op: "link", Old: "a", New: "b", Err: syscall.ENOENT},
@@ -74,6 +77,7 @@ func TestWithoutPath(t *testing.T) {
 }
 
 func TestBytesText(t *testing.T) {
+	t.Parallel()
 	for n, want := range map[int64]string{5: "5 bytes", 1000: "1000 bytes", 1 << 10: "1 KiB", 3 << 20: "3 MiB", 1<<20 + 1: "1048577 bytes"} {
 		if got := bytesText(n); got != want {
 			t.Errorf("%d: %s", n, got)
@@ -82,6 +86,7 @@ func TestBytesText(t *testing.T) {
 }
 
 func TestWrapWords(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name, text string
 		want       []string

@@ -13,6 +13,7 @@ import (
 )
 
 func TestReadSecretLine(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", maxSecret)
 	tests := []struct {
 		name, input, want, left string
@@ -49,6 +50,7 @@ func TestReadSecretLine(t *testing.T) {
 }
 
 func TestReadSecretLineErrors(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	if got, err := readSecretLine(iotest.ErrReader(broken)); got != nil || !errors.Is(err, broken) {
 		t.Errorf("got %q, %v", got, err)
@@ -98,6 +100,7 @@ func FuzzParseSecretSpec(f *testing.F) {
 
 // Secrets never show in what a flag prints of itself.
 func TestSecretFlagString(t *testing.T) {
+	t.Parallel()
 	fs := NewEnv("test", nil, io.Discard, io.Discard).Flags()
 	s := fs.KeyPass()
 	for text, want := range map[string]string{

@@ -6,6 +6,7 @@ import (
 )
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]time.Duration{
 		"": defaultWait, "5m": 5 * time.Minute, "1.5s": 1500 * time.Millisecond, "1h30m": 90 * time.Minute,
 		"0": noWait, "0s": noWait, "1ns": noWait, "1000h": maxWait,

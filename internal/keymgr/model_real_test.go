@@ -24,6 +24,9 @@ func TestModelIsTrue(t *testing.T) {
 		{tpmtest.Keys20, "tpm2/pv-rsa-auth.pem", 3, 3, 61, 1 << 30},
 	} {
 		t.Run(fmt.Sprint(gen), func(t *testing.T) {
+			if gen == 0 {
+				tpmtest.Long(t, tpmtest.Slow12)
+			}
 			file, err := blob.Parse(tpmtest.Fixture(t, of.file))
 			if err != nil {
 				t.Fatal(err)

@@ -293,6 +293,7 @@ func TestOwnSessionsEnd(t *testing.T) {
 // Keys that the TPM refuses before it looks at the session leave none.
 func TestDamagedKeys(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := secretKey(t)
 	for _, keep := range []bool{false, true} {

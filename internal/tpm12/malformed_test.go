@@ -11,6 +11,7 @@ import (
 // Without authorization UnBindLast is UnBind.
 func TestUnBindLastWithoutAuth(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, err := conn.LoadKey2(tpm12.SRK, tpmtest.Fixture(t, "tpm12-tutorial/maclef.raw"), tutorialSRK())
 	if err != nil {
@@ -77,6 +78,7 @@ func TestSaveOfAFlushedSession(t *testing.T) {
 // A restored session whose reply goes on is freed, and no key.
 func TestStrayRestoredSession(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := newSaver(t)
 	session := s.saved()
 	s.on(ordLoadContext, nil, unanswered["reply longer"].after)

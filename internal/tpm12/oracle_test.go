@@ -89,6 +89,7 @@ func TestCapabilitiesAgree(t *testing.T) {
 
 func TestLoadedKeysAgree(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	rw := &readWriter{tap: tap}
 	mine, err := conn.LoadKey2(tpm12.SRK, tpmtest.Fixture(t, "tpm12-tutorial/maclef.raw"), tutorialSRK())
@@ -121,6 +122,7 @@ func TestLoadedKeysAgree(t *testing.T) {
 // A key with a secret, made by each side and used by the other.
 func TestKeysWithSecretsAgree(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Tutorial)
 	rw := &readWriter{tap: tap}
 	srk, usage := tutorialSRK(), tpm12.Secret(sha1.Sum([]byte("motdepasse")))
@@ -169,6 +171,7 @@ func TestKeysWithSecretsAgree(t *testing.T) {
 
 func TestOwnershipAgrees(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	conn, tap := open(t, tpmtest.Fresh)
 	rw := &readWriter{tap: tap}
 	pub, err := conn.CreateEndorsementKeyPair()

@@ -123,6 +123,7 @@ func (s *saver) restore(session *tpm12.KeySession) {
 // A saved session authorizes again once it is restored, whatever was done meanwhile.
 func TestSavedSession(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for name, meanwhile := range map[string]func(*saver){
 		"nothing":     func(*saver) {},
 		"key flushed": func(s *saver) { s.flushKey(); s.reload() },
@@ -387,6 +388,7 @@ func TestRestoreUnanswered(t *testing.T) {
 // What comes in the wrong order sends nothing.
 func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := newSaver(t)
 	session := s.open()
 	refused := func(what string, f func() error) {

@@ -137,6 +137,7 @@ var mayBeOpen = []struct {
 // before the next one is opened.
 func TestUnBindLastThatMayBeOpen(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	eachAuth(t, func(f *fixture, kind authKind) {
 		f.conn.Patience = 0
 		for _, c := range mayBeOpen {
@@ -169,6 +170,7 @@ func isUnanswered(err error) bool {
 // The same with a TPM that refuses by itself.
 func TestUnBindLastRefused(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	cures := map[tpm12.ResultCode]func(*fixture) error{
 		tpm12.DefendLockRunning: func(f *fixture) error { return f.conn.ResetLockValue(wellKnown) },
 		tpm12.Disabled:          func(f *fixture) error { return f.conn.OwnerSetDisable(false, wellKnown) },

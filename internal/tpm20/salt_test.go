@@ -9,11 +9,13 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 )
 
 // Salts reach the TPM, whatever zeros coordinates begin with.
 func TestSalts(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow20)
 	conn, _ := open(t)
 	short := func(o *tpm20.Object) bool {
 		p, err := o.Public.Unique.ECC()

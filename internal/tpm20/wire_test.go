@@ -31,6 +31,7 @@ func wantHidden(t testing.TB, tap *tpmtest.Tap, secrets map[string][]byte) {
 // clear; by a password authorization they do, which shows that this would be seen.
 func TestNothingSecretCrosses(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow20)
 	password := []byte("a password that nobody shall see")
 	plain := []byte("a plain text that nobody shall see")
 	for _, rsaParent := range []bool{false, true} {

@@ -17,6 +17,9 @@ func TestStates(t *testing.T) {
 		"disabled": Disabled, "deactivated": Deactivated} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "tutorial" {
+				Long(t, Slow12)
+			}
 			s := Start(t, state)
 			s.Send(flags)
 			s.Kill()

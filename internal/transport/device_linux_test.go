@@ -48,6 +48,7 @@ func TestDeviceKinds(t *testing.T) {
 // A bare TPM is open in turns only, in each anew.
 func TestOpened(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	for name, opened := range map[string]uint64{s.Socket: 1, overTCP(t, s): 1, "emulator:" + stateDir(t): 1} {
 		d := mustOpen(t, name)

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"maclef/internal/tpmtest"
 )
 
 func TestEmulatorStrangersDirectory(t *testing.T) {
@@ -18,6 +20,7 @@ func TestEmulatorStrangersDirectory(t *testing.T) {
 // A directory into which others can put links and sockets.
 func TestEmulatorWritableDirectory(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky, 0o770, 0o720, 0o702} {
 		dir := stateDir(t)
 		write(t, dir+"/keep", "", 0o600)
@@ -69,6 +72,7 @@ func TestEmulatorLinkedDirectory(t *testing.T) {
 // outlive it.
 func TestEmulatorInheritsNothing(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	secret, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)

@@ -78,6 +78,7 @@ func TestEmulatorFirstUse(t *testing.T) {
 
 func TestEmulatorStateSurvives(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	if _, err := d.Acquire(context.Background(), time.Time{}); err != nil {
@@ -101,6 +102,7 @@ func TestEmulatorStateSurvives(t *testing.T) {
 
 func TestEmulatorSetupInterrupted(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	p := startUser(t, "emulator:"+dir, nil)
 	p.want("open ok", p.answer())
@@ -136,6 +138,7 @@ func TestEmulatorForeignState(t *testing.T) {
 // Sessions live from turn to turn.
 func TestEmulatorKeepsSessions(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	d := mustOpen(t, "emulator:"+stateDir(t))
 	open := func() []byte {
 		rsp, err := d.Send(cmdOIAP)
@@ -158,6 +161,7 @@ func TestEmulatorKeepsSessions(t *testing.T) {
 
 func TestEmulatorLongDirectory(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := filepath.Join(stateDir(t), strings.Repeat("d", 200), strings.Repeat("e", 200))
 	t.Cleanup(func() { emptied(t, dir) })
 	d := mustOpen(t, "emulator:"+dir)
@@ -172,6 +176,7 @@ func TestEmulatorLongDirectory(t *testing.T) {
 }
 
 func TestEmulatorDefaultDirectory(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	home := stateDir(t)
 	t.Setenv("HOME", home)
 	for state, want := range map[string]string{
@@ -196,6 +201,7 @@ func TestEmulatorDefaultDirectory(t *testing.T) {
 
 // Opening again and again in one process leaves nothing behind.
 func TestEmulatorLeavesNothing(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	var before [2]int
 	for i := range 12 {
@@ -221,6 +227,7 @@ func TestEmulatorLeavesNothing(t *testing.T) {
 
 func TestEmulatorTrimsItsLog(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)
 	path := filepath.Join(dir, "swtpm.log")

@@ -143,6 +143,7 @@ var models = []*emulator.Model{emulator.ModelOf("emulator"), emulator.ModelOf("e
 
 func TestEmulatorModels(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	write(t, dir+"/keep", "", 0o600)
 	for _, m := range models {

@@ -65,6 +65,7 @@ func TestEmulatorWithoutSetpriv(t *testing.T) {
 
 // A swtpm that fails, or hangs, is reported with its last words.
 func TestEmulatorDoesNotStart(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	bin := t.TempDir()
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	o := impatient()
@@ -86,6 +87,7 @@ func TestEmulatorDoesNotStart(t *testing.T) {
 
 func TestEmulatorBadDirectory(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	write(t, dir+"/file", "text", 0o600)
 	write(t, dir+"/20/tpm2-00.permall", "", 0o600)
@@ -110,6 +112,7 @@ func TestEmulatorBadDirectory(t *testing.T) {
 
 func TestEmulatorDirectoryInUse(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := tpmtest.Start(t, tpmtest.Tutorial)
 	if err := os.Rename(s.Dir+"/sock", s.Dir+"/moved"); err != nil {
 		t.Fatal(err)
@@ -123,6 +126,7 @@ func TestEmulatorDirectoryInUse(t *testing.T) {
 
 func TestEmulatorPermission(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := publicDir(t)
 	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
@@ -136,6 +140,7 @@ func TestEmulatorPermission(t *testing.T) {
 // A file system without room, mounted where only this test sees it.
 func TestEmulatorDiskFull(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := t.TempDir()
 	apart := &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,

@@ -7,11 +7,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"maclef/internal/tpmtest"
 )
 
 // A swtpm that is killed while it starts is started again.
 func TestEmulatorKilledAtItsStart(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator2:"+dir)
 	killed := make(chan struct{})

@@ -57,6 +57,7 @@ func TestEmulatorIsShared(t *testing.T) {
 
 func TestEmulatorSharedAtOnce(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	name := "emulator:" + stateDir(t)
 	var users []*process
 	for range 4 {
@@ -76,6 +77,7 @@ func TestEmulatorSharedAtOnce(t *testing.T) {
 // group started.
 func TestEmulatorInterrupted(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	group := func(pgid int) func(*exec.Cmd) {
 		return func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: pgid} }
@@ -98,6 +100,7 @@ func TestEmulatorInterrupted(t *testing.T) {
 // A user killed while the TPM works for it, in its turn.
 func TestEmulatorKilledInMidCommand(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	d := mustOpen(t, name)
@@ -122,6 +125,7 @@ func TestEmulatorKilledInMidCommand(t *testing.T) {
 
 func TestEmulatorSWTPMKilled(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	name := "emulator:" + dir
 	old := mustOpen(t, name)
@@ -155,6 +159,7 @@ func TestEmulatorSWTPMKilled(t *testing.T) {
 
 func TestEmulatorWatcherKilled(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	for _, program := range []string{"sh", "flock"} {
 		d := mustOpen(t, "emulator:"+dir)
@@ -170,7 +175,7 @@ func TestEmulatorWatcherKilled(t *testing.T) {
 }
 
 func TestTurns(t *testing.T) {
-	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	dir := stateDir(t)
 	o := opener{timeouts: defaultTimeouts()}
 	o.timeouts.turn = 100 * time.Millisecond

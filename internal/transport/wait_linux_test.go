@@ -71,6 +71,7 @@ func TestIdleDeviceLetsGo(t *testing.T) {
 // A wait that was given up sends nothing, and says why it was.
 func TestGivenUpWaitSendsNothing(t *testing.T) {
 	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Fresh))
 	d := mustOpen(t, p.Name)
 	if err := alive(d); err != nil {
@@ -113,6 +114,7 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 
 // Whoever waits for a TPM that is away stops when told to.
 func TestStopWaiting(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
 	if err := alive(d); err != nil {
@@ -134,6 +136,7 @@ func TestStopWaiting(t *testing.T) {
 // Who waits for a turn is not told of a TPM that is killed and started again meanwhile,
 // however long the wait was before.
 func TestWaitOutlivesTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	o := opener{timeouts: defaultTimeouts()}
 	o.timeouts.grace = 2 * time.Second
 	for _, network := range []string{"unix", "tcp"} {

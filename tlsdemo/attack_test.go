@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maclef/internal/tpmtest"
 	"net"
 	"net/http"
 	"os"
@@ -331,12 +332,10 @@ func (p *process) serves(clients int) {
 
 // The large attack is against a server with few descriptors.
 func TestAttacks(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for name, a := range attacks {
 		t.Run(name, func(t *testing.T) {
 			for _, row := range []struct{ n, descriptors int }{{10, 0}, {a.many, 256}} {
-				if row.descriptors > 0 && testing.Short() {
-					continue
-				}
 				r := gen20.rig(t, "rsa1024", nil)
 				r.descriptors = row.descriptors
 				p := r.start()
@@ -362,6 +361,7 @@ func TestManyIdleClients(t *testing.T) {
 // a place, and the connections are counted right. A slow machine may not read the
 // ClientHello of some in time.
 func TestManyClientsAtOnce(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	r := gen20.rig(t, "rsa1024", nil)
 	r.descriptors = 256
 	p := r.start()

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"maclef/internal/tpmtest"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -238,6 +239,7 @@ func TestWaitsForAPlace(t *testing.T) {
 // A client that sends much without an answer is cut off; what it may send is enough for
 // many requests.
 func TestFlood(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	c := r.dial(r.addr)
 	c.SetDeadline(time.Now().Add(20 * time.Second))

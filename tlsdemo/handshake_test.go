@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maclef/internal/tpmtest"
 	"net"
 	"os"
 	"runtime"
@@ -47,6 +48,7 @@ func TestHalfOpenHandshakeIsClosed(t *testing.T) {
 }
 
 func TestSlowRequestsAreClosed(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(func(l *limits) {
 		l.header, l.read, l.idle = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
@@ -177,6 +179,7 @@ func (d *dripping) Write(p []byte) (int, error) {
 
 // Slow is not wrong, until it takes too long.
 func TestDrippingClient(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	r.handshakeOver(&dripping{r.plain(), 100 * time.Microsecond})
@@ -188,6 +191,7 @@ func TestDrippingClient(t *testing.T) {
 // Clients that hang up while they wait for the TPM, or wait too long, are no
 // failures of the key, cost it nothing, and fill no log.
 func TestClientsThatGiveUp(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	rig := newRig(t, "rsa1024", nil)
 	slow := newSlowTPM(t, rig.swtpm)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -147,6 +148,7 @@ func (p *process) hang() {
 }
 
 func TestStopsThoughARequestHangs(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "maclef", nil)
 	free := r.freeKeys()

@@ -147,6 +147,7 @@ func TestSecretIsAskedForAtStart(t *testing.T) {
 }
 
 func TestFilesFromStandardInput(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "maclef", nil)
 	for flag, path := range map[string]string{"-key": r.key, "-cert": r.cert} {

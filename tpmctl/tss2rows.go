@@ -131,17 +131,6 @@ func wrongSecretsText(p *pubarea.Area) string {
 	return "count towards the TPM's lockout"
 }
 
-// hierarchies are the entities that a key file can name instead of a parent key.
-//
-// TPM 2.0 Library Part 2, section 7.4 (TPM_RH)
-var hierarchies = map[uint32]string{
-	0x40000001: "the owner hierarchy",
-	0x40000007: "the null hierarchy",
-	0x4000000a: "the lockout",
-	0x4000000b: "the endorsement hierarchy",
-	0x4000000c: "the platform hierarchy",
-}
-
 func parentText(t *blob.TSS2) string {
 	switch {
 	case t.Handle != 0:
@@ -149,7 +138,7 @@ func parentText(t *blob.TSS2) string {
 	case t.Parent>>24 != 0x40:
 		return fmt.Sprintf("the persistent key 0x%08x", t.Parent)
 	}
-	hierarchy := cmp.Or(hierarchies[t.Parent], fmt.Sprintf("the entity 0x%08x", t.Parent))
+	hierarchy := policy.DescribeHierarchy(tpm2.TPMHandle(t.Parent))
 	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", hierarchy, t.Parent)
 	switch {
 	case t.Guessed():

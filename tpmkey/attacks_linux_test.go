@@ -72,6 +72,7 @@ func TestFailuresKeepNobodyOut(t *testing.T) {
 
 // Operations that wait together wait once.
 func TestQueueWaitsOnce(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	b := openWaiting(t, sw.Socket, time.Second)
 	raw := sw.Dial()
@@ -96,6 +97,7 @@ func TestQueueWaitsOnce(t *testing.T) {
 
 // Close waits once, however many keys have something in the TPM.
 func TestCloseWaitsOnce(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	tpm, err := tpmkey.OpenWithOptions(context.Background(), sw.Socket, &tpmkey.OpenOptions{Wait: time.Second})
 	if err != nil {

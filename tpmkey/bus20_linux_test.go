@@ -34,6 +34,7 @@ func wantSecret(t *testing.T, tap *tpmtest.Tap, what string, secrets ...[]byte) 
 // No password, plaintext, sealed data, shared secret or imported key crosses the bus in
 // clear, whatever is done.
 func TestNothingSecretInClear20(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	tpm, tap := openTappedIn(t, tpmtest.Owned20)
 	owner, password := []byte("proprio"), []byte("motdepasse")

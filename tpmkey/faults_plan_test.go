@@ -125,10 +125,10 @@ func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 			cases = append(cases, c)
 			return c
 		}
-		for _, f := range tpmtest.CutFaults() {
+		for _, f := range cutFaults() {
 			add(classCut, f)
 		}
-		for _, f := range tpmtest.GarbledFaults(silence(p.step)) {
+		for _, f := range garbledFaults(silence(p.step)) {
 			class := classGarbled
 			if strings.HasSuffix(f.Name, "silent") {
 				class = classSilent
@@ -138,7 +138,7 @@ func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 		for _, f := range k.tpm.lostStates() {
 			add(classLost, f)
 		}
-		add(classLate, tpmtest.Late(5*time.Second))
+		add(classLate, late(5*time.Second))
 		for _, c := range k.codeFaults() {
 			if k.tpm.is20 && !p.is20 {
 				break // no TPM 2.0 says that to a command of another
@@ -192,7 +192,7 @@ func (k *faultKey) codeFaults() []faultCase {
 		}
 	}
 	for _, code := range []uint32{0x06, 0x07, 0x12} { // said before the session is looked at
-		add(classCode, code, tpmtest.RefusedAndKept(code))
+		add(classCode, code, refusedAndKept(code))
 	}
 	const ordContinueSelfTest = 0x53
 	add(classOften, 0x800, tpmtest.RefusedOften(0x800, 2))

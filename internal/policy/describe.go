@@ -187,7 +187,7 @@ func (s PCRSelection) describe() string {
 func (a *secretAssertion) describe() string {
 	switch {
 	case len(a.name) == 4: // the name of a permanent entity is its handle
-		return "the secret of " + describeHierarchy(handleAt(a.name))
+		return "the secret of " + DescribeHierarchy(handleAt(a.name))
 	case a.handle != 0:
 		return fmt.Sprintf("the secret of the object at 0x%08x", uint32(a.handle))
 	}
@@ -203,9 +203,9 @@ func describeName(name []byte) string {
 	return BankName(tpm2.TPMIAlgHash(binary.BigEndian.Uint16(name))) + ":" + hex.EncodeToString(name[2:])
 }
 
-// describeHierarchy returns the name of a permanent entity. TPM 2.0 Library Part 2, section 7.4
+// DescribeHierarchy returns the name of a permanent entity. TPM 2.0 Library Part 2, section 7.4
 // (TPM_RH).
-func describeHierarchy(handle tpm2.TPMHandle) string {
+func DescribeHierarchy(handle tpm2.TPMHandle) string {
 	switch handle {
 	case tpm2.TPMRHOwner:
 		return "the owner hierarchy"

@@ -73,7 +73,7 @@ func TestFaultsHappenOnce(t *testing.T) {
 		{Fault{}, good, false},
 		{Fault{Early: true}, nil, true},
 		{Fault{Lost: true, Cut: true}, nil, true},
-		{Fault{Answer: noAnswer, Cut: true}, nil, true},
+		{Fault{Answer: func(_, _ []byte) []byte { return nil }, Cut: true}, nil, true},
 		{Fault{Answer: func(_, rsp []byte) []byte { return append(rsp, 0) }}, long, false},
 		{Refused(0x803), Refusal(0x803), false},
 		{Flipped(17*8+1, time.Minute), append(bytes.Clone(good[:17]), 2), false},

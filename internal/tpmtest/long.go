@@ -14,5 +14,6 @@ func Long(t testing.TB, reason string) {
 const (
 	Slow12 = "a TPM 1.2 takes long to start: it makes an RSA key each time"
 	Slow20 = "a TPM takes long to make an RSA key"
+	Waits  = "it waits for deadlines"
 	Stress = "it keeps the machine busy"
 )

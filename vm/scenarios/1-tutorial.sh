@@ -5,6 +5,10 @@
 # today's command with its output. The machine runs Debian's kernel, and its TPM 1.2
 # is swtpm.
 #
+# Nearly every machine has a TPM 2.0 instead, which needs no owner:
+# [tpm2.md](tpm2.md) is this page for it. [tpm12.md](tpm12.md) says how to get a
+# software TPM 1.2 without an owner, to follow this page.
+#
 # ## Do we have a TPM, and which?
 #
 #< modprobe tpm_tis
@@ -61,7 +65,7 @@ expect 'CN ?= ?localhost'
 (umask 077; echo motdepasse >motdepasse)
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --show-error --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 tpmctl status | grep -E '^(held by|key slots|loaded):'
 expect 'held by: *nobody'
@@ -76,7 +80,7 @@ kill %1
 #@ boot
 tlsdemo -srk-pass pass: -key-pass file:motdepasse -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --show-error --retry 9 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 kill %1
 

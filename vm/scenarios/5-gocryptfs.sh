@@ -5,8 +5,9 @@
 # command, here `tpmctl decrypt`. The password is random. A file beside the
 # directory contains it, encrypted for a key of the TPM.
 #
-# Install Debian's packages gocryptfs and fuse3. Take ownership of the TPM if it has no
-# owner. If its SRK has a password, all later commands need `-srk-pass`.
+# Install Debian's packages: `apt install gocryptfs fuse3`. Take ownership of a TPM 1.2
+# if it has no owner; a TPM 2.0 needs none. If the SRK has a password, all later commands
+# need `-srk-pass`.
 #@ boot
 #> le-proprietaire
 #> le-proprietaire

@@ -38,7 +38,7 @@ expect 'CN ?= ?localhost'
 #
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --show-error --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 expect 'TLS 1\.3'
 expect 'rsa_pss_rsae_sha256'
@@ -54,14 +54,14 @@ keygen -type p256 -a courbe
 certgen -key courbe -key-pass file:motdepasse -out courbe.crt
 tlsdemo -key courbe -key-pass file:motdepasse -cert courbe.crt -accept 4434 2>tlsdemo2.log &
 await 30 grep serving tlsdemo2.log
-curl --silent --show-error --tlsv1.3 --cacert courbe.crt https://localhost:4434/ | sed 6q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --tlsv1.3 --cacert courbe.crt https://localhost:4434/ | sed 6q
 expect 'TPM signed for this connection'
 expect 'ecdsa_(secp256r1_)?sha256'
 echo bonjour >lettre.txt
 tpmctl sign -key maclef -in lettre.txt -out lettre.sig
 tpmctl pub -out maclef.pub maclef
 openssl dgst -sha256 -verify maclef.pub -signature lettre.sig lettre.txt
-curl --silent --show-error --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 1q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 1q
 expect 'TPM signed for this connection'
 kill %1 %2
 
@@ -87,7 +87,7 @@ expect 'PCR 11'
 #@ boot bus=crb
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-curl --silent --show-error --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 6q
+curl --silent --show-error --retry 9 --retry-delay 1 --retry-connrefused --tlsv1.3 --cacert moncert https://localhost:4433/ | sed 6q
 expect 'TPM signed for this connection'
 kill %1
 tpmctl sign -key liee -in lettre.txt -out encore.liee

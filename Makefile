@@ -53,7 +53,7 @@ demo: go-needed demo-needs build ## make a key and a certificate in a software T
 
 test: go-needed test-needs build ## run all tests
 	$(GO) vet ./...
-	TLSDEMO_SCREENSHOT=$(CURDIR)/bin/firefox.png $(GO) test -race -timeout 20m ./tpmkey ./... # the longest first
+	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -race -timeout 20m ./tpmkey ./... # the longest first
 	@echo "Firefox's screenshot is bin/firefox.png"
 	$(MAKE) --no-print-directory interop
 
@@ -65,7 +65,7 @@ interop: interop-needs ## exchange keys with other programs for TPM 2.0 (part of
 vm-test: export VM_KERNEL := $(VM_KERNEL)
 vm-test: vm-needs ## run the commands on a real kernel, in QEMU (Debian, amd64; VM=6-luks: a part)
 	@mkdir -p bin/vm
-	$(GO) test ./vm -count=1 -timeout 90m -parallel $(VM_JOBS) -run 'TestScenarios/all/$(VM)' -args -scenarios -transcripts $(CURDIR)/bin/vm
+	$(GO) test ./vm -count=1 -timeout 90m -parallel $(VM_JOBS) -run 'TestScenarios/all/$(VM)' -args -scenarios -transcripts "$(CURDIR)/bin/vm"
 	@echo "the output of the machines is in bin/vm"
 
 docs: vm-needs ## write the documents with output of these machines or of -h

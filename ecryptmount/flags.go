@@ -35,7 +35,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		return nil, err
 	}
 	o.dir, o.point = operands[0], operands[1]
-	o.keyPass.Label = "Secret of " + *o.key
+	o.keyPass.Label = "Secret of the key " + *o.key
 	return o, nil
 }
 

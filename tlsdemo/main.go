@@ -56,7 +56,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err
 	}
-	o.keyPass.Label = "Secret of " + *o.key
+	o.keyPass.Label = "Secret of the key " + *o.key
 	return o, nil
 }
 

@@ -38,7 +38,7 @@ func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.
 	if err != nil {
 		return nil, err
 	}
-	return env.ReadKeyFile(operands[0], which)
+	return env.ReadKeyFile(operands[0], which, "keygen")
 }
 
 func keyRows(k blob.Key) ([]row, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func random(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	data := make([]byte, n)
 	defer clear(data)
 	err = env.WithTPM(which, func(tpm *tpmkey.TPM) error {
-		_, err := io.ReadFull(tpm.Random(), data)
+		_, err := io.ReadFull(tpm.Random(context.Background()), data)
 		return err
 	})
 	if err != nil {

@@ -83,7 +83,7 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	file, err := env.ReadKeyFile(*u.Path, u.TPM)
+	file, err := env.ReadKeyFile(*u.Path, u.TPM, "tpmctl seal -out")
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (r *report) rows() []row {
 	}
 	rows = append(rows, row{"family", orUnknown("TPM ", r.Family)})
 	if r.Vendor != "" {
-		rows = append(rows, row{"vendor", joinKnown(r.Vendor, r.VendorName)})
+		rows = append(rows, row{"vendor", vendorText(r.Vendor, r.VendorName)})
 	}
 	if r.Model != "" {
 		rows = append(rows, row{"model", r.Model})
@@ -248,6 +248,14 @@ func (r *report) lockoutText20(forgotten time.Duration) string {
 		return text + "; none is forgotten by itself"
 	}
 	return fmt.Sprintf("%s; one is forgotten every %v", text, forgotten)
+}
+
+// vendorText returns a maker's vendor ID and name, once if they are the same.
+func vendorText(id, name string) string {
+	if strings.HasPrefix(name, id) {
+		return name
+	}
+	return joinKnown(id, name)
 }
 
 // vendorNames are the makers of TPMs in TCG's vendor ID registry.

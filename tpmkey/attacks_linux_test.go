@@ -62,7 +62,7 @@ func TestFailuresKeepNobodyOut(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	begin := time.Now()
 	buf := make([]byte, 8)
-	_, err := b.Random().Read(buf)
+	_, err := b.Random(t.Context()).Read(buf)
 	if err != nil {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
@@ -85,7 +85,7 @@ func TestQueueWaitsOnce(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			buf := make([]byte, 8)
-			_, err := b.Random().Read(buf)
+			_, err := b.Random(t.Context()).Read(buf)
 			d := time.Since(begin)
 			if d > 1500*time.Millisecond {
 				t.Errorf("waited %v: %v", d, err)

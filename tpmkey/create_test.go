@@ -199,7 +199,7 @@ func TestRandom(t *testing.T) {
 	tpm := openState(t, tpmtest.Fresh)
 	a, b := make([]byte, 1000), make([]byte, 1000)
 	for _, p := range [][]byte{a, b, nil} {
-		if n, err := tpm.Random().Read(p); n != len(p) || err != nil {
+		if n, err := tpm.Random(t.Context()).Read(p); n != len(p) || err != nil {
 			t.Fatalf("%d of %d bytes, %v", n, len(p), err)
 		}
 	}

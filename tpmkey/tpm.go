@@ -138,18 +138,22 @@ func (t *TPM) Format(f fmt.State, _ rune) { io.WriteString(f, t.String()) }
 // Waiting operations and later uses of its keys give ErrClosed.
 func (t *TPM) Close() error { return t.m.Close() }
 
-// Random returns the TPM's random number generator. A Read fills the whole buffer or fails. It is
+// Random returns the TPM's random number generator, whose reads end with ctx. A Read fills the
+// whole buffer or fails. It is
 // for keys and seeds, not for bulk data: a command returns a few hundred bytes on a TPM 1.2, 64
 // at most on a TPM 2.0. TPM Main Part 3, section 13.6 (TPM_GetRandom); TPM 2.0 Library Part 3,
 // section 16.1 (TPM2_GetRandom).
-func (t *TPM) Random() io.Reader { return random{t} }
+func (t *TPM) Random(ctx context.Context) io.Reader { return random{t, ctx} }
 
-type random struct{ tpm *TPM }
+type random struct {
+	tpm *TPM
+	ctx context.Context
+}
 
 func (r random) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		var b []byte
-		err := r.tpm.run(context.Background(), func() (err error) {
+		err := r.tpm.run(r.ctx, func() (err error) {
 			b, err = r.tpm.chip().Random(min(len(p)-n, maxRandom))
 			return err
 		})

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -119,7 +120,7 @@ func (f *demoFlags) work(env *Env) error {
 		return f.rest(env)
 	}
 	return env.WithTPM(f.tpm, func(tpm *tpmkey.TPM) error {
-		if _, err := io.ReadFull(tpm.Random(), make([]byte, 8)); err != nil {
+		if _, err := io.ReadFull(tpm.Random(context.Background()), make([]byte, 8)); err != nil {
 			return err
 		}
 		return f.rest(env)

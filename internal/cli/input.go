@@ -17,6 +17,9 @@ const (
 // does not close standard input.
 func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	if path == "-" || path == "" {
+		if IsTerminal(e.Stdin) {
+			e.Notef("reading standard input; Ctrl-D ends it")
+		}
 		return io.NopCloser(e.Stdin), e.addInput(inputName(path), e.Stdin)
 	}
 	file, err := os.Open(path)

@@ -33,7 +33,7 @@ func (fs *FlagSet) Key() *KeyFlags {
 // ReadKey reads the key that the flags name. It returns an error if the file is not a
 // usable key. It opens the TPM only for a key that the TPM keeps.
 func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
-	file, err := e.ReadKeyFile(*f.Path, f.TPM)
+	file, err := e.ReadKeyFile(*f.Path, f.TPM, "keygen")
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +66,9 @@ func CheckSealed(path string, file blob.Key) error {
 
 // ReadKeyFile reads a key file, standard input for "-", or both files of a tpm2-tools pair
 // if path is one of them. It needs no TPM for that. For "handle:0x81…" it opens the TPM
-// that which names, and reads the key that the TPM keeps there.
-func (e *Env) ReadKeyFile(path string, which *TPMFlag) (blob.Key, error) {
+// that which names, and reads the key that the TPM keeps there. maker is the command that makes
+// such a file, for the hint about a missing one.
+func (e *Env) ReadKeyFile(path string, which *TPMFlag, maker string) (blob.Key, error) {
 	if handle, ok, err := tpmkey.ParseHandle(path); ok {
 		if err != nil {
 			return nil, &UsageError{Text: err.Error(), Advice: "as in handle:0x81000001; tpmctl status lists the keys that the TPM keeps"}
@@ -80,7 +81,7 @@ func (e *Env) ReadKeyFile(path string, which *TPMFlag) (blob.Key, error) {
 	case errors.As(err, &pair):
 		return nil, WithHint(err, "put "+pair.Other+" beside it")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, WithHint(err, "name the key file, or make one: keygen "+path)
+		return nil, WithHint(err, "name the file, or make one: "+maker+" "+path)
 	}
 	return file, err
 }

@@ -60,7 +60,26 @@ func readHidden(tty *os.File, prompt string) ([]byte, error) {
 	if _, err := io.WriteString(tty, prompt); err != nil {
 		return nil, err
 	}
+	defer onContinue(func() {
+		_ = unix.IoctlSetTermios(fd, ioctlSetTermios, hidden)
+		_, _ = io.WriteString(tty, prompt)
+	})()
 	return readSecretLine(tty)
+}
+
+// onContinue calls f whenever the process continues after Ctrl-Z, until stop.
+func onContinue(f func()) (stop func()) {
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, syscall.SIGCONT)
+	go func() {
+		for range continued {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(continued)
+		close(continued)
+	}
 }
 
 // endingSignals are the signals with which a person or the system ends a command.

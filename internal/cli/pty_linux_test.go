@@ -145,6 +145,11 @@ func TestPromptHidesAndRestores(t *testing.T) {
 	}{
 		{name: "answered", end: func(p *pty) { p.send("hunter2\n") }, wantText: `password "hunter2"`},
 		{name: "erased and typed again", end: func(p *pty) { p.send("wrong\x15hunteR\x7f2\n") }, wantText: `unknown`},
+		{name: "continued after Ctrl-Z", end: func(p *pty) {
+			p.cmd.Process.Signal(syscall.SIGCONT)
+			p.expect("(?s)Secret of the key: .*Secret of the key: ")
+			p.send("hunter2\n")
+		}, wantText: `password "hunter2"`},
 		{name: "Ctrl-C", end: func(p *pty) { p.send("hunt\x03") }, wantSignal: syscall.SIGINT, wantExit: -1},
 		{name: "Ctrl-D", end: func(p *pty) { p.send("\x04") }, wantExit: 1, wantText: "error: load key: -key-pass: cancelled at the prompt"},
 		{name: "SIGTERM", end: func(p *pty) { p.cmd.Process.Signal(syscall.SIGTERM) }, wantSignal: syscall.SIGTERM, wantExit: -1},

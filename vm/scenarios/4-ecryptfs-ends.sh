@@ -41,7 +41,7 @@ reject motdepasse
 umount /mnt/b
 # The command asks for the secret before it goes to the background.
 typing 'ecryptmount -key secrete -fork /b /mnt/b' motdepasse
-expect 'Secret of secrete'
+expect 'Secret of the key secrete'
 expect '/mnt/b is mounted'
 cat /mnt/b/un
 expect '^bonjour$'

@@ -153,8 +153,8 @@ func (m *Manager) orphans(kind chip.Kind) ([]uint32, error) {
 	}), err
 }
 
-// freeSavedSessions frees saved sessions: a TPM keeps count of a limited number only, and
-// of none that is too old. Those of other processes go first; their owners have to ask for
+// freeSavedSessions frees saved sessions, because a TPM keeps a limited number of them, and
+// none that is too old. It frees those of other programs first; their owners have to ask for
 // the secret again.
 func (m *Manager) freeSavedSessions() (freed bool) {
 	if !m.dev.Bare() {

@@ -27,14 +27,14 @@ func (c *Chip) ClassOf(err error) chip.ErrClass {
 func classOfCode(err *tpm12.Error) chip.ErrClass {
 	switch err.Code {
 	case tpm12.NoSpace:
-		return chip.ClassKeyRoom
+		return chip.ClassNoKeySlot
 	case tpm12.Resources:
 		if err.Opens() {
-			return chip.ClassSessionRoom
+			return chip.ClassNoSessionSlot
 		}
-		return chip.ClassKeyRoom
+		return chip.ClassNoKeySlot
 	case tpm12.TooManyContexts, tpm12.NoContextSpace, tpm12.ContextGap:
-		return chip.ClassSavedRoom
+		return chip.ClassTooManySaved
 	case tpm12.InvalidResource:
 		if err.Saves() {
 			return chip.ClassLost

@@ -77,14 +77,14 @@ func (m *Manager) FlushLoaded(ctx context.Context, saved bool) (keys, sessions i
 // did. In a bare TPM it frees what others have left first; then it evicts a key or session
 // of this process.
 func (m *Manager) freeSlot(class chip.ErrClass, h *Key) bool {
-	if class == chip.ClassSavedRoom {
+	if class == chip.ClassTooManySaved {
 		return m.freeSavedSessions()
 	}
 	if m.dev.Bare() && m.freeOrphans(class) {
 		return true
 	}
 	victim := m.leastRecentlyUsed(h)
-	if class == chip.ClassSessionRoom {
+	if class == chip.ClassNoSessionSlot {
 		if m.chip.EndSessions(chip.EndIfSeveral) {
 			return true
 		}
@@ -110,7 +110,7 @@ func (m *Manager) freeOrphans(class chip.ErrClass) (freed bool) {
 		return false
 	}
 	kind := chip.Keys
-	if class == chip.ClassSessionRoom {
+	if class == chip.ClassNoSessionSlot {
 		kind = chip.Sessions
 	}
 	orphans, err := m.orphans(kind)

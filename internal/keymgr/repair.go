@@ -27,9 +27,9 @@ func recoveryFor(class chip.ErrClass) recovery {
 		return recovery{4, (*task).startOver}
 	case chip.ClassAuth, chip.ClassBadResult:
 		return recovery{1, (*task).loadAnew}
-	case chip.ClassKeyRoom, chip.ClassSessionRoom:
+	case chip.ClassNoKeySlot, chip.ClassNoSessionSlot:
 		return recovery{6, (*task).freeSlot}
-	case chip.ClassSavedRoom:
+	case chip.ClassTooManySaved:
 		return recovery{2, (*task).freeSlot}
 	case chip.ClassNotStarted:
 		return recovery{2, (*task).startUp}

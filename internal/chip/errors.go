@@ -74,6 +74,12 @@ func OfKind(kind error, detail string, cause error) error { return &KindError{ki
 func (e *KindError) Error() string   { return fmt.Sprintf("%v (%s)", e.Kind, e.Detail) }
 func (e *KindError) Unwrap() []error { return []error{e.Kind, e.Cause} } // errors.Is ignores a nil cause
 
+// LockedOut returns the ErrLockedOut of a secret that was not tried. lockTime says how long the TPM
+// stays locked; it begins with a semicolon.
+func LockedOut(lockTime string) error {
+	return OfKind(ErrLockedOut, "no secret was tried"+lockTime, nil)
+}
+
 // WithText returns an error that wraps kind and has its own text.
 func WithText(text string, kind error) error { return &textError{text, kind} }
 

@@ -69,14 +69,10 @@ func (c *Chip) ReadTries(_ blob.Key, ofParent, after bool) (*chip.Tries, error) 
 	if l := c.lockout; l != nil {
 		now.Known, now.Count = l.Known, int(l.Count)
 		if l.Locked {
-			now.Locked = c.lockedOut()
+			now.Locked = chip.LockedOut(c.lockTime())
 		}
 	}
 	return now, nil
-}
-
-func (c *Chip) lockedOut() error {
-	return chip.OfKind(chip.ErrLockedOut, "no secret was tried"+c.lockTime(), nil)
 }
 
 // StartUp implements chip.Chip.

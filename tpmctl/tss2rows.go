@@ -27,7 +27,7 @@ func tss2Rows(t *blob.TSS2) []row {
 		{"file", fileText(t)},
 		{what, keyText(p)},
 		{"scheme", schemeText(p)},
-		{"name algorithm", pubarea.AlgWords(p.NameAlg)},
+		{"name algorithm", pubarea.AlgName(p.NameAlg)},
 		{"attributes", strings.Join(p.AttributeNames(), ", ")},
 		{"origin", originText(p)},
 		{"moves", moveText(p)},
@@ -37,7 +37,7 @@ func tss2Rows(t *blob.TSS2) []row {
 	}
 	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(t, p)}, row{"wrong secrets", wrongSecretsText(p)})
 	for _, l := range policy.Describe(t) {
-		rows = append(rows, row{l.What, l.How})
+		rows = append(rows, row{l.Name, l.Value})
 	}
 	if name, err := t.Name(); err == nil {
 		rows = append(rows, row{"TPM name", fmt.Sprintf("%x", name)})
@@ -70,19 +70,19 @@ func keyText(p *pubarea.Area) string {
 		return fmt.Sprintf("RSA, %d bits, exponent %d", p.KeyBits, cmp.Or(p.Exponent, 65537))
 	case p.Alg == tpm2.TPMAlgECC && p.Unknown == "":
 		if c, ok := pubarea.Curves[p.Curve]; ok {
-			return fmt.Sprintf("ECC, %s (%s)", c.Words, pubarea.CurveSpec(p.Curve))
+			return fmt.Sprintf("ECC, %s (%s)", c.Name, pubarea.CurveSpec(p.Curve))
 		}
 		return "ECC, " + pubarea.CurveSpec(p.Curve)
 	case p.Alg == tpm2.TPMAlgSymCipher && p.Unknown == "":
-		return fmt.Sprintf("%s, %d bits, %s", pubarea.AlgWords(p.Symmetric.Alg), p.Symmetric.Bits, pubarea.AlgWords(p.Symmetric.Mode))
+		return fmt.Sprintf("%s, %d bits, %s", pubarea.AlgName(p.Symmetric.Alg), p.Symmetric.Bits, pubarea.AlgName(p.Symmetric.Mode))
 	case p.Sealed():
 		return "sealed: TPM2_Unseal gives it"
 	case p.Alg == tpm2.TPMAlgKeyedHash && p.Has(pubarea.AttrDecrypt|pubarea.AttrRestricted):
 		return "seed to derive keys from"
 	case p.Alg == tpm2.TPMAlgKeyedHash:
-		return pubarea.AlgWords(p.Scheme.Alg) + " key (" + pubarea.AlgSpec(p.Alg) + ")"
+		return pubarea.AlgName(p.Scheme.Alg) + " key (" + pubarea.AlgSpec(p.Alg) + ")"
 	}
-	return fmt.Sprintf("%s, with %s, unknown to this program", pubarea.AlgWords(p.Alg), p.Unknown)
+	return fmt.Sprintf("%s, with %s, unknown to this program", pubarea.AlgName(p.Alg), p.Unknown)
 }
 
 func schemeText(p *pubarea.Area) string {
@@ -92,15 +92,15 @@ func schemeText(p *pubarea.Area) string {
 	case p.Alg == tpm2.TPMAlgSymCipher:
 		return pubarea.AlgSpec(p.Symmetric.Mode)
 	case p.Scheme.Alg == tpm2.TPMAlgNull && p.Has(pubarea.AttrRestricted|pubarea.AttrDecrypt):
-		return fmt.Sprintf("protects other keys with %s, %d bits", pubarea.AlgWords(p.Symmetric.Alg), p.Symmetric.Bits)
+		return fmt.Sprintf("protects other keys with %s, %d bits", pubarea.AlgName(p.Symmetric.Alg), p.Symmetric.Bits)
 	case p.Scheme.Alg == tpm2.TPMAlgNull && p.Alg == tpm2.TPMAlgKeyedHash:
 		return "none (TPM_ALG_NULL)"
 	case p.Scheme.Alg == tpm2.TPMAlgNull:
 		return "any that the command says (TPM_ALG_NULL)"
 	case p.Scheme.Hash != tpm2.TPMAlgNull:
-		return fmt.Sprintf("only %s with %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgWords(p.Scheme.Hash), pubarea.AlgSpec(p.Scheme.Alg))
+		return fmt.Sprintf("only %s with %s (%s)", pubarea.AlgName(p.Scheme.Alg), pubarea.AlgName(p.Scheme.Hash), pubarea.AlgSpec(p.Scheme.Alg))
 	}
-	return fmt.Sprintf("only %s (%s)", pubarea.AlgWords(p.Scheme.Alg), pubarea.AlgSpec(p.Scheme.Alg))
+	return fmt.Sprintf("only %s (%s)", pubarea.AlgName(p.Scheme.Alg), pubarea.AlgSpec(p.Scheme.Alg))
 }
 
 func originText(p *pubarea.Area) string {

@@ -33,7 +33,7 @@ func MaxMessage(file blob.Key) int {
 	if err != nil {
 		return -1
 	}
-	return e.Room(public)
+	return e.MaxMessage(public)
 }
 
 // encryptionOf returns how to encrypt for a key, and its public key.

@@ -81,12 +81,12 @@ func doingError(op string, err error) error {
 		return nil
 	}
 	var refused interface {
-		Refusal() (command string, code uint32, name string)
+		Result() (command string, code uint32, name string)
 	}
 	if !errors.As(err, &refused) {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	e := &Error{Op: op, err: err}
-	e.Command, e.Code, e.Name = refused.Refusal()
+	e.Command, e.Code, e.Name = refused.Result()
 	return e
 }

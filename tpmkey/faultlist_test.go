@@ -38,7 +38,7 @@ func garbledFaults(silence time.Duration) []tpmtest.Fault {
 		add(fmt.Sprintf("truncated to %d and silent", n), shorten, tpmtest.Fault{Silent: silence})
 	}
 	add("a byte too long", func(rsp []byte) []byte { return append(rsp, 0) }, tpmtest.Fault{})
-	add("followed by a success", func(rsp []byte) []byte { return append(rsp, tpmtest.RefusalTo(rsp, 0)...) }, tpmtest.Fault{})
+	add("followed by a success", func(rsp []byte) []byte { return append(rsp, tpmtest.ErrorReplyTo(rsp, 0)...) }, tpmtest.Fault{})
 	add("answered twice", func(rsp []byte) []byte { return append(rsp, rsp...) }, tpmtest.Fault{})
 	for _, tag := range []uint16{0, 0x00C1, 0x00C4, 0x00C5, 0x00C6, 0x8001, 0x8002, 0xFFFF} {
 		add(fmt.Sprintf("tag %#04x", tag), func(rsp []byte) []byte {
@@ -63,9 +63,9 @@ func garbledFaults(silence time.Duration) []tpmtest.Fault {
 	add("size too big and silent", size(func(n int) uint32 { return uint32(n + 1) }), tpmtest.Fault{Silent: silence})
 	add("size 4097", size(func(int) uint32 { return 4097 }), tpmtest.Fault{})
 	add("size huge", size(func(int) uint32 { return 0xFFFFFFFF }), tpmtest.Fault{})
-	add("empty success", func(rsp []byte) []byte { return tpmtest.RefusalTo(rsp, 0) }, tpmtest.Fault{})
+	add("empty success", func(rsp []byte) []byte { return tpmtest.ErrorReplyTo(rsp, 0) }, tpmtest.Fault{})
 	add("a refusal with the tag of a success", func(rsp []byte) []byte {
-		wrong := tpmtest.RefusalTo(rsp, 3)
+		wrong := tpmtest.ErrorReplyTo(rsp, 3)
 		wrong[1]++ // TPM_TAG_RSP_AUTH1_COMMAND, TPM_ST_SESSIONS
 		return wrong
 	}, tpmtest.Fault{})

@@ -173,7 +173,7 @@ func (f *finding) usedAgain() string {
 		if refused[parents] {
 			return fmt.Sprintf("%s, command %d", e.Name(), i)
 		}
-		switch right, wrong := f.c.key.verdict(e); {
+		switch right, wrong := f.c.key.authResult(e); {
 		case right:
 			proved[parents] = true
 		case wrong && !proved[parents] && i != f.c.index:

@@ -138,8 +138,8 @@ func (k *faultKey) secretIn(e tpmtest.Exchange) (parents, any bool) {
 	return false, k.withKey && len(e.Sessions()) > 0
 }
 
-// verdict is what an answer says of the secret in its command.
-func (k *faultKey) verdict(e tpmtest.Exchange) (right, wrong bool) {
+// authResult returns what an answer says about the secret in its command.
+func (k *faultKey) authResult(e tpmtest.Exchange) (right, wrong bool) {
 	code, answered := e.Code()
 	if !answered {
 		return false, false

@@ -52,9 +52,9 @@ func (skeptic) Send(cmd []byte) ([]byte, error) {
 	case ordGetCap: // TPM_DA_INFO
 		return append([]byte{0, 0xc4, 0, 0, 0, 35, 0, 0, 0, 0, 0, 0, 0, 21, 0, 0x37}, make([]byte, 19)...), nil
 	case ordLoadKey2: // TPM_DECRYPT_ERROR
-		return tpmtest.Refusal(0x21), nil
+		return tpmtest.ErrorReply(0x21), nil
 	}
-	return tpmtest.Refusal(0), nil
+	return tpmtest.ErrorReply(0), nil
 }
 
 func (skeptic) Close() error { return nil }

@@ -111,12 +111,12 @@ func TestAskNobody(t *testing.T) {
 }
 
 // Where nobody knows whether a secret was wrong, it is not tried again.
-func TestLostRefusal(t *testing.T) {
+func TestLostErrorReply(t *testing.T) {
 	t.Parallel()
-	inBoth(t, testLostRefusal)
+	inBoth(t, testLostErrorReply)
 }
 
-func testLostRefusal(t *testing.T, w world) {
+func testLostErrorReply(t *testing.T, w world) {
 	tpm, tap := openTappedIn(t, w.state)
 	k, err := tpm.Load(t.Context(), parseFixture(t, w.counted), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("faux"))})
 	if err != nil {

@@ -67,7 +67,7 @@ func TestLockoutUnknown(t *testing.T) {
 			tpm := openWaiting(t, p.Name, impatience)
 			p.Arm(0, tpmtest.Fault{Repeat: math.MaxInt32, Answer: func(cmd, rsp []byte) []byte {
 				if cmd[9] == getCapability && cmd[areaAt] == capDALogic {
-					return tpmtest.Refusal(uint32(code))
+					return tpmtest.ErrorReply(uint32(code))
 				}
 				return rsp
 			}})

@@ -297,7 +297,7 @@ func testMoreAskedKeysThanSessions(t *testing.T, w world) {
 }
 
 // A key that makes room for another keeps what somebody would be asked for again.
-func TestMakingRoomAsksNobody(t *testing.T) {
+func TestEvictionAsksForNoSecret(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)

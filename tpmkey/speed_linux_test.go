@@ -247,7 +247,7 @@ type refusing struct {
 func (r *refusing) Send(cmd []byte) ([]byte, error) {
 	if uint32(cmd[9]) == r.ordinal {
 		r.refused++
-		return tpmtest.Refusal(0x0a), nil // TPM_BAD_ORDINAL
+		return tpmtest.ErrorReply(0x0a), nil // TPM_BAD_ORDINAL
 	}
 	return r.Device.Send(cmd)
 }

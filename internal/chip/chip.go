@@ -163,6 +163,21 @@ type Session interface {
 	Close()
 }
 
+// StateOf returns the state of a session of package tpm12 or tpm20, for Session.State.
+func StateOf(s interface {
+	Alive() bool
+	Saved() bool
+	Context() uint32
+}) (state SessionState, number uint32) {
+	switch {
+	case s.Alive():
+		return SessionLoaded, 0
+	case s.Saved():
+		return SessionSaved, s.Context()
+	}
+	return SessionGone, 0
+}
+
 // A SessionState is where a session is.
 type SessionState int
 

@@ -16,8 +16,8 @@ type Encryption struct {
 	Header string      // prefix of the message
 }
 
-// Room returns the maximum length of a message, -1 if the key is too small for the padding.
-func (e *Encryption) Room(public *rsa.PublicKey) int {
+// MaxMessage returns the maximum length of a message, -1 if the key is too small for the padding.
+func (e *Encryption) MaxMessage(public *rsa.PublicKey) int {
 	padding := 11
 	if e.OAEP != 0 {
 		padding = 2*e.OAEP.Size() + 2
@@ -28,8 +28,8 @@ func (e *Encryption) Room(public *rsa.PublicKey) int {
 // Encrypt encrypts a message; the ciphertext has the length of the key. Errors:
 // rsa.ErrMessageTooLong and those of CheckGoAccepts.
 func (e *Encryption) Encrypt(public *rsa.PublicKey, message []byte) ([]byte, error) {
-	if room := e.Room(public); len(message) > room {
-		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), room)
+	if most := e.MaxMessage(public); len(message) > most {
+		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), most)
 		return nil, WithText(text, rsa.ErrMessageTooLong)
 	}
 	if err := CheckGoAccepts(public); err != nil {

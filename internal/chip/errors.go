@@ -74,6 +74,12 @@ func OfKind(kind error, detail string, cause error) error { return &KindError{ki
 func (e *KindError) Error() string   { return fmt.Sprintf("%v (%s)", e.Kind, e.Detail) }
 func (e *KindError) Unwrap() []error { return []error{e.Kind, e.Cause} } // errors.Is ignores a nil cause
 
+// LockedOut returns the ErrLockedOut of a secret that was not tried. lockTime says how long the TPM
+// stays locked; it begins with a semicolon.
+func LockedOut(lockTime string) error {
+	return OfKind(ErrLockedOut, "no secret was tried"+lockTime, nil)
+}
+
 // WithText returns an error that wraps kind and has its own text.
 func WithText(text string, kind error) error { return &textError{text, kind} }
 
@@ -96,19 +102,19 @@ type ErrClass int
 
 // The classes of errors.
 const (
-	ClassNone         ErrClass = iota
-	ClassRefused               // any other refusal; nothing has changed
-	ClassAuth                  // the TPM refused a secret
-	ClassKeyRoom               // no free slot for a key
-	ClassSessionRoom           // no free slot for a session
-	ClassSavedRoom             // too many saved sessions, or one that is too old
-	ClassLost                  // a key or session is not loaded: it was flushed, or the handle is wrong
-	ClassNotStarted            // the TPM needs a startup command
-	ClassNotSent               // the command did not reach the TPM
-	ClassUnanswered            // unknown whether the command was executed
-	ClassUnavailable           // no access to the TPM, or it is closed
-	ClassSecretNeeded          // the user must be asked for a secret
-	ClassBadResult             // the result does not verify with the key
+	ClassNone          ErrClass = iota
+	ClassRefused                // any other error reply; nothing has changed
+	ClassAuth                   // the TPM refused a secret
+	ClassNoKeySlot              // no free slot for a key
+	ClassNoSessionSlot          // no free slot for a session
+	ClassTooManySaved           // too many saved sessions, or one that is too old
+	ClassLost                   // a key or session is not loaded: it was flushed, or the handle is wrong
+	ClassNotStarted             // the TPM needs a startup command
+	ClassNotSent                // the command did not reach the TPM
+	ClassUnanswered             // unknown whether the command was executed
+	ClassUnavailable            // no access to the TPM, or it is closed
+	ClassSecretNeeded           // the user must be asked for a secret
+	ClassBadResult              // the result does not verify with the key
 )
 
 // ClassOfKind returns the class of an error that is a KindError or nil.

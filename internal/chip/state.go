@@ -89,12 +89,12 @@ type Tries struct {
 	Announced bool
 }
 
-// A Verdict says whether a secret was right, judged by the counts before and after its use.
-type Verdict int
+// An AuthResult says whether a secret was right, as the counts before and after its use show.
+type AuthResult int
 
-// The verdicts.
+// The results.
 const (
-	Unknown Verdict = iota
+	Unknown AuthResult = iota
 	WasWrong
 	WasRight
 )
@@ -103,7 +103,7 @@ const (
 // answered that the secret is wrong. Otherwise an increase by exactly the number of resets is
 // taken to come from the resets. If another process tries a wrong secret at the same time, a
 // right secret may look wrong; that is safer than the opposite.
-func (now *Tries) Since(before *Tries, refused bool) Verdict {
+func (now *Tries) Since(before *Tries, refused bool) AuthResult {
 	more, resets := now.Count-before.Count, now.Resets-before.Resets
 	if resets > 0 && now.Announced {
 		resets--

@@ -27,14 +27,14 @@ func (c *Chip) ClassOf(err error) chip.ErrClass {
 func classOfCode(err *tpm12.Error) chip.ErrClass {
 	switch err.Code {
 	case tpm12.NoSpace:
-		return chip.ClassKeyRoom
+		return chip.ClassNoKeySlot
 	case tpm12.Resources:
 		if err.Opens() {
-			return chip.ClassSessionRoom
+			return chip.ClassNoSessionSlot
 		}
-		return chip.ClassKeyRoom
+		return chip.ClassNoKeySlot
 	case tpm12.TooManyContexts, tpm12.NoContextSpace, tpm12.ContextGap:
-		return chip.ClassSavedRoom
+		return chip.ClassTooManySaved
 	case tpm12.InvalidResource:
 		if err.Saves() {
 			return chip.ClassLost
@@ -69,14 +69,10 @@ func (c *Chip) ReadTries(_ blob.Key, ofParent, after bool) (*chip.Tries, error) 
 	if l := c.lockout; l != nil {
 		now.Known, now.Count = l.Known, int(l.Count)
 		if l.Locked {
-			now.Locked = c.lockedOut()
+			now.Locked = chip.LockedOut(c.lockTime())
 		}
 	}
 	return now, nil
-}
-
-func (c *Chip) lockedOut() error {
-	return chip.OfKind(chip.ErrLockedOut, "no secret was tried"+c.lockTime(), nil)
 }
 
 // StartUp implements chip.Chip.

@@ -9,7 +9,7 @@ import (
 	"maclef/internal/tpm12"
 )
 
-// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_AUTHFAIL: one
+// explain adds an explanation to an error of the TPM. wrong is the error for TPM_AUTHFAIL: one
 // of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var refused *tpm12.Error

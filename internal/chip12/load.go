@@ -93,15 +93,7 @@ func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 type keySession struct{ *tpm12.KeySession }
 
 // State implements chip.Session.
-func (s keySession) State() (chip.SessionState, uint32) {
-	switch {
-	case s.Alive():
-		return chip.SessionLoaded, 0
-	case s.Saved():
-		return chip.SessionSaved, s.Context()
-	}
-	return chip.SessionGone, 0
-}
+func (s keySession) State() (chip.SessionState, uint32) { return chip.StateOf(s) }
 
 // Resume implements chip.LoadedKey.
 func (k *loadedKey) Resume(s chip.Session) error {

@@ -33,7 +33,7 @@ func (c *Chip) State() (*chip.State, error) {
 		s.Unusable = chip.OfKind(chip.ErrDisabled, "deactivated", nil)
 	}
 	if c.lockout != nil && c.lockout.Locked {
-		s.Locked = c.lockedOut()
+		s.Locked = chip.LockedOut(c.lockTime())
 	}
 	return s, nil
 }

@@ -138,7 +138,7 @@ func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, erro
 		Resets: int(clock.CurrentTime.ClockInfo.ResetCount), Announced: c.lockout.orderly,
 	}
 	if c.lockout.locked {
-		now.Locked = c.lockedOut()
+		now.Locked = chip.LockedOut(c.lockTime())
 	}
 	return now, nil
 }
@@ -161,10 +161,6 @@ func (c *Chip) countsParent(t *blob.TSS2) (bool, error) {
 		return false, err
 	}
 	return !parent.Public.ObjectAttributes.NoDA, nil
-}
-
-func (c *Chip) lockedOut() error {
-	return chip.OfKind(chip.ErrLockedOut, "no secret was tried"+c.lockTime(), nil)
 }
 
 // triesUsed returns, after a wrong secret, a text with the TPM's count.

@@ -33,9 +33,9 @@ func (c *Chip) ClassOf(err error) chip.ErrClass {
 
 // Response codes of the classes. TPM 2.0 Library Part 2, section 6.6 (TPM_RC).
 var (
-	noRoom      = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCMemory}
-	noSavedRoom = []tpm2.TPMRC{tpm2.TPMRCSessionHandles, tpm2.TPMRCContextGap}
-	goneKey     = []tpm2.TPMRC{
+	noSlot       = []tpm2.TPMRC{tpm2.TPMRCObjectMemory, tpm2.TPMRCObjectHandles, tpm2.TPMRCMemory}
+	tooManySaved = []tpm2.TPMRC{tpm2.TPMRCSessionHandles, tpm2.TPMRCContextGap}
+	goneKey      = []tpm2.TPMRC{
 		tpm2.TPMRCReferenceH0, tpm2.TPMRCReferenceH1, tpm2.TPMRCReferenceH2,
 	}
 	noHandle    = []tpm2.TPMRC{tpm2.TPMRCHandle, tpm2.TPMRCValue} // for a handle of the command
@@ -50,12 +50,12 @@ func isObject(h tpm2.TPMHandle) bool { return h>>24 == 0x80 || h>>24 == 0x81 }
 
 func classOfCode(err *tpm20.Error) chip.ErrClass {
 	switch {
-	case isOneOf(err, noRoom):
-		return chip.ClassKeyRoom
+	case isOneOf(err, noSlot):
+		return chip.ClassNoKeySlot
 	case errors.Is(err, tpm2.TPMRCSessionMemory):
-		return chip.ClassSessionRoom
-	case isOneOf(err, noSavedRoom):
-		return chip.ClassSavedRoom
+		return chip.ClassNoSessionSlot
+	case isOneOf(err, tooManySaved):
+		return chip.ClassTooManySaved
 	case err.SessionGone || isOneOf(err, goneSession), isOneOf(err, noHandle) && isAboutSession(err):
 		return chip.ClassLost
 	case (isOneOf(err, goneKey) || isOneOf(err, noHandle)) && isObject(err.Gone):

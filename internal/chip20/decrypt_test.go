@@ -149,7 +149,7 @@ func TestAgree20(t *testing.T) {
 	}
 }
 
-// What EncryptionOf says is what Decrypt with nil options takes.
+// Decrypt with nil options decrypts what EncryptionOf encrypts.
 func TestEncrypt20(t *testing.T) {
 	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
@@ -172,7 +172,7 @@ func TestEncrypt20(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if room := e.Room(file.PublicKey().(*rsa.PublicKey)); room != c.room {
+		if room := e.MaxMessage(file.PublicKey().(*rsa.PublicKey)); room != c.room {
 			t.Errorf("%s: %d bytes", name, room)
 		}
 		for _, n := range []int{0, 7, c.room} {

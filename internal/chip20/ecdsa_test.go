@@ -14,8 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Whatever hash the digest is of, and whatever the chip has, ECDSA signs the same
-// integer.
+// ECDSA signs the same integer for every hash and for every set of the chip's hashes.
 func TestSign20ECDSA(t *testing.T) {
 	t.Parallel()
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {

@@ -12,7 +12,7 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// explain adds an explanation to a refusal of the TPM. wrong is the error for TPM_RC_AUTH_FAIL
+// explain adds an explanation to an error of the TPM. wrong is the error for TPM_RC_AUTH_FAIL
 // and TPM_RC_BAD_AUTH: one of the ErrWrong… errors, or nil.
 func (c *Chip) explain(err, wrong error) error {
 	var code *tpm20.Error
@@ -46,7 +46,7 @@ func (c *Chip) explainParent(err error) error {
 func (c *Chip) explainLoad(err error) error {
 	var code *tpm20.Error
 	if !errors.As(err, &code) || c.ClassOf(err) != chip.ClassRefused {
-		return c.explain(err, chip.ErrWrongSRKSecret)
+		return c.explainParent(err)
 	}
 	switch {
 	case errors.Is(err, tpm2.TPMRCIntegrity):
@@ -56,7 +56,7 @@ func (c *Chip) explainLoad(err error) error {
 	case isOneOf(code, badKey):
 		return chip.OfKind(chip.ErrWrongTPM, code.Name()+"; the file is damaged, or of a kind that this TPM does not load", err)
 	}
-	return c.explain(err, chip.ErrWrongSRKSecret)
+	return c.explainParent(err)
 }
 
 // badKey are the response codes for an inconsistent public or private area.

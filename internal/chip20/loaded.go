@@ -78,15 +78,7 @@ func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
 type keySession struct{ *tpm20.Session }
 
 // State implements chip.Session.
-func (s keySession) State() (chip.SessionState, uint32) {
-	switch {
-	case s.Alive():
-		return chip.SessionLoaded, 0
-	case s.Saved():
-		return chip.SessionSaved, s.Context()
-	}
-	return chip.SessionGone, 0
-}
+func (s keySession) State() (chip.SessionState, uint32) { return chip.StateOf(s) }
 
 // Resume implements chip.LoadedKey.
 func (k *loadedKey) Resume(s chip.Session) error {
@@ -149,7 +141,7 @@ func (k *loadedKey) rsaDecrypt(auth tpm2.Session, ciphertext []byte, o *decryptP
 	return rsp.Message.Buffer, nil
 }
 
-// isBadCiphertext reports whether err is the refusal of a TPM that found wrong padding. libtpms
+// isBadCiphertext reports whether err is the error of a TPM that found wrong padding. libtpms
 // answers TPM_RC_FAILURE, which can also mean failure mode. With silent, isBadCiphertext does not
 // ask which, because the time could reveal whether the padding was good.
 func (k *loadedKey) isBadCiphertext(err error, silent bool) bool {

@@ -122,7 +122,7 @@ func (k *keyOps) signPSS(digest []byte, o *rsa.PSSOptions) (*signPlan, error) {
 
 // pssSaltLength returns the salt length that crypto/rsa uses for o.
 func pssSaltLength(public *rsa.PublicKey, o *rsa.PSSOptions) (int, error) {
-	n, room := o.SaltLength, pssRoom(public, o.Hash)
+	n, room := o.SaltLength, maxPSSSalt(public, o.Hash)
 	switch {
 	case n == rsa.PSSSaltLengthEqualsHash:
 		n = o.Hash.Size()
@@ -139,9 +139,9 @@ func pssSaltLength(public *rsa.PublicKey, o *rsa.PSSOptions) (int, error) {
 	return n, nil
 }
 
-// pssRoom returns the maximum salt length, negative if the key is too small for the digest. RFC
+// maxPSSSalt returns the maximum salt length, negative if the key is too small for the digest. RFC
 // 8017, section 9.1.1, step 3.
-func pssRoom(public *rsa.PublicKey, hash crypto.Hash) int {
+func maxPSSSalt(public *rsa.PublicKey, hash crypto.Hash) int {
 	return (public.N.BitLen()-1+7)/8 - hash.Size() - 2
 }
 
@@ -181,7 +181,7 @@ func (k *keyOps) signPSSByTPM(digest []byte, o *rsa.PSSOptions, salt int) (*sign
 	}
 	if o.SaltLength == rsa.PSSSaltLengthAuto {
 		salt = anySalt
-	} else if n, known := k.can.salt.length(o.Hash, pssRoom(k.rsa, o.Hash)); known && n != salt {
+	} else if n, known := k.can.salt.length(o.Hash, maxPSSSalt(k.rsa, o.Hash)); known && n != salt {
 		return nil, wrongSalt(salt)
 	}
 	s := k.signTPM(tpm2.TPMAlgRSAPSS, alg, digest)
@@ -226,7 +226,7 @@ func (p *pssSalt) check(public *rsa.PublicKey, hash crypto.Hash, digest, sig []b
 	right := func(n int) bool {
 		return rsa.VerifyPSS(public, hash, digest, sig, &rsa.PSSOptions{SaltLength: n}) == nil
 	}
-	size, room := hash.Size(), pssRoom(public, hash)
+	size, room := hash.Size(), maxPSSSalt(public, hash)
 	made, kind := 0, saltOther
 	switch {
 	case right(size):

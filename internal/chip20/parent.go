@@ -145,7 +145,7 @@ func (c *Chip) parentAuth(parent *tpm20.Object, srk chip.AuthData) (tpm2.Session
 			return nil, c.explain(err, nil)
 		}
 		if c.lockout.locked {
-			return nil, c.lockedOut()
+			return nil, chip.LockedOut(c.lockTime())
 		}
 	}
 	s, err := c.startSession(parent)

@@ -23,7 +23,7 @@ func TestSign20PSS(t *testing.T) {
 				continue
 			}
 			digest := someDigest(h)
-			room := pssRoom(&private.PublicKey, h)
+			room := maxPSSSalt(&private.PublicKey, h)
 			for _, n := range []int{rsa.PSSSaltLengthEqualsHash, rsa.PSSSaltLengthAuto, 1, 20, 31, 32, 33, room - 1, room} {
 				opts := &rsa.PSSOptions{SaltLength: n, Hash: h}
 				sig, err := k.signed(t, able, digest, opts)
@@ -82,7 +82,7 @@ func TestSign20PSSSignOnly(t *testing.T) {
 	for _, longest := range []bool{false, true} {
 		k := &software20{rsa: softwareRSA(), longest: longest}
 		able := k.able(t, signs, keyScheme{})
-		room := pssRoom(&k.rsa.PublicKey, crypto.SHA256)
+		room := maxPSSSalt(&k.rsa.PublicKey, crypto.SHA256)
 		for i, c := range []struct {
 			salt int
 			fits bool

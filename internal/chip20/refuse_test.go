@@ -90,8 +90,8 @@ func TestSign20Refuses(t *testing.T) {
 	}
 }
 
-// What a chip answers is not believed.
-func TestPlan20Finish(t *testing.T) {
+// finish does not trust the TPM's signature structure.
+func TestSignPlanFinish(t *testing.T) {
 	t.Parallel()
 	plan := (&software20{rsa: softwareRSA()}).able(t, signs, keyScheme{}).signTPM(tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256, nil)
 	long := &tpm2.TPMSSignatureRSA{Sig: tpm2.TPM2BPublicKeyRSA{Buffer: bytes.Repeat([]byte{1}, 257)}}

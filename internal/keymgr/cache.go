@@ -9,14 +9,13 @@ import (
 	"maclef/internal/chip"
 )
 
-// Contexts of keys are kept on disk from the first use of a key to the TPM's next reset, so
-// that a first signature is as quick as a second one. A context from there is not believed:
-// before a secret meets what it loads, the TPM tells what that is. There are none of
-// sessions, none of the null hierarchy, and none of what took the secret of a parent or of
-// a hierarchy.
+// The contexts of keys are saved on disk from their first use until the TPM's next reset, so
+// that the first signature of a program is fast. Before a secret is used with such a context,
+// the TPM says which key it is. Contexts are not saved for sessions, for keys of the null
+// hierarchy, and for keys that needed the secret of a parent or a hierarchy.
 
-// nameOfKey names the entry of a key in the cache; it is empty where there is none to be. A
-// file with another private part may have another secret.
+// nameOfKey returns the name of a key's entry in the cache; empty if it must have none. The
+// name depends on the private part, because another private part may have another secret.
 func (m *Manager) nameOfKey(k blob.Key) string {
 	if k, ok := k.(*blob.TPMKey); ok {
 		return m.cache.Name([]byte("key"), k.Bytes())
@@ -28,22 +27,22 @@ func (m *Manager) nameOfKey(k blob.Key) string {
 	return m.cache.Name([]byte("key"), binary.BigEndian.AppendUint32(nil, t.Parent), t.Public, t.Private)
 }
 
-// nullHierarchy ends with each reset, and its keys with it.
+// nullHierarchy is the hierarchy whose keys end with each reset.
 const nullHierarchy = 0x40000007
 
-// entryFor names the entry of a key that may be kept there, empty for the others.
+// entryFor returns the name of h's entry; empty if h must not be saved on disk.
 func (m *Manager) entryFor(h *Key, with *secrets) string {
 	if with.parent == nil || slices.ContainsFunc(with.parent, func(b byte) bool { return b != 0 }) {
 		return "" // the parent has a secret, or may have one
 	}
 	if h.needsSecret && m.chip.Generation() == chip.TPM12 {
-		return "" // what it loads could not be told from another key without the secret
+		return "" // without the secret, the TPM cannot tell which key the context is
 	}
 	return m.nameOfKey(h.file)
 }
 
-// recall loads a key from its context on disk. It is nil where that is not there, or not
-// of this key.
+// recall loads a key from its context on disk. It returns nil if there is none, or if it is
+// of another key.
 func (m *Manager) recall(h *Key) (chip.LoadedKey, error) {
 	saved := m.cache.Read(h.entry)
 	if saved == nil {

@@ -56,8 +56,7 @@ func used(t *testing.T, k *Key) (where chip.AuthData) {
 	return where
 }
 
-// A secret that was asked for and may not be kept is nowhere once the TPM has seen
-// it.
+// A secret that was asked for and must not be kept is not in memory after its use.
 func TestAskedSecretIsNotKept(t *testing.T) { withSecretKeys(t, testAskedSecretIsNotKept) }
 
 func testAskedSecretIsNotKept(t *testing.T, in secretKey) {
@@ -80,8 +79,8 @@ func testAskedSecretIsNotKept(t *testing.T, in secretKey) {
 	}
 }
 
-// A secret that is kept is a copy for each operation, cleared after it; the vault's
-// is cleared by Close.
+// Each operation gets a copy of a secret that is kept, which is cleared after it. Close clears
+// the source's.
 func TestKeptSecretIsCleared(t *testing.T) { withSecretKeys(t, testKeptSecretIsCleared) }
 
 func testKeptSecretIsCleared(t *testing.T, in secretKey) {
@@ -96,14 +95,14 @@ func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 		}
 		want, err := given.ResolveFor(k.tpm.chip.Generation(), "the secret")
 		if err != nil || !bytes.Equal(k.secret.known(), want) {
-			t.Errorf("%s: the vault does not have it", name)
+			t.Errorf("%s: the source does not have it", name)
 		}
-		inVault, ofSRK := k.secret.source.value(), k.parentSecret.source.value()
+		ownValue, ofSRK := k.secret.source.value(), k.parentSecret.source.value()
 		if err := k.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if inVault.sha1 != [20]byte{} || !bytes.Equal(inVault.secret, make([]byte, len(inVault.secret))) || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.parentSecret.known() != nil {
-			t.Errorf("%s: the vault was not cleared", name)
+		if ownValue.sha1 != [20]byte{} || !bytes.Equal(ownValue.secret, make([]byte, len(ownValue.secret))) || ofSRK.sha1 != [20]byte{} || k.secret.known() != nil || k.parentSecret.known() != nil {
+			t.Errorf("%s: the source was not cleared", name)
 		}
 		if !given.Equal(Password([]byte("motdepasse"))) {
 			t.Errorf("%s: the caller's own was", name)
@@ -111,7 +110,7 @@ func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 	}
 }
 
-// Nor is an answer kept that comes after the key was closed.
+// An answer that comes after the key was closed is not kept.
 func TestAnswerAfterClose(t *testing.T) { withSecretKeys(t, testAnswerAfterClose) }
 
 func testAnswerAfterClose(t *testing.T, in secretKey) {
@@ -132,6 +131,6 @@ func testAnswerAfterClose(t *testing.T, in secretKey) {
 	}
 	close(answer)
 	if err := <-failed; err == nil || k.secret.known() != nil || k.secret.kept() {
-		t.Errorf("%v; the vault has it: %v", err, k.secret.known() != nil)
+		t.Errorf("%v; the source has it: %v", err, k.secret.known() != nil)
 	}
 }

@@ -20,7 +20,7 @@ type Key struct {
 	tpm    *Manager
 	file   blob.Key
 	public crypto.PublicKey
-	// needsSecret is what the file says of that.
+	// needsSecret is file.NeedsSecret().
 	needsSecret bool
 
 	slotState    // of the operation whose turn it is
@@ -33,8 +33,8 @@ type Key struct {
 	closed bool
 }
 
-// NewKey returns a key that is not loaded yet, and sends nothing. It refuses secrets that
-// are known and that no TPM of the generation takes.
+// NewKey returns a key that is not loaded yet. It sends nothing. It returns an error for a
+// known secret that this generation of TPM does not accept.
 func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*Key, error) {
 	g := m.chip.Generation()
 	h := &Key{
@@ -51,7 +51,7 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 	return h, nil
 }
 
-// File returns what the key file said.
+// File returns the content of the key file.
 func (h *Key) File() blob.Key { return h.file }
 
 // Public returns the public half; it is nil for sealed data.
@@ -63,8 +63,8 @@ func (h *Key) Forget() { h.forget() }
 // authorized reports whether the key has a session of its own in the TPM.
 func (h *Key) authorized() bool { return h.sessionIs(chip.SessionLoaded) }
 
-// usable is checked in the turn itself, too: another goroutine may have met a wrong
-// secret, or closed the key, while this one waited.
+// usable returns an error if the key is closed or its secret was wrong. It is called in the
+// turn, because another goroutine may change that while this one waits.
 func (h *Key) usable() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,17 +81,16 @@ func (h *Key) isProved() bool {
 	return h.proved
 }
 
-// markUnproved takes note that the secret was asked for anew: it may be another one than
-// the TPM has accepted.
+// markUnproved records that the secret was asked for again, so it may be another one.
 func (h *Key) markUnproved() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.proved = false
 }
 
-// recordResult remembers what an operation showed of the secrets, so that a wrong one
-// costs one try only. Where the TPM gave no answer to the first use of one, and its count
-// does not tell, it is not tried again, either. h is nil for work without a key.
+// recordResult records what an operation showed about the secrets, so that a wrong one costs
+// one try. A secret whose first use had no answer, and no known count, is not tried again
+// either. h is nil for work without a key.
 func (h *Key) recordResult(p *task, err error) {
 	if h == nil {
 		return
@@ -102,7 +101,7 @@ func (h *Key) recordResult(p *task, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.wrong != nil: // it has been said
+	case h.wrong != nil: // already recorded
 	case errors.Is(err, chip.ErrWrongKeySecret), errors.Is(err, chip.ErrWrongSRKSecret):
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
 	case errors.Is(err, errUnproved):
@@ -123,7 +122,7 @@ func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
 		return m.chip.Load(h.file, nil)
 	}
 	if with.parent == nil {
-		if err := m.checkReady(); err != nil { // before anybody is asked
+		if err := m.checkReady(); err != nil { // before the secret is asked for
 			return nil, err
 		}
 		if _, err := m.readTries(h.file, true); err != nil {
@@ -141,7 +140,7 @@ func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
 	return in, err
 }
 
-// checkReady refuses a TPM without an SRK to use.
+// checkReady returns an error if the TPM has no SRK that can be used.
 func (m *Manager) checkReady() error {
 	s, err := m.chip.State()
 	switch {
@@ -155,8 +154,7 @@ func (m *Manager) checkReady() error {
 	return nil
 }
 
-// ResolveParent resolves a parent's secret. Nobody is asked for the secret of a TPM that
-// has no SRK.
+// ResolveParent returns a parent's secret. It does not ask for one if the TPM has no SRK.
 func (m *Manager) ResolveParent(ctx context.Context, s Secret) (chip.AuthData, error) {
 	if s.ask != nil {
 		if err := m.Run(ctx, m.checkReady); err != nil {
@@ -166,8 +164,8 @@ func (m *Manager) ResolveParent(ctx context.Context, s Secret) (chip.AuthData, e
 	return s.OrWellKnown().ResolveFor(m.chip.Generation(), "the SRK's secret")
 }
 
-// Make does what takes a parent's secret, and makes a key, in a turn of its own. A secret
-// that was refused is not tried again; parentAuth is nil where another's is taken.
+// Make runs f, which makes a key and needs a parent's secret, in a turn of its own. A secret
+// that was refused is not tried again. parentAuth is nil if f uses another secret instead.
 func (m *Manager) Make(ctx context.Context, parent uint32, parentAuth chip.AuthData, f func() error) error {
 	parent = cmp.Or(parent, defaultParent)
 	_, err := m.Do(&Work{Ctx: ctx, Once: true, Alone: true, Func: func() error {
@@ -199,7 +197,7 @@ func (h *Key) forget() {
 }
 
 // Close frees the key's slot in the TPM and forgets its secret. Operations under way
-// finish first; later ones get ErrClosed. Where the TPM cannot be had the key stays open.
+// finish first; later ones get ErrClosed. If the TPM is not available, the key stays open.
 func (h *Key) Close() error {
 	err := h.tpm.exclusively(h.shut)
 	if errors.Is(err, chip.ErrClosed) {
@@ -208,8 +206,8 @@ func (h *Key) Close() error {
 	return err
 }
 
-// shut is Close, where no other operation of this process has the TPM. It takes that only
-// where something of the key is there.
+// shut is Close while no other operation of this process has the TPM. It opens a turn only if
+// the key is loaded or has a saved session. If the TPM is not available, the key stays open.
 func (h *Key) shut() (err error) {
 	if h.isClosed() {
 		return nil

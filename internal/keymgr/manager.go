@@ -1,5 +1,5 @@
-// Package keymgr loads keys into a TPM when they are used, keeps their secrets, and
-// repairs what can be repaired. It does so for both generations alike.
+// Package keymgr loads keys into a TPM when they are used, keeps their secrets, and retries
+// operations after errors. It serves both generations.
 package keymgr
 
 import (
@@ -48,9 +48,9 @@ type Device interface {
 	// whether it is still, in a turn.
 	Opened() uint64
 	Connected() bool
-	// Bare reports whether who has a turn owns what is loaded; Managed whether this is
-	// the kernel's resource manager.
+	// Bare reports whether this process owns everything that is loaded during its turn.
 	Bare() bool
+	// Managed reports whether this is the kernel's resource manager.
 	Managed() bool
 	Name() string
 	StopWaiting()
@@ -64,7 +64,8 @@ func New(dev Device, c chip.Chip, cache *contextcache.Cache) *Manager {
 	return m
 }
 
-// Chip is for what needs no turn, and for work done in one.
+// Chip returns the chip, for calls that send nothing and for functions that Run, RunOnce or
+// Make runs.
 func (m *Manager) Chip() chip.Chip { return m.chip }
 
 // Close frees what was loaded into the TPM and closes it, after the operation that
@@ -123,8 +124,8 @@ func (m *Manager) holdsSessions() bool {
 	return len(open) > 0 || more
 }
 
-// ForgetParents forgets what is known of parents' secrets, and empties the cache: the TPM
-// gets another SRK.
+// ForgetParents forgets the parents' secrets and empties the cache, because the TPM gets
+// another SRK.
 func (m *Manager) ForgetParents() {
 	m.proved, m.refused = nil, nil
 	m.cache.Empty()

@@ -114,13 +114,13 @@ func (m *model) gapIsFull() bool {
 	return false
 }
 
-// noSessionRoom is why one more session cannot be there.
-func (m *model) noSessionRoom() chip.ErrClass {
+// noSessionSlot returns why the TPM cannot hold one more session.
+func (m *model) noSessionSlot() chip.ErrClass {
 	switch {
 	case len(m.sessions) >= m.sessionPlaces:
-		return chip.ClassSessionRoom
+		return chip.ClassNoSessionSlot
 	case len(m.sessions)+len(m.saved) >= m.sessionPlaces+m.savedPlaces, m.gapIsFull():
-		return chip.ClassSavedRoom
+		return chip.ClassTooManySaved
 	}
 	return chip.ClassNone
 }
@@ -310,7 +310,7 @@ func (c *modelChip) Load(k blob.Key, _ chip.AuthData) (in chip.LoadedKey, err er
 			beside = 0
 		}
 		if len(c.d.keys)+beside >= c.d.keyPlaces {
-			return chip.ClassKeyRoom
+			return chip.ClassNoKeySlot
 		}
 		in = c.put(modelKey{id: int(file.Modulus[0]), secret: string(file.EncData), counts: file.Flags != 0})
 		return chip.ClassNone
@@ -347,7 +347,7 @@ func (c *modelChip) Restore(_ blob.Key, _ chip.LoadedKey, saved []byte) (in chip
 		case int(start) != c.d.start:
 			return chip.ClassRefused
 		case len(c.d.keys) >= c.d.keyPlaces:
-			return chip.ClassKeyRoom
+			return chip.ClassNoKeySlot
 		}
 		in = c.put(*c.d.contexts[at])
 		return chip.ClassNone
@@ -370,9 +370,9 @@ func (c *modelChip) startSession(s modelSession) (h uint32, err error) {
 	c.flushStale()
 	err = c.command("startSession", false, func() chip.ErrClass {
 		if c.d.gen == chip.TPM20 && len(c.d.keys) >= c.d.keyPlaces {
-			return chip.ClassKeyRoom
+			return chip.ClassNoKeySlot
 		}
-		if full := c.d.noSessionRoom(); full != chip.ClassNone {
+		if full := c.d.noSessionSlot(); full != chip.ClassNone {
 			return full
 		}
 		for h = 0x02000000; c.d.sessions[h] != nil || c.d.saved[h] != nil; h++ {
@@ -593,7 +593,7 @@ func (s *modelOwn) Save() error {
 		case in == nil:
 			return chip.ClassLost
 		case d.gapIsFull(), len(d.saved) >= d.savedPlaces:
-			return chip.ClassSavedRoom
+			return chip.ClassTooManySaved
 		}
 		d.saves++
 		in.age = d.saves
@@ -619,7 +619,7 @@ func (s *modelOwn) restore(key uint32) error {
 		case s.start != d.start, in == nil || in.age != s.age: // flushed meanwhile, whoever has the number now
 			return chip.ClassRefused
 		case len(d.sessions) >= d.sessionPlaces:
-			return chip.ClassSessionRoom
+			return chip.ClassNoSessionSlot
 		}
 		in.key = d.keys[key]
 		d.sessions[s.number] = in

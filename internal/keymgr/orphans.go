@@ -77,14 +77,14 @@ func (m *Manager) FlushLoaded(ctx context.Context, saved bool) (keys, sessions i
 // did. In a bare TPM it frees what others have left first; then it evicts a key or session
 // of this process.
 func (m *Manager) freeSlot(class chip.ErrClass, h *Key) bool {
-	if class == chip.ClassSavedRoom {
+	if class == chip.ClassTooManySaved {
 		return m.freeSavedSessions()
 	}
 	if m.dev.Bare() && m.freeOrphans(class) {
 		return true
 	}
 	victim := m.leastRecentlyUsed(h)
-	if class == chip.ClassSessionRoom {
+	if class == chip.ClassNoSessionSlot {
 		if m.chip.EndSessions(chip.EndIfSeveral) {
 			return true
 		}
@@ -110,7 +110,7 @@ func (m *Manager) freeOrphans(class chip.ErrClass) (freed bool) {
 		return false
 	}
 	kind := chip.Keys
-	if class == chip.ClassSessionRoom {
+	if class == chip.ClassNoSessionSlot {
 		kind = chip.Sessions
 	}
 	orphans, err := m.orphans(kind)
@@ -153,8 +153,8 @@ func (m *Manager) orphans(kind chip.Kind) ([]uint32, error) {
 	}), err
 }
 
-// freeSavedSessions frees saved sessions: a TPM keeps count of a limited number only, and
-// of none that is too old. Those of other processes go first; their owners have to ask for
+// freeSavedSessions frees saved sessions, because a TPM keeps a limited number of them, and
+// none that is too old. It frees those of other programs first; their owners have to ask for
 // the secret again.
 func (m *Manager) freeSavedSessions() (freed bool) {
 	if !m.dev.Bare() {

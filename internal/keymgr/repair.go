@@ -27,9 +27,9 @@ func recoveryFor(class chip.ErrClass) recovery {
 		return recovery{4, (*task).startOver}
 	case chip.ClassAuth, chip.ClassBadResult:
 		return recovery{1, (*task).loadAnew}
-	case chip.ClassKeyRoom, chip.ClassSessionRoom:
+	case chip.ClassNoKeySlot, chip.ClassNoSessionSlot:
 		return recovery{6, (*task).freeSlot}
-	case chip.ClassSavedRoom:
+	case chip.ClassTooManySaved:
 		return recovery{2, (*task).freeSlot}
 	case chip.ClassNotStarted:
 		return recovery{2, (*task).startUp}
@@ -67,7 +67,8 @@ type task struct {
 	before                *chip.Tries
 }
 
-// perform does work. It is the only loop that repeats anything.
+// perform does work. It is the only loop that retries an operation; package tpmconn resends a
+// command while the TPM is busy.
 func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 	p := &task{tpm: m, work: w, state: state, with: new(secrets), repairs: map[chip.ErrClass]int{}}
 	defer p.end()
@@ -95,7 +96,7 @@ func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 
 func (p *task) end() {
 	p.leave()
-	p.asking.answered()
+	p.asking.doneAsking()
 	p.with.clear()
 }
 
@@ -326,9 +327,9 @@ func (p *task) ask(err error) error {
 	}
 	p.leave()
 	if p.asking != source {
-		p.asking.answered()
+		p.asking.doneAsking()
 		p.asking = nil
-		if err := source.question(p.work.Ctx); err != nil {
+		if err := source.startAsking(p.work.Ctx); err != nil {
 			return err
 		}
 		p.asking = source

@@ -181,7 +181,7 @@ func (s *schedule) intrude() {
 			s.keys[handleIn(s.keys, 0x80000000)] = &modelKey{id: 99, secret: "theirs", counts: true}
 		}
 	case 4:
-		for h := uint32(0x02000000); s.noSessionRoom() == chip.ClassNone; h++ {
+		for h := uint32(0x02000000); s.noSessionSlot() == chip.ClassNone; h++ {
 			if s.sessions[h] == nil && s.saved[h] == nil {
 				s.sessions[h] = &modelSession{}
 			}
@@ -289,7 +289,7 @@ func (p *program) act(choice int) {
 // make makes a key, for which two places must be free.
 func (p *program) make() chip.ErrClass {
 	if len(p.model.keys)+1 >= p.keyPlaces {
-		return chip.ClassKeyRoom
+		return chip.ClassNoKeySlot
 	}
 	return chip.ClassNone
 }

@@ -12,17 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Secret is the authorization data of the SRK, of a key or of the owner. For a
-// TPM 1.2 that is 20 bytes, nearly always the SHA-1 of a password (TPM Main Part 2,
-// section 5.6, TPM_SECRET); for a TPM 2.0 it is the password itself (TPM 2.0 Library
-// Part 1, section 19.6.5, and Part 2, section 10.4.5, TPM2B_AUTH).
-//
-// How a password becomes bytes was the choice of the program that set it, and
-// each wrong guess costs a try of the TPM's dictionary-attack defence. So the
-// encoding is always named by the caller, never guessed.
-//
-// The zero value means "not given". Where a default exists (the SRK), it stands
-// for the well-known secret; a key that needs a secret refuses it.
+// A Secret is authorization data; tpmkey.Secret documents it.
 type Secret struct {
 	given bool
 	keep  bool // what ask returns may stay in memory
@@ -51,7 +41,7 @@ const (
 	ofSHA1
 )
 
-// secretOf has v, which it owns.
+// secretOf returns a Secret that owns v.
 func secretOf(v *value) Secret {
 	return Secret{given: true, value: func() *value { return v }}
 }
@@ -60,7 +50,7 @@ func (v *value) clone() *value {
 	return &value{v.form, v.sha1, bytes.Clone(v.secret)}
 }
 
-// only clears what a generation of TPM does not take, and returns v.
+// only clears what a generation of TPM does not accept, and returns v.
 func (v *value) only(g chip.Generation) *value {
 	if g == chip.TPM12 {
 		clear(v.secret)
@@ -74,27 +64,15 @@ func (v *value) clear() {
 	clear(v.secret)
 }
 
-// WellKnown returns the secret of a TPM that was given none. For a TPM 1.2 that is
-// TCG's well-known secret, 20 zero bytes, not hashed, which tpm-tools set with -z;
-// for a TPM 2.0 it is the empty one.
+// WellKnown is tpmkey.WellKnown.
 func WellKnown() Secret { return secretOf(&value{form: ofWellKnown, secret: []byte{}}) }
 
-// Password returns the secret of a password taken as the bytes it is: what
-// create_tpm_key, the OpenSSL engine and tpm-tools without -u set, and all programs
-// for TPM 2.0. An empty password is for TPM 1.2 a secret of its own, SHA1(""), not the
-// well-known one.
-//
-// Password does not keep the slice; the caller may clear it.
+// Password is tpmkey.Password.
 func Password(password []byte) Secret {
 	return secretOf(&value{ofBytes, sha1.Sum(password), append([]byte{}, password...)})
 }
 
-// PasswordUTF16 returns the secret of a UTF-8 password hashed as UTF-16LE
-// without a terminator: what tpm-tools set with -u, and what the pop-up windows
-// of a TSS do. It fails where the password is not valid UTF-8. For a TPM 2.0 nobody
-// does so: there it is refused.
-//
-// PasswordUTF16 does not keep the slice; the caller may clear it.
+// PasswordUTF16 is tpmkey.PasswordUTF16.
 func PasswordUTF16(password []byte) (Secret, error) {
 	if !utf8.Valid(password) {
 		return Secret{}, errors.New("password is not valid UTF-8, so it has no UTF-16 form")
@@ -114,9 +92,7 @@ func PasswordUTF16(password []byte) (Secret, error) {
 	return secretOf(&value{form: ofUTF16, sha1: sha1.Sum(wide)}), nil
 }
 
-// SHA1Secret returns the secret whose 20 bytes are given directly, as with the
-// engine's SECRET_MODE 2. For a TPM 2.0 it is refused, but for that of 20 zero bytes,
-// which is WellKnown.
+// SHA1Secret is tpmkey.SHA1Secret.
 func SHA1Secret(digest [sha1.Size]byte) Secret {
 	if digest == [sha1.Size]byte{} {
 		return WellKnown()
@@ -124,48 +100,32 @@ func SHA1Secret(digest [sha1.Size]byte) Secret {
 	return secretOf(&value{form: ofSHA1, sha1: digest})
 }
 
-// AskSecret returns a secret that ask is called for when, and only when, a TPM
-// command needs it. ask returns one of the other kinds. An error that it
-// returns is returned, wrapped, by the operation that needed the secret.
-//
-// The answer does not stay in memory: what is kept of it is an authorization
-// session, which a bare TPM holds during this process's turns only. Where it is lost,
-// ask is called again: after a restart of the TPM, after FlushOrphans(ctx, true), or when
-// the TPM knows too many saved sessions; behind the resource manager and on a caller's
-// transport also when another key needs this one's slot. See Keep.
-//
-// The Secret that ask returns is its own, and is not cleared.
-//
-// ask may be called from any goroutine that uses the key; it must not use the TPM.
+// AskSecret is tpmkey.AskSecret.
 func AskSecret(ask func() (Secret, error)) Secret {
 	return Secret{given: true, ask: ask}
 }
 
-// Keep returns a secret that is asked for at most once and then kept in memory
-// until the Key is closed, as the secrets are that are given as bytes. Servers
-// that nobody sits in front of want that.
+// Keep is tpmkey.Secret.Keep.
 func (s Secret) Keep() Secret {
 	s.keep = true
 	return s
 }
 
-// Known reports whether the secret is given, and none but the empty one of a TPM 2.0.
+// Known reports whether the secret of a TPM 2.0 is known and is not the empty one.
 func (s Secret) Known() bool { return s.value != nil && len(s.value().secret) > 0 }
 
-// IsZero reports whether no secret was given.
+// IsZero is tpmkey.Secret.IsZero.
 func (s Secret) IsZero() bool { return !s.given }
 
-// Equal reports whether both are given and are the same 20 bytes for a TPM 1.2; one
-// that is to be asked for equals none. The time it takes does not tell where they differ.
+// Equal is tpmkey.Secret.Equal.
 func (s Secret) Equal(other Secret) bool {
 	return s.value != nil && other.value != nil && subtle.ConstantTimeCompare(s.value().sha1[:], other.value().sha1[:]) == 1
 }
 
-// Format hides the secret from every verb of package fmt.
+// Format is tpmkey.Secret.Format.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[secret]") }
 
-// resolve gives a copy of the secret, asking where it is to be asked for. what names
-// it in errors.
+// resolve returns a copy of the secret, and asks for it if necessary. what names it in errors.
 func (s Secret) resolve(what string) (*value, error) {
 	if !s.given {
 		return nil, fmt.Errorf("%w: %s", chip.ErrSecretNeeded, what)
@@ -186,7 +146,8 @@ func (s Secret) resolve(what string) (*value, error) {
 	return answer.value().clone(), nil
 }
 
-// ResolveFor is resolve in the form that a generation of TPM takes.
+// ResolveFor returns a copy of the secret in the form that a generation of TPM accepts, and
+// asks for it if necessary. what names it in errors.
 func (s Secret) ResolveFor(g chip.Generation, what string) (chip.AuthData, error) {
 	v, err := s.resolve(what)
 	if err != nil {
@@ -196,7 +157,7 @@ func (s Secret) ResolveFor(g chip.Generation, what string) (chip.AuthData, error
 	return v.forGeneration(g, what)
 }
 
-// forGeneration returns a copy in the form that a generation of TPM takes.
+// forGeneration returns a copy in the form that a generation of TPM accepts.
 func (v *value) forGeneration(g chip.Generation, what string) (chip.AuthData, error) {
 	if g == chip.TPM12 {
 		return bytes.Clone(v.sha1[:]), nil
@@ -210,7 +171,7 @@ func (v *value) forGeneration(g chip.Generation, what string) (chip.AuthData, er
 	return append(chip.AuthData{}, v.secret...), nil
 }
 
-// OrWellKnown returns s, or the well-known secret where none was given.
+// OrWellKnown returns s, or the well-known secret if none was given.
 func (s Secret) OrWellKnown() Secret {
 	if !s.given {
 		return WellKnown()

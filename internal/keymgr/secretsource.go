@@ -18,13 +18,13 @@ type secretSource struct {
 	what string // for errors
 	gen  chip.Generation
 
-	asking chan struct{} // holds a token while it is asked for, until the TPM has seen it
+	asking chan struct{} // holds a token from startAsking to doneAsking
 
 	mu     sync.Mutex
 	source Secret
 }
 
-// newSecretSource has a copy of a secret that is known, which it clears in the end.
+// newSecretSource returns a source with its own copy of a known secret. forget clears the copy.
 func newSecretSource(g chip.Generation, s Secret, what string) *secretSource {
 	if s.value != nil {
 		s = secretOf(s.value().clone().only(g))
@@ -32,7 +32,7 @@ func newSecretSource(g chip.Generation, s Secret, what string) *secretSource {
 	return &secretSource{what: what, gen: g, source: s, asking: make(chan struct{}, 1)}
 }
 
-// check refuses a secret that is known and that no TPM of the generation takes.
+// check returns an error for a known secret that this generation of TPM does not accept.
 func (s *secretSource) check() error {
 	if s.source.value == nil {
 		return nil
@@ -42,8 +42,8 @@ func (s *secretSource) check() error {
 	return err
 }
 
-// question begins to ask, once nobody else does any more; answered must follow.
-func (s *secretSource) question(ctx context.Context) error {
+// startAsking waits until no other operation asks for this secret. doneAsking must follow.
+func (s *secretSource) startAsking(ctx context.Context) error {
 	select {
 	case s.asking <- struct{}{}:
 		return nil
@@ -52,14 +52,14 @@ func (s *secretSource) question(ctx context.Context) error {
 	}
 }
 
-// answered ends what question began; s may be nil.
-func (s *secretSource) answered() {
+// doneAsking ends what startAsking began; s may be nil.
+func (s *secretSource) doneAsking() {
 	if s != nil {
 		<-s.asking
 	}
 }
 
-// known returns a copy of the secret, nil where somebody must be asked for it.
+// known returns a copy of the secret; nil if it must be asked for.
 func (s *secretSource) known() chip.AuthData {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,7 @@ func (s *secretSource) kept() bool {
 	return s.source.value != nil || s.source.keep
 }
 
-// ask asks for the secret, and keeps it where that is allowed.
+// ask asks for the secret, and keeps it if that is allowed.
 func (s *secretSource) ask() (chip.AuthData, error) {
 	s.mu.Lock()
 	source := s.source
@@ -167,7 +167,7 @@ func (m *Manager) hasProved(parent uint32, srk chip.AuthData) bool {
 	return srk == nil || hmac.Equal(m.proved, m.mark(parent, srk))
 }
 
-// mark stands for a secret of a parent that is not to be kept.
+// mark returns a salted MAC that identifies a parent's secret without storing it.
 func (m *Manager) mark(parent uint32, secret chip.AuthData) []byte {
 	h := hmac.New(sha256.New, m.salt[:])
 	h.Write(binary.BigEndian.AppendUint32(nil, parent))

@@ -63,7 +63,7 @@ func (m *Manager) ensureLoaded(h *Key, with *secrets) (chip.LoadedKey, error) {
 	}
 	in, err := m.fetch(h, with)
 	if err != nil {
-		if m.chip.ClassOf(err) == chip.ClassKeyRoom && len(s.keys) > 0 {
+		if m.chip.ClassOf(err) == chip.ClassNoKeySlot && len(s.keys) > 0 {
 			s.limit, s.limitRead = len(s.keys)+m.extraSlots(h), time.Now()
 		}
 		return nil, err
@@ -199,11 +199,11 @@ func (m *Manager) saveSession(h *Key) error {
 		return err
 	}
 	err := h.session.Save()
-	if m.chip.ClassOf(err) == chip.ClassSavedRoom && m.freeSavedSessions() {
+	if m.chip.ClassOf(err) == chip.ClassTooManySaved && m.freeSavedSessions() {
 		err = h.session.Save()
 	}
 	switch m.chip.ClassOf(err) {
-	case chip.ClassRefused, chip.ClassLost, chip.ClassSavedRoom: // the secret is asked for again
+	case chip.ClassRefused, chip.ClassLost, chip.ClassTooManySaved: // the secret is asked for again
 		h.endSession()
 		return nil
 	}
@@ -288,7 +288,7 @@ func (m *Manager) reload(h *Key) {
 			err = m.resume(h)
 		}
 		class := m.chip.ClassOf(err)
-		if class != chip.ClassKeyRoom && class != chip.ClassSessionRoom || !m.freeSlot(class, h) {
+		if class != chip.ClassNoKeySlot && class != chip.ClassNoSessionSlot || !m.freeSlot(class, h) {
 			return
 		}
 	}

@@ -22,7 +22,7 @@ func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error
 	case class == chip.ClassAuth && !p.before.Counts: // there is no count to check the reply by
 		return false, err
 	}
-	switch p.verdict(class) {
+	switch p.authResult(class) {
 	case chip.WasRight:
 		return true, err
 	case chip.WasWrong:
@@ -41,8 +41,8 @@ func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error
 	return false, err
 }
 
-// verdict reads the TPM's count, whether or not the caller still waits. It tries twice.
-func (p *task) verdict(class chip.ErrClass) chip.Verdict {
+// authResult reads the TPM's count, whether or not the caller still waits. It tries twice.
+func (p *task) authResult(class chip.ErrClass) chip.AuthResult {
 	m, refused := p.tpm, class == chip.ClassAuth
 	if !p.before.Counts {
 		return chip.WasRight

@@ -13,8 +13,8 @@ import (
 	"maclef/blob"
 )
 
-// A Line is one line of a description: What is the subject, How the text about it.
-type Line struct{ What, How string }
+// A Line is one line of a description: the name of a property, and its value.
+type Line struct{ Name, Value string }
 
 // Describe describes the policy of a key file: its digest, whether the commands in the file give
 // that digest, and what each command requires.

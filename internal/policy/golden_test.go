@@ -102,7 +102,7 @@ func describe(alg tpm2.TPMAlgID, commands []blob.PolicyCommand) string {
 	public := binary.BigEndian.AppendUint16([]byte{0, 42, 0, 0x23}, uint16(alg))
 	public = slices.Concat(public, make([]byte, 4), sized(make([]byte, size)))
 	lines := policy.Describe(&blob.TSS2{Public: public, Policy: commands})
-	return lines[len(lines)-1].How
+	return lines[len(lines)-1].Value
 }
 
 // TestSamples has the digest of what is known of policies: the files of other programs,
@@ -143,7 +143,7 @@ func TestFiles(t *testing.T) {
 			continue
 		}
 		if len(t2.Policy) == 0 {
-			if got := policy.Describe(t2); !slices.Equal(got, []policy.Line{{What: "policy", How: "none"}}) {
+			if got := policy.Describe(t2); !slices.Equal(got, []policy.Line{{Name: "policy", Value: "none"}}) {
 				t.Errorf("%s: %q", file, got)
 			}
 			continue

@@ -239,7 +239,7 @@ func TestDescribe(t *testing.T) {
 		tt.change(file)
 		var got []string
 		for _, l := range policy.Describe(file) {
-			got = append(got, l.What+": "+l.How)
+			got = append(got, l.Name+": "+l.Value)
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
@@ -349,7 +349,7 @@ func FuzzPolicy(f *testing.F) {
 		public := slices.Concat([]byte{0, 42, 0, 0x23, 0, 0xb, 0, 0, 0, 0}, sized(some))
 		signed := []blob.AuthPolicy{{Name: string(body), Policy: []blob.PolicyCommand{c}}}
 		for _, l := range policy.Describe(&blob.TSS2{Public: public, Policy: []blob.PolicyCommand{c}, AuthPolicy: signed}) {
-			if l.What == "" || l.How == "" {
+			if l.Name == "" || l.Value == "" {
 				t.Errorf("line %q", l)
 			}
 		}

@@ -224,22 +224,22 @@ func (r *runner) send(code tpm2.TPMCC, body []byte) error {
 // asUnmet converts the TPM's error about a policy command to an Unmet. It does not change errors
 // about the session or the TPM.
 func asUnmet(err error, format string, args ...any) error {
-	var refusal interface {
+	var code interface {
 		error
 		Name() string // of its code in the specification
 	}
-	if !errors.As(err, &refusal) {
+	if !errors.As(err, &code) {
 		return err
 	}
 	var about tpm2.TPMFmt1Error
 	parameter := false
-	if errors.As(refusal, &about) {
+	if errors.As(code, &about) {
 		parameter, _ = about.Parameter()
 	}
 	if !parameter && !hasCode(err, tpm2.TPMRCPolicy, tpm2.TPMRCPCR, tpm2.TPMRCCommandCode, tpm2.TPMRCExpired) {
 		return err
 	}
-	return unmet(err, "%s: %s", fmt.Sprintf(format, args...), refusal.Name())
+	return unmet(err, "%s: %s", fmt.Sprintf(format, args...), code.Name())
 }
 
 // hasCode reports whether err is the TPM's, with one of these codes.

@@ -59,8 +59,8 @@ func AlgSpec(alg tpm2.TPMAlgID) string {
 	return fmt.Sprintf("TPM_ALG_ID 0x%04x", uint16(alg))
 }
 
-// AlgWords returns the common name of an algorithm.
-func AlgWords(alg tpm2.TPMAlgID) string {
+// AlgName returns the common name of an algorithm.
+func AlgName(alg tpm2.TPMAlgID) string {
 	if names, ok := algorithms[alg]; ok {
 		return names[1]
 	}
@@ -81,9 +81,9 @@ var HashSizes = map[tpm2.TPMAlgID]int{
 
 // A Curve is an elliptic curve of the specification.
 type Curve struct {
-	Spec  string // name without TPM_ECC_
-	Words string // common name
-	Size  int    // bytes of a coordinate
+	Spec string // name without TPM_ECC_
+	Name string // common name
+	Size int    // bytes of a coordinate
 }
 
 // Curves are the curves by number. TPM 2.0 Library Part 2, section 6.4 (TPM_ECC_CURVE).

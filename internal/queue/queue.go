@@ -13,11 +13,10 @@ import (
 // A Queue has the operations of this process that wait for the TPM, which does
 // one thing at a time.
 //
-// Operations that wait as long as it takes are served in the order in which they
-// came. Those that can give up, because they have a deadline or a client, are too,
-// as long as the last of them can be served in time; beyond that the newest comes
-// first. First come, first served would then serve just those that are about to
-// give up, and the TPM would work for nobody. The two kinds take turns.
+// Operations without a deadline are served in order of arrival. So are operations
+// with a deadline or a client while the last of them can still be served in time. If
+// not, the newest is served first: otherwise the TPM would work for clients that are
+// about to give up. The two kinds alternate.
 type Queue struct {
 	mu           sync.Mutex
 	busy         bool
@@ -42,7 +41,7 @@ type waiter struct {
 // clientPatience is how long a client of the network is expected to wait.
 const clientPatience = time.Second
 
-// dropEvery is how often those that wait are looked at, whether they still do.
+// dropEvery is how often waiting operations are checked for disconnected clients.
 const dropEvery = 50 * time.Millisecond
 
 // Enter waits for the turn of an operation; nil means that it has come, and leave
@@ -73,7 +72,8 @@ func (q *Queue) Enter(ctx context.Context, alive func() error) error {
 	}
 }
 
-// stillWanted is the last look before the TPM begins.
+// stillWanted checks for the last time that somebody waits for the result. If nobody does, it
+// ends the turn.
 func (q *Queue) stillWanted(ctx context.Context, alive func() error) error {
 	err := (&waiter{ctx: ctx, alive: alive}).gone()
 	if err != nil {
@@ -82,8 +82,7 @@ func (q *Queue) stillWanted(ctx context.Context, alive func() error) error {
 	return err
 }
 
-// quit takes a waiter out whose context is done, or, where its turn has come in
-// the same moment, gives the turn on.
+// quit removes a waiter whose context is done. If its turn has just come, quit passes it on.
 func (q *Queue) quit(w *waiter) error {
 	q.mu.Lock()
 	waiting := remove(&q.noDeadline, w) || remove(&q.withDeadline, w)
@@ -161,7 +160,7 @@ func (q *Queue) Leave() (passed bool) {
 	return false
 }
 
-// next takes out the one to be served now, nil if nobody waits.
+// next removes and returns the operation to serve now; nil if none waits.
 func (q *Queue) next() *waiter {
 	list, index := &q.noDeadline, 0
 	if len(q.noDeadline) == 0 || len(q.withDeadline) > 0 && q.last {
@@ -192,8 +191,8 @@ func (q *Queue) overloaded() bool {
 	return time.Now().Add(ahead).After(q.withDeadline[n-1].until)
 }
 
-// dropDisconnected sends those home whose client has gone, now and then: what they hold is
-// of no use any more. Deadlines wake their waiters by themselves.
+// dropDisconnected drops operations whose client has disconnected. It does so at most every
+// dropEvery. Deadlines wake their waiters by themselves.
 func (q *Queue) dropDisconnected() {
 	if time.Since(q.dropped) < dropEvery {
 		return
@@ -208,10 +207,10 @@ func (q *Queue) dropDisconnected() {
 	})
 }
 
-// ErrClosed is what waiters get from a closed queue.
+// ErrClosed is the error of operations that wait when the queue is closed, or enter it later.
 var ErrClosed = errors.New("the queue is closed")
 
-// Close sends all that wait home and returns when the one that is served has left.
+// Close drops all waiting operations and returns when the current one has ended.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	var waiting []*waiter

@@ -101,8 +101,8 @@ func TestQueueFirstComeFirstServed(t *testing.T) {
 	l.want("a", "b", "c", "d", "e")
 }
 
-// As long as all can be served in time, those that can give up are served in the
-// order in which they came, too.
+// Operations with deadlines are served in order of arrival, too, while all of them can be
+// served in time.
 func TestQueueInTime(t *testing.T) {
 	l := newLine(t, time.Second)
 	for _, name := range []string{"a", "b", "c", "d"} {
@@ -149,8 +149,9 @@ func TestQueueTakesTurns(t *testing.T) {
 	}
 }
 
-// Whoever has gone is not served, and sent home before its turn would come.
-func TestQueueSendsTheGoneHome(t *testing.T) {
+// An operation whose client has disconnected is not served, and is dropped before its turn
+// would come.
+func TestQueueDropsDisconnected(t *testing.T) {
 	l := newLine(t, time.Minute)
 	gone := errors.New("gone")
 	var left atomic.Bool

@@ -62,8 +62,8 @@ func (e *Error) Saves() bool { return e.Ordinal == ordSaveContext }
 // Unwrap lets errors.Is find the result code.
 func (e *Error) Unwrap() error { return e.Code }
 
-// Refusal returns the command's name, the result code and the code's name.
-func (e *Error) Refusal() (command string, code uint32, name string) {
+// Result returns the command's name, the result code and the code's name.
+func (e *Error) Result() (command string, code uint32, name string) {
 	return fmt.Sprint(e.Ordinal), uint32(e.Code), e.Code.Name()
 }
 

@@ -69,7 +69,8 @@ func TestContextCycles(t *testing.T) {
 	}
 }
 
-// What else the documentation of contexts says.
+// TestContexts checks the rest of what context.go documents: handles without a context, damaged
+// contexts, how many copies of a key fit, and when a context ends.
 func TestContexts(t *testing.T) {
 	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -117,7 +118,7 @@ func TestContexts(t *testing.T) {
 	}
 }
 
-// A lost reply to a command that loads is told apart from a refusal.
+// A lost reply to a command that loads is no error reply.
 func TestLostLoad(t *testing.T) {
 	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)

@@ -14,15 +14,15 @@ import (
 
 var errLost = errors.New("lost")
 
-// refusal is a reply that only has a code.
-func refusal(code tpm12.ResultCode) []byte { return reply(0xc4, 10, uint32(code)) }
+// errorReply is a reply that only has a code.
+func errorReply(code tpm12.ResultCode) []byte { return reply(0xc4, 10, uint32(code)) }
 
 // A failure is something that goes wrong with a command in the rolling session.
 type failure struct {
 	name  string
 	cause func(*fixture)
 	run   func(*fixture) error // nil: a signature
-	code  tpm12.ResultCode     // 0: no refusal
+	code  tpm12.ResultCode     // 0: no error reply
 	left  int                  // sessions left in the TPM
 }
 
@@ -60,7 +60,7 @@ func (f *fixture) refuse(ordinal byte, code tpm12.ResultCode) {
 	f.on(ordinal, func([]byte) ([]byte, error) { return selfTest, nil }, nil)
 	f.tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
 		if bytes.Equal(cmd, selfTest) {
-			return refusal(code), nil
+			return errorReply(code), nil
 		}
 		return rsp, err
 	}
@@ -97,7 +97,7 @@ var failures = []failure{
 		return err
 	}},
 	{name: "refused unread", code: tpm12.Disabled, left: 1, cause: func(f *fixture) {
-		f.onSign(nil, func([]byte) ([]byte, error) { return refusal(tpm12.Disabled), nil })
+		f.onSign(nil, func([]byte) ([]byte, error) { return errorReply(tpm12.Disabled), nil })
 	}},
 	{name: "command lost", left: 1, cause: func(f *fixture) {
 		f.onSign(func([]byte) ([]byte, error) { return nil, errLost }, nil)
@@ -115,7 +115,7 @@ var failures = []failure{
 		f.onSign(nil, func(rsp []byte) ([]byte, error) { return rsp[:40], nil })
 	}},
 	{name: "refused as if by a TPM 2.0", code: tpm12.BadTag, left: 1, cause: func(f *fixture) {
-		f.onSign(nil, func([]byte) ([]byte, error) { return refusal(tpm12.BadTag), nil })
+		f.onSign(nil, func([]byte) ([]byte, error) { return errorReply(tpm12.BadTag), nil })
 	}},
 }
 
@@ -149,7 +149,7 @@ func TestFailuresInTheRollingSession(t *testing.T) {
 				t.Errorf("%d commands", n)
 			}
 			var refused *tpm12.Error
-			if isRefusal := errors.As(err, &refused); err == nil || isRefusal != (fail.code != 0) || isRefusal && refused.Code != fail.code {
+			if isErrorReply := errors.As(err, &refused); err == nil || isErrorReply != (fail.code != 0) || isErrorReply && refused.Code != fail.code {
 				t.Errorf("%v, want %v", err, fail.code)
 			}
 			f.onSign(nil, nil)
@@ -176,7 +176,7 @@ type dropper struct {
 
 func (d *dropper) Drop() { d.n++ }
 
-// A reply that cannot be trusted breaks the connection, a refusal does not.
+// A reply that cannot be trusted breaks the connection; an error reply does not.
 func TestFailuresDropTheConnection(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
@@ -280,7 +280,7 @@ func TestOwnSessionsEnd(t *testing.T) {
 	}
 	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
 		if bytes.Equal(cmd, selfTest) {
-			return refusal(tpm12.Disabled), nil
+			return errorReply(tpm12.Disabled), nil
 		}
 		return rsp, err
 	}

@@ -113,8 +113,8 @@ func (p *prover) attest(ordinal uint32, session []byte) []byte {
 	return reply(0xc5, header+len(body), 0, body...)
 }
 
-// FuzzAuthorizedReply: what comes with the right HMAC is read, or refused as
-// malformed; with a wrong one it is always refused, and no refusal of the TPM's.
+// FuzzAuthorizedReply: a reply with the right HMAC is read, or is malformed. A reply with a
+// wrong one always gives an error, but never a *tpm12.Error.
 func FuzzAuthorizedReply(f *testing.F) {
 	f.Add([]byte{}, byte(0), false)
 	f.Add([]byte{0x12, 0x34, 0x56, 0x78}, byte(1), false)

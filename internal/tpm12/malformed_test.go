@@ -8,7 +8,7 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// Without authorization UnBindLast is UnBind.
+// UnBindLast without authorization works like UnBind.
 func TestUnBindLastWithoutAuth(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
@@ -40,7 +40,7 @@ type dropped struct {
 
 func (d *dropped) Drop() { d.n++ }
 
-// Whatever makes a reply one that no TPM gives, there was no answer.
+// A reply that no TPM sends counts as no answer.
 func TestMalformedRepliesAreNoAnswers(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string][]byte{
@@ -75,8 +75,8 @@ func TestSaveOfAFlushedSession(t *testing.T) {
 	s.wantLost(session)
 }
 
-// A restored session whose reply goes on is freed, and no key.
-func TestStrayRestoredSession(t *testing.T) {
+// Restore frees the session if the reply is too long, and frees no key.
+func TestRestoreWithLongReply(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	s := newSaver(t)

@@ -86,8 +86,8 @@ func TestMalformedReplies(t *testing.T) {
 		"wrong size":           reply(0xc4, 11, 0),
 		"wrong tag":            reply(0xc9, 10, 0),
 		"command as reply":     reply(0xc1, 10, 0),
-		"long refusal":         reply(0xc4, 11, 1, 0),
-		"refusal with a tag":   reply(0xc5, 10, 1),
+		"long error":           reply(0xc4, 11, 1, 0),
+		"error with a tag":     reply(0xc5, 10, 1),
 		"success of two auths": reply(0xc6, 10, 0),
 		"sized too large":      reply(0xc4, 15, 0, 0xff, 0xff, 0xff, 0xff, 0),
 		"one byte":             reply(0xc4, 11, 0, 7),
@@ -102,7 +102,7 @@ func TestMalformedReplies(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestErrorReplies(t *testing.T) {
 	t.Parallel()
 	for call, f := range calls {
 		err := f(answering(reply(0xc4, 10, 0x803)))

@@ -36,7 +36,7 @@ func TestBusyTPM(t *testing.T) {
 				if i != 1 || code != tpm12.NeedsSelfTest {
 					if left > 0 {
 						left--
-						return refusal(code), nil
+						return errorReply(code), nil
 					}
 				}
 				return rsp, err
@@ -65,10 +65,10 @@ type always struct {
 
 func (a *always) Send([]byte) ([]byte, error) {
 	a.n++
-	return refusal(a.code), nil
+	return errorReply(a.code), nil
 }
 
-// Every other refusal stands at once.
+// Every other error reply is final.
 func TestNothingElseIsSentAgain(t *testing.T) {
 	t.Parallel()
 	for _, code := range tpm12.ResultCodes() {

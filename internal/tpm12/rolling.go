@@ -86,13 +86,13 @@ func (c *Conn) runInSession(cmd *command) (handles, params []byte, err error) {
 	s, asked := cmd.auth.session, cmd.auth.continueSession
 	handles, params, err = c.run(cmd)
 	var refused *Error
-	switch isRefusal := errors.As(err, &refused); {
+	switch isErrorReply := errors.As(err, &refused); {
 	case err == nil && cmd.auth.continueSession == 0:
 		c.SessionEnded(s, tpmconn.Gone)
 	case err == nil && asked != 0:
 		s.used = true
-	case isRefusal && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
-	case isRefusal:
+	case isErrorReply && refused.Code&nonFatal != 0 && asked != 0: // the session is as it was
+	case isErrorReply:
 		c.SessionEnded(s, endedBy(refused, asked))
 	default: // unknown whether the session is open
 		c.SessionEnded(s, tpmconn.Stale)

@@ -260,8 +260,7 @@ func TestRestoreRefused(t *testing.T) {
 	}
 }
 
-// Want of room leaves a session saved, for a time when there is some. libtpms forgets
-// it all the same.
+// A session stays saved if the TPM has no slot for it now. libtpms forgets it, though.
 func TestRestoreWithoutRoom(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
@@ -385,7 +384,7 @@ func TestRestoreUnanswered(t *testing.T) {
 	}
 }
 
-// What comes in the wrong order sends nothing.
+// Save and Restore send nothing if they are called in the wrong order.
 func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -194,7 +194,7 @@ func TestKeySession(t *testing.T) {
 	}
 }
 
-// What KeySession's documentation says of flushed keys.
+// Flushing a key ends the sessions of all its copies, as KeySession documents.
 func TestKeySessionAndContexts(t *testing.T) {
 	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)

@@ -133,8 +133,8 @@ var mayBeOpen = []struct {
 	{name: "goes on", after: func(rsp []byte) ([]byte, error) { rsp[len(rsp)-21] ^= 1; return rsp, nil }},
 }
 
-// A refusal before the TPM looks at the session, and no answer, leave it to be flushed
-// before the next one is opened.
+// After no answer, and after an error reply from before the TPM checks the session, the session
+// is flushed before the next one is opened.
 func TestUnBindLastThatMayBeOpen(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -195,6 +195,7 @@ func firstSized(params []byte) ([]byte, error) {
 	return nil, errors.New("its first parameter is not a sized one")
 }
 
+// appendSized appends data as a TPM2B, with its length in front as two bytes.
 func appendSized(b, data []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
 }

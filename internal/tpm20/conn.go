@@ -59,7 +59,7 @@ func (c *Conn) InFailureMode() (bool, error) {
 		return false, nil
 	case errors.Is(err, tpm2.TPMRCFailure):
 		return true, nil
-	case isRefusal(err):
+	case isErrorReply(err):
 		return false, nil
 	}
 	return false, c.unanswered(false, err)

@@ -67,7 +67,7 @@ func (c *Conn) Flush(h tpm2.TPMHandle) error {
 		if err == nil && len(out) != 0 {
 			return c.unanswered(false, malformed(tpm2.TPMCCFlushContext, "%d bytes of parameters, expected none", len(out)))
 		}
-		if err == nil || !isRefusal(err) {
+		if err == nil || !isErrorReply(err) {
 			return err
 		}
 		if goneAlready(err) {

@@ -29,8 +29,8 @@ type Error struct {
 	Failed bool
 }
 
-// Refusal returns the command's name, the response code and the code's name.
-func (e *Error) Refusal() (command string, code uint32, name string) {
+// Result returns the command's name, the result code and the code's name.
+func (e *Error) Result() (command string, code uint32, name string) {
 	return commandName(e.Command), uint32(e.Code), e.Name()
 }
 

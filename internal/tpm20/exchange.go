@@ -126,7 +126,7 @@ const (
 	transient     = 0x80
 )
 
-// refused records what a refusal says about the command's sessions and handles.
+// refused records what an error reply says about the command's sessions and handles.
 func (x *exchange) refused(e *Error) {
 	code := e.code()
 	switch {

@@ -21,8 +21,8 @@ func reply(tag tpm2.TPMST, code tpm2.TPMRC, body ...byte) []byte {
 	return append(binary.BigEndian.AppendUint32(b, uint32(code)), body...)
 }
 
-// refusal is a reply that only has a code.
-func refusal(code tpm2.TPMRC) []byte { return reply(tpm2.TPMSTNoSessions, code) }
+// errorReply is a reply that only has a code.
+func errorReply(code tpm2.TPMRC) []byte { return reply(tpm2.TPMSTNoSessions, code) }
 
 // onSign has a hook for the next commands TPM2_Sign; both may be nil.
 func (f *fixture) onSign(before, after func([]byte) ([]byte, error)) { f.on(ccSign, before, after) }
@@ -59,7 +59,7 @@ func (f *fixture) refuseOn(cc uint32, code tpm2.TPMRC, n int) {
 	}, nil)
 	f.tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
 		if bytes.Equal(cmd, harmless) {
-			return refusal(code), nil
+			return errorReply(code), nil
 		}
 		return rsp, err
 	}
@@ -70,7 +70,7 @@ type failure struct {
 	name  string
 	cause func(*fixture)
 	run   func(*fixture) error // nil: a signature
-	code  tpm2.TPMRC           // 0: no refusal
+	code  tpm2.TPMRC           // 0: no error reply
 	alive bool                 // the session goes on
 	left  int                  // sessions left in the TPM
 	gone  bool                 // the key is
@@ -141,8 +141,8 @@ var failures = []failure{
 	}},
 }
 
-// After each failure the next signature goes well, and no session is left over. A
-// refusal leaves the session, unless it says that it is gone.
+// After each failure the next signature succeeds, and no session is left over. An error reply
+// leaves the session, unless it says that it is gone.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	_, tap, sw := start(t)
@@ -188,7 +188,7 @@ type dropper struct {
 
 func (d *dropper) Drop() { d.n++ }
 
-// A reply that cannot be trusted breaks the connection, a refusal does not.
+// A reply that cannot be trusted breaks the connection; an error reply does not.
 func TestFailuresDropTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, fail := range failures {

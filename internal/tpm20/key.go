@@ -118,7 +118,7 @@ func (c *Conn) ECDHZGen(o *Object, auth tpm2.Session, point []byte, extra ...tpm
 	}
 	in := appendSized(nil, point[1:1+crv.width])
 	in = appendSized(in, point[1+crv.width:])
-	out, err := c.runOneSized(tpm2.TPMCCECDHZGen, o, auth, extra, sized(in))
+	out, err := c.runOneSized(tpm2.TPMCCECDHZGen, o, auth, extra, appendSized(nil, in))
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 	if !r.whole() {
 		return nil, nil, c.unanswered(false, malformed(tpm2.TPMCCCreate, "%d bytes are not a valid created object", len(out)))
 	}
-	return sized(inPrivate), sized(inPublic), nil
+	return appendSized(nil, inPrivate), appendSized(nil, inPublic), nil
 }
 
 // CheckAuth checks the authorization for a loaded key. It sends a command with parameters that

@@ -147,7 +147,7 @@ func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed
 	if err != nil {
 		return nil, err
 	}
-	return sized(rsp.OutPrivate.Buffer), nil
+	return appendSized(nil, rsp.OutPrivate.Buffer), nil
 }
 
 // ReadPublic reads the public area of the object with this handle. TPM 2.0 Library Part 3,
@@ -183,11 +183,6 @@ func (c *Conn) Entity(h tpm2.TPMHandle) (name []byte, counts bool, err error) {
 	}
 	public, err := rsp.NVPublic.Contents()
 	return rsp.NVName.Buffer, err != nil || !public.Attributes.NoDA, nil
-}
-
-// sized returns data as a TPM2B, with its length in front as two bytes.
-func sized(data []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(nil, uint16(len(data))), data...)
 }
 
 // unsized returns the contents of a TPM2B that fills b.

@@ -115,8 +115,8 @@ func TestAnotherObject(t *testing.T) {
 	}
 	tap.After = nil
 	wantLoaded(t, tap, 3, 0)
-	for _, stray := range []tpm2.TPMHandle{0x80000001, 0x80000002} { // nobody else knows of them
-		if err := conn.Flush(stray); err != nil {
+	for _, handle := range []tpm2.TPMHandle{0x80000001, 0x80000002} { // nobody else knows of them
+		if err := conn.Flush(handle); err != nil {
 			t.Error(err)
 		}
 	}
@@ -188,8 +188,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// An object that is flushed already is no error, and one more than there is room for is
-// a refusal.
+// Flush of an object that is gone is no error. LoadContext without a free slot is an error reply.
 func TestContexts(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -29,7 +29,7 @@ func (p *prover) Send(cmd []byte) ([]byte, error) {
 		return reply(tpm2.TPMSTNoSessions, 0, append([]byte{2, 0, 0, 0}, tpm2b(make([]byte, 16))...)...), nil
 	}
 	if cc == ccFlush {
-		return refusal(0), nil
+		return errorReply(0), nil
 	}
 	if binary.BigEndian.Uint16(cmd) != uint16(tpm2.TPMSTSessions) {
 		return reply(tpm2.TPMSTNoSessions, 0, p.body...), nil
@@ -74,8 +74,8 @@ var proven = map[string]func(*tpm20.Conn, tpm2.Session) error{
 	},
 }
 
-// FuzzAuthorizedReply: what comes with the right HMAC is read, or refused as
-// malformed; with a wrong one it is always refused, and no refusal of the TPM's.
+// FuzzAuthorizedReply: a reply with the right HMAC is read, or is malformed. A reply with a
+// wrong one always gives an error, but never a *tpm20.Error.
 func FuzzAuthorizedReply(f *testing.F) {
 	signature := []byte{0, 0x18, 0, 0x0b, 0, 1, 5, 0, 1, 6}
 	f.Add(signature, byte(1), false)

@@ -161,14 +161,14 @@ func TestRepliesOfTheWrongLength(t *testing.T) {
 func TestGarbage(t *testing.T) {
 	t.Parallel()
 	for name, reply := range map[string][]byte{
-		"nothing":               nil,
-		"short":                 make([]byte, 9),
-		"zeros":                 make([]byte, 10),
-		"long":                  resized(append(reply(tpm2.TPMSTNoSessions, 0), make([]byte, 5000)...)),
-		"tag":                   reply(0x8003, 0),
-		"refusal that goes on":  reply(tpm2.TPMSTNoSessions, tpm2.TPMRCValue, 0),
-		"refusal with sessions": reply(tpm2.TPMSTSessions, tpm2.TPMRCValue),
-		"TPM 1.2":               reply(0xc4, 0x1e),
+		"nothing":             nil,
+		"short":               make([]byte, 9),
+		"zeros":               make([]byte, 10),
+		"long":                resized(append(reply(tpm2.TPMSTNoSessions, 0), make([]byte, 5000)...)),
+		"tag":                 reply(0x8003, 0),
+		"error that goes on":  reply(tpm2.TPMSTNoSessions, tpm2.TPMRCValue, 0),
+		"error with sessions": reply(tpm2.TPMSTSessions, tpm2.TPMRCValue),
+		"TPM 1.2":             reply(0xc4, 0x1e),
 	} {
 		for _, c := range append(keyCalls(tpm20.Hierarchy(tpm2.TPMRHOwner), tpm20.Hierarchy(1), tpm2b(nil), tpm2b(nil)), tpmCalls()...) {
 			switch c.name {
@@ -184,8 +184,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// Whatever happens to a reply, nothing panics, and nothing but the code in its
-// header is a refusal.
+// A changed reply causes no panic. The code of an Error is the one in the reply's header.
 func TestMutatedReplies(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))

@@ -68,7 +68,7 @@ func TestFailureMode(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.mustSign()
-	f.tap.After = func(int, []byte, []byte, error) ([]byte, error) { return refusal(tpm2.TPMRCFailure), nil }
+	f.tap.After = func(int, []byte, []byte, error) ([]byte, error) { return errorReply(tpm2.TPMRCFailure), nil }
 	var refused *tpm20.Error
 	if err := f.sign("pw"); !errors.As(err, &refused) || !refused.Failed || refused.Code != tpm2.TPMRCFailure {
 		t.Errorf("%v", err)
@@ -76,7 +76,7 @@ func TestFailureMode(t *testing.T) {
 	if failed, err := f.conn.InFailureMode(); !failed || err != nil {
 		t.Error(failed, err)
 	}
-	f.after(func([]byte) ([]byte, error) { return refusal(tpm2.TPMRCFailure), nil })
+	f.after(func([]byte) ([]byte, error) { return errorReply(tpm2.TPMRCFailure), nil })
 	if err := f.sign("pw"); !errors.As(err, &refused) || refused.Failed {
 		t.Errorf("%v", err)
 	}
@@ -96,8 +96,8 @@ func TestFailureMode(t *testing.T) {
 	}
 }
 
-// A refusal that was none, but was made of a success on its way: the command that is
-// sent again is out of step, or its session is gone, which is no answer.
+// If a success is changed into an error reply on its way, the command is sent again. It is then
+// out of step, or its session is gone, which counts as no answer.
 func TestAnswerTakenForBusy(t *testing.T) {
 	t.Parallel()
 	for _, flush := range []bool{false, true} {
@@ -109,7 +109,7 @@ func TestAnswerTakenForBusy(t *testing.T) {
 				return rsp, nil
 			}
 			first = false
-			return refusal(tpm2.TPMRCRetry), nil
+			return errorReply(tpm2.TPMRCRetry), nil
 		})
 		f.tap.Before = func(i int, cmd []byte) ([]byte, error) {
 			if i == 1 && flush {
@@ -120,7 +120,7 @@ func TestAnswerTakenForBusy(t *testing.T) {
 		if flush {
 			f.tap.After = func(i int, _, rsp []byte, err error) ([]byte, error) {
 				if i == 0 || i == 1 {
-					return refusal(tpm2.TPMRCRetry), nil
+					return errorReply(tpm2.TPMRCRetry), nil
 				}
 				return rsp, err
 			}

@@ -89,8 +89,8 @@ func (x *exchange) checkHeader(reply []byte) error {
 	return nil
 }
 
-// isRefusal reports whether the TPM refused the command.
-func isRefusal(err error) bool {
+// isErrorReply reports whether err is an error reply of the TPM.
+func isErrorReply(err error) bool {
 	var refused *Error
 	return errors.As(err, &refused)
 }

@@ -80,10 +80,10 @@ type always struct {
 
 func (a *always) Send([]byte) ([]byte, error) {
 	a.n++
-	return refusal(a.code), nil
+	return errorReply(a.code), nil
 }
 
-// Every other refusal stands at once.
+// Every other error reply is final.
 func TestNothingElseIsSentAgain(t *testing.T) {
 	t.Parallel()
 	for _, code := range []tpm2.TPMRC{

@@ -55,8 +55,9 @@ func TestSalts(t *testing.T) {
 	conn.EndSessions()
 }
 
-// What is not the salt's owner's name gets no salt.
-func TestSaltForAStranger(t *testing.T) {
+// StartHMAC sends no salt to a key whose name does not fit its public area, or whose point is
+// not on the curve.
+func TestSaltForAnotherKey(t *testing.T) {
 	t.Parallel()
 	conn, tap := open(t)
 	parent := primary(t, conn, false)

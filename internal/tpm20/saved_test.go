@@ -28,15 +28,15 @@ func newSaver(t *testing.T) *saver {
 	s.tap = s.device.tap
 	s.conn = tpm20.New(s.device)
 	s.parent = primary(t, s.conn, false)
-	trial, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (tpm2.PolicyAuthValue{}).Update(trial); err != nil {
+	if err := (tpm2.PolicyAuthValue{}).Update(calculator); err != nil {
 		t.Fatal(err)
 	}
 	template := eccKey
-	template.AuthPolicy.Buffer = trial.Hash().Digest
+	template.AuthPolicy.Buffer = calculator.Hash().Digest
 	s.private, s.public = createBlobs(t, s.conn, s.parent, template, "pw", nil)
 	s.conn.EndSessions()
 	s.load(s.private, s.public)
@@ -340,7 +340,7 @@ func (s *saver) restart() {
 	s.load(s.private, s.public)
 }
 
-// Want of room leaves a session saved, for a time when there is some.
+// A session stays saved if the TPM has no slot for it now.
 func TestRestoreWithoutRoom(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -375,7 +375,7 @@ func TestRestoreWithoutRoom(t *testing.T) {
 	}
 }
 
-// Saved sessions make room for others: a TPM loads 3, and knows 64.
+// Saving sessions frees slots for others: a TPM loads 3, and knows 64.
 func TestManySavedSessions(t *testing.T) {
 	t.Parallel()
 	s := newSaver(t)
@@ -408,7 +408,7 @@ func TestManySavedSessions(t *testing.T) {
 	wantSaved(t, s.tap)
 }
 
-// What comes in the wrong order sends nothing.
+// Save and Restore send nothing if they are called in the wrong order.
 func TestSaveAndRestoreInTheWrongOrder(t *testing.T) {
 	t.Parallel()
 	s := newSaver(t)

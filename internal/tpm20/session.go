@@ -282,6 +282,6 @@ func (s *Session) end() {
 func (c *Conn) flushStale() {
 	c.FlushStale(func(handle uint32) bool {
 		err := c.Flush(tpm2.TPMHandle(handle))
-		return err == nil || isRefusal(err) && busy(err) == tpmconn.NotBusy
+		return err == nil || isErrorReply(err) && busy(err) == tpmconn.NotBusy
 	})
 }

@@ -20,14 +20,14 @@ func TestPolicySession(t *testing.T) {
 	template := eccKey
 	template.ObjectAttributes.UserWithAuth = false
 	// PolicyAuthValue and PolicyPassword make this digest.
-	trial, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (tpm2.PolicyAuthValue{}).Update(trial); err != nil {
+	if err := (tpm2.PolicyAuthValue{}).Update(calculator); err != nil {
 		t.Fatal(err)
 	}
-	template.AuthPolicy.Buffer = trial.Hash().Digest
+	template.AuthPolicy.Buffer = calculator.Hash().Digest
 	key := create(t, conn, parent, template, "pw")
 	for name, salt := range map[string]*tpm20.Object{"salted": parent, "unsalted": nil} {
 		s := mustStart(conn.StartPolicy(tpm2.TPMAlgSHA256, salt))
@@ -72,12 +72,12 @@ func TestPolicyWithoutAuthValue(t *testing.T) {
 	parent := primary(t, conn, true)
 	template := rsaKey
 	template.ObjectAttributes.UserWithAuth = false
-	trial, _ := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	calculator, _ := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
 	command := tpm2.PolicyCommandCode{Code: tpm2.TPMCCRSADecrypt}
-	if err := command.Update(trial); err != nil {
+	if err := command.Update(calculator); err != nil {
 		t.Fatal(err)
 	}
-	template.AuthPolicy.Buffer = trial.Hash().Digest
+	template.AuthPolicy.Buffer = calculator.Hash().Digest
 	key := create(t, conn, parent, template, "nobody knows")
 	pub, _ := tpm2.Pub(*key.Public)
 	ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, pub.(*rsa.PublicKey), []byte("hello"))

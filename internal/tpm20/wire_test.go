@@ -15,7 +15,7 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// None of the secrets is in what crossed.
+// wantHidden checks that the recorded messages contain none of the secrets.
 func wantHidden(t testing.TB, tap *tpmtest.Tap, secrets map[string][]byte) {
 	t.Helper()
 	for _, e := range tap.Exchanges() {

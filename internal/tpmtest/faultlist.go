@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Refusal returns the response of a TPM 1.2 with a result code.
-func Refusal(code uint32) []byte {
+// ErrorReply returns the response of a TPM 1.2 with a result code.
+func ErrorReply(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0, 0xC4, 0, 0, 0, 10}, code)
 }
 
-// Refusal20 returns the response of a TPM 2.0 with a result code.
-func Refusal20(code uint32) []byte {
+// ErrorReply20 returns the response of a TPM 2.0 with a result code.
+func ErrorReply20(code uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{0x80, 0x01, 0, 0, 0, 10}, code)
 }
 
-// RefusalTo returns a response with a result code, for the generation of a message.
-func RefusalTo(message []byte, code uint32) []byte {
+// ErrorReplyTo returns a response with a result code, for the generation of a message.
+func ErrorReplyTo(message []byte, code uint32) []byte {
 	if Is20(message) {
-		return Refusal20(code)
+		return ErrorReply20(code)
 	}
-	return Refusal(code)
+	return ErrorReply(code)
 }
 
 // Refused is a TPM that refuses a command with code. It makes the real TPM lose what it
@@ -32,7 +32,7 @@ func Refused(code uint32) Fault {
 		Name:   fmt.Sprintf("code %#x", code),
 		Before: func(p *Proxy, cmd []byte) { applySideEffects(p, code, cmd) },
 		Lost:   true,
-		Answer: func(cmd, _ []byte) []byte { return RefusalTo(cmd, code) },
+		Answer: func(cmd, _ []byte) []byte { return ErrorReplyTo(cmd, code) },
 	}
 }
 

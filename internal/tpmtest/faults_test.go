@@ -75,7 +75,7 @@ func TestFaultsHappenOnce(t *testing.T) {
 		{Fault{Lost: true, Cut: true}, nil, true},
 		{Fault{Answer: func(_, _ []byte) []byte { return nil }, Cut: true}, nil, true},
 		{Fault{Answer: func(_, rsp []byte) []byte { return append(rsp, 0) }}, long, false},
-		{Refused(0x803), Refusal(0x803), false},
+		{Refused(0x803), ErrorReply(0x803), false},
 		{Flipped(17*8+1, time.Minute), append(bytes.Clone(good[:17]), 2), false},
 	} {
 		conn := dialProxy(t, p)
@@ -105,7 +105,7 @@ func TestFaultsRepeat(t *testing.T) {
 	p := StartProxy(t, Start(t, Fresh))
 	conn := dialProxy(t, p)
 	p.Arm(0, RefusedOften(0x800, 1))
-	for _, want := range [][]byte{Refusal(0x800), Refusal(0x800), versionAnswer} {
+	for _, want := range [][]byte{ErrorReply(0x800), ErrorReply(0x800), versionAnswer} {
 		if got := answer(t, conn, len(want)); !bytes.Equal(got, want) {
 			t.Errorf("%x, want %x", got, want)
 		}
@@ -124,15 +124,15 @@ func TestLostStates(t *testing.T) {
 		p.Arm(0, fault)
 		got := answer(t, conn, 10)
 		conn.Close()
-		want := Refusal(0)
+		want := ErrorReply(0)
 		switch fault.Name {
 		case "restarted without TPM_Startup":
-			want = Refusal(0x26)
+			want = ErrorReply(0x26)
 		case "restarted, connection cut":
 			want = nil
 		}
 		if len(got) >= 10 {
-			got = append(Refusal(0)[:6], got[6:10]...)
+			got = append(ErrorReply(0)[:6], got[6:10]...)
 		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s: %x", fault.Name, got)

@@ -169,7 +169,7 @@ func TestSideEffects20(t *testing.T) {
 		}
 		f := Refused(row.code)
 		f.Before(p, use)
-		if got := f.Answer(use, nil); !bytes.Equal(got, Refusal20(row.code)) {
+		if got := f.Answer(use, nil); !bytes.Equal(got, ErrorReply20(row.code)) {
 			t.Errorf("%x", got)
 		}
 		if row.noStart {

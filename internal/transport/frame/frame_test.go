@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// An error has no sessions: with the tag of a success it is no refusal.
+// An error reply has no sessions: a reply with the tag of a success is none.
 func TestErrorTag(t *testing.T) {
 	for tag, want := range map[string]bool{"\x00\xC4": true, "\x80\x01": true, "\x00\xC5": false, "\x00\xC6": false, "\x80\x02": false} {
 		for _, code := range []string{"\x00\x00\x00\x01", "\x00\x00\x00\x1D", "\x00\x00\x09\x8E", "\x80\x00\x00\x00"} {

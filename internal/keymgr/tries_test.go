@@ -11,9 +11,9 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// A bad signature at the first use of a secret is judged like everything else: no other
-// operation has the TPM meanwhile.
-func TestBadResultIsJudgedInTheQueue(t *testing.T) {
+// After a bad signature at the first use of a secret, the count is read before another
+// operation gets the TPM.
+func TestBadSignatureIsCheckedInTheTurn(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	m := openSocket(t, sw.Socket)
 	file, err := blob.Parse(tpmtest.Fixture(t, "tpm2/e2-rsa-auth-da.pem"))

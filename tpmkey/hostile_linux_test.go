@@ -205,17 +205,17 @@ func TestPest(t *testing.T) {
 	inBoth(t, testPest)
 }
 
-func testPest(t *testing.T, w world) {
+func testPest(t *testing.T, gen generation) {
 	for _, way := range ways {
 		if way.name == "tcp" {
 			continue // which everybody can open
 		}
 		t.Run(way.name, func(t *testing.T) {
-			g := way.open(t, w)
+			g := way.open(t, gen)
 			openName(t, g.name) // which starts an emulator
 			pestered := pester(t, g, 500*time.Millisecond)
 			for rounds := 0; ; rounds++ {
-				useEverything(t, g, w, rounds)
+				useEverything(t, g, gen, rounds)
 				select {
 				case err := <-pestered:
 					t.Logf("%d rounds", rounds+1)
@@ -248,20 +248,20 @@ func pester(t *testing.T, g *ground, d time.Duration) <-chan error {
 }
 
 // useEverything is what commands do: none may fail.
-func useEverything(t *testing.T, g *ground, w world, round int) {
+func useEverything(t *testing.T, g *ground, gen generation, round int) {
 	t.Helper()
 	tpm := openName(t, g.name)
 	if _, err := tpm.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
-	keys := []*tpmkey.Key{loadFixture(t, tpm, w.plain), loadFixture(t, tpm, w.secret), loadWith(t, tpm, w.counted, tutorialSRK(), asked())}
+	keys := []*tpmkey.Key{loadFixture(t, tpm, gen.plain), loadFixture(t, tpm, gen.secret), loadWith(t, tpm, gen.counted, tutorialSRK(), asked())}
 	for i, k := range keys {
 		if err := signs(k, round, i); err != nil {
 			t.Errorf("key %d: %v", i, err)
 		}
 	}
 	opts := &tpmkey.CreateOptions{Type: tpmkey.RSA512, ParentAuth: tutorialSRK()}
-	if w.is20() {
+	if gen.is20() {
 		opts.Type = tpmkey.P256
 	}
 	if _, err := tpm.Create(t.Context(), opts); err != nil {
@@ -287,25 +287,25 @@ func TestFilled(t *testing.T) {
 	inBoth(t, testFilled)
 }
 
-func testFilled(t *testing.T, w world) {
-	g := unixGround(t, w)
+func testFilled(t *testing.T, gen generation) {
+	g := unixGround(t, gen)
 	tpm := openName(t, g.name)
 	a := &asker{answer: motdepasse()}
-	before := loadWith(t, tpm, w.counted, tutorialSRK(), a.secret())
+	before := loadWith(t, tpm, gen.counted, tutorialSRK(), a.secret())
 	mustSign(t, before)
 	for round := range 3 {
-		held := w.fill(t, g)
+		held := gen.fill(t, g)
 		start := time.Now()
-		keys := []*tpmkey.Key{before, loadWith(t, tpm, w.counted, tutorialSRK(), asked())}
+		keys := []*tpmkey.Key{before, loadWith(t, tpm, gen.counted, tutorialSRK(), asked())}
 		for i, k := range keys {
 			mustSign(t, k, round, i)
 		}
 		t.Logf("it held %v, and signed after %v", held, time.Since(start))
-		w.flushAt(t, g) // what was left and not in the way
+		gen.flushAt(t, g) // what was left and not in the way
 		for i, k := range keys {
 			mustSign(t, k, round, i)
 		}
-		if n := w.flushAt(t, g); n > 0 {
+		if n := gen.flushAt(t, g); n > 0 {
 			t.Errorf("round %d: it is idle, and %d keys and sessions are loaded", round, n)
 		}
 	}
@@ -318,11 +318,11 @@ func testFilled(t *testing.T, w world) {
 }
 
 // flushAt flushes all that is loaded, and returns how much that was.
-func (w world) flushAt(t *testing.T, g *ground) int {
+func (gen generation) flushAt(t *testing.T, g *ground) int {
 	t.Helper()
 	bare := g.mustDial(t)
 	defer bare.Close()
-	n, err := w.flush(bare)
+	n, err := gen.flush(bare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,8 +335,8 @@ func TestFilledAgainAndAgain(t *testing.T) {
 	inBoth(t, testFilledAgainAndAgain)
 }
 
-func testFilledAgainAndAgain(t *testing.T, w world) {
-	g := unixGround(t, w)
+func testFilledAgainAndAgain(t *testing.T, gen generation) {
+	g := unixGround(t, gen)
 	tpm := openName(t, g.name)
 	filled, stop := make(chan struct{}), make(chan struct{})
 	filler := inBackground(func() error {
@@ -346,7 +346,7 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 				return nil
 			default:
 			}
-			w.fill(t, g)
+			gen.fill(t, g)
 			if n == 0 {
 				close(filled)
 			}
@@ -354,9 +354,9 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 	})
 	<-filled
 	slowly, srk := &asker{answer: motdepasse()}, &asker{answer: tutorialSRK()}
-	slowly.during, srk.during = func() { w.fill(t, g) }, func() { w.fill(t, g) }
+	slowly.during, srk.during = func() { gen.fill(t, g) }, func() { gen.fill(t, g) }
 	for i := range 3 {
-		k := loadWith(t, tpm, w.counted, srk.secret(), slowly.secret())
+		k := loadWith(t, tpm, gen.counted, srk.secret(), slowly.secret())
 		for range 3 {
 			if err := signs(k, i); err != nil {
 				t.Errorf("key %d: %v", i, err)
@@ -371,7 +371,7 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 }
 
 // fill fills a TPM with saved sessions, with keys, and with sessions, and returns how many.
-func (w world) fill(t *testing.T, g *ground) (n [3]int) {
+func (gen generation) fill(t *testing.T, g *ground) (n [3]int) {
 	t.Helper()
 	bare, err := g.dial()
 	if err != nil {
@@ -379,7 +379,7 @@ func (w world) fill(t *testing.T, g *ground) (n [3]int) {
 		return n
 	}
 	defer bare.Close()
-	f := newFiller(t, w, bare)
+	f := newFiller(t, gen, bare)
 	for i, more := range []func() error{f.save, f.key, f.session} {
 		err := more()
 		for ; err == nil && n[i] < 1000; err = more() {
@@ -401,8 +401,8 @@ var full = []error{
 // A filler loads one thing of a kind into a TPM.
 type filler struct{ save, key, session func() error }
 
-func newFiller(t *testing.T, w world, bare *bareTPM) filler {
-	if w.is20() {
+func newFiller(t *testing.T, gen generation, bare *bareTPM) filler {
+	if gen.is20() {
 		return newFiller20(bare)
 	}
 	conn := tpm12.New(bare)

@@ -101,10 +101,10 @@ func TestOutOfSlots(t *testing.T) {
 	inBoth(t, testOutOfSlots)
 }
 
-func testOutOfSlots(t *testing.T, w world) {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+func testOutOfSlots(t *testing.T, gen generation) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	fill := func() int {
-		if w.is20() {
+		if gen.is20() {
 			return fill20(t, p)
 		}
 		return fill12(t, tpm12.New(p))
@@ -115,10 +115,10 @@ func testOutOfSlots(t *testing.T, w world) {
 	if err != nil || len(all) != places || all[0].Session {
 		t.Errorf("%+v %v", all, err)
 	}
-	for _, name := range []string{w.plain, w.secret} {
+	for _, name := range []string{gen.plain, gen.secret} {
 		k := loadFixture(t, tpm, name)
 		mustSign(t, k)
-		eventually(t, "the turn ends", func() bool { return loadedIn(t, p, w) == 0 })
+		eventually(t, "the turn ends", func() bool { return loadedIn(t, p, gen) == 0 })
 		fill()
 		if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
 			t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)

@@ -287,9 +287,9 @@ func testWithConnReadsNothing(t *testing.T, gen generation) {
 }
 
 // TLS clients that hang up in the queue cost no command.
-func TestHandshakesOfTheDead(t *testing.T) { inBoth(t, testHandshakesOfTheDead) }
+func TestHandshakesOfClosedConnections(t *testing.T) { inBoth(t, testHandshakesOfClosedConnections) }
 
-func testHandshakesOfTheDead(t *testing.T, gen generation) {
+func testHandshakesOfClosedConnections(t *testing.T, gen generation) {
 	k, g, count := gated(t, gen, gen.plain, gen.sign)
 	cert := make(chan []byte, 1)
 	go func() { cert <- selfSigned(t, k) }()

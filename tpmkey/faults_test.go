@@ -220,8 +220,8 @@ func (c *faultCase) run(p *tpmtest.Proxy) *finding {
 	f.exchanges = p.Exchanges()
 	f.past = p.Disarm()
 	f.results = s.results
-	f.unsettled = p.Settle(faultWatchdog)
-	if f.unsettled != nil {
+	f.notIdle = p.WaitIdle(faultWatchdog)
+	if f.notIdle != nil {
 		p.HangUp()
 	}
 	f.look(p)

@@ -112,9 +112,9 @@ func testRestartInFirstUse(t *testing.T, gen generation) {
 
 // A restartCase is one restart at one command of a signature.
 type restartCase struct {
-	t *testing.T
+	t   *testing.T
 	gen generation
-	p *tpmtest.Proxy
+	p   *tpmtest.Proxy
 	firstUse
 	restart
 	at int
@@ -141,7 +141,7 @@ func (c *restartCase) run(at int, f tpmtest.Fault) (commands int) {
 		mustSign(c.t, loadWith(c.t, tpm, c.gen.counted, tutorialSRK(), motdepasse()))
 	}
 	k := loadWith(c.t, tpm, c.gen.counted, tutorialSRK(), c.secret())
-	c.settle()
+	c.waitIdle()
 	c.p.Arm(at, f)
 	err = signs(k)
 	c.p.Disarm()
@@ -180,7 +180,7 @@ func (c *restartCase) check(err error, k *tpmkey.Key) {
 			}
 		}
 	}
-	c.settle()
+	c.waitIdle()
 	most := 0
 	if c.wrong {
 		most++
@@ -193,9 +193,9 @@ func (c *restartCase) check(err error, k *tpmkey.Key) {
 	}
 }
 
-func (c *restartCase) settle() {
+func (c *restartCase) waitIdle() {
 	c.t.Helper()
-	if err := c.p.Settle(faultWatchdog); err != nil {
+	if err := c.p.WaitIdle(faultWatchdog); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -211,7 +211,7 @@ func (c *restartCase) tries() int {
 
 func (c *restartCase) forgive() {
 	c.t.Helper()
-	c.settle()
+	c.waitIdle()
 	if err := (&faultTPM{is20: c.gen.is20()}).forgive(c.p); err != nil {
 		c.t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func startHeld(t *testing.T, gen generation) (p *tpmtest.Proxy, tpm *tpmkey.TPM,
 func afterwards(t *testing.T, gen generation, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
 	t.Helper()
 	holder.ask("drop")
-	if err := p.Settle(20 * time.Second); err != nil {
+	if err := p.WaitIdle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 	for _, e := range p.Exchanges() {
@@ -244,7 +244,7 @@ func wantEmpty(t *testing.T, name string) {
 func TestManyProcesses(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	for _, c := range []struct {
-		gen   generation
+		gen generation
 		key string
 		n   int
 	}{{generations[0], "auth", 25}, {generations[1], "e2-rsa-auth-da", 8}, {generations[1], "pv-rsa-auth", 8}} {

@@ -156,7 +156,7 @@ func TestFlushOrphansFreesKeyWithSession(t *testing.T) {
 }
 
 // Sessions that killed programs left are freed with their keys.
-func TestFlushLeftoversFreesSessions(t *testing.T) {
+func TestFlushOrphansFreesSessions(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)

@@ -71,7 +71,7 @@ func stressKeys(t *testing.T, gen generation) []string {
 // A stress is one case.
 type stress struct {
 	t      *testing.T
-	gen      generation
+	gen    generation
 	ground *ground
 	n      int
 	time   time.Duration
@@ -378,7 +378,7 @@ func tcpGround(t *testing.T, gen generation) *ground {
 
 type tcpTPM struct {
 	t            *testing.T
-	gen            generation
+	gen          generation
 	dir, address string
 	cmd          *exec.Cmd
 }

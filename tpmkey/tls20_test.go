@@ -138,7 +138,7 @@ func TestTLS20LongestSalt(t *testing.T) {
 		}
 	}
 	if pss != 1 {
-		t.Errorf("%d trial signatures", pss)
+		t.Errorf("%d test signatures", pss)
 	}
 	digest := randomBytes(32)
 	wantSignature(t, k, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}, false)

@@ -101,10 +101,10 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 		}
 	}
 	other.want("done ok", other.ask("release"))
-	if err := p.Settle(20 * time.Second); err != nil {
+	if err := p.WaitIdle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
-	if n := p.Count(); n > 1 { // Settle's own
+	if n := p.Count(); n > 1 { // WaitIdle's own
 		t.Errorf("%d commands", n)
 	}
 	if err := alive(d); err != nil {

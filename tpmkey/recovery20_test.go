@@ -10,14 +10,14 @@ import (
 	"maclef/tpmkey"
 )
 
-// kinds20 are keys that heal in different ways.
+// kinds20 are keys that recover in different ways.
 var kinds20 = []struct{ name, file string }{
 	{"without a secret", "pv-p256"}, {"with one", "e2-p256-auth"}, {"to be counted", "pv-rsa-auth"},
 	{"by a policy", "e2-p256-pcr"}, {"imported", "e2-import-ec"}, {"persistent parent", "pv-p256-81000001"},
 }
 
-// injuries20 are what happens to a TPM 2.0 between two operations.
-var injuries20 = map[string]func(*testing.T, *tpmtest.SWTPM){
+// losses20 are ways in which a TPM 2.0 loses what is loaded, between two operations.
+var losses20 = map[string]func(*testing.T, *tpmtest.SWTPM){
 	"restart":          func(t *testing.T, sw *tpmtest.SWTPM) { sw.Restart() },
 	"keys flushed":     func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x80000000) },
 	"sessions flushed": func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x02000000) },
@@ -38,10 +38,10 @@ func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
 }
 
 // Keys come back from whatever happens to what is loaded.
-func TestHeals20(t *testing.T) {
+func TestRecovers20(t *testing.T) {
 	t.Parallel()
-	for injury, hurt := range injuries20 {
-		t.Run(injury, func(t *testing.T) {
+	for loss, lose := range losses20 {
+		t.Run(loss, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Keys20)
 			sw.Send(tpmtest.LockoutParameters(1000, 1000, 1000)) // restarts without a warning count
 			tpm := openName(t, sw.Socket)
@@ -65,7 +65,7 @@ func TestHeals20(t *testing.T) {
 						t.Errorf("%s, round %d: %v", kinds20[i/2].name, round, err)
 					}
 					if round == 1 {
-						hurt(t, sw)
+						lose(t, sw)
 					}
 				}
 			}

@@ -210,7 +210,7 @@ func TestOneClientWantsAllPlaces(t *testing.T) {
 	}
 	r.handshakeOver(slow)
 	_, body := r.get(kept, "/", "text/plain")
-	mention(t, body, "pushed out  188 connections, silent or idle, for want of room: 50 may be open")
+	mention(t, body, "closed      188 connections, silent or idle, because at most 50 may be open")
 	r.server.log.end()
 	mention(t, r.log.String(), "closed 188 connections to make room for others")
 }

@@ -27,7 +27,7 @@ func (l *connLimiter) opened(t *testing.T, client string, state connState, age t
 	return c
 }
 
-// Who is closed, one after the other, if descriptors run out.
+// When descriptors run out, these connections are closed, one after the other.
 func TestWhoIsClosed(t *testing.T) {
 	type open struct {
 		state connState
@@ -121,7 +121,7 @@ func TestConnLimit(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order, the lists are complete and in order.
+// The lists are complete and in order after each of many random events.
 func TestLimiterAtRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 2))
 	l := newConnLimiter(50, time.Hour)

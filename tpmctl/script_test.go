@@ -82,8 +82,8 @@ func TestScript(t *testing.T) {
 	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": cmdMachine, "fill": cmdFill, "fill20": cmdFill20, "keep": cmdKeep}, nil)
 }
 
-// What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections
-// 3.2 (TPM_Startup), 5.1 (TPM_SetOwnerInstall), 6.5 (TPM_DisableForceClear), 6.6
+// The firmware of a machine does this to its TPM 1.2, and tpmctl does not. TPM Main Part 3,
+// sections 3.2 (TPM_Startup), 5.1 (TPM_SetOwnerInstall), 6.5 (TPM_DisableForceClear), 6.6
 // (TSC_PhysicalPresence).
 var (
 	startup         = []byte{0, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1}

@@ -42,7 +42,7 @@ func testAskedOnceForAll(t *testing.T, gen generation) {
 	}
 }
 
-// Nor is a question asked twice by an operation that comes while it is open.
+// An operation that comes while a secret is asked for does not ask for it again.
 func TestAskedOnceWhileAsking(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testAskedOnceWhileAsking)
@@ -71,7 +71,7 @@ func testAskedOnceWhileAsking(t *testing.T, gen generation) {
 	}
 }
 
-// Whoever waits for somebody else's answer can give up.
+// An operation can give up while it waits for the answer to another one's question.
 func TestGivesUpWaitingForAnAnswer(t *testing.T) { inBoth(t, testGivesUpWaitingForAnAnswer) }
 
 func testGivesUpWaitingForAnAnswer(t *testing.T, gen generation) {

@@ -90,7 +90,7 @@ func soon(t *testing.T, what string, f func()) {
 	}
 }
 
-// A TPM that is away is not waited for when it is closed.
+// Close does not wait for a TPM that is away.
 func TestCloseWhileAway(t *testing.T) { inBoth(t, testCloseWhileAway) }
 
 func testCloseWhileAway(t *testing.T, gen generation) {
@@ -108,7 +108,7 @@ func testCloseWhileAway(t *testing.T, gen generation) {
 	})
 }
 
-// Not even where operations wait for it.
+// Close does not wait for a TPM that is away, even if operations do. It ends them.
 func TestCloseWhileOthersWaitForTheTPM(t *testing.T) { inBoth(t, testCloseWhileOthersWaitForTheTPM) }
 
 func testCloseWhileOthersWaitForTheTPM(t *testing.T, gen generation) {
@@ -137,7 +137,7 @@ func testCloseWhileOthersWaitForTheTPM(t *testing.T, gen generation) {
 	}
 }
 
-// What belongs to the caller stays the caller's.
+// Closing a key leaves the caller's secrets as they are.
 func TestCloseLeavesTheCallersSecret(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCloseLeavesTheCallersSecret)

@@ -96,7 +96,7 @@ func testCancelledBefore(t *testing.T, gen generation) {
 	}
 }
 
-// What a caller says of why it gave up is in the error, and that it did is, too.
+// The error of a canceled operation is context.Canceled, and the cause that its caller gave.
 func TestCancelCause(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCancelCause)
@@ -139,7 +139,7 @@ func testCancelledInMidOperation(t *testing.T, gen generation) {
 	}
 }
 
-// Whoever has given up may use the slice again that was to be signed or decrypted.
+// A caller that has given up may change the bytes that it wanted signed or decrypted.
 func TestCancelledLeavesTheCallersBytes(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCancelledLeavesTheCallersBytes)
@@ -334,7 +334,7 @@ func testHandshakesOfClosedConnections(t *testing.T, gen generation) {
 	}
 }
 
-// Whoever comes and goes leaves nothing behind: no turn is lost, no goroutine stays.
+// Callers that give up leave nothing behind: no turn is lost, no goroutine stays.
 func TestStormOfCancellations(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testStormOfCancellations)

@@ -16,7 +16,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// What Create makes signs, decrypts or agrees, after its file was written and read.
+// A key that Create makes signs, decrypts or agrees, after its file was written and read.
 func TestCreate20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
@@ -143,7 +143,7 @@ func TestSeal20(t *testing.T) {
 	}
 }
 
-// What is loaded makes room for what a creation takes.
+// Create and Seal find room in a TPM with many keys loaded, and the keys work afterwards.
 func TestCreateMakesRoom20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)

@@ -161,7 +161,7 @@ func otherCurve(c ecdh.Curve) ecdh.Curve {
 	return ecdh.P521()
 }
 
-// What other programs signed with these keys verifies by what the files say.
+// Signatures that other programs made with these keys verify with the files' public keys.
 func TestRecordedSignatures20(t *testing.T) {
 	t.Parallel()
 	digest := sha256.Sum256(tpmtest.Fixture(t, "tpm2/fox.txt"))

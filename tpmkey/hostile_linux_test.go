@@ -280,8 +280,8 @@ func useEverything(t *testing.T, g *ground, gen generation, round int) {
 	}
 }
 
-// Who can open the TPM, and fills it, stops nobody: what is in it is freed. That it knows
-// no more saved sessions is no reason for anybody to leave something loaded.
+// A program that fills the TPM does not stop others: they free what is in their way. They
+// leave nothing loaded when they are idle, also where the TPM can save no more sessions.
 func TestFilled(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testFilled)
@@ -329,7 +329,7 @@ func (gen generation) flushAt(t *testing.T, g *ground) int {
 	return n
 }
 
-// Who fills the TPM again and again, whenever it can, stops nobody, either.
+// A program that fills the TPM again and again does not stop others.
 func TestFilledAgainAndAgain(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testFilledAgainAndAgain)

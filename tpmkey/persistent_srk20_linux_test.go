@@ -67,8 +67,8 @@ func TestPersistentSRK(t *testing.T) {
 	}
 }
 
-// Where the owner's secret is not known a new key is made under the key that the TPM
-// keeps, if that counts no wrong secrets.
+// If the owner's secret is not known, a new key is made under the SRK that the TPM keeps,
+// unless that counts wrong secrets.
 func TestCreateUnderPersistentSRK(t *testing.T) {
 	t.Parallel()
 	software, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

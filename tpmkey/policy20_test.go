@@ -213,7 +213,7 @@ func TestPolicyBanks(t *testing.T) {
 	}
 }
 
-// What a file says of its policy, and the key does not.
+// A file whose policy is not that of its key is refused.
 func TestPolicyOfFile(t *testing.T) {
 	t.Parallel()
 	tpm, _ := openKeys20(t)

@@ -137,8 +137,8 @@ func load(t *testing.T, conn *tpm12.Conn, n int) {
 	}
 }
 
-// Whatever happened to the TPM, the next signature and decryption succeed, and no
-// try is spent. Of secrets, only those are asked for again that may not be kept.
+// The next signature and decryption after each loss succeed, and no try is spent. Only
+// secrets that may not be kept are asked for again.
 func TestRecoversBetweenOperations(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -110,7 +110,7 @@ func TestAskNobody(t *testing.T) {
 	}
 }
 
-// Where nobody knows whether a secret was wrong, it is not tried again.
+// A secret is not tried again if nobody knows whether it was wrong.
 func TestLostRefusal(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testLostRefusal)

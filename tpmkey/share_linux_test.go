@@ -83,7 +83,7 @@ func sockets(t *testing.T) (n int) {
 	return n
 }
 
-// Whoever is idle has let go of the TPM, with keys and sessions loaded.
+// A process that is idle process has released the TPM, and others can use it.
 func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -317,8 +317,8 @@ func TestMakingRoomAsksNobody(t *testing.T) {
 	other.ask("close")
 }
 
-// What a process had loaded that was killed in its turn is found, and freed; what living
-// ones need comes back.
+// Keys and sessions of a process that was killed in its turn are found and freed. The key
+// of a living process works afterwards.
 func TestKilledProcessLeavesOrphans(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testKilledProcessLeavesOrphans)

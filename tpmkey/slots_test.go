@@ -95,7 +95,8 @@ func TestMoreKeysThanSlots(t *testing.T) {
 	}
 }
 
-// What others left in a TPM is listed, and freed when its place is needed, or before.
+// Keys that others left in a TPM are listed. They are freed when their places are needed, or
+// by FlushOrphans.
 func TestOutOfSlots(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testOutOfSlots)

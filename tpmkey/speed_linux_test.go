@@ -167,7 +167,8 @@ func testCommandsOfAHandshake(t *testing.T, gen generation) {
 	}
 }
 
-// What certgen does with a key without a secret, from Open to Close.
+// Open, LoadFile, one signature and Close take at most five commands, as in certgen with a key
+// without a secret.
 func TestCommandsOfAStart(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -25,7 +25,7 @@ import (
 
 var stressFor = flag.Duration("stress", 0, "TestStress: all ways to a TPM with 2, 3 and 4 programs, each for so long, such as 60s")
 
-// What happens to the TPM so often, and how long each case of the short form takes.
+// How often the TPM is restarted and flushed, and how long each case of the short form takes.
 const (
 	restartEvery = 1500 * time.Millisecond
 	flushEvery   = 100 * time.Millisecond

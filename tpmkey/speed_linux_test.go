@@ -2,7 +2,6 @@ package tpmkey_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	mathrand "math/rand/v2"
 	"testing"
 	"time"
@@ -150,9 +149,8 @@ func testCommandsOfAHandshake(t *testing.T, gen generation) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(cert)
-		client := &tls.Config{RootCAs: roots, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		client := trusting(cert)
+		client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		for i, want := range []int{1, 0, 0} {
 			got := operations(t, p, func() {
 				if state := handshake(t, server, client); state.DidResume != (i > 0) || state.Version != version {

@@ -37,7 +37,7 @@ func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
 	}
 }
 
-// Keys come back from whatever happens to what is loaded.
+// Keys of all kinds work again after each loss.
 func TestRecovers20(t *testing.T) {
 	t.Parallel()
 	for loss, lose := range losses20 {

@@ -152,8 +152,8 @@ func TestSign20Refuses(t *testing.T) {
 	}
 }
 
-// An answer that has no signature of the planned scheme gives an error, and none panics.
-func TestPlan20Finish(t *testing.T) {
+// finish does not trust the TPM's signature structure.
+func TestSignPlanFinish(t *testing.T) {
 	t.Parallel()
 	plan := (&software20{rsa: softwareRSA()}).able(t, signs, keyScheme{}).signTPM(tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256, nil)
 	long := &tpm2.TPMSSignatureRSA{Sig: tpm2.TPM2BPublicKeyRSA{Buffer: bytes.Repeat([]byte{1}, 257)}}

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 // TPM, $TPMKEY_TPM names one that does not exist: what works before has touched
 // none.
 func TestScripts(t *testing.T) {
-	tpmtest.RunScripts(t, nil, map[string]tpmtest.ScriptCommand{"facts": wordFacts, "differ": wordDiffer}, setup)
+	tpmtest.RunScripts(t, nil, map[string]tpmtest.ScriptCommand{"facts": cmdFacts, "differ": cmdDiffer}, setup)
 }
 
 func setup(env *testscript.Env) error {
@@ -52,9 +52,9 @@ func bindKey(legacy []byte) ([]byte, error) {
 	return key.Marshal(blob.PEM)
 }
 
-// wordDiffer is "differ FILE FILE": the two are certificates whose serial
+// cmdDiffer is "differ FILE FILE": the two are certificates whose serial
 // numbers differ.
-func wordDiffer(ts *testscript.TestScript, neg bool, args []string) {
+func cmdDiffer(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: differ FILE FILE")
 	}
@@ -64,8 +64,8 @@ func wordDiffer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// wordFacts is "facts CERTIFICATE KEY": what every certificate of ours has.
-func wordFacts(ts *testscript.TestScript, neg bool, args []string) {
+// cmdFacts is "facts CERTIFICATE KEY": what every certificate of ours has.
+func cmdFacts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: facts CERTIFICATE KEY")
 	}

@@ -9,8 +9,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// What a file costs the TPM: nothing when it is new, and one command when it is
-// opened, with a key that has a secret, too.
+// A new file costs the TPM no command, and an opened file costs it one, also with a key that
+// has a secret.
 func TestCost(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -61,7 +61,7 @@ func TestFindDirTrap(t *testing.T) {
 	}
 }
 
-// What took the place of a directory is not mistaken for it.
+// recheck notices that something else has taken the place of a directory.
 func TestHold(t *testing.T) {
 	t.Parallel()
 	above := holdDir(t).path

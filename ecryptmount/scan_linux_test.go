@@ -11,7 +11,8 @@ import (
 	"maclef/ecryptmount/internal/ecryptfs"
 )
 
-// What the lower files of the tests were made for; see internal/ecryptfs.
+// The keys that the lower files of the tests were made for, and other names. See
+// internal/ecryptfs.
 const (
 	lowerKey   = "d1ddaf0ec88d9d0c"
 	lowerName  = "9cf6972d0aafb022"
@@ -86,7 +87,7 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// What is no file is left alone: opening a pipe would wait for ever.
+// A survey opens no pipes, for which it would wait for ever, and follows no links.
 func TestSurveySpecial(t *testing.T) {
 	t.Parallel()
 	look := dirScan{lower: t.TempDir(), key: lowerKey}

@@ -68,7 +68,7 @@ func TestRecordFile(t *testing.T) {
 	}
 }
 
-// What somebody else may have put there is no record.
+// A file that somebody else may have put there is not read as a settings file.
 func TestRecordPlanted(t *testing.T) {
 	t.Parallel()
 	write := func(path string) error { return os.WriteFile(path, []byte("root:secret:1::"), 0o600) }

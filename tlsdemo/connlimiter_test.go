@@ -27,7 +27,7 @@ func (l *connLimiter) opened(t *testing.T, client string, state connState, age t
 	return c
 }
 
-// Who is closed, one after the other, if descriptors run out.
+// When descriptors run out, these connections are closed, one after the other.
 func TestWhoIsClosed(t *testing.T) {
 	type open struct {
 		state connState
@@ -121,7 +121,7 @@ func TestConnLimit(t *testing.T) {
 	}
 }
 
-// Whatever happens in whatever order, the lists are complete and in order.
+// The lists are complete and in order after each of many random events.
 func TestLimiterAtRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 2))
 	l := newConnLimiter(50, time.Hour)
@@ -210,7 +210,7 @@ func TestOneClientWantsAllPlaces(t *testing.T) {
 	}
 	r.handshakeOver(slow)
 	_, body := r.get(kept, "/", "text/plain")
-	mention(t, body, "pushed out  188 connections, silent or idle, for want of room: 50 may be open")
+	mention(t, body, "closed      188 connections, silent or idle, because at most 50 may be open")
 	r.server.log.end()
 	mention(t, r.log.String(), "closed 188 connections to make room for others")
 }

@@ -42,7 +42,7 @@ handshakes fail, the key does not sign: already closed
 	}
 }
 
-func TestTroublesDoNotFlood(t *testing.T) {
+func TestFailuresAreLimitedInTheLog(t *testing.T) {
 	out := new(bytes.Buffer)
 	l := newLogger(out)
 	for i := range 500 {

@@ -28,8 +28,8 @@ func ofKeyOrTPM(err error) bool {
 
 // reasonOf returns an error of package tpmkey, or else the text of err: two errors of one
 // outage may have different numbers in their texts. All errors of a TPM that goes away
-// count as ErrGone: one in the middle of a command, those for want of a TPM, and those
-// of clients that wait in vain.
+// count as ErrGone: one in the middle of a command, those because there is no TPM, and
+// those of clients that wait in vain.
 func reasonOf(err error) any {
 	if errors.Is(err, tpmkey.ErrNoTPM) || gaveUp(err) && !errors.Is(err, tpmkey.ErrBusy) {
 		return tpmkey.ErrGone

@@ -136,7 +136,7 @@ func testKeyWithSecret(t *testing.T, r *rig) {
 	}
 }
 
-// Where the secret must be asked for, it is asked for at start.
+// The secret of the key is asked for at start.
 func TestSecretIsAskedForAtStart(t *testing.T) {
 	r := newRig(t, "auth", []byte("motdepasse"))
 	said, err := r.fails(r.args("-accept", "0", "-key-pass", "env:UNE_ABSENTE")...)

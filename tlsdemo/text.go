@@ -30,7 +30,7 @@ func (rep *report) text() string {
 		"", rep.warning())
 	section(&b, "Since "+rep.Started.Format("2006-01-02 15:04 MST"),
 		"handshakes", rep.handshakes(),
-		"pushed out", rep.evicted(),
+		"closed", rep.evicted(),
 		"signatures", rep.times(),
 		"", sparkline(rep.samples))
 	return strings.TrimRight(b.String(), "\n") + "\n"
@@ -97,7 +97,7 @@ func (rep *report) evicted() string {
 	if c.Evicted == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s, silent or idle, for want of room: %d may be open", cli.Counted(c.Evicted, "connection"), c.Limit)
+	return fmt.Sprintf("%s, silent or idle, because at most %d may be open", cli.Counted(c.Evicted, "connection"), c.Limit)
 }
 
 // Failures counts failed handshakes, without those whose client gave up.

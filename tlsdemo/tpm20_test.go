@@ -15,8 +15,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// Whatever kind a key is of, and whatever made it, it serves the newest TLS, and the
-// one before.
+// Keys of all kinds, made by different programs, serve TLS 1.3 and 1.2.
 func TestKinds20(t *testing.T) {
 	for key, want := range map[string]struct{ kind, tls13, tls12 string }{
 		"e2-rsa.pem":           {"RSA 2048", "rsa_pss_rsae_sha256", "rsa_pss_rsae_sha256"},

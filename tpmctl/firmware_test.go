@@ -43,7 +43,7 @@ func hint(err error) string {
 	return ""
 }
 
-// What an administrator is told word by word, for each kind of firmware.
+// These are the exact texts for an administrator, for each kind of firmware.
 func TestAskFirmware(t *testing.T) {
 	for name, c := range map[string]struct {
 		attributes map[string]string

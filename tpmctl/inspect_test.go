@@ -203,7 +203,7 @@ func TestTSS2RowsOfOldFiles(t *testing.T) {
 	}
 }
 
-// Whatever blob.Parse takes is explained.
+// Each row for a key file that blob.Parse reads has a name and a text.
 func FuzzTSS2Rows(f *testing.F) {
 	for _, name := range []string{"e2-rsa", "e2-p256-pcr", "e2-import-ec", "e2-sealed", "tools-rsa"} {
 		f.Add(tpmtest.Fixture(f, "tpm2/"+name+".pem"))

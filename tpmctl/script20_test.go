@@ -11,9 +11,9 @@ import (
 	"maclef/internal/transport"
 )
 
-// wordFill20 is "fill20": load keys into a TPM 2.0 until there is no more room, and leave
+// cmdFill20 is "fill20": load keys into a TPM 2.0 until there is no more room, and leave
 // them there. "fill20 sessions" opens sessions.
-func wordFill20(ts *testscript.TestScript, neg bool, args []string) {
+func cmdFill20(ts *testscript.TestScript, neg bool, args []string) {
 	sessions := len(args) == 1 && args[0] == "sessions"
 	if neg || len(args) > 0 && !sessions {
 		ts.Fatalf("usage: fill20 [sessions]")
@@ -42,9 +42,9 @@ var signTemplate = tpm2.TPMTPublic{
 	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256}),
 }
 
-// wordKeep is "keep HANDLE [SECRET]": have a TPM 2.0 keep an ECC P-256 key that signs,
+// cmdKeep is "keep HANDLE [SECRET]": have a TPM 2.0 keep an ECC P-256 key that signs,
 // as tpm2_evictcontrol does.
-func wordKeep(ts *testscript.TestScript, neg bool, args []string) {
+func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 || len(args) > 2 {
 		ts.Fatalf("usage: keep HANDLE [SECRET]")
 	}

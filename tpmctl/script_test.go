@@ -79,11 +79,11 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("standard input") }
 
 func TestScript(t *testing.T) {
-	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": wordMachine, "fill": wordFill, "fill20": wordFill20, "keep": wordKeep}, nil)
+	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": cmdMachine, "fill": cmdFill, "fill20": cmdFill20, "keep": cmdKeep}, nil)
 }
 
-// What a machine does to its TPM 1.2 that no tpmctl does. TPM Main Part 3, sections
-// 3.2 (TPM_Startup), 5.1 (TPM_SetOwnerInstall), 6.5 (TPM_DisableForceClear), 6.6
+// The firmware of a machine does this to its TPM 1.2, and tpmctl does not. TPM Main Part 3,
+// sections 3.2 (TPM_Startup), 5.1 (TPM_SetOwnerInstall), 6.5 (TPM_DisableForceClear), 6.6
 // (TSC_PhysicalPresence).
 var (
 	startup         = []byte{0, 0xC1, 0, 0, 0, 12, 0, 0, 0, 0x99, 0, 1}
@@ -103,11 +103,11 @@ var (
 	}
 )
 
-// wordMachine is "machine DEED": what the firmware does to the TPM that "tpm"
+// cmdMachine is "machine DEED": what the firmware does to the TPM that "tpm"
 // started. "resets" leaves it before TPM_Startup, "restarts" starts it anew,
 // "locks" locks physical presence until the next start, "fixes" fixes for the
 // chip's life whether it can be asserted by command.
-func wordMachine(ts *testscript.TestScript, neg bool, args []string) {
+func cmdMachine(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: machine DEED")
 	}
@@ -127,9 +127,9 @@ func wordMachine(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(converse(socket, 10, commands...))
 }
 
-// wordFill is "fill FILE": load a key, under an SRK with the empty password, as often as
+// cmdFill is "fill FILE": load a key, under an SRK with the empty password, as often as
 // there is room, and leave it there. "fill sessions" opens sessions.
-func wordFill(ts *testscript.TestScript, neg bool, args []string) {
+func cmdFill(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: fill FILE, fill sessions")
 	}

@@ -13,8 +13,8 @@ import (
 	"maclef/tpmkey"
 )
 
-// What the kernel, programs and chips wrote does not reach the terminal raw; JSON
-// means the same.
+// Control characters from the kernel, programs and chips do not reach the terminal. JSON
+// escapes them, and means the same.
 func TestStatusIsHarmless(t *testing.T) {
 	const evil = "a\x1b[2J\u009b\u202e\x07\U000e0001\x7fé"
 	r := &report{
@@ -43,7 +43,7 @@ func TestStatusIsHarmless(t *testing.T) {
 	}
 }
 
-// Who opens the bare device is told where the kernel has a resource manager beside it.
+// The status of a bare device names the kernel's resource manager beside it.
 func TestStatusOfBareDevice(t *testing.T) {
 	const told = "/dev/tpmrm0; /dev/tpm0 is for machines on which nobody uses it: -tpm /dev/tpmrm0"
 	k := fakeMachine(t, map[string]string{"tpm_version_major": "2\n"})

@@ -150,7 +150,7 @@ func TestWaitIsKept(t *testing.T) {
 	}
 }
 
-// So it does in the middle of a command, which waits for its turn anew.
+// -wait also bounds a wait in the middle of a command, which waits for its turn anew.
 func TestWaitForTurnIsKept(t *testing.T) {
 	swtpm := tpmtest.Start(t, tpmtest.Keys20)
 	secret := filepath.Join(t.TempDir(), "secret")

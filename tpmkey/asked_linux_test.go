@@ -17,11 +17,11 @@ func TestAskedOnceForAll(t *testing.T) {
 	inBoth(t, testAskedOnceForAll)
 }
 
-func testAskedOnceForAll(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testAskedOnceForAll(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	tpm := openName(t, sw.Socket)
 	srk, key := &asker{answer: tutorialSRK()}, &asker{answer: motdepasse()}
-	k := loadWith(t, tpm, w.secret, srk.secret(), key.secret())
+	k := loadWith(t, tpm, gen.secret, srk.secret(), key.secret())
 	mustSign(t, k)
 	for round := range 3 {
 		sw.Restart()
@@ -42,17 +42,17 @@ func testAskedOnceForAll(t *testing.T, w world) {
 	}
 }
 
-// Nor is a question asked twice by an operation that comes while it is open.
+// An operation that comes while a secret is asked for does not ask for it again.
 func TestAskedOnceWhileAsking(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testAskedOnceWhileAsking)
 }
 
-func testAskedOnceWhileAsking(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testAskedOnceWhileAsking(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	tpm := openName(t, sw.Socket)
 	srk, key := &asker{answer: tutorialSRK()}, &asker{answer: motdepasse()}
-	k := loadWith(t, tpm, w.secret, srk.secret(), key.secret())
+	k := loadWith(t, tpm, gen.secret, srk.secret(), key.secret())
 	mustSign(t, k)
 	sw.Restart()
 	var later <-chan error
@@ -71,20 +71,20 @@ func testAskedOnceWhileAsking(t *testing.T, w world) {
 	}
 }
 
-// Whoever waits for somebody else's answer can give up.
+// An operation can give up while it waits for the answer to another one's question.
 func TestGivesUpWaitingForAnAnswer(t *testing.T) { inBoth(t, testGivesUpWaitingForAnAnswer) }
 
-func testGivesUpWaitingForAnAnswer(t *testing.T, w world) {
-	tpm := openState(t, w.state)
+func testGivesUpWaitingForAnAnswer(t *testing.T, gen generation) {
+	tpm := openState(t, gen.state)
 	asking, answer := make(chan struct{}), make(chan struct{})
-	k := loadWith(t, tpm, w.secret, tutorialSRK(), tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+	k := loadWith(t, tpm, gen.secret, tutorialSRK(), tpmkey.AskSecret(func() (tpmkey.Secret, error) {
 		close(asking)
 		<-answer
 		return motdepasse(), nil
 	}))
 	first := inBackground(func() error { return signs(k, "first") })
 	<-asking
-	other := loadFixture(t, tpm, w.secret)
+	other := loadFixture(t, tpm, gen.secret)
 	mustSign(t, other) // nobody else's keys wait
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -107,11 +107,11 @@ func TestWrongAnswerCostsOneTry(t *testing.T) {
 	inBoth(t, testWrongAnswerCostsOneTry)
 }
 
-func testWrongAnswerCostsOneTry(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testWrongAnswerCostsOneTry(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	tpm := openName(t, sw.Socket)
 	a := &asker{answer: tpmkey.Password([]byte("wrong"))}
-	k := loadWith(t, tpm, w.counted, tutorialSRK(), a.secret())
+	k := loadWith(t, tpm, gen.counted, tutorialSRK(), a.secret())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Add(1)
@@ -154,7 +154,7 @@ func TestWrongAnswerAfterARestart(t *testing.T) {
 func TestLockoutIsSeenFirst(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
-	p := startCounted(t, worlds[0])
+	p := startCounted(t, generations[0])
 	tpm := openName(t, p.Name)
 	a := &asker{answer: motdepasse()}
 	waiting := loadWith(t, tpm, "auth", tutorialSRK(), a.secret())

@@ -41,8 +41,8 @@ func bindKey(t *testing.T, socket string, scheme blob.EncScheme) *blob.TPMKey {
 	return k
 }
 
-// What a bind key decrypts is a TPM_BOUND_DATA with either scheme. What is not
-// one must look to the caller like wrong padding does.
+// A bind key decrypts a TPM_BOUND_DATA with either scheme. Any other plaintext looks to the
+// caller like wrong padding.
 func TestBindKeys(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -18,15 +18,15 @@ func TestCloseUnderLoad(t *testing.T) {
 	inBoth(t, testCloseUnderLoad)
 }
 
-func testCloseUnderLoad(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testCloseUnderLoad(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	for range 4 {
 		tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		secret := asked()
-		keys := []*tpmkey.Key{loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse()), loadWith(t, tpm, w.secret, tutorialSRK(), secret)}
+		keys := []*tpmkey.Key{loadWith(t, tpm, gen.secret, tutorialSRK(), motdepasse()), loadWith(t, tpm, gen.secret, tutorialSRK(), secret)}
 		var wg, begun sync.WaitGroup
 		for i := range 12 {
 			wg.Add(1)
@@ -90,16 +90,16 @@ func soon(t *testing.T, what string, f func()) {
 	}
 }
 
-// A TPM that is away is not waited for when it is closed.
+// Close does not wait for a TPM that is away.
 func TestCloseWhileAway(t *testing.T) { inBoth(t, testCloseWhileAway) }
 
-func testCloseWhileAway(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testCloseWhileAway(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustSign(t, loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse()))
+	mustSign(t, loadWith(t, tpm, gen.secret, tutorialSRK(), motdepasse()))
 	sw.Kill()
 	soon(t, "Close", func() {
 		if err := tpm.Close(); err != nil {
@@ -108,16 +108,16 @@ func testCloseWhileAway(t *testing.T, w world) {
 	})
 }
 
-// Not even where operations wait for it.
+// Close does not wait for a TPM that is away, even if operations do. It ends them.
 func TestCloseWhileOthersWaitForTheTPM(t *testing.T) { inBoth(t, testCloseWhileOthersWaitForTheTPM) }
 
-func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testCloseWhileOthersWaitForTheTPM(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	tpm, err := tpmkey.Open(t.Context(), sw.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := loadWith(t, tpm, w.secret, tutorialSRK(), motdepasse())
+	k := loadWith(t, tpm, gen.secret, tutorialSRK(), motdepasse())
 	mustSign(t, k)
 	sw.Kill()
 	var waiting []<-chan error
@@ -137,14 +137,14 @@ func testCloseWhileOthersWaitForTheTPM(t *testing.T, w world) {
 	}
 }
 
-// What belongs to the caller stays the caller's.
+// Closing a key leaves the caller's secrets as they are.
 func TestCloseLeavesTheCallersSecret(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCloseLeavesTheCallersSecret)
 }
 
-func testCloseLeavesTheCallersSecret(t *testing.T, w world) {
-	tpm := openState(t, w.state)
+func testCloseLeavesTheCallersSecret(t *testing.T, gen generation) {
+	tpm := openState(t, gen.state)
 	for _, keep := range []bool{false, true} {
 		secret, srk := motdepasse(), tutorialSRK()
 		if keep {
@@ -152,7 +152,7 @@ func testCloseLeavesTheCallersSecret(t *testing.T, w world) {
 		}
 		answer := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return secret, nil })
 		for _, s := range []tpmkey.Secret{secret, answer, answer.Keep(), secret} {
-			k := loadWith(t, tpm, w.secret, srk, s)
+			k := loadWith(t, tpm, gen.secret, srk, s)
 			mustSign(t, k)
 			if err := k.Close(); err != nil {
 				t.Error(err)

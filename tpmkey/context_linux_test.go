@@ -26,11 +26,11 @@ type gate struct {
 }
 
 // gated is a key that has been used, and a gate for the commands of its TPM.
-func gated(t *testing.T, w world, name string, ordinal uint32) (*tpmkey.Key, *gate, func(...uint32) int) {
+func gated(t *testing.T, gen generation, name string, ordinal uint32) (*tpmkey.Key, *gate, func(...uint32) int) {
 	t.Helper()
-	tpm, tap := openTappedIn(t, w.state)
+	tpm, tap := openTappedIn(t, gen.state)
 	k := loadFixture(t, tpm, name)
-	if ordinal != w.getCap {
+	if ordinal != gen.getCap {
 		if err := signs(k); err != nil {
 			t.Fatal(err)
 		}
@@ -58,8 +58,8 @@ func inBackground(f func() error) <-chan error {
 
 func TestDeadlineWhileWaiting(t *testing.T) { inBoth(t, testDeadlineWhileWaiting) }
 
-func testDeadlineWhileWaiting(t *testing.T, w world) {
-	k, g, count := gated(t, w, w.counted, w.sign)
+func testDeadlineWhileWaiting(t *testing.T, gen generation) {
+	k, g, count := gated(t, gen, gen.counted, gen.sign)
 	first := inBackground(func() error { return signs(k, "first") })
 	<-g.reached
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -85,8 +85,8 @@ func TestCancelledBefore(t *testing.T) {
 	inBoth(t, testCancelledBefore)
 }
 
-func testCancelledBefore(t *testing.T, w world) {
-	k, g, count := gated(t, w, w.secret, w.sign)
+func testCancelledBefore(t *testing.T, gen generation) {
+	k, g, count := gated(t, gen, gen.secret, gen.sign)
 	g.let()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -96,14 +96,14 @@ func testCancelledBefore(t *testing.T, w world) {
 	}
 }
 
-// What a caller says of why it gave up is in the error, and that it did is, too.
+// The error of a canceled operation is context.Canceled, and the cause that its caller gave.
 func TestCancelCause(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCancelCause)
 }
 
-func testCancelCause(t *testing.T, w world) {
-	k, g, _ := gated(t, w, w.plain, w.sign)
+func testCancelCause(t *testing.T, gen generation) {
+	k, g, _ := gated(t, gen, gen.plain, gen.sign)
 	g.let()
 	reason := errors.New("the office closes")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -119,8 +119,8 @@ func TestCancelledInMidOperation(t *testing.T) {
 	inBoth(t, testCancelledInMidOperation)
 }
 
-func testCancelledInMidOperation(t *testing.T, w world) {
-	k, g, count := gated(t, w, w.secret, w.sign)
+func testCancelledInMidOperation(t *testing.T, gen generation) {
+	k, g, count := gated(t, gen, gen.secret, gen.sign)
 	ctx, cancel := context.WithCancel(context.Background())
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
@@ -134,20 +134,20 @@ func testCancelledInMidOperation(t *testing.T, w world) {
 	if err := signs(k, "third"); err != nil {
 		t.Error(err)
 	}
-	if n := count(); n != 3 || count(w.sign) != 3 {
-		t.Errorf("%d commands, %d signatures", n, count(w.sign))
+	if n := count(); n != 3 || count(gen.sign) != 3 {
+		t.Errorf("%d commands, %d signatures", n, count(gen.sign))
 	}
 }
 
-// Whoever has given up may use the slice again that was to be signed or decrypted.
+// A caller that has given up may change the bytes that it wanted signed or decrypted.
 func TestCancelledLeavesTheCallersBytes(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testCancelledLeavesTheCallersBytes)
 }
 
-func testCancelledLeavesTheCallersBytes(t *testing.T, w world) {
+func testCancelledLeavesTheCallersBytes(t *testing.T, gen generation) {
 	for _, decrypt := range []bool{false, true} {
-		k, g, _ := gated(t, w, w.counted, w.getCap) // before the command is built
+		k, g, _ := gated(t, gen, gen.counted, gen.getCap) // before the command is built
 		ctx, cancel := context.WithCancel(context.Background())
 		input := make([]byte, 256)
 		input[255] = 1
@@ -180,8 +180,8 @@ func TestCloseAfterCancel(t *testing.T) {
 	inBoth(t, testCloseAfterCancel)
 }
 
-func testCloseAfterCancel(t *testing.T, w world) {
-	k, g, _ := gated(t, w, w.secret, w.sign)
+func testCloseAfterCancel(t *testing.T, gen generation) {
+	k, g, _ := gated(t, gen, gen.secret, gen.sign)
 	ctx, cancel := context.WithCancel(context.Background())
 	first := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	<-g.reached
@@ -228,13 +228,13 @@ func TestHungUpWhileWaiting(t *testing.T) {
 	inBoth(t, testHungUpWhileWaiting)
 }
 
-func testHungUpWhileWaiting(t *testing.T, w world) {
+func testHungUpWhileWaiting(t *testing.T, gen generation) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"bare":          func(c net.Conn) net.Conn { return c },
 		"TLS":           func(c net.Conn) net.Conn { return tls.Server(c, &tls.Config{}) },
 		"wrapped twice": func(c net.Conn) net.Conn { return wrapped{wrapped{c}} },
 	} {
-		k, g, count := gated(t, w, w.plain, w.sign)
+		k, g, count := gated(t, gen, gen.plain, gen.sign)
 		server, client := connected(t)
 		first := inBackground(func() error { return signs(k, "first") })
 		<-g.reached
@@ -263,8 +263,8 @@ func TestWithConnReadsNothing(t *testing.T) {
 	inBoth(t, testWithConnReadsNothing)
 }
 
-func testWithConnReadsNothing(t *testing.T, w world) {
-	k, g, _ := gated(t, w, w.plain, w.sign)
+func testWithConnReadsNothing(t *testing.T, gen generation) {
+	k, g, _ := gated(t, gen, gen.plain, gen.sign)
 	g.let()
 	server, client := connected(t)
 	if _, err := client.Write([]byte("bonjour")); err != nil {
@@ -287,10 +287,10 @@ func testWithConnReadsNothing(t *testing.T, w world) {
 }
 
 // TLS clients that hang up in the queue cost no command.
-func TestHandshakesOfTheDead(t *testing.T) { inBoth(t, testHandshakesOfTheDead) }
+func TestHandshakesOfClosedConnections(t *testing.T) { inBoth(t, testHandshakesOfClosedConnections) }
 
-func testHandshakesOfTheDead(t *testing.T, w world) {
-	k, g, count := gated(t, w, w.plain, w.sign)
+func testHandshakesOfClosedConnections(t *testing.T, gen generation) {
+	k, g, count := gated(t, gen, gen.plain, gen.sign)
 	cert := make(chan []byte, 1)
 	go func() { cert <- selfSigned(t, k) }()
 	<-g.reached
@@ -329,20 +329,20 @@ func testHandshakesOfTheDead(t *testing.T, w world) {
 			t.Error("a dead client's handshake succeeded")
 		}
 	}
-	if got := count(w.sign); got != 2 {
+	if got := count(gen.sign); got != 2 {
 		t.Errorf("%d signatures, not 2", got)
 	}
 }
 
-// Whoever comes and goes leaves nothing behind: no turn is lost, no goroutine stays.
+// Callers that give up leave nothing behind: no turn is lost, no goroutine stays.
 func TestStormOfCancellations(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testStormOfCancellations)
 }
 
-func testStormOfCancellations(t *testing.T, w world) {
-	tpm := openState(t, w.state)
-	keys := []*tpmkey.Key{loadFixture(t, tpm, w.plain), loadFixture(t, tpm, w.secret)}
+func testStormOfCancellations(t *testing.T, gen generation) {
+	tpm := openState(t, gen.state)
+	keys := []*tpmkey.Key{loadFixture(t, tpm, gen.plain), loadFixture(t, tpm, gen.secret)}
 	for _, k := range keys {
 		if err := signs(k); err != nil {
 			t.Fatal(err)

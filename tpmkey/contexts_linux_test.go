@@ -147,7 +147,7 @@ func TestSecondProgram(t *testing.T) {
 	}
 }
 
-// Of these there is no context on disk.
+// Contexts of these keys are not kept on disk, and none are with NoCache.
 func TestNotOnDisk(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow12)
 	file := fixture20(t, "pv-p256")

@@ -16,7 +16,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// What Create makes signs, decrypts or agrees, after its file was written and read.
+// A key that Create makes signs, decrypts or agrees, after its file was written and read.
 func TestCreate20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
@@ -50,6 +50,7 @@ func TestCreate20(t *testing.T) {
 	}
 }
 
+// reread writes a key file, and reads it back.
 func reread(t *testing.T, made blob.Key) blob.Key {
 	t.Helper()
 	data, err := made.Marshal(made.Container())
@@ -70,7 +71,7 @@ func useAll20(t *testing.T, tpm *tpmkey.TPM, file blob.Key, secret tpmkey.Secret
 		t.Fatal(err)
 	}
 	defer k.Close()
-	if err := signsFox(t, k); err != nil {
+	if err := signs(k); err != nil {
 		t.Error(err)
 	}
 	if _, ok := k.Public().(*rsa.PublicKey); ok {
@@ -143,17 +144,13 @@ func TestSeal20(t *testing.T) {
 	}
 }
 
-// What is loaded makes room for what a creation takes.
+// Create and Seal find room in a TPM with many keys loaded, and the keys work afterwards.
 func TestCreateMakesRoom20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	var keys []*tpmkey.Key
 	for range 5 {
-		k, err := tpm.Load(t.Context(), fixture20(t, "pv-p256"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, k)
+		keys = append(keys, loadWith(t, tpm, "pv-p256", tpmkey.Secret{}, tpmkey.Secret{}))
 	}
 	if _, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: motdepasse()}); err != nil {
 		t.Error(err)
@@ -162,7 +159,7 @@ func TestCreateMakesRoom20(t *testing.T) {
 		t.Error(err)
 	}
 	for _, k := range keys {
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Error(err)
 		}
 	}

@@ -58,14 +58,7 @@ func TestCreate(t *testing.T) {
 // checkMade writes the key file, reads it back, and uses the key.
 func checkMade(t *testing.T, tpm *tpmkey.TPM, made blob.Key, opts *tpmkey.CreateOptions) {
 	t.Helper()
-	data, err := made.Marshal(blob.PEM)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := blob.Parse(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := reread(t, made)
 	if file.NeedsSecret() != !opts.Auth.IsZero() || file.Migratable() {
 		t.Errorf("needs secret %v, migratable %v", file.NeedsSecret(), file.Migratable())
 	}

@@ -89,8 +89,8 @@ func TestDecryptOptions(t *testing.T) {
 	}
 }
 
-// As crypto/rsa.DecryptPKCS1v15SessionKey defines it: whatever is wrong with
-// the plaintext, the answer is random bytes and no error.
+// A plaintext that is wrong in any way gives random bytes and no error, as
+// crypto/rsa.DecryptPKCS1v15SessionKey does.
 func TestSessionKey(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -12,7 +12,7 @@ import (
 	"maclef/internal/tpm20"
 )
 
-// What the tests open keeps no contexts on disk, unless UseCache says where.
+// A TPM that tests open keeps no contexts on disk, unless UseCache says where.
 var _ = UseCache(func(string) (*contextcache.Cache, error) { return nil, nil })
 
 // UseCache says where the contexts are of TPMs that are opened from now on, by their

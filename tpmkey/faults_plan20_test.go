@@ -80,8 +80,8 @@ func (k *faultKey) codeFaults20() []faultCase {
 	return all
 }
 
-// Of these classes so many cases are enough for a command of a TPM 2.0, of which there
-// are many; the seed decides which.
+// enough20 is how many cases of a class are tried for each command of a TPM 2.0, because there
+// are many. The seed decides which.
 var enough20 = map[faultClass]int{
 	classGarbled: 5,
 	classLost:    5,

@@ -26,7 +26,7 @@ type finding struct {
 	exchanges []tpmtest.Exchange
 	hung      bool
 	past      bool // the fault happened, and is over
-	unsettled error
+	notIdle   error
 	left
 	broken error
 }
@@ -42,8 +42,8 @@ func (f *finding) unsafe() (broken []violation) {
 	if f.hung {
 		add("no step hangs", "%v", f.last().step)
 	}
-	if f.unsettled != nil {
-		add("Close ends the connection", "%v", f.unsettled)
+	if f.notIdle != nil {
+		add("Close ends the connection", "%v", f.notIdle)
 	}
 	for _, r := range f.results {
 		f.checkResult(r, add)

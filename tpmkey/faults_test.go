@@ -23,7 +23,7 @@ var (
 
 // TestFaults opens a TPM, loads a key, signs, decrypts twice and closes, with one
 // fault at each command in turn. Its last word is a table of what was promised and
-// not kept: what must never happen, and what has to heal. With -short it tries a few
+// not kept: what must never happen, and what has to recover. With -short it tries a few
 // faults with each key.
 func TestFaults(t *testing.T) {
 	seed := *faultSeed
@@ -40,27 +40,27 @@ func TestFaults(t *testing.T) {
 	t.Run("cases", func(t *testing.T) { findings = runFaults(t, listFaults(t, seed)) })
 	checkProcess(t, files, goroutines)
 	fmt.Printf("faults: %d cases (bits: -faultseed %d)\n", len(findings), seed)
-	var unsafe, unhealed []violation
-	missed, healed := 0, map[healing][2]int{}
+	var unsafe, unrecovered []violation
+	missed, recovered := 0, map[recovery][2]int{}
 	for _, f := range findings {
 		unsafe = append(unsafe, f.unsafe()...)
-		unhealed = append(unhealed, f.unhealed()...)
+		unrecovered = append(unrecovered, f.unrecovered()...)
 		if !f.past && f.c.class != classOften {
 			missed++
 		}
-		count := healed[f.c.mustHeal()]
+		count := recovered[f.c.mustRecover()]
 		count[1]++
 		if f.allRight() {
 			count[0]++
 		}
-		healed[f.c.mustHeal()] = count
+		recovered[f.c.mustRecover()] = count
 	}
 	t.Logf("%d cases, %d in which the fault did not come up", len(findings), missed)
-	t.Logf("right results throughout: %v of those that must heal, %v of those that must recover, %v of those that may fail [right all]",
-		healed[heals], healed[recovers], healed[mayFail])
-	traceFaults(t, findings, append(unsafe, unhealed...))
+	t.Logf("right results throughout: %v of those that must recover, %v of those that must recover later, %v of those that may fail [right all]",
+		recovered[recovers], recovered[recoversLater], recovered[mayFail])
+	traceFaults(t, findings, append(unsafe, unrecovered...))
 	reportFaults(t, "never", unsafe)
-	reportFaults(t, "heals", unhealed)
+	reportFaults(t, "recovers", unrecovered)
 }
 
 // openFiles returns how many file descriptors are open, where that can be known.
@@ -220,8 +220,8 @@ func (c *faultCase) run(p *tpmtest.Proxy) *finding {
 	f.exchanges = p.Exchanges()
 	f.past = p.Disarm()
 	f.results = s.results
-	f.unsettled = p.Settle(faultWatchdog)
-	if f.unsettled != nil {
+	f.notIdle = p.WaitIdle(faultWatchdog)
+	if f.notIdle != nil {
 		p.HangUp()
 	}
 	f.look(p)

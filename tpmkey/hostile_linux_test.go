@@ -21,9 +21,9 @@ import (
 	"maclef/tpmkey"
 )
 
-// A pest does to another user what anybody can, who cannot open the TPM: it takes names
-// of sockets, and of files, and connects to what there is.
-type pest struct {
+// An intruder is a user who cannot open the TPM. It takes names of sockets and of files,
+// and connects to what there is.
+type intruder struct {
 	victim  string   // the number of its process
 	ids     []string // of the TPM, in names of sockets
 	folders []string // where it may write
@@ -32,9 +32,9 @@ type pest struct {
 	sockets, files int // that it got
 }
 
-// newPest reads what pestWords has written.
-func newPest(words []string) *pest {
-	p := &pest{victim: words[0]}
+// newIntruder reads what intruderArgs has written.
+func newIntruder(words []string) *intruder {
+	p := &intruder{victim: words[0]}
 	for _, word := range words[1:] {
 		kind, what, _ := strings.Cut(word, "=")
 		switch kind {
@@ -49,8 +49,8 @@ func newPest(words []string) *pest {
 	return p
 }
 
-// pester goes on until a time comes, and returns how many things it got.
-func (p *pest) pester(end time.Time) (int, error) {
+// intrude goes on until a time comes, and returns how many things it got.
+func (p *intruder) intrude(end time.Time) (int, error) {
 	for time.Now().Before(end) {
 		fds := p.bind()
 		p.sockets += len(fds)
@@ -75,7 +75,7 @@ func (p *pest) pester(end time.Time) (int, error) {
 }
 
 // names are those by which programs once told each other what they had loaded, and others.
-func (p *pest) names() (all []string) {
+func (p *intruder) names() (all []string) {
 	owners := []string{p.victim, fmt.Sprintf("%s-%016x", p.victim, rand.Uint64()), fmt.Sprintf("%d-%016x", os.Getpid(), rand.Uint64())}
 	for _, id := range p.ids {
 		for _, owner := range owners {
@@ -92,7 +92,7 @@ func (p *pest) names() (all []string) {
 }
 
 // bind takes abstract names.
-func (p *pest) bind() (fds []int) {
+func (p *intruder) bind() (fds []int) {
 	for _, name := range p.names() {
 		kind := []int{syscall.SOCK_DGRAM, syscall.SOCK_STREAM}[rand.IntN(2)]
 		fd, err := syscall.Socket(syscall.AF_UNIX, kind|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
@@ -112,7 +112,7 @@ func (p *pest) bind() (fds []int) {
 }
 
 // connect speaks to whoever has an abstract name of this project.
-func (p *pest) connect() {
+func (p *intruder) connect() {
 	table, _ := os.ReadFile("/proc/net/unix")
 	for _, line := range strings.Split(string(table), "\n") {
 		_, name, ok := strings.Cut(line, " @maclef/")
@@ -134,14 +134,14 @@ func (p *pest) connect() {
 
 // write makes files, and links to what it may not open, under names that somebody could
 // look for.
-func (p *pest) write() (made []string) {
+func (p *intruder) write() (made []string) {
 	for _, folder := range p.folders {
 		for _, base := range []string{"maclef", "maclef.lock", "users.lock", "start.lock", "swtpm.lock", ".lock", "tpm0", "tpmrm0", "maclef-" + p.victim} {
 			path := filepath.Join(folder, base)
 			err := os.Symlink(p.closed[rand.IntN(len(p.closed))], path)
 			if err == nil && rand.IntN(2) == 0 {
 				os.Remove(path)
-				err = os.WriteFile(path, []byte("pest"), 0o666)
+				err = os.WriteFile(path, []byte("intruder"), 0o666)
 			}
 			if err == nil {
 				made = append(made, path)
@@ -152,7 +152,7 @@ func (p *pest) write() (made []string) {
 }
 
 // open tries the TPM and its files. That it can is an error of the test.
-func (p *pest) open() error {
+func (p *intruder) open() error {
 	for _, path := range p.closed {
 		if _, err := queueFor(path); err == nil {
 			return fmt.Errorf("it can connect to %s", path)
@@ -163,14 +163,14 @@ func (p *pest) open() error {
 			return fmt.Errorf("it can open %s", path)
 		}
 		os.Remove(path)
-		os.Rename(filepath.Dir(path), filepath.Dir(path)+"-pest")
+		os.Rename(filepath.Dir(path), filepath.Dir(path)+"-intruder")
 	}
 	return nil
 }
 
-// pestWords are those that tell a pest whom to pester. Where it is the same user it
+// intruderArgs are those that tell an intruder what to attack. Where it is the same user it
 // leaves alone what it can open.
-func pestWords(t *testing.T, g *ground, folders ...string) string {
+func intruderArgs(t *testing.T, g *ground, folders ...string) string {
 	t.Helper()
 	info, err := os.Stat(g.address)
 	if err != nil {
@@ -200,24 +200,24 @@ func asNobody(c *exec.Cmd) {
 }
 
 // A user who cannot open the TPM makes no command of another one fail.
-func TestPest(t *testing.T) {
+func TestIntruder(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
-	inBoth(t, testPest)
+	inBoth(t, testIntruder)
 }
 
-func testPest(t *testing.T, w world) {
+func testIntruder(t *testing.T, gen generation) {
 	for _, way := range ways {
 		if way.name == "tcp" {
 			continue // which everybody can open
 		}
 		t.Run(way.name, func(t *testing.T) {
-			g := way.open(t, w)
+			g := way.open(t, gen)
 			openName(t, g.name) // which starts an emulator
-			pestered := pester(t, g, 500*time.Millisecond)
+			intruded := intrude(t, g, 500*time.Millisecond)
 			for rounds := 0; ; rounds++ {
-				useEverything(t, g, w, rounds)
+				useEverything(t, g, gen, rounds)
 				select {
-				case err := <-pestered:
+				case err := <-intruded:
 					t.Logf("%d rounds", rounds+1)
 					if err != nil {
 						t.Error(err)
@@ -230,8 +230,8 @@ func testPest(t *testing.T, w world) {
 	}
 }
 
-// pester has a pest do its worst for a while.
-func pester(t *testing.T, g *ground, d time.Duration) <-chan error {
+// intrude has an intruder do its worst for a while.
+func intrude(t *testing.T, g *ground, d time.Duration) <-chan error {
 	t.Helper()
 	public := t.TempDir()
 	for _, dir := range []string{public, filepath.Dir(public)} {
@@ -240,7 +240,7 @@ func pester(t *testing.T, g *ground, d time.Duration) <-chan error {
 		}
 	}
 	p := startProgram(t, g.name, asNobody)
-	p.tell(fmt.Sprintf("pester-for %v %s", d, pestWords(t, g, os.TempDir(), filepath.Dir(filepath.Dir(g.address)), public)))
+	p.tell(fmt.Sprintf("intrude-for %v %s", d, intruderArgs(t, g, os.TempDir(), filepath.Dir(filepath.Dir(g.address)), public)))
 	return inBackground(func() error {
 		_, err := p.resultWithin(time.Minute)
 		return err
@@ -248,20 +248,20 @@ func pester(t *testing.T, g *ground, d time.Duration) <-chan error {
 }
 
 // useEverything is what commands do: none may fail.
-func useEverything(t *testing.T, g *ground, w world, round int) {
+func useEverything(t *testing.T, g *ground, gen generation, round int) {
 	t.Helper()
 	tpm := openName(t, g.name)
 	if _, err := tpm.Status(t.Context()); err != nil {
 		t.Error(err)
 	}
-	keys := []*tpmkey.Key{loadFixture(t, tpm, w.plain), loadFixture(t, tpm, w.secret), loadWith(t, tpm, w.counted, tutorialSRK(), asked())}
+	keys := []*tpmkey.Key{loadFixture(t, tpm, gen.plain), loadFixture(t, tpm, gen.secret), loadWith(t, tpm, gen.counted, tutorialSRK(), asked())}
 	for i, k := range keys {
 		if err := signs(k, round, i); err != nil {
 			t.Errorf("key %d: %v", i, err)
 		}
 	}
 	opts := &tpmkey.CreateOptions{Type: tpmkey.RSA512, ParentAuth: tutorialSRK()}
-	if w.is20() {
+	if gen.is20() {
 		opts.Type = tpmkey.P256
 	}
 	if _, err := tpm.Create(t.Context(), opts); err != nil {
@@ -280,32 +280,32 @@ func useEverything(t *testing.T, g *ground, w world, round int) {
 	}
 }
 
-// Who can open the TPM, and fills it, stops nobody: what is in it is freed. That it knows
-// no more saved sessions is no reason for anybody to leave something loaded.
+// A program that fills the TPM does not stop others: they free what is in their way. They
+// leave nothing loaded when they are idle, also where the TPM can save no more sessions.
 func TestFilled(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testFilled)
 }
 
-func testFilled(t *testing.T, w world) {
-	g := unixGround(t, w)
+func testFilled(t *testing.T, gen generation) {
+	g := unixGround(t, gen)
 	tpm := openName(t, g.name)
 	a := &asker{answer: motdepasse()}
-	before := loadWith(t, tpm, w.counted, tutorialSRK(), a.secret())
+	before := loadWith(t, tpm, gen.counted, tutorialSRK(), a.secret())
 	mustSign(t, before)
 	for round := range 3 {
-		held := w.fill(t, g)
+		held := gen.fill(t, g)
 		start := time.Now()
-		keys := []*tpmkey.Key{before, loadWith(t, tpm, w.counted, tutorialSRK(), asked())}
+		keys := []*tpmkey.Key{before, loadWith(t, tpm, gen.counted, tutorialSRK(), asked())}
 		for i, k := range keys {
 			mustSign(t, k, round, i)
 		}
 		t.Logf("it held %v, and signed after %v", held, time.Since(start))
-		w.flushAt(t, g) // what was left and not in the way
+		gen.flushAt(t, g) // what was left and not in the way
 		for i, k := range keys {
 			mustSign(t, k, round, i)
 		}
-		if n := w.flushAt(t, g); n > 0 {
+		if n := gen.flushAt(t, g); n > 0 {
 			t.Errorf("round %d: it is idle, and %d keys and sessions are loaded", round, n)
 		}
 	}
@@ -318,25 +318,25 @@ func testFilled(t *testing.T, w world) {
 }
 
 // flushAt flushes all that is loaded, and returns how much that was.
-func (w world) flushAt(t *testing.T, g *ground) int {
+func (gen generation) flushAt(t *testing.T, g *ground) int {
 	t.Helper()
 	bare := g.mustDial(t)
 	defer bare.Close()
-	n, err := w.flush(bare)
+	n, err := gen.flush(bare)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// Who fills the TPM again and again, whenever it can, stops nobody, either.
+// A program that fills the TPM again and again does not stop others.
 func TestFilledAgainAndAgain(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	inBoth(t, testFilledAgainAndAgain)
 }
 
-func testFilledAgainAndAgain(t *testing.T, w world) {
-	g := unixGround(t, w)
+func testFilledAgainAndAgain(t *testing.T, gen generation) {
+	g := unixGround(t, gen)
 	tpm := openName(t, g.name)
 	filled, stop := make(chan struct{}), make(chan struct{})
 	filler := inBackground(func() error {
@@ -346,7 +346,7 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 				return nil
 			default:
 			}
-			w.fill(t, g)
+			gen.fill(t, g)
 			if n == 0 {
 				close(filled)
 			}
@@ -354,9 +354,9 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 	})
 	<-filled
 	slowly, srk := &asker{answer: motdepasse()}, &asker{answer: tutorialSRK()}
-	slowly.during, srk.during = func() { w.fill(t, g) }, func() { w.fill(t, g) }
+	slowly.during, srk.during = func() { gen.fill(t, g) }, func() { gen.fill(t, g) }
 	for i := range 3 {
-		k := loadWith(t, tpm, w.counted, srk.secret(), slowly.secret())
+		k := loadWith(t, tpm, gen.counted, srk.secret(), slowly.secret())
 		for range 3 {
 			if err := signs(k, i); err != nil {
 				t.Errorf("key %d: %v", i, err)
@@ -371,7 +371,7 @@ func testFilledAgainAndAgain(t *testing.T, w world) {
 }
 
 // fill fills a TPM with saved sessions, with keys, and with sessions, and returns how many.
-func (w world) fill(t *testing.T, g *ground) (n [3]int) {
+func (gen generation) fill(t *testing.T, g *ground) (n [3]int) {
 	t.Helper()
 	bare, err := g.dial()
 	if err != nil {
@@ -379,7 +379,7 @@ func (w world) fill(t *testing.T, g *ground) (n [3]int) {
 		return n
 	}
 	defer bare.Close()
-	f := newFiller(t, w, bare)
+	f := newFiller(t, gen, bare)
 	for i, more := range []func() error{f.save, f.key, f.session} {
 		err := more()
 		for ; err == nil && n[i] < 1000; err = more() {
@@ -401,8 +401,8 @@ var full = []error{
 // A filler loads one thing of a kind into a TPM.
 type filler struct{ save, key, session func() error }
 
-func newFiller(t *testing.T, w world, bare *bareTPM) filler {
-	if w.is20() {
+func newFiller(t *testing.T, gen generation, bare *bareTPM) filler {
+	if gen.is20() {
 		return newFiller20(bare)
 	}
 	conn := tpm12.New(bare)

@@ -64,7 +64,7 @@ func (k *Key) Public() crypto.PublicKey { return k.k.Public() }
 // File returns the contents of the key file. The caller must not change it.
 func (k *Key) File() blob.Key { return k.k.File() }
 
-// Sign signs digest, which must be a digest of opts.HashFunc(). rand is ignored.
+// Sign signs digest, which must be a digest of opts.HashFunc(). The reader is ignored.
 //
 // An RSA signature is as long as the key. If opts is a crypto.Hash, it is PKCS#1 v1.5; with
 // crypto.Hash(0), digest is signed without a DigestInfo. If opts is an *rsa.PSSOptions, it is

@@ -88,7 +88,7 @@ func (u *user) sign(more func(i int) bool) (n int, err error) {
 	return n, nil
 }
 
-// signs makes a signature over something that no other has, and verifies it.
+// signs signs the SHA-256 digest of about, and verifies the signature.
 func signs(k *tpmkey.Key, about ...any) error {
 	digest := digestOf("sha256", fmt.Append(nil, about...))
 	sig, err := k.Sign(nil, digest, crypto.SHA256)

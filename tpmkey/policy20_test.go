@@ -53,12 +53,12 @@ func TestPolicyFixtures(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer k.Close()
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Error(err)
 		}
 		n := operations(t, p, func() {
 			for range 3 {
-				if err := signsFox(t, k); err != nil {
+				if err := signs(k); err != nil {
 					t.Error(err)
 				}
 			}
@@ -67,10 +67,10 @@ func TestPolicyFixtures(t *testing.T) {
 			t.Errorf("%s: three signatures took %d commands, want 6: the policy and the signature", f.name, n)
 		}
 		sendAll(t, p, tpmtest.PCRExtend(f.pcr, "changed"))
-		wantUnmet(t, signsFox(t, k), f.why)
-		wantUnmet(t, signsFox(t, k), f.why)
+		wantUnmet(t, signs(k), f.why)
+		wantUnmet(t, signs(k), f.why)
 		sendAll(t, p, tpmtest.PCRReset(f.pcr))
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Errorf("%s after the PCR was reset: %v", f.name, err)
 		}
 	}
@@ -111,15 +111,15 @@ func TestCreateWithPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Error(err)
 			}
 		}
 		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
-		wantUnmet(t, signsFox(t, k), "one or more of PCRs 7,16 differ")
+		wantUnmet(t, signs(k), "one or more of PCRs 7,16 differ")
 		wantTries(t, tpm, 0)
 		sendAll(t, p, tpmtest.PCRReset(16))
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Error(err)
 		}
 		k.Close()
@@ -128,7 +128,7 @@ func TestCreateWithPolicy(t *testing.T) {
 		}
 		k, err = tpm.Load(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("wrong"))})
 		if err == nil {
-			err = signsFox(t, k)
+			err = signs(k)
 			k.Close()
 		}
 		if !errors.Is(err, tpmkey.ErrWrongKeySecret) {
@@ -208,12 +208,12 @@ func TestPolicyBanks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	if err := signsFox(t, k); err != nil {
+	if err := signs(k); err != nil {
 		t.Error(err)
 	}
 }
 
-// What a file says of its policy, and the key does not.
+// A file whose policy is not that of its key is refused.
 func TestPolicyOfFile(t *testing.T) {
 	t.Parallel()
 	tpm, _ := openKeys20(t)
@@ -231,7 +231,7 @@ func TestPolicyOfFile(t *testing.T) {
 			tt.change(file)
 			k, err := tpm.Load(t.Context(), file, nil)
 			if err == nil {
-				err = signsFox(t, k)
+				err = signs(k)
 				k.Close()
 			}
 			if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.why) {

@@ -105,12 +105,12 @@ func TestSignedPolicyFile(t *testing.T) {
 		}
 		defer k.Close()
 		for range 3 {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Error(err)
 			}
 		}
 		n := operations(t, p, func() {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Error(err)
 			}
 		})
@@ -118,12 +118,12 @@ func TestSignedPolicyFile(t *testing.T) {
 			t.Errorf("a signature took %d commands, want 3: two of the policy and the signature", n)
 		}
 		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Errorf("by the second policy: %v", err)
 		}
 		sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
 		for range 2 {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Errorf("by the secret: %v", err)
 			}
 		}
@@ -137,9 +137,9 @@ func TestSignedPolicyFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer other.Close()
-		wantUnmet(t, signsFox(t, other), "(none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: PCR 16 differs)")
+		wantUnmet(t, signs(other), "(none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; number 2: PCR 16 differs)")
 		sendAll(t, p, tpmtest.PCRReset(16))
-		if err := signsFox(t, other); err != nil {
+		if err := signs(other); err != nil {
 			t.Error(err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestPolicyAmongOthers(t *testing.T) {
 	all := func(when string, order []*tpmkey.Key) {
 		t.Helper()
 		for i, k := range order {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Errorf("%s, key %d: %v", when, i, err)
 			}
 		}
@@ -201,20 +201,20 @@ func TestPolicyLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := signsFox(t, k); err != nil {
+		if err := signs(k); err != nil {
 			t.Fatal(err)
 		}
 		for _, fault := range tpmtest.LostStates20() {
 			for i, past := 0, false; !past && i < 40; i++ {
 				p.Arm(i, fault)
-				err := signsFox(t, k)
+				err := signs(k)
 				past = p.Disarm()
 				if err != nil {
 					t.Errorf("%s before command %d: %v", fault.Name, i, err)
 				}
 				p.Revive()
 				sendAll(t, p, tpmtest.LockoutReset())
-				if err := signsFox(t, k); err != nil {
+				if err := signs(k); err != nil {
 					t.Errorf("%s before command %d, after that: %v", fault.Name, i, err)
 				}
 			}
@@ -281,7 +281,7 @@ func TestPolicySecretFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := signsFox(t, k); !errors.Is(err, tt.kind) {
+			if err := signs(k); !errors.Is(err, tt.kind) {
 				t.Errorf("with %q: %v", tt.secret, err)
 			}
 		}

@@ -47,7 +47,7 @@ func TestPresenceIsTakenBack(t *testing.T) {
 	}
 }
 
-// What somebody else asserted stays theirs.
+// Physical presence that somebody else asserted stays asserted.
 func TestPresenceOfOthers(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -37,7 +37,7 @@ func (p *program) run() {
 
 // heed does what a user does, or one of: load-asked FILE (asks for all secrets, and
 // counts that); sign-all-for DURATION (with all keys at once); asked (how often that
-// was); pester-for DURATION NAME... (see pest).
+// was); intrude-for DURATION NAME... (see intruder).
 func (p *program) heed(words []string) (n int, err error) {
 	switch words[0] {
 	case "load-asked":
@@ -47,9 +47,9 @@ func (p *program) heed(words []string) (n int, err error) {
 		return p.signAll(time.Now().Add(d))
 	case "asked":
 		return int(p.asked.Load()), nil
-	case "pester-for":
+	case "intrude-for":
 		d, _ := time.ParseDuration(words[1])
-		return newPest(words[2:]).pester(time.Now().Add(d))
+		return newIntruder(words[2:]).intrude(time.Now().Add(d))
 	}
 	return p.obey(words)
 }

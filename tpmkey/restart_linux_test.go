@@ -36,9 +36,9 @@ func (r restart) String() string {
 }
 
 // restarts are all of a generation. A TPM 1.2 is told nothing.
-func (w world) restarts() (all []restart) {
+func (gen generation) restarts() (all []restart) {
 	for i := range 8 {
-		if r := (restart{i&1 > 0, i&2 > 0, i&4 > 0}); !r.inOrder || w.is20() {
+		if r := (restart{i&1 > 0, i&2 > 0, i&4 > 0}); !r.inOrder || gen.is20() {
 			all = append(all, r)
 		}
 	}
@@ -88,20 +88,20 @@ func TestRestartInFirstUse(t *testing.T) {
 	inBoth(t, testRestartInFirstUse)
 }
 
-func testRestartInFirstUse(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
+func testRestartInFirstUse(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
 	p := tpmtest.StartProxy(t, sw)
 	n := 0
 	for i := range 8 {
 		use := firstUse{i&1 > 0, i&2 > 0, i&4 > 0}
-		if use.used && !w.is20() {
+		if use.used && !gen.is20() {
 			continue
 		}
-		commands := (&restartCase{t: t, w: w, p: p, firstUse: use}).run(countOnly, tpmtest.Fault{})
-		for j, r := range w.restarts() {
+		commands := (&restartCase{t: t, gen: gen, p: p, firstUse: use}).run(countOnly, tpmtest.Fault{})
+		for j, r := range gen.restarts() {
 			for at := range commands {
 				if *allRestarts || at == commands-1 || (3*i+j+at)%17 == 0 { // the last one proves the secret
-					(&restartCase{t, w, p, use, r, at}).run(at, r.fault(sw))
+					(&restartCase{t, gen, p, use, r, at}).run(at, r.fault(sw))
 					n++
 				}
 			}
@@ -112,9 +112,9 @@ func testRestartInFirstUse(t *testing.T, w world) {
 
 // A restartCase is one restart at one command of a signature.
 type restartCase struct {
-	t *testing.T
-	w world
-	p *tpmtest.Proxy
+	t   *testing.T
+	gen generation
+	p   *tpmtest.Proxy
 	firstUse
 	restart
 	at int
@@ -138,16 +138,16 @@ func (c *restartCase) run(at int, f tpmtest.Fault) (commands int) {
 		c.forgive()
 	}()
 	if c.used {
-		mustSign(c.t, loadWith(c.t, tpm, c.w.counted, tutorialSRK(), motdepasse()))
+		mustSign(c.t, loadWith(c.t, tpm, c.gen.counted, tutorialSRK(), motdepasse()))
 	}
-	k := loadWith(c.t, tpm, c.w.counted, tutorialSRK(), c.secret())
-	c.settle()
+	k := loadWith(c.t, tpm, c.gen.counted, tutorialSRK(), c.secret())
+	c.waitIdle()
 	c.p.Arm(at, f)
 	err = signs(k)
 	c.p.Disarm()
-	commands = 1 + slices.IndexFunc(c.p.Exchanges(), func(e tpmtest.Exchange) bool { return e.Ordinal == c.w.sign })
+	commands = 1 + slices.IndexFunc(c.p.Exchanges(), func(e tpmtest.Exchange) bool { return e.Ordinal == c.gen.sign })
 	c.check(err, k)
-	if err := signs(loadWith(c.t, tpm, c.w.counted, tutorialSRK(), motdepasse())); err != nil {
+	if err := signs(loadWith(c.t, tpm, c.gen.counted, tutorialSRK(), motdepasse())); err != nil {
 		c.errorf("the right secret fails later: %v", err)
 	}
 	return commands
@@ -180,12 +180,12 @@ func (c *restartCase) check(err error, k *tpmkey.Key) {
 			}
 		}
 	}
-	c.settle()
+	c.waitIdle()
 	most := 0
 	if c.wrong {
 		most++
 	}
-	if c.w.is20() && !c.inOrder {
+	if c.gen.is20() && !c.inOrder {
 		most++
 	}
 	if n := c.tries(); n > most {
@@ -193,16 +193,16 @@ func (c *restartCase) check(err error, k *tpmkey.Key) {
 	}
 }
 
-func (c *restartCase) settle() {
+func (c *restartCase) waitIdle() {
 	c.t.Helper()
-	if err := c.p.Settle(faultWatchdog); err != nil {
+	if err := c.p.WaitIdle(faultWatchdog); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
 func (c *restartCase) tries() int {
 	c.t.Helper()
-	inside, err := (&faultTPM{is20: c.w.is20()}).inside(c.p)
+	inside, err := (&faultTPM{is20: c.gen.is20()}).inside(c.p)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -211,8 +211,8 @@ func (c *restartCase) tries() int {
 
 func (c *restartCase) forgive() {
 	c.t.Helper()
-	c.settle()
-	if err := (&faultTPM{is20: c.w.is20()}).forgive(c.p); err != nil {
+	c.waitIdle()
+	if err := (&faultTPM{is20: c.gen.is20()}).forgive(c.p); err != nil {
 		c.t.Fatal(err)
 	}
 }

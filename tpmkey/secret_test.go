@@ -59,9 +59,9 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	inBoth(t, testSecretsAreNotPrinted)
 }
 
-func testSecretsAreNotPrinted(t *testing.T, w world) {
-	tpm := openState(t, w.state)
-	k := loadFixture(t, tpm, w.secret)
+func testSecretsAreNotPrinted(t *testing.T, gen generation) {
+	tpm := openState(t, gen.state)
+	k := loadFixture(t, tpm, gen.secret)
 	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
 		t.Fatal(err)
 	}
@@ -110,21 +110,21 @@ func TestAskNobody(t *testing.T) {
 	}
 }
 
-// Where nobody knows whether a secret was wrong, it is not tried again.
+// A secret is not tried again if nobody knows whether it was wrong.
 func TestLostErrorReply(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testLostErrorReply)
 }
 
-func testLostErrorReply(t *testing.T, w world) {
-	tpm, tap := openTappedIn(t, w.state)
-	k, err := tpm.Load(t.Context(), parseFixture(t, w.counted), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("faux"))})
+func testLostErrorReply(t *testing.T, gen generation) {
+	tpm, tap := openTappedIn(t, gen.state)
+	k, err := tpm.Load(t.Context(), parseFixture(t, gen.counted), &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("faux"))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lost := errors.New("lost")
 	tap.After = func(_ int, cmd, rsp []byte, err error) ([]byte, error) {
-		if commandOf(cmd) == w.sign {
+		if commandOf(cmd) == gen.sign {
 			return nil, lost
 		}
 		return rsp, err

@@ -19,15 +19,15 @@ func TestProcessesShareFairly(t *testing.T) {
 	inBoth(t, testProcessesShareFairly)
 }
 
-func testProcessesShareFairly(t *testing.T, w world) {
-	names := map[string]string{"socket": tpmtest.Start(t, w.state).Socket}
-	if !w.is20() {
+func testProcessesShareFairly(t *testing.T, gen generation) {
+	names := map[string]string{"socket": tpmtest.Start(t, gen.state).Socket}
+	if !gen.is20() {
 		names["emulator"], _ = emulatorOfTutorial(t)
 	}
 	for what, name := range names {
 		t.Run(what, func(t *testing.T) {
 			const n = 4
-			users := startUsers(t, n, name, w.path(t, w.secret), 2)
+			users := startUsers(t, n, name, gen.path(t, gen.secret), 2)
 			for _, p := range users {
 				p.tell("sign-for 2s")
 			}
@@ -83,7 +83,7 @@ func sockets(t *testing.T) (n int) {
 	return n
 }
 
-// Whoever is idle has let go of the TPM, with keys and sessions loaded.
+// A process that is idle process has released the TPM, and others can use it.
 func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -112,11 +112,11 @@ func TestNobodyHoldsTheTPMWhileIdle(t *testing.T) {
 }
 
 // startHeld is a TPM that counts, which another program holds.
-func startHeld(t *testing.T, w world) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, holder *process) {
+func startHeld(t *testing.T, gen generation) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpmkey.Key, holder *process) {
 	t.Helper()
-	p = tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+	p = tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	tpm = openName(t, p.Name)
-	k = loadFixture(t, tpm, w.secret)
+	k = loadFixture(t, tpm, gen.secret)
 	mustSign(t, k)
 	holder = startProgram(t, p.Name, nil)
 	holder.ask("hold")
@@ -125,21 +125,21 @@ func startHeld(t *testing.T, w world) (p *tpmtest.Proxy, tpm *tpmkey.TPM, k *tpm
 }
 
 // afterwards lets the holder go, and counts what reached the TPM.
-func afterwards(t *testing.T, w world, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
+func afterwards(t *testing.T, gen generation, p *tpmtest.Proxy, k *tpmkey.Key, holder *process) {
 	t.Helper()
 	holder.ask("drop")
-	if err := p.Settle(20 * time.Second); err != nil {
+	if err := p.WaitIdle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 	for _, e := range p.Exchanges() {
-		if e.Ordinal == w.sign {
+		if e.Ordinal == gen.sign {
 			t.Errorf("an operation that was given up was carried out: %#x", e.Ordinal)
 		}
 	}
 	mustSign(t, k)
 	signed := 0
 	for _, e := range p.Exchanges() {
-		if e.Ordinal == w.sign {
+		if e.Ordinal == gen.sign {
 			signed++
 		}
 	}
@@ -150,14 +150,14 @@ func afterwards(t *testing.T, w world, p *tpmtest.Proxy, k *tpmkey.Key, holder *
 
 func TestDeadlineWhileHeld(t *testing.T) { inBoth(t, testDeadlineWhileHeld) }
 
-func testDeadlineWhileHeld(t *testing.T, w world) {
-	p, _, k, holder := startHeld(t, w)
+func testDeadlineWhileHeld(t *testing.T, gen generation) {
+	p, _, k, holder := startHeld(t, gen)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	err := signs(k.WithContext(ctx))
 	tpmtest.WantError(t, err, context.DeadlineExceeded)
 	tpmtest.WantError(t, err, tpmkey.ErrBusy, "another program is using it")
-	afterwards(t, w, p, k, holder)
+	afterwards(t, gen, p, k, holder)
 }
 
 func TestCancelWhileHeld(t *testing.T) {
@@ -165,22 +165,22 @@ func TestCancelWhileHeld(t *testing.T) {
 	inBoth(t, testCancelWhileHeld)
 }
 
-func testCancelWhileHeld(t *testing.T, w world) {
-	p, _, k, holder := startHeld(t, w)
+func testCancelWhileHeld(t *testing.T, gen generation) {
+	p, _, k, holder := startHeld(t, gen)
 	ctx, cancel := context.WithCancel(context.Background())
 	waiting := inBackground(func() error { return signs(k.WithContext(ctx)) })
 	time.Sleep(50 * time.Millisecond) // it waits, or will find that it need not
 	cancel()
 	tpmtest.WantError(t, <-waiting, context.Canceled)
-	afterwards(t, w, p, k, holder)
+	afterwards(t, gen, p, k, holder)
 }
 
 func TestWaitWhileHeld(t *testing.T) { inBoth(t, testWaitWhileHeld) }
 
-func testWaitWhileHeld(t *testing.T, w world) {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+func testWaitWhileHeld(t *testing.T, gen generation) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	tpm := openWaiting(t, p.Name, 200*time.Millisecond)
-	k := loadFixture(t, tpm, w.secret)
+	k := loadFixture(t, tpm, gen.secret)
 	mustSign(t, k)
 	holder := startProgram(t, p.Name, nil)
 	holder.ask("hold")
@@ -192,7 +192,7 @@ func testWaitWhileHeld(t *testing.T, w world) {
 	defer cancel()
 	_, err = tpmkey.OpenWithOptions(ctx, p.Name, nil)
 	tpmtest.WantError(t, err, context.DeadlineExceeded)
-	afterwards(t, w, p, k, holder)
+	afterwards(t, gen, p, k, holder)
 }
 
 // An operation waits for a holder that goes in time.
@@ -201,8 +201,8 @@ func TestWaitsForAHolder(t *testing.T) {
 	inBoth(t, testWaitsForAHolder)
 }
 
-func testWaitsForAHolder(t *testing.T, w world) {
-	_, _, k, holder := startHeld(t, w)
+func testWaitsForAHolder(t *testing.T, gen generation) {
+	_, _, k, holder := startHeld(t, gen)
 	waiting := inBackground(func() error { return signs(k) })
 	time.Sleep(20 * time.Millisecond)
 	holder.ask("drop")
@@ -244,13 +244,13 @@ func wantEmpty(t *testing.T, name string) {
 func TestManyProcesses(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Stress)
 	for _, c := range []struct {
-		w   world
+		gen generation
 		key string
 		n   int
-	}{{worlds[0], "auth", 25}, {worlds[1], "e2-rsa-auth-da", 8}, {worlds[1], "pv-rsa-auth", 8}} {
-		t.Run(c.w.name+" "+c.key, func(t *testing.T) {
-			sw := tpmtest.Start(t, c.w.state)
-			users := startUsers(t, c.n, sw.Socket, c.w.path(t, c.key), 1)
+	}{{generations[0], "auth", 25}, {generations[1], "e2-rsa-auth-da", 8}, {generations[1], "pv-rsa-auth", 8}} {
+		t.Run(c.gen.name+" "+c.key, func(t *testing.T) {
+			sw := tpmtest.Start(t, c.gen.state)
+			users := startUsers(t, c.n, sw.Socket, c.gen.path(t, c.key), 1)
 			for range 2 {
 				for _, p := range users {
 					p.tell("sign 3")
@@ -276,22 +276,22 @@ func TestMoreAskedKeysThanSessions(t *testing.T) {
 	inBoth(t, testMoreAskedKeysThanSessions)
 }
 
-func testMoreAskedKeysThanSessions(t *testing.T, w world) {
+func testMoreAskedKeysThanSessions(t *testing.T, gen generation) {
 	n := 22
-	if w.is20() {
+	if gen.is20() {
 		n = 6
 	}
-	tpm := openState(t, w.state)
+	tpm := openState(t, gen.state)
 	var keys []*tpmkey.Key
 	for range n {
-		keys = append(keys, loadWith(t, tpm, w.secret, tutorialSRK(), asked()))
+		keys = append(keys, loadWith(t, tpm, gen.secret, tutorialSRK(), asked()))
 	}
 	for i := range 3 * n {
 		if err := signs(keys[i%n], i); err != nil {
 			t.Fatal(i, err)
 		}
 	}
-	if w.is20() {
+	if gen.is20() {
 		agrees20(t, keys[0])
 	}
 }
@@ -317,23 +317,23 @@ func TestEvictionAsksForNoSecret(t *testing.T) {
 	other.ask("close")
 }
 
-// What a process had loaded that was killed in its turn is found, and freed; what living
-// ones need comes back.
+// Keys and sessions of a process that was killed in its turn are found and freed. The key
+// of a living process works afterwards.
 func TestKilledProcessLeavesOrphans(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testKilledProcessLeavesOrphans)
 }
 
-func testKilledProcessLeavesOrphans(t *testing.T, w world) {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+func testKilledProcessLeavesOrphans(t *testing.T, gen generation) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	tpm := openName(t, p.Name)
-	own := loadFixture(t, tpm, w.secret)
+	own := loadFixture(t, tpm, gen.secret)
 	mustSign(t, own)
-	eventually(t, "the turn ends", func() bool { return loadedIn(t, p, w) == 0 })
-	dead := startUsers(t, 1, p.Name, w.path(t, w.secret), 1)[0]
+	eventually(t, "the turn ends", func() bool { return loadedIn(t, p, gen) == 0 })
+	dead := startUsers(t, 1, p.Name, gen.path(t, gen.secret), 1)[0]
 	stop := make(chan struct{})
 	p.Arm(0, tpmtest.Fault{Repeat: 1 << 20, Before: func(_ *tpmtest.Proxy, cmd []byte) {
-		if commandOf(cmd) == w.sign {
+		if commandOf(cmd) == gen.sign {
 			dead.cmd.Process.Kill()
 			<-stop
 		}
@@ -364,9 +364,9 @@ func testKilledProcessLeavesOrphans(t *testing.T, w world) {
 }
 
 // loadedIn is how many keys are in a TPM.
-func loadedIn(t *testing.T, p *tpmtest.Proxy, w world) int {
+func loadedIn(t *testing.T, p *tpmtest.Proxy, gen generation) int {
 	t.Helper()
-	inside, err := (&faultTPM{is20: w.is20()}).inside(p)
+	inside, err := (&faultTPM{is20: gen.is20()}).inside(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,11 +379,11 @@ func TestKilledInMidOperation(t *testing.T) {
 	inBoth(t, testKilledInMidOperation)
 }
 
-func testKilledInMidOperation(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
-	k := loadFixture(t, openName(t, sw.Socket), w.secret)
+func testKilledInMidOperation(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
+	k := loadFixture(t, openName(t, sw.Socket), gen.secret)
 	for i := range 4 { // each leaves a key and a session; a TPM 2.0 has three places
-		p := startUsers(t, 1, sw.Socket, w.path(t, w.secret), 1)[0]
+		p := startUsers(t, 1, sw.Socket, gen.path(t, gen.secret), 1)[0]
 		p.tell("sign-for 1m")
 		mustSign(t, k, i)
 		p.kill()
@@ -398,9 +398,9 @@ func TestKilledDoNotBlock(t *testing.T) {
 	inBoth(t, testKilledDoNotBlock)
 }
 
-func testKilledDoNotBlock(t *testing.T, w world) {
-	sw := tpmtest.Start(t, w.state)
-	start := func() *process { return startUsers(t, 1, sw.Socket, w.path(t, w.secret), 1)[0] }
+func testKilledDoNotBlock(t *testing.T, gen generation) {
+	sw := tpmtest.Start(t, gen.state)
+	start := func() *process { return startUsers(t, 1, sw.Socket, gen.path(t, gen.secret), 1)[0] }
 	for range 4 {
 		p := start()
 		p.ask("sign 1")

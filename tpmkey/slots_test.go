@@ -95,16 +95,17 @@ func TestMoreKeysThanSlots(t *testing.T) {
 	}
 }
 
-// What others left in a TPM is listed, and freed when its place is needed, or before.
+// Keys that others left in a TPM are listed. They are freed when their places are needed, or
+// by FlushOrphans.
 func TestOutOfSlots(t *testing.T) {
 	t.Parallel()
 	inBoth(t, testOutOfSlots)
 }
 
-func testOutOfSlots(t *testing.T, w world) {
-	p := tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+func testOutOfSlots(t *testing.T, gen generation) {
+	p := tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	fill := func() int {
-		if w.is20() {
+		if gen.is20() {
 			return fill20(t, p)
 		}
 		return fill12(t, tpm12.New(p))
@@ -115,10 +116,10 @@ func testOutOfSlots(t *testing.T, w world) {
 	if err != nil || len(all) != places || all[0].Session {
 		t.Errorf("%+v %v", all, err)
 	}
-	for _, name := range []string{w.plain, w.secret} {
+	for _, name := range []string{gen.plain, gen.secret} {
 		k := loadFixture(t, tpm, name)
 		mustSign(t, k)
-		eventually(t, "the turn ends", func() bool { return loadedIn(t, p, w) == 0 })
+		eventually(t, "the turn ends", func() bool { return loadedIn(t, p, gen) == 0 })
 		fill()
 		if keys, sessions, err := tpm.FlushOrphans(t.Context(), false); keys != places || sessions != 0 || err != nil {
 			t.Errorf("freed %d keys, %d sessions, %v", keys, sessions, err)
@@ -156,7 +157,7 @@ func TestFlushOrphansFreesKeyWithSession(t *testing.T) {
 }
 
 // Sessions that killed programs left are freed with their keys.
-func TestFlushLeftoversFreesSessions(t *testing.T) {
+func TestFlushOrphansFreesSessions(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)

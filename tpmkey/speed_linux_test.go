@@ -2,7 +2,6 @@ package tpmkey_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	mathrand "math/rand/v2"
 	"testing"
 	"time"
@@ -15,9 +14,9 @@ import (
 )
 
 // startCounted is a TPM with recorded keys behind a proxy that counts.
-func startCounted(t *testing.T, w world) *tpmtest.Proxy {
+func startCounted(t *testing.T, gen generation) *tpmtest.Proxy {
 	t.Helper()
-	return tpmtest.StartProxy(t, tpmtest.Start(t, w.state))
+	return tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 }
 
 // asked is the secret of the fixtures, to be asked for.
@@ -32,22 +31,22 @@ func TestOneCommandForOneOperation(t *testing.T) {
 	inBoth(t, testOneCommandForOneOperation)
 }
 
-func testOneCommandForOneOperation(t *testing.T, w world) {
+func testOneCommandForOneOperation(t *testing.T, gen generation) {
 	type row struct {
 		name, file string
 		secret     tpmkey.Secret
 	}
 	rows := []row{
-		{"without a secret", w.plain, tpmkey.Secret{}},
-		{"with a secret", w.secret, motdepasse()},
-		{"with an asked secret", w.secret, asked()},
-		{"with a kept secret", w.secret, asked().Keep()},
+		{"without a secret", gen.plain, tpmkey.Secret{}},
+		{"with a secret", gen.secret, motdepasse()},
+		{"with an asked secret", gen.secret, asked()},
+		{"with a kept secret", gen.secret, asked().Keep()},
 	}
-	if w.is20() {
+	if gen.is20() {
 		rows = append(rows, row{"RSA without a secret", "pv-rsa", tpmkey.Secret{}}, row{"RSA with a secret", "pv-rsa-auth", motdepasse()},
 			row{"imported", "e2-import-ec", tpmkey.Secret{}})
 	}
-	p := startCounted(t, w)
+	p := startCounted(t, gen)
 	tpm := openName(t, p.Name)
 	for _, row := range rows {
 		k := loadWith(t, tpm, row.file, tutorialSRK(), row.secret)
@@ -64,7 +63,7 @@ func testOneCommandForOneOperation(t *testing.T, w world) {
 		}); got != n {
 			t.Errorf("%s: %d commands for %d signatures", row.name, got, n)
 		}
-		if !w.is20() {
+		if !gen.is20() {
 			if got := operations(t, p, func() {
 				for range n {
 					checkDecrypts(t, k, row.file+".bound", tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt"))
@@ -111,7 +110,7 @@ func TestImportedOnce(t *testing.T) {
 func TestOneCommandEachForManySecrets(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
-	p := startCounted(t, worlds[0])
+	p := startCounted(t, generations[0])
 	tpm := openName(t, p.Name)
 	var keys []*tpmkey.Key
 	for _, name := range []string{"maclef", "auth", "wrapped-auth", "rsa1024"} {
@@ -136,12 +135,12 @@ func TestCommandsOfAHandshake(t *testing.T) {
 	inBoth(t, testCommandsOfAHandshake)
 }
 
-func testCommandsOfAHandshake(t *testing.T, w world) {
+func testCommandsOfAHandshake(t *testing.T, gen generation) {
 	files, version := []string{"maclef", "auth"}, uint16(tls.VersionTLS12)
-	if w.is20() {
+	if gen.is20() {
 		files, version = []string{"pv-rsa", "pv-p256", "pv-rsa-auth", "e2-rsa"}, tls.VersionTLS13
 	}
-	p := startCounted(t, w)
+	p := startCounted(t, gen)
 	tpm := openName(t, p.Name)
 	for _, name := range files {
 		k := loadWith(t, tpm, name, tutorialSRK(), asked().Keep())
@@ -150,9 +149,8 @@ func testCommandsOfAHandshake(t *testing.T, w world) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(cert)
-		client := &tls.Config{RootCAs: roots, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		client := trusting(cert)
+		client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		for i, want := range []int{1, 0, 0} {
 			got := operations(t, p, func() {
 				if state := handshake(t, server, client); state.DidResume != (i > 0) || state.Version != version {
@@ -167,11 +165,12 @@ func testCommandsOfAHandshake(t *testing.T, w world) {
 	}
 }
 
-// What certgen does with a key without a secret, from Open to Close.
+// Open, LoadFile, one signature and Close take at most five commands, as in certgen with a key
+// without a secret.
 func TestCommandsOfAStart(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
-	p := startCounted(t, worlds[0])
+	p := startCounted(t, generations[0])
 	got := counted(t, p, func() {
 		tpm, err := tpmkey.Open(t.Context(), p.Name)
 		if err != nil {
@@ -196,23 +195,23 @@ func TestCommandsOfAStart(t *testing.T) {
 // twice, and a switch costs at most three commands.
 func TestManyKeys(t *testing.T) { inBoth(t, testManyKeys) }
 
-func testManyKeys(t *testing.T, w world) {
+func testManyKeys(t *testing.T, gen generation) {
 	many, files := 200, []string{"maclef", "rsa1024", "auth", "wrapped-auth", "oaep"}
 	loadContext, loads, session := uint32(ordLoadContext), []uint32{ordLoadKey2}, 0
-	if w.is20() {
+	if gen.is20() {
 		many, files = 1000, []string{"pv-p256", "e2-p256-auth", "e2-p256-81000001", "e2-import-ec", "e2-p384"}
 		loadContext, loads, session = uint32(tpm2.TPMCCContextLoad), []uint32{uint32(tpm2.TPMCCLoad), uint32(tpm2.TPMCCCreatePrimary)}, 2
 	}
 	if testing.Short() {
 		many /= 4
 	}
-	tpm, tap := openTappedIn(t, w.state)
+	tpm, tap := openTappedIn(t, gen.state)
 	var keys []*tpmkey.Key
 	for i := range many {
 		name := files[i%len(files)]
 		keys = append(keys, loadWith(t, tpm, name, tutorialSRK(), motdepasseOf(t, name)))
 	}
-	if !w.is20() { // the first use looks at the lockout, and saves the context
+	if !gen.is20() { // the first use looks at the lockout, and saves the context
 		for i, k := range keys {
 			mustSign(t, k, i)
 		}

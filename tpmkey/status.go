@@ -10,7 +10,7 @@ import (
 // A Status describes a TPM and its state.
 type Status struct {
 	Name     string // see TPM.Name
-	Emulator bool   // the software TPM of Open("emulator")
+	Emulator bool   // the software TPM of Open("emulator") or Open("emulator2")
 	Family   string // "1.2" or "2.0"
 
 	Vendor    string // at most four letters, such as "IFX"

@@ -25,7 +25,7 @@ import (
 
 var stressFor = flag.Duration("stress", 0, "TestStress: all ways to a TPM with 2, 3 and 4 programs, each for so long, such as 60s")
 
-// What happens to the TPM so often, and how long each case of the short form takes.
+// How often the TPM is restarted and flushed, and how long each case of the short form takes.
 const (
 	restartEvery = 1500 * time.Millisecond
 	flushEvery   = 100 * time.Millisecond
@@ -35,7 +35,7 @@ const (
 // ways are those to a software TPM.
 var ways = []struct {
 	name string
-	open func(*testing.T, world) *ground
+	open func(*testing.T, generation) *ground
 }{{"unix", unixGround}, {"tcp", tcpGround}, {"emulator", emulatorGround}}
 
 // TestStress has programs sign with keys that have secrets while somebody flushes all
@@ -46,14 +46,14 @@ func TestStress(t *testing.T) {
 	inBoth(t, testStress)
 }
 
-func testStress(t *testing.T, w world) {
+func testStress(t *testing.T, gen generation) {
 	for i, way := range ways {
 		for n := 2; n <= 4; n++ {
 			if *stressFor == 0 && n != 2+i {
 				continue // of the short form
 			}
 			t.Run(fmt.Sprintf("%s, %d programs", way.name, n), func(t *testing.T) {
-				s := &stress{t: t, w: w, ground: way.open(t, w), n: n, time: max(*stressFor, shortStress)}
+				s := &stress{t: t, gen: gen, ground: way.open(t, gen), n: n, time: max(*stressFor, shortStress)}
 				s.run()
 			})
 		}
@@ -61,17 +61,17 @@ func testStress(t *testing.T, w world) {
 }
 
 // stressKeys are keys with a secret, of which the first counts wrong ones.
-func stressKeys(t *testing.T, w world) []string {
-	if w.is20() {
-		return []string{w.path(t, "pv-rsa-auth"), w.path(t, "e2-p256-auth")}
+func stressKeys(t *testing.T, gen generation) []string {
+	if gen.is20() {
+		return []string{gen.path(t, "pv-rsa-auth"), gen.path(t, "e2-p256-auth")}
 	}
-	return []string{w.path(t, "auth"), w.path(t, "wrapped-auth")}
+	return []string{gen.path(t, "auth"), gen.path(t, "wrapped-auth")}
 }
 
 // A stress is one case.
 type stress struct {
 	t      *testing.T
-	w      world
+	gen    generation
 	ground *ground
 	n      int
 	time   time.Duration
@@ -127,7 +127,7 @@ func (s *stress) wantIdle() {
 	s.t.Helper()
 	tpm := s.ground.mustDial(s.t)
 	defer tpm.Close()
-	if keys, sessions, err := s.w.loaded(tpm); len(keys)+len(sessions) > 0 || err != nil {
+	if keys, sessions, err := s.gen.loaded(tpm); len(keys)+len(sessions) > 0 || err != nil {
 		s.t.Errorf("all are idle, and loaded are %#x, %#x: %v", keys, sessions, err)
 	}
 }
@@ -139,7 +139,7 @@ func (s *stress) start() {
 	}
 	s.signed = make([]int, s.n)
 	words := []string{"open"}
-	for _, file := range stressKeys(s.t, s.w) {
+	for _, file := range stressKeys(s.t, s.gen) {
 		words = append(words, "load "+file+" 1", "load-asked "+file)
 	}
 	for _, p := range s.programs {
@@ -166,7 +166,7 @@ func (s *stress) restart() {
 	end := time.Now().Add(s.time - restartEvery/15)
 	for at := time.Now().Add(restartEvery / 15); at.Before(end); at = time.Now().Add(restartEvery) {
 		time.Sleep(time.Until(at))
-		s.ground.restartInOrder(s.t, s.w)
+		s.ground.restartInOrder(s.t, s.gen)
 		s.restarts++
 	}
 }
@@ -197,7 +197,7 @@ func (s *stress) flush(stop <-chan struct{}) {
 		if err != nil {
 			continue // it restarts, or too many wait
 		}
-		if n, err := s.w.flush(tpm); err == nil {
+		if n, err := s.gen.flush(tpm); err == nil {
 			s.visits.Add(1)
 			s.found += n
 		}
@@ -206,8 +206,8 @@ func (s *stress) flush(stop <-chan struct{}) {
 }
 
 // loaded are the handles of what is loaded in a TPM.
-func (w world) loaded(tpm *bareTPM) (keys, sessions []uint32, err error) {
-	if w.is20() {
+func (gen generation) loaded(tpm *bareTPM) (keys, sessions []uint32, err error) {
+	if gen.is20() {
 		if keys, err = tpmtest.Handles20(tpm, 0x80000000); err == nil {
 			sessions, err = tpmtest.Handles20(tpm, 0x02000000)
 		}
@@ -225,13 +225,13 @@ func (w world) loaded(tpm *bareTPM) (keys, sessions []uint32, err error) {
 }
 
 // flush flushes all that is loaded in a TPM, and returns how much that was.
-func (w world) flush(tpm *bareTPM) (n int, err error) {
-	keys, sessions, err := w.loaded(tpm)
+func (gen generation) flush(tpm *bareTPM) (n int, err error) {
+	keys, sessions, err := gen.loaded(tpm)
 	for _, h := range sessions {
-		tpm.flush(w, h, true)
+		tpm.flush(gen, h, true)
 	}
 	for _, h := range keys {
-		tpm.flush(w, h, false)
+		tpm.flush(gen, h, false)
 	}
 	return len(keys) + len(sessions), err
 }
@@ -247,9 +247,9 @@ func (b *bareTPM) Send(cmd []byte) ([]byte, error) {
 	return frame.Read(b)
 }
 
-func (b *bareTPM) flush(w world, handle uint32, session bool) error {
+func (b *bareTPM) flush(gen generation, handle uint32, session bool) error {
 	switch {
-	case w.is20():
+	case gen.is20():
 		return tpm20.New(b).Flush(tpm2.TPMHandle(handle))
 	case session:
 		return tpm12.New(b).FlushSession(handle)
@@ -319,34 +319,34 @@ func (g *ground) mustDial(t *testing.T) (tpm *bareTPM) {
 }
 
 // restartInOrder restarts a TPM while nobody else is served. A TPM 2.0 is told before.
-func (g *ground) restartInOrder(t *testing.T, w world) {
+func (g *ground) restartInOrder(t *testing.T, gen generation) {
 	t.Helper()
 	tpm := g.mustDial(t)
 	defer tpm.Close()
-	if err := tell(tpm, w); err != nil {
+	if err := tell(tpm, gen); err != nil {
 		t.Errorf("before the restart: %v", err)
 	}
 	g.restart()
 }
 
 // tell waits until it is served. A TPM 2.0 knows then that it will be switched off.
-func tell(tpm *bareTPM, w world) error {
-	if w.is20() {
+func tell(tpm *bareTPM, gen generation) error {
+	if gen.is20() {
 		return tpm20.New(tpm).Shutdown()
 	}
 	return getVersion(tpm)
 }
 
-func unixGround(t *testing.T, w world) *ground {
-	sw := tpmtest.Start(t, w.state)
+func unixGround(t *testing.T, gen generation) *ground {
+	sw := tpmtest.Start(t, gen.state)
 	return &ground{sw.Socket, "unix", strings.TrimPrefix(sw.Socket, "unix:"), sw.Restart}
 }
 
 // stopped is a software TPM's directory; the program has been ended in order.
-func stopped(t *testing.T, w world) (dir string) {
+func stopped(t *testing.T, gen generation) (dir string) {
 	t.Helper()
-	sw := tpmtest.Start(t, w.state)
-	if w.is20() {
+	sw := tpmtest.Start(t, gen.state)
+	if gen.is20() {
 		sw.Shutdown()
 	}
 	sw.Kill()
@@ -354,9 +354,9 @@ func stopped(t *testing.T, w world) (dir string) {
 }
 
 // emulatorGround is started by the library, again and again.
-func emulatorGround(t *testing.T, w world) *ground {
-	dir, form := stopped(t, w), "emulator:"
-	if w.is20() {
+func emulatorGround(t *testing.T, gen generation) *ground {
+	dir, form := stopped(t, gen), "emulator:"
+	if gen.is20() {
 		form = "emulator2:"
 	}
 	t.Cleanup(func() { eventually(t, "swtpm ends", func() bool { return len(programsIn(dir)) == 0 }) })
@@ -364,12 +364,12 @@ func emulatorGround(t *testing.T, w world) *ground {
 }
 
 // tcpGround is swtpm on a TCP port.
-func tcpGround(t *testing.T, w world) *ground {
+func tcpGround(t *testing.T, gen generation) *ground {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &tcpTPM{t: t, w: w, dir: stopped(t, w), address: free.Addr().String()}
+	s := &tcpTPM{t: t, gen: gen, dir: stopped(t, gen), address: free.Addr().String()}
 	free.Close()
 	t.Cleanup(func() { s.kill() })
 	s.start()
@@ -378,7 +378,7 @@ func tcpGround(t *testing.T, w world) *ground {
 
 type tcpTPM struct {
 	t            *testing.T
-	w            world
+	gen          generation
 	dir, address string
 	cmd          *exec.Cmd
 }
@@ -393,7 +393,7 @@ func (s *tcpTPM) start() {
 	s.t.Helper()
 	host, port, _ := net.SplitHostPort(s.address)
 	args := []string{"socket", "--tpmstate", "dir=.", "--server", "type=tcp,bindaddr=" + host + ",port=" + port, "--flags", "not-need-init,startup-clear"}
-	if s.w.is20() {
+	if s.gen.is20() {
 		args = append(args, "--tpm2")
 	}
 	s.cmd = exec.Command("swtpm", args...)

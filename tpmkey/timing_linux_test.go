@@ -138,7 +138,7 @@ func TestPaddingCommands(t *testing.T) {
 			c.wantSameCommands(t, openName(t, proxy.Name), func(f func()) []tpmtest.Exchange {
 				proxy.Arm(countOnly, tpmtest.Fault{})
 				f()
-				if err := proxy.Settle(20 * time.Second); err != nil {
+				if err := proxy.WaitIdle(20 * time.Second); err != nil {
 					t.Fatal(err)
 				}
 				return proxy.Exchanges()

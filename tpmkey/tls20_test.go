@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -40,14 +39,12 @@ func TestTLS20(t *testing.T) {
 				tpmtest.Long(t, tpmtest.Slow20)
 			}
 			k := loadKind(t, tpm, c.kind)
-			chain := certifiedWith(t, k, c.self)
+			chain := certify(t, k, k, c.self)
 			config, err := k.TLSConfigPEM(chain)
 			if err != nil {
 				t.Fatal(err)
 			}
-			roots := x509.NewCertPool()
-			roots.AppendCertsFromPEM(chain)
-			client := &tls.Config{RootCAs: roots, ServerName: "localhost"}
+			client := trusting(chain)
 			if state := handshake(t, config, client); state.Version != c.version {
 				t.Errorf("version %#x", state.Version)
 			}
@@ -64,32 +61,20 @@ func TestTLS20(t *testing.T) {
 	}
 }
 
-// certifiedWith makes a certificate for localhost by an algorithm, 0 for the usual one.
-func certifiedWith(t *testing.T, k *tpmkey.Key, algorithm x509.SignatureAlgorithm) []byte {
-	t.Helper()
-	template := localhost()
-	template.SignatureAlgorithm = algorithm
-	der, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
 func TestTLS20Refuses(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	k := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
 	other := loadKind(t, tpm, kind20{sign: true, curve: tpm2.TPMECCNistP256})
-	_, err := k.TLSCertificate(certifiedWith(t, other, 0))
+	_, err := k.TLSCertificate(selfSigned(t, other))
 	tpmtest.WantError(t, err, tpmkey.ErrWrongCertificate, "localhost")
 	other.Close()
 	agrees := loadKind(t, tpm, kind20{decrypt: true, curve: tpm2.TPMECCNistP256})
-	_, err = agrees.TLSConfigPEM(certifiedWith(t, k, 0))
+	_, err = agrees.TLSConfigPEM(selfSigned(t, k))
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "sign")
 	agrees.Close()
 	sha1 := loadKind(t, tpm, kind20{sign: true, scheme: tpm2.TPMAlgRSASSA, hash: tpm2.TPMAlgSHA1})
-	_, err = sha1.TLSConfigPEM(certifiedWith(t, k, 0))
+	_, err = sha1.TLSConfigPEM(selfSigned(t, k))
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
 }
 
@@ -125,20 +110,18 @@ func TestTLS20LongestSalt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain := certifiedWith(t, k, 0)
+	chain := selfSigned(t, k)
 	for range 2 {
 		config, err := k.TLSConfigPEM(chain)
 		if err != nil || config.MaxVersion != tls.VersionTLS12 {
 			t.Fatalf("%#x, %v", config.MaxVersion, err)
 		}
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(chain)
-		if state := handshake(t, config, &tls.Config{RootCAs: roots, ServerName: "localhost"}); state.Version != tls.VersionTLS12 {
+		if state := handshake(t, config, trusting(chain)); state.Version != tls.VersionTLS12 {
 			t.Errorf("version %#x", state.Version)
 		}
 	}
 	if pss != 1 {
-		t.Errorf("%d trial signatures", pss)
+		t.Errorf("%d test signatures", pss)
 	}
 	digest := randomBytes(32)
 	wantSignature(t, k, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}, false)

@@ -22,13 +22,15 @@ import (
 // selfSigned makes a certificate for localhost with the key, PEM.
 func selfSigned(t *testing.T, k *tpmkey.Key) []byte {
 	t.Helper()
-	return certify(t, k, k)
+	return certify(t, k, k, 0)
 }
 
-// certify makes a certificate of subject's key, signed by issuer's.
-func certify(t *testing.T, subject, issuer *tpmkey.Key) []byte {
+// certify makes a certificate of subject's key, signed by issuer's with an algorithm, 0 for
+// the usual one.
+func certify(t *testing.T, subject, issuer *tpmkey.Key, algorithm x509.SignatureAlgorithm) []byte {
 	t.Helper()
 	template := localhost()
+	template.SignatureAlgorithm = algorithm
 	der, err := x509.CreateCertificate(rand.Reader, template, template, subject.Public(), issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -64,14 +66,18 @@ func TestTLS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			roots := x509.NewCertPool()
-			roots.AppendCertsFromPEM(cert)
-			state := handshake(t, config, &tls.Config{RootCAs: roots, ServerName: "localhost"})
-			if state.Version != tls.VersionTLS12 {
+			if state := handshake(t, config, trusting(cert)); state.Version != tls.VersionTLS12 {
 				t.Errorf("version %#x", state.Version)
 			}
 		})
 	}
+}
+
+// trusting configures a client that trusts a certificate for localhost.
+func trusting(cert []byte) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
 }
 
 // handshake connects a client and a server, passes a word, and returns what the
@@ -120,7 +126,7 @@ func TestTLSRefuses(t *testing.T) {
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "1024")
 	_, err = sha1.TLSConfig(writeFile(t, cert)) // the key is what is wrong first
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
-	_, err = sha1.TLSConfig(writeFile(t, certify(t, sha1, maclef)))
+	_, err = sha1.TLSConfig(writeFile(t, certify(t, sha1, maclef, 0)))
 	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "SHA-1")
 	for name, data := range map[string][]byte{
 		"empty": nil, "text": []byte("bonjour"), "key": tpmtest.Fixture(t, "tpm12-tutorial/"+"maclef"), "cut": cert[:100],

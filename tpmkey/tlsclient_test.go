@@ -2,7 +2,6 @@ package tpmkey_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"testing"
 
 	"maclef/blob"
@@ -45,9 +44,7 @@ func TestTLSClient(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			roots := x509.NewCertPool()
-			roots.AppendCertsFromPEM(chain)
-			client.RootCAs, client.ServerName = roots, "localhost"
+			client.RootCAs, client.ServerName = trusting(chain).RootCAs, "localhost"
 			server.ClientAuth = tls.RequireAnyClientCert
 			if state := handshake(t, server, client); state.Version != in.version {
 				t.Errorf("version %#x", state.Version)

@@ -125,7 +125,8 @@ const maxPatience = 10 * time.Second
 // Name returns the name that the TPM was opened with, including defaults.
 func (t *TPM) Name() string { return t.dev.Name() }
 
-// Emulator reports whether this is the software TPM of Open("emulator"), which protects nothing.
+// Emulator reports whether this is the software TPM of Open("emulator") or Open("emulator2"),
+// which protects nothing.
 func (t *TPM) Emulator() bool { return t.dev.Emulator() }
 
 // String returns the TPM's name, for logs.

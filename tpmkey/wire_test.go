@@ -90,7 +90,7 @@ func TestCommandsOfASignature(t *testing.T) {
 	}
 }
 
-// What is refused before the TPM sees it sends nothing.
+// An operation with wrong arguments is refused without a command.
 func TestRefusedWithoutTheTPM(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
@@ -162,7 +162,7 @@ type deaf struct{ closed bool }
 func (d *deaf) Send([]byte) ([]byte, error) { return nil, errors.New("deaf") }
 func (d *deaf) Close() error                { d.closed = true; return nil }
 
-// What no key is in is an error, not a panic.
+// A file without a key gives an error, not a panic.
 func TestNoKey(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)

@@ -60,8 +60,8 @@ const (
 	late = `([2-9]|\d\d) s`
 )
 
-// Whoever waits for a TPM that others have is told so after two seconds, and no more when
-// that is over.
+// A command that waits to open a TPM says so after two seconds. It erases the line when the
+// wait is over.
 func TestAwaitOpening(t *testing.T) {
 	t.Parallel()
 	name := mute(t, shortDir(t)+"/s")
@@ -93,8 +93,8 @@ func TestAwaitLongName(t *testing.T) {
 	p.expect(`\r(demo: waiting for the TPM unix:/.{42}… ` + late + `)` + erased + `demo: error: `)
 }
 
-// So is whoever waits for what the TPM does. What the command prints then has the line
-// for itself.
+// A command that waits for an operation of the TPM says so. It erases the line before it
+// prints anything else.
 func TestAwaitOperation(t *testing.T) {
 	t.Parallel()
 	name := slow(t, 3500*time.Millisecond)
@@ -115,7 +115,7 @@ func TestAwaitGivesWayToProgress(t *testing.T) {
 	}
 }
 
-// Nothing is shown at a prompt, and its time is not the TPM's.
+// A command shows no wait for the TPM at a prompt. The time at the prompt does not count as one.
 func TestAwaitGivesWayToPrompt(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, "it waits for seconds")
@@ -132,7 +132,7 @@ func TestAwaitGivesWayToPrompt(t *testing.T) {
 	}
 }
 
-// Nor is the time of a secret that comes from elsewhere.
+// The time in which a command reads a secret from a file does not count as a wait for the TPM.
 func TestAwaitGivesWayToSecret(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, "it waits for seconds")
@@ -175,7 +175,7 @@ func TestAwaitEndsWithSignal(t *testing.T) {
 	}
 }
 
-// Where standard error is no terminal nothing is shown.
+// A command shows no wait if standard error is no terminal.
 func TestAwaitWithoutTerminal(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, "it waits for seconds")

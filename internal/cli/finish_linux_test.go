@@ -18,7 +18,8 @@ func TestConfirmEndsWithEnter(t *testing.T) {
 	}
 }
 
-// What must not be cut short is waited for, and a second signal does not wait.
+// The first signal lets the command finish what must not be cut short. The second ends it at
+// once.
 func TestFinishOnSignal(t *testing.T) {
 	t.Parallel()
 	p := startOnPTY(t, demoCommand(t, "-finish", "3000", "word"))

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What is shown of a wait for the TPM, and when it is looked at again.
+// tick shows a wait for the TPM, or does not, and returns when to look again.
 func TestTick(t *testing.T) {
 	t.Parallel()
 	const began = 5*time.Second + 200*time.Millisecond

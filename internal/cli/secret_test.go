@@ -113,7 +113,7 @@ func TestSecretFlagString(t *testing.T) {
 	}
 }
 
-// Whatever the order in which secrets are needed, each gets its own line, once.
+// Secrets that are needed at the same time get their own lines of standard input.
 func TestSecretsConcurrently(t *testing.T) {
 	want := map[*SecretFlag]string{}
 	var input strings.Builder

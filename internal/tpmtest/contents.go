@@ -44,7 +44,7 @@ func Handles12(tpm transport.TPM, resource uint32) ([]uint32, error) {
 	if len(list) < 2 || (len(list)-2)%4 != 0 {
 		return nil, fmt.Errorf("a list of handles: %x", list)
 	}
-	return words(list[2:]), nil
+	return uint32s(list[2:]), nil
 }
 
 // tries12 returns how many wrong secrets a TPM 1.2 has counted. TPM Main Part 2, section
@@ -72,7 +72,7 @@ func Handles20(tpm transport.TPM, first uint32) ([]uint32, error) {
 	if code, _ := (Exchange{Response: rsp}).Code(); code != 0 || len(rsp) < 19 || (len(rsp)-19)%4 != 0 {
 		return nil, fmt.Errorf("TPM2_GetCapability: %x", rsp)
 	}
-	return words(rsp[19:]), nil
+	return uint32s(rsp[19:]), nil
 }
 
 // tries20 returns how many wrong secrets a TPM 2.0 has counted.

@@ -49,15 +49,15 @@ func TestProxyIsTransparent(t *testing.T) {
 	if n := p.Count(); n != 1 {
 		t.Errorf("%d commands, and the second connection has to wait", n)
 	}
-	if err := p.Settle(100 * time.Millisecond); err == nil {
-		t.Error("settled while somebody is connected")
+	if err := p.WaitIdle(100 * time.Millisecond); err == nil {
+		t.Error("idle while somebody is connected")
 	}
 	first.Close()
 	if _, err := io.ReadFull(second, got); err != nil || !bytes.Equal(got, versionAnswer) {
 		t.Fatalf("%x, %v", got, err)
 	}
 	second.Close()
-	if err := p.Settle(20 * time.Second); err != nil {
+	if err := p.WaitIdle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
 }
@@ -137,7 +137,7 @@ func TestLostStates(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s: %x", fault.Name, got)
 		}
-		if err := p.Settle(20 * time.Second); err != nil {
+		if err := p.WaitIdle(20 * time.Second); err != nil {
 			t.Error(err)
 		}
 		p.Revive()

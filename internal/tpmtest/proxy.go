@@ -118,9 +118,9 @@ func (p *Proxy) HangUp() {
 	}
 }
 
-// Settle waits until all earlier connections have ended and their commands have been
+// WaitIdle waits until all earlier connections have ended and their commands have been
 // carried out. It returns an error if one of them stays open.
-func (p *Proxy) Settle(limit time.Duration) error {
+func (p *Proxy) WaitIdle(limit time.Duration) error {
 	conn, err := net.Dial("unix", p.path)
 	if err != nil {
 		return err

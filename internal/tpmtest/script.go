@@ -20,9 +20,9 @@ type ScriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
 
 // RunScripts runs testdata/script with commands for software TPMs, recorded files and ways
 // to fail. Their functions describe them. others are commands of this project that the
-// scripts use besides the one under test. words are commands of these scripts only. $BIN is
+// scripts use besides the one under test. own are commands of these scripts only. $BIN is
 // the directory of the command under test.
-func RunScripts(t *testing.T, others []string, words map[string]ScriptCommand, setup func(*testscript.Env) error) {
+func RunScripts(t *testing.T, others []string, own map[string]ScriptCommand, setup func(*testscript.Env) error) {
 	bin := t.TempDir()
 	for _, other := range others {
 		build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "maclef/"+other)
@@ -34,7 +34,7 @@ func RunScripts(t *testing.T, others []string, words map[string]ScriptCommand, s
 		"tpm": cmdTPM, "wire": cmdWire, "hold": cmdHold, "reads": cmdReads, "signal": cmdSignal, "fixture": cmdFixture,
 		"fails": cmdFails, "tries": cmdTries, "loaded": cmdLoaded, "noleaks": cmdNoLeaks, "extend": cmdExtend, "restart": cmdRestart,
 	}
-	maps.Copy(all, words)
+	maps.Copy(all, own)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

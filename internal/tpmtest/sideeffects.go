@@ -152,7 +152,7 @@ func applySideEffects20(p *Proxy, code uint32, cmd []byte) {
 		return
 	}
 	if frame.Code(cmd) == ccFlush && len(cmd) >= 14 { // its handle is a parameter
-		handles = words(cmd[10:14])
+		handles = uint32s(cmd[10:14])
 	}
 	const whose = 0xFF0000 // the layer: the TPM, or a resource manager
 	code &^= whose
@@ -170,7 +170,7 @@ func applySideEffects20(p *Proxy, code uint32, cmd []byte) {
 	}
 }
 
-func words(b []byte) (all []uint32) {
+func uint32s(b []byte) (all []uint32) {
 	for ; len(b) >= 4; b = b[4:] {
 		all = append(all, uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8|uint32(b[3]))
 	}

@@ -204,7 +204,7 @@ func TestFaults20HappenOnce(t *testing.T) {
 		if code, _ := (Exchange{Response: got}).Code(); err == nil && len(got) == 10 && code != 0 && !Is20(got) {
 			t.Errorf("%s: %x", f.Name, got)
 		}
-		if err := p.Settle(20 * time.Second); err != nil {
+		if err := p.WaitIdle(20 * time.Second); err != nil {
 			t.Error(err)
 		}
 		if !p.Disarm() {
@@ -232,7 +232,7 @@ func TestLostStates20(t *testing.T) {
 		default:
 			t.Errorf("%s: %x, %v", fault.Name, got, err)
 		}
-		if err := p.Settle(20 * time.Second); err != nil {
+		if err := p.WaitIdle(20 * time.Second); err != nil {
 			t.Error(err)
 		}
 		p.Send(startup20)

@@ -88,7 +88,7 @@ func TestEmulator2FirstUse(t *testing.T) {
 	}
 }
 
-// What was loaded is lost with the TPM, and the next turn starts a new one.
+// Loaded keys are lost when swtpm is killed, and the next turn starts a new one.
 func TestEmulator2Revived(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
@@ -172,7 +172,8 @@ func TestEmulatorModels(t *testing.T) {
 	}
 }
 
-// Of two programs that want different TPMs in an empty directory one gets its own.
+// Two programs open different TPMs in an empty directory. One gets its own, and the other is
+// told which is there.
 func TestEmulatorModelsRace(t *testing.T) {
 	t.Parallel()
 	for range 5 {

@@ -46,8 +46,8 @@ func fullPort(t *testing.T) (address string, free func()) {
 	}
 }
 
-// Whoever waits before a full queue is let in as soon as there is a place, however long it
-// has waited.
+// A client that waits before a full queue is let in as soon as there is a place, even after a
+// long wait.
 func TestDialTCPFullQueue(t *testing.T) {
 	address, free := fullPort(t)
 	dialed := make(chan error, 1)
@@ -70,7 +70,7 @@ func TestDialTCPFullQueue(t *testing.T) {
 	}
 }
 
-// Whoever gives up before a full queue is told that it took too long.
+// A client that gives up before a full queue gets the cause of its context.
 func TestDialTCPGivesUp(t *testing.T) {
 	address, _ := fullPort(t)
 	ctx, cancel := context.WithTimeoutCause(context.Background(), 100*time.Millisecond, errWaitTimeout)

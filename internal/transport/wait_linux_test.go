@@ -101,10 +101,10 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 		}
 	}
 	other.want("done ok", other.ask("release"))
-	if err := p.Settle(20 * time.Second); err != nil {
+	if err := p.WaitIdle(20 * time.Second); err != nil {
 		t.Error(err)
 	}
-	if n := p.Count(); n > 1 { // Settle's own
+	if n := p.Count(); n > 1 { // WaitIdle's own
 		t.Errorf("%d commands", n)
 	}
 	if err := alive(d); err != nil {
@@ -112,7 +112,7 @@ func TestGivenUpWaitSendsNothing(t *testing.T) {
 	}
 }
 
-// Whoever waits for a TPM that is away stops when told to.
+// StopWaiting ends a wait for a TPM that is away.
 func TestStopWaiting(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow12)
 	s := tpmtest.Start(t, tpmtest.Fresh)
@@ -133,8 +133,8 @@ func TestStopWaiting(t *testing.T) {
 	}
 }
 
-// Who waits for a turn is not told of a TPM that is killed and started again meanwhile,
-// however long the wait was before.
+// A wait for a turn outlives a TPM that is killed and started again meanwhile, even after a
+// long wait.
 func TestWaitOutlivesTPM(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow12)
 	o := opener{timeouts: defaultTimeouts()}
@@ -188,7 +188,7 @@ func outlive(t *testing.T, d *Device, s *tpmtest.SWTPM, queue, away time.Duratio
 	return <-waited
 }
 
-// What was a TPM, and hangs up on everybody now, is given up.
+// A wait ends for a TPM that hangs up on everybody, after it has worked.
 func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 	const grace = 300 * time.Millisecond
 	for _, row := range []struct {
@@ -233,7 +233,7 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 	}
 }
 
-// Whatever takes connections and never answers, a wait ends when it is over.
+// A wait for something that takes connections and never answers ends in time.
 func TestLazyOpenEnds(t *testing.T) {
 	const wait = 300 * time.Millisecond
 	over := make(chan struct{})

@@ -63,8 +63,8 @@ func wantPlain(t *testing.T, err error, path, reason string) {
 	}
 }
 
-// Whatever came with the directory, out of an archive perhaps: no other file is
-// changed, and nothing is waited for.
+// Open refuses links, pipes and directories in place of its files, which may come with the
+// directory out of an archive. It changes no other file, and waits for nothing.
 func TestPlantedFiles(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	write(t, victim, "precious", 0o640)
@@ -97,7 +97,7 @@ func TestPlantedSocket(t *testing.T) {
 	}
 }
 
-// What is put there after the check.
+// openFile refuses links and pipes that are put in a directory after Open has checked it.
 func TestOpenFile(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/victim", "precious", 0o600)

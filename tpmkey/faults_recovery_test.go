@@ -7,31 +7,30 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// healing is how well a case has to end.
-type healing int
+// recovery is how well a case has to end.
+type recovery int
 
 const (
-	mayFail  healing = iota // with a clear error
-	recovers                // later steps work; the one that met the fault may fail
-	heals                   // every step gives the right result
+	mayFail       recovery = iota // with a clear error
+	recoversLater                 // later steps work; the one that met the fault may fail
+	recovers                      // every step gives the right result
 )
 
-// cure is how faults of a class, or with a code, have to end where nothing below
-// says otherwise.
-var cures = map[faultClass]healing{
-	classCut:     heals,
-	classLost:    heals,
-	classOften:   heals,
-	classGarbled: recovers,
-	classSilent:  recovers,
-	classFlip:    recovers,
-	classCode:    recovers,
-	classLate:    recovers,
+// recoveries are how cases of a class have to end where mustRecover does not say otherwise.
+var recoveries = map[faultClass]recovery{
+	classCut:     recovers,
+	classLost:    recovers,
+	classOften:   recovers,
+	classGarbled: recoversLater,
+	classSilent:  recoversLater,
+	classFlip:    recoversLater,
+	classCode:    recoversLater,
+	classLate:    recoversLater,
 }
 
-// curedCodes are refusals after which the same can be tried again: the TPM was
+// recoverableCodes are refusals after which the same can be tried again: the TPM was
 // not ready, or has lost what can be given to it anew.
-var curedCodes = map[uint32]bool{
+var recoverableCodes = map[uint32]bool{
 	0x22:  true, // TPM_INVALID_AUTHHANDLE
 	0x26:  true, // TPM_INVALID_POSTINIT
 	0x800: true, // TPM_RETRY
@@ -39,12 +38,12 @@ var curedCodes = map[uint32]bool{
 	0x802: true, // TPM_DOING_SELFTEST
 }
 
-// mustHeal says how well a case has to end.
-func (c *faultCase) mustHeal() healing {
+// mustRecover says how well a case has to end.
+func (c *faultCase) mustRecover() recovery {
 	p := c.planned()
 	switch {
 	case c.class == classLate && !p.step.bounded():
-		return heals // there is no deadline
+		return recovers // there is no deadline
 	case c.inDoubt() && c.class != classLost:
 		return mayFail // nobody may use a secret again of which nobody knows whether it is wrong
 	case c.inDoubt() && c.fault.Lost:
@@ -53,7 +52,7 @@ func (c *faultCase) mustHeal() healing {
 		return mayFail // perhaps that is no TPM
 	case c.class == classLost && (p.ordinal == ordGetCap || p.ordinal == uint32(tpm2.TPMCCGetCapability)) && c.key.wrong != nil:
 		return mayFail // the count of wrong secrets may be lost, too
-	case p.step.first() && cures[c.class] == recovers && !c.curedCode():
+	case p.step.first() && recoveries[c.class] == recoversLater && !c.recoverableCode():
 		return mayFail // without a key there are no later steps
 	case c.class == classCode && c.saysWrong():
 		return mayFail // a wrong secret stays wrong
@@ -61,10 +60,10 @@ func (c *faultCase) mustHeal() healing {
 		return mayFail // a session that is wrong from the beginning makes the secret look so
 	case p.step == stepCreate && (c.class == classCut || c.fault.Cut):
 		return mayFail // it takes long, and is not done twice unasked
-	case c.curedCode():
-		return heals
+	case c.recoverableCode():
+		return recovers
 	}
-	return cures[c.class]
+	return recoveries[c.class]
 }
 
 func (c *faultCase) saysWrong() bool {
@@ -74,20 +73,20 @@ func (c *faultCase) saysWrong() bool {
 	return c.code == 0x01 || c.code == 0x1d
 }
 
-func (c *faultCase) curedCode() bool {
+func (c *faultCase) recoverableCode() bool {
 	p := c.planned()
 	if c.class != classCode {
 		return false
 	}
 	if c.key.tpm.is20 {
-		return c.curedCode20()
+		return c.recoverableCode20()
 	}
 	loadedKey := p.ordinal == ordSign || p.ordinal == ordUnBind
-	return curedCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey
+	return recoverableCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey
 }
 
-// curedCode20 is curedCode for a TPM 2.0.
-func (c *faultCase) curedCode20() bool {
+// recoverableCode20 is recoverableCode for a TPM 2.0.
+func (c *faultCase) recoverableCode20() bool {
 	p := c.planned()
 	switch c.code {
 	case 0x922, 0x908, 0x90a, 0x153, 0x920, rcInitialize: // TPM_RC_RETRY, YIELDED, TESTING, NEEDS_TEST, NV_RATE
@@ -100,16 +99,16 @@ func (c *faultCase) curedCode20() bool {
 	return false
 }
 
-// unhealed lists the steps that had to give the right result, and did not. With a
+// unrecovered lists the steps that had to give the right result, and did not. With a
 // wrong secret, saying so is the right result.
-func (f *finding) unhealed() (broken []violation) {
-	need := f.c.mustHeal()
+func (f *finding) unrecovered() (broken []violation) {
+	need := f.c.mustRecover()
 	if need == mayFail {
 		return nil
 	}
 	for _, r := range f.results {
 		after := r.first > f.c.index
-		if need == recovers && !after || r.right(f.c.key) {
+		if need == recoversLater && !after || r.right(f.c.key) {
 			continue
 		}
 		rule := "the step that meets the fault gives the right result"

@@ -9,8 +9,9 @@ import (
 	"maclef/internal/tpmtest"
 )
 
-// A world is a generation of TPMs, for tests of what is the same in both.
-type world struct {
+// A generation has the recorded keys and the commands of one generation of TPMs, for
+// tests of what is the same in both.
+type generation struct {
 	name  string
 	state tpmtest.State
 	// Recorded keys, which all sign with one command of the same name: without a secret,
@@ -19,29 +20,29 @@ type world struct {
 	sign, getCap           uint32 // commands
 }
 
-var worlds = []world{
+var generations = []generation{
 	{"1.2", tpmtest.Tutorial, "maclef", "auth", "auth", ordSign, ordGetCap},
 	{"2.0", tpmtest.Keys20, "pv-p256", "e2-p256-auth", "pv-rsa-auth", uint32(tpm2.TPMCCSign), uint32(tpm2.TPMCCGetCapability)},
 }
 
-func (w world) is20() bool { return w.name == "2.0" }
+func (gen generation) is20() bool { return gen.name == "2.0" }
 
 // path is that of a recorded key's file.
-func (w world) path(t *testing.T, name string) string {
-	if w.is20() {
+func (gen generation) path(t *testing.T, name string) string {
+	if gen.is20() {
 		return tpmtest.FixturePath(t, "tpm2/"+name+".pem")
 	}
 	return tpmtest.FixturePath(t, "tpm12-tutorial/"+name)
 }
 
 // inBoth runs a test in both generations, in that of TPM 2.0 only with -short.
-func inBoth(t *testing.T, test func(t *testing.T, w world)) {
-	for _, w := range worlds {
-		t.Run(w.name, func(t *testing.T) {
-			if !w.is20() {
+func inBoth(t *testing.T, test func(t *testing.T, gen generation)) {
+	for _, gen := range generations {
+		t.Run(gen.name, func(t *testing.T) {
+			if !gen.is20() {
 				tpmtest.Long(t, tpmtest.Slow12)
 			}
-			test(t, w)
+			test(t, gen)
 		})
 	}
 }

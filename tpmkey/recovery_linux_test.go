@@ -106,8 +106,8 @@ func flushAll(t *testing.T, sw *tpmtest.SWTPM, sessions bool) (n int) {
 	return len(keys)
 }
 
-// injuries are what happens to a TPM between two operations.
-var injuries = map[string]func(*testing.T, *tpmtest.SWTPM){
+// losses are ways in which a TPM loses what is loaded, between two operations.
+var losses = map[string]func(*testing.T, *tpmtest.SWTPM){
 	"restart":             func(t *testing.T, sw *tpmtest.SWTPM) { sw.Restart() },
 	"keys flushed":        func(t *testing.T, sw *tpmtest.SWTPM) { flushAll(t, sw, false) },
 	"sessions flushed":    func(t *testing.T, sw *tpmtest.SWTPM) { flushAll(t, sw, true) },
@@ -137,12 +137,12 @@ func load(t *testing.T, conn *tpm12.Conn, n int) {
 	}
 }
 
-// Whatever happened to the TPM, the next signature and decryption succeed, and no
-// try is spent. Of secrets, only those are asked for again that may not be kept.
-func TestHealsBetweenOperations(t *testing.T) {
+// The next signature and decryption after each loss succeed, and no try is spent. Only
+// secrets that may not be kept are asked for again.
+func TestRecoversBetweenOperations(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
-	for name, injure := range injuries {
+	for name, lose := range losses {
 		t.Run(name, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Tutorial)
 			tpm := openName(t, sw.Socket)
@@ -155,18 +155,18 @@ func TestHealsBetweenOperations(t *testing.T) {
 				mustSign(t, k)
 			}
 			for round := range 2 {
-				injure(t, sw)
+				lose(t, sw)
 				for i, k := range keys {
 					if err := signs(k, round, i); err != nil {
 						t.Errorf("key %d: %v", i, err)
 					}
 				}
-				injure(t, sw)
+				lose(t, sw)
 				for i, file := range []string{"maclef", "wrapped-auth", "auth", "auth"} {
 					checkDecrypts(t, keys[i], file+".bound", tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt"))
 				}
 			}
-			want := int32(5) // once at first, and after each injury
+			want := int32(5) // once at first, and after each loss
 			if strings.Contains(name, "flushed") {
 				want = 1 // between turns nothing is there to be flushed
 			}
@@ -185,7 +185,7 @@ func TestHealsBetweenOperations(t *testing.T) {
 
 // A TPM that is killed and started while many sign: every signature is right, and
 // none fails.
-func TestHealsDuringOperations(t *testing.T) {
+func TestRecoversDuringOperations(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
@@ -226,7 +226,7 @@ func TestHealsDuringOperations(t *testing.T) {
 }
 
 // The software TPM that Open started is started anew when it was killed.
-func TestHealsEmulator(t *testing.T) {
+func TestRecoversEmulator(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	name, dir := emulatorOfTutorial(t)
@@ -287,7 +287,7 @@ func killIn(t *testing.T, dir, program string) {
 
 // A session whose nonces are out of step is replaced. A secret that was right before
 // is tried once more, though the TPM counts it.
-func TestHealsASessionOutOfStep(t *testing.T) {
+func TestRecoversASessionOutOfStep(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
 	for _, name := range []string{"given", "asked"} {

@@ -10,14 +10,14 @@ import (
 	"maclef/tpmkey"
 )
 
-// kinds20 are keys that heal in different ways.
+// kinds20 are keys that recover in different ways.
 var kinds20 = []struct{ name, file string }{
 	{"without a secret", "pv-p256"}, {"with one", "e2-p256-auth"}, {"to be counted", "pv-rsa-auth"},
 	{"by a policy", "e2-p256-pcr"}, {"imported", "e2-import-ec"}, {"persistent parent", "pv-p256-81000001"},
 }
 
-// injuries20 are what happens to a TPM 2.0 between two operations.
-var injuries20 = map[string]func(*testing.T, *tpmtest.SWTPM){
+// losses20 are ways in which a TPM 2.0 loses what is loaded, between two operations.
+var losses20 = map[string]func(*testing.T, *tpmtest.SWTPM){
 	"restart":          func(t *testing.T, sw *tpmtest.SWTPM) { sw.Restart() },
 	"keys flushed":     func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x80000000) },
 	"sessions flushed": func(t *testing.T, sw *tpmtest.SWTPM) { flush20(t, sw, 0x02000000) },
@@ -37,35 +37,30 @@ func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
 	}
 }
 
-// Keys come back from whatever happens to what is loaded.
-func TestHeals20(t *testing.T) {
+// Keys of all kinds work again after each loss.
+func TestRecovers20(t *testing.T) {
 	t.Parallel()
-	for injury, hurt := range injuries20 {
-		t.Run(injury, func(t *testing.T) {
+	for loss, lose := range losses20 {
+		t.Run(loss, func(t *testing.T) {
 			sw := tpmtest.Start(t, tpmtest.Keys20)
 			sw.Send(tpmtest.LockoutParameters(1000, 1000, 1000)) // restarts without a warning count
 			tpm := openName(t, sw.Socket)
 			var keys []*tpmkey.Key
 			for _, kind := range kinds20 {
 				for _, secret := range []tpmkey.Secret{motdepasse(), tpmkey.AskSecret(func() (tpmkey.Secret, error) { return motdepasse(), nil })} {
-					file := fixture20(t, kind.file)
-					if !file.NeedsSecret() {
+					if !fixture20(t, kind.file).NeedsSecret() {
 						secret = tpmkey.Secret{}
 					}
-					k, err := tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Name: kind.name, Auth: secret})
-					if err != nil {
-						t.Fatal(err)
-					}
-					keys = append(keys, k)
+					keys = append(keys, loadWith(t, tpm, kind.file, tpmkey.Secret{}, secret))
 				}
 			}
 			for round := range 3 {
 				for i, k := range keys {
-					if err := signsFox(t, k); err != nil {
+					if err := signs(k); err != nil {
 						t.Errorf("%s, round %d: %v", kinds20[i/2].name, round, err)
 					}
 					if round == 1 {
-						hurt(t, sw)
+						lose(t, sw)
 					}
 				}
 			}
@@ -82,12 +77,9 @@ func TestWrongSecret20(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := tpm.Load(t.Context(), fixture20(t, name), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte("faux"))})
-		if err != nil {
-			t.Fatal(err)
-		}
+		k := loadWith(t, tpm, name, tpmkey.Secret{}, tpmkey.Password([]byte("faux")))
 		for range 3 {
-			if err := signsFox(t, k); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
+			if err := signs(k); !errors.Is(err, tpmkey.ErrWrongKeySecret) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -109,26 +101,17 @@ func TestWrongSecret20(t *testing.T) {
 func TestLockout20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.LockedOut20)
-	k, err := tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: never(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tpmtest.WantError(t, signsFox(t, k), tpmkey.ErrLockedOut, "the lockout secret ends it")
-	k, err = tpm.Load(t.Context(), fixture20(t, "e2-p256-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := signsFox(t, k); err != nil {
+	k := loadWith(t, tpm, "pv-rsa-auth", tpmkey.Secret{}, never(t))
+	tpmtest.WantError(t, signs(k), tpmkey.ErrLockedOut, "the lockout secret ends it")
+	k = loadWith(t, tpm, "e2-p256-auth", tpmkey.Secret{}, motdepasse())
+	if err := signs(k); err != nil {
 		t.Error(err)
 	}
 	if changed, err := tpm.ResetLockout(t.Context(), tpmkey.OwnerSecret(tpmkey.WellKnown())); err != nil || !changed.Changed {
 		t.Error(changed, err)
 	}
-	k, err = tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: motdepasse()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := signsFox(t, k); err != nil {
+	k = loadWith(t, tpm, "pv-rsa-auth", tpmkey.Secret{}, motdepasse())
+	if err := signs(k); err != nil {
 		t.Error(err)
 	}
 }
@@ -147,7 +130,7 @@ func TestOwned20(t *testing.T) {
 	if err != nil || asked != 1 {
 		t.Fatal(asked, err)
 	}
-	if err := signsFox(t, k); err != nil {
+	if err := signs(k); err != nil {
 		t.Error(err)
 	}
 	if _, err = tpm.Clear(t.Context(), tpmkey.OwnerSecret(tpmkey.Password([]byte("verrou"))), nil); err != nil {
@@ -169,16 +152,12 @@ func TestHandlesChangeHands20(t *testing.T) {
 	tpm := openName(t, sw.Socket)
 	var keys []*tpmkey.Key
 	for _, name := range []string{"pv-p256", "e2-rsa", "e2-p384"} {
-		k, err := tpm.Load(t.Context(), fixture20(t, name), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, k)
+		keys = append(keys, loadWith(t, tpm, name, tpmkey.Secret{}, tpmkey.Secret{}))
 	}
 	for round := range 6 {
 		flush20(t, sw, 0x80000000)
 		for i := range keys {
-			if err := signsFox(t, keys[(i+round)%len(keys)]); err != nil {
+			if err := signs(keys[(i+round)%len(keys)]); err != nil {
 				t.Errorf("round %d: %v", round, err)
 			}
 		}
@@ -200,16 +179,12 @@ func TestHandlesOfOthers20(t *testing.T) {
 	sw := tpmtest.Start(t, tpmtest.Keys20)
 	first, second := openName(t, sw.Socket), openName(t, sw.Socket)
 	load := func(tpm *tpmkey.TPM, secret string) *tpmkey.Key {
-		k, err := tpm.Load(t.Context(), fixture20(t, "pv-rsa-auth"), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(secret))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
+		return loadWith(t, tpm, "pv-rsa-auth", tpmkey.Secret{}, tpmkey.Password([]byte(secret)))
 	}
 	ours, theirs := load(first, "motdepasse"), load(second, "motdepasse")
 	for range 2 {
 		for _, k := range []*tpmkey.Key{theirs, ours} {
-			if err := signsFox(t, k); err != nil {
+			if err := signs(k); err != nil {
 				t.Error(err)
 			}
 		}
@@ -220,10 +195,10 @@ func TestHandlesOfOthers20(t *testing.T) {
 	wrong := load(first, "faux")
 	flush20(t, sw, 0x80000000)
 	flush20(t, sw, 0x02000000)
-	if err := signsFox(t, theirs); err != nil {
+	if err := signs(theirs); err != nil {
 		t.Error(err)
 	}
-	tpmtest.WantError(t, signsFox(t, wrong), tpmkey.ErrWrongKeySecret)
+	tpmtest.WantError(t, signs(wrong), tpmkey.ErrWrongKeySecret)
 	if s, err := first.Status(t.Context()); err != nil || s.Lockout.Tries != 1 {
 		t.Errorf("%+v, %v", s.Lockout, err)
 	}

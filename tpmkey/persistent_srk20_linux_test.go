@@ -15,7 +15,7 @@ import (
 	"maclef/tpmkey"
 )
 
-// A noted TPM collects what is noted.
+// openNoted opens a TPM, and collects what it notes.
 func openNoted(t *testing.T, name string) (tpm *tpmkey.TPM, notes *[]string) {
 	t.Helper()
 	notes = new([]string)
@@ -43,7 +43,7 @@ func sentOf(p *tpmtest.Proxy, names ...string) (n int) {
 
 // A key of the primary that the TPM keeps at 0x81000001 works without that being made,
 // also where the owner's secret is not known.
-func TestKeptPrimary(t *testing.T) {
+func TestPersistentSRK(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		state     tpmtest.State
@@ -67,9 +67,9 @@ func TestKeptPrimary(t *testing.T) {
 	}
 }
 
-// Where the owner's secret is not known a new key is made under the key that the TPM
-// keeps, if that counts no wrong secrets.
-func TestCreateUnderKept(t *testing.T) {
+// If the owner's secret is not known, a new key is made under the SRK that the TPM keeps,
+// unless that counts wrong secrets.
+func TestCreateUnderPersistentSRK(t *testing.T) {
 	t.Parallel()
 	software, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -153,7 +153,7 @@ func TestNoParentFits(t *testing.T) {
 
 // Somebody puts another key in the place of the one that fitted before: it is not used with
 // an empty secret where it counts wrong ones.
-func TestKeptReplaced(t *testing.T) {
+func TestPersistentSRKReplaced(t *testing.T) {
 	t.Parallel()
 	counting := tpm2.ECCSRKTemplate
 	counting.ObjectAttributes.NoDA = false
@@ -174,7 +174,7 @@ func TestKeptReplaced(t *testing.T) {
 }
 
 // The secret of the owner's hierarchy is not for the key that the TPM keeps.
-func TestOwnerSecretNotForKept(t *testing.T) {
+func TestOwnerSecretNotForPersistentSRK(t *testing.T) {
 	t.Parallel()
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.KeptOwned20))
 	tpm := openName(t, p.Name)

@@ -21,8 +21,8 @@ var layers = []string{
 	"keygen", "certgen", "tlsdemo", "tpmctl", "ecryptmount",
 }
 
-// walls are imports that go downwards and must not be, all the same.
-var walls = map[string][]string{
+// forbidden are imports of lower packages that are not allowed, either.
+var forbidden = map[string][]string{
 	"internal/policy": {"internal/tpm20", "internal/transport"},
 	"internal/queue":  {"internal/transport"},
 	"internal/keymgr": {"internal/chip12", "internal/chip20", "internal/tpm12", "internal/tpm20"},
@@ -77,10 +77,10 @@ func checkImport(t *testing.T, path, from, to string) {
 	above, below := slices.Index(layers, from), slices.Index(layers, to)
 	switch {
 	case above < 0:
-		t.Errorf("%s: package %s is not among the layers: see house_test.go", path, from)
+		t.Errorf("%s: package %s is not among the layers: see imports_test.go", path, from)
 	case below < 0 || below >= above:
 		t.Errorf("%s: %s imports %s, which is not below it", path, from, to)
-	case slices.Contains(walls[from], to):
+	case slices.Contains(forbidden[from], to):
 		t.Errorf("%s: %s must not import %s", path, from, to)
 	}
 }

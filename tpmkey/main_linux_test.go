@@ -3,9 +3,6 @@ package tpmkey_test
 import (
 	"bufio"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -86,22 +83,6 @@ func (u *user) sign(more func(i int) bool) (n int, err error) {
 		}
 	}
 	return n, nil
-}
-
-// signs signs the SHA-256 digest of about, and verifies the signature.
-func signs(k *tpmkey.Key, about ...any) error {
-	digest := digestOf("sha256", fmt.Append(nil, about...))
-	sig, err := k.Sign(nil, digest, crypto.SHA256)
-	if err != nil {
-		return err
-	}
-	if public, ok := k.Public().(*ecdsa.PublicKey); ok {
-		if !ecdsa.VerifyASN1(public, digest, sig) {
-			return errors.New("the ECDSA signature is wrong")
-		}
-		return nil
-	}
-	return rsa.VerifyPKCS1v15(k.Public().(*rsa.PublicKey), crypto.SHA256, digest, sig)
 }
 
 // hold connects to swtpm and is served.
@@ -191,14 +172,4 @@ func (p *process) ask(line string) int {
 	p.t.Helper()
 	p.tell(line)
 	return p.done()
-}
-
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not so after 20 seconds: %s", what)
-		}
-	}
 }

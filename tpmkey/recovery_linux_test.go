@@ -45,22 +45,6 @@ func askedKey(t *testing.T, tpm *tpmkey.TPM) (*tpmkey.Key, *asker) {
 	return k, a
 }
 
-func loadWith(t *testing.T, tpm *tpmkey.TPM, name string, srk, secret tpmkey.Secret) *tpmkey.Key {
-	t.Helper()
-	k, err := tpm.Load(t.Context(), parseFixture(t, name), &tpmkey.LoadOptions{ParentAuth: srk, Auth: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
-func mustSign(t *testing.T, k *tpmkey.Key, about ...any) {
-	t.Helper()
-	if err := signs(k, about...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // initialize resets a TPM as suspend and resume can: TPM_Startup has to come next.
 // swtpm(8), CMD_INIT of the control channel.
 func initialize(t *testing.T, sw *tpmtest.SWTPM) {

@@ -363,16 +363,6 @@ func testKilledProcessLeavesOrphans(t *testing.T, gen generation) {
 	mustSign(t, own)
 }
 
-// loadedIn is how many keys are in a TPM.
-func loadedIn(t *testing.T, p *tpmtest.Proxy, gen generation) int {
-	t.Helper()
-	inside, err := (&faultTPM{is20: gen.is20()}).inside(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(inside.keys)
-}
-
 // A process that is killed in the middle of its work stops nobody.
 func TestKilledInMidOperation(t *testing.T) {
 	t.Parallel()

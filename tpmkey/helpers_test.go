@@ -6,10 +6,11 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"maclef/internal/tpmtest"
-	"maclef/tpmkey"
 	"testing"
 	"time"
+
+	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
 )
 
 func loadWith(t *testing.T, tpm *tpmkey.TPM, name string, srk, secret tpmkey.Secret) *tpmkey.Key {

@@ -51,9 +51,10 @@ build: go-needed ## build the commands in bin/
 demo: go-needed demo-needs build ## make a key and a certificate in a software TPM, serve HTTPS (TPM=2.0 for a TPM 2.0, PORT=8443 for another port)
 	@TPM=$(TPM) exec scripts/demo
 
+# The tests of tpmkey take longest, so they begin first.
 test: go-needed test-needs build ## run all tests
 	$(GO) vet ./...
-	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -race -timeout 20m ./tpmkey ./... # the longest first
+	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -race -timeout 40m ./tpmkey ./...
 	@echo "Firefox's screenshot is bin/firefox.png"
 	$(MAKE) --no-print-directory interop
 
@@ -88,12 +89,12 @@ fuzz: ## run the fuzz targets (FUZZTIME=10m: for 10 minutes each)
 	scripts/fuzz $(FUZZTIME)
 
 # Under sudo there is often no Go. Then the commands in bin/ are installed without a build.
-install: $(if $(and $(wildcard bin/tpmctl),$(if $(shell command -v $(GO)),,no)),,build) ## copy the commands to PREFIX/bin (/usr/local/bin)
+install: $(if $(and $(wildcard bin/tpmctl),$(if $(shell command -v $(GO)),,no)),,build) ## copy the commands to PREFIX/bin (PREFIX=/usr/local)
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 0755 $(addprefix bin/,$(COMMANDS)) "$(DESTDIR)$(PREFIX)/bin/"
 
-uninstall: ## remove the commands again
-	cd "$(DESTDIR)$(PREFIX)/bin" && rm -f $(COMMANDS)
+uninstall: ## remove the commands from PREFIX/bin
+	for command in $(COMMANDS); do rm -f "$(DESTDIR)$(PREFIX)/bin/$$command"; done
 
 clean: ## remove bin/
 	rm -rf bin

@@ -330,7 +330,7 @@ func (r *reader) library(program string, commands []string) {
 		r.t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"main.go": strings.ReplaceAll(program, "4433", r.port), "go.sum": string(sum), "go.mod": "module example\n\ngo 1.24\n",
+		"main.go": strings.ReplaceAll(program, "4433", r.port), "go.sum": string(sum),
 	} {
 		if err := os.WriteFile(filepath.Join(r.home, name), []byte(content), 0o600); err != nil {
 			r.t.Fatal(err)

@@ -4,7 +4,6 @@ package bench
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
@@ -79,7 +78,7 @@ func newOperation(name string, public crypto.PublicKey) (op *operation, err erro
 		}
 		op.input = other.PublicKey().Bytes()
 		want, err = other.ECDH(own)
-		use = func(k *tpmkey.Key) ([]byte, error) { return k.ECDH(context.Background(), other.PublicKey()) }
+		use = func(k *tpmkey.Key) ([]byte, error) { return k.ECDH(other.PublicKey()) }
 	default:
 		text, opts := []byte("The quick brown fox"), signerOpts(name)
 		digest := opts.HashFunc().New()

@@ -104,7 +104,7 @@ func agreesSecretly(t *testing.T, k *tpmkey.Key, tap *tpmtest.Tap, name string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared, err := k.ECDH(t.Context(), theirs.PublicKey())
+	shared, err := k.ECDH(theirs.PublicKey())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // openExample opens a software TPM in a new directory, with a new key. On a
-// machine with a TPM it would be tpmkey.Open("") and a key file of keygen.
+// machine with a TPM it would be tpmkey.Open(ctx, "") and a key file of keygen.
 func openExample() (tpm *tpmkey.TPM, key *tpmkey.Key, done func()) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {

@@ -172,7 +172,7 @@ func verifyPublic(public crypto.PublicKey, digest, sig []byte) error {
 func (s *sequence) agree(name step) (err, wrong error) {
 	k, cancel := s.within(name)
 	defer cancel()
-	x, err := k.ECDH(context.Background(), s.key.remote.PublicKey())
+	x, err := k.ECDH(s.key.remote.PublicKey())
 	if err == nil && !bytes.Equal(x, s.key.agreed) {
 		wrong = fmt.Errorf("they agreed on %x", x)
 	}

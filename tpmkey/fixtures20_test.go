@@ -116,12 +116,12 @@ func agrees20(t *testing.T, k *tpmkey.Key) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := k.ECDH(t.Context(), theirs.PublicKey()); err != nil || !bytes.Equal(got, want) {
+	if got, err := k.ECDH(theirs.PublicKey()); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("ECDH: %x, %v; want %x", got, err, want)
 	}
 	if other, err := otherCurve(ours.Curve()).GenerateKey(rand.Reader); err != nil {
 		t.Fatal(err)
-	} else if _, err := k.ECDH(t.Context(), other.PublicKey()); !errors.Is(err, tpmkey.ErrNotSupported) {
+	} else if _, err := k.ECDH(other.PublicKey()); !errors.Is(err, tpmkey.ErrNotSupported) {
 		t.Errorf("ECDH on another curve: %v", err)
 	}
 }

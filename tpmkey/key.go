@@ -144,12 +144,12 @@ func (k *Key) Decrypt(random io.Reader, ciphertext []byte, opts crypto.Decrypter
 //
 // Errors: ErrNotSupported for another curve, or a key that cannot agree on secrets; otherwise
 // those of Sign. TPM 2.0 Library Part 3, section 14.5 (TPM2_ECDH_ZGen).
-func (k *Key) ECDH(ctx context.Context, remote *ecdh.PublicKey) ([]byte, error) {
+func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	op, err := k.k.Ops.Agree(remote)
 	if err != nil {
 		return nil, fmt.Errorf("agree: %w", err)
 	}
-	shared, err := k.WithContext(ctx).do(op)
+	shared, err := k.do(op)
 	return shared, doingError("agree", err)
 }
 

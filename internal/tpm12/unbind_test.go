@@ -93,6 +93,9 @@ func TestUnBindLast(t *testing.T) {
 		for _, c := range ciphertexts {
 			plain, err := f.unBindLast(c.data, kind.auth(f))
 			var refused *tpm12.Error
+			if c.code == tpm12.DecryptError && err == nil && tpmtest.ImplicitRejection() {
+				plain, c.code = []byte("bonjour"), 0 // it is random
+			}
 			if c.code == 0 && (err != nil || string(plain) != "bonjour") ||
 				c.code != 0 && (!errors.As(err, &refused) || refused.Code != c.code) {
 				f.t.Errorf("%s: %q, %v", c.name, plain, err)

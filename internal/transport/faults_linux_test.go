@@ -147,10 +147,19 @@ func TestEmulatorDiskFull(t *testing.T) {
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 	}
-	try := exec.Command("mount", "-t", "tmpfs", "tmpfs", dir)
-	try.SysProcAttr = apart
-	if out, err := try.CombinedOutput(); err != nil {
-		tpmtest.Cannot(t, "this machine lets this user mount nothing in a user namespace, so there is no full disk: %v %s", err, out)
+	try := func() (string, error) {
+		mount := exec.Command("mount", "-t", "tmpfs", "tmpfs", dir)
+		mount.SysProcAttr = apart
+		out, err := mount.CombinedOutput()
+		return string(out), err
+	}
+	out, err := try()
+	if err != nil { // in a chroot there are no user namespaces, and root needs none
+		apart = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+		out, err = try()
+	}
+	if err != nil {
+		tpmtest.Cannot(t, "this machine lets this user mount nothing in a namespace, so there is no full disk: %v %s", err, out)
 	}
 	p := startUser(t, "", func(c *exec.Cmd) {
 		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `mount -t tmpfs -o size=16k,mode=700 tmpfs "$0" || exit

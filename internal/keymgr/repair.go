@@ -12,6 +12,11 @@ import (
 // more than once.
 const maxRepairs = 8
 
+// maxAsking is how often one operation needs a secret that it has not. It asks the user at most
+// once for each secret; the other times another operation has asked, and the session that it
+// opened was lost again.
+const maxAsking = 16
+
 // A recovery is what to do about an error of a class.
 type recovery struct {
 	// times is how often it is done in one operation.
@@ -38,7 +43,7 @@ func recoveryFor(class chip.ErrClass) recovery {
 	case chip.ClassUnanswered:
 		return recovery{1, (*task).repeat}
 	case chip.ClassSecretNeeded:
-		return recovery{4, (*task).ask}
+		return recovery{maxAsking, (*task).ask}
 	}
 	return recovery{}
 }

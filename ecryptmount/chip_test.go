@@ -128,6 +128,7 @@ func testChipShares(t *testing.T, mine, others string) {
 
 // A TPM that restarts loses its keys: the next file is opened all the same.
 func TestChipRestarts(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	t.Run("1.2", func(t *testing.T) { testChipRestarts(t, "tpm12-tutorial/auth") })
 	t.Run("2.0", func(t *testing.T) { testChipRestarts(t, "tpm2/e2-rsa-auth.pem") })

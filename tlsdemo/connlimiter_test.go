@@ -217,6 +217,7 @@ func TestOneClientWantsAllPlaces(t *testing.T) {
 
 // A client waits for a place until a connection is idle, or is stuck.
 func TestWaitsForAPlace(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	r := newRig(t, "rsa1024", nil).serve(func(l *limits) { l.conns = 1 })
 	c := r.silent(r.addr, "127.0.0.2", 1, nil)[0]
 	for r.server.limiter.count() == 0 {

@@ -28,6 +28,7 @@ func (r *running) plain() net.Conn {
 }
 
 func TestHalfOpenHandshakeIsClosed(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(func(l *limits) { l.handshake = 300 * time.Millisecond })
 	for name, first := range map[string][]byte{"silent": nil, "begun": {22, 3, 1, 0, 200, 1}} {
@@ -90,6 +91,7 @@ func TestGarbage(t *testing.T) {
 
 // Clients that do not trust the certificate, or insist on TLS 1.3.
 func TestClientsThatRefuse(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	r := newRig(t, "rsa1024", nil).serve(nil)
 	if _, err := tls.Dial("tcp", r.addr, &tls.Config{ServerName: "localhost"}); err == nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"maclef/internal/tpmtest"
 	"os"
 	"regexp"
 	"strings"
@@ -31,6 +32,7 @@ func (p *process) refused(n int) {
 // The TPM goes away while the server runs: it stays, says why once, and serves
 // again when the TPM is back.
 func TestTPMGone(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	both(t, "auth", []byte("motdepasse"), testTPMGone)
 }
@@ -66,6 +68,7 @@ func testTPMGone(t *testing.T, r *rig) {
 
 // A TPM that restarts between two handshakes is nobody's business.
 func TestTPMRestarts(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	both(t, "maclef", nil, testTPMRestarts)
 }
@@ -93,6 +96,7 @@ func testTPMRestarts(t *testing.T, r *rig) {
 
 // It can be ended while the TPM is away, and does not take long for it.
 func TestEndsWithoutTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	both(t, "maclef", nil, testEndsWithoutTPM)
 }

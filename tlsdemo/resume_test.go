@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"maclef/internal/tpmtest"
 	"net/http"
 	"testing"
 )
@@ -9,6 +10,7 @@ import (
 // Clients that come back cost the TPM nothing: not one command, and not its
 // presence.
 func TestResumptionNeedsNoTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	both(t, "maclef", nil, testResumptionNeedsNoTPM)
 }

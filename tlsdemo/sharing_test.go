@@ -75,6 +75,7 @@ func (r *rig) hold() (end func() error) {
 // Secrets that were asked for, or read, are there when the TPM restarts: nobody is
 // asked again, and there may be nobody.
 func TestAsksOnce(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	both(t, "auth", []byte("motdepasse"), testAsksOnce)
 }
 
@@ -114,6 +115,7 @@ func testAsksOnce(t *testing.T, r *rig) {
 // It is ended while a signature waits for another program, and frees the key when
 // that lets go of the TPM.
 func TestEndsWhileOthersHoldTheTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	both(t, "auth", []byte("motdepasse"), testEndsWhileOthersHoldTheTPM)
 }
@@ -173,6 +175,7 @@ func (panickingConn) Read([]byte) (int, error) { panic("read") }
 
 // A mistake in a handshake ends that, and not the program with the key.
 func TestPanicInHandshake(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	r := newRig(t, "maclef", nil)
 	r.listener = func(l net.Listener) net.Listener { return panickingListener{l} }
 	run := r.serve(nil)

@@ -111,6 +111,7 @@ func keysOnDisk(t *testing.T) map[string]diskCase {
 
 // A second program loads nothing that the first one has loaded, until the TPM is reset.
 func TestSecondProgram(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for name, c := range keysOnDisk(t) {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasPrefix(name, "1.2") {

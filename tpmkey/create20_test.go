@@ -18,6 +18,7 @@ import (
 
 // A key that Create makes signs, decrypts or agrees, after its file was written and read.
 func TestCreate20(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, test := range []struct {

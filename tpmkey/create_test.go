@@ -17,6 +17,7 @@ import (
 )
 
 func TestCreate(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	tpm := openState(t, tpmtest.WellKnown)
 	secret := tpmkey.Password([]byte("motdepasse"))

@@ -49,6 +49,7 @@ func TestEncryptDecrypt(t *testing.T) {
 }
 
 func TestDecryptOptions(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	tpm := openTutorial(t)
 	pkcs1, oaep := loadFixture(t, tpm, "maclef"), loadFixture(t, tpm, "oaep")

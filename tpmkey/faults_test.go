@@ -26,6 +26,7 @@ var (
 // not kept: what must never happen, and what has to recover. With -short it tries a few
 // faults with each key.
 func TestFaults(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	seed := *faultSeed
 	if seed == 0 {
 		seed = rand.Uint64()

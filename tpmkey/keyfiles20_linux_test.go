@@ -93,6 +93,7 @@ func TestRestrictedKey20(t *testing.T) {
 // A file with a wrong byte anywhere is refused as damaged, or its public half says less
 // than it did, but nothing panics, and no secret is tried.
 func TestDamagedFiles20(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	step := 1 // from byte to byte

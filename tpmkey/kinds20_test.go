@@ -179,6 +179,7 @@ func inSWTPM(h crypto.Hash) bool {
 
 // EC keys sign digests of any hash, and of none.
 func TestSign20Curves(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	for name, c := range map[string]struct {

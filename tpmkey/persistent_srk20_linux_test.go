@@ -127,6 +127,7 @@ func TestCreateUnderPersistentSRK(t *testing.T) {
 // For a key of another TPM all kinds of parents are tried once, the unusual ones after a
 // note; then it is known that none fits, until a context of this start is gone.
 func TestNoParentFits(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	s := newShelf(t, tpmtest.TPM20)
 	file := fixture20(t, "pv-p256")
 	load := func() (primaries int, notes []string) {

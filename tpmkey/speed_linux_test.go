@@ -193,7 +193,10 @@ func TestCommandsOfAStart(t *testing.T) {
 
 // Many keys on the few places of one chip, used at random: no key is loaded from its file
 // twice, and a switch costs at most three commands.
-func TestManyKeys(t *testing.T) { inBoth(t, testManyKeys) }
+func TestManyKeys(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
+	inBoth(t, testManyKeys)
+}
 
 func testManyKeys(t *testing.T, gen generation) {
 	many, files := 200, []string{"maclef", "rsa1024", "auth", "wrapped-auth", "oaep"}

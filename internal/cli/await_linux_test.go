@@ -63,6 +63,7 @@ const (
 // A command that waits to open a TPM says so after two seconds. It erases the line when the
 // wait is over.
 func TestAwaitOpening(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	name := mute(t, shortDir(t)+"/s")
 	begin := time.Now()
@@ -96,6 +97,7 @@ func TestAwaitLongName(t *testing.T) {
 // A command that waits for an operation of the TPM says so. It erases the line before it
 // prints anything else.
 func TestAwaitOperation(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	name := slow(t, 3500*time.Millisecond)
 	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", name, "-finish", "10", "word"))
@@ -107,6 +109,7 @@ func TestAwaitOperation(t *testing.T) {
 
 // A command that shows progress of its own shows nothing else.
 func TestAwaitGivesWayToProgress(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	p := startOnPTY(t, demoCommand(t, "-open", "-tpm", slow(t, 0), "-sleep", "2600", "word"))
 	p.expect(`taking its time… \d+ s` + erased + `word=word`)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"maclef/internal/tpmtest"
 	"syscall"
 	"testing"
 )
@@ -21,6 +22,7 @@ func TestConfirmEndsWithEnter(t *testing.T) {
 // The first signal lets the command finish what must not be cut short. The second ends it at
 // once.
 func TestFinishOnSignal(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	p := startOnPTY(t, demoCommand(t, "-finish", "3000", "word"))
 	p.expect("busy")

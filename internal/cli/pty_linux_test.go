@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maclef/internal/tpmtest"
 	"os"
 	"os/exec"
 	"regexp"
@@ -192,6 +193,7 @@ func TestPromptEndsWhenTerminalHangsUp(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	p := startOnPTY(t, demoCommand(t, "-sleep", "1600", "word"))
 	p.expect(`\rdemo: taking its time… 0 s`)
 	p.expect(`\rdemo: taking its time… 1 s`)
@@ -213,6 +215,7 @@ func TestProgressIsOver(t *testing.T) {
 }
 
 func TestProgressGivesWayToPromptAndSignal(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	p := startOnPTY(t, demoCommand(t, "-sleep", "400", "-need", "key"))
 	p.expect("taking its time")
 	p.expect(`\r +\rSecret of the key: $`)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 )
 
 // A canned is a TPM that gives one answer to everything.
@@ -130,6 +131,7 @@ func handlesIn(name string) int {
 
 // A reply that is cut or goes on, in any place, is no answer.
 func TestRepliesOfTheWrongLength(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	for _, c := range recorded(t) {
 		if err := c.do(answering(c.reply)); err != nil {
@@ -186,6 +188,7 @@ func TestGarbage(t *testing.T) {
 
 // A changed reply causes no panic. The code of an Error is the one in the reply's header.
 func TestMutatedReplies(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, c := range recorded(t) {

@@ -44,6 +44,7 @@ func command(d *Device, cmd []byte) error {
 }
 
 func TestEmulatorFirstUse(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	dir := stateDir(t)
 	d := mustOpen(t, "emulator:"+dir)

@@ -175,6 +175,7 @@ func TestEmulatorModels(t *testing.T) {
 // Two programs open different TPMs in an empty directory. One gets its own, and the other is
 // told which is there.
 func TestEmulatorModelsRace(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	for range 5 {
 		dir := stateDir(t)

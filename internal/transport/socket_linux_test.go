@@ -118,6 +118,7 @@ func TestSocketTCP(t *testing.T) {
 }
 
 func TestSocketBusy(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
@@ -146,6 +147,7 @@ func TestSocketBusy(t *testing.T) {
 }
 
 func TestSocketControlChannel(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	_, err := tryOpen(impatient(), "unix:"+s.Control)
@@ -182,6 +184,7 @@ func TestSocketLongPath(t *testing.T) {
 }
 
 func TestSocketTPMKilled(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	d := mustOpen(t, s.Socket)
@@ -208,6 +211,7 @@ func TestSocketTPMKilled(t *testing.T) {
 }
 
 func TestSendChecksCommands(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	d := mustOpen(t, tpmtest.Start(t, tpmtest.Fresh).Socket)
 	for _, cmd := range [][]byte{nil, probeCommand[:9], probeCommand[:17], append(probeCommand, 0), make([]byte, frame.MaxSize+1)} {

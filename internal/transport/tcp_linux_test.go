@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"maclef/internal/tpmtest"
 	"net"
 	"os"
 	"syscall"
@@ -49,6 +50,7 @@ func fullPort(t *testing.T) (address string, free func()) {
 // A client that waits before a full queue is let in as soon as there is a place, even after a
 // long wait.
 func TestDialTCPFullQueue(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	address, free := fullPort(t)
 	dialed := make(chan error, 1)
 	go func() {

@@ -46,6 +46,7 @@ func openSockets(t *testing.T) (n int) {
 
 // Nobody holds a TPM between turns: a stranger is served, and no connection is left.
 func TestIdleDeviceLetsGo(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	dir := stateDir(t)
 	for name, path := range map[string]string{s.Socket: filepath.Join(s.Dir, "sock"), "emulator:" + dir: filepath.Join(dir, "sock")} {
@@ -235,6 +236,7 @@ func TestWaitForTPMThatHangsUpEnds(t *testing.T) {
 
 // A wait for something that takes connections and never answers ends in time.
 func TestLazyOpenEnds(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	const wait = 300 * time.Millisecond
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })

@@ -67,11 +67,13 @@ func readHidden(tty *os.File, prompt string) ([]byte, error) {
 	return readSecretLine(tty)
 }
 
-// onContinue calls f whenever the process continues after Ctrl-Z, until stop.
+// onContinue calls f whenever the process continues after Ctrl-Z, until stop. When stop returns,
+// no call of f is under way.
 func onContinue(f func()) (stop func()) {
-	continued := make(chan os.Signal, 1)
+	continued, ended := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(continued, syscall.SIGCONT)
 	go func() {
+		defer close(ended)
 		for range continued {
 			f()
 		}
@@ -79,6 +81,7 @@ func onContinue(f func()) (stop func()) {
 	return func() {
 		signal.Stop(continued)
 		close(continued)
+		<-ended
 	}
 }
 

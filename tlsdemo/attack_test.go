@@ -349,9 +349,7 @@ func TestAttacks(t *testing.T) {
 
 // 5,000 idle clients of many addresses, and as many descriptors as they need.
 func TestManyIdleClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("5,000 handshakes")
-	}
+	tpmtest.Long(t, "it makes 5,000 handshakes")
 	p := gen20.rig(t, "rsa1024", nil).start()
 	defer p.launch(attacks["idle"], 5000, 100)()
 	p.serves(20)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"maclef/internal/tpmtest"
 	"net"
 	"os"
 	"os/exec"
@@ -36,9 +37,7 @@ user_pref("network.connectivity-service.enabled", false);
 // warning about a self-signed certificate. The pictures of the page are kept
 // where $TLSDEMO_SCREENSHOT says, FILE.png, and in FILE-tpm20.png.
 func TestFirefox(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts Firefox")
-	}
+	tpmtest.Long(t, "it starts Firefox")
 	firefox, err := exec.LookPath("firefox-esr") // Debian's
 	if err != nil {
 		firefox, err = exec.LookPath("firefox") // Ubuntu's

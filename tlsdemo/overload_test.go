@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
 
@@ -156,9 +157,7 @@ func (r *running) tryHandshake(patience time.Duration) (took time.Duration, ok b
 // that long, the test is strict, and shows what would become of a queue that
 // serves the dead, too.
 func TestOverload(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures for 15 seconds")
-	}
+	tpmtest.Long(t, "it measures for 15 seconds")
 	w := onslaught{signature: 300 * time.Millisecond, times: 4, lasts: 8 * time.Second, patience: 2 * time.Second}
 	least, long := 0.7, os.Getenv("TLSDEMO_OVERLOAD")
 	if long != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maclef/internal/tpmtest"
 	"net"
 	"os"
 	"strings"
@@ -63,9 +64,7 @@ func resident(pid int) (kb int) {
 // Ten thousand clients that say nothing, or not all: somebody who comes then is
 // served as if they were not there.
 func TestTenThousandSilentClients(t *testing.T) {
-	if testing.Short() {
-		t.Skip("opens 10,000 connections")
-	}
+	tpmtest.Long(t, "it opens 10,000 connections")
 	n := min(10000, descriptors()-200)
 	whole := helloOf(t)
 	for name, first := range map[string][]byte{

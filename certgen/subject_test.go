@@ -14,11 +14,13 @@ import (
 	"testing"
 
 	"maclef/internal/cli"
+	"maclef/internal/tpmtest"
 )
 
 // TestSubjectAsOpenSSL compares the DER name with that of openssl req, byte by
 // byte.
 func TestSubjectAsOpenSSL(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	key := filepath.Join(t.TempDir(), "key.pem")
 	openssl(t, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
 	for _, text := range []string{

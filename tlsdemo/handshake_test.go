@@ -93,7 +93,7 @@ func TestGarbage(t *testing.T) {
 func TestClientsThatRefuse(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
-	r := newRig(t, "rsa1024", nil).serve(nil)
+	r := gen12.rig(t, "rsa1024", nil).serve(nil)
 	if _, err := tls.Dial("tcp", r.addr, &tls.Config{ServerName: "localhost"}); err == nil {
 		t.Error("trusted without a reason")
 	}

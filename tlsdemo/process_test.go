@@ -119,6 +119,7 @@ func TestSignalsEndItCleanly(t *testing.T) {
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	r := newRig(t, "maclef", nil)
 	p := r.start()
 	p.hang()

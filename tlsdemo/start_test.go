@@ -64,7 +64,7 @@ func TestBadFiles(t *testing.T) {
 		"no key":         {[]string{"-key", "/nonexistent"}, []string{"read /nonexistent"}},
 		"no certificate": {[]string{"-cert", "/nonexistent"}, []string{"read /nonexistent"}},
 		"not one":        {[]string{"-cert", notCert}, []string{"certificate", notCert}},
-		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS KEY BLOB"}},
+		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS2 PRIVATE KEY"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.fails(append(r.args(), row.args...)...)
@@ -74,7 +74,7 @@ func TestBadFiles(t *testing.T) {
 }
 
 func TestSHA1KeyIsRefused(t *testing.T) {
-	r := newRig(t, "maclef", nil)
+	r := gen12.rig(t, "maclef", nil)
 	r.key = tpmtest.FixturePath(t, "tpm12-tutorial/sha1")
 	tpm := r.open()
 	key, err := tpm.LoadFile(t.Context(), r.key, &tpmkey.LoadOptions{ParentAuth: tpmkey.Password(nil)})

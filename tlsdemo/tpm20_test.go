@@ -95,6 +95,7 @@ func spend(t *testing.T, r *rig, tries int) {
 
 // A key that the TPM itself keeps has no file.
 func TestKeyByHandle(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	r := gen20.rig(t, "tpm2/e2-p256.pem", nil)
 	handle := r.keep(0x81000042)

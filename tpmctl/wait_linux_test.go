@@ -119,6 +119,7 @@ func endsInTime(t *testing.T, what string, command func() error) {
 
 // -wait bounds how long a command waits for a TPM that others keep, or that is none.
 func TestWaitIsKept(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	for name, c := range map[string]struct {
 		tpm  func(t *testing.T, network string) string
 		want string
@@ -152,6 +153,7 @@ func TestWaitIsKept(t *testing.T) {
 
 // -wait also bounds a wait in the middle of a command, which waits for its turn anew.
 func TestWaitForTurnIsKept(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	swtpm := tpmtest.Start(t, tpmtest.Keys20)
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := syscall.Mkfifo(secret, 0o600); err != nil {

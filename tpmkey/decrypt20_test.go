@@ -19,6 +19,7 @@ import (
 
 // Each kind of RSA key decrypts what it can, and refuses the rest.
 func TestDecrypt20Kinds(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	pkcs1 := &rsa.PKCS1v15DecryptOptions{}

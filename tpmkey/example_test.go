@@ -31,7 +31,7 @@ func openExample() (tpm *tpmkey.TPM, key *tpmkey.Key, done func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	tpm, err = tpmkey.Open(context.Background(), "emulator:"+dir)
+	tpm, err = tpmkey.Open(context.Background(), "emulator2:"+dir)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func openExample() (tpm *tpmkey.TPM, key *tpmkey.Key, done func()) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	pemKey, err := file.Marshal(blob.PEM)
+	pemKey, err := file.Marshal(blob.TSS2PEM)
 	if err != nil {
 		log.Fatal(err)
 	}

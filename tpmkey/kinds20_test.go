@@ -134,6 +134,7 @@ func verifies20(public crypto.PublicKey, digest []byte, opts crypto.SignerOpts, 
 
 // Each kind of RSA key signs what it can, and refuses the rest.
 func TestSign20Kinds(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	tpm := openState(t, tpmtest.TPM20)
 	const ssa, pss = tpm2.TPMAlgRSASSA, tpm2.TPMAlgRSAPSS

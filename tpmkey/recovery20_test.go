@@ -39,6 +39,7 @@ func flush20(t *testing.T, sw *tpmtest.SWTPM, kind uint32) {
 
 // Keys of all kinds work again after each loss.
 func TestRecovers20(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	for loss, lose := range losses20 {
 		t.Run(loss, func(t *testing.T) {

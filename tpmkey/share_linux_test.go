@@ -178,6 +178,7 @@ func testCancelWhileHeld(t *testing.T, gen generation) {
 func TestWaitWhileHeld(t *testing.T) { inBoth(t, testWaitWhileHeld) }
 
 func testWaitWhileHeld(t *testing.T, gen generation) {
+	tpmtest.Long(t, tpmtest.Waits)
 	p := tpmtest.StartProxy(t, tpmtest.Start(t, gen.state))
 	tpm := openWaiting(t, p.Name, 200*time.Millisecond)
 	k := loadFixture(t, tpm, gen.secret)

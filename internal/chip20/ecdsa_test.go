@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"maclef/internal/chip"
+	"maclef/internal/tpmtest"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 
 // ECDSA signs the same integer for every hash and for every set of the chip's hashes.
 func TestSign20ECDSA(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	t.Parallel()
 	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384(), elliptic.P521()} {
 		private, err := ecdsa.GenerateKey(curve, rand.Reader)

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"maclef/internal/chip"
+	"maclef/internal/tpmtest"
 	"math/big"
 	"testing"
 )
@@ -105,6 +106,7 @@ func (k *software20) opened(able *keyOps, ciphertext []byte, opts crypto.Decrypt
 }
 
 func TestOpenOAEP(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	k := &software20{rsa: softwareRSA()}
 	able := k.able(t, signs|decrypts, keyScheme{})

@@ -25,6 +25,7 @@ func opensslPKCS8(t *testing.T, password string, args ...string) []byte {
 }
 
 func TestEncryptedPKCS8(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Stress)
 	for name, args := range map[string][]string{
 		"default":  nil,
 		"AES-128":  {"-v2", "aes-128-cbc"},

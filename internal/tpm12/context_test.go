@@ -72,6 +72,7 @@ func TestContextCycles(t *testing.T) {
 // TestContexts checks the rest of what context.go documents: handles without a context, damaged
 // contexts, how many copies of a key fit, and when a context ends.
 func TestContexts(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	sw := tpmtest.Start(t, tpmtest.Tutorial)
 	conn, tap := connect(t, sw)
@@ -120,6 +121,7 @@ func TestContexts(t *testing.T) {
 
 // A lost reply to a command that loads is no error reply.
 func TestLostLoad(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, _ := loadSecretKey(t, conn)

@@ -91,6 +91,7 @@ func wantCommands(t testing.TB, tap *tpmtest.Tap, want ...uint32) {
 }
 
 func TestRollingSession(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	conn, tap := open(t, tpmtest.Tutorial)
 	key, secret := loadSecretKey(t, conn)

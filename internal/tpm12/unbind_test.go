@@ -73,6 +73,7 @@ func (f *fixture) afterwards() (ordinals []uint32, sizes []int) {
 // A good ciphertext and a bad one end the session alike, and what is sent afterwards
 // does not tell them apart.
 func TestUnBindLast(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	good := tpmtest.Fixture(t, "tpm12-tutorial/auth.bound")
 	flipped := bytes.Clone(good)

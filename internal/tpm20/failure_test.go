@@ -144,6 +144,7 @@ var failures = []failure{
 // After each failure the next signature succeeds, and no session is left over. An error reply
 // leaves the session, unless it says that it is gone.
 func TestFailures(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	_, tap, sw := start(t)
 	for _, fail := range failures {
@@ -190,6 +191,7 @@ func (d *dropper) Drop() { d.n++ }
 
 // A reply that cannot be trusted breaks the connection; an error reply does not.
 func TestFailuresDropTheConnection(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	for _, fail := range failures {
 		_, tap := open(t)

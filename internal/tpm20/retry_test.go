@@ -9,10 +9,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/tpm20"
+	"maclef/internal/tpmtest"
 )
 
 // A busy TPM gets the same bytes again, and the session goes on.
 func TestBusyTPM(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Waits)
 	t.Parallel()
 	const ccSelfTest = uint32(tpm2.TPMCCSelfTest)
 	for code, want := range map[tpm2.TPMRC][]uint32{

@@ -118,6 +118,7 @@ func TestFaultsRepeat(t *testing.T) {
 
 // A TPM after CMD_INIT refuses everything but TPM_Startup.
 func TestLostStates(t *testing.T) {
+	Long(t, Slow20)
 	p := StartProxy(t, Start(t, Fresh))
 	for _, fault := range LostStates() {
 		conn := dialProxy(t, p)

@@ -76,6 +76,7 @@ func TestOpened(t *testing.T) {
 
 // Drop breaks the connection for the rest of the turn, and does nothing between turns.
 func TestDrop(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Fresh)
 	for _, name := range []string{s.Socket, overTCP(t, s), "emulator:" + stateDir(t)} {

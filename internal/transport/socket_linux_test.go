@@ -53,6 +53,7 @@ func wantError(t *testing.T, err error, want error, words ...string) {
 }
 
 func TestSocket(t *testing.T) {
+	tpmtest.Long(t, tpmtest.Slow12)
 	t.Parallel()
 	s := tpmtest.Start(t, tpmtest.Tutorial)
 	for range 3 {

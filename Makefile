@@ -26,7 +26,7 @@ SOAKFLAGS  ?=
 TPM ?= 1.2
 
 # The number of machines at a time, and a regular expression for scenarios.
-VM_JOBS ?= 2
+VM_JOBS ?= 3
 VM      ?= .
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +38,11 @@ type step struct {
 	firmware bool
 	options  map[string]string
 	chunks   []*chunk
+}
+
+// sleeps reports whether the machine of a step sleeps and wakes up.
+func (s *step) sleeps() bool {
+	return slices.ContainsFunc(s.chunks, func(c *chunk) bool { return c.text == "asleep" })
 }
 
 // A chunk is a part of a step: a paragraph, a command of 2010, or a command for the

@@ -197,9 +197,6 @@ expect '^10$'
 expect '^100$'
 
 # The machine sleeps and wakes up. No program needs a restart, and no handshake fails.
-asleep() {
-	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
-}
 asleep
 expect '^1$'
 both 1
@@ -223,10 +220,8 @@ expect 'loaded: +nothing'
 tlsdemo -key secrete -key-pass pass:motdepasse -cert secrete.crt -accept 4434 2>4434.log &
 await 30 grep serving 4434.log
 ecryptmount -key maclef -fork /secret
-asleep() {
-	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep 'A TPM error'
-}
 asleep
+dmesg | grep 'A TPM error'
 expect '\(38\)'
 files() {
 	sync
@@ -240,6 +235,7 @@ tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
 asleep
+dmesg | grep 'A TPM error'
 expect '\(38\)'
 tpmctl sign -key maclef -in lettre -out encore.sig
 openssl dgst -sha256 -verify maclef.pub -signature encore.sig lettre

@@ -39,9 +39,6 @@ servers() {
 	tlsdemo -key courbe -cert courbe.crt -accept 4435 2>4435.log &
 }
 pages() { for i in $(seq $1); do page 4434 secrete.crt || return; done; }
-asleep() {
-	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
-}
 fin
 quiet . ./mots
 

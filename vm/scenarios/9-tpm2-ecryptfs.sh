@@ -54,9 +54,6 @@ echo bonsoir >/coffre/lettre.txt
 quiet certgen -key maclef -out moncert
 tlsdemo -accept 4433 2>tlsdemo.log &
 await 30 grep serving tlsdemo.log
-asleep() {
-	echo +3 >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state && dmesg | grep -c 'suspend exit'
-}
 asleep
 expect '^1$'
 quiet sh -c 'sync; echo 3 >/proc/sys/vm/drop_caches'

@@ -177,7 +177,7 @@ func (c *Chip) loadUnder(id parentID, t *blob.TSS2, srk chip.AuthData) (chip.Loa
 		}
 		auth, _, err := parent.auth(tpm2.TPMCCLoad, 0)
 		if err != nil {
-			return c.explainParent(err)
+			return err
 		}
 		object, err = c.conn.Load(parent.Object, auth, private, t.Public)
 		return err
@@ -212,7 +212,7 @@ func (c *Chip) privateOf(t *blob.TSS2, parent *loadedParent) ([]byte, error) {
 	}
 	auth, _, err := parent.auth(tpm2.TPMCCImport, 0)
 	if err != nil {
-		return nil, c.explainParent(err)
+		return nil, err
 	}
 	private, err := c.conn.Import(parent.Object, auth, t.Public, t.Private, t.Secret)
 	if err != nil {

@@ -101,20 +101,22 @@ func (c *Chip) withParent(id parentID, srk chip.AuthData, f func(parent *loadedP
 	if err != nil {
 		return err
 	}
-	parent := &loadedParent{Object: object, chip: c, id: id}
 	if !isHierarchy(uint32(id.handle)) {
-		err := c.authorizeParent(parent, srk)
+		err := c.checkParentLockout(object, srk)
 		if err == nil {
-			err = f(parent)
+			err = c.asParentGone(object, f(&loadedParent{object, c, id, srk}))
 		}
-		if err = c.asParentGone(object, err); c.ClassOf(err) == chip.ClassRefused || c.ClassOf(err) == chip.ClassLost {
+		switch c.ClassOf(err) {
+		case chip.ClassRefused, chip.ClassLost:
 			delete(c.parents, id) // another key may be at the handle now
+		case chip.ClassAuth:
+			c.uncounted = !countsSecretOf(object.Public)
 		}
 		return err
 	}
 	// A primary key of ours has no secret. An error of Flush is ignored: f has succeeded or
 	// failed before, and the connection is then broken.
-	err = c.asParentGone(object, f(parent))
+	err = c.asParentGone(object, f(&loadedParent{object, c, id, nil}))
 	c.conn.Flush(object.Handle)
 	return err
 }

@@ -17,15 +17,17 @@ type loadedParent struct {
 	*tpm20.Object
 	chip   *Chip
 	id     parentID
-	secret chip.AuthData  // of a persistent parent, or for its policy; nil for a primary key of a hierarchy
-	rules  *policy.Policy // nil if the secret alone authorizes its use
+	secret chip.AuthData // of a persistent parent; nil for a primary key of a hierarchy, which has none
 }
 
 // auth returns the session that authorizes a command on the parent, as loadedKey.auth does.
 func (p *loadedParent) auth(command tpm2.TPMCC, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
+	rules, err := policyOfParent(p.Object)
 	switch {
-	case p.rules != nil:
-		return p.chip.runPolicy(p.rules, p.id, command, p.secret, enc)
+	case err != nil:
+		return nil, nil, err
+	case rules != nil:
+		return p.chip.runPolicy(rules, p.id, command, append(chip.AuthData{}, p.secret...), enc)
 	case len(p.secret) == 0 && enc == 0:
 		return nil, nil, nil
 	}
@@ -45,20 +47,16 @@ func (p *loadedParent) session() (*tpm20.Session, error) {
 	return p.chip.sharedSession(p.id)
 }
 
-// authorizeParent sets what authorizes the use of a persistent parent: its secret, or a policy
-// that this program knows.
-func (c *Chip) authorizeParent(parent *loadedParent, srk chip.AuthData) (err error) {
-	parent.secret = srk
-	if parent.rules, err = policyOfParent(parent.Object); err != nil || len(srk) == 0 {
-		return err
+// checkParentLockout returns an ErrLockedOut if the TPM would not check a parent's secret.
+func (c *Chip) checkParentLockout(parent *tpm20.Object, srk chip.AuthData) error {
+	if len(srk) == 0 || !countsSecretOf(parent.Public) {
+		return nil
 	}
-	if c.uncounted = !countsSecretOf(parent.Public); !c.uncounted {
-		if err := c.readLockout(); err != nil {
-			return c.explain(err, nil)
-		}
-		if c.lockout.locked {
-			return chip.LockedOut(c.lockTime())
-		}
+	if err := c.readLockout(); err != nil {
+		return c.explain(err, nil)
+	}
+	if c.lockout.locked {
+		return chip.LockedOut(c.lockTime())
 	}
 	return nil
 }
@@ -84,8 +82,8 @@ func policyOfParent(parent *tpm20.Object) (*policy.Policy, error) {
 			return policy.New(area.NameAlg, digest, commands, nil)
 		}
 	}
-	return nil, chip.OfKind(chip.ErrNoParent,
-		fmt.Sprintf("the key at %#x can be used as a parent only by a policy that this program does not know: its digest is %x", uint32(parent.Handle), area.AuthPolicy.Buffer), nil)
+	return nil, chip.OfKind(chip.ErrNotSupported, fmt.Sprintf(
+		"the key at %#x can be a parent only by its policy, whose digest is %x, and the steps of that are not known; use another parent", uint32(parent.Handle), area.AuthPolicy.Buffer), nil)
 }
 
 // countsSecretOf reports whether the TPM counts wrong secrets for the use of a parent. It counts

@@ -21,6 +21,9 @@ func (t *TSS2) check() error {
 	if err != nil {
 		return err
 	}
+	if bytes.Equal(t.Private, []byte{0, 0}) {
+		return damaged("the private part is empty, as tpm2-openssl writes it for a key that the TPM keeps at a handle such as 0x81010000; use the key by its handle")
+	}
 	private, err := pubarea.TPM2B(t.Private, "private part")
 	if err != nil {
 		return err

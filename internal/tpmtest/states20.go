@@ -30,6 +30,13 @@ var (
 	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong
 	// secrets.
 	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.RSASRKTemplate, "") })
+	// Movable20 is TPM20 with a parent that has no fixedTPM, with the secret "parent", at
+	// 0x81000101.
+	Movable20 = TPM20.then(func(s *SWTPM) {
+		template := tpm2.ECCSRKTemplate
+		template.ObjectAttributes.FixedTPM, template.ObjectAttributes.FixedParent = false, false
+		s.KeepAt(0x81000101, template, "parent")
+	})
 	// OwnerOff20 is Keys20 with the owner hierarchy disabled until the next start.
 	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
 	// Failing20 is Keys20 in failure mode until the next start.

@@ -117,7 +117,8 @@ func hintFile(err error) string {
 func hint20(err error, given func(flag string) bool) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
-		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt"
+		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
+			ifGiven(!given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):

@@ -27,9 +27,13 @@ type TSS2 struct {
 	Public      []byte // TPM2B_PUBLIC
 	Private     []byte // TPM2B_PRIVATE; the duplicate of an importable key
 
-	// Handle is the handle of a persistent key, 0 for others. A persistent key has no file, no
-	// parent and no private part.
+	// Handle is the handle of a persistent key, 0 for others. A persistent key has no parent. It has
+	// a private part only in a file of tpm2-openssl, which stands for the handle.
 	Handle uint32
+
+	// MovableParent is not in a file: the secret of the parent may be used with a parent that may
+	// exist outside of the TPM, too.
+	MovableParent bool
 
 	container Container // 0 if there is none
 	der       []byte    // the parsed file, nil if there is none

@@ -94,6 +94,50 @@ func TestTSS2Fixtures(t *testing.T) {
 	}
 }
 
+// A file that tpm2-openssl writes of a key that the TPM keeps has its handle in place of the private
+// part. This is one of tpm2-openssl 1.1.1: openssl pkey -provider tpm2 -in handle:0x81010001.
+func TestTSS2OfHandle(t *testing.T) {
+	const file = `-----BEGIN TSS2 PRIVATE KEY-----
+MHIGBmeBBQoBA6ADAQEBAgRAAAABBFgAVgAjAAsABARyAAAAEAAQAAMAEAAgLFDg
+f9NTcs6yiWDJ9/cFBSWVRPO8B1T+z93Kret83cwAIEE8MsKwG9xf3iWEo7kth3h3
+cgmIvIM5K+fRZcU9w6ulBAMAAQE=
+-----END TSS2 PRIVATE KEY-----
+`
+	k, err := parseAs[*TSS2]([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.Handle != 0x81010001 || !k.EmptyAuth || !k.CanSign() {
+		t.Errorf("handle %#x, %+v", k.Handle, k)
+	}
+	if got, err := k.Marshal(TSS2PEM); err != nil || string(got) != file {
+		t.Errorf("written back as %s, %v", got, err)
+	}
+	for private, want := range map[string]uint32{ // also of tpm2-openssl 1.1.1
+		"\x00\x01\x01": 0x81010001, "\x00\x02\x00\x81": 0x81000002,
+		"\x00\x10\x01\x81" + strings.Repeat("\x00", 14): 0x81010010, "\x00\xa3\x00\x81" + strings.Repeat("\x00", 0xa3-2): 0x810000a3,
+		"\x00\x02\x00\x80": 0, "\x00\x04\x00\x81\x00\x01": 0, "\x00\x03\x00\x81": 0, "\x00\x00": 0,
+		string(mustTSS2(t, "pv-p256").Private): 0,
+	} {
+		if got := handleIn([]byte(private)); got != want {
+			t.Errorf("%x: %#x, want %#x", private, got, want)
+		}
+		other := *k
+		other.Private, other.Handle, other.der = []byte(private), want, nil
+		if written, err := other.Marshal(TSS2DER); err == nil {
+			if again, err := parseAs[*TSS2](written); err != nil || again.Handle != want {
+				t.Errorf("%x: read back with %v", private, err)
+			}
+		} else if want != 0 {
+			t.Errorf("%x: %v", private, err)
+		}
+	}
+	k.Private, k.Handle, k.der = []byte{0, 0}, 0, nil
+	if _, err := k.Marshal(TSS2DER); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "use the key by its handle") {
+		t.Error(err)
+	}
+}
+
 func cans(k Key) string {
 	var can []string
 	if k.CanSign() {

@@ -91,6 +91,7 @@ func parseTSS2(b []byte) (*TSS2, error) {
 	if err := r.end("TPMKey"); err != nil {
 		return nil, err
 	}
+	t.Handle = handleIn(t.Private)
 	if err := t.check(); err != nil {
 		return nil, err
 	}
@@ -135,6 +136,22 @@ func (r *derReader) fields(t *TSS2) {
 	t.Parent = r.handle("parent")
 	t.Public = r.octets("pubkey")
 	t.Private = r.octets("privkey")
+}
+
+// handleIn returns the handle that a private part stands for, 0 if it is the private part of a key.
+// tpm2-openssl 1 writes a key that the TPM keeps as a TPM2B_PRIVATE over the memory of its handle,
+// on a little-endian machine: the size is the low half of the handle, and the next bytes are the
+// third and the fourth byte of the handle, and zeros, as far as the size goes.
+func handleIn(private []byte) uint32 {
+	if len(private) < 3 || int(private[0])<<8|int(private[1]) != len(private)-2 {
+		return 0
+	}
+	for i, b := range private[3:] {
+		if i == 0 && b != handlePersistent || i > 0 && b != 0 {
+			return 0
+		}
+	}
+	return handlePersistent<<24 | uint32(private[2])<<16 | uint32(private[0])<<8 | uint32(private[1])
 }
 
 // oldFields parses the fields of the old form after emptyAuth:

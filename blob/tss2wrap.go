@@ -101,6 +101,9 @@ func duplicate(random io.Reader, parent []byte, name []byte, sensitive *tpm2.TPM
 	if err != nil || !area.ObjectAttributes.Restricted || !area.ObjectAttributes.Decrypt || area.ObjectAttributes.SignEncrypt {
 		return nil, nil, errors.New("the parent of the key to wrap is no storage key (restricted, decrypt); give the public area of one")
 	}
+	if area.Type != tpm2.TPMAlgRSA && area.Type != tpm2.TPMAlgECC {
+		return nil, nil, errors.New("the parent of the key to wrap is a symmetric key, for which nobody outside of the TPM can encrypt; give an RSA or ECC parent")
+	}
 	if _, err := pubarea.Parse(appendSized16(nil, parent)); err != nil {
 		return nil, nil, fmt.Errorf("parent of the key to wrap: %w", err)
 	}

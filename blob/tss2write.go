@@ -21,9 +21,15 @@ func (t *TSS2) check() error {
 	if err != nil {
 		return err
 	}
+	if bytes.Equal(t.Private, []byte{0, 0}) {
+		return damaged("the private part is empty, as tpm2-openssl writes it for a key that the TPM keeps at a handle such as 0x81010000; use the key by its handle")
+	}
 	private, err := pubarea.TPM2B(t.Private, "private part")
 	if err != nil {
 		return err
+	}
+	if t.Handle != 0 && t.Handle != handleIn(t.Private) {
+		return damaged("the private part does not stand for the handle 0x%08x", t.Handle)
 	}
 	if len(t.Secret) > 0 {
 		if _, err := pubarea.TPM2B(t.Secret, "secret"); err != nil {
@@ -77,7 +83,7 @@ func isWrapped(b []byte) bool {
 // checkFile returns why t cannot be written as a file in container c.
 func (t *TSS2) checkFile(c Container) error {
 	switch {
-	case t.Handle != 0:
+	case t.Handle != 0 && t.Private == nil:
 		return fmt.Errorf("the key at 0x%08x stays in its TPM and has no file", t.Handle)
 	case c == TSS2Pair:
 		return errors.New("a pair is two files; write Public and Private")
@@ -127,7 +133,7 @@ func (t *TSS2) original(old bool) []byte {
 // same reports whether two files have the same content.
 func (t *TSS2) same(u *TSS2) bool {
 	return t.Type == u.Type && t.EmptyAuth == u.EmptyAuth && t.Description == u.Description &&
-		t.RSAParent == u.RSAParent && t.Parent == u.Parent && samePolicy(t.Policy, u.Policy) &&
+		t.RSAParent == u.RSAParent && t.Handle == u.Handle && t.Parent == u.Parent && samePolicy(t.Policy, u.Policy) &&
 		bytes.Equal(t.Secret, u.Secret) && bytes.Equal(t.Public, u.Public) && bytes.Equal(t.Private, u.Private) &&
 		slices.EqualFunc(t.AuthPolicy, u.AuthPolicy, func(a, b AuthPolicy) bool {
 			return a.Name == b.Name && samePolicy(a.Policy, b.Policy)

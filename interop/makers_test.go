@@ -23,7 +23,19 @@ func opensslKeys() []theirKey {
 		}
 	}
 	const rsa, ec = "RSA", "EC"
+	// kept is a key that the TPM keeps, whose file has the handle as its private part.
+	kept := func(handle string, args ...string) func(t *testing.T, c *chip) string {
+		return func(t *testing.T, c *chip) string {
+			c.run(t, "tpm2_create", append([]string{"-C", c.primary(t), "-u", "kept.pub", "-r", "kept.priv"}, args...)...)
+			c.run(t, "tpm2_load", "-C", c.primary(t), "-u", "kept.pub", "-r", "kept.priv", "-c", "kept.ctx")
+			c.run(t, "tpm2_evictcontrol", "-C", "o", "-c", "kept.ctx", handle)
+			c.openssl(t, "pkey", "-in", "handle:"+handle, "-out", "kept.pem")
+			return c.file("kept.pem")
+		}
+	}
 	return []theirKey{
+		{name: "openssl p256 at a handle", make: kept("0x81010001", "-G", "ecc256")},
+		{name: "openssl rsa2048 at a handle", make: kept("0x81000020", "-G", "rsa2048")},
 		{name: "openssl rsa2048", make: genpkey("-algorithm", rsa, "-pkeyopt", "bits:2048")},
 		{name: "openssl p256", make: genpkey("-algorithm", ec, "-pkeyopt", "group:P-256")},
 		{name: "openssl p384", make: genpkey("-algorithm", ec, "-pkeyopt", "group:P-384")},
@@ -62,7 +74,26 @@ func toolsKeys() []theirKey {
 			return c.file("tools.pem")
 		}
 	}
+	// movable is under a storage key without fixedTPM, endorsed under an endorsement key, which
+	// only a policy authorizes.
+	movable := func(t *testing.T, c *chip) string {
+		const handle = "0x81000101"
+		c.run(t, "tpm2_create", "-C", c.primary(t), "-G", "rsa2048:aes128cfb", "-u", "par.pub", "-r", "par.priv",
+			"-a", "sensitivedataorigin|userwithauth|restricted|decrypt|noda")
+		c.run(t, "tpm2_load", "-C", c.primary(t), "-u", "par.pub", "-r", "par.priv", "-c", "par.ctx")
+		c.run(t, "tpm2_evictcontrol", "-C", "o", "-c", "par.ctx", handle)
+		return create(handle, "rsa2048", "-a", "sensitivedataorigin|userwithauth|sign|decrypt|noda")(t, c)
+	}
+	endorsed := func(t *testing.T, c *chip) string {
+		const handle = "0x81010010"
+		c.run(t, "tpm2_createek", "-c", handle, "-G", "rsa", "-u", "ek.pub")
+		c.run(t, "tpm2_startauthsession", "--policy-session", "-S", "session.ctx")
+		c.run(t, "tpm2_policysecret", "-S", "session.ctx", "-c", "e")
+		return create(handle, "ecc256", "-P", "session:session.ctx")(t, c)
+	}
 	return []theirKey{
+		{name: "tools rsa2048, parent without fixedTPM", lies: true, make: movable},
+		{name: "tools p256, endorsement key as parent", lies: true, make: endorsed},
 		{name: "tools rsa2048", lies: true, make: create(files, "rsa2048")},
 		{name: "tools p384", lies: true, make: create(files, "ecc384")},
 		{name: "tools p256 with a secret", secret: true, lies: true, make: create(files, "ecc256", "-p", secret)},

@@ -105,6 +105,7 @@ var (
 	forTPM20 = [][2]string{
 		{"policy", "leave it out"},
 		{"parent", "leave it out: all keys are under the SRK"},
+		{"movable-parent", "leave it out: all keys are under the SRK"},
 	}
 )
 
@@ -128,7 +129,7 @@ func (o *options) createOptions(tpm *tpmkey.TPM) (*tpmkey.CreateOptions, error) 
 	if err := o.checkFor(family); err != nil {
 		return nil, err
 	}
-	opts := &tpmkey.CreateOptions{ParentAuth: o.srk.Secret(), Policy: o.policy.Policy, Parent: o.parent.Handle}
+	opts := &tpmkey.CreateOptions{ParentAuth: o.srk.Secret(), Policy: o.policy.Policy, Parent: o.parent.Handle, MovableParent: o.parent.Movable}
 	if family == "1.2" {
 		opts.EncScheme, opts.SigScheme = encSchemes[*o.enc], sigSchemes[*o.sig]
 	}

@@ -16,7 +16,7 @@ type outage struct {
 
 var reasons = []error{
 	tpmkey.ErrWrongKeySecret, tpmkey.ErrSecretNeeded, tpmkey.ErrLockedOut, tpmkey.ErrGone,
-	tpmkey.ErrPolicy, tpmkey.ErrWrongSRKSecret, tpmkey.ErrWrongTPM, tpmkey.ErrNoParent, tpmkey.ErrNoKey,
+	tpmkey.ErrPolicy, tpmkey.ErrWrongSRKSecret, tpmkey.ErrWrongTPM, tpmkey.ErrNoParent, tpmkey.ErrMovableParent, tpmkey.ErrNoKey,
 	tpmkey.ErrBusy, tpmkey.ErrDisabled, tpmkey.ErrNotSupported, tpmkey.ErrClosed,
 }
 

@@ -31,7 +31,7 @@ func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
 func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.Key, error) {
 	fs.Args = []string{"FILE"}
 	fs.Notes = "FILE is a key file, - for standard input, or one of the files NAME.pub and NAME.priv of tpm2-tools. Only a persistent key " +
-		"of a TPM 2.0 (handle:0x81… instead of FILE) needs a TPM."
+		"of a TPM 2.0 (0x81… or handle:0x81… instead of FILE) needs a TPM."
 	fs.Example = "tpmctl " + name + " maclef\ntpmctl " + name + " handle:0x81000001"
 	which := fs.TPM()
 	operands, err := fs.Parse(args)

@@ -50,7 +50,7 @@ func (s *sealCommand) run(env *cli.Env, data []byte) error {
 		return err
 	}
 	defer out.Abort()
-	opts := &tpmkey.SealOptions{ParentAuth: s.srk.Secret(), Policy: s.policy.Policy, Parent: s.parent.Handle}
+	opts := &tpmkey.SealOptions{ParentAuth: s.srk.Secret(), Policy: s.policy.Policy, Parent: s.parent.Handle, MovableParent: s.parent.Movable}
 	if s.secret.Given() {
 		opts.Auth = s.secret.Secret()
 	}
@@ -74,7 +74,7 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Example = "tpmctl unseal -in sealed.tss -out secret"
 	u := &cli.KeyFlags{
 		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub for the files NAME.pub and NAME.priv of tpm2-tools; "+
-			"handle:0x81… for persistent data"),
+			"0x81… or handle:0x81… for persistent data"),
 		Parent: flags.Parent("the `PARENT` it was sealed under, instead of the one in the file: a handle (0x81…) or owner"),
 		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
 	}

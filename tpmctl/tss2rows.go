@@ -47,6 +47,8 @@ func tss2Rows(t *blob.TSS2) []row {
 
 func fileText(t *blob.TSS2) string {
 	switch {
+	case t.Handle != 0 && t.Private != nil:
+		return fmt.Sprintf("%v (2.23.133.10.1.%d), which stands for the persistent key 0x%08x of the TPM", t.Type, 3+int(t.Type), t.Handle)
 	case t.Handle != 0:
 		return fmt.Sprintf("none: persistent key 0x%08x of the TPM", t.Handle)
 	case isOld(t):
@@ -138,15 +140,17 @@ func parentText(t *blob.TSS2) string {
 	case t.Parent>>24 != 0x40:
 		return fmt.Sprintf("the persistent key 0x%08x", t.Parent)
 	}
-	hierarchy := policy.DescribeHierarchy(tpm2.TPMHandle(t.Parent))
-	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", hierarchy, t.Parent)
+	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", policy.DescribeHierarchy(tpm2.TPMHandle(t.Parent)), t.Parent)
 	switch {
 	case t.Guessed():
-		return "not in the file; assumed: " + text
+		text = "not in the file; assumed: " + text
 	case t.RSAParent:
-		return fmt.Sprintf("%s (0x%08x), primary key RSA 2048", hierarchy, t.Parent)
+		text = strings.Replace(text, "ECC P-256", "RSA 2048", 1)
 	case isOld(t):
-		return text + " of old files"
+		text += " of old files"
+	}
+	if t.Parent == uint32(tpm2.TPMRHNull) {
+		text += "; the key ends when the TPM restarts"
 	}
 	return text
 }

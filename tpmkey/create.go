@@ -56,6 +56,8 @@ type CreateOptions struct {
 	// hierarchy (0x4000000…), which stands for its ECC P-256 primary key. 0 stands for the
 	// owner's hierarchy.
 	Parent uint32
+	// MovableParent is as in LoadOptions.
+	MovableParent bool
 }
 
 // WrapOptions are the options of Wrap; Bits and Type are ignored.
@@ -73,8 +75,8 @@ type WrapOptions struct {
 // contents of the key file: write the bytes of Marshal(file.Container), with mode 0600. The TPM
 // keeps no copy. opts may be nil.
 //
-// Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned, ErrDisabled,
-// ErrNotSupported for options that this TPM does not support. TPM Main Part 3, section 10.4
+// Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrNotOwned, ErrDisabled, ErrNoParent,
+// ErrMovableParent, ErrNotSupported for options that this TPM does not support. TPM Main Part 3, section 10.4
 // (TPM_CreateWrapKey); TPM 2.0 Library Part 3, section 12.1 (TPM2_Create).
 func (t *TPM) Create(ctx context.Context, opts *CreateOptions) (blob.Key, error) {
 	k, err := t.create(ctx, opts)
@@ -92,7 +94,7 @@ func (t *TPM) create(ctx context.Context, opts *CreateOptions) (blob.Key, error)
 func (o *CreateOptions) spec() *chip.Spec {
 	s := &chip.Spec{
 		Type: chip.KeyType(o.Type), Bits: o.Bits, EncScheme: o.EncScheme, SigScheme: o.SigScheme,
-		Secret: !o.Auth.IsZero(), Parent: o.Parent,
+		Secret: !o.Auth.IsZero(), Parent: o.Parent, MovableParent: o.MovableParent,
 	}
 	if o.Policy != nil {
 		s.PCRs = o.Policy.pcrs
@@ -209,6 +211,7 @@ type SealOptions struct {
 	ParentAuth, Auth Secret
 	Policy           *Policy
 	Parent           uint32
+	MovableParent    bool
 }
 
 // Seal encrypts data, 1 to 128 bytes, so that only this TPM can decrypt it. It returns the
@@ -220,7 +223,7 @@ func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (blob.Ke
 	if opts == nil {
 		opts = new(SealOptions)
 	}
-	like := CreateOptions{Auth: opts.Auth, Policy: opts.Policy, Parent: opts.Parent}
+	like := CreateOptions{Auth: opts.Auth, Policy: opts.Policy, Parent: opts.Parent, MovableParent: opts.MovableParent}
 	spec := like.spec()
 	spec.Seal = append([]byte{}, data...)
 	defer clear(spec.Seal)

@@ -49,6 +49,9 @@ var (
 	ErrWrongTPM = chip.ErrWrongTPM
 	// ErrNoParent: the key's parent is not in this TPM.
 	ErrNoParent = chip.ErrNoParent
+	// ErrMovableParent: the key's parent has no fixedTPM, and its secret was given.
+	// LoadOptions.MovableParent allows that.
+	ErrMovableParent = chip.ErrMovableParent
 	// ErrNoKey: this TPM has no key at that handle.
 	ErrNoKey = chip.ErrNoKey
 	// ErrWrongGeneration: the key file is for TPMs of the other generation, 1.2 or 2.0.

@@ -29,11 +29,14 @@ type LoadOptions struct {
 	// Parent replaces the parent in the file, if it is not 0: the handle of a key, or a
 	// hierarchy, which stands for its primary key. It is for TPM 2.0 only.
 	Parent uint32
+	// MovableParent allows the use of ParentAuth with a parent of a TPM 2.0 that has no fixedTPM.
+	// Somebody may have a copy of such a parent, and so all keys under it.
+	MovableParent bool
 }
 
 // LoadFile loads the key of a key file, in any container that blob.Parse knows. Of tpm2-tools'
-// two files NAME.pub and NAME.priv, path may be either one. A path like "handle:0x81000001"
-// stands for a persistent key of a TPM 2.0. opts may be nil. Errors: those of blob.Parse, of
+// two files NAME.pub and NAME.priv, path may be either one. A path like "0x81000001" or
+// "handle:0x81000001" stands for a persistent key of a TPM 2.0. opts may be nil. Errors: those of blob.Parse, of
 // ReadHandle and of Load.
 func (t *TPM) LoadFile(ctx context.Context, path string, opts *LoadOptions) (*Key, error) {
 	file, err := t.readKey(ctx, path)
@@ -62,7 +65,7 @@ func (t *TPM) readKey(ctx context.Context, path string) (blob.Key, error) {
 //
 // Errors: ErrWrongSRKSecret (a try was spent), ErrLockedOut, ErrWrongTPM,
 // ErrNotOwned, ErrDisabled, ErrNotSupported for a key that can neither sign nor
-// decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent,
+// decrypt, ErrSecretNeeded, ErrWrongGeneration, ErrNoParent, ErrMovableParent,
 // ErrPolicy, blob.ErrDamaged, ErrBusy, ErrGone, ErrClosed.
 func (t *TPM) Load(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key, error) {
 	if opts == nil {
@@ -114,7 +117,7 @@ func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
 
 // withOptions returns the key with what opts replace in its file.
 func withOptions(file blob.TSS2, opts *LoadOptions) *blob.TSS2 {
-	file.Parent = cmp.Or(opts.Parent, file.Parent)
+	file.Parent, file.MovableParent = cmp.Or(opts.Parent, file.Parent), opts.MovableParent
 	if opts.Auth.s.Known() {
 		file.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
 	}
@@ -124,15 +127,15 @@ func withOptions(file blob.TSS2, opts *LoadOptions) *blob.TSS2 {
 // handlePrefix is the prefix of a persistent handle in place of a path.
 const handlePrefix = "handle:"
 
-// ParseHandle parses a name like "handle:0x81000001", of a persistent key of a TPM 2.0. ok is
-// false for the name of a file.
+// ParseHandle parses a name like "0x81000001" or "handle:0x81000001", of a persistent key of a TPM
+// 2.0. ok is false for the name of a file.
 func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	text, ok := strings.CutPrefix(name, handlePrefix)
-	if !ok {
-		return 0, false, nil
-	}
 	n, err := strconv.ParseUint(text, 0, 32)
-	if err != nil || n>>24 != 0x81 {
+	switch {
+	case !ok && (err != nil || len(text) != len("0x81000001") || text[0] != '0'):
+		return 0, false, nil
+	case err != nil || n>>24 != 0x81:
 		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff", name)
 	}
 	return uint32(n), true, nil

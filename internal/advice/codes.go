@@ -46,7 +46,7 @@ var advice20 = map[tpm2.TPMRC]string{
 	tpm2.TPMRCAuthFail:       "every wrong try brings the lockout nearer, so find out what it is before the next one",
 	tpm2.TPMRCLockout:        "wait until tries come back, or end it with the lockout secret (tpmctl reset-lockout)",
 	tpm2.TPMRCInitialize:     "open it once with tpmctl status",
-	tpm2.TPMRCFailure:        "restart the machine; libtpms also returns this for a ciphertext with bad padding",
+	tpm2.TPMRCFailure:        "restart the machine; libtpms also returns this for a ciphertext with bad padding, and for a damaged importable key file",
 	tpm2.TPMRCObjectMemory:   "tpmctl flush frees those that killed programs left, and /dev/tpmrm0 has no such limit",
 	tpm2.TPMRCSessionMemory:  "tpmctl flush frees those that killed programs left",
 	tpm2.TPMRCRetry:          "try again",

@@ -77,6 +77,10 @@ func hintTPM(err error) string {
 // hintKey is for errors about a key's kind or origin.
 func hintKey(err error) string {
 	switch {
+	case errors.Is(err, chip.ErrEnded):
+		return "make a new key under another parent: keygen without -parent null"
+	case errors.Is(err, tpmkey.ErrMovableParent):
+		return "if you trust whoever made the parent, give -movable-parent, too; tpmctl inspect handle:0x… describes it"
 	case errors.Is(err, tpmkey.ErrWrongTPM):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
 	case errors.Is(err, tpmkey.ErrNoParent):
@@ -113,19 +117,32 @@ func hintFile(err error) string {
 func hint20(err error, given func(flag string) bool) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
-		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt"
+		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
+			ifGiven(!given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; see tpmctl status before the next try"
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
-	case errors.Is(err, tpmkey.ErrWrongTPM) && !given("parent"):
+	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):
 		return "tpmctl status shows what is loaded, tpmctl flush frees what killed programs left; use /dev/tpmrm0 where there is one"
+	case errors.Is(err, tpmkey.ErrWrongTPM), errors.Is(err, tpmkey.ErrNoParent):
+		return hintKey(err)
 	case errors.Is(err, tpm2.TPMRCFailure):
-		return "a software TPM returns this if it cannot write its state: check that its disk is not full. Otherwise switch the machine off and on again; if the error stays, the chip is broken"
+		return hintFailure(err)
 	}
 	return ""
+}
+
+// hintFailure is for TPM_RC_FAILURE, which some TPMs also return when they work on. For
+// TPM2_RSA_Decrypt it is not known which.
+func hintFailure(err error) string {
+	var refused *tpm20.Error
+	if errors.As(err, &refused) && !refused.Failed && refused.Command != tpm2.TPMCCRSADecrypt {
+		return "try again; tpmctl status shows whether the TPM works"
+	}
+	return "a software TPM returns this if it cannot write its state: check that its disk is not full. Otherwise switch the machine off and on again; if the error stays, the chip is broken"
 }

@@ -24,6 +24,7 @@ var (
 	ErrSecretNeeded     = errors.New("a secret is needed")
 	ErrWrongTPM         = errors.New("not a key of this TPM")
 	ErrNoParent         = errors.New("the key's parent is missing")
+	ErrMovableParent    = errors.New("the key's parent may exist outside of this TPM, too")
 	ErrNoKey            = errors.New("no key there")
 	ErrWrongGeneration  = errors.New("not a key for this generation of TPM")
 	ErrUnloaded         = WithText("the TPM has lost the key", transport.ErrGone)
@@ -52,6 +53,8 @@ var (
 	ErrNoSRK = OfKind(ErrNotOwned, "so it has no storage root key", nil)
 	// ErrOwned means that ownership cannot be taken.
 	ErrOwned = errors.New("the TPM has an owner already, and its keys work on")
+	// ErrEnded is an ErrWrongTPM: the key was made under the null hierarchy, before a restart.
+	ErrEnded = WithText("the key has ended", ErrWrongTPM)
 	// ErrNoSealing is an ErrNotSupported.
 	ErrNoSealing = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
 	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other

@@ -37,6 +37,8 @@ type Spec struct {
 	Migration bool                  // a migration secret was given
 	PCRs      []policy.PCRSelection // policy: these PCRs must have their present values
 	Parent    uint32                // TPM 2.0: a handle; 0 means the owner's hierarchy
+	// MovableParent is LoadOptions.MovableParent of package tpmkey.
+	MovableParent bool
 }
 
 // Secrets are the secrets for a command. A nil one is not needed or not given.

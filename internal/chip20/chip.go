@@ -160,7 +160,7 @@ func (c *Chip) countsParent(t *blob.TSS2) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return !parent.Public.ObjectAttributes.NoDA, nil
+	return countsSecretOf(parent.Public), nil
 }
 
 // triesUsed returns, after a wrong secret, a text with the TPM's count.

@@ -99,7 +99,7 @@ func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []b
 	if err != nil {
 		return nil, err
 	}
-	return c.createUnder(newKeyParent(spec.Parent), area, spec.Seal, with.Parent, with.Key, file)
+	return c.createUnder(spec, area, with, file)
 }
 
 // checkNewSecret returns an error if a new secret is empty or too long.
@@ -115,24 +115,26 @@ func checkNewSecret(key chip.AuthData) error {
 
 // createUnder creates an object with the public area, and with data if it is a sealed object.
 // file has the other fields of the key file. The secret and the data are sent encrypted.
-func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk, key chip.AuthData, file blob.TSS2) (blob.Key, error) {
-	var private, public []byte
-	err := c.withParentOrSRK(&id, srk, func(parent *tpm20.Object, _ tpm2.Session) error {
-		s, err := c.startSession(parent)
+func (c *Chip) createUnder(spec *chip.Spec, area *tpm2.TPMTPublic, with *chip.Secrets, file blob.TSS2) (blob.Key, error) {
+	err := c.withNewKeyParent(spec, with, func(parent *loadedParent) error {
+		if above := parent.Public.ObjectAttributes; !above.FixedTPM { // TPM 2.0 Library Part 2, section 8.3.3 (TPMA_OBJECT)
+			area.ObjectAttributes.FixedTPM, area.ObjectAttributes.EncryptedDuplication = false, above.EncryptedDuplication
+		}
+		auth, extra, err := parent.auth(tpm2.TPMCCCreate, tpm20.EncryptIn)
 		if err != nil {
 			return err
 		}
-		private, public, err = c.conn.Create(parent, s.For(parentSecret(id, srk), tpm20.EncryptIn), key, data, *area)
+		file.Parent = uint32(parent.id.handle)
+		file.Private, file.Public, err = c.conn.Create(parent.Object, auth, with.Key, spec.Seal, *area, extra...)
 		return err
 	})
 	if err != nil {
-		return nil, c.explainParent(err)
-	}
-	if err := checkCreated(public[2:], area); err != nil {
 		return nil, err
 	}
-	file.EmptyAuth, file.Parent = key == nil, uint32(id.handle)
-	file.Public, file.Private = public, private
+	if err := checkCreated(file.Public[2:], area); err != nil {
+		return nil, err
+	}
+	file.EmptyAuth = with.Key == nil
 	k, err := blob.NewTSS2(file)
 	if err != nil {
 		return nil, fmt.Errorf("the TPM made a key that cannot be read: %w", err)
@@ -140,13 +142,27 @@ func (c *Chip) createUnder(id parentID, area *tpm2.TPMTPublic, data []byte, srk,
 	return k, nil
 }
 
-// parentSecret returns the secret for using a parent. For a hierarchy it is nil, because the
-// hierarchy's secret is needed only to create the primary key.
-func parentSecret(id parentID, srk chip.AuthData) chip.AuthData {
-	if isHierarchy(uint32(id.handle)) {
-		return nil
+// withNewKeyParent calls f with the parent of a new key, and notes what the parent means for the
+// key.
+func (c *Chip) withNewKeyParent(spec *chip.Spec, with *chip.Secrets, f func(parent *loadedParent) error) error {
+	id := newKeyParent(spec.Parent)
+	if err := c.checkMovable(id, with.Parent, spec.MovableParent); err != nil {
+		return err
 	}
-	return srk
+	movable := false
+	err := c.withParentOrSRK(id, with.Parent, func(parent *loadedParent) error {
+		movable = !parent.Public.ObjectAttributes.FixedTPM
+		return f(parent)
+	})
+	switch {
+	case err != nil:
+		return c.explainParent(err)
+	case movable:
+		c.note(fmt.Sprintf("the parent of what was made, the key at %#x, has no fixedTPM: whoever has a copy of it, outside of this TPM, can use what was made, too", uint32(id.handle)))
+	case id.handle == tpm2.TPMRHNull:
+		c.note("the parent of what was made is of the null hierarchy: it ends when the TPM restarts, as at every boot")
+	}
+	return nil
 }
 
 // checkCreated checks that the TPM created an object with the requested public area, except for
@@ -164,24 +180,27 @@ func checkCreated(made []byte, asked *tpm2.TPMTPublic) error {
 
 // wrap imports a key, which is sent encrypted for its parent.
 func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byte, with *chip.Secrets) (blob.Key, error) {
-	id := newKeyParent(spec.Parent)
 	if err := c.checkType(typeOf(spec.Wrap)); err != nil {
 		return nil, err
 	}
 	var file blob.TSS2
-	err := c.withParentOrSRK(&id, with.Parent, func(parent *tpm20.Object, auth tpm2.Session) error {
+	err := c.withNewKeyParent(spec, with, func(parent *loadedParent) error {
 		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, tpm2.Marshal(parent.Public), blob.TSS2Wrap{
-			Parent: uint32(id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
+			Parent: uint32(parent.id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})
 		if err != nil {
 			return err
 		}
+		auth, _, err := parent.auth(tpm2.TPMCCImport, 0)
+		if err != nil {
+			return err
+		}
 		file = *wrapped
-		file.Private, err = c.conn.Import(parent, auth, file.Public, file.Private, file.Secret)
+		file.Private, err = c.conn.Import(parent.Object, auth, file.Public, file.Private, file.Secret)
 		return err
 	})
 	if err != nil {
-		return nil, c.explainParent(err)
+		return nil, err
 	}
 	file.Type, file.Secret, file.EmptyAuth = blob.TSS2Loadable, nil, with.Key == nil
 	k, err := blob.NewTSS2(file)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/tpm20"
 )
@@ -31,6 +32,9 @@ func (c *Chip) explain(err, wrong error) error {
 		return chip.OfKind(chip.ErrUnloaded, "it was restarted or the key was flushed, again after the key was reloaded", err)
 	}
 	cause := Cause(code)
+	if errors.Is(code, tpm2.TPMRCFailure) && !code.Failed && code.Command != tpm2.TPMCCRSADecrypt {
+		cause = "the TPM could not do this, and is not in failure mode"
+	}
 	if cause == "" || code.Failed || strings.Contains(err.Error(), cause) { // err has the cause already
 		return err
 	}
@@ -42,15 +46,73 @@ func (c *Chip) explainParent(err error) error {
 	return c.explain(err, chip.ErrWrongSRKSecret)
 }
 
-// explainLoad explains an error of loading a key.
-func (c *Chip) explainLoad(err error) error {
+// An explanation says what the error of one of several possible parents is about. Of several
+// errors, the one with the greatest explanation is told.
+type explanation int
+
+const (
+	ofNothing  explanation = iota // another parent: the TPM cannot create it
+	ofNoParent                    // the key is not under the parent, or is damaged
+	ofSecret                      // of the parent, or of its hierarchy
+	ofKey                         // no other parent would help
+	ofLockout                     // the TPM would not use the parent, whether or not it is the key's
+)
+
+// explains returns what an error of loadUnder is about.
+func explains(err error) explanation {
 	var code *tpm20.Error
-	if !errors.As(err, &code) || c.ClassOf(err) != chip.ClassRefused {
+	switch {
+	case errors.Is(err, chip.ErrLockedOut), errors.Is(err, tpm2.TPMRCLockout):
+		return ofLockout
+	case errors.Is(err, chip.ErrWrongSRKSecret), errors.Is(err, tpm2.TPMRCAuthFail), errors.Is(err, tpm2.TPMRCBadAuth):
+		return ofSecret
+	case !errors.As(err, &code):
+		return ofNothing
+	case errors.Is(code, tpm2.TPMRCIntegrity), isBadSeed(code):
+		return ofNoParent
+	case code.Command == tpm2.TPMCCLoad, code.Command == tpm2.TPMCCImport:
+		return ofKey
+	}
+	return ofNothing
+}
+
+// better returns the error that explains more; the first one may be nil.
+func better(first, second error) error {
+	if first == nil || explains(second) > explains(first) {
+		return second
+	}
+	return first
+}
+
+// isBadSeed reports whether TPM2_Import could not decrypt the seed of a duplicate, its parameter 4.
+// For a parent that is an RSA key, libtpms answers TPM_RC_FAILURE, which does not mean failure
+// mode. TPM 2.0 Library Part 3, section 13.3 (TPM2_Import).
+func isBadSeed(code *tpm20.Error) bool {
+	var about tpm2.TPMFmt1Error
+	if code.Command != tpm2.TPMCCImport {
+		return false
+	}
+	if errors.As(code, &about) {
+		is, parameter := about.Parameter()
+		return is && parameter == 4
+	}
+	return errors.Is(code, tpm2.TPMRCFailure) && !code.Failed
+}
+
+// explainLoad explains an error of loading a key.
+func (c *Chip) explainLoad(t *blob.TSS2, err error) error {
+	var code *tpm20.Error
+	var explained *chip.KindError
+	if !errors.As(err, &code) || errors.As(err, &explained) || c.ClassOf(err) != chip.ClassRefused {
 		return c.explainParent(err)
 	}
 	switch {
+	case explains(err) == ofNoParent && parentIn(t).handle == tpm2.TPMRHNull:
+		return chip.OfKind(chip.ErrEnded, code.Name()+"; its parent is of the null hierarchy, whose keys end when the TPM restarts; else the file is damaged, or of another TPM", err)
 	case errors.Is(err, tpm2.TPMRCIntegrity):
 		return chip.OfKind(chip.ErrWrongTPM, "TPM_RC_INTEGRITY; it was made by another TPM, by this one before it was cleared, or under another parent, or the file is damaged", err)
+	case isBadSeed(code):
+		return chip.OfKind(chip.ErrWrongTPM, code.Name()+" of TPM2_Import; its encrypted seed is not for this parent: the file is for another TPM or another parent, or it is damaged", err)
 	case errors.Is(err, tpm2.TPMRCBinding):
 		return chip.OfKind(chip.ErrWrongTPM, "TPM_RC_BINDING; the public and private parts do not belong together: the file is damaged", err)
 	case isOneOf(code, badKey):

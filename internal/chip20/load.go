@@ -60,43 +60,54 @@ func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	}
 	parents := c.parentsOf(t)
 	if len(srk) == 0 && c.knownNoParent(parents[0], t) {
-		return nil, c.explainLoad(&tpm20.Error{Code: tpm2.TPMRCIntegrity})
+		return nil, c.explainLoad(t, &tpm20.Error{Code: tpm2.TPMRCIntegrity})
 	}
-	var in chip.LoadedKey
-	var err error
-	if len(srk) == 0 {
-		in, err = c.loadUnderPersistentSRK(parents[0], t)
-	}
-	if in == nil && err == nil {
-		in, err = c.loadUnderAny(parents, t, srk)
-	}
-	if errors.Is(err, chip.ErrWrongSRKSecret) && len(srk) == 0 { // its context on disk was of an earlier start
-		if kept, failed := c.loadUnderPersistentSRK(parents[0], t); kept != nil || failed != nil {
-			in, err = kept, failed
-		}
-	}
-	if t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && errors.Is(err, tpm2.TPMRCIntegrity) {
+	in, err := c.loadUnderPrimary(parents, t, srk)
+	if explained := explains(err); t.Guessed() && isHierarchy(uint32(parentIn(t).handle)) && explained != ofNothing && explained != ofKey {
 		in, err = c.loadUnderPersistent(t, srk, err)
 	}
 	if err != nil {
-		var none *noParentFits
-		if len(srk) == 0 && !t.Guessed() && errors.As(err, &none) {
-			c.recordNoParent(parents[0], t)
-		}
-		return nil, c.explainLoad(err)
+		return nil, c.explainLoad(t, err)
 	}
 	return in, nil
 }
 
-// A noParentFits error means that the TPM answered TPM_RC_INTEGRITY for each possible parent.
-type noParentFits struct{ error }
+// loadUnderPrimary loads a key under the first parent that fits. It needs no secret of the owner if
+// that parent is the persistent SRK.
+func (c *Chip) loadUnderPrimary(parents []parentID, t *blob.TSS2, srk chip.AuthData) (chip.LoadedKey, error) {
+	if len(srk) > 0 {
+		return c.loadUnderAny(parents, t, srk)
+	}
+	kept, ok, err := c.persistentSRKFor(parents[0])
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		if in, err := c.loadUnderPersistentSRK(kept, t); in != nil || err != nil {
+			return in, err
+		}
+	}
+	in, failed := c.loadUnderAny(parents, t, nil)
+	if !errors.Is(failed, chip.ErrWrongSRKSecret) {
+		return in, failed
+	}
+	// A context on disk was of an earlier start, or the SRK is another one of the parents.
+	if kept, ok, err = c.persistentSRKForAny(parents); err != nil {
+		return nil, err
+	}
+	if ok {
+		if in, err := c.loadUnderPersistentSRK(kept, t); in != nil || err != nil {
+			return in, err
+		}
+	}
+	return nil, failed
+}
 
-func (e *noParentFits) Unwrap() error { return e.error }
-
-// loadUnderAny loads a key under the first parent that fits. It tries the next parent only after
-// TPM_RC_INTEGRITY. A later parent that the TPM cannot create says nothing about the file.
-func (c *Chip) loadUnderAny(parents []parentID, t *blob.TSS2, srk chip.AuthData) (in chip.LoadedKey, failed error) {
-	every := true
+// loadUnderAny loads a key under the first parent that fits. A later parent that the TPM cannot
+// create says nothing about the file.
+func (c *Chip) loadUnderAny(parents []parentID, t *blob.TSS2, srk chip.AuthData) (chip.LoadedKey, error) {
+	var failed error
+	none := true // no parent fits
 	for i, id := range parents {
 		if i == c.usualParents(t) {
 			c.note(fmt.Sprintf("no usual parent fits this key: trying %d other kinds of primary keys, which can take seconds each", len(parents)-i))
@@ -106,19 +117,17 @@ func (c *Chip) loadUnderAny(parents []parentID, t *blob.TSS2, srk chip.AuthData)
 			c.foundParents[parentIn(t)] = id
 			return in, nil
 		}
-		if c.ClassOf(err) != chip.ClassRefused || errors.Is(err, chip.ErrWrongSRKSecret) {
+		if class := c.ClassOf(err); class != chip.ClassRefused && class != chip.ClassAuth {
 			return nil, err
 		}
-		every = every && errors.Is(err, tpm2.TPMRCIntegrity)
-		if failed == nil {
-			failed = err
-		}
-		if !errors.Is(failed, tpm2.TPMRCIntegrity) {
-			break
+		failed = better(failed, err)
+		explained := explains(err)
+		if none = none && explained == ofNoParent; explained == ofSecret || explained == ofKey || explained == ofNothing && i == 0 {
+			return nil, failed
 		}
 	}
-	if every {
-		failed = &noParentFits{failed}
+	if none && len(srk) == 0 && !t.Guessed() {
+		c.recordNoParent(parents[0], t)
 	}
 	return nil, failed
 }
@@ -133,37 +142,44 @@ func (c *Chip) loadUnderPersistent(t *blob.TSS2, srk chip.AuthData, failed error
 	var kept []parentID
 	for _, h := range handles {
 		// Do not guess with a parent whose wrong secrets the TPM counts.
-		if parent, err := c.readParent(parentID{handle: h}); err == nil && parent.Public.ObjectAttributes.NoDA {
+		if parent, err := c.readParent(parentID{handle: h}); err == nil && !countsSecretOf(parent.Public) {
 			kept = append(kept, parentID{handle: h})
 		}
 	}
 	for _, id := range kept {
 		in, err := c.loadUnder(id, t, srk)
-		if err == nil || c.ClassOf(err) != chip.ClassRefused {
-			return in, err
+		if err == nil {
+			return in, nil
 		}
-		var none *noParentFits
-		if !errors.Is(err, tpm2.TPMRCIntegrity) && errors.As(failed, &none) {
-			failed = none.error // a parent other than the primary keys may still fit
+		if class := c.ClassOf(err); class != chip.ClassRefused && class != chip.ClassAuth {
+			return nil, err
 		}
+		failed = better(failed, err)
 	}
 	return nil, failed
 }
 
 // loadUnder loads a key under one parent.
 func (c *Chip) loadUnder(id parentID, t *blob.TSS2, srk chip.AuthData) (chip.LoadedKey, error) {
+	if err := c.checkMovable(id, srk, t.MovableParent); err != nil {
+		return nil, err
+	}
 	var object *tpm20.Object
-	err := c.withParent(id, srk, func(parent *tpm20.Object, auth tpm2.Session) error {
-		private, err := c.privateOf(t, parent, auth)
+	err := c.withParent(id, srk, func(parent *loadedParent) error {
+		private, err := c.privateOf(t, parent)
 		if err != nil {
 			return err
 		}
 		if c.needsSharedSession(t) {
-			if _, err := c.startSession(parent); err != nil {
+			if _, err := parent.session(); err != nil {
 				return err
 			}
 		}
-		object, err = c.conn.Load(parent, auth, private, t.Public)
+		auth, _, err := parent.auth(tpm2.TPMCCLoad, 0)
+		if err != nil {
+			return err
+		}
+		object, err = c.conn.Load(parent.Object, auth, private, t.Public)
 		return err
 	})
 	if err != nil {
@@ -182,7 +198,7 @@ func (c *Chip) needsSharedSession(t *blob.TSS2) bool {
 
 // privateOf returns the private area of a key for TPM2_Load. It imports an importable key once,
 // and keeps the result while the chip is open.
-func (c *Chip) privateOf(t *blob.TSS2, parent *tpm20.Object, auth tpm2.Session) ([]byte, error) {
+func (c *Chip) privateOf(t *blob.TSS2, parent *loadedParent) ([]byte, error) {
 	if !t.Importable() {
 		return t.Private, nil
 	}
@@ -194,7 +210,11 @@ func (c *Chip) privateOf(t *blob.TSS2, parent *tpm20.Object, auth tpm2.Session) 
 	if private, ok := c.imported[digest]; ok {
 		return private, nil
 	}
-	private, err := c.conn.Import(parent, auth, t.Public, t.Private, t.Secret)
+	auth, _, err := parent.auth(tpm2.TPMCCImport, 0)
+	if err != nil {
+		return nil, err
+	}
+	private, err := c.conn.Import(parent.Object, auth, t.Public, t.Private, t.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +229,9 @@ func (c *Chip) usePersistent(t *blob.TSS2) (chip.LoadedKey, error) {
 		return nil, c.explainHandle(t.Handle, err)
 	}
 	if !bytes.Equal(tpm2.Marshal(tpm2.New2B(*object.Public)), t.Public) {
+		if t.Private != nil {
+			return nil, chip.OfKind(chip.ErrWrongTPM, fmt.Sprintf("the file says that the TPM keeps it at %#x, and another key is there", t.Handle), nil)
+		}
 		return nil, chip.OfKind(chip.ErrUnloaded, fmt.Sprintf("what is at %#x is another key by now", t.Handle), nil)
 	}
 	return &loadedKey{chip: c, object: object, file: t, parent: nullParent}, nil

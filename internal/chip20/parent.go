@@ -94,28 +94,30 @@ func (f fileParent) likeliest() primary {
 	return primaryH2
 }
 
-// withParent calls f while a parent is loaded; auth authorizes its use. Then it flushes a primary
-// key, because a TPM has few slots. srk is the secret of a persistent parent, or of the
-// hierarchy.
-func (c *Chip) withParent(id parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
-	parent, err := c.loadParent(id, srk)
+// withParent calls f while a parent is loaded. Then it flushes a primary key, because a TPM has
+// few slots. srk is the secret of a persistent parent, or of the hierarchy.
+func (c *Chip) withParent(id parentID, srk chip.AuthData, f func(parent *loadedParent) error) error {
+	object, err := c.loadParent(id, srk)
 	if err != nil {
 		return err
 	}
 	if !isHierarchy(uint32(id.handle)) {
-		auth, err := c.parentAuth(parent, srk)
+		err := c.checkParentLockout(object, srk)
 		if err == nil {
-			err = f(parent, auth)
+			err = c.asParentGone(object, f(&loadedParent{object, c, id, srk}))
 		}
-		if err = c.asParentGone(parent, err); c.ClassOf(err) == chip.ClassRefused || c.ClassOf(err) == chip.ClassLost {
+		switch c.ClassOf(err) {
+		case chip.ClassRefused, chip.ClassLost:
 			delete(c.parents, id) // another key may be at the handle now
+		case chip.ClassAuth:
+			c.uncounted = !countsSecretOf(object.Public)
 		}
 		return err
 	}
 	// A primary key of ours has no secret. An error of Flush is ignored: f has succeeded or
 	// failed before, and the connection is then broken.
-	err = c.asParentGone(parent, f(parent, nil))
-	c.conn.Flush(parent.Handle)
+	err = c.asParentGone(object, f(&loadedParent{object, c, id, nil}))
+	c.conn.Flush(object.Handle)
 	return err
 }
 
@@ -131,28 +133,6 @@ func (c *Chip) asParentGone(parent *tpm20.Object, err error) error {
 		return err
 	}
 	return &parentGone{err}
-}
-
-// parentAuth returns the authorization of a persistent parent: an HMAC session salted to the
-// parent, nil if it has no secret.
-func (c *Chip) parentAuth(parent *tpm20.Object, srk chip.AuthData) (tpm2.Session, error) {
-	if len(srk) == 0 {
-		return nil, nil
-	}
-	c.uncounted = parent.Public.ObjectAttributes.NoDA
-	if !c.uncounted {
-		if err := c.readLockout(); err != nil {
-			return nil, c.explain(err, nil)
-		}
-		if c.lockout.locked {
-			return nil, chip.LockedOut(c.lockTime())
-		}
-	}
-	s, err := c.startSession(parent)
-	if err != nil {
-		return nil, err
-	}
-	return s.For(srk, 0), nil
 }
 
 // loadParent returns a parent that is loaded: a persistent key, or a primary key that it restores
@@ -251,13 +231,6 @@ func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {
 	return object, nil
 }
 
-// isStorageKey reports whether secrets may be encrypted for a key: it is in a TPM, and the TPM
-// uses it only for its own structures.
-func isStorageKey(area *tpm2.TPMTPublic) bool {
-	a := area.ObjectAttributes
-	return (area.Type == tpm2.TPMAlgRSA || area.Type == tpm2.TPMAlgECC) && a.Restricted && a.Decrypt && !a.SignEncrypt && a.FixedTPM && a.UserWithAuth
-}
-
 // createPrimary creates a primary key. Package tpm20 checks it against the template.
 func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, error) {
 	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
@@ -267,8 +240,8 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	// The hierarchy's secret is sent in a session salted to a primary key of the null hierarchy,
 	// which has no secret.
 	var object *tpm20.Object
-	err := c.withParent(nullParent, nil, func(salt *tpm20.Object, _ tpm2.Session) error {
-		s, err := c.startSession(salt)
+	err := c.withParent(nullParent, nil, func(salt *loadedParent) error {
+		s, err := salt.session()
 		if err == nil {
 			object, err = c.conn.CreatePrimary(id.handle, s.For(srk, tpm20.EncryptIn), id.primary.template())
 		}
@@ -307,7 +280,7 @@ func (c *Chip) sharedSession(parent parentID) (*tpm20.Session, error) {
 }
 
 // withSaltKey calls f with a loaded key to salt a session to: the parent, if that can be loaded
-// without a secret, else a primary key of the null hierarchy.
+// without a secret and only this TPM has it, else a primary key of the null hierarchy.
 func (c *Chip) withSaltKey(parent parentID, f func(salt *tpm20.Object) error) error {
 	kept, ok, err := c.persistentSRKFor(parent)
 	if err != nil {
@@ -316,7 +289,12 @@ func (c *Chip) withSaltKey(parent parentID, f func(salt *tpm20.Object) error) er
 	if ok {
 		parent = kept
 	}
-	with := func(salt *tpm20.Object, _ tpm2.Session) error { return f(salt) }
+	if !isHierarchy(uint32(parent.handle)) {
+		if object, err := c.readParent(parent); err == nil && !canSalt(object.Public) {
+			parent = nullParent
+		}
+	}
+	with := func(salt *loadedParent) error { return f(salt.Object) }
 	err = c.withParent(parent, nil, with)
 	// After a restart the primary key would have to be created, or the persistent parent was
 	// removed.

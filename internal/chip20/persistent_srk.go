@@ -3,6 +3,7 @@ package chip20
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -30,44 +31,47 @@ func (c *Chip) readPersistentSRK() (id parentID, object *tpm20.Object, ok bool, 
 // persistentSRKFor returns the persistent SRK as a replacement for a primary key: ok is true if
 // the primary key would have to be created, and the SRK was made from the same template.
 func (c *Chip) persistentSRKFor(id parentID) (kept parentID, ok bool, err error) {
-	if id.handle != tpm2.TPMRHOwner || c.hasContext(id) {
+	if c.hasContext(id) {
+		return parentID{}, false, nil
+	}
+	return c.persistentSRKForAny([]parentID{id})
+}
+
+// persistentSRKForAny returns the persistent SRK if it was made from the template of one of these
+// primary keys of a hierarchy.
+func (c *Chip) persistentSRKForAny(ids []parentID) (kept parentID, ok bool, err error) {
+	if ids[0].handle != tpm2.TPMRHOwner {
 		return parentID{}, false, nil
 	}
 	kept, object, ok, err := c.readPersistentSRK()
-	return kept, ok && object.MadeFrom(id.primary.template()), err
+	return kept, ok && slices.ContainsFunc(ids, func(id parentID) bool { return object.MadeFrom(id.primary.template()) }), err
 }
 
-// loadUnderPersistentSRK loads a key under the persistent SRK, with the empty secret. It returns
-// nil if that SRK is not the key's parent.
-func (c *Chip) loadUnderPersistentSRK(id parentID, t *blob.TSS2) (chip.LoadedKey, error) {
-	kept, ok, err := c.persistentSRKFor(id)
-	if !ok {
-		return nil, err
-	}
-	in, err := c.loadUnder(kept, t, nil)
-	switch c.ClassOf(err) {
-	case chip.ClassRefused, chip.ClassAuth, chip.ClassLost:
+// loadUnderPersistentSRK loads a key under the persistent SRK, with the empty secret. in is nil if
+// that SRK is not the key's parent.
+func (c *Chip) loadUnderPersistentSRK(kept parentID, t *blob.TSS2) (in chip.LoadedKey, err error) {
+	in, err = c.loadUnder(kept, t, nil)
+	switch class := c.ClassOf(err); {
+	case class == chip.ClassRefused && explains(err) < ofKey, class == chip.ClassAuth, class == chip.ClassLost:
 		return nil, nil
 	}
 	return in, err
 }
 
 // withParentOrSRK is withParent for a new key. If the owner hierarchy has a secret that was not
-// given, the primary key cannot be created. Then it uses the persistent SRK as parent, and sets
-// id to that.
-func (c *Chip) withParentOrSRK(id *parentID, srk chip.AuthData, f func(parent *tpm20.Object, auth tpm2.Session) error) error {
-	err := c.withParent(*id, srk, f)
+// given, the primary key cannot be created. Then it uses the persistent SRK as parent.
+func (c *Chip) withParentOrSRK(id parentID, srk chip.AuthData, f func(parent *loadedParent) error) error {
+	err := c.withParent(id, srk, f)
 	if len(srk) > 0 || id.handle != tpm2.TPMRHOwner || !errors.Is(err, chip.ErrWrongSRKSecret) {
 		return err
 	}
-	kept, _, ok, readErr := c.readPersistentSRK()
+	kept, object, ok, readErr := c.readPersistentSRK()
 	if readErr != nil {
 		return readErr
 	}
-	if !ok {
+	if !ok || !object.Public.ObjectAttributes.FixedTPM {
 		return err
 	}
-	*id = kept
 	if err := c.withParent(kept, nil, f); err != nil {
 		return err
 	}

@@ -24,17 +24,24 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 			return nil, nil, err
 		}
 	}
-	s, err := k.chip.policySession(k.rules.Alg(), k.parent)
-	if err != nil {
-		return nil, nil, err
-	}
 	if key == nil { // the file says that the key has no secret
 		key = chip.AuthData{}
 	}
-	proved, err := k.rules.Run(k.chip.conn, s, policy.Use{
-		Command: command, Secret: key,
+	auth, extra, err = k.chip.runPolicy(k.rules, k.parent, command, key, enc)
+	return auth, extra, policyError(err)
+}
+
+// runPolicy runs a policy for one command. Its sessions are salted to a key like salt; see
+// withSaltKey.
+func (c *Chip) runPolicy(rules *policy.Policy, salt parentID, command tpm2.TPMCC, secret chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
+	s, err := c.policySession(rules.Alg(), salt)
+	if err != nil {
+		return nil, nil, err
+	}
+	proved, err := rules.Run(c.conn, s, policy.Use{
+		Command: command, Secret: secret,
 		Authorize: func(secret []byte) (tpm2.Session, error) {
-			shared, err := k.chip.sharedSession(k.parent)
+			shared, err := c.sharedSession(salt)
 			if err != nil {
 				return nil, err
 			}
@@ -42,12 +49,12 @@ func (k *loadedKey) policyAuth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.
 		},
 	})
 	if err != nil {
-		return nil, nil, policyError(err)
+		return nil, nil, err
 	}
 	if proved != nil || enc == 0 {
 		return s.For(proved, enc), nil, nil
 	}
-	shared, err := k.chip.sharedSession(k.parent)
+	shared, err := c.sharedSession(salt)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"maclef/blob"
+	"maclef/internal/tpm20"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 
@@ -50,8 +51,16 @@ func TestEveryPrimary(t *testing.T) {
 		area.ObjectAttributes.FixedTPM = p != primaryOld // which may be moved, and what is below it
 		var file blob.Key
 		if err := openSocket(t, name, func(c *Chip) (err error) {
-			file, err = c.createUnder(parentID{newKeyParent(0).handle, p}, area, nil, nil, nil, blob.TSS2{})
+			made := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner)}
+			err = c.withParent(parentID{tpm2.TPMRHOwner, p}, nil, func(parent *loadedParent) error {
+				auth, _, err := parent.auth(tpm2.TPMCCCreate, tpm20.EncryptIn)
+				if err == nil {
+					made.Private, made.Public, err = c.conn.Create(parent.Object, auth, nil, nil, *area)
+				}
+				return err
+			})
 			c.EndSessions(0)
+			file = &made
 			return err
 		}); err != nil {
 			t.Fatalf("primary %d: %v", p, err)

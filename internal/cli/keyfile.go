@@ -14,7 +14,7 @@ import (
 // KeyFlags are the flags that say which key to use, in which TPM, and with which secrets.
 type KeyFlags struct {
 	TPM  *TPMFlag
-	Path *string // of the key file, "-", "handle:0x81…", or one file of a tpm2-tools pair
+	Path *string // of the key file, "-", "0x81…", "handle:0x81…", or one file of a tpm2-tools pair
 
 	Parent      *ParentFlag
 	SRK, Secret *SecretFlag
@@ -24,7 +24,7 @@ type KeyFlags struct {
 func (fs *FlagSet) Key() *KeyFlags {
 	return &KeyFlags{
 		Path: fs.Input("key", "maclef", "key `FILE`, - for standard input; NAME.pub if tpm2-tools made NAME.pub and NAME.priv; "+
-			"handle:0x81… for a key that a TPM 2.0 keeps itself (default maclef)"),
+			"0x81… or handle:0x81… for a key that a TPM 2.0 keeps itself (default maclef)"),
 		Parent: fs.Parent("TPM 2.0: the key's `PARENT`, a handle (0x81…) or owner, instead of what the file says"),
 		TPM:    fs.TPM(), SRK: fs.SRKPass(), Secret: fs.KeyPass(),
 	}
@@ -37,8 +37,12 @@ func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := file.(*blob.TSS2); f.Parent.Handle != 0 && (!ok || t.Handle != 0) {
+	switch t, ok := file.(*blob.TSS2); {
+	case f.Parent.Handle == 0:
+	case !ok:
 		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
+	case t.Handle != 0:
+		return nil, WithHint(fmt.Errorf("%s: the TPM keeps this key itself, at %#x, and needs no parent for it", inputName(*f.Path), t.Handle), "leave out -parent")
 	}
 	return file, CheckKey(*f.Path, file)
 }
@@ -65,13 +69,13 @@ func CheckSealed(path string, file blob.Key) error {
 }
 
 // ReadKeyFile reads a key file, standard input for "-", or both files of a tpm2-tools pair
-// if path is one of them. It needs no TPM for that. For "handle:0x81…" it opens the TPM
+// if path is one of them. It needs no TPM for that. For "0x81…" or "handle:0x81…" it opens the TPM
 // that which names, and reads the key that the TPM keeps there. maker is the command that makes
 // such a file, for the hint about a missing one.
 func (e *Env) ReadKeyFile(path string, which *TPMFlag, maker string) (blob.Key, error) {
 	if handle, ok, err := tpmkey.ParseHandle(path); ok {
 		if err != nil {
-			return nil, &UsageError{Text: err.Error(), Advice: "as in handle:0x81000001; tpmctl status lists the keys that the TPM keeps"}
+			return nil, &UsageError{Text: err.Error(), Advice: "as in 0x81000001; tpmctl status lists the keys that the TPM keeps"}
 		}
 		return e.readHandle(handle, which)
 	}
@@ -106,7 +110,7 @@ func (f *KeyFlags) Load(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.Key, error) {
 // Options returns the options to load a file that ReadKey has read.
 func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions, error) {
 	opts := &tpmkey.LoadOptions{
-		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle,
+		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle, MovableParent: f.Parent.Movable,
 	}
 	t, ok := file.(*blob.TSS2)
 	if !ok || tpm.Family() != "2.0" {

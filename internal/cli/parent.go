@@ -10,12 +10,16 @@ import (
 // A ParentFlag is the flag -parent: the parent of a TPM 2.0 key.
 type ParentFlag struct {
 	Handle uint32 // 0 if not given
+	// Movable is tpmkey.LoadOptions.MovableParent.
+	Movable bool
 }
 
-// Parent defines -parent.
+// Parent defines -parent and -movable-parent.
 func (fs *FlagSet) Parent(usage string) *ParentFlag {
 	f := new(ParentFlag)
 	fs.Var(f, "parent", usage)
+	fs.Var((*boolValue)(&f.Movable), "movable-parent",
+		"TPM 2.0: use -srk-pass even with a parent that may exist outside of this TPM (without fixedTPM): whoever has a copy of it has all keys under it")
 	return f
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte"
+
+	"maclef/blob"
 )
 
 // A secretAssertion is TPM2_PolicySecret: it requires the secret of an entity, such as the owner
@@ -20,6 +22,13 @@ type secretAssertion struct {
 }
 
 const maxName = 2 + 64 // algorithm identifier and longest digest
+
+// HierarchySecret returns TPM2_PolicySecret of a hierarchy for a key file.
+func HierarchySecret(hierarchy tpm2.TPMHandle) blob.PolicyCommand {
+	name := binary.BigEndian.AppendUint32(nil, uint32(hierarchy))
+	body := append(bytes.Clone(name), 0, byte(len(name)))
+	return blob.PolicyCommand{Code: uint32(tpm2.TPMCCPolicySecret), Policy: append(append(body, name...), 0, 0)} // no policyRef
+}
 
 func parseSecret(body []byte) (assertion, error) { return readSecret(body) }
 

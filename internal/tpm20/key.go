@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -151,11 +152,11 @@ func (c *Conn) runOneSized(cc tpm2.TPMCC, o *Object, auth tpm2.Session, extra []
 }
 
 // Create creates an object under parent, with a secret and, for a sealed object, data. s
-// authorizes the parent and encrypts the secret and the data. Create returns a TPM2B_PRIVATE and
-// a TPM2B_PUBLIC. It clears its copies of the secret and the data. TPM 2.0 Library Part 3,
+// authorizes the parent; it or a session in extra encrypts the secret and the data. Create returns
+// a TPM2B_PRIVATE and a TPM2B_PUBLIC. It clears its copies of the secret and the data. TPM 2.0 Library Part 3,
 // section 12.1 (TPM2_Create).
-func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area tpm2.TPMTPublic) (private, public []byte, err error) {
-	if !s.IsDecryption() {
+func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area tpm2.TPMTPublic, extra ...tpm2.Session) (private, public []byte, err error) {
+	if !s.IsDecryption() && !slices.ContainsFunc(extra, tpm2.Session.IsDecryption) {
 		return nil, nil, fmt.Errorf("TPM2_Create: the session does not encrypt what is secret")
 	}
 	template := tpm2.Marshal(area)
@@ -168,7 +169,7 @@ func (c *Conn) Create(parent *Object, s tpm2.Session, secret, data []byte, area 
 	params = appendSized(params, template)
 	params = append(params, 0, 0)       // no outsideInfo
 	params = append(params, 0, 0, 0, 0) // no PCRs
-	out, err := c.runAuthorized(tpm2.TPMCCCreate, parent, s, nil, params)
+	out, err := c.runAuthorized(tpm2.TPMCCCreate, parent, s, extra, params)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -87,7 +87,7 @@ var scriptStates = map[string]State{
 	"tutorial": Tutorial, "wellknown": WellKnown, "fresh": Fresh,
 	"disabled": Disabled, "deactivated": Deactivated,
 	"tpm20": TPM20, "keys20": Keys20, "onetry20": OneTry20, "lockedout20": LockedOut20,
-	"owned20": Owned20, "owneroff20": OwnerOff20, "failing20": Failing20,
+	"owned20": Owned20, "movable20": Movable20, "owneroff20": OwnerOff20, "failing20": Failing20,
 }
 
 // cmdTPM is "tpm STATE": it starts a software TPM. $TPMKEY_TPM is its name, and $SOCKET the

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 )
 
 // States of TPM 2.0. Secrets that are not mentioned are empty.
@@ -29,6 +30,13 @@ var (
 	// KeptRSA20 is Keys20 with an RSA storage key at 0x81000001 that counts no wrong
 	// secrets.
 	KeptRSA20 = Keys20.then(func(s *SWTPM) { s.Keep(tpm2.RSASRKTemplate, "") })
+	// Movable20 is TPM20 with a parent that has no fixedTPM, with the secret "parent", at
+	// 0x81000101.
+	Movable20 = TPM20.then(func(s *SWTPM) {
+		template := tpm2.ECCSRKTemplate
+		template.ObjectAttributes.FixedTPM, template.ObjectAttributes.FixedParent = false, false
+		s.KeepAt(0x81000101, template, "parent")
+	})
 	// OwnerOff20 is Keys20 with the owner hierarchy disabled until the next start.
 	OwnerOff20 = Keys20.then(func(s *SWTPM) { s.Send(authorized(0x121, platform, 0x40, 0, 0, 1, 0)) }) // TPM2_HierarchyControl
 	// Failing20 is Keys20 in failure mode until the next start.
@@ -65,34 +73,50 @@ func changeAuth(hierarchy uint32, secret string) []byte {
 func (s *SWTPM) Keep(template tpm2.TPMTPublic, secret string) {
 	const handle = tpm2.TPMHandle(0x81000001)
 	tpm := s.Dial()
-	defer tpm.Close()
-	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	before, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(tpm)
+	if err == nil {
+		err = evict(tpm, handle, before.Name, handle)
+	}
+	tpm.Close()
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	if template.Type == tpm2.TPMAlgECC {
 		template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
 	} else {
 		template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
 	}
-	before, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(tpm)
-	if err == nil {
-		_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &tpm2.NamedHandle{Handle: handle, Name: before.Name}, PersistentHandle: handle}.Execute(tpm)
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.KeepAt(uint32(handle), template, secret)
+}
+
+// KeepAt makes a primary key from a template, and makes it persistent at a free handle. The owner
+// must have no secret.
+func (s *SWTPM) KeepAt(handle uint32, template tpm2.TPMTPublic, secret string) {
+	s.t.Helper()
+	tpm := s.Dial()
+	defer tpm.Close()
 	made, err := tpm2.CreatePrimary{
-		PrimaryHandle: owner, InPublic: tpm2.New2B(template),
+		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}, InPublic: tpm2.New2B(template),
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(secret)}}},
 	}.Execute(tpm)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, err = tpm2.EvictControl{Auth: owner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: handle}.Execute(tpm)
-	if err == nil {
+	if err = evict(tpm, made.ObjectHandle, made.Name, tpm2.TPMHandle(handle)); err == nil {
 		_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(tpm)
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// evict sends TPM2_EvictControl. TPM 2.0 Library Part 3, section 28.5 (TPM2_EvictControl).
+func evict(tpm transport.TPM, object tpm2.TPMHandle, name tpm2.TPM2BName, persistent tpm2.TPMHandle) error {
+	_, err := tpm2.EvictControl{
+		Auth:         tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		ObjectHandle: &tpm2.NamedHandle{Handle: object, Name: name}, PersistentHandle: persistent,
+	}.Execute(tpm)
+	return err
 }
 
 func (s *SWTPM) spendTries(n int) {

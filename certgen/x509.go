@@ -126,7 +126,7 @@ func describe(kind string, o *options, template *x509.Certificate, der []byte) s
 
 // describeIssued is describe for a certificate of somebody else, with what revoking it needs.
 func describeIssued(o *options, template *x509.Certificate, der []byte) string {
-	kind := fmt.Sprintf("certificate %s, for the use %s, serial number %x,", o.forNames(), o.usage, template.SerialNumber)
+	kind := fmt.Sprintf("certificate %s, for the use %s, serial number %x,", o.forNames(), o.usage, template.SerialNumber.Bytes())
 	return describe(kind, o, template, der)
 }
 

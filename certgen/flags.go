@@ -38,7 +38,7 @@ type options struct {
 // parse parses the command line and sets the defaults that depend on several flags.
 func parse(env *cli.Env, args []string) (*options, error) {
 	fs := env.Flags()
-	fs.Purpose = "make a certificate for a key in a TPM, or a certificate request; or issue certificates and revocation lists with it as a CA"
+	fs.Purpose = "make a certificate or a certificate request for a key in a TPM, or issue certificates with it"
 	fs.Notes = notes
 	fs.Example = example
 	o := define(fs)
@@ -65,7 +65,7 @@ func define(fs *cli.FlagSet) *options {
 	o.force = fs.Bool("force", "replace the output file if it exists")
 	fs.Var(o.subject, "subj", "subject `NAME`, in openssl's format (default: the first host as CN)")
 	fs.Var(o.names, "host", "`NAMES` and addresses, separated by commas; the default is for servers only")
-	fs.Var(sanFlag{o.names}, "san", "alternative `NAMES`, separated by commas: DNS:www.example.org,IP:192.0.2.1,email:moi@example.org,URI:https://example.org/moi")
+	fs.Var(sanFlag{o.names}, "san", "alternative `NAMES`, separated by commas, as in DNS:example.org,IP:192.0.2.1 or email:moi@example.org,URI:urn:moi")
 	fs.Bool("no-host", "no alternative names at all")
 	fs.Var(o.usage, "usage", "what the certificate is for: `USES` of server, client, email and code, separated by commas")
 	o.days = fs.Int("days", 365, 1, maxDays, "the certificate is valid for `DAYS`; with -crl, the next list comes in DAYS (default 365)")
@@ -106,8 +106,8 @@ A host is an IP address or a DNS name, *.example.org for all names of a domain.
 -permit makes critical name constraints: exactly these names, no names below them, no other addresses, no e-mail addresses and
 no URIs. Such a CA makes certificates for servers, for clients or for both (-usage), and no other CAs.
 
--sign takes nothing from the request but its public key, and with -copy-names its DNS names and addresses. It ends with the CA at the latest.
-It refuses names, uses and dates that the CA's certificate does not allow, the CA's own key, weak keys, and signatures with MD5 and SHA-1.
+-sign takes nothing from the request but its public key, and with -copy-names its DNS names and addresses. The certificate ends with the
+CA's at the latest. -sign refuses names, uses and dates that the CA's certificate does not allow, the CA's own key, weak keys, and signatures with MD5 and SHA-1.
 
 A line of -revoked is SERIAL, SERIAL,DATE or SERIAL,DATE,REASON: the serial number in hexadecimal, as -sign and openssl print it, a date
 such as 2026-11-30 (default now), and one of keyCompromise, CACompromise, affiliationChanged, superseded, cessationOfOperation, certificateHold,

@@ -3,10 +3,11 @@ package main
 import (
 	"crypto/x509"
 	"fmt"
-	"maclef/internal/cli"
 	"maps"
 	"slices"
 	"strings"
+
+	"maclef/internal/cli"
 )
 
 // modeFlags are the flags that not everything that certgen makes has, with the flags of those that
@@ -29,7 +30,8 @@ var modeFlags = map[string][]string{
 
 // checkMode refuses two things to make, and flags that belong to another thing.
 func (o *options) checkMode(fs *cli.FlagSet) error {
-	modes := slices.DeleteFunc([]string{"ca", "csr", "sign", "crl"}, func(name string) bool { return !fs.Given(name) })
+	chosen := map[string]bool{"ca": *o.ca, "csr": *o.csr, "sign": fs.Given("sign"), "crl": *o.crl}
+	modes := slices.DeleteFunc([]string{"ca", "csr", "sign", "crl"}, func(name string) bool { return !chosen[name] })
 	switch {
 	case *o.ca && *o.csr:
 		return &cli.UsageError{
@@ -74,11 +76,12 @@ func (o *options) check(fs *cli.FlagSet) error {
 // checkNames refuses names that contradict each other. Whoever issues a certificate must say for
 // which names.
 func (o *options) checkNames(fs *cli.FlagSet) error {
-	given := slices.DeleteFunc([]string{"host", "san", "copy-names"}, func(name string) bool { return !fs.Given(name) })
+	chosen := map[string]bool{"host": fs.Given("host"), "san": fs.Given("san"), "copy-names": *o.copyNames}
+	given := slices.DeleteFunc([]string{"host", "san", "copy-names"}, func(name string) bool { return !chosen[name] })
 	switch {
-	case fs.Given("no-host") && len(given) > 0:
+	case *o.noHost && len(given) > 0:
 		return &cli.UsageError{Text: "-no-host and -" + given[0] + " contradict each other", Advice: "leave out one of them"}
-	case o.issues() && len(given) == 0 && !fs.Given("no-host"):
+	case o.issues() && len(given) == 0 && !*o.noHost:
 		return &cli.UsageError{
 			Text:   "-sign needs to know the names of the certificate",
 			Advice: "give them with -host or -san, take those of the request with -copy-names, or say -no-host for none",

@@ -24,6 +24,7 @@ type options struct {
 	subject      *subject
 	subjectGiven bool
 	names        *altNames
+	noHost       *bool
 	usage        *usages
 	usageGiven   bool
 	permit       *altNames // with -ca
@@ -66,7 +67,7 @@ func define(fs *cli.FlagSet) *options {
 	fs.Var(o.subject, "subj", "subject `NAME`, in openssl's format (default: the first host as CN)")
 	fs.Var(o.names, "host", "`NAMES` and addresses, separated by commas; the default is for servers only")
 	fs.Var(sanFlag{o.names}, "san", "alternative `NAMES`, separated by commas, as in DNS:example.org,IP:192.0.2.1 or email:moi@example.org,URI:urn:moi")
-	fs.Bool("no-host", "no alternative names at all")
+	o.noHost = fs.Bool("no-host", "no alternative names at all")
 	fs.Var(o.usage, "usage", "what the certificate is for: `USES` of server, client, email and code, separated by commas")
 	o.days = fs.Int("days", 365, 1, maxDays, "the certificate is valid for `DAYS`; with -crl, the next list comes in DAYS (default 365)")
 	o.csr = fs.Bool("csr", "make a certificate request, for a CA to sign")
@@ -126,7 +127,7 @@ func (o *options) complete(fs *cli.FlagSet) error {
 		*o.out = "moncert.crl"
 	}
 	named := fs.Given("host") || fs.Given("san")
-	if !named && (fs.Given("no-host") || *o.ca || o.issues() || !o.usage.has(x509.ExtKeyUsageServerAuth)) {
+	if !named && (*o.noHost || *o.ca || o.issues() || !o.usage.has(x509.ExtKeyUsageServerAuth)) {
 		*o.names = altNames{}
 	}
 	switch {

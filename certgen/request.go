@@ -16,8 +16,11 @@ import (
 	"maclef/internal/roca"
 )
 
-// minRSABits is the length below which nobody certifies RSA keys any more.
-const minRSABits = 2048
+// Lengths of RSA keys. Nobody certifies shorter ones any more; longer ones are slow, and an attack.
+const (
+	minRSABits = 2048
+	maxRSABits = 16384
+)
 
 // readRequest reads a certificate request (PKCS #10, RFC 2986), and checks its key and signature.
 func readRequest(env *cli.Env, o *options) (*x509.CertificateRequest, error) {
@@ -77,6 +80,8 @@ func checkPublicKey(public crypto.PublicKey) error {
 		switch {
 		case key.N.BitLen() < minRSABits:
 			return fmt.Errorf("an RSA key of %d bits is too short: %d are the least", key.N.BitLen(), minRSABits)
+		case key.N.BitLen() > maxRSABits:
+			return fmt.Errorf("an RSA key of %d bits is too long: %d are the most", key.N.BitLen(), maxRSABits)
 		case key.E < 3 || key.E%2 == 0:
 			return fmt.Errorf("no RSA key has the exponent %d: it is odd and at least 3", key.E)
 		case roca.Weak(key):

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"io"
+	"math/big"
 	"net"
 	"net/url"
 	"slices"
@@ -79,6 +80,13 @@ func TestChangedRequest(t *testing.T) {
 				t.Errorf("got %v, want %q", err, row.want)
 			}
 		})
+	}
+}
+
+func TestLongKey(t *testing.T) {
+	n := new(big.Int).Lsh(big.NewInt(1), 100000)
+	if err := checkPublicKey(&rsa.PublicKey{N: n, E: 3}); err == nil || !strings.Contains(err.Error(), "100001 bits is too long") {
+		t.Error(err)
 	}
 }
 

@@ -101,7 +101,7 @@ func (f sanFlag) addURI(text string) error {
 // checkURI returns why a certificate cannot have the URI: RFC 5280, section 4.2.1.6.
 func checkURI(uri *url.URL) error {
 	if !uri.IsAbs() || uri.Host == "" && uri.Opaque == "" && uri.Path == "" {
-		return errors.New("a URI begins with its scheme, such as https: or urn:")
+		return errors.New("a URI begins with its scheme, as https: and urn: do")
 	}
 	for _, r := range uri.String() {
 		if r <= ' ' || r >= 0x7f {

@@ -6,7 +6,7 @@ COMMANDS := keygen certgen tlsdemo tpmctl ecryptmount
 
 # Packages for the demo and for the tests.
 DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
-TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' gcc libc6-dev git bsdutils gocryptfs
+TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' libnss3-tools gcc libc6-dev git bsdutils gocryptfs
 # Packages for interop/ and for compiling its simulator.
 CGO_PACKAGES     := gcc libc6-dev libssl-dev
 INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' $(CGO_PACKAGES)

@@ -108,6 +108,10 @@ func (r *reader) example(line string) {
 		line += " -key-pass pass:motdepasse"
 	case strings.HasPrefix(line, "tpmctl decrypt -oaep"):
 		r.run("tpmctl encrypt -oaep -hash sha256 -in secret.txt -out secret.bin -force")
+	case strings.Contains(line, "theirs.csr"):
+		r.run("openssl req -newkey rsa:2048 -nodes -keyout theirs.key -subj /CN=x -out theirs.csr")
+	case strings.Contains(line, "revoked.txt"):
+		r.run("echo 3f9a06 > revoked.txt")
 	case strings.HasPrefix(line, "tpmctl decrypt"):
 		r.run("tpmctl encrypt -in secret.txt -out secret.bin -force")
 	}

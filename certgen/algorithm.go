@@ -57,7 +57,8 @@ func readKey(env *cli.Env, o *options) (blob.Key, *algorithm, error) {
 }
 
 // algorithm chooses how the key signs, or returns why it cannot. It uses SHA-1 only if -md asks for
-// it, because nobody accepts such certificates any more.
+// it, or if -allow-sha1 does and the key signs nothing else, because nobody accepts such certificates
+// any more.
 func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 	if !file.CanSign() {
 		return nil, cannotSign(file)
@@ -71,7 +72,7 @@ func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 	}
 	var first error
 	for _, a := range all {
-		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" {
+		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" && !*o.allowSHA1 {
 			continue
 		}
 		err := tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts)
@@ -82,7 +83,7 @@ func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 			first = err
 		}
 	}
-	return nil, explainHash(file, all, *o.md, first)
+	return nil, o.explainHash(file, all, first)
 }
 
 // cannotSign is the error for a key that does not sign.
@@ -94,12 +95,16 @@ func cannotSign(file blob.Key) error {
 	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
 }
 
-// explainHash adds the hash that the key can sign with instead of md.
-func explainHash(file blob.Key, all []algorithm, md string, err error) error {
+// explainHash adds the hash that the key can sign with instead of that of -md.
+func (o *options) explainHash(file blob.Key, all []algorithm, err error) error {
+	md, flag := *o.md, "-md sha1"
+	if *o.ca || o.issues() || *o.crl {
+		flag = "-allow-sha1, though clients refuse what a CA signs with SHA-1"
+	}
 	if k, ok := file.(*blob.TPMKey); ok && k.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
 		return cli.WithHint(
 			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()),
-			"add -md sha1, or make a key of the DER scheme (keygen -q der)")
+			"add "+flag+", or make a key of the DER scheme (keygen -q der)")
 	}
 	for _, a := range all {
 		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) == nil {
@@ -107,15 +112,4 @@ func explainHash(file blob.Key, all []algorithm, md string, err error) error {
 		}
 	}
 	return err
-}
-
-// serverUsage returns the key usage for a TLS server. A key that decrypts PKCS#1 v1.5 can also do
-// RSA key exchange in TLS 1.2.
-func serverUsage(file blob.Key) x509.KeyUsage {
-	usage := x509.KeyUsageDigitalSignature
-	public, ok := file.PublicKey().(*rsa.PublicKey)
-	if ok && tpmkey.CheckDecrypt(file, make([]byte, public.Size()), &rsa.PKCS1v15DecryptOptions{}) == nil {
-		usage |= x509.KeyUsageKeyEncipherment
-	}
-	return usage
 }

@@ -1,5 +1,5 @@
-// Certgen makes a certificate or a certificate request for a key in a TPM. It replaces openssl req
-// -engine tpm.
+// Certgen makes a certificate or a certificate request for a key in a TPM, and issues certificates
+// and lists of revoked ones with such a key. It replaces openssl req -engine tpm.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/roca"
 	"maclef/tpmkey"
 )
 
@@ -31,12 +32,19 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if roca.Weak(file.PublicKey()) {
+		env.Notef("%s: do not use this key: %s", nameOf(*o.key.Path, "standard input"), roca.Explanation)
+	}
+	work, err := prepare(env, o, file, alg, time.Now())
+	if err != nil {
+		return err
+	}
 	out, err := env.OpenOutput(*o.out, cli.CertMode, *o.force)
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
-	p, err := produce(env, o, file, alg)
+	p, err := produce(env, o, file, work)
 	if err != nil {
 		return err
 	}
@@ -51,17 +59,13 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 // produce opens the TPM, loads the key and signs.
-func produce(env *cli.Env, o *options, file blob.Key, alg *algorithm) (p *product, err error) {
-	sign := certificate
-	if *o.csr {
-		sign = request
-	}
+func produce(env *cli.Env, o *options, file blob.Key, work job) (p *product, err error) {
 	err = env.WithTPM(o.key.TPM, func(tpm *tpmkey.TPM) error {
 		key, err := o.key.Load(tpm, file)
 		if err != nil {
 			return err
 		}
-		if p, err = sign(o, key, alg, time.Now()); err != nil {
+		if p, err = work(key); err != nil {
 			return fmt.Errorf("%s: %w", nameOf(*o.key.Path, "standard input"), err)
 		}
 		return nil

@@ -108,6 +108,18 @@ func (s *subject) String() string {
 	return b.String()
 }
 
+// values returns the values of an attribute type, by its short name.
+func (s *subject) values(name string) (all []string) {
+	for _, element := range s.rdns {
+		for _, a := range element {
+			if a.name == name {
+				all = append(all, a.value)
+			}
+		}
+	}
+	return all
+}
+
 // marshal returns the DER Name: RFC 5280, section 4.1.2.4. RDNs stay in order, and DER sorts the
 // attributes of each: X.690, section 11.6 (SET OF).
 func (s *subject) marshal() []byte {

@@ -12,7 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"maclef/tpmkey"
+	"maclef/blob"
+	"maclef/internal/cli"
 )
 
 // clockSkew is how far NotBefore lies in the past, because clocks differ.
@@ -25,66 +26,124 @@ type product struct {
 	what    string // description for messages
 }
 
-// certificate makes a self-signed certificate. crypto/x509 chooses a serial number of 159 random
+// A job signs what certgen makes. Everything that needs no key has been done.
+type job func(key crypto.Signer) (*product, error)
+
+// prepare does what needs no TPM.
+func prepare(env *cli.Env, o *options, file blob.Key, alg *algorithm, now time.Time) (job, error) {
+	switch {
+	case *o.csr:
+		return request(o, alg)
+	case o.issues():
+		return issue(env, o, file, alg, now)
+	case *o.crl:
+		return revocationList(env, o, file, alg, now)
+	}
+	return selfSigned(o, file, alg, now)
+}
+
+// template returns what self-signed and issued certificates have in common.
+func (o *options) template(public crypto.PublicKey, begin, end time.Time) (*x509.Certificate, error) {
+	id, err := keyID(public)
+	return &x509.Certificate{
+		RawSubject:            o.subject.marshal(),
+		NotBefore:             begin,
+		NotAfter:              end,
+		DNSNames:              o.names.names,
+		IPAddresses:           o.names.netIPs(),
+		EmailAddresses:        o.names.emails,
+		URIs:                  o.names.uris,
+		SubjectKeyId:          id,
+		BasicConstraintsValid: true,
+	}, err
+}
+
+// selfSigned makes a self-signed certificate. crypto/x509 chooses a serial number of 159 random
 // bits.
-func certificate(o *options, key *tpmkey.Key, alg *algorithm, now time.Time) (*product, error) {
-	id, err := keyID(key.Public())
+func selfSigned(o *options, file blob.Key, alg *algorithm, now time.Time) (job, error) {
+	begin := now.UTC().Truncate(time.Second).Add(-clockSkew)
+	template, err := o.template(file.PublicKey(), begin, begin.Add(time.Duration(*o.days)*24*time.Hour))
 	if err != nil {
 		return nil, err
 	}
-	begin := now.UTC().Truncate(time.Second).Add(-clockSkew)
-	template := &x509.Certificate{
-		RawSubject:            o.subject.marshal(),
-		NotBefore:             begin,
-		NotAfter:              begin.Add(time.Duration(*o.days) * 24 * time.Hour),
-		DNSNames:              o.hosts.names,
-		IPAddresses:           o.hosts.netIPs(),
-		SignatureAlgorithm:    alg.x509,
-		SubjectKeyId:          id,
-		BasicConstraintsValid: true,
-	}
+	template.SignatureAlgorithm = alg.x509
 	kind := "certificate"
 	if *o.ca {
 		kind = "CA certificate"
 		template.IsCA = true
 		template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	} else {
-		template.KeyUsage = serverUsage(key.File())
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		template.KeyUsage = o.usage.keyUsage(abilityOf(file))
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, err
+	if len(o.permit.order) > 0 {
+		constrain(template, o.permit)
+		kind += " for " + strings.Join(o.permit.order, ", ") + " alone,"
 	}
-	return &product{"CERTIFICATE", der, describe(kind, o, template, der)}, nil
+	if !*o.ca || o.usageGiven || len(o.permit.order) > 0 {
+		template.ExtKeyUsage = *o.usage
+	}
+	return func(key crypto.Signer) (*product, error) {
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			return nil, err
+		}
+		return &product{"CERTIFICATE", der, describe(kind, o, template, der)}, nil
+	}, nil
 }
 
-// request makes a certificate request (PKCS #10, RFC 2986).
-func request(o *options, key *tpmkey.Key, alg *algorithm, _ time.Time) (*product, error) {
+// request makes a certificate request (PKCS #10, RFC 2986). It asks for uses only if -usage is given.
+func request(o *options, alg *algorithm) (job, error) {
 	template := &x509.CertificateRequest{
 		RawSubject:         o.subject.marshal(),
-		DNSNames:           o.hosts.names,
-		IPAddresses:        o.hosts.netIPs(),
+		DNSNames:           o.names.names,
+		IPAddresses:        o.names.netIPs(),
+		EmailAddresses:     o.names.emails,
+		URIs:               o.names.uris,
 		SignatureAlgorithm: alg.x509,
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
-	if err != nil {
-		return nil, err
+	if o.usageGiven {
+		ext, err := o.usage.extension()
+		if err != nil {
+			return nil, err
+		}
+		template.ExtraExtensions = []pkix.Extension{ext}
 	}
-	of := "without a subject"
-	if len(o.subject.rdns) > 0 {
-		of = "of " + o.subject.String()
-	}
-	what := fmt.Sprintf("certificate request %s for %s", of, strings.ReplaceAll(o.hosts.String(), ",", ", "))
-	return &product{"CERTIFICATE REQUEST", der, what}, nil
+	return func(key crypto.Signer) (*product, error) {
+		der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+		if err != nil {
+			return nil, err
+		}
+		return &product{"CERTIFICATE REQUEST", der, "certificate request " + o.ofSubject() + " " + o.forNames()}, nil
+	}, nil
 }
 
 // describe describes a certificate, with the fingerprint that browsers show.
 func describe(kind string, o *options, template *x509.Certificate, der []byte) string {
-	const day = "2006-01-02"
 	hex := fmt.Sprintf("% X", sha256.Sum256(der))
-	return fmt.Sprintf("%s of %s, valid from %s to %s, SHA-256 fingerprint %s", kind, o.subject,
-		template.NotBefore.Format(day), template.NotAfter.Format(day), strings.ReplaceAll(hex, " ", ":"))
+	return fmt.Sprintf("%s %s, valid from %s to %s, SHA-256 fingerprint %s", kind, o.ofSubject(),
+		template.NotBefore.Format(time.DateOnly), template.NotAfter.Format(time.DateOnly), strings.ReplaceAll(hex, " ", ":"))
+}
+
+// describeIssued is describe for a certificate of somebody else, with what revoking it needs.
+func describeIssued(o *options, template *x509.Certificate, der []byte) string {
+	kind := fmt.Sprintf("certificate %s, for the use %s, serial number %x,", o.forNames(), o.usage, template.SerialNumber.Bytes())
+	return describe(kind, o, template, der)
+}
+
+// ofSubject is the subject for messages.
+func (o *options) ofSubject() string {
+	if len(o.subject.rdns) == 0 {
+		return "without a subject"
+	}
+	return "of " + o.subject.String()
+}
+
+// forNames is the alternative names for messages.
+func (o *options) forNames() string {
+	if len(o.names.order) == 0 {
+		return "without alternative names"
+	}
+	return "for " + strings.Join(o.names.order, ", ")
 }
 
 // keyID returns the usual subject key identifier: RFC 5280, section 4.2.1.2, method 1.

@@ -9,6 +9,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/roca"
 	"maclef/tpmkey"
 )
 
@@ -68,6 +69,9 @@ func save(env *cli.Env, out *cli.Output, key blob.Key) error {
 	if err != nil {
 		env.Notef("the key was made but could not be written; here is its file, to save by hand:")
 		env.Stderr.Write(data)
+	}
+	if roca.Weak(key.PublicKey()) {
+		env.Notef("do not use this key: %s; use an ECC key, or an RSA key that openssl made (-w)", roca.Explanation)
 	}
 	return err
 }

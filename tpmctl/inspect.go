@@ -12,6 +12,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/roca"
 )
 
 func inspect(env *cli.Env, fs *cli.FlagSet, args []string) error {
@@ -41,11 +42,16 @@ func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.
 	return env.ReadKeyFile(operands[0], which, "keygen")
 }
 
-func keyRows(k blob.Key) ([]row, error) {
-	if k, ok := k.(*blob.TSS2); ok {
-		return keyRows20(k)
+func keyRows(k blob.Key) (rows []row, err error) {
+	if t, ok := k.(*blob.TSS2); ok {
+		rows, err = keyRows20(t)
+	} else {
+		rows, err = keyRows12(k.(*blob.TPMKey))
 	}
-	return keyRows12(k.(*blob.TPMKey))
+	if roca.Weak(k.PublicKey()) {
+		rows = append(rows, row{"warning", "do not use this key: " + roca.Explanation})
+	}
+	return rows, err
 }
 
 func keyRows12(k *blob.TPMKey) ([]row, error) {

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"slices"
 	"strings"
 	"testing"
@@ -220,4 +223,36 @@ func FuzzTSS2Rows(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWeakKey: inspect and status warn of a key with the ROCA fingerprint.
+func TestWeakKey(t *testing.T) {
+	block, _ := pem.Decode(tpmtest.Fixture(t, "roca/private.pem"))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modulus := private.(*rsa.PrivateKey).N.Bytes()
+	old, err := blob.Parse(tpmtest.Fixture(t, "tpm12-tutorial/maclef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.(*blob.TPMKey).Modulus = modulus
+	kept := &blob.TSS2{Public: rsaArea(2048, 0, modulus)}
+	const want = "ROCA, CVE-2017-15361"
+	for _, k := range []blob.Key{old, kept} {
+		rows, err := keyRows(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := rows[len(rows)-1]; last.what != "warning" || !strings.Contains(last.how, want) {
+			t.Errorf("%T: inspect ends with %q", k, last)
+		}
+	}
+	if text := keptText(kept); !strings.Contains(text, want) {
+		t.Errorf("status says %q", text)
+	}
+	if text := keptText(&blob.TSS2{Public: rsaArea(2048, 0, ones(256))}); strings.Contains(text, want) {
+		t.Errorf("status says of another key: %q", text)
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"maclef/internal/cli"
 	"maclef/internal/printable"
 	"maclef/internal/pubarea"
+	"maclef/internal/roca"
 	"maclef/internal/sysfs"
 	"maclef/internal/transport"
 	"maclef/tpmkey"
@@ -94,8 +95,17 @@ func readPersistent(tpm *tpmkey.TPM, handles []uint32) []persistentKey {
 	return all
 }
 
-// keptText describes a persistent key in a few words.
+// keptText describes a persistent key in a few words, and warns of a weak one.
 func keptText(k *blob.TSS2) string {
+	text := keptUse(k)
+	if roca.Weak(k.PublicKey()) {
+		text += "; do not use it: " + roca.Explanation
+	}
+	return text
+}
+
+// keptUse says what a persistent key is and what it is for.
+func keptUse(k *blob.TSS2) string {
 	p, err := pubarea.Parse(k.Public)
 	if err != nil {
 		return ""

@@ -5,23 +5,26 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
 	"maclef/internal/cli"
 )
 
-// hosts are the subject alternative names of a server. It is a flag.Value that may be set several
-// times.
-type hosts struct {
-	names []string
-	addrs []netip.Addr
-	order []string // names and addresses, as given
-	isDef bool     // default list, until the first Set
+// altNames are the subject alternative names of a certificate: RFC 5280, section 4.2.1.6. It is the
+// flag.Value of -host, which may be set several times; sanFlag is that of -san.
+type altNames struct {
+	names  []string
+	addrs  []netip.Addr
+	emails []string
+	uris   []*url.URL
+	order  []string // all of them, as given
+	isDef  bool     // default list, until the first Set
 }
 
-func defaultHosts() *hosts {
-	return &hosts{
+func defaultHosts() *altNames {
+	return &altNames{
 		names: []string{"localhost"},
 		addrs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()},
 		order: []string{"localhost", "127.0.0.1", "::1"},
@@ -30,10 +33,10 @@ func defaultHosts() *hosts {
 }
 
 // String returns the list in the format of Set.
-func (h *hosts) String() string { return strings.Join(h.order, ",") }
+func (h *altNames) String() string { return strings.Join(h.order, ",") }
 
-// first returns the first host, "" if there is none.
-func (h *hosts) first() string {
+// first returns the first name, "" if there is none.
+func (h *altNames) first() string {
 	if len(h.order) == 0 {
 		return ""
 	}
@@ -41,7 +44,7 @@ func (h *hosts) first() string {
 }
 
 // netIPs returns the addresses for crypto/x509.
-func (h *hosts) netIPs() []net.IP {
+func (h *altNames) netIPs() []net.IP {
 	var ips []net.IP
 	for _, a := range h.addrs {
 		ips = append(ips, a.AsSlice())
@@ -50,28 +53,30 @@ func (h *hosts) netIPs() []net.IP {
 }
 
 // Set adds hosts separated by commas, without duplicates.
-func (h *hosts) Set(text string) error {
-	if h.isDef {
-		*h = hosts{}
-	}
+func (h *altNames) Set(text string) error {
+	h.begin()
 	for _, host := range strings.Split(text, ",") {
-		if err := h.add(strings.Trim(host, " ")); err != nil {
+		if err := h.addHost(strings.Trim(host, " ")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (h *hosts) add(host string) error {
+// begin removes the default list.
+func (h *altNames) begin() {
+	if h.isDef {
+		*h = altNames{}
+	}
+}
+
+// addHost adds a DNS name or an address.
+func (h *altNames) addHost(host string) error {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Zone() != "" {
 			return fmt.Errorf("%s: an address in a certificate has no zone (%%%s)", host, addr.Zone())
 		}
-		addr = addr.Unmap()
-		if !slices.Contains(h.addrs, addr) {
-			h.addrs = append(h.addrs, addr)
-			h.order = append(h.order, addr.String())
-		}
+		h.addAddr(addr)
 		return nil
 	}
 	if err := checkName(host); err != nil {
@@ -89,13 +94,21 @@ func (h *hosts) add(host string) error {
 	return nil
 }
 
+func (h *altNames) addAddr(addr netip.Addr) {
+	addr = addr.Unmap()
+	if !slices.Contains(h.addrs, addr) {
+		h.addrs = append(h.addrs, addr)
+		h.order = append(h.order, addr.String())
+	}
+}
+
 // checkName returns why name is no DNS name for a certificate: RFC 5280, section 4.2.1.6. It
 // accepts underscores, which real hosts have. A wildcard must be the whole first label: RFC 9525,
 // section 6.3.
 func checkName(name string) error {
 	switch {
 	case name == "":
-		return errors.New("an empty name")
+		return &cli.UsageError{Text: `"": an empty name`, Advice: "-no-host makes one without names"}
 	case strings.ContainsFunc(name, func(r rune) bool { return r >= 0x80 }):
 		return &cli.UsageError{
 			Text:   fmt.Sprintf("%q: write an internationalised name in punycode", name),

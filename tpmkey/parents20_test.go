@@ -325,3 +325,33 @@ func TestNullHierarchyEnds(t *testing.T) {
 	_, err = tpm.Load(t.Context(), file, nil)
 	tpmtest.WantError(t, err, tpmkey.ErrWrongTPM, "the key has ended")
 }
+
+// Where the owner's secret is not known, a key works under the SRK that the TPM keeps at
+// 0x81000001 also if the file does not say that this is the key's parent.
+func TestOwnerSecretUnknown(t *testing.T) {
+	t.Parallel()
+	template := tpm2.RSASRKTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
+	sw := tpmtest.Start(t, tpmtest.TPM20)
+	sw.KeepAt(0x81000001, template, "")
+	file := childOf(t, sw, template)
+	pair, err := blob.ParsePair(file.Public, file.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sw.Send(tpmtest.OwnerSecret("proprio"))
+	for name, c := range map[string]struct {
+		file blob.Key
+		auth tpmkey.Secret
+	}{"file": {file, tpmkey.Secret{}}, "pair": {pair, tpmkey.WellKnown()}} {
+		key, err := openName(t, sw.Socket).Load(t.Context(), c.file, &tpmkey.LoadOptions{Auth: c.auth})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		mustSign(t, key)
+		if err := key.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func TestOldClients(t *testing.T) {
 	r := gen20.rig(t, "tpm2/e2-p256.pem", nil).serve(nil)
 	for want, old := range map[string]*tls.Config{
 		"this server has TLS 1.2, and TLS 1.3 where": {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-		"the client has none for a key of this kind": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
+		"the client takes certificates with RSA keys only, and this key is ECDSA": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
 	} {
 		old.RootCAs, old.ServerName = r.roots, "localhost"
 		if _, err := tls.Dial("tcp", r.addr, old); err == nil {

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main("tlsdemo", run))
 	}
 	os.Setenv("LE_MOT", "motdepasse") // for -key-pass env:LE_MOT
-	testscript.Main(m, map[string]func(){"tlsdemo": main})
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"tlsdemo": main})
 }
 
 func TestScript(t *testing.T) {

@@ -49,7 +49,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"logged on standard error.\n\n" +
 		"A handshake may take 10 seconds. A client has 2 seconds to take an answer.\n" +
 		"Connections that are idle for a minute are closed. As many connections may be\n" +
-		"open as there are descriptors (ulimit -n, less a few), at most 2048, and a\n" +
+		"open as there are descriptors (ulimit -n, less a few), at most 1024, and a\n" +
 		"quarter of them for one address. Each one more closes the one that has been\n" +
 		"idle for longest.\n\n" +
 		"The TPM does not sign for clients that have hung up or resume a session. The key\n" +

@@ -127,16 +127,22 @@ func testClientCertificates(t *testing.T, rig *rig) {
 			}
 		}
 	}
-	r := rig.serve(nil)
+	shownClients(t, rig.serve(nil), ca)
+}
+
+// shownClients checks what pages show of clients, and what curl gets.
+func shownClients(t *testing.T, r *running, ca *clientCA) {
 	_, page := r.get(r.as(ca, "alice", 0), "/", browser)
 	mention(t, page, `<dt>Client</dt><dd>CN=alice,O=Ma \&lt;b\&gt;clef`)
 	wellFormed(t, page)
-	out, err := exec.Command("curl", "-sS", "--cacert", r.cert, "--cert", ca.path("bob.crt"), "--key", ca.path("bob.key"), "https://"+r.addr).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "\n  client      CN=bob\n") {
+	curl := func(name string) (string, error) {
+		out, err := exec.Command("curl", "-sS", "--cacert", r.cert, "--cert", ca.path(name+".crt"), "--key", ca.path(name+".key"), "https://"+r.addr).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := curl("bob"); err != nil || !strings.Contains(out, "\n  client      CN=bob\n") {
 		t.Errorf("%v: %s", err, out)
 	}
-	out, err = exec.Command("curl", "-sS", "--cacert", r.cert, "--cert", ca.path("mallory.crt"), "--key", ca.path("mallory.key"), "https://"+r.addr).CombinedOutput()
-	if err == nil {
+	if out, err := curl("mallory"); err == nil {
 		t.Errorf("mallory is served:\n%s", out)
 	}
 }

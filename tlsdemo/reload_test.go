@@ -279,7 +279,7 @@ func testManyReloads(t *testing.T, rig *rig) {
 				select {
 				case <-stop:
 					return
-				case <-time.After(5 * time.Millisecond):
+				case <-time.After(20 * time.Millisecond):
 				}
 				rsp, err := client.Get("https://" + r.addr + "/status")
 				if err != nil {

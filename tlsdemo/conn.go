@@ -32,8 +32,11 @@ type conn struct {
 	idleTimer     *time.Timer // may be nil
 
 	// Written during the handshake, only read after it.
-	sample    sample // zero if nothing was signed
-	algorithm string // IANA's name: "rsa_pkcs1_sha256"
+	identity  *identity
+	suites    []uint16 // that the client offers
+	tail      [7]byte  // the last bytes that the client sent
+	sample    sample   // zero if nothing was signed
+	algorithm string   // IANA's name: "rsa_pkcs1_sha256"
 	signErr   error
 	waited    time.Duration // until signErr
 }
@@ -56,10 +59,17 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 // are reset at once, or of other frames of HTTP/2, ends before it takes much time.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.keepTail(b[:n])
 	if c.unanswered.Add(int64(n)) > maxUnanswered {
 		return n, errFlood
 	}
 	return n, err
+}
+
+func (c *conn) keepTail(b []byte) {
+	b = b[max(0, len(b)-len(c.tail)):]
+	copy(c.tail[:], c.tail[len(b):])
+	copy(c.tail[len(c.tail)-len(b):], b)
 }
 
 // Close closes the connection, then gives up its place: never are more connections open

@@ -21,10 +21,12 @@ var (
 	gen12 = generation{"1.2", tpmtest.Tutorial, map[string]string{
 		"maclef": "tpm12-tutorial/maclef", "rsa1024": "tpm12-tutorial/rsa1024",
 		"auth": "tpm12-tutorial/auth", "auth counted": "tpm12-tutorial/auth",
+		"other auth": "tpm12-tutorial/wrapped-auth",
 	}, "TLS 1.2", "TLS_ECDHE_RSA_", "rsa_pkcs1_sha256", "TPM_AUTHFAIL"}
 	gen20 = generation{"2.0", tpmtest.Keys20, map[string]string{
 		"maclef": "tpm2/e2-rsa.pem", "rsa1024": "tpm2/e2-p256.pem",
 		"auth": "tpm2/e2-rsa-auth.pem", "auth counted": "tpm2/e2-rsa-auth-da.pem",
+		"other auth": "tpm2/e2-rsa-auth-da.pem",
 	}, "TLS 1.3", "TLS_AES_", "rsa_pss_rsae_sha256", "TPM_RC_AUTH_FAIL"}
 )
 

@@ -9,6 +9,7 @@ import (
 	"maclef/internal/tpmtest"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -108,14 +109,51 @@ func TestClientsThatRefuse(t *testing.T) {
 func TestOldClients(t *testing.T) {
 	r := gen20.rig(t, "tpm2/e2-p256.pem", nil).serve(nil)
 	for want, old := range map[string]*tls.Config{
-		"this server has TLS 1.2, and TLS 1.3 where": {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-		"the client has none for a key of this kind": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
+		"this server has TLS 1.2, and TLS 1.3 where":                              {MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
+		"the client takes certificates with RSA keys only, and this key is ECDSA": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}},
 	} {
 		old.RootCAs, old.ServerName = r.roots, "localhost"
 		if _, err := tls.Dial("tcp", r.addr, old); err == nil {
 			t.Errorf("served, without %q", want)
 		}
 		r.log.await(t, want)
+	}
+}
+
+// Other programs refuse in other ways than Go: OpenSSL's alert in TLS 1.3 is not encrypted.
+func TestOtherProgramsThatRefuse(t *testing.T) {
+	t.Parallel()
+	both(t, "maclef", nil, testOtherProgramsThatRefuse)
+}
+
+func testOtherProgramsThatRefuse(t *testing.T, rig *rig) {
+	t.Parallel()
+	r := rig.serve(nil)
+	const distrust = "remote error: tls: unknown certificate authority (the client does not trust this certificate)"
+	sClient := "openssl s_client -connect " + r.addr
+	for command, want := range map[string]string{
+		sClient + " -verify_return_error":                                                  distrust,
+		sClient + " -verify_return_error -no_middlebox":                                    distrust,
+		sClient + " -verify_return_error -tls1_2":                                          distrust,
+		"curl -sS https://" + r.addr:                                                       distrust,
+		sClient + " -tls1_2 -cipher AES128-SHA":                                            "(the client offers key exchange by RSA, not by ECDHE ",
+		sClient + " -tls1_2 -cipher DHE-RSA-AES128-GCM-SHA256:ARIA128-GCM-SHA256":          "(this server needs ECDHE with ",
+		sClient + " -tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256 -groups brainpoolP256r1":   "(the client has no elliptic curve ",
+		sClient + " -tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256":                         "(the client takes certificates with ECDSA keys only, and this key is RSA)",
+		sClient + " -tls1_2 -cipher ECDHE-RSA-AES128-GCM-SHA256 -sigalgs rsa_pkcs1_sha224": "(the client takes no signature that this key can make)",
+	} {
+		args := strings.Fields(command)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err == nil {
+			t.Errorf("%s: no error\n%s", command, out)
+		}
+		r.log.await(t, want)
+	}
+	if log := r.log.String(); strings.Count(log, distrust) != 4 || strings.Contains(log, "bad record MAC") {
+		t.Error(log)
+	}
+	if r.family == "2.0" {
+		exec.Command("openssl", "s_client", "-connect", r.addr, "-tls1_3", "-groups", "X448").Run()
+		r.log.await(t, "(the client has no elliptic curve that this server has, such as P-256)")
 	}
 }
 

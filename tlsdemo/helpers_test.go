@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main("tlsdemo", run))
 	}
 	os.Setenv("LE_MOT", "motdepasse") // for -key-pass env:LE_MOT
-	testscript.Main(m, map[string]func(){"tlsdemo": main})
+	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){"tlsdemo": main})
 }
 
 func TestScript(t *testing.T) {
@@ -47,7 +47,8 @@ type rig struct {
 	key, cert string // paths
 	roots     *x509.CertPool
 
-	descriptors int // that start allows, 0 for all
+	flags       []string // more of them, for serve
+	descriptors int      // that start allows, 0 for all
 
 	// What serve alters; nil for nothing.
 	adjust   func(*identity)
@@ -130,6 +131,7 @@ func (r *rig) fails(args ...string) (said string, err error) {
 type running struct {
 	*rig
 	server *server
+	files  *reloader
 	addr   string // host and port
 	log    *safeBuffer
 }
@@ -140,7 +142,7 @@ func (r *rig) serve(change func(*limits)) *running {
 	t.Helper()
 	log := new(safeBuffer)
 	env := cli.NewEnv("tlsdemo", strings.NewReader(""), io.Discard, log)
-	o, err := parse(env, r.args())
+	o, err := parse(env, r.args(r.flags...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +151,7 @@ func (r *rig) serve(change func(*limits)) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := identify(env, tpm, o, files)
+	id, err := identify(tpm, o, files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +169,8 @@ func (r *rig) serve(change func(*limits)) *running {
 	if r.listener != nil {
 		listener = r.listener(listener)
 	}
-	run := &running{r, newServer(id, bounds, log), listener.Addr().String(), log}
+	server := newServer(id, bounds, log)
+	run := &running{r, server, &reloader{server, env, o, tpm}, listener.Addr().String(), log}
 	stop, done := make(chan struct{}), make(chan error)
 	go func() { done <- run.server.serve(listener, stop) }()
 	t.Cleanup(func() {

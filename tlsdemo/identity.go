@@ -9,51 +9,50 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
+	"sync"
 	"time"
 
-	"maclef/blob"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
-// An identity is what the server proves to be: a key in a TPM and its certificate. It
-// does not change while the server runs.
+// An identity is what the server proves to be: a key in a TPM and its certificate; and which
+// clients it serves. It does not change; a reload makes another one.
 type identity struct {
+	key      *servedKey
+	files    *files
 	keyName  string
 	keyText  string // "RSA 2048"
 	certName string
 	leaf     *x509.Certificate
 	config   *tls.Config
-	status   *tpmkey.Status // at start
+	warnings []string // about certificates that are not valid now
 }
 
-// files are what the server reads before it opens a TPM.
-type files struct {
-	key   blob.Key
-	chain []byte // PEM
+// A servedKey is a key that handshakes use. Close it when they are over.
+type servedKey struct {
+	*tpmkey.Key
+	status     *tpmkey.Status // when it was loaded
+	handshakes sync.WaitGroup
 }
 
-func readFiles(env *cli.Env, o *options) (*files, error) {
-	key, err := env.ReadKey(o.keys)
-	if err != nil {
-		return nil, err
-	}
-	chain, err := env.ReadInput(*o.cert, cli.CertFileLimit, "certificate")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.WithHint(err, "make a certificate for this key: certgen -key "+*o.key+" -out "+*o.cert)
-	}
-	return &files{key, chain}, err
-}
-
-// identify loads the key and signs once. So a missing secret is asked for at the start, and
-// a wrong one is found there.
-func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
+// loadKey loads the key.
+func loadKey(tpm *tpmkey.TPM, o *options, f *files) (*servedKey, error) {
 	key, err := o.keys.Load(tpm, f.key)
 	if err != nil {
 		return nil, err
 	}
+	status, err := tpm.Status(context.Background())
+	if err != nil {
+		return nil, errors.Join(err, key.Close())
+	}
+	return &servedKey{Key: key, status: status}, nil
+}
+
+// newIdentity checks that key and certificates fit. It signs once if that is asked for: so a
+// missing secret is asked for at the start, and a wrong one is found there.
+func newIdentity(o *options, f *files, key *servedKey, sign bool) (*identity, error) {
 	config, err := key.TLSConfigPEM(f.chain)
 	if err != nil {
 		return nil, withAdvice(err, o)
@@ -62,19 +61,22 @@ func identify(env *cli.Env, tpm *tpmkey.TPM, o *options, f *files) (*identity, e
 	if err != nil {
 		return nil, err
 	}
-	if err := selfTest(key, cert.SupportedSignatureAlgorithms); err != nil {
-		return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
-	}
-	status, err := tpm.Status(context.Background())
-	if err != nil {
-		return nil, err
-	}
 	id := &identity{
-		keyName: *o.key, keyText: keyText(key.Public()), certName: *o.cert,
-		leaf: cert.Leaf, config: config, status: status,
+		key: key, files: f, keyName: *o.key, keyText: keyText(key.Public()), certName: *o.cert,
+		leaf: cert.Leaf, config: config,
 	}
 	if invalid := validity(id.leaf, time.Now()).invalid; invalid != "" {
-		env.Notef("the certificate %s %s; clients will refuse it", *o.cert, invalid)
+		id.warnings = append(id.warnings, fmt.Sprintf("the certificate %s %s; clients will refuse it", *o.cert, invalid))
+	}
+	if o.asksClients() {
+		if err := id.askClients(o); err != nil {
+			return nil, err
+		}
+	}
+	if sign {
+		if err := selfTest(key.Key, cert.SupportedSignatureAlgorithms); err != nil {
+			return nil, fmt.Errorf("try the key %s: %w", *o.key, err)
+		}
 	}
 	return id, nil
 }
@@ -90,15 +92,15 @@ func (id *identity) String() string {
 
 // model returns the name of the TPM: "TPM 1.2 IFX 3.17".
 func (id *identity) model() string {
-	plain := *id.status
+	plain := *id.key.status
 	plain.Emulator = false // String says "software" instead
 	return plain.String()
 }
 
 // software reports whether the TPM is a program: the emulator, or one behind a socket.
 func (id *identity) software() bool {
-	name := id.status.Name
-	return id.status.Emulator || strings.HasPrefix(name, "unix:") || strings.HasPrefix(name, "tcp:")
+	status := id.key.status
+	return status.Emulator || strings.HasPrefix(status.Name, "unix:") || strings.HasPrefix(status.Name, "tcp:")
 }
 
 func keyText(public crypto.PublicKey) string {

@@ -134,7 +134,10 @@ func (l *tlsListener) handshake(c *conn) {
 	defer l.recoverPanic(c)
 	ctx, cancel := context.WithTimeout(l.ctx, l.limits.handshake)
 	defer cancel()
-	secure := tls.Server(c, l.config)
+	id, done := l.beginHandshake()
+	defer done()
+	c.identity = id
+	secure := tls.Server(c, id.config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		l.failed(c, err)
 		return
@@ -183,7 +186,7 @@ func (l *tlsListener) failed(c *conn, err error) {
 	default:
 		l.stats.count(func(t *tally) { t.failed++ })
 		l.log.keyWorks(c)
-		l.log.limitedf("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(err, l.limits.handshake))
+		l.log.limitedf("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(c, err, l.limits.handshake))
 		answerHTTP(c, err)
 	}
 }

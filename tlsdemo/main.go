@@ -9,19 +9,29 @@ import (
 	"os"
 
 	"maclef/internal/cli"
+	"maclef/tpmkey"
 )
 
 func main() { os.Exit(cli.Main("tlsdemo", run)) }
 
 // options is the command line.
 type options struct {
+	args  []string
+	flags *cli.FlagSet
+
 	keys    *cli.KeyFlags
 	tpm     *cli.TPMFlag // this and the next two belong to keys
 	key     *string
 	keyPass *cli.SecretFlag
 	cert    *string
 	accept  address
+
+	clientCA       *string
+	clientOptional *bool
 }
+
+// asksClients reports whether the server asks clients for a certificate.
+func (o *options) asksClients() bool { return o.flags.Given("client-ca") }
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	env := cli.NewEnv("tlsdemo", stdin, stdout, stderr)
@@ -39,22 +49,34 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"logged on standard error.\n\n" +
 		"A handshake may take 10 seconds. A client has 2 seconds to take an answer.\n" +
 		"Connections that are idle for a minute are closed. As many connections may be\n" +
-		"open as there are descriptors (ulimit -n, less a few), at most 2048, and a\n" +
+		"open as there are descriptors (ulimit -n, less a few), at most 1024, and a\n" +
 		"quarter of them for one address. Each one more closes the one that has been\n" +
 		"idle for longest.\n\n" +
 		"The TPM does not sign for clients that have hung up or resume a session. The key\n" +
 		"is loaded again after the TPM was restarted. Other programs can use the TPM at\n" +
-		"the same time; a signature waits for them for -wait at most."
+		"the same time; a signature waits for them for -wait at most.\n\n" +
+		"SIGHUP (kill -HUP) has tlsdemo read the key, the certificate and the client CAs\n" +
+		"again. New connections use what has changed; open ones end after their next\n" +
+		"answer, and no session from before is resumed. If something does not fit, the\n" +
+		"log says so, and what was in use stays in use. Nobody is asked for a secret\n" +
+		"then: for another key, a secret of file:PATH is read again, and any other is the\n" +
+		"one of the start; a wrong one costs a try. What came from standard input stays.\n" +
+		"If the terminal closes, tlsdemo ends; started by nohup it stays."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"
-	o := &options{accept: address{port: "4433"}}
+	o := &options{args: args, flags: fs, accept: address{port: "4433"}}
 	o.keys = fs.Key()
 	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
 	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM, with its chain if it has one (default moncert)")
 	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
+	o.clientCA = fs.Input("client-ca", "", "serve only clients with a valid certificate of one of these CAs, for client authentication: `FILE`, PEM")
+	o.clientOptional = fs.Bool("client-optional", "with -client-ca: serve clients without a certificate, too; one that a client sends must be valid")
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if *o.clientOptional && !o.asksClients() {
+		return nil, &cli.UsageError{Text: "-client-optional goes with -client-ca", Advice: "give -client-ca FILE, or leave out -client-optional"}
 	}
 	o.keyPass.Label = "Secret of the key " + *o.key
 	return o, nil
@@ -80,17 +102,30 @@ func demo(env *cli.Env, o *options) (err error) {
 		unwatch()
 	}()
 	done := env.AwaitTPM(tpm.Name())
-	id, err := identify(env, tpm, o, files)
+	id, err := identify(tpm, o, files)
 	done()
 	if err != nil {
 		return err
+	}
+	for _, text := range id.warnings {
+		env.Notef("%s", text)
 	}
 	listener, err := o.accept.listen()
 	if err != nil {
 		return err
 	}
-	stop := watchSignals()
-	unwatch()
+	stop, hangups := watchSignals(unwatch)
 	fmt.Fprintf(env.Stderr, "tlsdemo: serving %s with %s; Ctrl-C stops\n", o.accept.url(listener.Addr()), id)
-	return newServer(id, defaultLimits(), env.Stderr).serve(listener, stop)
+	s := newServer(id, defaultLimits(), env.Stderr)
+	go (&reloader{s, env, o, tpm}).run(hangups)
+	return s.serve(listener, stop)
+}
+
+// identify loads the key, and tries it.
+func identify(tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
+	key, err := loadKey(tpm, o, f)
+	if err != nil {
+		return nil, err
+	}
+	return newIdentity(o, f, key, true)
 }

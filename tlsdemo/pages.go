@@ -51,7 +51,8 @@ func (s *server) handler() http.Handler {
 		if !ok {
 			return
 		}
-		connOfRequest(r).unanswered.Store(0)
+		c := connOfRequest(r)
+		c.unanswered.Store(0)
 		h := w.Header()
 		h.Set("Content-Type", answer.mediaType)
 		h.Set("Content-Length", strconv.Itoa(len(answer.body)))
@@ -60,6 +61,9 @@ func (s *server) handler() http.Handler {
 		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
+		if c.identity != s.identity() {
+			h.Set("Connection", "close")
+		}
 		if answer.status == http.StatusMethodNotAllowed {
 			h.Set("Allow", "GET, HEAD")
 		}
@@ -91,6 +95,9 @@ type answer struct {
 const plainText = "text/plain; charset=utf-8"
 
 func (s *server) answer(r *http.Request) answer {
+	if !s.admits(r) {
+		return answer{http.StatusForbidden, plainText, []byte("The certificate of this client is not accepted any more.\n")}
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return answer{http.StatusMethodNotAllowed, plainText, []byte("This server only has pages to read: GET and HEAD.\n")}
 	}

@@ -37,6 +37,7 @@ type connection struct {
 	ChipMS    float64 `json:"chip_ms,omitempty"`
 	Number    int     `json:"signature_number,omitempty"`
 	Client    string  `json:"client"`
+	Subject   string  `json:"client_subject,omitempty"` // of the client's certificate
 }
 
 type certificate struct {
@@ -93,13 +94,15 @@ type signatures struct {
 }
 
 func (s *server) report(r *http.Request) *report {
+	id := connOfRequest(r).identity
+	status := id.key.status
 	rep := &report{
 		Connection:  connectionOf(r),
-		Certificate: s.certificate(time.Now()),
-		Key:         keyReport{File: baseName(s.keyName), Kind: s.keyText},
+		Certificate: id.certificate(time.Now()),
+		Key:         keyReport{File: baseName(id.keyName), Kind: id.keyText},
 		TPM: tpmReport{
-			Text: s.model(), Name: withoutDirectory(s.status.Name), Family: s.status.Family,
-			Vendor: s.status.Vendor, Firmware: s.status.Firmware, Software: s.software(),
+			Text: id.model(), Name: withoutDirectory(status.Name), Family: status.Family,
+			Vendor: status.Vendor, Firmware: status.Firmware, Software: id.software(),
 		},
 		Started: s.stats.started.UTC().Truncate(time.Second),
 		Own:     connOfRequest(r).sample.took,
@@ -128,6 +131,10 @@ func connOfRequest(r *http.Request) *conn { return r.Context().Value(connKey{}).
 
 func connectionOf(r *http.Request) connection {
 	c := connOfRequest(r)
+	who := ""
+	if certs := r.TLS.PeerCertificates; len(certs) > 0 {
+		who = shortText(subject(certs[0]), 300)
+	}
 	return connection{
 		TLS:       tls.VersionName(r.TLS.Version),
 		HTTP:      r.Proto,
@@ -137,6 +144,7 @@ func connectionOf(r *http.Request) connection {
 		ChipMS:    inMS(c.sample.took),
 		Number:    c.sample.number,
 		Client:    r.RemoteAddr,
+		Subject:   who,
 	}
 }
 

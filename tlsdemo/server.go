@@ -8,9 +8,8 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"runtime"
+	"sync"
 	"time"
 
 	"maclef/internal/cli"
@@ -57,23 +56,65 @@ func (l *limits) http2Config() *http.HTTP2Config {
 
 // A server serves the pages of an identity.
 type server struct {
-	*identity
 	limits  limits
 	stats   *stats
 	log     *logger
 	limiter *connLimiter
 	making  chan struct{} // has a value for each page that is being made
+
+	mu      sync.Mutex
+	current *identity // of new connections
 }
 
 // newServer logs to out. It changes id's tls.Config.
 func newServer(id *identity, limits limits, out io.Writer) *server {
 	s := &server{
-		identity: id, limits: limits, stats: newStats(), log: newLogger(out),
+		limits: limits, stats: newStats(), log: newLogger(out),
 		limiter: newConnLimiter(limits.conns, limits.idle), making: make(chan struct{}, runtime.GOMAXPROCS(0)),
 	}
-	s.config.NextProtos = []string{"h2", "http/1.1"}
-	s.config.GetCertificate = recordSignatures(s.config.GetCertificate, s.stats)
+	s.use(id)
 	return s
+}
+
+// protocols are those of HTTP, for ALPN.
+var protocols = []string{"h2", "http/1.1"}
+
+// use serves new connections with an identity. It changes id's tls.Config, which has ticket
+// keys of its own: sessions of other identities cannot be resumed. When no handshake needs
+// the key that was in use, use closes it.
+func (s *server) use(id *identity) {
+	id.config.NextProtos = protocols
+	id.config.GetConfigForClient = recordHello
+	id.config.GetCertificate = recordSignatures(id.config.GetCertificate, s.stats)
+	s.mu.Lock()
+	old := s.current
+	s.current = id
+	s.mu.Unlock()
+	if old != nil && old.key != id.key {
+		go s.closeKey(old.key)
+	}
+}
+
+func (s *server) closeKey(key *servedKey) {
+	key.handshakes.Wait()
+	if err := key.Close(); err != nil {
+		s.log.printf("cannot free the key that was in use, it stays in the TPM until the end: %s", shortText(err.Error(), 500))
+	}
+}
+
+// identity returns the identity of new connections.
+func (s *server) identity() *identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+// beginHandshake returns the identity for a connection. Its key stays open until done.
+func (s *server) beginHandshake() (id *identity, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current.key.handshakes.Add(1)
+	return s.current, s.current.key.handshakes.Done
 }
 
 // connKey is the context key of a request's *conn.
@@ -100,7 +141,7 @@ func (s *server) serve(tcp net.Listener, stop <-chan struct{}) error {
 func (s *server) httpServer() *http.Server {
 	return &http.Server{
 		Handler:           s.handler(),
-		TLSConfig:         s.config,
+		TLSConfig:         &tls.Config{NextProtos: protocols}, // the listener has the rest
 		ReadHeaderTimeout: s.limits.header,
 		ReadTimeout:       s.limits.read,
 		WriteTimeout:      s.limits.answer,
@@ -134,19 +175,4 @@ func (s *server) shutdown(h *http.Server, l *tlsListener) {
 		h.Close()
 	}
 	l.Close()
-}
-
-// watchSignals returns a channel that is closed when the user, or the system, wants the
-// program to end. A second signal ends it at once.
-func watchSignals() <-chan struct{} {
-	incoming := make(chan os.Signal, 1)
-	cli.NotifyEnd(incoming)
-	signal.Notify(incoming, os.Interrupt) // also if a script's shell had a background job ignore it
-	stop := make(chan struct{})
-	go func() {
-		<-incoming
-		signal.Stop(incoming)
-		close(stop)
-	}()
-	return stop
 }

@@ -34,6 +34,14 @@ func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]
 	return signature, nil
 }
 
+// recordHello records what a client offers, and changes no configuration.
+func recordHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if c, ok := hello.Conn.(*conn); ok {
+		c.suites = hello.CipherSuites
+	}
+	return nil, nil
+}
+
 // recordSignatures wraps the GetCertificate of package tpmkey: each connection gets a
 // signer of its own.
 func recordSignatures(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), stats *stats) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -176,6 +176,7 @@ func TestUsage(t *testing.T) {
 		"bare IPv6":      {[]string{"-accept", "::1"}, "in brackets"},
 		"both from -":    {[]string{"-key", "-", "-cert", "-"}, "both read standard input"},
 		"an operand":     {[]string{"4433"}, "unexpected argument"},
+		"optional alone": {[]string{"-client-optional"}, "goes with -client-ca"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.fails(row.args...)

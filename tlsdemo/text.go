@@ -16,7 +16,8 @@ func (rep *report) text() string {
 	section(&b, "This connection",
 		"protocol", c.TLS+", "+c.HTTP,
 		"cipher", c.Cipher,
-		"signature", rep.signature())
+		"signature", rep.signature(),
+		"client", c.Subject)
 	section(&b, "Certificate",
 		"subject", shortText(cert.Subject, 300),
 		"issuer", cert.IssuerText(),

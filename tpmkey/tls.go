@@ -24,7 +24,7 @@ var ErrWrongCertificate = errors.New("the certificate is not one of this key")
 // tls.Config.MaxVersion must be set to TLS 1.2, or handshakes fail. TLSConfig does that.
 //
 // PrivateKey is a crypto.Decrypter only for keys that decrypt PKCS#1 v1.5, for the RSA key
-// exchange of TLS 1.2. Go's server refuses TLS 1.2 with an EC key that is a crypto.Decrypter, as
+// exchange of TLS 1.2, which crypto/tls has off by default. Go's server refuses TLS 1.2 with an EC key that is a crypto.Decrypter, as
 // a Key is: for these keys use this function or TLSConfig.
 //
 // For an RSA key of a TPM 2.0 that may sign, but not decrypt, only a test signature shows whether
@@ -104,6 +104,11 @@ func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err er
 // TLSConfig returns a server's configuration for the key and the certificate chain in a PEM file.
 // It allows TLS 1.2 and, if the key can do it, newer versions. It makes no signatures for clients
 // that have closed the connection. The caller may change the configuration.
+//
+// A server that gets another key, certificate or client CAs uses another configuration for new
+// connections. The new one has ticket keys of its own, so that nobody resumes a session of the
+// old one. But if it comes from GetConfigForClient, crypto/tls uses the ticket keys of the
+// outer configuration, unless SetSessionTicketKeys is called.
 //
 // Errors: those of TLSCertificate; ErrNotSupported for a key that signs SHA-1 only, because
 // clients refuse SHA-1 in TLS.

@@ -55,7 +55,7 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "%s: error: %s\n", name, printable.Text(err.Error()))
 	var usage *UsageError
 	isUsage := errors.As(err, &usage)
-	hint := hintFor(err, args)
+	hint := Hint(err, args)
 	if hint == "" && isUsage {
 		hint = name + " -h lists the flags"
 	}
@@ -68,9 +68,9 @@ func report(name string, args []string, err error, stderr io.Writer) int {
 	return exitFailed
 }
 
-// hintFor returns what to do about err; empty if nothing is known. A hint of the error
+// Hint returns what to do about err; empty if nothing is known. A hint of the error
 // itself (method Hint() string) comes first. args tell which flags the user has set.
-func hintFor(err error, args []string) string {
+func Hint(err error, args []string) string {
 	var own interface{ Hint() string }
 	if errors.As(err, &own) && own.Hint() != "" {
 		return own.Hint()

@@ -84,6 +84,15 @@ func (e *Env) ask(prompt string) ([]byte, error) {
 
 var errNoPrompt = errors.New("there is no terminal to ask for it")
 
+// HasTerminal reports whether the process has a controlling terminal, which may close.
+func HasTerminal() bool {
+	tty, err := openTTY()
+	if err == nil {
+		tty.Close()
+	}
+	return err == nil
+}
+
 func askTTY(tty *os.File, prompt string) ([]byte, error) {
 	text, err := readHidden(tty, prompt)
 	if errors.Is(err, io.EOF) {

@@ -31,7 +31,7 @@ func TestHintFor(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := hintFor(fmt.Errorf("load maclef: %w", test.err), test.args)
+			got := Hint(fmt.Errorf("load maclef: %w", test.err), test.args)
 			if !strings.Contains(got, test.want) || test.want == "" && got != "" {
 				t.Errorf("got %q, want %q", got, test.want)
 			}

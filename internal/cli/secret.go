@@ -33,7 +33,8 @@ type SecretFlag struct {
 	spec    secretSpec
 	line    *lineResult // read before it was needed, if flags share a source
 
-	once  sync.Once
+	mu    sync.Mutex // guards what follows
+	read  bool       // value and err are the result of resolve
 	value tpmkey.Secret
 	err   error
 }
@@ -109,12 +110,48 @@ func (s *SecretFlag) Resolve() (tpmkey.Secret, error) {
 	if s.spec.form == formWellKnown || s.spec.form == formSHA1 {
 		return s.Secret(), nil
 	}
-	s.once.Do(func() { s.value, s.err = s.resolve() })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.read {
+		s.value, s.err = s.resolve()
+		s.read = true
+	}
 	return s.value, s.err
 }
 
+// NeedsPerson reports whether Resolve would ask a person.
+func (s *SecretFlag) NeedsPerson() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.spec.form {
+	case formPrompt, formPopup:
+		return !s.read || s.err != nil
+	case formStdin:
+		return !s.read && IsTerminal(s.fs.env.Stdin)
+	}
+	return false
+}
+
+// RereadSecrets has secrets of files (file:PATH) read again when they are needed next. What
+// was asked for, and lines of descriptors, cannot be read twice and stay.
+func (fs *FlagSet) RereadSecrets() {
+	g := &fs.secrets
+	for _, s := range g.flags {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.flags {
+		if s.spec.form == formFile {
+			g.close(s.spec.source())
+			s.line, s.read, s.value, s.err = nil, false, tpmkey.Secret{}, nil
+		}
+	}
+}
+
 func (s *SecretFlag) resolve() (tpmkey.Secret, error) {
-	text, err := s.read()
+	text, err := s.readText()
 	if err != nil {
 		return tpmkey.Secret{}, err
 	}
@@ -135,11 +172,11 @@ func (s *SecretFlag) Text() ([]byte, error) {
 	if !s.options.Text {
 		return nil, errors.New("the secret of a TPM is not given out as text")
 	}
-	return s.read()
+	return s.readText()
 }
 
-// read returns the bytes of the secret as the user gave them.
-func (s *SecretFlag) read() ([]byte, error) {
+// readText returns the bytes of the secret as the user gave them.
+func (s *SecretFlag) readText() ([]byte, error) {
 	env := s.fs.env
 	switch s.spec.form {
 	case formPass:

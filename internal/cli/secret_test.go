@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -145,4 +147,49 @@ func TestSecretsConcurrently(t *testing.T) {
 		}
 	}
 	all.Wait()
+}
+
+// Secrets of files are read again, in lines as before; nobody is asked again.
+func TestRereadSecrets(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "secrets")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := NewEnv("test", strings.NewReader("typed\n"), io.Discard, io.Discard)
+	fs := env.Flags()
+	srk, key, piped := fs.SRKPass(), fs.KeyPass(), fs.Secret("other-pass", SecretOptions{Default: "prompt"}, "")
+	if !key.NeedsPerson() {
+		t.Error("the default of -key-pass asks nobody")
+	}
+	if _, err := fs.Parse([]string{"-srk-pass", "file:" + path, "-key-pass", "file:" + path, "-other-pass", "stdin"}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(flag *SecretFlag, want string) {
+		t.Helper()
+		if got, err := flag.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte(want))) || flag.NeedsPerson() {
+			t.Errorf("not %q: %v", want, err)
+		}
+	}
+	write("a\nb\n")
+	check(srk, "a") // the file stays open for the other one
+	check(piped, "typed")
+	write("c\nd\n")
+	check(srk, "a")
+	fs.RereadSecrets()
+	check(key, "d")
+	check(srk, "c")
+	check(piped, "typed")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	fs.RereadSecrets()
+	if _, err := key.Resolve(); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	write("e\nf\n")
+	fs.RereadSecrets()
+	check(key, "f")
 }

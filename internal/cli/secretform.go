@@ -265,17 +265,20 @@ func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
 
 // closeIfDone closes the file of s if all its flags have been read.
 func (g *secretGroup) closeIfDone(s *SecretFlag) {
-	file, ok := g.open[s.spec.source()].(*os.File)
-	if !ok {
-		return
-	}
 	for _, other := range g.sameSource(s) {
 		if other.line == nil {
 			return
 		}
 	}
-	file.Close()
-	delete(g.open, s.spec.source())
+	g.close(s.spec.source())
+}
+
+// close closes the file of a source, if one is open.
+func (g *secretGroup) close(source string) {
+	if file, ok := g.open[source].(*os.File); ok {
+		file.Close()
+		delete(g.open, source)
+	}
 }
 
 // readSecretLine returns the next line without its line end (LF or CR LF). It reads byte by

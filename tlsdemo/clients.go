@@ -1,0 +1,110 @@
+package main
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"maclef/internal/cli"
+)
+
+// askClients has the server ask clients for a certificate of one of the client CAs.
+func (id *identity) askClients(o *options) error {
+	cas, err := parseCAs(id.files.clientCAs)
+	if err != nil {
+		hint := "-client-ca takes certificates in PEM, one after another"
+		if _, der := x509.ParseCertificate(id.files.clientCAs); der == nil {
+			hint = "it is in DER; openssl x509 -inform DER -in " + *o.clientCA + " -out ca.pem makes PEM of it"
+		}
+		return cli.WithHint(fmt.Errorf("%s: client CAs: %w", *o.clientCA, err), hint)
+	}
+	pool := x509.NewCertPool()
+	for _, ca := range cas {
+		pool.AddCert(ca)
+		if invalid := validity(ca, time.Now()).invalid; invalid != "" {
+			id.warnings = append(id.warnings, fmt.Sprintf("the client CA %s of %s %s; clients with its certificates are refused",
+				shortText(subject(ca), 300), *o.clientCA, invalid))
+		}
+	}
+	id.config.ClientCAs, id.config.ClientAuth = pool, tls.RequireAndVerifyClientCert
+	if *o.clientOptional {
+		id.config.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	return nil
+}
+
+// parseCAs returns the certificates of a PEM file, at least one.
+func parseCAs(text []byte) (cas []*x509.Certificate, err error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("a %q where only certificates (PEM) belong", block.Type)
+		}
+		ca, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		cas = append(cas, ca)
+	}
+	if cas == nil {
+		return nil, errors.New("no certificate (PEM) in it")
+	}
+	return cas, nil
+}
+
+// admits reports whether the client of a request is one that now may connect. Its connection
+// may be older than the client CAs.
+func (s *server) admits(r *http.Request) bool {
+	now := s.identity().config
+	if connOfRequest(r).identity.config == now || now.ClientCAs == nil {
+		return true
+	}
+	chain := r.TLS.PeerCertificates
+	if len(chain) == 0 {
+		return now.ClientAuth == tls.VerifyClientCertIfGiven
+	}
+	opts := x509.VerifyOptions{
+		Roots: now.ClientCAs, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, cert := range chain[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	_, err := chain[0].Verify(opts)
+	return err == nil
+}
+
+// subject says whose a certificate is. Some have no subject, only other names.
+func subject(cert *x509.Certificate) string {
+	names := append(append([]string{}, cert.DNSNames...), cert.EmailAddresses...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	for _, uri := range cert.URIs {
+		names = append(names, uri.String())
+	}
+	return cmp.Or(cert.Subject.String(), strings.Join(names, ", "), "serial number "+cert.SerialNumber.String())
+}
+
+// refusedClient says why the server does not accept the certificate of a client; empty if
+// that is not why the handshake failed.
+func refusedClient(err error) string {
+	var refused *tls.CertificateVerificationError
+	if !errors.As(err, &refused) {
+		return ""
+	}
+	cert, meaning := refused.UnverifiedCertificates[0], ""
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &unknown):
+		meaning = " (no CA of -client-ca has issued it)"
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		meaning = " (its extended key usage is not for clients: it lacks clientAuth)"
+	}
+	return fmt.Sprintf("the certificate of the client %s: %s%s", shortText(subject(cert), 300), shortText(refused.Err.Error(), 300), meaning)
+}

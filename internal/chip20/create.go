@@ -3,7 +3,9 @@ package chip20
 import (
 	"bytes"
 	"cmp"
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -178,7 +180,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		}
 		file = *wrapped
 		file.Private, err = c.conn.Import(parent, auth, file.Public, file.Private, file.Secret)
-		return err
+		return explainExponent(spec.Wrap, err)
 	})
 	if err != nil {
 		return nil, c.explainParent(err)
@@ -189,4 +191,14 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		return nil, err
 	}
 	return k, nil
+}
+
+// explainExponent explains why a TPM refuses to import an RSA key with an unusual exponent. TPM 2.0
+// Library Part 2, section 12.2.3.5 (TPMS_RSA_PARMS): it need not take another than 65537.
+func explainExponent(wrapped crypto.PrivateKey, err error) error {
+	key, ok := wrapped.(*rsa.PrivateKey)
+	if ok && key.E != 65537 && (errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCRange)) {
+		return fmt.Errorf("%w: this TPM refuses the public exponent %d of the key to wrap; every TPM 2.0 takes 65537: %w", chip.ErrNotWrappable, key.E, err)
+	}
+	return err
 }

@@ -27,7 +27,7 @@ type TSS2 struct {
 	Public      []byte // TPM2B_PUBLIC
 	Private     []byte // TPM2B_PRIVATE; the duplicate of an importable key
 
-	// Handle is the handle of a persistent key, 0 for others. A persistent key has no file, no
+	// Handle is the handle of a persistent key, 0 for others. A persistent key has no key file, no
 	// parent and no private part.
 	Handle uint32
 

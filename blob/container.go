@@ -35,8 +35,8 @@ const (
 	TSS2BlobPEM
 	// TSS2BlobDER is the old form of TSS2DER, with different tags.
 	TSS2BlobDER
-	// ESYSObject is what tpm2_evictcontrol -o and other programs with tpm2-tss write of a
-	// persistent key: its handle, its name and its public area. The key stays in the TPM.
+	// ESYSObject is what tpm2_evictcontrol and other programs with tpm2-tss write of a persistent
+	// key: its handle, its name and its public area. The key stays in the TPM.
 	ESYSObject
 	// TSS2Pair is the TPM2B_PUBLIC and the TPM2B_PRIVATE of tpm2-tools, in two files: see
 	// [ParsePair], [TSS2.Public] and [TSS2.Private].

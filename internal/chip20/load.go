@@ -229,7 +229,11 @@ func (c *Chip) usePersistent(t *blob.TSS2) (chip.LoadedKey, error) {
 // ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
 func (c *Chip) ReadHandle(handle uint32) (blob.Key, error) {
 	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
-	if err != nil {
+	var unknown *tpm20.UnknownObject
+	switch {
+	case errors.As(err, &unknown): // it can be described
+		return &blob.TSS2{Public: unknown.Public, Handle: handle}, nil
+	case err != nil:
 		return nil, c.explainHandle(handle, err)
 	}
 	public := tpm2.Marshal(tpm2.New2B(*object.Public))

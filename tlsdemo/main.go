@@ -51,7 +51,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	o := &options{accept: address{port: "4433"}}
 	o.keys = fs.Key()
 	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
-	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM, with its chain if it has one (default moncert)")
+	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM or DER, with its chain in any order if it has one (default moncert)")
 	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err

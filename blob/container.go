@@ -3,6 +3,8 @@ package blob
 import (
 	"bytes"
 	"fmt"
+
+	"maclef/internal/textenc"
 )
 
 // Container is the format of a key file: what surrounds a TPM_KEY structure or the parts of a TPM
@@ -33,6 +35,9 @@ const (
 	TSS2BlobPEM
 	// TSS2BlobDER is the old form of TSS2DER, with different tags.
 	TSS2BlobDER
+	// ESYSObject is what tpm2_evictcontrol and other programs with tpm2-tss write of a persistent
+	// key: its handle, its name and its public area. The key stays in the TPM.
+	ESYSObject
 	// TSS2Pair is the TPM2B_PUBLIC and the TPM2B_PRIVATE of tpm2-tools, in two files: see
 	// [ParsePair], [TSS2.Public] and [TSS2.Private].
 	TSS2Pair
@@ -59,6 +64,8 @@ func (c Container) String() string {
 		return "PEM TSS2 KEY BLOB"
 	case TSS2BlobDER:
 		return "DER TPMKey, old form"
+	case ESYSObject:
+		return "ESYS object of tpm2-tss"
 	case TSS2Pair:
 		return "tpm2-tools pair"
 	}
@@ -68,12 +75,10 @@ func (c Container) String() string {
 // old reports whether c is a form that early versions of create_tpm2_key write.
 func (c Container) old() bool { return c == TSS2BlobPEM || c == TSS2BlobDER }
 
-// Some editors write a byteOrderMark at the start of a text file.
-var byteOrderMark = []byte("\ufeff")
-
 // Parse parses a key file in any container. The Key keeps no part of data.
 //
-// Parse accepts text around a PEM block, and CRLF line ends. Any other extra data are an error. If
+// Parse accepts text around a PEM block, header lines in it, CRLF line ends, and text in UTF-16 with
+// a byte order mark. Any other extra data are an error. If
 // the file is something else, the error is a [*NotKeyError]. If it is a key file that cannot be
 // read, the error wraps [ErrTruncated] or [ErrDamaged].
 func Parse(data []byte) (Key, error) {
@@ -86,11 +91,12 @@ func Parse(data []byte) (Key, error) {
 var formats = []struct {
 	is    func(file []byte) bool
 	parse func(file []byte) (Key, error)
-	text  bool // a leading byte order mark is skipped
+	text  bool // it is a text, which may be UTF-16 or begin with a byte order mark
 }{
 	{is: isTrousersStore, parse: refuse(errTrousersStore())},
 	{is: isPublicHalf, parse: refuse(errHalf(PublicHalf))},
 	{is: isPrivateHalf, parse: refuse(errHalf(PrivateHalf))},
+	{is: isESYSObject, parse: parseESYSObject},
 	{is: isStructure, parse: in(Raw, parseStructure)},
 	{is: isEmpty, parse: refuse(errEmpty()), text: true},
 	{is: hasPEM, parse: parsePEM, text: true},
@@ -101,7 +107,10 @@ var formats = []struct {
 }
 
 func parse(data []byte) (Key, error) {
-	text := bytes.TrimPrefix(data, byteOrderMark)
+	text, copied := textenc.UTF8(data)
+	if copied {
+		defer clear(text) // it may be a software key
+	}
 	for _, f := range formats {
 		file := data
 		if f.text {

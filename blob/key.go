@@ -169,7 +169,7 @@ func checkModulus(m []byte, keyLength uint32) error {
 		return damaged("keyLength is %d bits, and RSA keys of TPM 1.2 have %d to %d in whole bytes",
 			keyLength, minKeyLength, maxKeyLength)
 	case len(m) != int(keyLength/8):
-		return damaged("modulus has %d bytes, and keyLength says %d", len(m), keyLength/8)
+		return damaged("modulus has %d bits, and keyLength says %d", 8*len(m), keyLength)
 	case m[0] == 0:
 		return damaged("modulus begins with a zero byte, so it is shorter than keyLength says")
 	case m[len(m)-1]&1 == 0:

@@ -88,7 +88,8 @@ func describePEM(p pemBlock) *NotKeyError {
 // describePKCS8 finds the algorithm of a PKCS #8 block in its first 24 bytes. It decodes no more,
 // because a private key follows.
 func describePKCS8(p pemBlock) *NotKeyError {
-	line, _, _ := bytes.Cut(p.body, []byte("\n"))
+	_, text := cutHeaders(p.body)
+	line, _, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n"), []byte("\n"))
 	line = trimLine(line)
 	line = line[:min(len(line), 32)&^3]
 	der, err := base64.StdEncoding.AppendDecode(nil, line)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"strings"
@@ -83,6 +84,8 @@ func TestNotKey(t *testing.T) {
 		{"PKCS #1 without END", bytes.Split(readFile(t, tutorial+"/wrapped.pem"), []byte("-----END"))[0], "a private key (PKCS #1)", true},
 		{"PKCS #1 DER", pkcs1, "a private key (PKCS #1, DER)", true},
 		{"PKCS #8", pemOf("PRIVATE KEY", pkcs8), "a private key (PKCS #8)", true},
+		{"PKCS #8 with headers", bytes.Replace(pemOf("PRIVATE KEY", pss), []byte("KEY-----\n"), []byte("KEY-----\nComment: mine\n\n"), 1), "a private key (PKCS #8, RSA for PSS only)", false},
+		{"PKCS #8 in UTF-16", []byte(utf16Of(string(pemOf("PRIVATE KEY", pkcs8)), binary.LittleEndian)), "a private key (PKCS #8)", true},
 		{"PKCS #8 DER", pkcs8, "a private key (PKCS #8)", true},
 		{"PKCS #8 DER cut", pkcs8[:200], "a private key (PKCS #8)", true},
 		{"PKCS #8 bad base64", []byte("-----BEGIN PRIVATE KEY-----\n?\n-----END PRIVATE KEY-----\n"), "a private key (PKCS #8)", true},
@@ -122,6 +125,9 @@ func TestNotKey(t *testing.T) {
 		{"swtpm state", readFile(t, tutorial+"/tpm-00.permall"), "", false},
 		{"ECDSA signature", must(ecdsa.SignASN1(rand.Reader, ec, make([]byte, 32))), "", false},
 		{"text", []byte("hello\n"), "", false},
+		{"text with words of simple-tpm-pk11", []byte("hello\nexp 7\nmod ulo\nblob\n"), "", false},
+		{"UTF-16 text", []byte(utf16Of("hello\n", binary.LittleEndian)), "", false},
+		{"UTF-16 without text", []byte("\xff\xfe"), "an empty file", false},
 		{"text with 0", []byte("00 hello\n"), "", false},
 		{"comment", []byte("# Some sort of key.\n"), "", false},
 		{"ciphertext", readFile(t, tutorial+"/maclef.bound"), "", false},

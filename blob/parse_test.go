@@ -2,11 +2,21 @@ package blob
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 )
+
+// utf16Of returns an ASCII text in UTF-16.
+func utf16Of(text string, order binary.AppendByteOrder) string {
+	b := order.AppendUint16(nil, 0xfeff)
+	for _, c := range []byte(text) {
+		b = order.AppendUint16(b, uint16(c))
+	}
+	return string(b)
+}
 
 // TestPEMText checks what may stand around a PEM block and what may not.
 func TestPEMText(t *testing.T) {
@@ -25,6 +35,12 @@ func TestPEMText(t *testing.T) {
 		{"latin-1 before", "cl\xe9\n" + key, "", nil},
 		{"0 before", "0\n" + key, "", nil},
 		{"byte order mark", "\ufeff" + key, "", nil},
+		{"UTF-16", utf16Of(key, binary.LittleEndian), "", nil}, // Windows PowerShell's >
+		{"UTF-16, big-endian", utf16Of("my key\n"+crlf, binary.BigEndian), "", nil},
+		{"UTF-16, cut", utf16Of(key, binary.LittleEndian)[:1001], "the line -----END TSS KEY BLOB----- is missing", ErrTruncated},
+		{"headers", strings.Replace(key, "BLOB-----\n", "BLOB-----\nComment: my key, made\n in 2012\nX-Owner: me\n\n", 1), "", nil},
+		{"headers with CRLF", strings.Replace(crlf, "BLOB-----\r\n", "BLOB-----\r\nComment: my key\r\n\r\n", 1), "", nil},
+		{"headers alone", lines[0] + "\nComment: my key\n\n-----END TSS KEY BLOB-----\n", "OCTET STRING ends in its header, after 0 bytes", ErrTruncated},
 		{"CRLF", crlf, "", nil},
 		{"CRLF with text", "text\r\n" + crlf + "\r\n\r\n", "", nil},
 		{"no final newline", strings.TrimSuffix(key, "\n"), "", nil},
@@ -41,7 +57,7 @@ func TestPEMText(t *testing.T) {
 		{"BEGIN alone", lines[0], "the line -----END TSS KEY BLOB----- is missing", ErrTruncated},
 		{"a line lost", strings.Join(slices.Delete(slices.Clone(lines), 5, 6), "\n"), "OCTET STRING needs 559 bytes, 511 left at offset 4", ErrTruncated},
 		{"bad character", strings.Replace(key, "AAAA", "AA*A", 1), "bad base64 after", ErrDamaged},
-		{"header line", strings.Replace(key, "BLOB-----\n", "BLOB-----\nProc-Type: 4,ENCRYPTED\n\n", 1), "header lines", ErrDamaged},
+		{"header line", strings.Replace(key, "BLOB-----\n", "BLOB-----\nProc-Type: 4,ENCRYPTED\n\n", 1), "is encrypted (Proc-Type)", ErrDamaged},
 		{"two keys", key + key, "two PEM blocks", ErrDamaged},
 		{"binary after", key + "\x00\x01", "binary data", ErrDamaged},
 		{"binary before", "\x00\n" + key, "binary data", ErrDamaged},
@@ -91,7 +107,9 @@ func TestDamagedContainer(t *testing.T) {
 		{"text with another exp", []byte(strings.Replace(text, "exp 010001", "exp 03", 1)), `"exp" is not the public exponent`, ErrDamaged},
 		{"text with another mod", []byte(strings.Replace(text, "mod d", "mod e", 1)), `"mod" is not the modulus`, ErrDamaged},
 		{"text with exp twice", []byte(text + "exp 010001\n"), `line 6 is a second line "exp"`, ErrDamaged},
-		{"text with a strange line", []byte(text + "secret hunter2\n"), "line 6 is neither", ErrDamaged},
+		{"text with a strange line", []byte(text + "secret hunter2\n"), "line 6 of this simple-tpm-pk11 file is neither", ErrDamaged},
+		{"text with its first word misspelled", []byte(strings.Replace(text, "exp ", "expo ", 1)), "line 3 of this simple-tpm-pk11 file is neither", ErrDamaged},
+		{"text with two words misspelled", []byte(strings.NewReplacer("exp ", "Exp ", "mod ", "mod: ").Replace(text)), "line 3 of this simple-tpm-pk11 file is neither", ErrDamaged},
 		{"text with bad hex", []byte(strings.Replace(text, "mod dc", "mod dx", 1)), `line 4, "mod", is not hexadecimal after 0 bytes`, ErrDamaged},
 	} {
 		t.Run(c.name, func(t *testing.T) {

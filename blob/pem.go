@@ -86,13 +86,27 @@ func cutPEMBody(b, label []byte) (body []byte, closed bool, after []byte) {
 
 func trimLine(line []byte) []byte { return bytes.TrimRight(line, " \t\r") }
 
+// cutHeaders splits the header lines off a block's lines, such as "Comment: ...". A header goes on
+// in lines that begin with white space. RFC 1421, section 4.6.
+func cutHeaders(body []byte) (headers, text []byte) {
+	for text = body; ; {
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		goesOn := len(text) < len(body) && len(line) > 0 && (line[0] == ' ' || line[0] == '\t')
+		if bytes.IndexByte(line, ':') < 0 && !goesOn {
+			return body[:len(body)-len(text)], text
+		}
+		text = rest
+	}
+}
+
 // decode decodes the block's base64.
 func (p *pemBlock) decode() ([]byte, error) {
-	if bytes.IndexByte(p.body, ':') >= 0 {
-		return nil, damaged("PEM block %s has header lines, as an encrypted one has, and TPM keys have none", p.label)
+	headers, text := cutHeaders(p.body)
+	if bytes.Contains(headers, []byte("ENCRYPTED")) {
+		return nil, damaged("the PEM block %s is encrypted (Proc-Type), and key files of TPMs never are", p.label)
 	}
-	body := make([]byte, 0, len(p.body))
-	for _, c := range p.body {
+	body := make([]byte, 0, len(text))
+	for _, c := range text {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
 			body = append(body, c)
 		}

@@ -19,6 +19,7 @@ const (
 	null      = tpm2.TPMAlgNull
 	signOnly  = uint32(pubarea.AttrUserWithAuth | pubarea.AttrSign)
 	both      = signOnly | pubarea.AttrDecrypt
+	decrypts  = uint32(pubarea.AttrUserWithAuth | pubarea.AttrDecrypt)
 	noneAtAll = uint32(pubarea.AttrUserWithAuth)
 )
 
@@ -113,8 +114,8 @@ func TestPublicDamaged(t *testing.T) {
 		{"OAEP in a keyed hash", "scheme is TPM_ALG_OAEP", tpmtest.PublicArea(tpm2.TPMAlgKeyedHash, sha256, signOnly, []byte{}, tpm2.TPMAlgOAEP, sha256, ones(32))},
 		{"short policy", "authPolicy has 31 bytes", tpmtest.PublicArea(tpm2.TPMAlgKeyedHash, sha256, signOnly, ones(31), null, ones(32))},
 		{"more behind", "3 bytes too many", append(appendSized16(nil, append(bytes.Clone(ecc(both, tpm2.TPMECCNistP256, x, y)[2:]), 1, 2, 3)), nil...)},
-		{"no modulus", "modulus has 0 bytes", rsaArea(both, 2048, 0, nil)},
-		{"short modulus", "modulus has 255 bytes", rsaArea(both, 2048, 0, n[:255])},
+		{"no modulus", "modulus has 0 bits", rsaArea(both, 2048, 0, nil)},
+		{"short modulus", "modulus has 2040 bits, and keyBits says 2048", rsaArea(both, 2048, 0, n[:255])},
 		{"modulus with zeros", "shorter than keyBits", rsaArea(both, 2048, 0, append([]byte{0}, n[:255]...))},
 		{"even modulus", "even number", rsaArea(both, 2048, 0, even)},
 		{"keyBits 0", "keyBits is 0", rsaArea(both, 0, 0, nil)},
@@ -173,18 +174,21 @@ func TestWhatKeysCan(t *testing.T) {
 	}{
 		{"RSA, both", "sign decrypt", rsaArea(both, 2048, 0, n)},
 		{"RSA, sign", "sign", rsaArea(signOnly, 2048, 0, n)},
-		{"RSA, decrypt", "sign decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n)},
+		{"RSA, decrypt", "sign decrypt", rsaArea(decrypts, 2048, 0, n)},
 		{"RSA, neither", "", rsaArea(0, 2048, 0, n)},
 		{"RSA, restricted", "", rsaArea(signOnly|pubarea.AttrRestricted, 2048, 0, n, tpm2.TPMAlgRSASSA, sha256)},
 		{"RSA, certificates only", "", rsaArea(signOnly|pubarea.AttrX509Sign, 2048, 0, n)},
+		{"RSA, neither userWithAuth nor a policy", "", rsaArea(pubarea.AttrSign|pubarea.AttrDecrypt, 2048, 0, n)},
+		{"RSA, a policy", "sign", tpmtest.PublicArea(tpm2.TPMAlgRSA, sha256, uint32(pubarea.AttrSign), ones(32), null, null, 2048, uint32(0), n)},
 		{"RSASSA", "sign", rsaArea(signOnly, 2048, 0, n, tpm2.TPMAlgRSASSA, sha256)},
 		{"RSAPSS", "sign", rsaArea(signOnly, 2048, 0, n, tpm2.TPMAlgRSAPSS, sha256)},
-		{"OAEP", "decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n, tpm2.TPMAlgOAEP, sha256)},
-		{"RSAES", "decrypt", rsaArea(pubarea.AttrDecrypt, 2048, 0, n, tpm2.TPMAlgRSAES)},
+		{"OAEP", "decrypt", rsaArea(decrypts, 2048, 0, n, tpm2.TPMAlgOAEP, sha256)},
+		{"RSAES", "decrypt", rsaArea(decrypts, 2048, 0, n, tpm2.TPMAlgRSAES)},
 		{"ECC, both", "sign agree", eccWith(both, null)},
 		{"ECC, sign", "sign", eccWith(signOnly, null)},
+		{"ECC, neither userWithAuth nor a policy", "", eccWith(pubarea.AttrSign|pubarea.AttrDecrypt, null)},
 		{"ECDSA", "sign", eccWith(signOnly, tpm2.TPMAlgECDSA, sha256)},
-		{"ECDH", "agree", eccWith(pubarea.AttrDecrypt, tpm2.TPMAlgECDH, sha256)},
+		{"ECDH", "agree", eccWith(decrypts, tpm2.TPMAlgECDH, sha256)},
 		{"EC Schnorr", "", eccWith(signOnly, tpm2.TPMAlgECSchnorr, sha256)},
 		{"ECC, storage key", "", tpmtest.PublicArea(tpm2.TPMAlgECC, sha256, uint32(pubarea.AttrDecrypt|pubarea.AttrRestricted), []byte{}, tpm2.TPMAlgAES, 128, tpm2.TPMAlgCFB, null, tpm2.TPMECCNistP256, null, x, y)},
 	} {

@@ -11,20 +11,29 @@ type simpleTPMPK11 struct {
 }
 
 // isSimpleTPMPK11 reports whether the first line of b, apart from empty lines and comments, begins
-// with a keyword of the format.
+// with a keyword of the format, or any line is one of the format.
 func isSimpleTPMPK11(b []byte) bool {
+	first := true
 	for rest := b; len(rest) > 0; {
-		var word []byte
-		word, _, rest = nextEntry(rest)
+		var word, value []byte
+		word, value, rest = nextEntry(rest)
 		switch string(word) {
 		case "":
+			continue
 		case "exp", "mod", "blob":
-			return true
-		default:
-			return false
+			if first || isHex(value) {
+				return true
+			}
 		}
+		first = false
 	}
 	return false
+}
+
+// isHex reports whether a value is that of a line of the format: at least the three bytes of the
+// usual exponent.
+func isHex(value []byte) bool {
+	return len(value) >= 6 && len(bytes.Trim(value, "0123456789abcdefABCDEF")) == 0
 }
 
 // nextEntry splits the first line of b into keyword and value. The keyword of an empty line or a
@@ -97,7 +106,7 @@ func (f *simpleTPMPK11) set(word string, value []byte, number int) error {
 	case "blob":
 		field = &f.blob
 	default:
-		return damaged("line %d is neither a comment nor one of \"exp\", \"mod\" and \"blob\"", number)
+		return damaged("line %d of this simple-tpm-pk11 file is neither a comment nor one of \"exp\", \"mod\" and \"blob\" in hexadecimal", number)
 	}
 	if *field != nil {
 		return damaged("line %d is a second line %q", number, word)

@@ -55,7 +55,7 @@ func TestDamagedStructure(t *testing.T) {
 		{"parms too short", edit(raw, atParms, 0, 0, 0, 11), "exponentSize needs 4 bytes, 3 left at offset 8", ErrDamaged},
 		{"parms huge", edit(raw, atParms, 0xff, 0xff, 0xff, 0xff), "parms of 4294967295 bytes is larger than any", ErrDamaged},
 		{"parms long", edit(raw, atParms, 0, 0, 0xff, 0xff), "parms needs 65535 bytes, 536 left at offset 23", ErrTruncated},
-		{"keyLength", edit(raw, atKeyLength, 0, 0, 4, 0), "modulus has 256 bytes, and keyLength says 128", ErrDamaged},
+		{"keyLength", edit(raw, atKeyLength, 0, 0, 4, 0), "modulus has 2048 bits, and keyLength says 1024", ErrDamaged},
 		{"keyLength odd", edit(raw, atKeyLength, 0, 0, 8, 1), "keyLength is 2049 bits", ErrDamaged},
 		{"keyLength huge", edit(raw, atKeyLength, 0xff, 0xff, 0xff, 0xf8), "keyLength is 4294967288 bits", ErrDamaged},
 		{"primes", edit(raw, atNumPrimes, 0, 0, 0, 3), "numPrimes is 3", ErrDamaged},

@@ -27,8 +27,9 @@ type TSS2 struct {
 	Public      []byte // TPM2B_PUBLIC
 	Private     []byte // TPM2B_PRIVATE; the duplicate of an importable key
 
-	// Handle is the handle of a persistent key, 0 for others. A persistent key has no parent. It has
-	// a private part only in a file of tpm2-openssl, which stands for the handle.
+	// Handle is the handle of a persistent key, 0 for others. A persistent key has no parent, and a
+	// file only if that stands for the handle: an ESYS object, or a file of tpm2-openssl, which has
+	// the handle in place of the private part.
 	Handle uint32
 
 	// MovableParent is not in a file: the secret of the parent may be used with a parent that may

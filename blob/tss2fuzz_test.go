@@ -18,6 +18,7 @@ func FuzzTSS2(f *testing.F) {
 		f.Add(data)
 		f.Add(block.Bytes)
 	}
+	f.Add(readFile(f, tpm20Files+"/srk.esys"))
 	p := fixtureParts(f)
 	f.Add(tss2Of(oidOld, 0, isTrue, explicitly(1, parentOwner), explicitly(2, p.pub), explicitly(3, sequence()), p.priv))
 	for _, c := range []PolicyCommand{{uint32(tpm2.TPMCCPolicyAuthValue), nil}, {uint32(tpm2.TPMCCPolicyCommandCode), []byte{0, 0, 1, 0x5d}}} {

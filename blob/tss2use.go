@@ -45,10 +45,10 @@ func (t *TSS2) Migratable() bool {
 }
 
 // key returns the public area of a key that PublicKey returns, unless the key is restricted to data
-// of the TPM.
+// of the TPM, or no program can use it.
 func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	p, err := pubarea.Parse(t.Public)
-	if err != nil || p.Unsupported() != nil || p.Alg != alg || p.Has(pubarea.AttrRestricted) {
+	if err != nil || p.Unsupported() != nil || p.Alg != alg || p.Has(pubarea.AttrRestricted) || p.Useless() {
 		return nil
 	}
 	return p

@@ -95,21 +95,22 @@ func cannotSign(file blob.Key) error {
 	return cli.WithHint(err, "make a key that signs with keygen; tpmctl inspect says what this one is for")
 }
 
-// explainHash adds the hash that the key can sign with instead of that of -md.
+// explainHash adds to why the key does not sign with -md what it can sign with instead.
 func (o *options) explainHash(file blob.Key, all []algorithm, err error) error {
 	md, flag := *o.md, "-md sha1"
 	if *o.ca || o.issues() || *o.crl {
-		flag = "-allow-sha1, though clients refuse what a CA signs with SHA-1"
-	}
-	if k, ok := file.(*blob.TPMKey); ok && k.SigScheme == blob.SSRSASSAPKCS1v15SHA1 {
-		return cli.WithHint(
-			fmt.Errorf("this key has the SHA1 signature scheme: it signs SHA-1 digests only, not %v", all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()),
-			"add "+flag+", or make a key of the DER scheme (keygen -q der)")
+		flag = "-allow-sha1"
 	}
 	for _, a := range all {
-		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) == nil {
-			return cli.WithHint(fmt.Errorf("this key cannot sign with -md %s: %w", md, err), "use the key's own hash: -md "+a.md)
+		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) != nil {
+			continue
 		}
+		if a.md == "sha1" {
+			asked := all[slices.IndexFunc(all, func(a algorithm) bool { return a.md == md })].opts.HashFunc()
+			return cli.WithHint(fmt.Errorf("this key signs SHA-1 digests only, not %v", asked),
+				"make another key with keygen; if whoever checks the certificate still accepts SHA-1, add "+flag)
+		}
+		return cli.WithHint(fmt.Errorf("this key cannot sign with -md %s: %w", md, err), "use the key's own hash: -md "+a.md)
 	}
-	return err
+	return fmt.Errorf("this key cannot sign a certificate: %w", err)
 }

@@ -38,8 +38,8 @@ func restrictFile(from, scheme, hash, to string) error {
 	if err != nil {
 		return err
 	}
-	alg := map[string]tpm2.TPMAlgID{"rsapss": tpm2.TPMAlgRSAPSS, "rsassa": tpm2.TPMAlgRSASSA}[scheme]
-	with := map[string]tpm2.TPMAlgID{"sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}[hash]
+	alg := map[string]tpm2.TPMAlgID{"rsapss": tpm2.TPMAlgRSAPSS, "rsassa": tpm2.TPMAlgRSASSA, "ecdsa": tpm2.TPMAlgECDSA}[scheme]
+	with := map[string]tpm2.TPMAlgID{"sha1": tpm2.TPMAlgSHA1, "sha384": tpm2.TPMAlgSHA384, "sha512": tpm2.TPMAlgSHA512}[hash]
 	// The parameters: symmetric NULL, scheme NULL.
 	file := key.(*blob.TSS2)
 	before, after, ok := bytes.Cut(file.Public, algs(tpm2.TPMAlgNull, tpm2.TPMAlgNull))

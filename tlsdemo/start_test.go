@@ -64,7 +64,7 @@ func TestBadFiles(t *testing.T) {
 		"no key":         {[]string{"-key", "/nonexistent"}, []string{"read /nonexistent"}},
 		"no certificate": {[]string{"-cert", "/nonexistent"}, []string{"read /nonexistent"}},
 		"not one":        {[]string{"-cert", notCert}, []string{"certificate", notCert}},
-		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "TSS2 PRIVATE KEY"}},
+		"a key for both": {[]string{"-cert", r.key}, []string{"certificate", "a key file of a TPM, without a certificate"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := r.fails(append(r.args(), row.args...)...)

@@ -86,7 +86,10 @@ func keyRows12(k *blob.TPMKey) ([]row, error) {
 
 // keyRows20 returns the rows for a key of a TPM 2.0 or for sealed data.
 func keyRows20(k *blob.TSS2) ([]row, error) {
-	rows := append([]row{{"container", k.Container().String()}}, tss2Rows(k)...)
+	rows := tss2Rows(k)
+	if k.Handle == 0 || k.Container() == blob.ESYSObject {
+		rows = append([]row{{"container", k.Container().String()}}, rows...)
+	}
 	if k.PublicKey() == nil { // the rows have said what it is
 		return rows, nil
 	}
@@ -100,9 +103,15 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 	return fmt.Sprintf("%x", sha256.Sum256(spki)), err
 }
 
+// canText says what the key does for a program, with the flags of tpmctl sign that it needs. A policy
+// may be for other commands.
 func canText(k blob.Key) string {
 	var can []string
-	if k.CanSign() {
+	flags, signs := signFlags(k)
+	switch {
+	case k.CanSign() && signs && flags != "":
+		can = append(can, "sign (tpmctl sign "+flags+")")
+	case k.CanSign() && signs:
 		can = append(can, "sign")
 	}
 	if k.CanDecrypt() {
@@ -110,6 +119,9 @@ func canText(k blob.Key) string {
 	}
 	if k.CanAgree() {
 		can = append(can, "agree on a secret (ECDH)")
+	}
+	if t, ok := k.(*blob.TSS2); can == nil && ok && isUseless(t) {
+		return "nothing: no program can use it, for it has neither userWithAuth nor a policy"
 	}
 	if can == nil {
 		return "neither sign nor decrypt"

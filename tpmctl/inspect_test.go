@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
+	"maclef/tpmkey"
 )
 
 const (
@@ -87,6 +90,46 @@ func TestKeyText(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		} else if got := keyText(p); got != c.want {
 			t.Errorf("%s: explained as %q", c.name, got)
+		}
+	}
+}
+
+// What keys can, and with which flags, as inspect and the hint of sign say it.
+func TestWhatKeysCan(t *testing.T) {
+	area := func(attributes uint32, scheme ...any) []byte {
+		fields := append([]any{tpm2.TPMAlgRSA, tpm2.TPMAlgSHA256, attributes, []byte{}, null}, scheme...)
+		return tpmtest.PublicArea(append(fields, 2048, uint32(0), ones(256))...)
+	}
+	policyFor := func(cc tpm2.TPMCC) []blob.PolicyCommand {
+		return []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, byte(cc >> 8), byte(cc)}}}
+	}
+	const sha1, sha384 = tpm2.TPMAlgSHA1, tpm2.TPMAlgSHA384
+	for name, c := range map[string]struct {
+		public []byte
+		policy []blob.PolicyCommand
+		can    string
+		hint   string // for a signature with PKCS#1 v1.5 and SHA-512
+	}{
+		"no scheme":            {area(both, null), nil, "sign, decrypt", ""},
+		"PSS":                  {area(signOnly, tpm2.TPMAlgRSAPSS, sha384), nil, "sign (tpmctl sign -pss -hash sha384)", "this key signs with -pss -hash sha384"},
+		"PKCS#1":               {area(signOnly, tpm2.TPMAlgRSASSA, sha1), nil, "sign (tpmctl sign -hash sha1)", "this key signs with -hash sha1"},
+		"PKCS#1, usual hash":   {area(signOnly, tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256), nil, "sign", "this key signs with neither -hash nor -pss"},
+		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},
+		"useless":              {area(pubarea.AttrSign, null), nil, "nothing: no program can use it, for it has neither userWithAuth nor a policy", ""},
+		"policy to sign":       {area(signOnly, null), policyFor(tpm2.TPMCCSign), "sign", ""},
+		"policy for duplicate": {area(signOnly, null), policyFor(tpm2.TPMCCDuplicate), "neither sign nor decrypt", ""},
+	} {
+		k := &blob.TSS2{Public: c.public, Policy: c.policy, Private: []byte{0, 1, 1}, Parent: 0x40000001}
+		if got := canText(k); got != c.can {
+			t.Errorf("%s: can %q, want %q", name, got, c.can)
+		}
+		err := withSignFlags(k, tpmkey.CheckSign(k, make([]byte, 64), crypto.SHA512))
+		var hinted interface{ Hint() string }
+		switch {
+		case c.hint == "" && errors.As(err, &hinted):
+			t.Errorf("%s: hint %q", name, hinted.Hint())
+		case c.hint != "" && (!errors.As(err, &hinted) || hinted.Hint() != c.hint):
+			t.Errorf("%s: error %v, want the hint %q", name, err, c.hint)
 		}
 	}
 }
@@ -181,7 +224,11 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		"in the TPM":  {func(u *blob.TSS2) { u.Handle = 0x81000001 }, "file: none: persistent key 0x81000001 of the TPM"},
 		"description": {func(u *blob.TSS2) { u.Description = "a\x1b[2J" }, `description: "a\x1b[2J"`},
 		"RSA parent":  {func(u *blob.TSS2) { u.RSAParent = true }, "parent: the owner hierarchy (0x40000001), primary key RSA 2048\n"},
-		"damaged":     {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
+		"useless": {func(u *blob.TSS2) {
+			u.Public = tpmtest.PublicArea(tpm2.TPMAlgRSA, tpm2.TPMAlgSHA256, uint32(pubarea.AttrSign), []byte{}, null, null, 2048, uint32(0), ones(256))
+		},
+			"secret: none helps: it has neither userWithAuth nor a policy\n"},
+		"damaged": {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
 	} {
 		k := readFixture(t, "e2-p256-pcr")
 		c.change(k)

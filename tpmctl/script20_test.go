@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"maclef/internal/pubarea"
+	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
 )
 
@@ -54,6 +56,26 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 2 {
 		create.InSensitive.Sensitive = &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(args[1])}}
 	}
+	keepPrimary(ts, create, tpm2.TPMHandle(handle))
+}
+
+// cmdKeepCamellia is "keepcamellia HANDLE": have a TPM 2.0 keep a storage key with Camellia, which
+// go-tpm does not know, as tpm2_createprimary -G ecc256:null:camellia128cfb makes it.
+func cmdKeepCamellia(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: keepcamellia HANDLE")
+	}
+	handle, err := strconv.ParseUint(args[0], 0, 32)
+	ts.Check(err)
+	attributes := uint32(pubarea.AttrFixedTPM | pubarea.AttrFixedParent | pubarea.AttrSensitiveDataOrigin | pubarea.AttrUserWithAuth |
+		pubarea.AttrRestricted | pubarea.AttrDecrypt)
+	area := tpmtest.PublicArea(tpm2.TPMAlgECC, tpm2.TPMAlgSHA256, attributes, []byte{}, tpm2.TPMAlgCamellia, 128, tpm2.TPMAlgCFB,
+		null, tpm2.TPMECCNistP256, null, []byte{}, []byte{})
+	keepPrimary(ts, tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](area[2:])}, tpm2.TPMHandle(handle))
+}
+
+// keepPrimary has a TPM 2.0 keep a primary key.
+func keepPrimary(ts *testscript.TestScript, create tpm2.CreatePrimary, handle tpm2.TPMHandle) {
 	dev, err := transport.Open("unix:"+ts.Getenv("SOCKET"), time.Minute)
 	ts.Check(err)
 	defer dev.Close()
@@ -62,7 +84,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	_, err = tpm2.EvictControl{
 		Auth:             tpm2.TPMRHOwner,
 		ObjectHandle:     &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name},
-		PersistentHandle: tpm2.TPMHandle(handle),
+		PersistentHandle: handle,
 	}.Execute(dev)
 	ts.Check(err)
 	_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(dev)

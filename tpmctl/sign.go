@@ -8,10 +8,12 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha3"
 	_ "crypto/sha512"
+	"errors"
 	"strconv"
 	"strings"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -61,10 +63,48 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		if err != nil {
 			return nil, err
 		}
-		return digest, tpmkey.CheckSign(k, digest, opts)
+		return digest, withSignFlags(k, tpmkey.CheckSign(k, digest, opts))
 	}
 	use := func(k *tpmkey.Key, digest []byte) ([]byte, error) { return k.Sign(nil, digest, opts) }
 	return u.run(env, cli.CertMode, prepare, use)
+}
+
+// signFlags returns the flags with which the key signs, the default hash and PKCS#1 v1.5 first. They
+// are empty if it needs none. ok is false if it does not sign.
+func signFlags(k blob.Key) (flags string, ok bool) {
+	for _, pss := range []bool{false, true} {
+		for i, name := range hashNames[:len(hashNames)-1] { // without "none"
+			hash := hashByName[name]
+			var opts crypto.SignerOpts = hash
+			var given []string
+			if pss {
+				opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
+				given = append(given, "-pss")
+			}
+			if i > 0 {
+				given = append(given, "-hash "+name)
+			}
+			if tpmkey.CheckSign(k, make([]byte, hash.Size()), opts) == nil {
+				return strings.Join(given, " "), true
+			}
+		}
+	}
+	return "", false
+}
+
+// withSignFlags adds to an error about the limits of a key the flags with which it signs.
+func withSignFlags(k blob.Key, err error) error {
+	if !errors.Is(err, chip.ErrKeyLimits) {
+		return err
+	}
+	flags, ok := signFlags(k)
+	switch {
+	case !ok:
+		return err
+	case flags == "":
+		flags = "neither -hash nor -pss"
+	}
+	return cli.WithHint(err, "this key signs with "+flags)
 }
 
 // digestInput hashes the input, or reads it if hash is 0.

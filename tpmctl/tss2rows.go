@@ -47,6 +47,8 @@ func tss2Rows(t *blob.TSS2) []row {
 
 func fileText(t *blob.TSS2) string {
 	switch {
+	case t.Container() == blob.ESYSObject:
+		return fmt.Sprintf("names the persistent key 0x%08x of the TPM", t.Handle)
 	case t.Handle != 0 && t.Private != nil:
 		return fmt.Sprintf("%v (2.23.133.10.1.%d), which stands for the persistent key 0x%08x of the TPM", t.Type, 3+int(t.Type), t.Handle)
 	case t.Handle != 0:
@@ -105,6 +107,12 @@ func schemeText(p *pubarea.Area) string {
 	return fmt.Sprintf("only %s (%s)", pubarea.AlgName(p.Scheme.Alg), pubarea.AlgSpec(p.Scheme.Alg))
 }
 
+// isUseless reports whether no program can use a key.
+func isUseless(t *blob.TSS2) bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Useless()
+}
+
 func originText(p *pubarea.Area) string {
 	if p.Has(pubarea.AttrSensitiveDataOrigin) {
 		return "made by a TPM"
@@ -157,6 +165,8 @@ func parentText(t *blob.TSS2) string {
 
 func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 	switch {
+	case p.Useless():
+		return "none helps: it has neither userWithAuth nor a policy"
 	case t.EmptyAuth:
 		return "none of its own"
 	case t.Guessed():

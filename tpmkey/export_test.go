@@ -79,3 +79,6 @@ func (t *TPM) underPrimary(f func(conn *tpm20.Conn, parent *tpm20.Object) error)
 
 // WithConn is what TLSConfig's certificates use.
 func (k *Key) WithConn(ctx context.Context, c net.Conn) *Key { return k.withConn(ctx, c) }
+
+// ParseChain is parseChain.
+var ParseChain = parseChain

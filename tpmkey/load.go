@@ -35,9 +35,9 @@ type LoadOptions struct {
 }
 
 // LoadFile loads the key of a key file, in any container that blob.Parse knows. Of tpm2-tools'
-// two files NAME.pub and NAME.priv, path may be either one. A path like "0x81000001" or
-// "handle:0x81000001" stands for a persistent key of a TPM 2.0. opts may be nil. Errors: those of blob.Parse, of
-// ReadHandle and of Load.
+// two files NAME.pub and NAME.priv (or NAME.prv), path may be either one. A path like "0x81000001"
+// or "handle:0x81000001" stands for a persistent key of a TPM 2.0. opts may be nil. Errors: those of
+// blob.Parse, of ReadHandle and of Load.
 func (t *TPM) LoadFile(ctx context.Context, path string, opts *LoadOptions) (*Key, error) {
 	file, err := t.readKey(ctx, path)
 	if err != nil {

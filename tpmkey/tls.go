@@ -6,8 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maclef/internal/chip"
@@ -19,9 +17,10 @@ import (
 var ErrWrongCertificate = errors.New("the certificate is not one of this key")
 
 // TLSCertificate returns the key with its certificate chain, for crypto/tls clients and servers.
-// chainPEM begins with the key's certificate. SupportedSignatureAlgorithms are exactly those that
-// the key can do. If none of them is for TLS 1.3, as with a TPM 1.2, which has no RSA-PSS,
-// tls.Config.MaxVersion must be set to TLS 1.2, or handshakes fail. TLSConfig does that.
+// chain has the key's certificate and those of its issuers, PEM or DER, in any order; other PEM
+// blocks are ignored. SupportedSignatureAlgorithms are exactly those that the key can do. If none
+// of them is for TLS 1.3, as with a TPM 1.2, which has no RSA-PSS, tls.Config.MaxVersion must be
+// set to TLS 1.2, or handshakes fail. TLSConfig does that.
 //
 // PrivateKey is a crypto.Decrypter only for keys that decrypt PKCS#1 v1.5, for the RSA key
 // exchange of TLS 1.2, which crypto/tls has off by default. Go's server refuses TLS 1.2 with an EC key that is a crypto.Decrypter, as
@@ -32,26 +31,22 @@ var ErrWrongCertificate = errors.New("the certificate is not one of this key")
 //
 // Errors: ErrWrongCertificate; ErrNotSupported for a key that cannot sign, or has under 1024
 // bits, which Go refuses; if a test signature is made, those of Sign.
-func (k *Key) TLSCertificate(chainPEM []byte) (tls.Certificate, error) {
-	cert, err := k.tlsCertificate(chainPEM)
+func (k *Key) TLSCertificate(chain []byte) (tls.Certificate, error) {
+	cert, err := k.tlsCertificate(chain)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("certificate: %w", err)
 	}
 	return cert, nil
 }
 
-func (k *Key) tlsCertificate(chainPEM []byte) (cert tls.Certificate, err error) {
+func (k *Key) tlsCertificate(chain []byte) (cert tls.Certificate, err error) {
 	if public, ok := k.Public().(*rsa.PublicKey); ok {
 		if err := chip.CheckGoAccepts(public); err != nil {
 			return cert, err
 		}
 	}
-	cert.Certificate, cert.Leaf, err = parseChain(chainPEM)
-	if err != nil {
+	if cert.Certificate, cert.Leaf, err = parseChain(chain, k.Public()); err != nil {
 		return cert, err
-	}
-	if own, ok := k.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !own.Equal(cert.Leaf.PublicKey) {
-		return cert, fmt.Errorf("%w; its subject is %q", ErrWrongCertificate, cert.Leaf.Subject)
 	}
 	if cert.SupportedSignatureAlgorithms, err = k.signatureSchemes(); err != nil {
 		return cert, err
@@ -76,32 +71,7 @@ func (k *Key) tlsPrivateKey() crypto.Signer {
 // A signer hides the other methods of a Key.
 type signer struct{ crypto.Signer }
 
-// parseChain parses the certificates of a PEM file.
-func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err error) {
-	for rest := chainPEM; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, nil, fmt.Errorf("a %q where only certificates (PEM) belong", block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, nil, err
-		}
-		if leaf == nil {
-			leaf = cert
-		}
-		chain = append(chain, block.Bytes)
-	}
-	if leaf == nil {
-		return nil, nil, errors.New("no certificate (PEM) in it")
-	}
-	return chain, leaf, nil
-}
-
-// TLSConfig returns a server's configuration for the key and the certificate chain in a PEM file.
+// TLSConfig returns a server's configuration for the key and the certificate chain in a file.
 // It allows TLS 1.2 and, if the key can do it, newer versions. It makes no signatures for clients
 // that have closed the connection. The caller may change the configuration.
 //
@@ -124,9 +94,9 @@ func (k *Key) TLSConfig(certFile string) (*tls.Config, error) {
 	return config, nil
 }
 
-// TLSConfigPEM is TLSConfig with the contents of the PEM file.
-func (k *Key) TLSConfigPEM(chainPEM []byte) (*tls.Config, error) {
-	cert, newest, err := k.certificateAndVersion(chainPEM)
+// TLSConfigPEM is TLSConfig with the contents of the file.
+func (k *Key) TLSConfigPEM(chain []byte) (*tls.Config, error) {
+	cert, newest, err := k.certificateAndVersion(chain)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +138,7 @@ func (k *Key) TLSClientConfig(certFile string) (*tls.Config, error) {
 }
 
 // certificateAndVersion returns the certificate, and the newest TLS version for it.
-func (k *Key) certificateAndVersion(chainPEM []byte) (*tls.Certificate, uint16, error) {
+func (k *Key) certificateAndVersion(chain []byte) (*tls.Certificate, uint16, error) {
 	schemes, err := k.signatureSchemes()
 	if err != nil {
 		return nil, 0, fmt.Errorf("use TLS: %w", err)
@@ -177,7 +147,7 @@ func (k *Key) certificateAndVersion(chainPEM []byte) (*tls.Certificate, uint16, 
 	if err != nil {
 		return nil, 0, fmt.Errorf("use TLS: %w", err)
 	}
-	cert, err := k.TLSCertificate(chainPEM)
+	cert, err := k.TLSCertificate(chain)
 	if err != nil {
 		return nil, 0, err
 	}

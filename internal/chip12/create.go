@@ -11,6 +11,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/softkey"
 	"maclef/internal/tpm12"
 )
 
@@ -33,6 +34,9 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), e
 	private, err := wrappable(spec.Wrap)
 	if err != nil {
 		return nil, err
+	}
+	if err := softkey.CheckRSA(private, "TPM 1.2", 512, 1024, 2048); err != nil {
+		return nil, chip.WithText(err.Error(), chip.ErrNotWrappable)
 	}
 	t.Bits = private.N.BitLen()
 	if _, err := blob.NewTemplate(t); err != nil {

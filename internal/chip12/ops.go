@@ -43,7 +43,7 @@ func (k keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, er
 		return nil, err
 	}
 	if k.file.SigScheme == blob.SSRSASSAPKCS1v15SHA1 && hash != crypto.SHA1 {
-		return nil, fmt.Errorf("%w: a key of the SHA1 signature scheme signs SHA-1 digests only, not %s; make a DER key for others", chip.ErrNotSupported, chip.HashName(hash))
+		return nil, fmt.Errorf("%w: a key of the SHA1 signature scheme signs SHA-1 digests only, not %s; make a DER key for others", chip.ErrKeyLimits, chip.HashName(hash))
 	}
 	info, err := chip.DigestInfo(hash, digest)
 	if err != nil {

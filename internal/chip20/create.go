@@ -3,7 +3,9 @@ package chip20
 import (
 	"bytes"
 	"cmp"
+	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -197,7 +199,7 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		}
 		file = *wrapped
 		file.Private, err = c.conn.Import(parent.Object, auth, file.Public, file.Private, file.Secret)
-		return err
+		return explainExponent(spec.Wrap, err)
 	})
 	if err != nil {
 		return nil, err
@@ -208,4 +210,14 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 		return nil, err
 	}
 	return k, nil
+}
+
+// explainExponent explains why a TPM refuses to import an RSA key with an unusual exponent. TPM 2.0
+// Library Part 2, section 12.2.3.5 (TPMS_RSA_PARMS): it need not take another than 65537.
+func explainExponent(wrapped crypto.PrivateKey, err error) error {
+	key, ok := wrapped.(*rsa.PrivateKey)
+	if ok && key.E != 65537 && (errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCRange)) {
+		return fmt.Errorf("%w: this TPM refuses the public exponent %d of the key to wrap; every TPM 2.0 takes 65537: %w", chip.ErrNotWrappable, key.E, err)
+	}
+	return err
 }

@@ -18,6 +18,10 @@ import (
 func (c *Chip) explain(err, wrong error) error {
 	var code *tpm20.Error
 	var explained *chip.KindError
+	var unknown *tpm20.UnknownObject
+	if errors.As(err, &unknown) && !errors.Is(err, chip.ErrNotSupported) {
+		return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
+	}
 	if !errors.As(err, &code) || errors.As(err, &explained) {
 		return err
 	}

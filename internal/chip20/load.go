@@ -13,6 +13,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/pubarea"
 	"maclef/internal/tpm20"
 )
 
@@ -23,6 +24,9 @@ func (c *Chip) Use(file blob.Key) (*chip.KeyOps, error) {
 		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 1.2, and this is a TPM 2.0", nil)
 	}
 	if err := CheckParent(t.Parent); err != nil {
+		return nil, err
+	}
+	if err := checkUseful(t); err != nil {
 		return nil, err
 	}
 	if err := checkPolicy(t); err != nil {
@@ -51,6 +55,14 @@ var unseal = &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]
 }}
 
 var errNoOperation = fmt.Errorf("%w: this key can neither sign nor decrypt what a program gives it", chip.ErrKeyLimits)
+
+// checkUseful returns an error for a key, or sealed data, that no program can use.
+func checkUseful(t *blob.TSS2) error {
+	if p, err := pubarea.Parse(t.Public); err == nil && p.Useless() {
+		return fmt.Errorf("%w: no program can use it: it was made with neither the attribute userWithAuth nor a policy; make another with one of the two", chip.ErrNotSupported)
+	}
+	return nil
+}
 
 // Load implements chip.Chip, for a key that Use takes, as all that follows.
 func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
@@ -240,7 +252,11 @@ func (c *Chip) usePersistent(t *blob.TSS2) (chip.LoadedKey, error) {
 // ReadHandle implements chip.Chip. TPM 2.0 Library Part 3, section 12.4 (TPM2_ReadPublic).
 func (c *Chip) ReadHandle(handle uint32) (blob.Key, error) {
 	object, err := c.conn.ReadPublic(tpm2.TPMHandle(handle))
-	if err != nil {
+	var unknown *tpm20.UnknownObject
+	switch {
+	case errors.As(err, &unknown): // it can be described
+		return &blob.TSS2{Public: unknown.Public, Handle: handle}, nil
+	case err != nil:
 		return nil, c.explainHandle(handle, err)
 	}
 	public := tpm2.Marshal(tpm2.New2B(*object.Public))

@@ -28,6 +28,9 @@ type keyOps struct {
 
 // OpsOf returns the operations of most TPMs 2.0 with a key. It needs no TPM.
 func OpsOf(file *blob.TSS2) (*chip.KeyOps, error) {
+	if err := checkUseful(file); err != nil {
+		return nil, err
+	}
 	k, err := newKeyOps(file, nil)
 	if err != nil {
 		return nil, err

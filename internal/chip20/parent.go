@@ -222,6 +222,10 @@ func (c *Chip) readParent(id parentID) (*tpm20.Object, error) {
 		if c.ClassOf(err) == chip.ClassLost {
 			return nil, chip.OfKind(chip.ErrNoParent, fmt.Sprintf("this TPM keeps no key at %#x, where the parent should be", uint32(id.handle)), err)
 		}
+		var unknown *tpm20.UnknownObject
+		if errors.As(err, &unknown) {
+			return nil, fmt.Errorf("%w: the parent at %#x uses %s, and this program uses parents with AES; name another parent", chip.ErrNotSupported, uint32(id.handle), unknown.Algorithm)
+		}
 		return nil, c.explainParent(err)
 	}
 	if !isStorageKey(object.Public) {

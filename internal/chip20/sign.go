@@ -236,7 +236,7 @@ func (k *keyOps) signECDSA(hash crypto.Hash, digest []byte) (*signPlan, error) {
 		}
 		return s, nil
 	}
-	if len(k.hashes(tpm2.TPMAlgECDSA)) > 0 {
+	if len(k.hashes(tpm2.TPMAlgECDSA)) > 0 && k.scheme.alg == tpm2.TPMAlgNull {
 		return nil, fmt.Errorf("%w: a digest of %d bytes is too long: this key on this TPM signs with %s", chip.ErrNotSupported, len(digest), k.hashNames(tpm2.TPMAlgECDSA))
 	}
 	return nil, k.cannotSign("ECDSA", hash)

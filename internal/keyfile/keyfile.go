@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -27,8 +28,13 @@ func (e *PairError) Error() string {
 
 func (e *PairError) Unwrap() error { return e.err }
 
-// Read reads a key file, or both files of a pair if path is NAME.pub or NAME.priv. read
-// returns the contents of a file; its errors name the file. name replaces path in messages.
+// privateNames are the endings of the private file's name: that of tpm2-tools' manual, and another
+// usual one.
+var privateNames = []string{".priv", ".prv"}
+
+// Read reads a key file, or both files of a pair if path is NAME.pub and the other is NAME.priv or
+// NAME.prv, or the other way round. read returns the contents of a file; its errors name the file.
+// name replaces path in messages.
 func Read(path, name string, read func(path string) ([]byte, error)) (blob.Key, error) {
 	data, err := read(path)
 	if err != nil {
@@ -38,10 +44,16 @@ func Read(path, name string, read func(path string) ([]byte, error)) (blob.Key, 
 	var other *blob.NotKeyError
 	if errors.As(err, &other) {
 		if base, ok := strings.CutSuffix(path, ".pub"); ok && other.Half == blob.PublicHalf {
-			return readPair(base, &PairError{path, base + ".priv", "public", nil}, data, read)
+			return readPrivate(base, data, read)
 		}
-		if base, ok := strings.CutSuffix(path, ".priv"); ok && other.Half == blob.PrivateHalf {
-			return readPair(base, &PairError{path, base + ".pub", "private", nil}, data, read)
+		for _, ending := range privateNames {
+			if base, ok := strings.CutSuffix(path, ending); ok && other.Half == blob.PrivateHalf {
+				public, err := read(base + ".pub")
+				if err != nil {
+					return nil, &PairError{path, base + ".pub", "private", err}
+				}
+				return parsePair(base+".pub", path, public, data)
+			}
 		}
 	}
 	if err != nil {
@@ -50,21 +62,28 @@ func Read(path, name string, read func(path string) ([]byte, error)) (blob.Key, 
 	return k, nil
 }
 
-// readPair reads the other file of a pair with this base name. failed is the error to
-// return if it cannot be read.
-func readPair(base string, failed *PairError, data []byte, read func(path string) ([]byte, error)) (blob.Key, error) {
-	other, err := read(failed.Other)
-	if err != nil {
-		failed.err = err
-		return nil, failed
+// readPrivate reads the private file that belongs to the public one with this base name.
+func readPrivate(base string, public []byte, read func(path string) ([]byte, error)) (blob.Key, error) {
+	var failed error
+	for _, ending := range privateNames {
+		private, err := read(base + ending)
+		if err == nil {
+			return parsePair(base+".pub", base+ending, public, private)
+		}
+		if failed == nil {
+			failed = &PairError{base + ".pub", base + ending, "public", err}
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	public, private := data, other
-	if failed.half == "private" {
-		public, private = other, data
-	}
+	return nil, failed
+}
+
+func parsePair(publicPath, privatePath string, public, private []byte) (blob.Key, error) {
 	k, err := blob.ParsePair(public, private)
 	if err != nil {
-		return nil, fmt.Errorf("read %s.pub and %s.priv: %w", base, base, err)
+		return nil, fmt.Errorf("read %s and %s: %w", publicPath, privatePath, err)
 	}
 	return k, nil
 }

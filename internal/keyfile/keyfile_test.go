@@ -15,6 +15,7 @@ func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	for name, fixture := range map[string]string{
 		"a.pub": "tools-rsa.pub", "a.priv": "tools-rsa.priv", "b.pub": "tools-rsa.pub", "c.priv": "tools-rsa.priv",
+		"e.pub": "tools-rsa.pub", "e.prv": "tools-rsa.priv", "f.prv": "tools-rsa.priv", "g.pub": "tools-rsa.pub", "g.priv": "e2-rsa.pem", "g.prv": "tools-rsa.priv",
 		"public": "tools-rsa.pub", "d.pub": "tools-rsa.priv", "key": "e2-rsa.pem",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), tpmtest.Fixture(t, "tpm2/"+fixture), 0o600); err != nil {
@@ -37,7 +38,11 @@ func TestRead(t *testing.T) {
 		{"a.priv", blob.TSS2Pair, nil, nil},
 		{"b.pub", 0, &pair, fs.ErrNotExist},
 		{"c.priv", 0, &pair, fs.ErrNotExist},
-		{"public", 0, &other, nil}, // whose other half has no name
+		{"e.pub", blob.TSS2Pair, nil, nil},
+		{"e.prv", blob.TSS2Pair, nil, nil},
+		{"f.prv", 0, &pair, fs.ErrNotExist},
+		{"g.pub", 0, new(error), blob.ErrTruncated}, // .priv comes before .prv
+		{"public", 0, &other, nil},                  // whose other half has no name
 		{"d.pub", 0, &other, nil},
 		{"nothing", 0, new(*fs.PathError), fs.ErrNotExist},
 	} {

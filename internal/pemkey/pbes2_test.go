@@ -75,10 +75,24 @@ func TestExpensivePKCS8(t *testing.T) {
 	}
 }
 
+// opensslKey has openssl make a key, in DER.
+func opensslKey(t testing.TB, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command("openssl", append(args, "-outform", "DER")...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v", cmd, err)
+	}
+	return out
+}
+
 func FuzzParsePrivateKey(f *testing.F) {
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n"))
 	f.Add(secp256k1)
 	f.Add(secp256k1PKCS8)
+	f.Add(opensslKey(f, "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_bits:1024"))
+	f.Add(opensslKey(f, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024", "-pkeyopt", "rsa_keygen_pubexp:4294967297"))
+	f.Add(opensslKey(f, "ecparam", "-name", "prime256v1", "-param_enc", "explicit", "-genkey", "-noout"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		password := func() ([]byte, error) { return []byte("x"), errors.New("not asked in a fuzz test: it costs time") }
 		pemkey.Parse(data, password)

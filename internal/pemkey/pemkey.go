@@ -8,16 +8,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
-
 	"maclef/internal/chip"
+	"maclef/internal/textenc"
 )
 
 // ErrWrongPassword: the password does not decrypt the private key. No TPM is involved, and
@@ -51,6 +48,10 @@ func parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, err
 	if len(data) > maxPrivateKeyFile {
 		return nil, fmt.Errorf("over %d bytes: too large for a private key", maxPrivateKeyFile)
 	}
+	data, copied := textenc.UTF8(data)
+	if copied {
+		defer clear(data)
+	}
 	other := ""
 	for rest := data; ; {
 		var block *pem.Block
@@ -62,6 +63,8 @@ func parse(data []byte, password func() ([]byte, error)) (crypto.PrivateKey, err
 			return parsePrivatePEM(block, password)
 		case "TSS KEY BLOB", "TSS2 PRIVATE KEY", "TSS2 KEY BLOB":
 			return nil, errors.New("this is a TPM key file already; it needs no wrapping")
+		case "RSA-PSS PRIVATE KEY": // what openssl rsa -traditional writes
+			return nil, errPSSOnly
 		case "DSA PRIVATE KEY":
 			return nil, errNeitherRSANorEC
 		case "OPENSSH PRIVATE KEY":
@@ -90,6 +93,10 @@ var (
 	errNeitherRSANorEC = fmt.Errorf("%w: TPMs take RSA and ECDSA keys, and this one is of another algorithm", chip.ErrNotWrappable)
 	errOtherCurve      = fmt.Errorf("%w: the key is on a curve other than P-256, P-384 and P-521", chip.ErrNotWrappable)
 	errNoPrivateKey    = errors.New("not an RSA or ECDSA private key (PKCS#1, SEC 1 or PKCS#8, PEM or DER), or damaged")
+	errPSSOnly         = fmt.Errorf("%w: its file limits this RSA key to PSS signatures (id-RSASSA-PSS), and a wrapped key would not be limited; "+
+		"if that is what you want, wrap what openssl rsa -traditional -outform DER -in KEY -out COPY makes of it", chip.ErrNotSupported)
+	errExplicitCurve = fmt.Errorf("%w: the file describes the key's curve by numbers (explicit parameters) instead of its name; "+
+		"wrap what openssl ec -param_enc named_curve -in KEY -out COPY makes of it", chip.ErrNotSupported)
 )
 
 func parsePrivatePEM(block *pem.Block, password func() ([]byte, error)) (crypto.PrivateKey, error) {
@@ -146,47 +153,6 @@ func parsePrivateDER(der []byte) (crypto.PrivateKey, error) {
 	}
 	return nil, errNeitherRSANorEC
 }
-
-// explainDER says why Go cannot read a key from der: because of its curve, of its
-// algorithm, or because it is not a key.
-func explainDER(der []byte) error {
-	var seq, inner cryptobyte.String
-	var version int
-	var oid asn1.ObjectIdentifier
-	s := cryptobyte.String(der)
-	if !s.ReadASN1(&seq, cbasn1.SEQUENCE) || !s.Empty() || !seq.ReadASN1Integer(&version) {
-		return errNoPrivateKey
-	}
-	switch {
-	case version == 1 && seq.SkipASN1(cbasn1.OCTET_STRING) && // SEC 1, with the curve after the key
-		seq.ReadASN1(&inner, cbasn1.Tag(0).ContextSpecific().Constructed()) && inner.ReadASN1ObjectIdentifier(&oid):
-		return explainCurve(oid)
-	case version > 1 || !seq.ReadASN1(&inner, cbasn1.SEQUENCE) || !inner.ReadASN1ObjectIdentifier(&oid) || !seq.PeekASN1Tag(cbasn1.OCTET_STRING):
-		return errNoPrivateKey
-	case oid.Equal(oidECPublicKey) && inner.ReadASN1ObjectIdentifier(&oid):
-		return explainCurve(oid)
-	case oid.Equal(oidRSA), oid.Equal(oidECPublicKey):
-		return errNoPrivateKey
-	}
-	return errNeitherRSANorEC
-}
-
-// explainCurve says why Go cannot read a key on this curve.
-func explainCurve(curve asn1.ObjectIdentifier) error {
-	if curve.Equal(oidP256) || curve.Equal(oidP384) || curve.Equal(oidP521) {
-		return errNoPrivateKey
-	}
-	return errOtherCurve
-}
-
-// Object identifiers: RFC 8017, appendix A.1; RFC 5480, section 2.1.
-var (
-	oidRSA         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
-	oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
-	oidP256        = asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}
-	oidP384        = asn1.ObjectIdentifier{1, 3, 132, 0, 34}
-	oidP521        = asn1.ObjectIdentifier{1, 3, 132, 0, 35}
-)
 
 func checkCurve(key *ecdsa.PrivateKey) (crypto.PrivateKey, error) {
 	switch key.Curve {

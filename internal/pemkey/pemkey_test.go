@@ -30,6 +30,15 @@ func pemOf(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
+// utf16Of returns an ASCII text as Windows PowerShell writes it.
+func utf16Of(text []byte) []byte {
+	b := []byte{0xff, 0xfe}
+	for _, c := range text {
+		b = append(b, c, 0)
+	}
+	return b
+}
+
 func TestParseECPrivateKey(t *testing.T) {
 	want := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	sec1, pkcs8 := must(x509.MarshalECPrivateKey(want)), must(x509.MarshalPKCS8PrivateKey(want))
@@ -39,6 +48,7 @@ func TestParseECPrivateKey(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"SEC 1": pemOf("EC PRIVATE KEY", sec1), "SEC 1, DER": sec1, "PKCS #8": pemOf("PRIVATE KEY", pkcs8), "PKCS #8, DER": pkcs8,
 		"as openssl ecparam": append(parameters, pemOf("EC PRIVATE KEY", sec1)...), "encrypted in the old way": old,
+		"with a byte order mark": append([]byte("\ufeff"), pemOf("EC PRIVATE KEY", sec1)...), "UTF-16": utf16Of(pemOf("PRIVATE KEY", pkcs8)),
 	} {
 		key, err := pemkey.Parse(data, func() ([]byte, error) { return []byte("mot"), nil })
 		if err != nil || !want.Equal(key) {

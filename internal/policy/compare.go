@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/big"
+	"slices"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte"
@@ -41,12 +44,19 @@ func readComparison(body []byte) (c comparison, sized bool, err error) {
 // text returns a text such as "= 0x2a". all and none are the texts for the operations on bits.
 // TPM 2.0 Library Part 2, section 6.8 (TPM_EO).
 func (c comparison) text(all, none string) string {
+	return c.sign(all, none) + fmt.Sprintf(" 0x%x", c.operand)
+}
+
+func (c comparison) sign(all, none string) string {
 	signs := []string{"=", "≠", "> (signed)", ">", "< (signed)", "<", "≥ (signed)", "≥", "≤ (signed)", "≤", all, none}
-	return fmt.Sprintf("%s 0x%x", signs[c.operation], c.operand)
+	return signs[c.operation]
 }
 
 // is returns the text for a sentence with "is not".
-func (c comparison) is() string { return c.text("with all bits of", "without the bits of") }
+func (c comparison) is() string { return c.text(allBits, noBits) }
+
+// allBits and noBits are the operations on bits in a sentence with "is not".
+const allBits, noBits = "with all bits of", "without the bits of"
 
 // An nvAssertion is TPM2_PolicyNV: a comparison with the contents of an NV index. TPM 2.0 Library
 // Part 3, section 23.9 (TPM2_PolicyNV).
@@ -136,9 +146,36 @@ func (a *timerAssertion) run(r *runner) error {
 	body := binary.BigEndian.AppendUint16(nil, uint16(len(a.operand)))
 	err := r.send(tpm2.TPMCCPolicyCounterTimer, append(append(body, a.operand...), a.tail...))
 	if hasCode(err, tpm2.TPMRCPolicy) {
-		return unmet(err, "the TPM's %s is not %s", cmp.Or(timeFields[a.offset][1], fmt.Sprintf("clock information at offset %d", a.offset)), a.is())
+		return unmet(err, "the TPM's %s is not %s", cmp.Or(timeFields[a.offset][1], fmt.Sprintf("clock information at offset %d", a.offset)), a.text(allBits, noBits))
 	}
 	return asUnmet(err, "the TPM refuses TPM2_PolicyCounterTimer")
+}
+
+// text is that of the comparison, with a time in milliseconds or a count as a decimal number. The
+// operations on bits, and on signed numbers, keep the hexadecimal one.
+func (a *timerAssertion) text(all, none string) string {
+	number := new(big.Int).SetBytes(a.operand)
+	switch plain := []tpm2.TPMEO{tpm2.TPMEOEq, tpm2.TPMEONeq, tpm2.TPMEOUnsignedGT, tpm2.TPMEOUnsignedLT, tpm2.TPMEOUnsignedGE, tpm2.TPMEOUnsignedLE}; {
+	case !slices.Contains(plain, tpm2.TPMEO(a.operation)):
+	case (a.offset == 0 || a.offset == 8) && len(a.operand) == 8:
+		return a.sign(all, none) + " " + msText(number.Uint64())
+	case (a.offset == 16 || a.offset == 20) && len(a.operand) == 4, a.offset == 24 && len(a.operand) == 1:
+		return fmt.Sprintf("%s %d", a.sign(all, none), number)
+	}
+	return a.comparison.text(all, none)
+}
+
+// msText writes milliseconds, and what they are in larger units.
+func msText(ms uint64) string {
+	const day = uint64(24 * time.Hour / time.Millisecond)
+	rest := time.Duration(ms%day) * time.Millisecond
+	switch {
+	case ms < 1000:
+		return fmt.Sprintf("%d ms", ms)
+	case ms < day:
+		return fmt.Sprintf("%d ms (%v)", ms, rest)
+	}
+	return fmt.Sprintf("%d ms (%d×24h and %v)", ms, ms/day, rest)
 }
 
 // timeFields are the fields of a TPMS_TIME_INFO by offset: name and description. TPM 2.0 Library

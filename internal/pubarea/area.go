@@ -70,6 +70,10 @@ func Parse(b []byte) (*Area, error) {
 	return p, p.check()
 }
 
+// Useless reports whether no program can use the object: neither its secret nor a policy authorizes
+// commands. TPM 2.0 Library Part 1, section 19.2 (Authorization Roles).
+func (p *Area) Useless() bool { return !p.Has(AttrUserWithAuth) && len(p.AuthPolicy) == 0 }
+
 // TPM2B returns the contents of a structure that has its size in front, a uint16, and fills b.
 func TPM2B(b []byte, name string) ([]byte, error) {
 	if len(b) < 2 {

@@ -112,7 +112,7 @@ func (p *Area) checkRSA() error {
 	case p.KeyBits == 0 || p.KeyBits%8 != 0:
 		return damaged("keyBits is %d, and RSA keys of TPM 2.0 have whole bytes", p.KeyBits)
 	case len(m) != int(p.KeyBits/8):
-		return damaged("modulus has %d bytes, and keyBits says %d", len(m), p.KeyBits/8)
+		return damaged("modulus has %d bits, and keyBits says %d", 8*len(m), p.KeyBits)
 	case m[0]&0x80 == 0:
 		return damaged("modulus is shorter than keyBits says")
 	case m[len(m)-1]&1 == 0:

@@ -46,8 +46,10 @@ func splitRSA(priv *rsa.PrivateKey) (*tpm2.TPMTPublic, *tpm2.TPMTSensitive, erro
 	if err := CheckRSA(priv, "TPM 2.0", 1024, 2048, 3072, 4096); err != nil {
 		return nil, nil, err
 	}
-	if priv.E > math.MaxInt32 {
-		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is above %d", math.MaxInt32)
+	// The TPM's reference code refuses 3 and 5 (CryptValidateKeys), though TPM 2.0 Library Part 2,
+	// section 12.2.3.5 (TPMS_RSA_PARMS) allows them.
+	if priv.E < 7 || priv.E > math.MaxInt32 {
+		return nil, nil, fmt.Errorf("the public exponent of the key to wrap is %d, and a TPM 2.0 takes 65537, some also others from 7 to %d", priv.E, math.MaxInt32)
 	}
 	bits := priv.N.BitLen()
 	exponent := uint32(priv.E)

@@ -150,17 +150,26 @@ func (c *Conn) Import(parent *Object, auth tpm2.Session, public, duplicate, seed
 	return appendSized(nil, rsp.OutPrivate.Buffer), nil
 }
 
-// ReadPublic reads the public area of the object with this handle. TPM 2.0 Library Part 3,
-// section 12.4 (TPM2_ReadPublic).
+// ReadPublic reads the public area of the object with this handle. If the object has algorithms that
+// go-tpm does not know, the error is an *UnknownObject. TPM 2.0 Library Part 3, section 12.4
+// (TPM2_ReadPublic).
 func (c *Conn) ReadPublic(h tpm2.TPMHandle) (*Object, error) {
 	o := &Object{Handle: h}
+	var unknown *UnknownObject
 	_, err := runChecked(c, tpm2.ReadPublic{ObjectHandle: h}, func(rsp *tpm2.ReadPublicResponse) (err error) {
 		o.Name, o.Qualified = rsp.Name, rsp.QualifiedName.Buffer
-		o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer)
+		if o.Public, err = publicOf(rsp.OutPublic.Bytes(), rsp.Name.Buffer); err != nil {
+			if unknown = unknownObject(h, rsp.OutPublic.Bytes(), rsp.Name.Buffer); unknown != nil {
+				return nil
+			}
+		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case unknown != nil:
+		return nil, unknown
 	}
 	return o, nil
 }

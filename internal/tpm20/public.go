@@ -3,10 +3,13 @@ package tpm20
 import (
 	"bytes"
 	"crypto/ecdh"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/pubarea"
 )
 
 // publicOf parses a TPMT_PUBLIC and checks its key. If name is not nil, it must be the name of
@@ -30,6 +33,47 @@ func publicOf(area, name []byte) (public *tpm2.TPMTPublic, err error) {
 		}
 	}
 	return public, checkKey(public)
+}
+
+// An UnknownObject is the error for an object with algorithms that go-tpm does not know, such as a
+// storage key with Camellia.
+type UnknownObject struct {
+	Handle    tpm2.TPMHandle
+	Public    []byte // TPM2B_PUBLIC
+	Algorithm string // the common name
+}
+
+func (e *UnknownObject) Error() string {
+	return fmt.Sprintf("the object at %#x uses %s, which this program does not support", uint32(e.Handle), e.Algorithm)
+}
+
+// unknownObject returns nil if the public area is not valid, or does not have this name.
+func unknownObject(h tpm2.TPMHandle, area, name []byte) *UnknownObject {
+	e := &UnknownObject{Handle: h, Public: appendSized(nil, area)}
+	p, err := pubarea.Parse(e.Public)
+	if err != nil {
+		return nil
+	}
+	own := binary.BigEndian.AppendUint16(nil, uint16(p.NameAlg))
+	hash, err := p.NameAlg.Hash()
+	if err == nil && hash.Available() {
+		digest := hash.New()
+		digest.Write(area)
+		own = digest.Sum(own)
+	}
+	switch {
+	case !bytes.HasPrefix(name, own):
+		return nil
+	case len(own) == 2:
+		e.Algorithm = pubarea.AlgName(p.NameAlg)
+	case p.Unknown != "":
+		e.Algorithm = p.Unknown
+	case p.Symmetric.Alg != tpm2.TPMAlgAES && p.Symmetric.Alg != tpm2.TPMAlgNull:
+		e.Algorithm = pubarea.AlgName(p.Symmetric.Alg)
+	default:
+		e.Algorithm = pubarea.AlgName(p.Scheme.Alg)
+	}
+	return e
 }
 
 // checkKey checks an RSA modulus, or a point on a curve that Go knows.

@@ -2,9 +2,11 @@ package tpm20_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -220,4 +222,53 @@ func FuzzReply(f *testing.F) {
 			t.Errorf("%s: nobody refused: %v", c.name, err)
 		}
 	})
+}
+
+// An object with algorithms that go-tpm does not know is described. Any other public area that cannot
+// be read is a malformed reply.
+func TestUnknownObject(t *testing.T) {
+	area := func(nameAlg, symmetric, mode, scheme tpm2.TPMAlgID) []byte {
+		fields := []any{tpm2.TPMAlgRSA, nameAlg, uint32(0x30072), []byte{}, symmetric}
+		if symmetric != tpm2.TPMAlgNull {
+			fields = append(fields, 128, mode)
+		}
+		fields = append(fields, scheme)
+		if scheme != tpm2.TPMAlgNull {
+			fields = append(fields, tpm2.TPMAlgSHA256)
+		}
+		return tpmtest.PublicArea(append(fields, 2048, uint32(0), bytes.Repeat([]byte{0xff}, 256))...)
+	}
+	nameOf := func(public []byte) []byte {
+		digest := sha256.Sum256(public[2:])
+		return append(bytes.Clone(public[4:6]), digest[:]...)
+	}
+	const sha, null = tpm2.TPMAlgSHA256, tpm2.TPMAlgNull
+	for name, c := range map[string]struct {
+		public []byte
+		want   string // empty for a malformed reply
+	}{
+		"Camellia":        {area(sha, tpm2.TPMAlgCamellia, tpm2.TPMAlgCFB, null), "the object at 0x81000001 uses Camellia, which this program does not support"},
+		"SM3":             {area(tpm2.TPMAlgSM3256, tpm2.TPMAlgAES, tpm2.TPMAlgCFB, null), "the object at 0x81000001 uses SM3, which this program does not support"},
+		"unknown scheme":  {tpmtest.PublicArea(tpm2.TPMAlgRSA, sha, uint32(0x40072), []byte{}, null, 0x999, 2048, uint32(0), bytes.Repeat([]byte{0xff}, 256)), "the object at 0x81000001 uses TPM_ALG_ID 0x0999, which this program does not support"},
+		"unknown type":    {tpmtest.PublicArea(0xa1, sha, uint32(0x40072), []byte{}, 1), "the object at 0x81000001 uses TPM_ALG_ID 0x00a1, which this program does not support"},
+		"damaged modulus": {tpmtest.PublicArea(tpm2.TPMAlgRSA, sha, uint32(0x40072), []byte{}, null, null, 2048, uint32(0), make([]byte, 256)), ""},
+	} {
+		own := nameOf(c.public)
+		answer := func(name []byte) error {
+			_, err := answering(reply(tpm2.TPMSTNoSessions, 0, slices.Concat(c.public, tpm2b(name), tpm2b(name))...)).ReadPublic(0x81000001)
+			return err
+		}
+		var unknown *tpm20.UnknownObject
+		var unanswered *tpm20.Unanswered
+		switch err := answer(own); {
+		case c.want == "" && !errors.As(err, &unanswered):
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (!errors.As(err, &unknown) || err.Error() != c.want || !bytes.Equal(unknown.Public, c.public)):
+			t.Errorf("%s: %v", name, err)
+		}
+		own[1] ^= 1
+		if err := answer(own); !errors.As(err, &unanswered) {
+			t.Errorf("%s, another name: %v", name, err)
+		}
+	}
 }

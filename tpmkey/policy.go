@@ -27,7 +27,7 @@ type Policy struct {
 func ParsePolicy(text string) (*Policy, error) {
 	steps, err := policy.ParseSteps(text)
 	if err != nil {
-		return nil, fmt.Errorf("policy %q: %w; it is written such as pcr:sha256:7,11 or pcr:sha256:7+auth", text, err)
+		return nil, fmt.Errorf("policy %q: %w; steps are such as pcr:sha256:7,11, auth and command:sign, joined by +", text, err)
 	}
 	return &Policy{steps}, nil
 }

@@ -64,7 +64,7 @@ func splitSteps(text string) (parts []string, err error) {
 		case last >= 0 && strings.HasPrefix(parts[last], "pcr:") && isPCRs(part):
 			parts[last] += "," + part
 		default:
-			return nil, fmt.Errorf("%q is not a step; steps are pcr:…, auth and command:…, joined by +", part)
+			return nil, fmt.Errorf("%q is not a step", part)
 		}
 	}
 	if len(parts) > maxCommands {

@@ -33,7 +33,6 @@ func RunScripts(t *testing.T, others []string, own map[string]ScriptCommand, set
 	all := map[string]ScriptCommand{
 		"tpm": cmdTPM, "wire": cmdWire, "hold": cmdHold, "reads": cmdReads, "signal": cmdSignal, "fixture": cmdFixture,
 		"fails": cmdFails, "tries": cmdTries, "loaded": cmdLoaded, "noleaks": cmdNoLeaks, "extend": cmdExtend, "restart": cmdRestart,
-		"pair": cmdPair,
 	}
 	maps.Copy(all, own)
 	testscript.Run(t, testscript.Params{

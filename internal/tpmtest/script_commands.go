@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"maclef/blob"
 	"maclef/internal/transport/frame"
 )
 
@@ -112,19 +111,4 @@ func cmdTries(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.Itoa(n); neg || len(args) != 1 || got != args[0] {
 		ts.Fatalf("the TPM has counted %s tries, want %v", got, args)
 	}
-}
-
-// cmdPair is "pair FILE NAME": it writes the key of a TSS2 PRIVATE KEY file as NAME.pub and
-// NAME.priv, as tpm2_create does. They have neither the policy nor whether there is a secret.
-func cmdPair(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: pair FILE NAME")
-	}
-	data, err := os.ReadFile(ts.MkAbs(args[0]))
-	ts.Check(err)
-	key, err := blob.Parse(data)
-	ts.Check(err)
-	file := key.(*blob.TSS2)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".pub"), file.Public, 0o600))
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".priv"), file.Private, 0o600))
 }

@@ -36,6 +36,10 @@ type TSS2 struct {
 	// exist outside of the TPM, too.
 	MovableParent bool
 
+	// ByPolicy says that Policy authorizes the key even if its secret alone would do
+	// (userWithAuth), and even if Policy has no commands. It is not in files.
+	ByPolicy bool
+
 	container Container // 0 if there is none
 	der       []byte    // the parsed file, nil if there is none
 }

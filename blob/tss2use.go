@@ -109,7 +109,7 @@ func (t *TSS2) NeedsSecret() bool {
 		return false
 	}
 	p, err := pubarea.Parse(t.Public)
-	if err != nil || p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0 || len(t.Policy) == 0 {
+	if err != nil || !t.ByPolicy && (p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0 || len(t.Policy) == 0) {
 		return true
 	}
 	if asksSecret(t.Policy) {

@@ -57,7 +57,7 @@ func (c *chip) open() error {
 	c.mu.Lock()
 	c.key = key
 	c.mu.Unlock()
-	if c.file.NeedsSecret() {
+	if key.File().NeedsSecret() { // other than the file itself where -policy says the steps
 		if _, err := c.o.keyPass.Resolve(); err != nil {
 			return fmt.Errorf("load %s: %w", *c.o.key, err)
 		}

@@ -129,6 +129,6 @@ func TestTheirUnusable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		refuse(t, key, tpmkey.ErrPolicy, "the file has no policy")
+		refuse(t, key, tpmkey.ErrPolicy, "the steps of its policy are not known")
 	})
 }

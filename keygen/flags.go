@@ -25,7 +25,7 @@ const notes = "FILE (- for standard output) becomes a TSS KEY BLOB (TPM 1.2) or 
 	"An RSA key signs and decrypts; an ECC key signs and agrees on secrets (ECDH). A key of a TPM 2.0 has no fixed scheme: the program that uses it " +
 	"chooses scheme and hash. A key from -wrap has existed outside the TPM, and whoever has a copy can use it.\n\n" +
 	"tpmctl status lists the types of keys of a TPM 2.0.\n\n" +
-	"A key with -policy and a secret needs both. PCRs record how the machine was started: after a change, such as an update " +
+	"A key with -policy and a secret needs both (auth is then its last step, unless -policy has it). PCRs record how the machine was started: after a change, such as an update " +
 	"of the firmware or the boot loader, a key that is bound to them does not work any more."
 
 func parse(env *cli.Env, args []string) (*options, error) {

@@ -57,7 +57,7 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "It encrypts at most 245 bytes for a 2048-bit PKCS#1 key, 209 for an OAEP key of a TPM 1.2, 190 with -oaep. For more, " +
 		"encrypt the data with a random key, and that key with tpmctl. Only a persistent key (handle:0x81…) needs a TPM.\n\n" + oaepNotes
 	flags.Example = "tpmctl encrypt -key maclef -in secret.txt -out secret.bin"
-	key := &cli.KeyFlags{Path: flags.Input("key", "maclef", "key `FILE`, as in tpmctl decrypt"), Parent: new(cli.ParentFlag), TPM: flags.TPM()}
+	key := &cli.KeyFlags{Path: flags.Input("key", "maclef", "key `FILE`, as in tpmctl decrypt"), Parent: new(cli.ParentFlag), Policy: new(cli.PolicyFlag), TPM: flags.TPM()}
 	in := flags.Input("in", "-", "input `FILE`, - for standard input")
 	padding := oaepFlags(flags)
 	out := outputFlags(flags)

@@ -213,7 +213,7 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		want   string
 	}{
 		"another policy":  {func(u *blob.TSS2) { u.Policy[0] = otherPCR }, "which is NOT that of the commands below"},
-		"no policy":       {func(u *blob.TSS2) { u.Policy = nil }, "policy: the file does not say how to meet it"},
+		"no policy":       {func(u *blob.TSS2) { u.Policy = nil }, "policy: unknown: only the digest of its steps is stored"},
 		"unknown command": {func(u *blob.TSS2) { u.Policy[0] = blob.PolicyCommand{Code: 0x1a0, Policy: key} }, "policy: command 0x000001a0, with 32 bytes"},
 		"unchecked":       {func(u *blob.TSS2) { u.Policy[0].Code = uint32(tpm2.TPMCCPolicySigned) }, "not checked: what PolicySigned does"},
 		"two steps": {func(u *blob.TSS2) {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"os"
 	"strconv"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"maclef/blob"
 	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/internal/transport"
@@ -89,4 +91,17 @@ func keepPrimary(ts *testscript.TestScript, create tpm2.CreatePrimary, handle tp
 	ts.Check(err)
 	_, err = tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(dev)
 	ts.Check(err)
+}
+
+// cmdPair is "pair FILE NAME": write the key of a TSS2 PRIVATE KEY file as NAME.pub and
+// NAME.priv, as tpm2_create does. They have neither the policy nor whether there is a secret.
+func cmdPair(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pair FILE NAME")
+	}
+	key, err := blob.Parse([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	file := key.(*blob.TSS2)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".pub"), file.Public, 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".priv"), file.Private, 0o600))
 }

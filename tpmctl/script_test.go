@@ -79,7 +79,7 @@ type panicking struct{}
 func (panicking) Read([]byte) (int, error) { panic("standard input") }
 
 func TestScript(t *testing.T) {
-	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": cmdMachine, "fill": cmdFill, "fill20": cmdFill20, "keep": cmdKeep, "keepcamellia": cmdKeepCamellia}, nil)
+	tpmtest.RunScripts(t, []string{"keygen"}, map[string]tpmtest.ScriptCommand{"machine": cmdMachine, "fill": cmdFill, "fill20": cmdFill20, "keep": cmdKeep, "keepcamellia": cmdKeepCamellia, "pair": cmdPair}, nil)
 }
 
 // The firmware of a machine does this to its TPM 1.2, and tpmctl does not. TPM Main Part 3,

@@ -76,6 +76,7 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub for the files NAME.pub and NAME.priv of tpm2-tools; "+
 			"0x81… or handle:0x81… for persistent data"),
 		Parent: flags.Parent("the `PARENT` it was sealed under, instead of the one in the file: a handle (0x81…) or owner"),
+		Policy: flags.KeyPolicy(),
 		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
 	}
 	u.Secret.Label = "Secret of the sealed data"

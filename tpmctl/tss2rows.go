@@ -35,9 +35,11 @@ func tss2Rows(t *blob.TSS2) []row {
 	if t.Description != "" {
 		rows = append(rows, row{"description", fmt.Sprintf("%q", t.Description)})
 	}
-	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(t, p)}, row{"wrong secrets", wrongSecretsText(p)})
-	for _, l := range policy.Describe(t) {
-		rows = append(rows, row{l.Name, l.Value})
+	by := policy.Recognise(t)
+	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(by, p)}, row{"wrong secrets", wrongSecretsText(p)})
+	rows = append(rows, policyRows(by)...)
+	if by != t {
+		rows = append(rows, row{"policy steps", "recognised by the digest, which alone is stored"})
 	}
 	if name, err := t.Name(); err == nil {
 		rows = append(rows, row{"TPM name", fmt.Sprintf("%x", name)})
@@ -163,18 +165,34 @@ func parentText(t *blob.TSS2) string {
 	return text
 }
 
+func policyRows(t *blob.TSS2) (rows []row) {
+	for _, l := range policy.Describe(t) {
+		rows = append(rows, row{l.Name, l.Value})
+		if l.Value == policy.UnknownSteps {
+			rows = append(rows, row{"policy steps", "give them with -policy; whoever made it knows them"})
+		}
+	}
+	return rows
+}
+
 func secretText20(t *blob.TSS2, p *pubarea.Area) string {
+	owner := policy.SecretOwner(t)
+	byPolicy := !p.Has(pubarea.AttrUserWithAuth) && len(p.AuthPolicy) > 0
 	switch {
 	case p.Useless():
 		return "none helps: it has neither userWithAuth nor a policy"
+	case byPolicy && len(t.Policy) == 0 && !t.ByPolicy:
+		return "unknown: it depends on the steps of its policy"
 	case t.EmptyAuth:
 		return "none of its own"
-	case t.Guessed():
+	case t.Guessed() && !t.ByPolicy:
 		return "not in the file; the key may need its own secret (-key-pass)"
 	case !t.NeedsSecret():
 		return "none: only its policy controls its use"
-	case p.Has(pubarea.AttrUserWithAuth) || len(p.AuthPolicy) == 0:
+	case owner != "":
+		return "its policy asks for that of " + owner + " (-key-pass)"
+	case !byPolicy:
 		return "the key needs its own secret (-key-pass)"
 	}
-	return "its policy asks for one (-key-pass)"
+	return "its policy asks for its own (-key-pass)"
 }

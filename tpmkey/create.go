@@ -97,7 +97,7 @@ func (o *CreateOptions) spec() *chip.Spec {
 		Secret: !o.Auth.IsZero(), Parent: o.Parent, MovableParent: o.MovableParent,
 	}
 	if o.Policy != nil {
-		s.PCRs = o.Policy.pcrs
+		s.Policy = o.Policy.steps
 	}
 	return s
 }
@@ -254,7 +254,7 @@ func (t *TPM) unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]b
 	if !file.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)
 	}
-	k, err := t.newKey(file, opts)
+	k, err := t.newKey(ctx, file, opts)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip20"
 	"maclef/internal/keyfile"
+	"maclef/internal/policy"
 )
 
 // LoadOptions are the options of Load. The zero value, or a nil pointer, is for a key without a
@@ -32,6 +33,11 @@ type LoadOptions struct {
 	// MovableParent allows the use of ParentAuth with a parent of a TPM 2.0 that has no fixedTPM.
 	// Somebody may have a copy of such a parent, and so all keys under it.
 	MovableParent bool
+	// Policy replaces the policy in the file, if it is not nil, for TPM 2.0 only. It is for keys
+	// that other programs made with a policy, of which only the digest is stored. The key is then
+	// used by this policy even if its secret alone would do. Load checks it, with the present PCRs,
+	// before the key is loaded: another digest than the key's gives ErrPolicy.
+	Policy *Policy
 }
 
 // LoadFile loads the key of a key file, in any container that blob.Parse knows. Of tpm2-tools'
@@ -79,7 +85,7 @@ func (t *TPM) load(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key,
 	if file == nil {
 		return nil, errNoKey
 	}
-	k, err := t.newKey(file, opts)
+	k, err := t.newKey(ctx, file, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +102,15 @@ func (t *TPM) load(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key,
 	return k, nil
 }
 
-// newKey returns a key that is not loaded yet. It sends nothing.
-func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
+// newKey returns a key that is not loaded yet. It sends nothing but commands that read the PCRs of
+// a given policy.
+func (t *TPM) newKey(ctx context.Context, file blob.Key, opts *LoadOptions) (*Key, error) {
 	if err := chip20.CheckParent(opts.Parent); err != nil {
 		return nil, err
 	}
-	if tss2, ok := file.(*blob.TSS2); ok {
-		file = withOptions(*tss2, opts)
+	file, err := t.withOptions(ctx, file, opts)
+	if err != nil {
+		return nil, err
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {
@@ -116,12 +124,32 @@ func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
 }
 
 // withOptions returns the key with what opts replace in its file.
-func withOptions(file blob.TSS2, opts *LoadOptions) *blob.TSS2 {
-	file.Parent, file.MovableParent = cmp.Or(opts.Parent, file.Parent), opts.MovableParent
-	if opts.Auth.s.Known() {
-		file.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
+func (t *TPM) withOptions(ctx context.Context, file blob.Key, opts *LoadOptions) (blob.Key, error) {
+	tss2, is20 := file.(*blob.TSS2)
+	if !is20 && opts.Policy != nil {
+		return nil, fmt.Errorf("%w: a policy was given, and keys of a TPM 1.2 have none", ErrNotSupported)
 	}
-	return &file
+	c, ok := t.chip().(*chip20.Chip)
+	if !is20 || !ok {
+		return file, nil
+	}
+	with := *policy.Recognise(tss2)
+	with.Parent, with.MovableParent = cmp.Or(opts.Parent, with.Parent), opts.MovableParent
+	if opts.Auth.s.Known() {
+		with.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
+	}
+	if opts.Policy == nil {
+		return &with, nil
+	}
+	var by *blob.TSS2
+	err := t.run(ctx, func() (err error) {
+		by, err = c.WithPolicy(&with, opts.Policy.steps)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return by, nil
 }
 
 // handlePrefix is the prefix of a persistent handle in place of a path.

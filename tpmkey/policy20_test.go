@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/blob"
+	"maclef/internal/policy"
 	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -223,7 +226,7 @@ func TestPolicyOfFile(t *testing.T) {
 		kind   error
 		why    string
 	}{
-		{"none", func(t *blob.TSS2) { t.Policy = nil }, tpmkey.ErrPolicy, "the file has no policy"},
+		{"none", func(t *blob.TSS2) { t.Policy = nil }, tpmkey.ErrPolicy, "the steps of its policy are not known (only their digest is stored, bff2d58e9813f97c…)"},
 		{"another", func(t *blob.TSS2) { t.Policy[0].Policy[20]++ }, tpmkey.ErrPolicy, "the policy of the file is not the one the key was made with (authPolicy)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -238,5 +241,173 @@ func TestPolicyOfFile(t *testing.T) {
 				t.Errorf("the TPM gave %v, want %q", err, tt.why)
 			}
 		})
+	}
+}
+
+func parsePolicy(t *testing.T, text string) *tpmkey.Policy {
+	t.Helper()
+	p, err := tpmkey.ParsePolicy(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Keys whose file has only the digest of a policy, as a pair of tpm2-tools has.
+func TestLoadWithPolicy(t *testing.T) {
+	t.Parallel()
+	tpm, p := openKeys20(t)
+	for _, tt := range []struct {
+		made, given string
+		secret      bool
+		why         string // "" if it signs
+	}{
+		{"pcr:7,16", "pcr:sha256:7,16", false, ""},
+		{"pcr:7,16", "", false, "the steps of its policy are not known (only their digest is stored, "},
+		{"pcr:7,16", "pcr:7", false, "not the policy that it was made with (pcr:sha256:7 gives the digest "},
+		{"pcr:16", "pcr:16", true, "not the policy that it was made with (that is pcr:sha256:16+auth, not pcr:sha256:16)"},
+		{"pcr:16", "pcr:16+password", true, ""},
+		{"command:sign+auth+pcr:16", "command:sign+auth+pcr:16", true, ""},
+		{"auth", "", true, ""}, // recognised
+		{"command:sign", "", false, ""},
+		{"command:sign", "", true, ""},
+		{"", "pcr:16", false, "not the policy that it was made with (it was made without one, and pcr:sha256:16 was given)"},
+	} {
+		t.Run(tt.made+" by "+tt.given, func(t *testing.T) {
+			create, load := &tpmkey.CreateOptions{Type: tpmkey.P256}, &tpmkey.LoadOptions{}
+			if tt.made != "" {
+				create.Policy = parsePolicy(t, tt.made)
+			}
+			if tt.given != "" {
+				load.Policy = parsePolicy(t, tt.given)
+			}
+			if tt.secret {
+				create.Auth, load.Auth = motdepasse(), motdepasse()
+			}
+			made, err := tpm.Create(t.Context(), create)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := *made.(*blob.TSS2)
+			file.Policy = nil
+			before := p.Count()
+			k, err := tpm.Load(t.Context(), reread(t, &file), load)
+			if tt.why != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.why) {
+					t.Errorf("got %v, want %q", err, tt.why)
+				}
+				for _, e := range p.Exchanges()[before:] {
+					if e.Ordinal != 0x17a && e.Ordinal != 0x17e { // TPM2_GetCapability, TPM2_PCR_Read
+						t.Errorf("command %#x was sent", e.Ordinal)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.Close()
+			for range 2 {
+				if err := signs(k); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wantTries(t, tpm, 0)
+
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: parsePolicy(t, "command:unseal")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := *made.(*blob.TSS2)
+	file.Policy = nil
+	k, err := tpm.Load(t.Context(), reread(t, &file), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := signs(k); !errors.Is(err, tpmkey.ErrNotSupported) {
+		t.Errorf("a key for another command gave %v", err)
+	}
+}
+
+// A key that its secret or its policy authorizes: the policy does without the secret.
+func TestPolicyInsteadOfSecret(t *testing.T) {
+	t.Parallel()
+	sw := tpmtest.Start(t, tpmtest.Keys20)
+	want, err := policy.Digest(tpm2.TPMAlgSHA256, []blob.PolicyCommand{pcr16(t, make([]byte, 32))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := blob.NewTSS2Template(blob.TSS2Template{Type: "p256", NeedSecret: true, AuthPolicy: want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	either, err := tpm2.Unmarshal[tpm2.TPMTPublic](area)
+	if err != nil {
+		t.Fatal(err)
+	}
+	either.ObjectAttributes.UserWithAuth = true
+	file := &blob.TSS2{Parent: 0x81000001}
+	file.Private, file.Public = createRaw20(t, sw, tpm2.Marshal(either), "motdepasse", nil)
+	p := tpmtest.StartProxy(t, sw)
+	tpm := openName(t, p.Name)
+	by := &tpmkey.LoadOptions{Policy: parsePolicy(t, "pcr:16")}
+	k, err := tpm.Load(t.Context(), reread(t, file), by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if err := signs(k); err != nil {
+		t.Errorf("by the policy: %v", err)
+	}
+	sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+	wantUnmet(t, signs(k), "PCR 16 differs")
+	if _, err := tpm.Load(t.Context(), reread(t, file), by); !errors.Is(err, tpmkey.ErrPolicy) || !strings.Contains(err.Error(), "PCRs have changed since it was made") {
+		t.Errorf("with other PCRs: %v", err)
+	}
+	bySecret, err := tpm.Load(t.Context(), reread(t, file), &tpmkey.LoadOptions{Auth: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bySecret.Close()
+	if err := signs(bySecret); err != nil {
+		t.Errorf("by the secret: %v", err)
+	}
+	wantTries(t, tpm, 0)
+}
+
+// Sealed data with a policy whose steps the file does not have.
+func TestUnsealWithPolicy(t *testing.T) {
+	t.Parallel()
+	tpm, p := openKeys20(t)
+	made, err := tpm.Seal(t.Context(), []byte("bonjour"), &tpmkey.SealOptions{Policy: parsePolicy(t, "pcr:16+command:unseal"), Auth: motdepasse()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := *made.(*blob.TSS2)
+	file.Policy = nil
+	load := &tpmkey.LoadOptions{Auth: motdepasse(), Policy: parsePolicy(t, "pcr:16+command:unseal+auth")}
+	if data, err := tpm.Unseal(t.Context(), reread(t, &file), load); string(data) != "bonjour" {
+		t.Errorf("unsealed %q, %v", data, err)
+	}
+	sendAll(t, p, tpmtest.PCRExtend(16, "changed"))
+	_, err = tpm.Unseal(t.Context(), reread(t, &file), load)
+	wantUnmet(t, err, "PCRs have changed since it was made")
+	wantTries(t, tpm, 0)
+}
+
+// A policy for a TPM 1.2, and one that asks for the secret of a new key without one.
+func TestPolicyRefused(t *testing.T) {
+	t.Parallel()
+	tpm12 := openName(t, tpmtest.Start(t, tpmtest.WellKnown).Socket)
+	if _, err := tpm12.Load(t.Context(), parseFixture(t, "maclef"), &tpmkey.LoadOptions{Policy: parsePolicy(t, "auth")}); !errors.Is(err, tpmkey.ErrNotSupported) {
+		t.Errorf("a policy of a TPM 1.2 key gave %v", err)
+	}
+	tpm, _ := openKeys20(t)
+	_, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: parsePolicy(t, "pcr:16+auth")})
+	if !errors.Is(err, tpmkey.ErrSecretNeeded) || !strings.Contains(err.Error(), "the policy pcr:sha256:16+auth asks for the secret of what is made") {
+		t.Errorf("a policy that asks for no secret gave %v", err)
 	}
 }

@@ -18,6 +18,15 @@ func TestParsePolicy(t *testing.T) {
 		{"pcr:sha256:7,11+sha1:4+16", "pcr:sha256:7,11+sha1:4,16"},
 		{"pcr:sha1:4,sha256:7,sha1:5", "pcr:sha1:4-5+sha256:7"},
 		{"pcr:sha512:0-23", "pcr:sha512:0-23"},
+		{"auth", "auth"},
+		{"pcr:7 + password", "pcr:sha256:7+auth"},
+		{"authvalue+pcr:sha1:7,sha256:8+9", "auth+pcr:sha1:7+sha256:8-9"},
+		{"pcr:7+pcr:8", "pcr:sha256:7+pcr:sha256:8"},
+		{"command:sign+pcr:0+7+auth", "command:sign+pcr:sha256:0,7+auth"},
+		{"command:TPM2_CC_RSA_Decrypt", "command:rsadecrypt"},
+		{"command:TPM2_Unseal", "command:unseal"},
+		{"command:0x15d", "command:sign"},
+		{"command:337", "command:0x151"},
 	} {
 		p, err := tpmkey.ParsePolicy(tt.text)
 		if err != nil {
@@ -35,10 +44,17 @@ func TestParsePolicy(t *testing.T) {
 
 func TestParseBadPolicy(t *testing.T) {
 	for _, tt := range []struct{ text, why string }{
-		{"", `does not begin with "pcr:"`},
-		{"pcr", `does not begin with "pcr:"`},
-		{"7", `does not begin with "pcr:"`},
-		{"sha256:7", `does not begin with "pcr:"`},
+		{"", `"" is not a step`},
+		{"pcr", `"pcr" is not a step`},
+		{"7", `"7" is not a step`},
+		{"sha256:7", `"sha256:7" is not a step`},
+		{"auth+7", `"7" is not a step`},
+		{"pcr:7+pasword", `"pasword" is not a step`},
+		{"pcr:7,auth", `"auth" is not the number of a PCR`},
+		{"command:", `"" is not a command; it takes a number, sign, rsadecrypt, ecdhzgen, unseal,`},
+		{"command:decrypt", `"decrypt" is not a command`},
+		{"command:-1", `"-1" is not a command`},
+		{"password:secret", `"password:secret" is not a step`},
 		{"pcr:", `"" is not the number of a PCR`},
 		{"pcr:sha256:", `"" is not the number of a PCR`},
 		{"pcr:sha256:7,,8", `"" is not the number of a PCR`},
@@ -52,7 +68,7 @@ func TestParseBadPolicy(t *testing.T) {
 		{"pcr:sha256:99999999999999999999", "is not the number of a PCR"},
 		{"pcr:md5:7", `"md5" is not a bank of PCRs`},
 		{"pcr:sha256:sha1:7", `is not the number of a PCR`},
-		{"authvalue", "a key with a secret needs that in any case"},
+		{strings.Repeat("auth+", 64) + "auth", "65 steps, more than the 64"},
 	} {
 		p, err := tpmkey.ParsePolicy(tt.text)
 		if err == nil || p != nil || !strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "pcr:sha256:7,11") {
@@ -62,7 +78,7 @@ func TestParseBadPolicy(t *testing.T) {
 }
 
 func FuzzParsePolicy(f *testing.F) {
-	for _, text := range []string{"pcr:sha256:7,11+sha1:4", "pcr:0-23", "pcr:sha3-256:1", "authvalue"} {
+	for _, text := range []string{"pcr:sha256:7,11+sha1:4", "pcr:0-23", "pcr:sha3-256:1", "authvalue", "command:sign+pcr:7+auth", "pcr:7+command:0x99"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

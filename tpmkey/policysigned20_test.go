@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -275,17 +276,31 @@ func TestPolicySecretFile(t *testing.T) {
 	for _, tt := range []struct {
 		secret string
 		kind   error
-	}{{"proprio", nil}, {"wrong", tpmkey.ErrWrongKeySecret}, {"", tpmkey.ErrPolicy}, {"proprio", nil}} {
+		why    string
+	}{
+		{"proprio", nil, ""},
+		{"wrong", tpmkey.ErrWrongKeySecret, "wrong secret (TPM_RC_BAD_AUTH; the key's policy asks for the secret of the owner hierarchy, not for the key's own)"},
+		{"", tpmkey.ErrPolicy, "it asks for the secret of the owner hierarchy, which is not empty"},
+		{"proprio", nil, ""},
+	} {
 		k, err := tpm.Load(t.Context(), reread(t, &file), &tpmkey.LoadOptions{Auth: tpmkey.Password([]byte(tt.secret))})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if err := signs(k); !errors.Is(err, tt.kind) {
+			if err := signs(k); !errors.Is(err, tt.kind) || err != nil && !strings.Contains(err.Error(), tt.why) {
 				t.Errorf("with %q: %v", tt.secret, err)
 			}
 		}
 		k.Close()
+	}
+	k, err := tpm.Load(t.Context(), reread(t, &file), nil)
+	if err == nil {
+		err = signs(k)
+		k.Close()
+	}
+	if !errors.Is(err, tpmkey.ErrSecretNeeded) || !strings.Contains(err.Error(), "the secret of the owner hierarchy, which the key's policy asks for") {
+		t.Errorf("without a secret: %v", err)
 	}
 	if slices.ContainsFunc(p.Exchanges(), func(e tpmtest.Exchange) bool { return bytes.Contains(e.Command, []byte("proprio")) }) {
 		t.Error("the secret crossed in clear")

@@ -30,12 +30,17 @@ func Hint(err error, given func(flag string) bool) string {
 // orUTF16 ends the advice about a wrong secret that the user gave.
 const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front (each wrong try brings the lockout nearer)"
 
+// wrongPolicySecret is the advice about a secret of another entity than the key.
+const wrongPolicySecret = "give the secret that the error names with -key-pass, not the key's own"
+
 func hintSecret(err error, given func(flag string) bool) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
 		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return "the SRK has another secret than -srk-pass says" + orUTF16
+	case errors.Is(err, chip.ErrWrongPolicySecret):
+		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
@@ -57,7 +62,7 @@ func ifGiven(given bool, text string) string {
 func hintTPM(err error) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrSecretNeeded):
-		return "give the key's secret with -key-pass, the SRK's with -srk-pass"
+		return "give the key's secret, or the one that its policy asks for, with -key-pass, the SRK's with -srk-pass"
 	case errors.Is(err, tpmkey.ErrBusy):
 		return "-wait 5m waits longer"
 	case errors.Is(err, tpmkey.ErrNotOwned):
@@ -89,6 +94,12 @@ func hintKey(err error) string {
 		return "tpmctl status lists the keys that the TPM keeps, with their handles"
 	case errors.Is(err, tpmkey.ErrWrongGeneration):
 		return "name the other TPM with -tpm, or make a new key with keygen; tpmctl status shows this TPM and others of the machine, tpmctl inspect what the file is"
+	case errors.Is(err, chip.ErrUnknownPolicy):
+		return "say the steps with -policy, in the order in which it was made with them, as in -policy pcr:sha256:7+auth: pcr:… for PCRs as they are now, auth for its secret, command:sign for one command"
+	case errors.Is(err, chip.ErrOtherPolicy):
+		return "give -policy the steps as they were when it was made, in that order; where firmware, boot loader or settings have changed since then, undo that; tpmctl inspect shows the digest to meet"
+	case errors.Is(err, chip.ErrPolicySecret):
+		return "give the secret that it asks for with -key-pass"
 	case errors.Is(err, tpmkey.ErrPolicy):
 		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key"
 	case errors.Is(err, chip.ErrKeyLimits):
@@ -121,6 +132,8 @@ func hint20(err error, given func(flag string) bool) string {
 			ifGiven(!given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
+	case errors.Is(err, chip.ErrWrongPolicySecret):
+		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; see tpmctl status before the next try"
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):

@@ -40,6 +40,9 @@ var (
 	// ErrOtherContext means that a context from disk is not one of the key. No other command was
 	// sent.
 	ErrOtherContext = fmt.Errorf("the context on disk is of another key: %w", transport.ErrNotSent)
+	// ErrNextPolicy is an ErrPolicy: the TPM has refused a command after a signed policy, and
+	// another one may do. The key runs that next.
+	ErrNextPolicy = WithText(ErrPolicy.Error(), ErrPolicy)
 	// ErrDecryption means that the ciphertext is not valid for this key. It has no details,
 	// because an attacker could learn about the padding from them.
 	ErrDecryption = WithText("decryption error: this is no ciphertext for this key", rsa.ErrDecryption)
@@ -60,6 +63,16 @@ var (
 	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other
 	// keys.
 	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)
+	// ErrUnknownPolicy is an ErrPolicy: only the digest of the key's policy is known.
+	ErrUnknownPolicy = WithText("the steps of its policy are not known", ErrPolicy)
+	// ErrOtherPolicy is an ErrPolicy: the given policy is not that of the key, or not with the
+	// present PCRs.
+	ErrOtherPolicy = WithText("not the policy that it was made with", ErrPolicy)
+	// ErrPolicySecret is an ErrPolicy that another secret would prevent.
+	ErrPolicySecret = WithText(ErrPolicy.Error(), ErrPolicy)
+	// ErrWrongPolicySecret is an ErrWrongKeySecret: the policy asks for the secret of another
+	// entity.
+	ErrWrongPolicySecret = WithText("wrong secret", ErrWrongKeySecret)
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )
@@ -118,6 +131,7 @@ const (
 	ClassUnavailable            // no access to the TPM, or it is closed
 	ClassSecretNeeded           // the user must be asked for a secret
 	ClassBadResult              // the result does not verify with the key
+	ClassNextPolicy             // the same operation may succeed by another policy of the key
 )
 
 // ClassOfKind returns the class of an error that is a KindError or nil.
@@ -130,8 +144,10 @@ func ClassOfKind(err error) (class ErrClass, ok bool) {
 		return 0, false
 	case kind.Kind == ErrUnloaded:
 		return ClassLost, true
-	case kind.Kind == ErrWrongKeySecret, kind.Kind == ErrWrongSRKSecret:
+	case errors.Is(kind.Kind, ErrWrongKeySecret), kind.Kind == ErrWrongSRKSecret:
 		return ClassAuth, true
+	case kind.Kind == ErrNextPolicy:
+		return ClassNextPolicy, true
 	}
 	return ClassRefused, true
 }

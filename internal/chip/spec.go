@@ -33,10 +33,10 @@ type Spec struct {
 	Wrap crypto.PrivateKey // nil for a new key
 	Seal []byte            // nil for a key
 
-	Secret    bool                  // the key gets a secret
-	Migration bool                  // a migration secret was given
-	PCRs      []policy.PCRSelection // policy: these PCRs must have their present values
-	Parent    uint32                // TPM 2.0: a handle; 0 means the owner's hierarchy
+	Secret    bool          // the key gets a secret
+	Migration bool          // a migration secret was given
+	Policy    []policy.Step // nil for none
+	Parent    uint32        // TPM 2.0: a handle; 0 means the owner's hierarchy
 	// MovableParent is LoadOptions.MovableParent of package tpmkey.
 	MovableParent bool
 }

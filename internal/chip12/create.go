@@ -50,7 +50,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), e
 func templateOf(spec *chip.Spec) (blob.Template, error) {
 	t := blob.Template{Bits: spec.Bits, EncScheme: spec.EncScheme, SigScheme: spec.SigScheme, NeedSecret: spec.Secret}
 	switch {
-	case spec.PCRs != nil:
+	case spec.Policy != nil:
 		return t, fmt.Errorf("%w: a TPM 1.2 key has no policy; policies are for TPM 2.0", chip.ErrNotSupported)
 	case spec.Parent != 0:
 		return t, fmt.Errorf("%w: keys of a TPM 1.2 have the SRK for parent, and no handle of another", chip.ErrNotSupported)

@@ -14,6 +14,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 	"maclef/internal/softkey"
 	"maclef/internal/tpm20"
 )
@@ -31,7 +32,7 @@ func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), e
 		if err := checkNewSecret(with.Key); err != nil {
 			return nil, err
 		}
-		commands, digest, err := c.newPolicy(spec.PCRs, with.Key != nil)
+		commands, digest, err := c.newPolicy(spec.Policy, with.Key != nil)
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +50,8 @@ func checkSpec(spec *chip.Spec) error {
 		return fmt.Errorf("%w: a migration secret is for TPM 1.2", chip.ErrNotSupported)
 	case spec.Bits != 0 && spec.Wrap == nil:
 		return fmt.Errorf("%w: a size in bits is for TPM 1.2; give a type, such as %s or %s", chip.ErrNotSupported, chip.RSA2048, chip.P256)
+	case policy.AsksAuthValue(spec.Policy) && !spec.Secret:
+		return fmt.Errorf("%w: the policy %s asks for the secret of what is made, which gets none", chip.ErrSecretNeeded, policy.StepsText(spec.Policy))
 	case spec.EncScheme != 0, spec.SigScheme != 0:
 		return fmt.Errorf("%w: schemes are for TPM 1.2; a key of this TPM 2.0 does all of them", chip.ErrNotSupported)
 	case spec.Seal != nil && (len(spec.Seal) == 0 || len(spec.Seal) > blob.MaxSealed):

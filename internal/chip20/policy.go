@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
@@ -73,10 +74,24 @@ func (k *loadedKey) explainPolicy(err error) error {
 // code, because a retry would not help.
 func policyError(err error) error {
 	var unmet *policy.Unmet
-	if errors.As(err, &unmet) {
-		return chip.OfKind(chip.ErrPolicy, unmet.Why, nil)
+	var wrong *policy.WrongSecret
+	var code *tpm20.Error
+	switch {
+	case errors.As(err, &wrong) && errors.As(err, &code):
+		return chip.OfKind(chip.ErrWrongPolicySecret, fmt.Sprintf("%s; the key's policy asks for the secret of %s, not for the key's own", code.Name(), wrong.Owner), err)
+	case !errors.As(err, &unmet):
+		return err
 	}
-	return err
+	kind := chip.ErrPolicy
+	switch {
+	case unmet.Another:
+		kind = chip.ErrNextPolicy
+	case unmet.Unknown:
+		kind = chip.ErrUnknownPolicy
+	case unmet.Secret:
+		kind = chip.ErrPolicySecret
+	}
+	return chip.OfKind(kind, unmet.Why, nil)
 }
 
 // policySession returns the session that runs all policies with this hash algorithm, one after
@@ -113,13 +128,13 @@ func damagedPolicy(err error) error {
 	return chip.OfKind(blob.ErrDamaged, fmt.Sprintf("%v; get a good copy of the file", err), nil)
 }
 
-// needsPolicy reports whether only the policy authorizes a key, not its secret. It is called for
+// needsPolicy reports whether the policy authorizes a key, not its secret alone. It is called for
 // each operation, so it does not parse the whole public area.
 //
 // TPM 2.0 Library Part 2, sections 8.3.3.5 (userWithAuth) and 12.2.4 (TPMT_PUBLIC)
 func needsPolicy(t *blob.TSS2) bool {
 	const at, userWithAuth = 2 + 2 + 2, 1 << 6 // size, type, nameAlg
-	return len(t.Public) >= at+4 && binary.BigEndian.Uint32(t.Public[at:])&userWithAuth == 0
+	return t.ByPolicy || len(t.Public) >= at+4 && binary.BigEndian.Uint32(t.Public[at:])&userWithAuth == 0
 }
 
 // checkPolicy returns an error if a policy can never be met, because the file is damaged or does
@@ -135,25 +150,57 @@ func checkPolicy(t *blob.TSS2) error {
 	return policyError(rules.Check())
 }
 
-// newPolicy returns the commands of a new object's policy, which requires the present values of
-// PCRs, and their digest. With secret, the policy requires the object's secret, too.
-func (c *Chip) newPolicy(pcrs []policy.PCRSelection, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
-	if pcrs == nil {
+// newPolicy returns the commands of a new object's policy and their digest. With secret, the
+// policy requires the object's secret, too.
+func (c *Chip) newPolicy(steps []policy.Step, secret bool) (commands []blob.PolicyCommand, digest []byte, err error) {
+	if steps == nil {
 		return nil, nil, nil
 	}
-	if err := c.checkBanks(pcrs); err != nil {
-		return nil, nil, c.explain(err, nil)
+	if secret && !policy.AsksAuthValue(steps) {
+		steps = append(slices.Clone(steps), policy.Step{Command: policy.AuthValue()})
 	}
-	values, err := policy.PCRs(tpm2.TPMAlgSHA256, pcrs, c.conn.PCRRead)
-	if err != nil {
-		return nil, nil, c.explain(err, nil)
+	if steps, err = c.resolve(tpm2.TPMAlgSHA256, steps); err != nil {
+		return nil, nil, err
 	}
-	commands = []blob.PolicyCommand{values}
-	if secret {
-		commands = append(commands, policy.AuthValue())
-	}
+	commands = policy.Commands(steps)
 	digest, err = policy.Digest(tpm2.TPMAlgSHA256, commands)
 	return commands, digest, err
+}
+
+// WithPolicy returns the key with a policy that replaces the one in its file. It reads the PCRs of
+// the policy, and sends nothing else. If the digest is not that of the key, the error is
+// chip.ErrOtherPolicy.
+func (c *Chip) WithPolicy(t *blob.TSS2, steps []policy.Step) (*blob.TSS2, error) {
+	area := pubarea.TPMT(t.Public)
+	if area == nil {
+		return nil, damagedPolicy(errors.New("its public area cannot be read"))
+	}
+	steps, err := c.resolve(area.NameAlg, steps)
+	if err == nil {
+		err = policy.CheckSteps(area.NameAlg, area.AuthPolicy.Buffer, steps)
+	}
+	var unmet *policy.Unmet
+	if errors.As(err, &unmet) {
+		return nil, chip.OfKind(chip.ErrOtherPolicy, unmet.Why, nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return policy.WithSteps(t, steps), nil
+}
+
+// resolve is policy.Resolve with the PCRs of the TPM.
+func (c *Chip) resolve(alg tpm2.TPMIAlgHash, steps []policy.Step) ([]policy.Step, error) {
+	for _, s := range steps {
+		if s.PCRs == nil {
+			continue
+		}
+		if err := c.checkBanks(s.PCRs); err != nil {
+			return nil, c.explain(err, nil)
+		}
+	}
+	resolved, err := policy.Resolve(alg, steps, c.conn.PCRRead)
+	return resolved, c.explain(err, nil)
 }
 
 // checkBanks returns an error if the TPM does not have a bank or a PCR.

@@ -8,6 +8,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/keyfile"
+	"maclef/internal/policy"
 	"maclef/tpmkey"
 )
 
@@ -17,15 +18,17 @@ type KeyFlags struct {
 	Path *string // of the key file, "-", "0x81…", "handle:0x81…", or one file of a tpm2-tools pair
 
 	Parent      *ParentFlag
+	Policy      *PolicyFlag
 	SRK, Secret *SecretFlag
 }
 
-// Key defines -key, -parent, -tpm, -wait, -srk-pass and -key-pass.
+// Key defines -key, -parent, -policy, -tpm, -wait, -srk-pass and -key-pass.
 func (fs *FlagSet) Key() *KeyFlags {
 	return &KeyFlags{
 		Path: fs.Input("key", "maclef", "key `FILE`, - for standard input; NAME.pub if tpm2-tools made NAME.pub and NAME.priv; "+
 			"0x81… or handle:0x81… for a key that a TPM 2.0 keeps itself (default maclef)"),
 		Parent: fs.Parent("TPM 2.0: the key's `PARENT`, a handle (0x81…) or owner, instead of what the file says"),
+		Policy: fs.KeyPolicy(),
 		TPM:    fs.TPM(), SRK: fs.SRKPass(), Secret: fs.KeyPass(),
 	}
 }
@@ -43,6 +46,9 @@ func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
 		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
 	case t.Handle != 0:
 		return nil, WithHint(fmt.Errorf("%s: the TPM keeps this key itself, at %#x, and needs no parent for it", inputName(*f.Path), t.Handle), "leave out -parent")
+	}
+	if _, ok := file.(*blob.TSS2); f.Policy.Policy != nil && !ok {
+		return nil, WithHint(fmt.Errorf("%s: not a key of a TPM 2.0, and -policy is only for those", inputName(*f.Path)), "leave out -policy")
 	}
 	return file, CheckKey(*f.Path, file)
 }
@@ -110,13 +116,16 @@ func (f *KeyFlags) Load(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.Key, error) {
 // Options returns the options to load a file that ReadKey has read.
 func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions, error) {
 	opts := &tpmkey.LoadOptions{
-		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle, MovableParent: f.Parent.Movable,
+		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle, MovableParent: f.Parent.Movable, Policy: f.Policy.Policy,
 	}
 	t, ok := file.(*blob.TSS2)
 	if !ok || tpm.Family() != "2.0" {
 		return opts, nil
 	}
-	if t.Guessed() || t.Handle != 0 {
+	switch owner := policy.SecretOwner(t); {
+	case owner != "" && f.Policy.Policy == nil:
+		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, opts.Name)
+	case t.Guessed() || t.Handle != 0:
 		f.Secret.Label += " (Enter if it has none)"
 	}
 	if f.Secret.Given() && t.EmptyAuth { // the file is wrong: tpm2_encodeobject has such

@@ -117,16 +117,27 @@ func (v *waitValue) Set(s string) error {
 
 func (v *waitValue) String() string { return time.Duration(*v).String() }
 
-// A PolicyFlag is the flag -policy: the policy of a new key.
+// A PolicyFlag is the flag -policy: the policy of a new key, or the one that a key was made with.
 type PolicyFlag struct {
 	Policy *tpmkey.Policy // nil if not given
 	text   string
 }
 
-// Policy defines -policy.
+// Policy defines -policy for something new.
 func (fs *FlagSet) Policy() *PolicyFlag {
+	return fs.policy("TPM 2.0: `POLICY` for its use: pcr:sha256:7,11 means that these PCRs must have the values they have now, " +
+		"auth asks for its secret, command:sign allows one command; + joins steps")
+}
+
+// KeyPolicy defines -policy for something that exists.
+func (fs *FlagSet) KeyPolicy() *PolicyFlag {
+	return fs.policy("TPM 2.0: `POLICY` that it was made with, if the file does not say the steps: pcr:sha256:7,11 for PCRs as they are now, " +
+		"auth for its secret, command:sign for one command; + joins steps, in their order")
+}
+
+func (fs *FlagSet) policy(usage string) *PolicyFlag {
 	f := new(PolicyFlag)
-	fs.Var(f, "policy", "TPM 2.0: `POLICY` for its use: pcr:sha256:7,11 means that these PCRs must have the values they have now")
+	fs.Var(f, "policy", usage)
 	return f
 }
 

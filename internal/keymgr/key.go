@@ -10,6 +10,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 )
 
 // A Key is the key of a file, which is loaded when it is used.
@@ -39,7 +40,7 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 	g := m.chip.Generation()
 	h := &Key{
 		Ops: ops, tpm: m, file: file, public: file.PublicKey(), needsSecret: file.NeedsSecret(),
-		secret:       newSecretSource(g, key, "the key's own secret"),
+		secret:       newSecretSource(g, key, secretText(file)),
 		parentSecret: newSecretSource(g, parent.OrWellKnown(), "the SRK's secret"),
 	}
 	if err := h.parentSecret.check(); err != nil {
@@ -49,6 +50,16 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 		return h, h.secret.check()
 	}
 	return h, nil
+}
+
+// secretText says whose secret a key needs.
+func secretText(file blob.Key) string {
+	if t, ok := file.(*blob.TSS2); ok {
+		if owner := policy.SecretOwner(t); owner != "" {
+			return "the secret of " + owner + ", which the key's policy asks for"
+		}
+	}
+	return "the key's own secret"
 }
 
 // File returns the content of the key file.

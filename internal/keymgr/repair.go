@@ -40,6 +40,8 @@ func recoveryFor(class chip.ErrClass) recovery {
 		return recovery{2, (*task).startUp}
 	case chip.ClassNotSent:
 		return recovery{4, (*task).sendAgain}
+	case chip.ClassNextPolicy:
+		return recovery{maxRepairs, (*task).sendAgain}
 	case chip.ClassUnanswered:
 		return recovery{1, (*task).repeat}
 	case chip.ClassSecretNeeded:
@@ -309,7 +311,7 @@ func (p *task) startUp(error) error {
 	return nil
 }
 
-// sendAgain does nothing: the next attempt makes a new connection.
+// sendAgain does nothing: the next attempt makes a new connection, or runs another policy.
 func (p *task) sendAgain(error) error { return nil }
 
 // repeat has a command repeated that may have been carried out: signing twice does no harm.

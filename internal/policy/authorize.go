@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -146,27 +147,27 @@ func (a *authorizeAssertion) verify(r *runner, approved []byte) error {
 	return nil
 }
 
-// runSigned runs the first of the signed policies that is met. It starts with the one that was
-// met last.
+// runSigned runs the first of the signed policies that is met.
 func (r *runner) runSigned(wildcard *authorizeAssertion) error {
 	if len(r.branches) > maxSignedDepth {
 		return unmet(nil, "it needs more than %d nested signed policies", maxSignedDepth)
 	}
 	var reasons []string
 	missing := &Unmet{}
-	for _, b := range r.policy.mostRecentFirst() {
+	for _, b := range r.policy.mostLikelyFirst() {
 		err := r.runBranch(b, wildcard)
 		if err == nil {
+			r.signed = cmp.Or(r.signed, b)
 			if len(r.branches) == 1 {
 				r.policy.last = b
 			}
 			return nil
 		}
 		var why *Unmet
-		if !errors.As(err, &why) {
+		if !errors.As(err, &why) && !errors.As(err, new(*WrongSecret)) {
 			return err
 		}
-		missing.Secret = missing.Secret || why.Secret
+		missing.Secret = missing.Secret || why == nil || why.Secret
 		reasons = append(reasons, fmt.Sprintf("%s: %v", b.name, err))
 	}
 	if len(reasons) == 1 {
@@ -177,19 +178,28 @@ func (r *runner) runSigned(wildcard *authorizeAssertion) error {
 	return missing
 }
 
-// mostRecentFirst returns the signed policies, first the one that was met last.
-func (p *Policy) mostRecentFirst() []*branch {
-	list := slices.Clone(p.signed)
-	if i := slices.Index(list, p.last); i > 0 {
-		list = slices.Insert(slices.Delete(list, i, i+1), 0, p.last)
+// mostLikelyFirst returns the signed policies: the one that was met last, then those that do not
+// need the key's secret, because a wrong one costs a try.
+func (p *Policy) mostLikelyFirst() []*branch {
+	rank := func(b *branch) int {
+		switch {
+		case b == p.last:
+			return 0
+		case !b.wantsAuthValue():
+			return 1
+		}
+		return 2
 	}
-	return list
+	return slices.SortedStableFunc(slices.Values(p.signed), func(a, b *branch) int { return rank(a) - rank(b) })
 }
 
 // runBranch runs one signed policy after a restart of the session.
 func (r *runner) runBranch(b *branch, wildcard *authorizeAssertion) error {
 	if err := r.step(); err != nil {
 		return err
+	}
+	if why, ok := r.policy.refused[b]; ok {
+		return unmet(nil, "%s", why)
 	}
 	signature := b.signature()
 	switch {

@@ -16,6 +16,9 @@ import (
 // A Line is one line of a description: the name of a property, and its value.
 type Line struct{ Name, Value string }
 
+// UnknownSteps is the value of the line "policy" if only the digest is known.
+const UnknownSteps = "unknown: only the digest of its steps is stored"
+
 // Describe describes the policy of a key file: its digest, whether the commands in the file give
 // that digest, and what each command requires.
 func Describe(t *blob.TSS2) []Line {
@@ -24,8 +27,11 @@ func Describe(t *blob.TSS2) []Line {
 		return []Line{{"policy", "none"}}
 	}
 	lines := []Line{{"policy digest", describeDigest(alg, want, t.Policy)}}
-	if len(t.Policy) == 0 {
-		lines = append(lines, Line{"policy", "the file does not say how to meet it"})
+	switch {
+	case len(t.Policy) == 0 && t.ByPolicy:
+		lines = append(lines, Line{"policy", "no steps: every policy session meets it"})
+	case len(t.Policy) == 0:
+		lines = append(lines, Line{"policy", UnknownSteps})
 	}
 	size := len(want)
 	if hash, err := hashOf(alg); err == nil {
@@ -184,15 +190,7 @@ func (s PCRSelection) describe() string {
 	return BankName(s.Bank) + " PCRs " + list
 }
 
-func (a *secretAssertion) describe() string {
-	switch {
-	case len(a.name) == 4: // the name of a permanent entity is its handle
-		return "the secret of " + DescribeHierarchy(handleAt(a.name))
-	case a.handle != 0:
-		return fmt.Sprintf("the secret of the object at 0x%08x", uint32(a.handle))
-	}
-	return "the secret of the object " + describeName(a.name)
-}
+func (a *secretAssertion) describe() string { return "the secret of " + a.owner() }
 
 func (a *authorizeAssertion) describe() string {
 	return "a policy signed by key " + describeName(a.name)

@@ -23,19 +23,11 @@ type PCRSelection struct {
 // maxPolicyPCR is the highest PCR that every TPM 2.0 in a PC has.
 const maxPolicyPCR = 23
 
-// ParsePCRs parses PCRs as users write them, such as "pcr:sha256:7", "pcr:0-7,11" or
-// "pcr:sha256:7,11+sha1:4".
-func ParsePCRs(text string) ([]PCRSelection, error) {
-	kind, list, found := strings.Cut(text, ":")
-	switch {
-	case kind == "authvalue" || kind == "password":
-		return nil, errors.New("a key with a secret needs that in any case")
-	case kind != "pcr" || !found:
-		return nil, errors.New(`it does not begin with "pcr:"`)
-	}
+// parsePCRs parses a list of PCRs such as "sha256:7", "0-7,11" or "sha256:7,sha1:4".
+func parsePCRs(list string) ([]PCRSelection, error) {
 	var all []PCRSelection
 	bank := tpm2.TPMIAlgHash(tpm2.TPMAlgSHA256)
-	for _, item := range strings.Split(strings.ReplaceAll(list, "+", ","), ",") {
+	for item := range strings.SplitSeq(list, ",") {
 		item = strings.TrimSpace(item)
 		if name, pcrs, named := strings.Cut(item, ":"); named {
 			if bank = BankNamed(strings.ToLower(name)); bank == 0 {
@@ -87,7 +79,7 @@ func add(all []PCRSelection, bank tpm2.TPMIAlgHash, from, to int) []PCRSelection
 	return append(all, PCRSelection{Bank: bank, PCRs: bits})
 }
 
-// PCRText returns PCRs in the form that ParsePCRs takes.
+// PCRText returns PCRs in the form that ParseSteps takes.
 func PCRText(all []PCRSelection) string {
 	var banks []string
 	for _, s := range all {

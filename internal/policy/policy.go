@@ -25,6 +25,11 @@ type Policy struct {
 	main       *branch
 	signed     []*branch
 	last       *branch // the one of signed that was met last
+
+	// used is the one of signed that was run for the command that follows. refused says why the
+	// TPM refused that command after others, since the last command that it did not refuse.
+	used    *branch
+	refused map[*branch]string
 }
 
 // A branch is a list of commands that must all succeed.
@@ -45,9 +50,11 @@ const (
 // Unmet means that the policy is not met. No secret was tried that the TPM counts. Why is the
 // rest of a sentence about the policy or the key.
 type Unmet struct {
-	Why    string
-	Secret bool  // a secret is needed, and none was given
-	cause  error // the TPM's error, nil if the TPM was not asked
+	Why     string
+	Secret  bool  // another secret is needed, or none was given
+	Unknown bool  // the commands are not known
+	Another bool  // the command may succeed if the policy is run again, by another signed policy
+	cause   error // the TPM's error, nil if the TPM was not asked
 }
 
 func (e *Unmet) Error() string { return e.Why }
@@ -65,7 +72,7 @@ func New(nameAlg tpm2.TPMIAlgHash, authPolicy []byte, commands []blob.PolicyComm
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{alg: nameAlg, hash: hash, authPolicy: bytes.Clone(authPolicy)}
+	p := &Policy{alg: nameAlg, hash: hash, authPolicy: bytes.Clone(authPolicy), refused: map[*branch]string{}}
 	if p.main, err = newBranch("policy", "", commands, hash.Size()); err != nil {
 		return nil, err
 	}
@@ -186,8 +193,9 @@ func Digest(alg tpm2.TPMIAlgHash, commands []blob.PolicyCommand) ([]byte, error)
 
 // Check returns an [Unmet] if the policy can never be met. It sends nothing.
 func (p *Policy) Check() error {
-	if len(p.main.assertions) == 0 {
-		return unmet(nil, "the file has no policy, and the key cannot be used without the one it was made with")
+	// A policy of no commands has a digest of zeros.
+	if len(p.main.assertions) == 0 && !bytes.Equal(p.authPolicy, newDigest(p.hash).value) {
+		return &Unmet{Why: "only their digest is stored, " + shortName(p.authPolicy), Unknown: true}
 	}
 	if len(p.authPolicy) == 0 {
 		return unmet(nil, "the key was made without a policy (authPolicy), and the file has one")

@@ -126,7 +126,7 @@ func TestPolicyNotOfKey(t *testing.T) {
 		commands []blob.PolicyCommand
 		why      string
 	}{
-		{want, nil, "the file has no policy, and the key cannot be used without the one it was made with"},
+		{want, nil, "only their digest is stored, 8fcd2169ab92694e…"},
 		{nil, []blob.PolicyCommand{policy.AuthValue()}, "the key was made without a policy (authPolicy), and the file has one"},
 		{want, []blob.PolicyCommand{g.pcr(16)}, "the policy of the file is not the one the key was made with (authPolicy)"},
 		{want, []blob.PolicyCommand{policy.AuthValue(), newPolicySigner(t, tpm2.TPMAlgECC).opening()},
@@ -214,7 +214,7 @@ func TestDescribe(t *testing.T) {
 	}{
 		"as it is":        {func(*blob.TSS2) {}, []string{digest, "policy: PolicyPCR: sha256 PCRs 16, 23"}},
 		"another policy":  {func(t *blob.TSS2) { t.Policy[0].Policy = append(t.Policy[0].Policy[:10], eleven...) }, []string{digest + ", which is NOT that of the commands below: the policy cannot be met", "policy: PolicyPCR: sha256 PCRs 16, 23"}},
-		"no policy":       {func(t *blob.TSS2) { t.Policy = nil }, []string{digest, "policy: the file does not say how to meet it"}},
+		"no policy":       {func(t *blob.TSS2) { t.Policy = nil }, []string{digest, "policy: unknown: only the digest of its steps is stored"}},
 		"unknown command": {func(t *blob.TSS2) { t.Policy[0] = command(0x1a0, eleven...) }, []string{digest + ", not checked: what command 0x000001a0 does to a policy is not known from its parameters alone", "policy: command 0x000001a0, with 32 bytes"}},
 		"unchecked":       {func(t *blob.TSS2) { t.Policy[0] = command(tpm2.TPMCCPolicySigned, 1) }, []string{digest + ", not checked: what PolicySigned does to a policy is not known from its parameters alone", "policy: PolicySigned, with 1 bytes"}},
 		"damaged":         {func(t *blob.TSS2) { t.Policy[0].Policy = nil }, []string{digest + ", not checked: damaged: PolicyPCR: it has no list of PCRs", "policy: PolicyPCR: 0 bytes that are invalid (it has no list of PCRs)"}},

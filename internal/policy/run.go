@@ -64,23 +64,31 @@ func (p *Policy) Run(tpm TPM, s Session, use Use) (auth []byte, err error) {
 	if s.Hash() != p.hash {
 		return nil, fmt.Errorf("the policy needs a session of %v, and was given one of %v", p.hash, s.Hash())
 	}
+	if p.used != nil { // the last command was not refused because of its policy
+		clear(p.refused)
+	}
+	p.used = nil
 	const attempts = 4
 	for range attempts {
 		r := &runner{policy: p, tpm: tpm, session: s, use: use}
 		err = r.run()
 		switch {
 		case err == nil && r.authValue:
+			p.used = r.signed
 			return use.Secret, nil
 		case err == nil:
+			p.used = r.signed
 			return nil, nil
 		case !errors.Is(err, tpm2.TPMRCPCRChanged):
+			clear(p.refused) // the next operation tries them again
 			return nil, err
 		}
 	}
 	return nil, unmet(err, "PCRs change all the time while it is run; try again")
 }
 
-// Explain converts an error of the authorized command to an Unmet, if the policy is the reason.
+// Explain converts an error of the authorized command to an Unmet, if the policy is the reason. If
+// a signed policy is, Run tries the others next.
 func (p *Policy) Explain(err error) error {
 	for _, reason := range []struct {
 		code tpm2.TPMRC
@@ -94,7 +102,11 @@ func (p *Policy) Explain(err error) error {
 		{tpm2.TPMRCPCRChanged, "a PCR has changed since it was run; try again"},
 	} {
 		if errors.Is(err, reason.code) {
-			return unmet(err, "%s", reason.why)
+			another := p.used != nil
+			if another {
+				p.refused[p.used], p.used, p.last = reason.why, nil, nil
+			}
+			return &Unmet{Why: reason.why, Another: another, cause: err}
 		}
 	}
 	return err
@@ -109,6 +121,7 @@ type runner struct {
 
 	digest      digest
 	branches    []*branch // branches that are being run, the main one first
+	signed      *branch   // the signed policy that was met, the innermost one; nil for none
 	currentPCRs string    // text about PCRs whose present values were used
 	secretUsed  bool      // TPM2_PolicySecret has used Secret
 	authValue   bool      // TPM2_PolicyAuthValue was run
@@ -134,7 +147,7 @@ func (r *runner) run() error {
 
 func (r *runner) restart() error {
 	r.digest = newDigest(r.policy.hash)
-	r.currentPCRs, r.secretUsed, r.authValue = "", false, false
+	r.currentPCRs, r.secretUsed, r.authValue, r.signed = "", false, false, nil
 	return r.session.Restart()
 }
 

@@ -136,7 +136,7 @@ func TestPolicySecret(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wantUnmet(t, g.sign(key, p, nil), "it asks for the secret of the owner")
+		wantUnmet(t, g.sign(key, p, nil), "it asks for the secret of the owner hierarchy")
 		if err := g.sign(key, p, []byte("wrong")); !errors.Is(err, tpm2.TPMRCAuthFail) && !errors.Is(err, tpm2.TPMRCBadAuth) {
 			t.Errorf("a wrong secret gave %v", err)
 		}
@@ -156,7 +156,7 @@ func TestPolicySecret(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	wantUnmet(t, g.sign(key, p, []byte{}), "it asks for the secret of the owner, which is not empty")
+	wantUnmet(t, g.sign(key, p, []byte{}), "it asks for the secret of the owner hierarchy, which is not empty")
 	if err := g.sign(key, p, []byte("proprio")); err != nil {
 		t.Error(err)
 	}
@@ -220,7 +220,7 @@ func TestPolicySecretIsNotTried(t *testing.T) {
 	want := authPolicy(t, c)
 	for _, secret := range []string{"", "wrong", "tiers"} {
 		wantUnmet(t, g.sign(nil, g.policy(want, []blob.PolicyCommand{c}), []byte(secret)),
-			"it asks for the secret of 0x81005555, and the TPM counts wrong ones: this program does not try secrets that a key file asks for")
+			"it asks for the secret of the object at 0x81005555, and the TPM counts wrong ones: this program does not try secrets that a key file asks for")
 	}
 	if n := g.tries(); n != 0 {
 		t.Errorf("the TPM has counted %d tries", n)
@@ -283,6 +283,83 @@ func TestSignedPolicies(t *testing.T) {
 				t.Errorf("the TPM has counted %d tries", n)
 			}
 		})
+	}
+}
+
+// TestSignedPolicyRefused has signed policies that are met, and after which the TPM refuses the
+// command: the next one is run.
+func TestSignedPolicyRefused(t *testing.T) {
+	g := newPolicyRig(t)
+	signer := newPolicySigner(t, tpm2.TPMAlgECC)
+	opening := signer.opening()
+	want := authPolicy(t, opening)
+	key := g.key(want, "motdepasse")
+	locality := signer.signs(t, "firmware", command(tpm2.TPMCCPolicyLocality, 0x10))
+	presence := signer.signs(t, "console", command(tpm2.TPMCCPolicyPhysicalPresence))
+	now, backup := signer.signs(t, "initrd", g.pcr(16)), signer.signs(t, "backup", policy.AuthValue())
+	sign := func(p *policy.Policy) (err error) {
+		for n := 1; ; n++ {
+			err = g.sign(key, p, []byte("motdepasse"))
+			if why := new(policy.Unmet); !errors.As(err, &why) || !why.Another || n > 9 {
+				return err
+			}
+		}
+	}
+	p := g.policy(want, []blob.PolicyCommand{opening}, backup, locality, presence, now)
+	for i, commands := range []int{16, 3, 3} {
+		before := g.tap.Count()
+		if err := sign(p); err != nil {
+			t.Fatal(err)
+		}
+		if n := g.tap.Count() - before; i > 0 && n != commands {
+			t.Errorf("signature %d took %d commands, want %d: %x", i, n, commands, g.codes(before))
+		}
+	}
+	g.extend(16)
+	for range 2 {
+		if err := sign(p); err != nil {
+			t.Errorf("by the secret: %v", err)
+		}
+	}
+	p = g.policy(want, []blob.PolicyCommand{opening}, locality, presence, now)
+	for range 2 {
+		wantUnmet(t, sign(p), "none of the 3 signed policies in the file can be met: firmware: it requires another locality than this program's; "+
+			"console: it needs physical presence; initrd: PCR 16 differs")
+	}
+	wantUnmet(t, sign(g.policy(want, []blob.PolicyCommand{opening}, presence)), "the signed policy in the file cannot be met: console: it needs physical presence")
+	g.reset(16)
+	if err := sign(p); err != nil {
+		t.Error(err)
+	}
+	if n := g.tries(); n != 0 {
+		t.Errorf("the TPM has counted %d tries", n)
+	}
+}
+
+// TestSignedPolicySecret has a signed policy that asks for the owner's secret, which is another
+// than the given one: the next one is run.
+func TestSignedPolicySecret(t *testing.T) {
+	g := newPolicyRig(t)
+	signer := newPolicySigner(t, tpm2.TPMAlgECC)
+	opening := signer.opening()
+	want := authPolicy(t, opening)
+	key := g.key(want, "")
+	if _, err := tpm20.Run(g.conn, tpm2.HierarchyChangeAuth{
+		AuthHandle: tpm20.Hierarchy(tpm2.TPMRHOwner).Auth(nil), NewAuth: tpm2.TPM2BAuth{Buffer: []byte("proprio")},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	owner := signer.signs(t, "owner", secretOf(tpm2.TPMRHOwner, []byte{0x40, 0, 0, 1}, nil))
+	now := signer.signs(t, "initrd", g.pcr(16))
+	p := g.policy(want, []blob.PolicyCommand{opening}, owner, now)
+	if err := g.sign(key, p, []byte("wrong")); err != nil {
+		t.Error(err)
+	}
+	g.extend(16)
+	wantUnmet(t, g.sign(key, p, []byte("wrong")), "none of the 2 signed policies in the file can be met: initrd: PCR 16 differs; "+
+		"owner: the given secret is not that of the owner hierarchy")
+	if err := g.sign(key, p, []byte("proprio")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,14 +2,17 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"golang.org/x/crypto/cryptobyte"
 
 	"maclef/blob"
+	"maclef/internal/pubarea"
 )
 
 // A secretAssertion is TPM2_PolicySecret: it requires the secret of an entity, such as the owner
@@ -62,11 +65,11 @@ func (a *secretAssertion) run(r *runner) error {
 	if counts, err := countsTries(r.tpm, handle); err != nil {
 		return err
 	} else if counts {
-		return unmet(nil, "it asks for the secret of %s, and the TPM counts wrong ones: this program does not try secrets that a key file asks for", entityText(handle))
+		return unmet(nil, "it asks for the secret of %s, and the TPM counts wrong ones: this program does not try secrets that a key file asks for", describeEntity(handle))
 	}
 	secret := r.policySecret()
 	if secret == nil {
-		return &Unmet{Why: "it asks for the secret of " + entityText(handle), Secret: true}
+		return &Unmet{Why: "it asks for the secret of " + describeEntity(handle), Secret: true}
 	}
 	auth := tpm2.PasswordAuth(nil)
 	if len(secret) > 0 {
@@ -83,10 +86,56 @@ func (a *secretAssertion) run(r *runner) error {
 		PolicySession: session,
 		PolicyRef:     tpm2.TPM2BNonce{Buffer: a.ref},
 	})
-	if len(secret) == 0 && hasCode(err, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth) {
-		return unmet(err, "it asks for the secret of %s, which is not empty", entityText(handle))
+	switch wrong := hasCode(err, tpm2.TPMRCAuthFail, tpm2.TPMRCBadAuth); {
+	case wrong && len(secret) == 0:
+		return &Unmet{Why: fmt.Sprintf("it asks for the secret of %s, which is not empty", describeEntity(handle)), Secret: true, cause: err}
+	case wrong:
+		return &WrongSecret{describeEntity(handle), err}
 	}
-	return asUnmet(err, "the TPM refuses the secret of %s", entityText(handle))
+	return asUnmet(err, "the TPM refuses the secret of %s", describeEntity(handle))
+}
+
+// WrongSecret means that the given secret is not that of Owner, an entity for whose secret
+// TPM2_PolicySecret asks.
+type WrongSecret struct {
+	Owner string // such as "the owner hierarchy"
+	cause error  // the TPM's
+}
+
+func (e *WrongSecret) Error() string { return "the given secret is not that of " + e.Owner }
+func (e *WrongSecret) Unwrap() error { return e.cause }
+
+// SecretOwner returns whose secret the policy of a key asks for, such as "the owner hierarchy". It
+// returns "" if that is the key itself, or if no secret is needed.
+func SecretOwner(t *blob.TSS2) (owner string) {
+	p, err := pubarea.Parse(t.Public)
+	if err != nil || p.Has(pubarea.AttrUserWithAuth) && !t.ByPolicy {
+		return ""
+	}
+	all := slices.Clone(t.Policy)
+	for _, signed := range t.AuthPolicy {
+		all = append(all, signed.Policy...)
+	}
+	for _, c := range all {
+		if isAuthValue(c) {
+			return ""
+		}
+		if a, err := readSecret(c.Policy); err == nil && tpm2.TPMCC(c.Code) == tpm2.TPMCCPolicySecret {
+			owner = cmp.Or(owner, a.owner())
+		}
+	}
+	return owner
+}
+
+// owner returns a text for the entity whose secret is asked for.
+func (a *secretAssertion) owner() string {
+	switch {
+	case len(a.name) == 4: // the name of a permanent entity is its handle
+		return describeEntity(handleAt(a.name))
+	case a.handle != 0:
+		return describeEntity(a.handle)
+	}
+	return "the object " + describeName(a.name)
 }
 
 // Kinds of handles: the most significant byte. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
@@ -162,22 +211,15 @@ func (a *secretAssertion) isAt(tpm TPM, h tpm2.TPMHandle) (bool, error) {
 	return err == nil && bytes.Equal(name, a.name), err
 }
 
-// entityText returns the name of an entity for error messages.
-func entityText(h tpm2.TPMHandle) string {
-	switch h {
-	case tpm2.TPMRHOwner:
-		return "the owner"
-	case tpm2.TPMRHEndorsement:
-		return "the endorsement hierarchy"
-	case tpm2.TPMRHPlatform:
-		return "the platform"
-	case tpm2.TPMRHLockout:
-		return "the lockout"
+// describeEntity returns a text for an entity that has a secret.
+func describeEntity(h tpm2.TPMHandle) string {
+	switch h >> 24 {
+	case kindNV:
+		return fmt.Sprintf("NV index 0x%08x", uint32(h))
+	case kindPersistent, kindTransient:
+		return fmt.Sprintf("the object at 0x%08x", uint32(h))
 	}
-	if h>>24 == kindNV {
-		return fmt.Sprintf("NV index %#08x", uint32(h))
-	}
-	return fmt.Sprintf("%#08x", uint32(h))
+	return DescribeHierarchy(h)
 }
 
 // shortName returns the beginning of a name, which is enough to distinguish objects.

@@ -155,6 +155,8 @@ func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 	switch {
 	case t.EmptyAuth:
 		return "none of its own"
+	case t.Handle != 0:
+		return "unknown; the key may need its own secret (-key-pass)"
 	case t.Guessed():
 		return "not in the file; the key may need its own secret (-key-pass)"
 	case !t.NeedsSecret():

@@ -57,6 +57,9 @@ var (
 	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other
 	// keys.
 	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)
+	// ErrHasSecret is an ErrWrongKeySecret of the empty secret, which was tried because the file
+	// says that the key has none.
+	ErrHasSecret = WithText("wrong key secret: the key has one, although its file says that it has none", ErrWrongKeySecret)
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )
@@ -127,7 +130,7 @@ func ClassOfKind(err error) (class ErrClass, ok bool) {
 		return 0, false
 	case kind.Kind == ErrUnloaded:
 		return ClassLost, true
-	case kind.Kind == ErrWrongKeySecret, kind.Kind == ErrWrongSRKSecret:
+	case kind.Kind == ErrWrongKeySecret, kind.Kind == ErrHasSecret, kind.Kind == ErrWrongSRKSecret:
 		return ClassAuth, true
 	}
 	return ClassRefused, true

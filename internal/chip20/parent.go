@@ -139,8 +139,7 @@ func (c *Chip) parentAuth(parent *tpm20.Object, srk chip.AuthData) (tpm2.Session
 	if len(srk) == 0 {
 		return nil, nil
 	}
-	c.uncounted = parent.Public.ObjectAttributes.NoDA
-	if !c.uncounted {
+	if !parent.Public.ObjectAttributes.NoDA {
 		if err := c.readLockout(); err != nil {
 			return nil, c.explain(err, nil)
 		}
@@ -263,7 +262,6 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
 		return c.conn.CreatePrimary(id.handle, nil, id.primary.template())
 	}
-	c.uncounted = true
 	// The hierarchy's secret is sent in a session salted to a primary key of the null hierarchy,
 	// which has no secret.
 	var object *tpm20.Object

@@ -8,6 +8,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/keyfile"
+	"maclef/internal/pubarea"
 	"maclef/tpmkey"
 )
 
@@ -112,10 +113,12 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 	if !ok || tpm.Family() != "2.0" {
 		return opts, nil
 	}
-	if t.Guessed() || t.Handle != 0 {
+	if (t.Guessed() || t.Handle != 0) && !countsNoTries(t) { // else the empty one was tried before the prompt
 		f.Secret.Label += " (Enter if it has none)"
 	}
-	if f.Secret.Given() && t.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
+	// Otherwise it would not be used: the file says that there is none (those of tpm2_encodeobject
+	// can be wrong), or the empty one is tried first.
+	if f.Secret.Given() && (t.EmptyAuth || countsNoTries(t)) {
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err
@@ -123,4 +126,10 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 		opts.Auth = secret
 	}
 	return opts, nil
+}
+
+// countsNoTries reports whether the TPM counts no wrong secrets of a key.
+func countsNoTries(t *blob.TSS2) bool {
+	area, err := pubarea.Parse(t.Public)
+	return err == nil && area.Has(pubarea.AttrNoDA)
 }

@@ -32,7 +32,7 @@ const (
 // itself only for pass:, hex: and sha1:.
 type secretSpec struct {
 	form   form
-	utf16  bool // hash the text as UTF-16LE
+	utf16  bool   // hash the text as UTF-16LE
 	arg    string // hex: the bytes, decoded
 	fd     int
 	digest [sha1.Size]byte

@@ -157,9 +157,9 @@ func openFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// checkWritable writes as many bytes as a TPM's state has. A full disk stops swtpm, and has
+// CheckWritable writes as many bytes as a TPM's state has. A full disk stops swtpm, and has
 // no room for swtpm's message either.
-func (e *Emulator) checkWritable() error {
+func (e *Emulator) CheckWritable() error {
 	f, err := newfile.Create(e.dir+"/", 0o600)
 	if err != nil {
 		return err

@@ -70,9 +70,10 @@ func (m *Model) FailureProbe() []byte {
 	return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x81}
 }
 
-// Result codes of a TPM that could not write its state. The TPM 2.0 also returns its code for some
-// ciphertexts.
+// Result codes of a TPM that could not write its state. TPM_FAIL and TPM_RC_FAILURE have other
+// causes, too.
 const (
+	tpmFail             = 0x09  // TPM_FAIL
 	failedSelfTest      = 0x1C  // TPM_FAILEDSELFTEST
 	auditFailSuccessful = 0x31  // TPM_AUDITFAIL_SUCCESSFUL, of the command that could not write
 	rcFailure           = 0x101 // TPM_RC_FAILURE
@@ -81,7 +82,7 @@ const (
 // Failed reports whether a response may be that of a TPM in failure mode. That of FailureProbe is.
 func (m *Model) Failed(rsp []byte) bool {
 	switch frame.Code(rsp) {
-	case failedSelfTest, auditFailSuccessful:
+	case tpmFail, failedSelfTest, auditFailSuccessful:
 		return m.First == 0
 	case rcFailure:
 		return m.First != 0

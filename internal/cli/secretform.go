@@ -48,7 +48,8 @@ const secretUsage = `SECRET is one of
   pass:TEXT   TEXT itself (others may see it in the process list)
   hex:DIGITS  bytes, as hexadecimal digits: hex:0102ff (others may see it)
   env:VAR     the value of an environment variable, which may be empty
-  file:PATH   the first line of a file, without its line end
+  file:PATH   the first line of a file, without its line end; a new secret must
+              be the only line
   fd:N        the next line of an inherited file descriptor
   stdin       the next line of standard input
   sha1:HEX    the 20 bytes themselves, as 40 hexadecimal digits (TPM 1.2)

@@ -49,6 +49,10 @@ var tss2Fixtures = []struct {
 	{"pv-p256-81000001", TSS2Loadable, persistentRSA, false, "sign agree", "pv-p256-81000001.pub.pem", 0},
 	// Made without a password: tpm2_encodeobject 5.4 writes the opposite.
 	{"tools-rsa", TSS2Loadable, handleOwner, true, "sign decrypt", "", 0},
+	{"tools-p256-noda", TSS2Loadable, persistentRSA, true, "sign agree", "", 0},
+	// Made with one.
+	{"tools-p256-auth", TSS2Loadable, persistentRSA, false, "sign agree", "", 0},
+	{"tools-p256-noda-auth", TSS2Loadable, persistentRSA, false, "sign agree", "", 0},
 }
 
 func TestTSS2Fixtures(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -78,13 +79,12 @@ func startBackground(args []string) (status int, err error) {
 }
 
 // secretVariable and a number make the name of an environment variable for a secret that was given
-// as pass:TEXT.
+// on the command line, as pass:TEXT, hex:DIGITS or sha1:HEX.
 const secretVariable = "ECRYPTMOUNT_SECRET_"
 
-// hideSecrets moves secrets from the command line to the environment. Every user can read the
-// command line of a process, but only root can read its environment.
+// hideSecrets moves secrets from the command line to the environment, and puts env:NAME in their
+// place. Every user can read the command line of a process, but only root can read its environment.
 func hideSecrets(args []string) (hidden, env []string) {
-	const form = "pass:"
 	for i, arg := range args {
 		before, value := "", arg
 		if name, v, ok := strings.Cut(arg, "="); ok && strings.HasSuffix(name, "-pass") {
@@ -93,18 +93,33 @@ func hideSecrets(args []string) (hidden, env []string) {
 			hidden = append(hidden, arg)
 			continue
 		}
-		encoding := ""
-		if text, ok := strings.CutPrefix(value, "utf16:"); ok {
-			encoding, value = "utf16:", text
-		}
-		if text, ok := strings.CutPrefix(value, form); ok {
+		switch form, _, _ := strings.Cut(strings.TrimPrefix(value, "utf16:"), ":"); form {
+		case "pass", "hex", "sha1":
 			name := secretVariable + strconv.Itoa(len(env))
-			env = append(env, name+"="+text)
+			env = append(env, name+"="+value)
 			value = "env:" + name
 		}
-		hidden = append(hidden, before+encoding+value)
+		hidden = append(hidden, before+value)
 	}
 	return hidden, env
+}
+
+// revealSecrets undoes hideSecrets, in the background process. Its command line stays as it is.
+func revealSecrets(args []string) []string {
+	if os.Getenv(readyVariable) == "" {
+		return args
+	}
+	args = slices.Clone(args)
+	for i, arg := range args {
+		at := strings.Index(arg, "env:"+secretVariable)
+		if at < 0 {
+			continue
+		}
+		if value, ok := os.LookupEnv(arg[at+len("env:"):]); ok {
+			args[i] = arg[:at] + value
+		}
+	}
+	return args
 }
 
 // forwardSignals sends the signals that end this process to the other one.

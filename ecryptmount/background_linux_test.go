@@ -28,12 +28,18 @@ func TestWantsFork(t *testing.T) {
 }
 
 func TestHideSecrets(t *testing.T) {
-	t.Parallel()
-	args, env := hideSecrets(strings.Fields("-key pass:file -key-pass pass:mot=de -srk-pass=utf16:pass: -fork --srk-pass prompt pass:dir"))
-	if got, want := strings.Join(args, " "), "-key pass:file -key-pass env:ECRYPTMOUNT_SECRET_0 -srk-pass=utf16:env:ECRYPTMOUNT_SECRET_1 -fork --srk-pass prompt pass:dir"; got != want {
+	given := strings.Fields("-key pass:file -key-pass pass:mot=de -srk-pass=utf16:pass: -fork -key-pass hex:00ff --srk-pass=sha1:00 --srk-pass prompt pass:dir")
+	args, env := hideSecrets(given)
+	want := "-key pass:file -key-pass env:ECRYPTMOUNT_SECRET_0 -srk-pass=env:ECRYPTMOUNT_SECRET_1 -fork -key-pass env:ECRYPTMOUNT_SECRET_2 --srk-pass=env:ECRYPTMOUNT_SECRET_3 --srk-pass prompt pass:dir"
+	if got := strings.Join(args, " "); got != want {
 		t.Errorf("arguments: %s", got)
 	}
-	if want := []string{"ECRYPTMOUNT_SECRET_0=mot=de", "ECRYPTMOUNT_SECRET_1="}; !slices.Equal(env, want) {
-		t.Errorf("environment: %q", env)
+	t.Setenv(readyVariable, "3")
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	if got := revealSecrets(args); !slices.Equal(got, given) {
+		t.Errorf("revealed: %q", got)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -58,7 +59,7 @@ func (c *chip) open() error {
 	c.key = key
 	c.mu.Unlock()
 	if key.File().NeedsSecret() { // other than the file itself where -policy says the steps
-		if _, err := c.o.keyPass.Resolve(); err != nil {
+		if err := key.CheckSecret(context.Background()); err != nil {
 			return fmt.Errorf("load %s: %w", *c.o.key, err)
 		}
 	}

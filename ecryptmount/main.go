@@ -27,7 +27,7 @@ func (p *program) run(args []string, stdin io.Reader, stdout, stderr io.Writer) 
 	}
 	out := &messageWriter{w: stderr}
 	env := cli.NewEnv("ecryptmount", stdin, stdout, out)
-	o, err := parse(env, args)
+	o, err := parse(env, revealSecrets(args))
 	if err != nil {
 		return err
 	}

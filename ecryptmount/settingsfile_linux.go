@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"maclef/internal/cli"
+	"maclef/internal/newfile"
 )
 
 // readSettingsFile reads the settings file called name in dir. It returns nil if there is none. The
@@ -85,39 +84,22 @@ func writeSettingsFile(dir *directory, name string, r *settingsFile) error {
 	return nil
 }
 
-// writeNew makes a file. Until it is complete it has a temporary name.
-func writeNew(dir *directory, name string, data []byte) (err error) {
-	var random [8]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return err
-	}
-	temp := ".tmp-" + hex.EncodeToString(random[:])
-	fd, err := unix.Openat(dir.fd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+// writeNew makes a file.
+func writeNew(dir *directory, name string, data []byte) error {
+	folder := descriptorPath(dir.fd) + "/"
+	file, err := newfile.Create(folder, 0o600)
 	if err != nil {
-		return err
+		return withoutPath(err)
 	}
-	file := os.NewFile(uintptr(fd), temp)
-	defer file.Close()
-	renamed := false
-	defer func() {
-		if !renamed {
-			_ = unix.Unlinkat(dir.fd, temp, 0)
-		}
-	}()
+	defer file.Discard()
 	if _, err := file.Write(data); err != nil {
 		return withoutPath(err)
 	}
 	if err := file.Sync(); err != nil {
 		return withoutPath(err)
 	}
-	// Link the descriptor: somebody may have replaced the file of that name.
-	err = unix.Linkat(unix.AT_FDCWD, descriptorPath(fd), dir.fd, name, unix.AT_SYMLINK_FOLLOW)
-	if err != nil && !errors.Is(err, fs.ErrExist) { // file systems without hard links
-		err = unix.Renameat2(dir.fd, temp, dir.fd, name, unix.RENAME_NOREPLACE)
-		renamed = err == nil
-	}
-	if err != nil {
-		return err
+	if err := file.Link(folder + name); err != nil {
+		return withoutPath(err)
 	}
 	if err := syncDir(dir); err != nil {
 		_ = unix.Unlinkat(dir.fd, name, 0)

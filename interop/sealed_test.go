@@ -3,6 +3,7 @@ package interop
 import (
 	"bytes"
 	"crypto"
+	"encoding/hex"
 	"errors"
 	"testing"
 
@@ -107,4 +108,49 @@ func TestTheirSealed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Secrets that are no text, which tpm2-tools take as hex:. A TPM ignores zero bytes at the end, and
+// no others.
+func TestHexSecrets(t *testing.T) {
+	c := newChip(t).withSRK(t)
+	for _, digits := range []string{"00", "0001", "010200", "0a00ff"} {
+		t.Run(digits, func(t *testing.T) {
+			raw, err := hex.DecodeString(digits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opts := &tpmkey.LoadOptions{Auth: tpmkey.Password(raw).Keep()}
+			for algorithm, attributes := range map[string]string{"rsa2048": "", "ecc": "noda|"} {
+				c.run(t, "tpm2_create", "-C", srk, "-G", algorithm, "-p", "hex:"+digits, "-u", "tools.pub", "-r", "tools.priv",
+					"-a", attributes+"fixedtpm|fixedparent|sensitivedataorigin|userwithauth|decrypt|sign")
+				file, err := blob.ParsePair(c.read(t, "tools.pub"), c.read(t, "tools.priv"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.use(t, func(tpm *tpmkey.TPM) {
+					key, err := tpm.Load(t.Context(), file, opts)
+					if err != nil {
+						t.Fatal(err)
+					}
+					exercise(t, key)
+				})
+			}
+			if digits == "00" {
+				return // a new secret like this is refused: it is the empty one
+			}
+			_, sealed := c.save(t, "sealed.pem", func(tpm *tpmkey.TPM) (blob.Key, error) {
+				return tpm.Seal(t.Context(), message, &tpmkey.SealOptions{Auth: tpmkey.Password(raw)})
+			})
+			c.run(t, "tpm2_load", "-r", sealed, "-c", "sealed.ctx")
+			if got := c.run(t, "tpm2_unseal", "-c", "sealed.ctx", "-p", "hex:"+digits); !bytes.Equal(got, message) {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+	c.use(t, func(tpm *tpmkey.TPM) {
+		if s, err := tpm.Status(t.Context()); err != nil || s.Lockout.Tries != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
 }

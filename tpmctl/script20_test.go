@@ -46,15 +46,19 @@ var signTemplate = tpm2.TPMTPublic{
 	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256}),
 }
 
-// cmdKeep is "keep HANDLE [SECRET]": have a TPM 2.0 keep an ECC P-256 key that signs,
-// as tpm2_evictcontrol does.
+// cmdKeep is "keep [-noda] HANDLE [SECRET]": have a TPM 2.0 keep an ECC P-256 key that signs,
+// as tpm2_evictcontrol does. With -noda the TPM counts none of its wrong secrets.
 func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
+	area := signTemplate
+	if len(args) > 0 && args[0] == "-noda" {
+		args, area.ObjectAttributes.NoDA = args[1:], true
+	}
 	if neg || len(args) == 0 || len(args) > 2 {
-		ts.Fatalf("usage: keep HANDLE [SECRET]")
+		ts.Fatalf("usage: keep [-noda] HANDLE [SECRET]")
 	}
 	handle, err := strconv.ParseUint(args[0], 0, 32)
 	ts.Check(err)
-	create := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(signTemplate)}
+	create := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(area)}
 	if len(args) == 2 {
 		create.InSensitive.Sensitive = &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(args[1])}}
 	}

@@ -186,6 +186,9 @@ func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 	case t.EmptyAuth:
 		return "none of its own"
 	case t.Guessed() && !t.ByPolicy:
+	case t.Handle != 0:
+		return "unknown; the key may need its own secret (-key-pass)"
+	case t.Guessed():
 		return "not in the file; the key may need its own secret (-key-pass)"
 	case !t.NeedsSecret():
 		return "none: only its policy controls its use"

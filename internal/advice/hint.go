@@ -124,6 +124,11 @@ func hintFile(err error) string {
 	return "keygen makes a new key, keygen -w wraps an RSA or ECDSA key that exists in software"
 }
 
+// nextTry ends the advice about a wrong secret of a TPM 2.0, if the TPM counts it.
+func nextTry(err error) string {
+	return ifGiven(!errors.Is(err, tpm2.TPMRCBadAuth), "; see tpmctl status before the next try")
+}
+
 // hint20 is for errors that need other advice if a TPM 2.0 returned them.
 func hint20(err error, given func(flag string) bool) string {
 	switch {
@@ -134,8 +139,10 @@ func hint20(err error, given func(flag string) bool) string {
 		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
+	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
+		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; see tpmctl status before the next try"
+		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):

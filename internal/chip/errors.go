@@ -73,6 +73,9 @@ var (
 	// ErrWrongPolicySecret is an ErrWrongKeySecret: the policy asks for the secret of another
 	// entity.
 	ErrWrongPolicySecret = WithText("wrong secret", ErrWrongKeySecret)
+	// ErrHasSecret is an ErrWrongKeySecret of the empty secret, which was tried because the file
+	// says that the key has none.
+	ErrHasSecret = WithText("wrong key secret: the key has one, although its file says that it has none", ErrWrongKeySecret)
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )

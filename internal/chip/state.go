@@ -80,11 +80,13 @@ type Lockout struct {
 
 // Tries is the TPM's count of wrong secrets at one moment.
 type Tries struct {
-	Counts bool  // the TPM counts wrong values of this secret
-	Known  bool  // Count is set
-	Locked error // ErrLockedOut if the TPM checks no secrets at present, else nil
-	Count  int
-	Resets int // resets of a TPM 2.0, which counts a reset without a shutdown command as a wrong secret
+	Counts bool // the TPM counts wrong values of this secret
+	// EmptyFree means that it costs nothing to find out whether a key's secret is the empty one.
+	EmptyFree bool
+	Known     bool  // Count is set
+	Locked    error // ErrLockedOut if the TPM checks no secrets at present, else nil
+	Count     int
+	Resets    int // resets of a TPM 2.0, which counts a reset without a shutdown command as a wrong secret
 	// Announced means that a shutdown command preceded the last reset, which so was not counted.
 	Announced bool
 }

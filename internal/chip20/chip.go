@@ -3,6 +3,7 @@ package chip20
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -22,10 +23,8 @@ type Chip struct {
 	conn *tpm20.Conn
 	can  *features
 
-	// lockout is the state of the dictionary-attack protection when it was last read. uncounted
-	// means that the TPM does not count wrong secrets of the key that was used last.
-	lockout   lockout
-	uncounted bool
+	// lockout is the state of the dictionary-attack protection when it was last read.
+	lockout lockout
 
 	// parents are the parents that were used before. foundParents has the parent that was found for
 	// what a file says about its parent. imported has the private areas of imported keys, by a
@@ -115,9 +114,9 @@ func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, erro
 			return nil, err
 		}
 	}
-	c.uncounted = !counts
 	if !counts {
-		return new(chip.Tries), nil
+		// What a policy asks for may be the secret of another object, which counts.
+		return &chip.Tries{EmptyFree: !ofParent && !needsPolicy(t)}, nil
 	}
 	// This order prevents that a reset between the two commands looks like a wrong secret.
 	var clock *tpm2.ReadClockResponse
@@ -163,9 +162,10 @@ func (c *Chip) countsParent(t *blob.TSS2) (bool, error) {
 	return countsSecretOf(parent.Public), nil
 }
 
-// triesUsed returns, after a wrong secret, a text with the TPM's count.
-func (c *Chip) triesUsed() string {
-	if c.uncounted {
+// triesUsed returns, after a wrong secret, a text with the TPM's count. TPM 2.0 Library Part 1,
+// section 19.8.2 (the TPM counts after TPM_RC_AUTH_FAIL, not after TPM_RC_BAD_AUTH).
+func (c *Chip) triesUsed(code *tpm20.Error) string {
+	if errors.Is(code, tpm2.TPMRCBadAuth) {
 		return ", which the TPM does not count"
 	}
 	if c.readLockout() != nil {

@@ -28,7 +28,7 @@ func (c *Chip) explain(err, wrong error) error {
 	switch {
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
 		if wrong != nil {
-			return chip.OfKind(wrong, code.Name()+c.triesUsed(), err)
+			return chip.OfKind(wrong, code.Name()+c.triesUsed(code), err)
 		}
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, code.Name()+c.lockTime(), err)

@@ -260,8 +260,8 @@ func (c *Chip) ReadHandle(handle uint32) (blob.Key, error) {
 		return nil, c.explainHandle(handle, err)
 	}
 	public := tpm2.Marshal(tpm2.New2B(*object.Public))
-	// Nothing tells whether the key has a secret. A key with noDA is assumed to have none.
-	return &blob.TSS2{Public: public, Handle: handle, EmptyAuth: object.Public.ObjectAttributes.NoDA}, nil
+	// Nothing tells whether the key has a secret, so EmptyAuth is false.
+	return &blob.TSS2{Public: public, Handle: handle}, nil
 }
 
 func (c *Chip) explainHandle(handle uint32, err error) error {

@@ -181,7 +181,11 @@ func (k *loadedKey) unseal(key chip.AuthData) ([]byte, error) {
 
 // explain explains the error of a command on the key.
 func (k *loadedKey) explain(err error) error {
-	return k.chip.explain(k.explainPolicy(err), chip.ErrWrongKeySecret)
+	wrong := chip.ErrWrongKeySecret
+	if k.file.EmptyAuth && !k.hasPolicy() { // no secret was given
+		wrong = chip.ErrHasSecret
+	}
+	return k.chip.explain(k.explainPolicy(err), wrong)
 }
 
 // Save implements chip.LoadedKey.

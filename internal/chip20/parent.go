@@ -109,8 +109,6 @@ func (c *Chip) withParent(id parentID, srk chip.AuthData, f func(parent *loadedP
 		switch c.ClassOf(err) {
 		case chip.ClassRefused, chip.ClassLost:
 			delete(c.parents, id) // another key may be at the handle now
-		case chip.ClassAuth:
-			c.uncounted = !countsSecretOf(object.Public)
 		}
 		return err
 	}
@@ -240,7 +238,6 @@ func (c *Chip) createPrimary(id parentID, srk chip.AuthData) (*tpm20.Object, err
 	if len(srk) == 0 || id.handle == tpm2.TPMRHNull {
 		return c.conn.CreatePrimary(id.handle, nil, id.primary.template())
 	}
-	c.uncounted = true
 	// The hierarchy's secret is sent in a session salted to a primary key of the null hierarchy,
 	// which has no secret.
 	var object *tpm20.Object

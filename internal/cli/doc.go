@@ -19,7 +19,8 @@
 //
 // # Limitations
 //
-// Prompts without echo work on Unix terminals and the Windows console. A command that is
-// killed with SIGKILL can leave a temporary file (.tmp-…) beside its output, but never a
-// partial output.
+// Prompts without echo work on Unix terminals and the Windows console. Where the file system
+// makes no files without a name, a command that is killed with SIGKILL can leave a temporary file
+// (.tmp-maclef-…) beside its output, which the next command removes. It never leaves a partial
+// output.
 package cli

@@ -9,6 +9,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/keyfile"
 	"maclef/internal/policy"
+	"maclef/internal/pubarea"
 	"maclef/tpmkey"
 )
 
@@ -125,10 +126,12 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 	switch owner := policy.SecretOwner(t); {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, opts.Name)
-	case t.Guessed() || t.Handle != 0:
+	case (t.Guessed() || t.Handle != 0) && !countsNoTries(t): // else the empty one was tried before the prompt
 		f.Secret.Label += " (Enter if it has none)"
 	}
-	if f.Secret.Given() && t.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
+	// Otherwise it would not be used: the file says that there is none (those of tpm2_encodeobject
+	// can be wrong), or the empty one is tried first.
+	if f.Secret.Given() && (t.EmptyAuth || countsNoTries(t)) {
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err
@@ -136,4 +139,10 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 		opts.Auth = secret
 	}
 	return opts, nil
+}
+
+// countsNoTries reports whether the TPM counts no wrong secrets of a key.
+func countsNoTries(t *blob.TSS2) bool {
+	area, err := pubarea.Parse(t.Public)
+	return err == nil && area.Has(pubarea.AttrNoDA)
 }

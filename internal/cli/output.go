@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"maclef/internal/newfile"
 )
 
 // Modes of output files, before umask.
@@ -22,13 +22,14 @@ const (
 // before its work, so that it notices early if the file exists or the directory cannot be
 // written.
 //
-// The contents go to a temporary file in the same directory until Commit. Standard output
+// The contents go to a file without a name until Commit (see package newfile). Standard output
 // ("-"), devices, pipes and sockets are written directly.
 type Output struct {
-	name   string    // as the user gave it
-	target string    // path after symbolic links
-	direct io.Writer // not nil if there is no temporary file
-	file   *os.File  // the file that is written; nil for standard output
+	name   string        // as the user gave it
+	target string        // path after symbolic links
+	direct io.Writer     // not nil if there is no temporary file
+	file   *os.File      // a device, pipe or socket
+	temp   *newfile.File // the contents until Commit
 	force  bool
 	stop   func() // stops watching for signals
 	done   bool
@@ -88,13 +89,13 @@ func (o *Output) openDirect() error {
 	return nil
 }
 
-// openTemp creates the temporary file. Its name is short and hidden.
+// openTemp opens the file that gets its name in Commit.
 func (o *Output) openTemp(mode fs.FileMode) error {
 	dir, base := filepath.Split(o.target)
 	if base == "" {
 		return fmt.Errorf("write %s: no such directory", o.name)
 	}
-	file, err := createTemp(dir, mode)
+	file, err := newfile.Create(dir, mode)
 	if err != nil {
 		if dir == "" {
 			dir = "."
@@ -102,16 +103,16 @@ func (o *Output) openTemp(mode fs.FileMode) error {
 		return WithHint(fmt.Errorf("write %s: create a file in %s: %w", o.name, dir, withoutPath(err)),
 			"name a file in a directory that exists and that you may write to")
 	}
-	o.file = file
-	o.stop = OnSignal(func() { os.Remove(file.Name()) })
+	o.temp = file
+	o.stop = OnSignal(file.Withdraw)
 	return nil
 }
 
 // Write appends to the contents.
 func (o *Output) Write(p []byte) (int, error) {
-	var w io.Writer = o.file
-	if o.direct != nil {
-		w = o.direct
+	w := o.direct
+	if o.temp != nil {
+		w = o.temp
 	}
 	n, err := w.Write(p)
 	if err != nil {
@@ -195,14 +196,15 @@ func (o *Output) Commit() error {
 		}
 		return nil
 	}
-	err := o.file.Sync()
-	if err == nil {
-		err = o.file.Close()
+	err := o.temp.Sync()
+	switch {
+	case err != nil:
+	case o.force:
+		err = o.temp.Replace(o.target)
+	default: // not even a file that was created since OpenOutput
+		err = o.temp.Link(o.target)
 	}
-	if err == nil {
-		err = o.moveToTarget()
-	}
-	o.Abort() // removes the temporary file if it is still there
+	o.Abort()
 	if errors.Is(err, fs.ErrExist) {
 		return existsError(o.name)
 	}
@@ -219,65 +221,13 @@ func (o *Output) Abort() {
 		return
 	}
 	o.done = true
-	if o.file == nil {
-		return
+	if o.file != nil {
+		o.file.Close()
 	}
-	o.file.Close()
-	if o.direct == nil {
-		os.Remove(o.file.Name())
+	if o.temp != nil {
+		o.temp.Discard()
 		o.stop()
 	}
-}
-
-// moveToTarget gives the temporary file its name. Without force it never replaces another
-// file, not even one that was created since OpenOutput.
-func (o *Output) moveToTarget() error {
-	temp := o.file.Name()
-	if o.force {
-		return os.Rename(temp, o.target)
-	}
-	err := os.Link(temp, o.target)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return moveWithoutLink(temp, o.target)
-}
-
-// moveWithoutLink is for file systems without hard links (FAT, some network file systems).
-// It reserves the name with an empty file and then replaces that.
-func moveWithoutLink(temp, target string) error {
-	reserved, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	reserved.Close()
-	if err := os.Rename(temp, target); err != nil {
-		os.Remove(target)
-		return err
-	}
-	return nil
-}
-
-// createTemp creates a file with a new name in dir. dir is empty or ends with a separator.
-func createTemp(dir string, mode fs.FileMode) (*os.File, error) {
-	const tries = 100
-	var err error
-	for range tries {
-		var random [8]byte
-		if _, err := rand.Read(random[:]); err != nil {
-			return nil, fmt.Errorf("choose a temporary name: %w", err)
-		}
-		name := dir + ".tmp-" + hex.EncodeToString(random[:])
-		var file *os.File
-		file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-		if err == nil {
-			return file, nil
-		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-	}
-	return nil, err
 }
 
 // syncDir syncs a directory to disk if the system supports that.

@@ -19,24 +19,31 @@ var errCancelled = errors.New("cancelled at the prompt")
 // errTwoSecrets: the two entries of a new secret differed too often.
 var errTwoSecrets = fmt.Errorf("the two texts differed %d times", newSecretTries)
 
-// askSecret asks for the secret of a flag with the function ask; twice for a new secret.
-func (e *Env) askSecret(flag, label string, isNew bool, ask func(string) ([]byte, error)) ([]byte, error) {
+// askSecret asks for the secret of a flag with the function ask: twice for a new secret, and
+// twice if the user gives an empty one to a TPM, which may count it as wrong.
+func (e *Env) askSecret(s *SecretFlag, ask func(string) ([]byte, error)) (text []byte, err error) {
 	defer e.lockScreen()()
-	var text []byte
-	var err error
-	if isNew {
-		text, err = askTwice(label, ask)
+	ofTPM := !s.options.New && !s.options.Text
+	if s.options.New {
+		text, err = askTwice(s.Label, ask)
 	} else {
-		text, err = ask(label + ": ")
+		text, err = ask(s.Label + ": ")
+	}
+	if err == nil && ofTPM && len(text) == 0 {
+		text, err = ask("Nothing was typed. An empty secret, if it is wrong, can cost a try; Enter sends it. " + s.Label + ": ")
 	}
 	if err == nil {
 		return text, nil
 	}
-	err = fmt.Errorf("-%s: %w", flag, err)
-	if errors.Is(err, errNoPrompt) {
-		return nil, WithHint(err, "give it with -"+flag+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force")
+	err = fmt.Errorf("-%s: %w", s.name(), err)
+	if !errors.Is(err, errNoPrompt) {
+		return nil, err
 	}
-	return nil, err
+	hint := "give it with -" + s.name() + " file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force"
+	if ofTPM {
+		hint += "; if none was ever set, -" + s.name() + " wellknown"
+	}
+	return nil, WithHint(err, hint)
 }
 
 // askTwice asks for a new secret twice.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -58,7 +59,7 @@ func (s *SecretFlag) Set(text string) error {
 		return err
 	}
 	if s.options.Text && (spec.utf16 || spec.form == formWellKnown || spec.form == formSHA1) {
-		return Usagef("this is a passphrase: it takes prompt, pass:TEXT, env:VAR, file:PATH, fd:N or stdin")
+		return Usagef("this is a passphrase: it takes prompt, pass:TEXT, hex:DIGITS, env:VAR, file:PATH, fd:N or stdin")
 	}
 	s.spec = spec
 	return nil
@@ -179,21 +180,44 @@ func (s *SecretFlag) Text() ([]byte, error) {
 func (s *SecretFlag) readText() ([]byte, error) {
 	env := s.fs.env
 	switch s.spec.form {
-	case formPass:
+	case formPass, formHex:
 		return []byte(s.spec.arg), nil
 	case formEnv:
 		return s.readEnv()
 	case formPrompt:
-		return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
+		return env.askSecret(s, env.ask)
 	case formPopup:
-		return env.askSecret(s.name(), s.Label, s.options.New, env.askPopup)
+		return env.askSecret(s, env.askPopup)
 	case formStdin:
 		if IsTerminal(env.Stdin) { // a person types it: ask without echo
-			return env.askSecret(s.name(), s.Label, s.options.New, env.ask)
+			return env.askSecret(s, env.ask)
 		}
 	}
 	defer env.pause()()
-	return s.fs.secrets.readLine(s)
+	text, err := s.fs.secrets.readLine(s)
+	if err == nil && s.options.New {
+		err = s.checkNew(text)
+	}
+	if err != nil {
+		clear(text)
+		return nil, err
+	}
+	return text, nil
+}
+
+// checkNew returns an error if a new secret is not all that its file holds, or no text. The user
+// meant the whole file, and would not know later which part of it became the secret.
+func (s *SecretFlag) checkNew(text []byte) error {
+	doing := fmt.Sprintf("-%s: a new secret is one line of text, and %s", s.name(), s.spec.source())
+	switch {
+	case bytes.IndexByte(text, 0) >= 0:
+		return WithHint(errors.New(doing+" has bytes that are no text (NUL)"),
+			`"openssl rand -hex 16" makes a secret; bytes are given as hex:DIGITS, and "od -An -v -tx1 FILE | tr -d ' \n'" prints the digits`)
+	case s.line.more:
+		return WithHint(errors.New(doing+" has more lines"),
+			`write the secret alone into a file: "head -n 1 FILE" prints the first line, and "openssl rand -hex 16" makes a new secret`)
+	}
+	return nil
 }
 
 func (s *SecretFlag) readEnv() ([]byte, error) {

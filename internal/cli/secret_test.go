@@ -70,7 +70,7 @@ func FuzzParseSecretSpec(f *testing.F) {
 	for _, seed := range []string{
 		"wellknown", "prompt", "stdin", "pass:", "pass:a:b", "env:VAR", "file:/dev/fd/3", "fd:3", "fd:0", "fd:-1",
 		"fd:99999999999", "sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709", "sha1:da39", "utf16:prompt", "utf16:pass:é",
-		"utf16:utf16:prompt", "utf16:wellknown", "utf16:sha1:", "hunter2", "", ":", "pass", "env:A=B",
+		"hex:0102fF", "hex:", "hex:1", "utf16:hex:01", "utf16:utf16:prompt", "utf16:wellknown", "utf16:sha1:", "hunter2", "", ":", "pass", "env:A=B",
 	} {
 		f.Add(seed)
 	}
@@ -88,7 +88,7 @@ func FuzzParseSecretSpec(f *testing.F) {
 		}
 		wide := strings.HasPrefix(text, "utf16:")
 		rest := strings.TrimPrefix(text, "utf16:")
-		if spec.utf16 != wide || wide && (spec.form == formWellKnown || spec.form == formSHA1) {
+		if spec.utf16 != wide || wide && (spec.form == formWellKnown || spec.form == formSHA1 || spec.form == formHex) {
 			t.Errorf("%q: utf16 %v, form %d", text, spec.utf16, spec.form)
 		}
 		if spec.form == formPass && "pass:"+spec.arg != rest {
@@ -106,7 +106,7 @@ func TestSecretFlagString(t *testing.T) {
 	fs := NewEnv("test", nil, io.Discard, io.Discard).Flags()
 	s := fs.KeyPass()
 	for text, want := range map[string]string{
-		"prompt": "prompt", "wellknown": "wellknown", "pass:hunter2": "(hidden)", "utf16:pass:hunter2": "(hidden)",
+		"prompt": "prompt", "wellknown": "wellknown", "pass:hunter2": "(hidden)", "hex:0102": "(hidden)", "utf16:pass:hunter2": "(hidden)",
 		"sha1:da39a3ee5e6b4b0d3255bfef95601890afd80709": "(hidden)",
 	} {
 		if err := s.Set(text); err != nil || s.String() != want {

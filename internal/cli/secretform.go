@@ -20,6 +20,7 @@ const (
 	formPrompt                // ask on the terminal
 	formPopup                 // ask in a window; only UsePopup sets it
 	formPass                  // in the argument itself
+	formHex                   // in the argument itself, as hexadecimal digits
 	formEnv                   // in an environment variable
 	formFile                  // a line of a file
 	formFD                    // a line of an inherited file descriptor
@@ -28,11 +29,11 @@ const (
 )
 
 // A secretSpec is a parsed SECRET: where the secret comes from. It contains the secret
-// itself only for pass: and sha1:.
+// itself only for pass:, hex: and sha1:.
 type secretSpec struct {
 	form   form
-	utf16  bool // hash the text as UTF-16LE
-	arg    string
+	utf16  bool   // hash the text as UTF-16LE
+	arg    string // hex: the bytes, decoded
 	fd     int
 	digest [sha1.Size]byte
 }
@@ -45,8 +46,10 @@ const secretUsage = `SECRET is one of
   wellknown   the well-known secret, 20 zero bytes; TPM 2.0: the empty one
   prompt      asked on the terminal, without echo
   pass:TEXT   TEXT itself (others may see it in the process list)
+  hex:DIGITS  bytes, as hexadecimal digits: hex:0102ff (others may see it)
   env:VAR     the value of an environment variable, which may be empty
-  file:PATH   the first line of a file, without its line end
+  file:PATH   the first line of a file, without its line end; a new secret must
+              be the only line
   fd:N        the next line of an inherited file descriptor
   stdin       the next line of standard input
   sha1:HEX    the 20 bytes themselves, as 40 hexadecimal digits (TPM 1.2)
@@ -71,6 +74,8 @@ func parseSecretSpec(text string) (secretSpec, error) {
 		spec.form = formStdin
 	case kind == "pass" && hasArg:
 		spec.form = formPass
+	case kind == "hex" && hasArg:
+		spec.form = formHex
 	case kind == "env" && hasArg:
 		spec.form = formEnv
 	case kind == "file" && hasArg:
@@ -82,7 +87,7 @@ func parseSecretSpec(text string) (secretSpec, error) {
 	default:
 		return secretSpec{}, &UsageError{
 			Text:   "not a way to give a secret (the text is not repeated here)",
-			Advice: "a password itself is written pass:TEXT; other ways are prompt, env:VAR, file:PATH, fd:N, stdin, sha1:HEX, wellknown",
+			Advice: "a password itself is written pass:TEXT; other ways are prompt, env:VAR, file:PATH, fd:N, stdin, hex:DIGITS, sha1:HEX, wellknown",
 		}
 	}
 	if err := spec.check(); err != nil {
@@ -98,12 +103,21 @@ func (s *secretSpec) check() error {
 		return Usagef("utf16: goes with a text, and the well-known secret is 20 zero bytes: write wellknown")
 	case s.utf16 && s.form == formSHA1:
 		return Usagef("utf16: goes with a text, and sha1: is a digest already")
+	case s.utf16 && s.form == formHex:
+		return Usagef("utf16: goes with a text, and hex: gives the bytes themselves")
 	case s.form == formEnv && (s.arg == "" || strings.ContainsAny(s.arg, "=\x00")):
 		return Usagef("env: needs the name of an environment variable")
 	case s.form == formFile && s.arg == "":
 		return Usagef("file: needs the path of a file")
 	case len(s.arg) > maxSecret && s.form == formPass:
 		return Usagef("pass: is longer than %d bytes", maxSecret)
+	}
+	if s.form == formHex {
+		raw, err := hex.DecodeString(s.arg)
+		if err != nil || len(raw) == 0 || len(raw) > maxSecret {
+			return Usagef("hex: needs an even number of hexadecimal digits, as in hex:0102ff; pass: is the empty secret")
+		}
+		s.arg = string(raw)
 	}
 	if s.form == formFD {
 		n, err := strconv.ParseUint(s.arg, 10, 31)
@@ -157,6 +171,7 @@ type secretGroup struct {
 type lineResult struct {
 	text []byte
 	err  error
+	more bool // the file has more lines than flags that name it; set for a new secret only
 }
 
 // checkStdin returns an error if a secret and data both come from standard input.
@@ -204,6 +219,9 @@ func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 				other.line = g.readNext(other)
 			}
 		}
+		if s.options.New {
+			g.noteMore(s)
+		}
 		g.closeIfDone(s)
 	}
 	text, err := s.line.text, s.line.err
@@ -245,6 +263,28 @@ func (g *secretGroup) readNext(s *SecretFlag) *lineResult {
 		err = fmt.Errorf("%s: %w", source, withoutPath(err))
 	}
 	return &lineResult{err: fmt.Errorf("-%s: %w", s.name(), err)}
+}
+
+// noteMore reads the lines of all flags that name the file of s, and records whether lines are
+// left. It reads no pipe, which may never end, and no descriptor, whose rest is for others.
+func (g *secretGroup) noteMore(s *SecretFlag) {
+	file, ok := g.open[s.spec.source()].(*os.File)
+	if !ok || s.spec.form != formFile {
+		return
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	same := g.sameSource(s)
+	for _, other := range same {
+		if other.line == nil {
+			other.line = g.readNext(other)
+		}
+	}
+	n, _ := file.Read(make([]byte, 1))
+	for _, other := range same {
+		other.line.more = n > 0
+	}
 }
 
 func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"maclef/internal/newfile"
 )
 
 // A Cache is a folder of contexts that only its user can access. A nil Cache is always empty. It
@@ -121,16 +123,13 @@ func (c *Cache) Write(name string, data []byte) {
 		return
 	}
 	c.remove(maxEntries - 1)
-	f, err := os.CreateTemp(c.dir, "*.new") // mode 0600
+	f, err := newfile.Create(c.dir+string(filepath.Separator), 0o600)
 	if err != nil {
 		return
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(c.dir, name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
+	defer f.Discard()
+	if _, err = f.Write(data); err == nil {
+		f.Replace(filepath.Join(c.dir, name))
 	}
 }
 

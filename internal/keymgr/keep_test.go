@@ -19,7 +19,7 @@ type secretKey struct {
 // secretKeys has one for each generation.
 var secretKeys = map[string]secretKey{
 	"1.2": {tpmtest.Tutorial, "tpm12-tutorial/auth"},
-	"2.0": {tpmtest.Keys20, "tpm2/e2-p256-auth.pem"},
+	"2.0": {tpmtest.Keys20, "tpm2/e2-rsa-auth-da.pem"},
 }
 
 func withSecretKeys(t *testing.T, test func(t *testing.T, in secretKey)) {

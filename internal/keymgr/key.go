@@ -11,6 +11,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/policy"
+	"maclef/internal/pubarea"
 )
 
 // A Key is the key of a file, which is loaded when it is used.
@@ -21,17 +22,19 @@ type Key struct {
 	tpm    *Manager
 	file   blob.Key
 	public crypto.PublicKey
-	// needsSecret is file.NeedsSecret().
-	needsSecret bool
+	// needsSecret is file.NeedsSecret(). emptyCounts means that the file says that the key has no
+	// secret, and that the TPM would count the empty one as wrong.
+	needsSecret, emptyCounts bool
 
 	slotState    // of the operation whose turn it is
 	secret       *secretSource
 	parentSecret *secretSource
 
-	mu     sync.Mutex // guards what follows
-	proved bool       // the TPM has accepted the secret
-	wrong  error      // set once the TPM called a secret wrong
-	closed bool
+	mu       sync.Mutex // guards what follows
+	proved   bool       // the TPM has accepted the secret
+	notEmpty bool       // the TPM has refused the empty secret, which was not counted
+	wrong    error      // set once the TPM called a secret wrong
+	closed   bool
 }
 
 // NewKey returns a key that is not loaded yet. It sends nothing. It returns an error for a
@@ -42,6 +45,10 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 		Ops: ops, tpm: m, file: file, public: file.PublicKey(), needsSecret: file.NeedsSecret(),
 		secret:       newSecretSource(g, key, secretText(file)),
 		parentSecret: newSecretSource(g, parent.OrWellKnown(), "the SRK's secret"),
+	}
+	if t, ok := file.(*blob.TSS2); ok && t.EmptyAuth {
+		area, err := pubarea.Parse(t.Public)
+		h.emptyCounts = err == nil && !area.Has(pubarea.AttrNoDA)
 	}
 	if err := h.parentSecret.check(); err != nil {
 		return nil, err
@@ -92,6 +99,20 @@ func (h *Key) isProved() bool {
 	return h.proved
 }
 
+// isNotEmpty reports whether the TPM has refused the empty secret before.
+func (h *Key) isNotEmpty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.notEmpty
+}
+
+// markNotEmpty records that the TPM has refused the empty secret.
+func (h *Key) markNotEmpty() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notEmpty = true
+}
+
 // markUnproved records that the secret was asked for again, so it may be another one.
 func (h *Key) markUnproved() {
 	h.mu.Lock()
@@ -117,8 +138,11 @@ func (h *Key) recordResult(p *task, err error) {
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
 	case errors.Is(err, errUnproved):
 		h.wrong = err
-	case p.keyTried && (err == nil || errors.Is(err, chip.ErrDecryption)):
+	case (p.keyTried || p.emptyTried) && (err == nil || errors.Is(err, chip.ErrDecryption)):
 		h.proved = true
+		if p.emptyTried {
+			h.secret.set(WellKnown())
+		}
 		return
 	default:
 		return

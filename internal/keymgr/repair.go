@@ -69,9 +69,11 @@ type task struct {
 	turn *turn // of the last attempt; nil if the TPM was started up since
 	// parentTried and keyTried say which secret the last attempt used for the first time,
 	// before what the TPM had counted until then. before is nil if the secret was accepted
-	// earlier.
+	// earlier. emptyTried says that it used the empty secret, which costs nothing, before one is
+	// asked for.
 	parentTried, keyTried bool
 	before                *chip.Tries
+	emptyTried            bool
 }
 
 // perform does work. It is the only loop that retries an operation; package tpmconn resends a
@@ -126,7 +128,7 @@ func (p *task) leave() {
 // attempt does the work once.
 func (p *task) attempt() ([]byte, error) {
 	m := p.tpm
-	p.parentTried, p.keyTried, p.before = false, false, nil
+	p.parentTried, p.keyTried, p.before, p.emptyTried = false, false, nil, false
 	if h := p.work.Key; h != nil {
 		if err := h.usable(); err != nil {
 			return nil, &noTurn{err}
@@ -191,11 +193,13 @@ func (p *task) load() (in chip.LoadedKey, secret chip.AuthData, err error) {
 // with a session of its own.
 func (p *task) authorization(in chip.LoadedKey) (secret chip.AuthData, err error) {
 	h := p.work.Key
-	if !h.needsSecret || h.authorized() && h.isProved() {
+	if !h.needsSecret && !h.emptyCounts || h.isProved() && (h.authorized() || !h.needsSecret) {
 		return nil, nil
 	}
 	var before *chip.Tries
-	if h.authorized() { // an earlier attempt opened the session, and no operation has succeeded since
+	// An earlier attempt opened the session, and no operation has succeeded since; or the file says
+	// that there is no secret, and may be wrong.
+	if h.authorized() || !h.needsSecret {
 		if before, err = p.tpm.readTries(h.file, false); err == nil {
 			p.keyTried, p.before = true, before
 		}
@@ -206,7 +210,12 @@ func (p *task) authorization(in chip.LoadedKey) (secret chip.AuthData, err error
 			return nil, err
 		}
 	}
-	if p.with.key == nil {
+	switch {
+	case p.with.key != nil:
+	case before.EmptyFree && !h.isNotEmpty():
+		p.emptyTried = true
+		return chip.AuthData{}, nil
+	default:
 		return nil, &needed{}
 	}
 	secret = p.with.key
@@ -237,6 +246,10 @@ func (m *Manager) readTries(file blob.Key, ofParent bool) (*chip.Tries, error) {
 // of the operation.
 func (p *task) repair(err error) (again bool, why error) {
 	class := p.class(err)
+	if p.emptyTried && class == chip.ClassAuth {
+		p.work.Key.markNotEmpty()
+		return true, nil
+	}
 	if class == chip.ClassUnanswered && p.tpm.turn != nil && p.tpm.dev.Bare() {
 		p.tpm.abandonTurn() // it is not known what is loaded now
 	}

@@ -97,6 +97,13 @@ func (s *secretSource) ask() (chip.AuthData, error) {
 	return auth, err
 }
 
+// set replaces the source with a known secret.
+func (s *secretSource) set(secret Secret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.source = secret
+}
+
 // forget clears the secret.
 func (s *secretSource) forget() {
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -14,7 +15,9 @@ import (
 // An emulatorLink reaches the swtpm that this project runs over a directory.
 type emulatorLink struct {
 	socketLink
-	tpm *emulator.Emulator
+	tpm     *emulator.Emulator
+	suspect bool // the TPM may be in failure mode; true before the first connection
+	explain func(error) error
 }
 
 // openEmulator starts the software TPM over a directory, unless it runs, and opens it. form
@@ -33,9 +36,10 @@ func (o opener) openEmulator(doing, form, dir string) (*Device, error) {
 	if err != nil {
 		return nil, o.explainEmulator(doing, name, form, err)
 	}
-	l := &emulatorLink{tpm: tpm, socketLink: socketLink{
+	explain := func(err error) error { return o.explainEmulator("use", name, form, err) }
+	l := &emulatorLink{tpm: tpm, suspect: true, explain: explain, socketLink: socketLink{
 		network: "unix", address: tpm.Socket(), label: name, timeouts: o.timeouts, doing: doing, answered: true, generation: m.First,
-		restart: func() error { return o.explainEmulator("use", name, form, tpm.Run()) },
+		restart: func() error { return explain(tpm.Run()) },
 	}}
 	return newDevice(name, l, o.timeouts), nil
 }
@@ -66,14 +70,68 @@ func (o opener) explainEmulator(doing, name, form string, err error) error {
 	case errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%s %s: it must be a directory, or a path where one can be made: %w", doing, name, err)
 	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%s %s: its state cannot be written there, use another directory (%s:DIR): %w", doing, name, form, err)
+		return fmt.Errorf("%s %s: its state cannot be written there, make room or use another directory (%s:DIR): %w", doing, name, form, err)
 	}
 	return fmt.Errorf("%s %s: %w", doing, name, err)
 }
 
 func (l *emulatorLink) connect(ctx context.Context) error {
 	l.tpm.Connecting()
-	return l.socketLink.connect(ctx)
+	err := l.socketLink.connect(ctx)
+	if err != nil || !l.suspect {
+		return err
+	}
+	again, err := l.revive()
+	if again || err != nil {
+		l.disconnect()
+	}
+	if again {
+		return l.socketLink.connect(ctx)
+	}
+	return err
+}
+
+// revive ends a TPM in failure mode, so that the next connection starts it again. A TPM that could
+// not write its state, because its disk was full, refuses everything, and swtpm would run like
+// that until its last user ends. While there is no room the error says so.
+func (l *emulatorLink) revive() (again bool, err error) {
+	rsp, err := l.socketLink.exchange(l.tpm.FailureProbe(), l.timeouts.probe)
+	if l.suspect = err == nil && l.tpm.Failed(rsp); !l.suspect {
+		return false, err
+	}
+	if err := l.tpm.CheckWritable(); err != nil {
+		return false, l.explain(err)
+	}
+	return true, l.endSWTPM()
+}
+
+// shutdownSWTPM is CMD_SHUTDOWN of swtpm's control channel.
+var shutdownSWTPM = []byte{0, 0, 0, 3}
+
+func (l *emulatorLink) endSWTPM() error {
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeouts.probe)
+	defer cancel()
+	conn, err := dialStream(ctx, "unix", l.tpm.Control())
+	if err != nil {
+		return l.connectError(err)
+	}
+	defer conn.Close()
+	if err = conn.SetDeadline(time.Now().Add(l.timeouts.probe)); err == nil {
+		_, err = conn.Write(shutdownSWTPM)
+	}
+	if err == nil {
+		_, err = io.ReadFull(conn, make([]byte, 4))
+	}
+	if err != nil && !hungUp(err) && !errors.Is(err, io.EOF) {
+		return l.connectError(err)
+	}
+	return nil
+}
+
+func (l *emulatorLink) exchange(cmd []byte, limit time.Duration) ([]byte, error) {
+	rsp, err := l.socketLink.exchange(cmd, limit)
+	l.suspect = l.suspect || err == nil && l.tpm.Failed(rsp)
+	return rsp, err
 }
 
 func (l *emulatorLink) close() error      { return l.tpm.Close() }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -137,11 +138,11 @@ func TestEmulatorPermission(t *testing.T) {
 	}
 }
 
-// A file system without room, mounted where only this test sees it.
-func TestEmulatorDiskFull(t *testing.T) {
-	t.Parallel()
-	tpmtest.Long(t, tpmtest.Slow12)
-	dir := t.TempDir()
+// startOnSmallDisk runs a user of an emulator whose directory is a file system of 64 KiB, mounted
+// where only this process sees it. It returns the path of the directory for others.
+func startOnSmallDisk(t *testing.T, form, script string) (p *process, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	apart := &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
@@ -161,13 +162,50 @@ func TestEmulatorDiskFull(t *testing.T) {
 	if err != nil {
 		tpmtest.Cannot(t, "this machine lets this user mount nothing in a namespace, so there is no full disk: %v %s", err, out)
 	}
-	p := startUser(t, "", func(c *exec.Cmd) {
-		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `mount -t tmpfs -o size=16k,mode=700 tmpfs "$0" || exit
-			head -c 16384 /dev/zero >"$0/ballast"
-			exec "$1" user "emulator:$0"`, dir, os.Args[0]}
+	p = startUser(t, "", func(c *exec.Cmd) {
+		c.Path, c.Args = "/bin/sh", []string{"sh", "-c", `mount -t tmpfs -o size=64k,mode=700 tmpfs "$0" || exit
+			` + script + `
+			exec "$1" user "$2:$0"`, dir, os.Args[0], form}
 		c.SysProcAttr = apart
 	})
+	return p, fmt.Sprintf("/proc/%d/root%s", p.cmd.Process.Pid, dir)
+}
+
+func TestEmulatorDiskFull(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	p, _ := startOnSmallDisk(t, "emulator", `head -c 65536 /dev/zero >"$0/ballast"`)
 	if got := p.answer(); !strings.HasPrefix(got, "open other") || !strings.Contains(got, "no space left on device") {
 		t.Error(got)
+	}
+}
+
+// A TPM that could not write its state works again as soon as there is room, although a user has
+// it open all the time.
+func TestEmulatorDiskFullForATime(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	for form, commands := range map[string]struct{ write, read string }{
+		"emulator":  {"00c10000000a00000098", "00c10000000a000000f1"},     // TPM_SaveState, TPM_GetTicks
+		"emulator2": {"80010000000c000001450000", "80010000000a00000181"}, // TPM2_Shutdown, TPM2_ReadClock
+	} {
+		t.Run(form, func(t *testing.T) {
+			p, dir := startOnSmallDisk(t, form, "")
+			p.want("open ok", p.answer())
+			p.want("done ok", p.ask("hex "+commands.read))
+			ballast := filepath.Join(dir, "ballast")
+			if err := os.WriteFile(ballast, make([]byte, 1<<17), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			p.want("done other result code", p.ask("hex "+commands.write))
+			if got := p.ask("hex " + commands.read); !strings.Contains(got, "make room or use another directory") || !strings.Contains(got, "no space left on device") {
+				t.Errorf("while it is full: %s", got)
+			}
+			if err := os.Remove(ballast); err != nil {
+				t.Fatal(err)
+			}
+			p.want("done ok", p.ask("hex "+commands.read))
+			p.want("done ok", p.ask("hex "+commands.write))
+		})
 	}
 }

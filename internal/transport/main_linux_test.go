@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"maclef/internal/tpmtest"
+	"maclef/internal/transport/frame"
 )
 
 // TestMain lets the test binary be another process that uses a TPM.
@@ -42,6 +44,8 @@ func beUser(name string) {
 		switch word, arg, _ := strings.Cut(in.Text(), " "); word {
 		case "send":
 			err = sendMany(d, arg)
+		case "hex": // one command; the response follows "done …"
+			err = sendHex(d, arg)
 		case "acquire":
 			release, err = d.Acquire(context.Background(), time.Time{})
 		case "release":
@@ -61,6 +65,19 @@ func sendMany(d *Device, count string) error {
 		}
 	}
 	return nil
+}
+
+// sendHex sends a command. Its error is the response, if that has a result code.
+func sendHex(d *Device, text string) error {
+	cmd, err := hex.DecodeString(text)
+	if err != nil {
+		return err
+	}
+	rsp, err := d.Send(cmd)
+	if err == nil && frame.Code(rsp) != 0 {
+		err = fmt.Errorf("result code %#x", frame.Code(rsp))
+	}
+	return err
 }
 
 // alive checks that a TPM 1.2 answers.

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"maclef/internal/newfile"
 	"maclef/internal/sysfs"
 )
 
@@ -156,16 +157,16 @@ func openFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// checkWritable writes as many bytes as a TPM's state has. A full disk stops swtpm, and has
+// CheckWritable writes as many bytes as a TPM's state has. A full disk stops swtpm, and has
 // no room for swtpm's message either.
-func (e *Emulator) checkWritable() error {
-	f, err := os.CreateTemp(e.dir, "try-*")
+func (e *Emulator) CheckWritable() error {
+	f, err := newfile.Create(e.dir+"/", 0o600)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer f.Discard()
 	_, err = f.Write(make([]byte, 8<<10))
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // openLock opens a lock file, and makes it if it does not exist. A lock belongs to the open

@@ -7,6 +7,7 @@ package emulator
 
 import (
 	"errors"
+	"maclef/internal/transport/frame"
 	"slices"
 	"time"
 )
@@ -59,3 +60,32 @@ func (m *Model) String() string { return m.text }
 
 // stateFile is where swtpm stores the TPM's non-volatile state.
 func (m *Model) stateFile() string { return m.stem + ".permall" }
+
+// FailureProbe returns a command that a TPM refuses in failure mode. TPM Main Part 3, section 20.1
+// (TPM_GetTicks); TPM 2.0 Library Part 3, section 29.1 (TPM2_ReadClock).
+func (m *Model) FailureProbe() []byte {
+	if m.First == 0 {
+		return []byte{0x00, 0xC1, 0, 0, 0, 10, 0, 0, 0, 0xF1}
+	}
+	return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x81}
+}
+
+// Result codes of a TPM that could not write its state. TPM_FAIL and TPM_RC_FAILURE have other
+// causes, too.
+const (
+	tpmFail             = 0x09  // TPM_FAIL
+	failedSelfTest      = 0x1C  // TPM_FAILEDSELFTEST
+	auditFailSuccessful = 0x31  // TPM_AUDITFAIL_SUCCESSFUL, of the command that could not write
+	rcFailure           = 0x101 // TPM_RC_FAILURE
+)
+
+// Failed reports whether a response may be that of a TPM in failure mode. That of FailureProbe is.
+func (m *Model) Failed(rsp []byte) bool {
+	switch frame.Code(rsp) {
+	case tpmFail, failedSelfTest, auditFailSuccessful:
+		return m.First == 0
+	case rcFailure:
+		return m.First != 0
+	}
+	return false
+}

@@ -86,6 +86,9 @@ func (e *Emulator) Run() error {
 // Socket returns the path of swtpm's data channel.
 func (e *Emulator) Socket() string { return filepath.Join(e.dir, dataSocket) }
 
+// Control returns the path of swtpm's control channel.
+func (e *Emulator) Control() string { return filepath.Join(e.dir, controlSocket) }
+
 // Connecting is called before each connection to the socket.
 func (e *Emulator) Connecting() {
 	if e.connections++; e.connections%trimInterval == 0 {

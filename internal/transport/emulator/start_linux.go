@@ -92,7 +92,7 @@ func (e *Emulator) startError(why error) error {
 	if strings.Contains(tail, "lockfile") {
 		return fmt.Errorf("%w (swtpm: %s)", ErrOtherSWTPM, tail)
 	}
-	if err := e.checkWritable(); err != nil {
+	if err := e.CheckWritable(); err != nil {
 		return fmt.Errorf("start swtpm: %w", err)
 	}
 	if tail == "" {

@@ -42,10 +42,32 @@ func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.
 }
 
 func keyRows(k blob.Key) ([]row, error) {
-	if k, ok := k.(*blob.TSS2); ok {
+	switch k := k.(type) {
+	case *blob.TSS2:
 		return keyRows20(k)
+	case *blob.TPMSealed:
+		return sealedRows12(k)
 	}
 	return keyRows12(k.(*blob.TPMKey))
+}
+
+// sealedRows12 returns the rows for data sealed to a TPM 1.2.
+func sealedRows12(s *blob.TPMSealed) ([]row, error) {
+	pcrs, err := s.PCRs()
+	if err != nil {
+		return nil, err
+	}
+	size, secret := len(s.Ciphertext), "none of its own"
+	if s.NeedsSecret() {
+		secret = "the data needs its own secret (-key-pass)"
+	}
+	return []row{
+		{"container", s.Container().String()},
+		{"data", fmt.Sprintf("sealed: TPM_Unseal gives the key (AES-256-CBC) of %d to %d bytes", size-16, size-1)},
+		{"storage key", fmt.Sprintf("RSA, %d bits, under the SRK", s.Key.KeyLength)},
+		{"secret", secret},
+		{"bound to PCRs", indicesText(pcrs)},
+	}, nil
 }
 
 func keyRows12(k *blob.TPMKey) ([]row, error) {
@@ -120,10 +142,14 @@ func secretText(k blob.Key) string {
 
 func pcrText(k *blob.TPMKey) (string, error) {
 	indices, err := k.PCRs()
-	if err != nil || len(indices) == 0 {
-		return "no", err
+	return indicesText(indices), err
+}
+
+func indicesText(indices []int) string {
+	if len(indices) == 0 {
+		return "no"
 	}
-	return strings.Trim(fmt.Sprint(indices), "[]"), nil
+	return strings.Trim(fmt.Sprint(indices), "[]")
 }
 
 func yesNo(b bool) string {

@@ -98,8 +98,13 @@ func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
 	if err := chip20.CheckParent(opts.Parent); err != nil {
 		return nil, err
 	}
-	if tss2, ok := file.(*blob.TSS2); ok {
-		file = withOptions(*tss2, opts)
+	switch k := file.(type) {
+	case *blob.TSS2:
+		file = withOptions(*k, opts)
+	case *blob.TPMSealed:
+		sealed := *k
+		sealed.Secret = sealed.Secret || opts.Auth.s.Known()
+		file = &sealed
 	}
 	ops, err := t.chip().Use(file)
 	if err != nil {
@@ -115,7 +120,7 @@ func (t *TPM) newKey(file blob.Key, opts *LoadOptions) (*Key, error) {
 // withOptions returns the key with what opts replace in its file.
 func withOptions(file blob.TSS2, opts *LoadOptions) *blob.TSS2 {
 	file.Parent = cmp.Or(opts.Parent, file.Parent)
-	if opts.Auth.s.Known() {
+	if opts.Auth.s.Known20() {
 		file.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
 	}
 	return &file

@@ -5,7 +5,7 @@ import (
 	"maclef/internal/policy"
 )
 
-// A Policy restricts the use of a TPM 2.0 key, or of sealed data: PCRs must have the values that
+// A Policy restricts the use of a TPM 2.0 key, or of data sealed to any TPM: PCRs must have the values that
 // they have when it is made. If the key has a secret, both are required. [ParsePolicy] returns
 // one. A Policy never changes.
 type Policy struct {

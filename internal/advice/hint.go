@@ -68,8 +68,6 @@ func hintTPM(err error) string {
 		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else is needed, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
-	case errors.Is(err, chip.ErrNoSealing):
-		return "with a key of this TPM, tpmctl encrypt encrypts and tpmctl decrypt decrypts"
 	}
 	return ""
 }

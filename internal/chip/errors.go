@@ -52,8 +52,6 @@ var (
 	ErrNoSRK = OfKind(ErrNotOwned, "so it has no storage root key", nil)
 	// ErrOwned means that ownership cannot be taken.
 	ErrOwned = errors.New("the TPM has an owner already, and its keys work on")
-	// ErrNoSealing is an ErrNotSupported.
-	ErrNoSealing = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
 	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other
 	// keys.
 	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)

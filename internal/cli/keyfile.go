@@ -37,10 +37,18 @@ func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := file.(*blob.TSS2); f.Parent.Handle != 0 && (!ok || t.Handle != 0) {
-		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
+	if err := f.CheckParent(file); err != nil {
+		return nil, err
 	}
 	return file, CheckKey(*f.Path, file)
+}
+
+// CheckParent returns an error if -parent is given for a file that has no parent to replace.
+func (f *KeyFlags) CheckParent(file blob.Key) error {
+	if t, ok := file.(*blob.TSS2); f.Parent.Handle != 0 && (!ok || t.Handle != 0) {
+		return WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
+	}
+	return nil
 }
 
 // CheckKey returns an error for a TPM 2.0 file that contains no key, or a key that cannot
@@ -108,14 +116,17 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 	opts := &tpmkey.LoadOptions{
 		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle,
 	}
-	t, ok := file.(*blob.TSS2)
-	if !ok || tpm.Family() != "2.0" {
-		return opts, nil
+	unexpected := false // the file says that it has no secret
+	switch k := file.(type) {
+	case *blob.TPMSealed:
+		unexpected = !k.NeedsSecret()
+	case *blob.TSS2: // tpm2_encodeobject sets EmptyAuth wrongly
+		unexpected = k.EmptyAuth && tpm.Family() == "2.0"
+		if (k.Guessed() || k.Handle != 0) && tpm.Family() == "2.0" {
+			f.Secret.Label += " (Enter if it has none)"
+		}
 	}
-	if t.Guessed() || t.Handle != 0 {
-		f.Secret.Label += " (Enter if it has none)"
-	}
-	if f.Secret.Given() && t.EmptyAuth { // the file is wrong: tpm2_encodeobject has such
+	if unexpected && f.Secret.Given() {
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func parsePCRInfo(b []byte, long bool) (*pcrInfo, error) {
 	r := newReader(b, ErrDamaged)
 	if long {
 		if tag := r.Uint16("PCRInfo tag"); r.Err == nil && tag != tagPCRInfoLong {
-			return nil, damaged("PCRInfo of a TPM_KEY12 or TPM_STORED_DATA12 has tag 0x%04x, not 0x%04x", tag, tagPCRInfoLong)
+			return nil, damaged("PCRInfo has tag 0x%04x, and a TPM_PCR_INFO_LONG has 0x%04x", tag, tagPCRInfoLong)
 		}
 		r.Uint8("localityAtCreation")
 		r.Uint8("localityAtRelease")

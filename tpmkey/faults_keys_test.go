@@ -36,6 +36,7 @@ var (
 	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
 	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
 	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
+	stepsSeal   = []step{stepOpen, stepSeal, stepUnseal, stepClose}
 	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
 )
 
@@ -51,6 +52,11 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
 		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 
+		{name: "sealed", file: sealed12(t, "sealed"), srk: tutorialSRK(), steps: stepsUnseal},
+		{name: "sealed secret", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: motdepasse(), steps: stepsUnseal},
+		{name: "sealed wrong", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsUnseal},
+		{name: "seals", srk: tutorialSRK(), key: motdepasse(), steps: stepsSeal},
+
 		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa"), counted: true},
 		{name: "2.0 counted", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true},
 		{name: "2.0 wrong", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true},
@@ -60,6 +66,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 policy", tpm: faultKeys20, file: fixture20(t, "e2-p256-pcr")},
 		{name: "2.0 imported", tpm: faultKeys20, file: fixture20(t, "e2-import-ec")},
 		{name: "2.0 sealed", tpm: faultKeys20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
+		{name: "2.0 seals", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsSeal},
 		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
@@ -83,7 +90,10 @@ func faultKeys(t *testing.T) []*faultKey {
 func (k *faultKey) prepare(t *testing.T) {
 	t.Helper()
 	if k.file == nil || k.steps != nil {
-		k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
+		k.sealed = tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt")
+		if k.tpm.is20 {
+			k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
+		}
 		return
 	}
 	if public, ok := k.file.PublicKey().(*ecdsa.PublicKey); ok {

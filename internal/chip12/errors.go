@@ -127,6 +127,7 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.BadOrdinal:        "this TPM does not have the command, or the chip speaks another version of the specification",
 	tpm12.InstallDisabled:   "taking ownership is forbidden in this TPM",
 	tpm12.InvalidKeyHandle:  "the key is not loaded (any more): the TPM was restarted, or somebody flushed it",
+	tpm12.InvalidPCRInfo:    "the PCRs are given in a form that the TPM does not take; the file may be damaged",
 	tpm12.KeyNotFound:       "the key is not in the TPM; it may never have been loaded, or the TPM was cleared",
 	tpm12.NoSpace:           "no room in the TPM for another key",
 	tpm12.NoSRK:             "the TPM has no owner, so no storage root key",

@@ -197,5 +197,5 @@ func pcrsDiffer(pcrs []int) string {
 // not as it was sealed.
 var badSealed = map[tpm12.ResultCode]bool{
 	tpm12.NotSealedBlob: true, tpm12.DecryptError: true, tpm12.BadDataSize: true, tpm12.BadParamSize: true,
-	tpm12.BadVersion: true, tpm12.InvalidStructure: true, tpm12.BadParameter: true,
+	tpm12.BadVersion: true, tpm12.InvalidStructure: true, tpm12.BadParameter: true, tpm12.InvalidPCRInfo: true,
 }

@@ -21,6 +21,7 @@ const (
 	InstallDisabled   ResultCode = 0x0b  // TPM_INSTALL_DISABLED
 	InvalidKeyHandle  ResultCode = 0x0c  // TPM_INVALID_KEYHANDLE
 	KeyNotFound       ResultCode = 0x0d  // TPM_KEYNOTFOUND
+	InvalidPCRInfo    ResultCode = 0x10  // TPM_INVALID_PCR_INFO
 	NoSpace           ResultCode = 0x11  // TPM_NOSPACE
 	NoSRK             ResultCode = 0x12  // TPM_NOSRK
 	NotSealedBlob     ResultCode = 0x13  // TPM_NOTSEALED_BLOB

@@ -23,15 +23,16 @@ func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		"-key-pass or -policy protects it; with both, both are needed.\n\n" +
 		"A TPM 2.0 seals 1 to 128 bytes, such as a key or a password, as a TSS2 PRIVATE KEY like that of openssl_tpm2_engine's " +
 		"seal_tpm2_data. A TPM 1.2 seals up to 8 MiB, as a file of tpm-tools' tpm_sealdata, which tpm_unsealdata opens if it has no " +
-		"-key-pass. It makes a storage key for that, which can take a minute, and its policies name the bank sha1, as in pcr:sha1:7."
+		"-key-pass. It makes a storage key for that, which can take a minute."
 	flags.Example = "tpmctl seal -in secret -out sealed.tss\ntpmctl seal -policy pcr:sha256:7 -in secret -out sealed.tss"
 	s := &sealCommand{
-		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: flags.Policy(),
+		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: new(cli.PolicyFlag),
 		parent: flags.Parent("TPM 2.0: seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null"),
 		srk:    flags.SRKPass(),
 		secret: flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
 			"`SECRET` for the sealed data (default none)"),
 	}
+	flags.Var(s.policy, "policy", "`POLICY` for its use: pcr:sha256:7,11 (TPM 1.2: pcr:sha1:7,11) means that these PCRs must have the values they have now")
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}

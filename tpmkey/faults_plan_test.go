@@ -156,20 +156,14 @@ func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 		if k.tpm.is20 && *onlyFault == "" && !*allFaults {
 			cases = thinned(cases, random)
 		}
-		if k.slow() && *onlyFault == "" && !*allFaults {
+		if k.few > 0 && *onlyFault == "" && !*allFaults {
 			random.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
-			cases = cases[:min(len(cases), enoughSlow)]
+			cases = cases[:min(len(cases), k.few)]
 		}
 		all = append(all, cases...)
 	}
 	return all
 }
-
-// slow reports whether each case makes a TPM 1.2 make an RSA key, which takes seconds.
-func (k *faultKey) slow() bool { return !k.tpm.is20 && k.steps[1] == stepSeal }
-
-// enoughSlow is how many cases are tried for each command of a slow key. The seed decides which.
-const enoughSlow = 8
 
 // someBits is one of a byte's bits, or all where a case is looked for.
 func someBits(bits *rand.Rand) []int {

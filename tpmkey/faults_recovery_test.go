@@ -58,6 +58,8 @@ func (c *faultCase) mustRecover() recovery {
 		return mayFail // a wrong secret stays wrong
 	case c.class == classFlip && p.ordinal == uint32(tpm2.TPMCCStartAuthSession) && c.key.counted:
 		return mayFail // a session that is wrong from the beginning makes the secret look so
+	case c.class == classFlip && p.ordinal == ordOIAP && (p.step == stepUnseal || p.step == stepUnsealAgain):
+		return mayFail // likewise
 	case p.step.makes() && (c.class == classCut || c.fault.Cut):
 		return mayFail // it takes long, and is not done twice unasked
 	case c.recoverableCode():

@@ -84,7 +84,7 @@ func hintKey(err error) string {
 	case errors.Is(err, tpmkey.ErrWrongGeneration):
 		return "name the other TPM with -tpm, or make a new key with keygen; tpmctl status shows this TPM and others of the machine, tpmctl inspect what the file is"
 	case errors.Is(err, tpmkey.ErrPolicy):
-		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key"
+		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key (for sealed data: seal it again)"
 	case errors.Is(err, chip.ErrKeyLimits):
 		return "tpmctl inspect says what the key is for; keygen makes keys that sign and decrypt by every scheme"
 	case errors.Is(err, chip.ErrNotWrappable):

@@ -9,7 +9,7 @@ DEMO_PACKAGES := swtpm util-linux openssl curl ca-certificates
 TEST_PACKAGES := $(DEMO_PACKAGES) 'firefox-esr|firefox' libnss3-tools gcc libc6-dev git bsdutils gocryptfs
 # Packages for interop/ and for compiling its simulator.
 CGO_PACKAGES     := gcc libc6-dev libssl-dev
-INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' $(CGO_PACKAGES)
+INTEROP_PACKAGES := swtpm openssl tpm2-openssl tpm2-tools 'libtss2-tcti-swtpm0|libtss2-tcti-swtpm0t64' tpm-tools trousers bsdutils $(CGO_PACKAGES)
 # Packages for the virtual machines of vm/, and inside them.
 VM_PACKAGES := qemu-system-x86 swtpm swtpm-tools e2fsprogs util-linux bsdutils curl openssl ca-certificates gocryptfs fuse3 cryptsetup-bin xz-utils zstd
 
@@ -61,7 +61,7 @@ test: go-needed test-needs build ## run all tests
 	$(MAKE) --no-print-directory interop
 
 # interop/ is a separate module, so that users of the library do not get its dependencies.
-interop: interop-needs ## exchange keys with other programs for TPM 2.0 (part of test)
+interop: interop-needs ## exchange keys and sealed data with other programs (part of test)
 	$(GO) -C interop vet ./...
 	$(GO) -C interop test -timeout 10m ./...
 

@@ -41,6 +41,8 @@ const (
 	// TSS2Pair is the TPM2B_PUBLIC and the TPM2B_PRIVATE of tpm2-tools, in two files: see
 	// [ParsePair], [TSS2.Public] and [TSS2.Private].
 	TSS2Pair
+	// TSSSealed is the file of tpm-tools' tpm_sealdata, data sealed to a TPM 1.2: see [TPMSealed].
+	TSSSealed
 )
 
 // String returns the name of the container for messages.
@@ -68,6 +70,8 @@ func (c Container) String() string {
 		return "ESYS object of tpm2-tss"
 	case TSS2Pair:
 		return "tpm2-tools pair"
+	case TSSSealed:
+		return "PEM TSS (tpm_sealdata)"
 	}
 	return fmt.Sprintf("unknown container %d", int(c))
 }
@@ -99,6 +103,7 @@ var formats = []struct {
 	{is: isESYSObject, parse: parseESYSObject},
 	{is: isStructure, parse: in(Raw, parseStructure)},
 	{is: isEmpty, parse: refuse(errEmpty()), text: true},
+	{is: isTPMSealed, parse: parseTPMSealed, text: true},
 	{is: hasPEM, parse: parsePEM, text: true},
 	{is: isSimpleTPMPK11, parse: in(SimpleTPMPK11, parseSimpleTPMPK11), text: true},
 	{is: isOctetString, parse: in(OctetString, parseOctetString)},
@@ -147,7 +152,7 @@ func isEmpty(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
 
 // Marshal implements [Key].
 func (k *TPMKey) Marshal(c Container) ([]byte, error) {
-	if c >= TSS2PEM && c <= TSS2Pair {
+	if c >= TSS2PEM && c <= TSSSealed {
 		return nil, fmt.Errorf("write %v: the key is one of a TPM 1.2; use %v", c, PEM)
 	}
 	if k.isTemplate() {

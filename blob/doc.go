@@ -2,10 +2,11 @@
 //
 // A TPM 1.2 key is a TPM_KEY or TPM_KEY12 structure (TPM Main Part 2, sections 10.2 and 10.3) in
 // one of several containers. A TPM 2.0 key is a TSS2 PRIVATE KEY (draft-bottomley-tpm2-keys), the
-// older TSS2 KEY BLOB, or a pair of files of tpm2-tools.
+// older TSS2 KEY BLOB, or a pair of files of tpm2-tools. Data sealed to a TPM 1.2 is a file of
+// tpm-tools' tpm_sealdata.
 //
 // [Parse] parses a key file and recognises the container by its content; [ParsePair] parses a pair.
-// Both return a [Key], which is a [*TPMKey] or a [*TSS2]. Its method Marshal writes the key in any
+// Both return a [Key], which is a [*TPMKey], a [*TPMSealed] or a [*TSS2]. Its method Marshal writes the key in any
 // container that fits. [NewTemplate] and [NewTSS2Template] return what a TPM needs to create a key,
 // and [NewTPMKey] and [NewTSS2] make a key file from the TPM's reply. [Wrap] and [WrapTSS2] make a
 // key file from a software key. [ParsePubKey] parses a public key from a TPM 1.2. The package does

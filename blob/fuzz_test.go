@@ -43,7 +43,7 @@ func FuzzParse(f *testing.F) {
 		}
 		k, ok := key.(*TPMKey)
 		if !ok {
-			return // FuzzTSS2 looks at these
+			return // FuzzTSS2 and FuzzTPMSealed look at these
 		}
 		if k.PublicKey() == nil {
 			t.Error("no public key")
@@ -124,6 +124,9 @@ func TestAllocations(t *testing.T) {
 		"white space":               fill(" \n"),
 		"all PCRs, as far as it is": append([]byte{0, 0x28, 0, 0, 0, 0x15, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 3, 0, 3, 0, 0, 0, 12, 0, 0, 8, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, huge...),
 	}
+	inputs["sealed data"] = append(readFile(t, tutorial+"/sealed"), random...)
+	inputs["much sealed data"] = bytes.Replace(inputs["sealed data"][:1270], []byte("\n"+tssEnd), fill("\nAAAA"), 1)
+	inputs["lines of sealed data"] = fill(tssBegin + "\n")
 	inputs["many commands"] = tss2Of(oidTSS2[:5], 3, []byte{0xa1, 0x83, 0x0a, 0x00, 0x04, 0x30, 0x83, 0x0a, 0x00, 0x00}, bytes.Repeat([]byte{0x30, 8, 0xa0, 3, 2, 1, 0, 0xa1, 1, 0}, size/16))
 	inputs["huge TPMKey"] = []byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 6, 6, 0x67, 0x81, 5, 10, 1, 3}
 	for _, f := range fixtures {

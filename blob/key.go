@@ -9,10 +9,11 @@ import (
 )
 
 // A Key is the content of a key file: a key, or data sealed to a TPM. Anyone can read its public
-// part; only its TPM can decrypt its private part. A Key is a [*TPMKey] or a [*TSS2].
+// part; only its TPM can decrypt its private part. A Key is a [*TPMKey], a [*TPMSealed] or a
+// [*TSS2].
 type Key interface {
 	// Container returns the container that the key was parsed from. For a new key it returns PEM
-	// or TSS2PEM.
+	// or TSS2PEM, for data sealed to a TPM 1.2 TSSSealed.
 	Container() Container
 	// PublicKey returns a new *rsa.PublicKey or *ecdsa.PublicKey. It returns nil for a template,
 	// for a key that Parse would refuse, and for sealed data and curves, which Unsupported
@@ -29,7 +30,8 @@ type Key interface {
 	CanDecrypt() bool
 	// CanAgree reports whether the key can agree on a secret with another key (ECDH).
 	CanAgree() bool
-	// Sealed reports whether the file contains data for TPM2_Unseal instead of a key.
+	// Sealed reports whether the file contains data for TPM2_Unseal or TPM_Unseal instead of a
+	// key.
 	Sealed() bool
 	// NeedsSecret reports whether the use of the key needs the key's secret.
 	NeedsSecret() bool

@@ -278,9 +278,9 @@ func exercise(data []byte) error {
 		return errors.New("can do something without a public key")
 	}
 	k.NeedsSecret()
-	if k.Handle != 0 { // an ESYS object, which Marshal refuses
-		if name, err := k.Name(); k.Container() != ESYSObject || err != nil || len(name) < 22 {
-			return fmt.Errorf("%v, name %x, error %v", k.Container(), name, err)
+	if k.Container() == ESYSObject { // Marshal refuses it
+		if name, err := k.Name(); k.Handle == 0 || err != nil || len(name) < 22 {
+			return fmt.Errorf("handle %#x, name %x, error %v", k.Handle, name, err)
 		}
 		return nil
 	}

@@ -29,7 +29,7 @@ type TSS2Template struct {
 	NoDA bool
 }
 
-// MaxSealed is the most bytes of data that can be sealed.
+// MaxSealed is the most bytes of data that can be sealed to a TPM 2.0.
 //
 // TPM 2.0 Library Part 2, section 11.1.12 (MAX_SYM_DATA)
 const MaxSealed = 128

@@ -43,15 +43,37 @@ func readNamed(env *cli.Env, fs *cli.FlagSet, args []string, name string) (blob.
 }
 
 func keyRows(k blob.Key) (rows []row, err error) {
-	if t, ok := k.(*blob.TSS2); ok {
-		rows, err = keyRows20(t)
-	} else {
+	switch k := k.(type) {
+	case *blob.TSS2:
+		rows, err = keyRows20(k)
+	case *blob.TPMSealed:
+		return sealedRows12(k)
+	default:
 		rows, err = keyRows12(k.(*blob.TPMKey))
 	}
 	if roca.Weak(k.PublicKey()) {
 		rows = append(rows, row{"warning", "do not use this key: " + roca.Explanation})
 	}
 	return rows, err
+}
+
+// sealedRows12 returns the rows for data sealed to a TPM 1.2.
+func sealedRows12(s *blob.TPMSealed) ([]row, error) {
+	pcrs, err := s.PCRs()
+	if err != nil {
+		return nil, err
+	}
+	size, secret := len(s.Ciphertext), "none of its own"
+	if s.NeedsSecret() {
+		secret = "the data needs its own secret (-key-pass)"
+	}
+	return []row{
+		{"container", s.Container().String()},
+		{"data", fmt.Sprintf("sealed: TPM_Unseal gives the key (AES-256-CBC) of %d to %d bytes", size-16, size-1)},
+		{"storage key", fmt.Sprintf("RSA, %d bits, under the SRK", s.Key.KeyLength)},
+		{"secret", secret},
+		{"bound to PCRs", indicesText(pcrs)},
+	}, nil
 }
 
 func keyRows12(k *blob.TPMKey) ([]row, error) {
@@ -138,10 +160,14 @@ func secretText(k blob.Key) string {
 
 func pcrText(k *blob.TPMKey) (string, error) {
 	indices, err := k.PCRs()
-	if err != nil || len(indices) == 0 {
-		return "no", err
+	return indicesText(indices), err
+}
+
+func indicesText(indices []int) string {
+	if len(indices) == 0 {
+		return "no"
 	}
-	return strings.Trim(fmt.Sprint(indices), "[]"), nil
+	return strings.Trim(fmt.Sprint(indices), "[]")
 }
 
 func yesNo(b bool) string {

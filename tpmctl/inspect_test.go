@@ -221,7 +221,7 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 		}, "policy, step 2: PolicyAuthValue: the key's secret"},
 		"signed": {func(u *blob.TSS2) { u.AuthPolicy = []blob.AuthPolicy{{Name: "new kernel", Policy: u.Policy}} },
 			"signed policy 1: \"new kernel\"\nsigned policy 1: PolicyPCR: sha256 PCRs 16, 23\n"},
-		"in the TPM":  {func(u *blob.TSS2) { u.Handle = 0x81000001 }, "file: none: persistent key 0x81000001 of the TPM"},
+		"in the TPM":  {func(u *blob.TSS2) { u.Handle, u.Private = 0x81000001, nil }, "file: none: persistent key 0x81000001 of the TPM"},
 		"description": {func(u *blob.TSS2) { u.Description = "a\x1b[2J" }, `description: "a\x1b[2J"`},
 		"RSA parent":  {func(u *blob.TSS2) { u.RSAParent = true }, "parent: the owner hierarchy (0x40000001), primary key RSA 2048\n"},
 		"useless": {func(u *blob.TSS2) {

@@ -34,7 +34,7 @@ var subcommands = []subcommand{
 	{"sign", "sign a file, like openssl dgst -sign", sign},
 	{"encrypt", "encrypt a short file for a key, without a TPM", encrypt},
 	{"decrypt", "decrypt what was encrypted for a key", decrypt},
-	{"seal", "seal a secret so that only this TPM 2.0 opens it", seal},
+	{"seal", "seal a secret so that only this TPM opens it", seal},
 	{"unseal", "open sealed data", unseal},
 	{"random", "write random bytes made by the TPM", random},
 	{"flush", "free the keys and sessions that killed programs left in the TPM", flush},

@@ -19,13 +19,15 @@ type sealCommand struct {
 }
 
 func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "It seals 1 to 128 bytes, such as a key or a password. Only this TPM opens the output file, a TSS2 PRIVATE KEY like " +
-		"that of openssl_tpm2_engine's seal_tpm2_data. Whoever can use the TPM and read the file gets the data, unless " +
-		"-key-pass or -policy protects it; with both, both are needed."
+	flags.Notes = "Only this TPM opens the output file. Whoever can use the TPM and read the file gets the data, unless " +
+		"-key-pass or -policy protects it; with both, both are needed.\n\n" +
+		"A TPM 2.0 seals 1 to 128 bytes, such as a key or a password, as a TSS2 PRIVATE KEY like that of openssl_tpm2_engine's " +
+		"seal_tpm2_data. A TPM 1.2 seals up to 8 MiB, as a file of tpm-tools' tpm_sealdata, which tpm_unsealdata opens if it has no " +
+		"-key-pass. It makes a storage key for that, which can take a minute."
 	flags.Example = "tpmctl seal -in secret -out sealed.tss\ntpmctl seal -policy pcr:sha256:7 -in secret -out sealed.tss"
 	s := &sealCommand{
-		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: flags.Policy(),
-		parent: flags.Parent("seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null"),
+		tpm: flags.TPM(), in: flags.Input("in", "-", "input `FILE`, - for standard input"), out: outputFlags(flags), policy: flags.SealPolicy(),
+		parent: flags.Parent("TPM 2.0: seal it under this `PARENT`, a handle (0x81…) or a hierarchy's primary key: owner (the default), endorsement, platform, null"),
 		srk:    flags.SRKPass(),
 		secret: flags.Secret("key-pass", cli.SecretOptions{Default: "prompt", Label: "New secret of the sealed data", New: true},
 			"`SECRET` for the sealed data (default none)"),
@@ -33,7 +35,7 @@ func seal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	data, err := env.ReadInput(*s.in, blob.MaxSealed, "secret to seal; seal a key, and encrypt the rest with that")
+	data, err := env.ReadInput(*s.in, blob.MaxSealed12, "secret to seal; seal a key, and encrypt the rest with that")
 	if err != nil {
 		return err
 	}
@@ -70,12 +72,13 @@ func (s *sealCommand) run(env *cli.Env, data []byte) error {
 }
 
 func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
-	flags.Notes = "It opens the output of tpmctl seal, of openssl_tpm2_engine's seal_tpm2_data and of tpm2-tools' tpm2_create -i."
+	flags.Notes = "It opens the output of tpmctl seal, of openssl_tpm2_engine's seal_tpm2_data, of tpm2-tools' tpm2_create -i and of " +
+		"tpm-tools' tpm_sealdata."
 	flags.Example = "tpmctl unseal -in sealed.tss -out secret"
 	u := &cli.KeyFlags{
 		Path: flags.Input("in|key", "-", "sealed `FILE`, - for standard input; NAME.pub for the files NAME.pub and NAME.priv of tpm2-tools; "+
 			"0x81… or handle:0x81… for persistent data"),
-		Parent: flags.Parent("the `PARENT` it was sealed under, instead of the one in the file: a handle (0x81…) or owner"),
+		Parent: flags.Parent("TPM 2.0: the `PARENT` it was sealed under, instead of the one in the file: a handle (0x81…) or owner"),
 		Policy: flags.KeyPolicy(),
 		TPM:    flags.TPM(), SRK: flags.SRKPass(), Secret: flags.KeyPass(),
 	}
@@ -86,6 +89,9 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	}
 	file, err := env.ReadKeyFile(*u.Path, u.TPM, "tpmctl seal -out")
 	if err != nil {
+		return err
+	}
+	if err := u.CheckFile(file); err != nil {
 		return err
 	}
 	if err := cli.CheckSealed(*u.Path, file); err != nil {

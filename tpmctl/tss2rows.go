@@ -185,10 +185,9 @@ func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 		return "unknown: it depends on the steps of its policy"
 	case t.EmptyAuth:
 		return "none of its own"
-	case t.Guessed() && !t.ByPolicy:
-	case t.Handle != 0:
+	case t.Handle != 0 && !t.ByPolicy:
 		return "unknown; the key may need its own secret (-key-pass)"
-	case t.Guessed():
+	case t.Guessed() && !t.ByPolicy:
 		return "not in the file; the key may need its own secret (-key-pass)"
 	case !t.NeedsSecret():
 		return "none: only its policy controls its use"

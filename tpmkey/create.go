@@ -207,18 +207,22 @@ func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Se
 // SealOptions are the options of Seal. The zero value, or a nil pointer, seals to the TPM only:
 // everybody who may use the TPM can unseal the data.
 type SealOptions struct {
-	// These are the same as in CreateOptions.
+	// These are the same as in CreateOptions. A TPM 1.2 takes a Policy, too, for PCRs of the bank
+	// sha1.
 	ParentAuth, Auth Secret
 	Policy           *Policy
 	Parent           uint32
 	MovableParent    bool
 }
 
-// Seal encrypts data, 1 to 128 bytes, so that only this TPM can decrypt it. It returns the
-// contents of the file, as Create does. opts may be nil.
+// Seal encrypts data so that only this TPM can decrypt it: 1 to 128 bytes for a TPM 2.0, up to
+// blob.MaxSealed12 for a TPM 1.2, which makes a storage key for it and takes as long as Create. It
+// returns the contents of the file, as Create does. opts may be nil.
 //
-// Errors: those of Create; ErrNotSupported for a TPM 1.2. TPM 2.0 Library Part 3, section 12.1
-// (TPM2_Create).
+// A file of a TPM 1.2 is one of tpm-tools' tpm_sealdata. tpm_unsealdata opens it if it has no Auth.
+//
+// Errors: those of Create. TPM 2.0 Library Part 3, section 12.1 (TPM2_Create); TPM Main Part 3,
+// section 10.1 (TPM_Seal).
 func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (blob.Key, error) {
 	if opts == nil {
 		opts = new(SealOptions)
@@ -235,7 +239,7 @@ func (t *TPM) Seal(ctx context.Context, data []byte, opts *SealOptions) (blob.Ke
 // of the parent. The caller should clear the data after use.
 //
 // Errors: those of Load and Key.Sign; ErrNotSupported for a key file. TPM 2.0 Library Part 3,
-// section 12.7 (TPM2_Unseal).
+// section 12.7 (TPM2_Unseal); TPM Main Part 3, section 10.2 (TPM_Unseal).
 func (t *TPM) Unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]byte, error) {
 	if opts == nil {
 		opts = new(LoadOptions)
@@ -247,9 +251,6 @@ func (t *TPM) Unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]b
 func (t *TPM) unseal(ctx context.Context, file blob.Key, opts *LoadOptions) ([]byte, error) {
 	if file == nil {
 		return nil, errNoKey
-	}
-	if t.chip().Generation() == chip.TPM12 {
-		return nil, chip.ErrNoSealing
 	}
 	if !file.Sealed() {
 		return nil, fmt.Errorf("%w: this is a key, not sealed data; use it to sign or decrypt", ErrNotSupported)

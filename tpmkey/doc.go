@@ -19,7 +19,7 @@
 // Clear resets it. A TPM 2.0 needs no preparation.
 //
 // Create makes a key, and Wrap makes a key file of an existing key. Encrypt needs only the key
-// file, no TPM. Seal and Unseal are for data, on a TPM 2.0.
+// file, no TPM. Seal and Unseal are for data.
 //
 // # Concurrency
 //

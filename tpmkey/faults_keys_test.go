@@ -24,6 +24,7 @@ type faultKey struct {
 	withKey  bool  // so has the key
 	counted  bool  // the TPM counts wrong secrets of this key
 	later    bool  // its TPM is opened as those before: that is not tried again
+	few      int   // how many cases are tried for each command; the seed decides which. 0 for all
 
 	plain, cipher [2][]byte        // for decrypt and again
 	remote        *ecdh.PrivateKey // for agree
@@ -35,7 +36,9 @@ var (
 	stepsRSA    = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
 	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
 	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
+	stepsOnce   = []step{stepOpen, stepUnseal, stepClose} // a second unseal may use a refused secret again: the caller asked for it
 	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
+	stepsSeal   = []step{stepOpen, stepSeal, stepUnseal, stepClose}
 	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
 )
 
@@ -51,6 +54,11 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
 		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 
+		{name: "sealed", file: sealed12(t, "sealed"), srk: tutorialSRK(), steps: stepsUnseal, few: 20},
+		{name: "sealed secret", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: motdepasse(), steps: stepsOnce, few: 20},
+		{name: "sealed wrong", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsOnce, few: 20},
+		{name: "seals", srk: tutorialSRK(), key: motdepasse(), steps: stepsSeal, few: 8}, // it makes an RSA key in each
+
 		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa"), counted: true},
 		{name: "2.0 counted", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true},
 		{name: "2.0 wrong", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true},
@@ -60,6 +68,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 policy", tpm: faultKeys20, file: fixture20(t, "e2-p256-pcr")},
 		{name: "2.0 imported", tpm: faultKeys20, file: fixture20(t, "e2-import-ec")},
 		{name: "2.0 sealed", tpm: faultKeys20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
+		{name: "2.0 seals", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsSeal},
 		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
@@ -83,7 +92,10 @@ func faultKeys(t *testing.T) []*faultKey {
 func (k *faultKey) prepare(t *testing.T) {
 	t.Helper()
 	if k.file == nil || k.steps != nil {
-		k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
+		k.sealed = tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt")
+		if k.tpm.is20 {
+			k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
+		}
 		return
 	}
 	if public, ok := k.file.PublicKey().(*ecdsa.PublicKey); ok {

@@ -156,6 +156,10 @@ func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 		if k.tpm.is20 && *onlyFault == "" && !*allFaults {
 			cases = thinned(cases, random)
 		}
+		if k.few > 0 && *onlyFault == "" && !*allFaults {
+			random.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+			cases = cases[:min(len(cases), k.few)]
+		}
 		all = append(all, cases...)
 	}
 	return all

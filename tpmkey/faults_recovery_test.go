@@ -58,7 +58,9 @@ func (c *faultCase) mustRecover() recovery {
 		return mayFail // a wrong secret stays wrong
 	case c.class == classFlip && p.ordinal == uint32(tpm2.TPMCCStartAuthSession) && c.key.counted:
 		return mayFail // a session that is wrong from the beginning makes the secret look so
-	case p.step == stepCreate && (c.class == classCut || c.fault.Cut):
+	case c.class == classFlip && p.ordinal == ordOIAP && (p.step == stepUnseal || p.step == stepUnsealAgain):
+		return mayFail // likewise
+	case p.step.makes() && (c.class == classCut || c.fault.Cut):
 		return mayFail // it takes long, and is not done twice unasked
 	case c.recoverableCode():
 		return recovers
@@ -81,7 +83,7 @@ func (c *faultCase) recoverableCode() bool {
 	if c.key.tpm.is20 {
 		return c.recoverableCode20()
 	}
-	loadedKey := p.ordinal == ordSign || p.ordinal == ordUnBind
+	loadedKey := p.ordinal == ordSign || p.ordinal == ordUnBind || p.ordinal == ordUnseal
 	return recoverableCodes[c.code] && (c.code != 0x22 || p.authorized) || c.code == 0x0c && loadedKey
 }
 

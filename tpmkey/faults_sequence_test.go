@@ -23,6 +23,7 @@ type step string
 const (
 	stepOpen        step = "open"
 	stepCreate      step = "create"
+	stepSeal        step = "seal"
 	stepLoad        step = "load"
 	stepSign        step = "sign"
 	stepDecrypt     step = "decrypt"
@@ -47,7 +48,10 @@ func (s step) bounded() bool {
 func (s step) usesKey() bool { return s.bounded() || s == stepUnseal || s == stepUnsealAgain }
 
 // first reports whether there are no later steps where a step fails.
-func (s step) first() bool { return s == stepLoad || s == stepCreate }
+func (s step) first() bool { return s == stepLoad || s.makes() }
+
+// makes reports whether a step makes a file.
+func (s step) makes() bool { return s == stepCreate || s == stepSeal }
 
 // opDeadline is what a bounded step is given that meets a slow or silent TPM.
 const opDeadline = time.Second
@@ -79,7 +83,7 @@ func (s *sequence) do(name step, f func() (err, wrong error)) {
 	r := stepResult{step: name, first: s.proxy.Count()}
 	start := time.Now()
 	switch {
-	case name != stepOpen && s.tpm == nil, name.bounded() && s.loaded == nil, name == stepLoad && s.file == nil:
+	case name != stepOpen && s.tpm == nil, name.bounded() && s.loaded == nil, (name == stepLoad || name == stepUnseal) && s.file == nil:
 		r.skipped = true
 	default:
 		r.err, r.wrong = f()
@@ -107,6 +111,8 @@ func (s *sequence) act(name step) (err, wrong error) {
 		s.tpm, err = tpmkey.Open(context.Background(), s.proxy.Name)
 	case stepCreate:
 		s.file, err = s.tpm.Create(context.Background(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: s.key.key})
+	case stepSeal:
+		s.file, err = s.tpm.Seal(context.Background(), s.key.sealed, &tpmkey.SealOptions{ParentAuth: s.key.srk, Auth: s.key.key})
 	case stepLoad:
 		s.loaded, err = s.tpm.Load(context.Background(), s.file, &tpmkey.LoadOptions{Name: "maclef", ParentAuth: s.key.srk, Auth: s.key.key})
 	case stepSign:
@@ -180,7 +186,7 @@ func (s *sequence) agree(name step) (err, wrong error) {
 }
 
 func (s *sequence) unseal() (err, wrong error) {
-	data, err := s.tpm.Unseal(context.Background(), s.key.file, &tpmkey.LoadOptions{Name: "sealed", ParentAuth: s.key.srk, Auth: s.key.key})
+	data, err := s.tpm.Unseal(context.Background(), s.file, &tpmkey.LoadOptions{Name: "sealed", ParentAuth: s.key.srk, Auth: s.key.key})
 	if err == nil && !bytes.Equal(data, s.key.sealed) {
 		wrong = fmt.Errorf("the data is %q", data)
 	}

@@ -129,7 +129,14 @@ func (k *faultKey) secretIn(e tpmtest.Exchange) (parents, any bool) {
 		return false, false
 	}
 	if !k.tpm.is20 {
-		return e.Ordinal == ordLoadKey2, binary.BigEndian.Uint16(e.Command) == 0xc2
+		tag := binary.BigEndian.Uint16(e.Command)
+		switch e.Ordinal {
+		case ordSeal: // it proves the storage key's, which is common
+			return false, false
+		case ordUnseal: // the data's may be common, too
+			return false, !k.key.IsZero()
+		}
+		return e.Ordinal == ordLoadKey2 || e.Ordinal == ordCreate, tag == 0xc2
 	}
 	switch tpm2.TPMCC(e.Ordinal) {
 	case tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCImport, tpm2.TPMCCCreate:
@@ -146,7 +153,7 @@ func (k *faultKey) authResult(e tpmtest.Exchange) (right, wrong bool) {
 	}
 	tag := binary.BigEndian.Uint16(e.Response)
 	if !k.tpm.is20 {
-		return tag == 0xc5 && code == 0, tag == 0xc4 && code == 1
+		return tag >= 0xc5 && code == 0, tag == 0xc4 && (code == 1 || code == 0x1d)
 	}
 	return tag == 0x8002 && code == 0, tag == 0x8001 && saysWrong20(code)
 }

@@ -129,13 +129,18 @@ func (t *TPM) withOptions(ctx context.Context, file blob.Key, opts *LoadOptions)
 	if !is20 && opts.Policy != nil {
 		return nil, fmt.Errorf("%w: a policy was given, and keys of a TPM 1.2 have none", ErrNotSupported)
 	}
+	if sealed, ok := file.(*blob.TPMSealed); ok {
+		with := *sealed
+		with.Secret = with.Secret || opts.Auth.s.Known()
+		return &with, nil
+	}
 	c, ok := t.chip().(*chip20.Chip)
 	if !is20 || !ok {
 		return file, nil
 	}
 	with := *policy.Recognise(tss2)
 	with.Parent, with.MovableParent = cmp.Or(opts.Parent, with.Parent), opts.MovableParent
-	if opts.Auth.s.Known() {
+	if opts.Auth.s.Known20() {
 		with.EmptyAuth = false // tpm2_encodeobject sets EmptyAuth wrongly
 	}
 	if opts.Policy == nil {

@@ -6,7 +6,7 @@ import (
 	"maclef/internal/policy"
 )
 
-// A Policy restricts the use of a TPM 2.0 key, or of sealed data. For a new one, PCRs must have the
+// A Policy restricts the use of a TPM 2.0 key, or of data sealed to any TPM. For a new one, PCRs must have the
 // values that they have when it is made. If it has a secret, both are required. For an existing
 // one, whose file has only the digest of a policy, it says the steps. [ParsePolicy] returns one. A
 // Policy never changes.

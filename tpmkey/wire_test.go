@@ -25,7 +25,10 @@ import (
 const (
 	ordOIAP        = 0x0a
 	ordOSAP        = 0x0b
+	ordSeal        = 0x17
+	ordUnseal      = 0x18
 	ordUnBind      = 0x1e
+	ordCreate      = 0x1f
 	ordSign        = 0x3c
 	ordLoadKey2    = 0x41
 	ordGetCap      = 0x65

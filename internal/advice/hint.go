@@ -73,8 +73,6 @@ func hintTPM(err error) string {
 		return "enable and activate it with tpmctl enable and tpmctl activate, which say what else is needed, such as a restart, or in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing; a TPM 2.0 may be on again after a restart"
 	case errors.Is(err, tpmkey.ErrPhysicalPresence):
 		return "do it in the firmware's (BIOS) setup, under Security, TPM or Trusted Computing"
-	case errors.Is(err, chip.ErrNoSealing):
-		return "with a key of this TPM, tpmctl encrypt encrypts and tpmctl decrypt decrypts"
 	}
 	return ""
 }
@@ -101,7 +99,7 @@ func hintKey(err error) string {
 	case errors.Is(err, chip.ErrPolicySecret):
 		return "give the secret that it asks for with -key-pass"
 	case errors.Is(err, tpmkey.ErrPolicy):
-		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key"
+		return "tpmctl inspect shows the policy; where firmware, boot loader or settings have changed since the key was made, undo that or make a new key (for sealed data: seal it again)"
 	case errors.Is(err, chip.ErrKeyLimits):
 		return "tpmctl inspect says what the key is for; keygen makes keys that sign and decrypt by every scheme"
 	case errors.Is(err, chip.ErrNotWrappable):

@@ -61,7 +61,6 @@ func TestHint(t *testing.T) {
 		{"secret of another, refused by a TPM 2.0", refused(chip.ErrWrongPolicySecret, tpm2.TPMRCBadAuth), "", "the secret that the error names"},
 		{"no owner", chip.ErrNoSRK, "", "tpmctl own"},
 		{"owner already", chip.ErrOwned, "", "tpmctl clear"},
-		{"sealing on a TPM 1.2", chip.ErrNoSealing, "", "tpmctl encrypt"},
 		{"limits of a key", fmt.Errorf("%w: it", chip.ErrKeyLimits), "", "tpmctl inspect says"},
 		{"software key that no TPM takes", fmt.Errorf("%w: it", chip.ErrNotWrappable), "", "make a new key with keygen"},
 		{"software key", &blob.NotKeyError{What: "a private key", PrivateKey: true}, "", "wrap it with keygen -w"},

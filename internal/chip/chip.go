@@ -112,8 +112,7 @@ type KeyOps struct {
 	Decrypt func(ciphertext []byte, opts crypto.DecrypterOpts) (*Operation, error)
 	// Agree takes the peer's public key of a Diffie-Hellman agreement.
 	Agree func(remote *ecdh.PublicKey) (*Operation, error)
-	// Unseal returns sealed data. It is nil for keys; for sealed data Sign, Decrypt and Agree are
-	// nil.
+	// Unseal returns sealed data. It is nil for keys; for sealed data the others are nil.
 	Unseal *Operation
 	// CheckAuth checks the key's secret, and has no result.
 	CheckAuth *Operation

@@ -58,8 +58,6 @@ var (
 	ErrOwned = errors.New("the TPM has an owner already, and its keys work on")
 	// ErrEnded is an ErrWrongTPM: the key was made under the null hierarchy, before a restart.
 	ErrEnded = WithText("the key has ended", ErrWrongTPM)
-	// ErrNoSealing is an ErrNotSupported.
-	ErrNoSealing = fmt.Errorf("%w: this is a TPM 1.2, and data is sealed for a TPM 2.0 only", ErrNotSupported)
 	// ErrKeyLimits is an ErrNotSupported of this key; the TPM can do the operation with other
 	// keys.
 	ErrKeyLimits = WithText(ErrNotSupported.Error(), ErrNotSupported)

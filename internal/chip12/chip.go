@@ -100,15 +100,25 @@ func (c *Chip) Generation() chip.Generation { return chip.TPM12 }
 
 // Use implements chip.Chip.
 func (c *Chip) Use(file blob.Key) (*chip.KeyOps, error) {
-	k, ok := file.(*blob.TPMKey)
-	if !ok {
-		return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2", nil)
+	switch k := file.(type) {
+	case *blob.TPMSealed:
+		return sealedOps(k), nil
+	case *blob.TPMKey:
+		if !k.CanSign() && !k.CanDecrypt() {
+			return nil, fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
+				chip.ErrNotSupported, k.Usage, k.EncScheme, k.SigScheme)
+		}
+		return OpsOf(k), nil
 	}
-	if !k.CanSign() && !k.CanDecrypt() {
-		return nil, fmt.Errorf("%w: a %v key (encryption %v, signature %v) can neither sign nor decrypt",
-			chip.ErrNotSupported, k.Usage, k.EncScheme, k.SigScheme)
+	return nil, chip.OfKind(chip.ErrWrongGeneration, "the file is for a TPM 2.0, and this is a TPM 1.2", nil)
+}
+
+// keyOf returns the key that is loaded for a file, and whether it is for sealed data.
+func keyOf(file blob.Key) (k *blob.TPMKey, sealed bool) {
+	if s, ok := file.(*blob.TPMSealed); ok {
+		return s.Key, true
 	}
-	return OpsOf(k), nil
+	return file.(*blob.TPMKey), false
 }
 
 // Prepare does nothing: a session can be opened while the key is loaded.

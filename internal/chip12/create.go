@@ -18,7 +18,7 @@ import (
 // NewKey implements chip.Chip.
 func (c *Chip) NewKey(spec *chip.Spec) (func(*chip.Secrets) (blob.Key, error), error) {
 	if spec.Seal != nil {
-		return nil, chip.ErrNoSealing
+		return c.newSealed(spec)
 	}
 	t, err := templateOf(spec)
 	if err != nil {

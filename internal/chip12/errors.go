@@ -27,6 +27,8 @@ func (c *Chip) explain(err, wrong error) error {
 		return chip.OfKind(chip.ErrDisabled, refused.Code.Error(), err)
 	case tpm12.NoSRK:
 		return c.explainNoSRK(err)
+	case tpm12.WrongPCRValue:
+		return chip.OfKind(chip.ErrPolicy, "TPM_WRONGPCRVAL; "+Cause(refused.Code), err)
 	case tpm12.InvalidKeyHandle:
 		return chip.OfKind(chip.ErrUnloaded, "it was restarted or the key was flushed, again after the key was reloaded", err)
 	}
@@ -115,6 +117,7 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.Success:           "no error: the TPM did what it was asked",
 	tpm12.AuthFail:          "a secret (of the SRK, the key or the owner) is wrong, or hashed in another encoding",
 	tpm12.Auth2Fail:         "the second secret of the command is wrong, or hashed in another encoding",
+	tpm12.BadIndex:          "the TPM has no PCR, or no area in its own storage (NV), of that number",
 	tpm12.BadParameter:      "the TPM does not accept a parameter; the key is of another kind, or its file is damaged",
 	tpm12.ClearDisabled:     "clearing is forbidden, by the owner or by the firmware until the next start",
 	tpm12.Deactivated:       "the TPM is deactivated",
@@ -124,9 +127,11 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.BadOrdinal:        "this TPM does not have the command, or the chip speaks another version of the specification",
 	tpm12.InstallDisabled:   "taking ownership is forbidden in this TPM",
 	tpm12.InvalidKeyHandle:  "the key is not loaded (any more): the TPM was restarted, or somebody flushed it",
+	tpm12.InvalidPCRInfo:    "the PCRs are given in a form that the TPM does not take; the file may be damaged",
 	tpm12.KeyNotFound:       "the key is not in the TPM; it may never have been loaded, or the TPM was cleared",
 	tpm12.NoSpace:           "no room in the TPM for another key",
 	tpm12.NoSRK:             "the TPM has no owner, so no storage root key",
+	tpm12.NotSealedBlob:     "this is not data that the TPM has sealed, or it was changed since",
 	tpm12.OwnerSet:          "the TPM has an owner already",
 	tpm12.Resources:         "the TPM is out of room for keys or sessions",
 	tpm12.TooManyContexts:   "the TPM has too many saved sessions",

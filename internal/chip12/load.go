@@ -14,16 +14,17 @@ type loadedKey struct {
 	chip    *Chip
 	handle  tpm12.Handle
 	size    int               // modulus size in bytes
+	sealed  bool              // the storage key of sealed data
 	session *tpm12.KeySession // nil if the secret is available for each command
 }
 
 // Load implements chip.Chip. TPM Main Part 3, section 10.5 (TPM_LoadKey2).
 func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
-	k := file.(*blob.TPMKey)
+	k, sealed := keyOf(file)
 	if err := c.readLockoutLately(); err != nil {
 		return nil, c.explain(err, nil)
 	}
-	if k.NeedsSecret() {
+	if k.NeedsSecret() && !sealed {
 		c.conn.Keep(true) // the same session then authorizes the key's use
 	}
 	before := c.lockout
@@ -32,7 +33,7 @@ func (c *Chip) Load(file blob.Key, srk chip.AuthData) (chip.LoadedKey, error) {
 	if err != nil {
 		return nil, c.explainLoad(err, before)
 	}
-	return &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}, nil
+	return &loadedKey{chip: c, handle: handle, size: len(k.Modulus), sealed: sealed}, nil
 }
 
 // Restore implements chip.Chip. TPM Main Part 3, section 21.3 (TPM_LoadContext).
@@ -44,8 +45,8 @@ func (c *Chip) Restore(file blob.Key, was chip.LoadedKey, context []byte) (chip.
 	if err != nil {
 		return nil, c.explain(err, nil)
 	}
-	k := file.(*blob.TPMKey)
-	in := &loadedKey{chip: c, handle: handle, size: len(k.Modulus)}
+	k, sealed := keyOf(file)
+	in := &loadedKey{chip: c, handle: handle, size: len(k.Modulus), sealed: sealed}
 	if was == nil {
 		return c.checkRestored(k, in)
 	}
@@ -81,6 +82,9 @@ func (k *loadedKey) auth(key chip.AuthData) tpm12.Auth {
 
 // Authorize implements chip.LoadedKey.
 func (k *loadedKey) Authorize(key chip.AuthData) (chip.Session, error) {
+	if k.sealed { // TPM_Unseal takes no session of TPM_OSAP for the data
+		return nil, chip.ErrNoOwnSession
+	}
 	session, err := k.chip.conn.OpenKeySession(k.handle, secretOf(key))
 	if err != nil {
 		return nil, k.chip.explain(err, nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"maclef/blob"
 	"maclef/internal/keyfile"
@@ -41,17 +42,27 @@ func (e *Env) ReadKey(f *KeyFlags) (blob.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch t, ok := file.(*blob.TSS2); {
-	case f.Parent.Handle == 0:
-	case !ok:
-		return nil, WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
-	case t.Handle != 0:
-		return nil, WithHint(fmt.Errorf("%s: the TPM keeps this key itself, at %#x, and needs no parent for it", inputName(*f.Path), t.Handle), "leave out -parent")
-	}
-	if _, ok := file.(*blob.TSS2); f.Policy.Policy != nil && !ok {
-		return nil, WithHint(fmt.Errorf("%s: not a key of a TPM 2.0, and -policy is only for those", inputName(*f.Path)), "leave out -policy")
+	if err := f.CheckFile(file); err != nil {
+		return nil, err
 	}
 	return file, CheckKey(*f.Path, file)
+}
+
+// CheckFile returns an error if -parent or -policy is given for a file that has none to replace.
+func (f *KeyFlags) CheckFile(file blob.Key) error {
+	t, ok := file.(*blob.TSS2)
+	if !ok && f.Policy.Policy != nil {
+		return WithHint(fmt.Errorf("%s: not a key of a TPM 2.0, and -policy is only for those", inputName(*f.Path)), "leave out -policy")
+	}
+	switch {
+	case f.Parent.Handle == 0:
+		return nil
+	case !ok:
+		return WithHint(fmt.Errorf("%s: not a key file of a TPM 2.0, and -parent is only for those", inputName(*f.Path)), "leave out -parent")
+	case t.Handle != 0:
+		return WithHint(fmt.Errorf("%s: the TPM keeps this key itself, at %#x, and needs no parent for it", inputName(*f.Path), t.Handle), "leave out -parent")
+	}
+	return nil
 }
 
 // CheckKey returns an error for a TPM 2.0 file that contains no key, or a key that cannot
@@ -119,19 +130,17 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 	opts := &tpmkey.LoadOptions{
 		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle, MovableParent: f.Parent.Movable, Policy: f.Policy.Policy,
 	}
-	t, ok := file.(*blob.TSS2)
-	if !ok || tpm.Family() != "2.0" {
-		return opts, nil
+	unused := false // unless it is in opts: the file says that there is no secret, or the empty one is tried first
+	switch k := file.(type) {
+	case *blob.TPMSealed:
+		unused = !k.NeedsSecret()
+	case *blob.TSS2:
+		if tpm.Family() == "2.0" {
+			f.label20(k)
+			unused = k.EmptyAuth || countsNoTries(k)
+		}
 	}
-	switch owner := policy.SecretOwner(t); {
-	case owner != "" && f.Policy.Policy == nil:
-		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, opts.Name)
-	case (t.Guessed() || t.Handle != 0) && !countsNoTries(t): // else the empty one was tried before the prompt
-		f.Secret.Label += " (Enter if it has none)"
-	}
-	// Otherwise it would not be used: the file says that there is none (those of tpm2_encodeobject
-	// can be wrong), or the empty one is tried first.
-	if f.Secret.Given() && (t.EmptyAuth || countsNoTries(t)) {
+	if unused && f.Secret.Given() {
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err
@@ -139,6 +148,17 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 		opts.Auth = secret
 	}
 	return opts, nil
+}
+
+// label20 makes the prompt say whose secret it asks for, and whether there may be none.
+func (f *KeyFlags) label20(k *blob.TSS2) {
+	const mayBeEmpty = " (Enter if it has none)"
+	switch owner := policy.SecretOwner(k); {
+	case owner != "" && f.Policy.Policy == nil:
+		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
+	case (k.Guessed() || k.Handle != 0) && !countsNoTries(k) && !strings.HasSuffix(f.Secret.Label, mayBeEmpty):
+		f.Secret.Label += mayBeEmpty // else the empty one was tried before the prompt
+	}
 }
 
 // countsNoTries reports whether the TPM counts no wrong secrets of a key.

@@ -129,6 +129,12 @@ func (fs *FlagSet) Policy() *PolicyFlag {
 		"auth asks for its secret, command:sign allows one command; + joins steps")
 }
 
+// SealPolicy defines -policy for sealed data.
+func (fs *FlagSet) SealPolicy() *PolicyFlag {
+	return fs.policy("`POLICY` for its use: pcr:sha256:7,11 (TPM 1.2: pcr:sha1:7,11) means that these PCRs must have the values they have now; " +
+		"TPM 2.0: auth asks for its secret, command:unseal allows one command; + joins steps")
+}
+
 // KeyPolicy defines -policy for something that exists.
 func (fs *FlagSet) KeyPolicy() *PolicyFlag {
 	return fs.policy("TPM 2.0: `POLICY` that it was made with, if the file does not say the steps: pcr:sha256:7,11 for PCRs as they are now, " +

@@ -12,8 +12,8 @@ import (
 	"maclef/blob"
 )
 
-// Limit is the maximum size of a key file, in bytes.
-const Limit = 1 << 20
+// Limit is the maximum size of a key file, in bytes. Data sealed to a TPM 1.2 is the largest.
+const Limit = 16 << 20
 
 // A PairError says that a file is one of a pair and that the other cannot be read.
 type PairError struct {

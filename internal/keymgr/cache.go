@@ -12,7 +12,8 @@ import (
 // The contexts of keys are saved on disk from their first use until the TPM's next reset, so
 // that the first signature of a program is fast. Before a secret is used with such a context,
 // the TPM says which key it is. Contexts are not saved for sessions, for keys of the null
-// hierarchy, and for keys that needed the secret of a parent or a hierarchy.
+// hierarchy, for keys that needed the secret of a parent or a hierarchy, and for data sealed to a TPM
+// 1.2, whose storage key the TPM does not tell without its secret.
 
 // nameOfKey returns the name of a key's entry in the cache; empty if it must have none. The
 // name depends on the private part, because another private part may have another secret.
@@ -20,8 +21,8 @@ func (m *Manager) nameOfKey(k blob.Key) string {
 	if k, ok := k.(*blob.TPMKey); ok {
 		return m.cache.Name([]byte("key"), k.Bytes())
 	}
-	t := k.(*blob.TSS2)
-	if t.Handle != 0 || t.Parent == nullHierarchy {
+	t, ok := k.(*blob.TSS2)
+	if !ok || t.Handle != 0 || t.Parent == nullHierarchy {
 		return ""
 	}
 	return m.cache.Name([]byte("key"), binary.BigEndian.AppendUint32(nil, t.Parent), t.Public, t.Private)

@@ -111,8 +111,11 @@ func (s Secret) Keep() Secret {
 	return s
 }
 
-// Known reports whether the secret of a TPM 2.0 is known and is not the empty one.
-func (s Secret) Known() bool { return s.value != nil && len(s.value().secret) > 0 }
+// Known reports whether the secret is known without asking for it.
+func (s Secret) Known() bool { return s.value != nil }
+
+// Known20 reports whether the secret of a TPM 2.0 is known and is not the empty one.
+func (s Secret) Known20() bool { return s.Known() && len(s.value().secret) > 0 }
 
 // IsZero is tpmkey.Secret.IsZero.
 func (s Secret) IsZero() bool { return !s.given }

@@ -11,10 +11,9 @@ import (
 
 // Tags of commands and responses. TPM Main Part 2, section 6.
 const (
-	tagRequest      = 0x00c1 // TPM_TAG_RQU_COMMAND
-	tagRequestAuth1 = 0x00c2 // TPM_TAG_RQU_AUTH1_COMMAND
-	tagReply        = 0x00c4 // TPM_TAG_RSP_COMMAND
-	tagReplyAuth1   = 0x00c5 // TPM_TAG_RSP_AUTH1_COMMAND
+	tagRequest    = 0x00c1 // TPM_TAG_RQU_COMMAND; TPM_TAG_RQU_AUTH1_COMMAND and TPM_TAG_RQU_AUTH2_COMMAND follow
+	tagReply      = 0x00c4 // TPM_TAG_RSP_COMMAND; TPM_TAG_RSP_AUTH1_COMMAND follows
+	tagReplyAuth2 = 0x00c6 // TPM_TAG_RSP_AUTH2_COMMAND
 )
 
 const (
@@ -24,12 +23,13 @@ const (
 
 // A command is one exchange with the TPM.
 //
-//	tag(2) size(4) ordinal(4) handles params [authHandle(4) nonceOdd(20) continue(1) inAuth(20)]
+//	tag(2) size(4) ordinal(4) handles params [authHandle(4) nonceOdd(20) continue(1) inAuth(20)]…
 type command struct {
 	ordinal Ordinal
 	handles []byte // input handles; the authorization HMAC does not cover them
 	params  []byte // the other input parameters
 	auth    *authorization
+	auth2   *authorization // the second one; nil without auth
 	// outHandles is how many bytes of handles the reply has before its parameters. The
 	// authorization HMAC does not cover them.
 	outHandles int
@@ -102,21 +102,29 @@ func (c *Conn) execute(cmd *command) (handles, params []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	trailer := 0
-	if cmd.auth != nil {
-		trailer = authReplySize
-	}
+	trailer := cmd.authorizations() * authReplySize
 	if len(body) < cmd.outHandles+trailer {
 		return nil, nil, cmd.malformed("%d bytes are too few", headerSize+len(body))
 	}
 	end := len(body) - trailer
 	handles, params = body[:cmd.outHandles], body[cmd.outHandles:end]
-	if cmd.auth != nil {
-		if err := c.verify(cmd.auth, cmd.ordinal, params, body[end:]); err != nil {
+	for i, a := range []*authorization{cmd.auth, cmd.auth2}[:cmd.authorizations()] {
+		if err := c.verify(a, cmd.ordinal, params, body[end+i*authReplySize:][:authReplySize]); err != nil {
 			return handles, nil, cmd.malformed("%w", err)
 		}
 	}
 	return handles, params, nil
+}
+
+// authorizations returns how many authorizations the command has.
+func (cmd *command) authorizations() int {
+	switch {
+	case cmd.auth2 != nil:
+		return 2
+	case cmd.auth != nil:
+		return 1
+	}
+	return 0
 }
 
 // runPlain runs a command that has no authorization and no reply parameters.
@@ -130,19 +138,18 @@ func (c *Conn) runPlain(cmd *command) error {
 
 // marshal returns the bytes of cmd, which are valid until the next call.
 func (c *Conn) marshal(cmd *command) []byte {
-	size := headerSize + len(cmd.handles) + len(cmd.params)
-	tag := uint16(tagRequest)
-	if cmd.auth != nil {
-		tag = tagRequestAuth1
-		size += authRequestSize
-	}
-	b := binary.BigEndian.AppendUint16(c.buf[:0], tag)
+	n := cmd.authorizations()
+	size := headerSize + len(cmd.handles) + len(cmd.params) + n*authRequestSize
+	b := binary.BigEndian.AppendUint16(c.buf[:0], tagRequest+uint16(n))
 	b = binary.BigEndian.AppendUint32(b, uint32(size))
 	b = binary.BigEndian.AppendUint32(b, uint32(cmd.ordinal))
 	b = append(b, cmd.handles...)
 	b = append(b, cmd.params...)
 	if cmd.auth != nil {
 		b = c.appendAuth(b, cmd.auth, cmd.ordinal, cmd.params)
+	}
+	if cmd.auth2 != nil {
+		b = c.appendAuth(b, cmd.auth2, cmd.ordinal, cmd.params)
 	}
 	c.buf = b
 	return b
@@ -163,7 +170,7 @@ func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 	if (tag == tagTPM20 || code == BadTag) && !known12 {
 		return nil, fmt.Errorf("%v: %w", cmd.ordinal, ErrTPM20)
 	}
-	if tag != tagReply && tag != tagReplyAuth1 {
+	if tag < tagReply || tag > tagReplyAuth2 {
 		return nil, cmd.malformed("unknown tag %#04x", tag)
 	}
 	if code != 0 {
@@ -173,7 +180,7 @@ func (cmd *command) checkHeader(reply []byte, known12 bool) ([]byte, error) {
 		return nil, &Error{Ordinal: cmd.ordinal, Code: code}
 	}
 	// A reply to an authorized command must have an HMAC, or anybody could have sent it.
-	if (cmd.auth != nil) != (tag == tagReplyAuth1) {
+	if tag != tagReply+uint16(cmd.authorizations()) {
 		return nil, cmd.malformed("tag %#04x does not fit the command's authorization", tag)
 	}
 	return reply[headerSize:], nil

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"maclef/internal/tpmconn"
 )
 
 // LoadKey2 loads key, a TPM_KEY or TPM_KEY12 structure, under parent, which secret authorizes. It
@@ -116,15 +114,11 @@ func (cmd *command) unsized(b []byte) ([]byte, error) {
 // with parent. template is a TPM_KEY without modulus and encData. usage and migration are the new
 // key's secrets, zero for none. TPM Main Part 3, section 10.4 (TPM_CreateWrapKey).
 func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byte, usage, migration *Secret) ([]byte, error) {
-	s, err := c.osap(entityKeyHandle, uint32(parent), parentSecret)
+	auth, err := c.osapOnce(parent, parentSecret)
 	if err != nil {
 		return nil, err
 	}
-	auth, err := newAuthorization(s, &s.shared, false)
-	if err != nil {
-		c.SessionEnded(s, tpmconn.Stale)
-		return nil, err
-	}
+	s := auth.session
 	params := adip(usage, &s.shared, &s.nonceEven)
 	params = append(params, adip(migration, &s.shared, &auth.nonceOdd)...)
 	params = append(params, template...)
@@ -132,6 +126,15 @@ func (c *Conn) CreateWrapKey(parent Handle, parentSecret *Secret, template []byt
 		ordinal: ordCreateWrapKey, handles: u32(uint32(parent)), params: params, auth: auth,
 	})
 	return key, err
+}
+
+// osapOnce opens a session for a key, and returns the authorization of its only command.
+func (c *Conn) osapOnce(key Handle, secret *Secret) (*authorization, error) {
+	s, err := c.osap(entityKeyHandle, uint32(key), secret)
+	if err != nil {
+		return nil, err
+	}
+	return c.once(s, &s.shared)
 }
 
 // entityKeyHandle is TPM_ET_KEYHANDLE. Its high byte, 0, selects the ADIP encryption TPM_ET_XOR.

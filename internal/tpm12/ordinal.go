@@ -10,6 +10,9 @@ const (
 	ordOIAP                     Ordinal = 0x0a
 	ordOSAP                     Ordinal = 0x0b
 	ordTakeOwnership            Ordinal = 0x0d
+	ordPCRRead                  Ordinal = 0x15
+	ordSeal                     Ordinal = 0x17
+	ordUnseal                   Ordinal = 0x18
 	ordUnBind                   Ordinal = 0x1e
 	ordCreateWrapKey            Ordinal = 0x1f
 	ordGetPubKey                Ordinal = 0x21
@@ -37,7 +40,8 @@ const (
 )
 
 var ordinalNames = map[Ordinal]string{
-	ordOIAP: "TPM_OIAP", ordOSAP: "TPM_OSAP", ordTakeOwnership: "TPM_TakeOwnership", ordUnBind: "TPM_UnBind",
+	ordOIAP: "TPM_OIAP", ordOSAP: "TPM_OSAP", ordTakeOwnership: "TPM_TakeOwnership",
+	ordPCRRead: "TPM_PCRRead", ordSeal: "TPM_Seal", ordUnseal: "TPM_Unseal", ordUnBind: "TPM_UnBind",
 	ordCreateWrapKey: "TPM_CreateWrapKey", ordGetPubKey: "TPM_GetPubKey", ordSign: "TPM_Sign",
 	ordResetLockValue: "TPM_ResetLockValue", ordLoadKey2: "TPM_LoadKey2", ordGetRandom: "TPM_GetRandom",
 	ordContinueSelfTest: "TPM_ContinueSelfTest", ordOwnerClear: "TPM_OwnerClear", ordForceClear: "TPM_ForceClear",

@@ -35,6 +35,10 @@ var calls = map[string]func(*tpm12.Conn) error{
 		_, err := c.CreateWrapKey(1, wellKnown, nil, wellKnown, wellKnown)
 		return err
 	},
+	"Seal":             func(c *tpm12.Conn) error { _, err := c.Seal(1, wellKnown, wellKnown, nil, nil); return err },
+	"Unseal":           func(c *tpm12.Conn) error { _, err := c.Unseal(1, nil, nil, wellKnown); return err },
+	"Unseal, two":      func(c *tpm12.Conn) error { _, err := c.Unseal(1, nil, wellKnown, wellKnown); return err },
+	"PCRRead":          func(c *tpm12.Conn) error { _, err := c.PCRRead(8); return err },
 	"SaveContext":      func(c *tpm12.Conn) error { _, err := c.SaveContext(1); return err },
 	"LoadContext":      func(c *tpm12.Conn) error { _, err := c.LoadContext(make([]byte, 60)); return err },
 	"OpenKeySession":   func(c *tpm12.Conn) error { _, err := c.OpenKeySession(1, wellKnown); return err },

@@ -10,6 +10,7 @@ type ResultCode uint32
 const (
 	Success           ResultCode = 0x00  // TPM_SUCCESS, not an error
 	AuthFail          ResultCode = 0x01  // TPM_AUTHFAIL
+	BadIndex          ResultCode = 0x02  // TPM_BADINDEX
 	BadParameter      ResultCode = 0x03  // TPM_BAD_PARAMETER
 	ClearDisabled     ResultCode = 0x05  // TPM_CLEAR_DISABLED
 	Deactivated       ResultCode = 0x06  // TPM_DEACTIVATED
@@ -20,8 +21,10 @@ const (
 	InstallDisabled   ResultCode = 0x0b  // TPM_INSTALL_DISABLED
 	InvalidKeyHandle  ResultCode = 0x0c  // TPM_INVALID_KEYHANDLE
 	KeyNotFound       ResultCode = 0x0d  // TPM_KEYNOTFOUND
+	InvalidPCRInfo    ResultCode = 0x10  // TPM_INVALID_PCR_INFO
 	NoSpace           ResultCode = 0x11  // TPM_NOSPACE
 	NoSRK             ResultCode = 0x12  // TPM_NOSRK
+	NotSealedBlob     ResultCode = 0x13  // TPM_NOTSEALED_BLOB
 	OwnerSet          ResultCode = 0x14  // TPM_OWNER_SET
 	Resources         ResultCode = 0x15  // TPM_RESOURCES
 	Size              ResultCode = 0x17  // TPM_SIZE

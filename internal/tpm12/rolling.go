@@ -58,22 +58,42 @@ func (c *Conn) runOwner(cmd *command, owner *Secret) (handles, params []byte, er
 	if owner == nil {
 		return c.run(cmd)
 	}
-	s, err := c.oiap()
-	if err != nil {
-		return nil, nil, err
-	}
-	if cmd.auth, err = newAuthorization(s, owner, false); err != nil {
-		c.SessionEnded(s, tpmconn.Stale)
+	if cmd.auth, err = c.oiapOnce(owner); err != nil {
 		return nil, nil, err
 	}
 	return c.runOnce(cmd)
 }
 
-// runOnce runs cmd in a session for this command only. The TPM ends that session, except where it
+// oiapOnce opens a session, and returns the authorization of its only command.
+func (c *Conn) oiapOnce(secret *Secret) (*authorization, error) {
+	s, err := c.oiap()
+	if err != nil {
+		return nil, err
+	}
+	return c.once(s, secret)
+}
+
+// once returns the authorization of a session's only command.
+func (c *Conn) once(s *session, key *Secret) (*authorization, error) {
+	a, err := newAuthorization(s, key, false)
+	if err != nil {
+		c.SessionEnded(s, tpmconn.Stale)
+	}
+	return a, err
+}
+
+// runOnce runs cmd in one or two sessions for this command only. The TPM ends them, except where it
 // refuses the command before it checks the authorization (locked out, disabled, no SRK). Then
-// runOnce flushes the session, because the TPM has few.
+// runOnce flushes them, because the TPM has few.
 func (c *Conn) runOnce(cmd *command) (handles, params []byte, err error) {
 	handles, params, err = c.runInSession(cmd)
+	if a := cmd.auth2; a != nil {
+		how := tpmconn.Stale
+		if err == nil && a.continueSession == 0 {
+			how = tpmconn.Gone
+		}
+		c.SessionEnded(a.session, how)
+	}
 	var refused *Error
 	if errors.As(err, &refused) {
 		c.flushStale()

@@ -11,7 +11,7 @@ import (
 
 // names12 are names of TPM 1.2 commands. TPM Main Part 2, section 17 (Ordinals).
 var names12 = map[uint32]string{
-	0x0a: "OIAP", 0x0b: "OSAP", 0x0d: "TakeOwnership", 0x1e: "UnBind", 0x1f: "CreateWrapKey", 0x21: "GetPubKey",
+	0x0a: "OIAP", 0x0b: "OSAP", 0x0d: "TakeOwnership", 0x14: "Extend", 0x15: "PCRRead", 0x17: "Seal", 0x18: "Unseal", 0x1e: "UnBind", 0x1f: "CreateWrapKey", 0x21: "GetPubKey",
 	0x3c: "Sign", 0x41: "LoadKey2", 0x46: "GetRandom", 0x50: "SelfTestFull", 0x53: "ContinueSelfTest", 0x5b: "OwnerClear",
 	0x5d: "ForceClear", 0x65: "GetCapability", 0x70: "PhysicalDisable", 0x99: "Startup", 0xb8: "SaveContext", 0xb9: "LoadContext",
 	0xba: "FlushSpecific",

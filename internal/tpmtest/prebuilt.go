@@ -1,6 +1,7 @@
 package tpmtest
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
 
@@ -54,6 +55,13 @@ var (
 func PCRExtend(pcr uint32, text string) []byte {
 	digest := sha256.Sum256([]byte(text))
 	return authorized(0x182, pcr, append([]byte{0, 0, 0, 1, 0, 0x0B}, digest[:]...)...)
+}
+
+// PCRExtend12 returns TPM_Extend of a PCR of a TPM 1.2 with the SHA-1 digest of a text. TPM Main
+// Part 3, section 16.1 (TPM_Extend).
+func PCRExtend12(pcr uint32, text string) []byte {
+	digest := sha1.Sum([]byte(text))
+	return append([]byte{0, 0xC1, 0, 0, 0, 34, 0, 0, 0, 0x14, 0, 0, 0, byte(pcr)}, digest[:]...)
 }
 
 // PCRReset returns TPM2_PCR_Reset, which PCRs 16 and 23 allow.

@@ -112,14 +112,18 @@ func swtpmOf(ts *testscript.TestScript) *SWTPM {
 	return s
 }
 
-// cmdExtend is "extend PCR TEXT": it extends a PCR of a TPM 2.0 with the digest of a text.
+// cmdExtend is "extend PCR TEXT": it extends a PCR with the digest of a text.
 func cmdExtend(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: extend PCR TEXT")
 	}
 	pcr, err := strconv.ParseUint(args[0], 10, 5)
 	ts.Check(err)
-	swtpmOf(ts).Send(PCRExtend(uint32(pcr), args[1]))
+	extend := PCRExtend12
+	if swtpmOf(ts).Is20() {
+		extend = PCRExtend
+	}
+	swtpmOf(ts).Send(extend(uint32(pcr), args[1]))
 }
 
 // cmdRestart is "restart": the software TPM loses power. "restart told" sends TPM2_Shutdown

@@ -96,7 +96,10 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 
 func canText(k blob.Key) string {
 	var can []string
-	if k.CanSign() {
+	switch {
+	case k.CanSign() && restricted(k):
+		can = append(can, "sign messages that the TPM hashes (restricted), no digests")
+	case k.CanSign():
 		can = append(can, "sign")
 	}
 	if k.CanDecrypt() {

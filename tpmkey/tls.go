@@ -74,7 +74,7 @@ func (k *Key) tlsPrivateKey() crypto.Signer {
 }
 
 // A signer hides the other methods of a Key.
-type signer struct{ crypto.Signer }
+type signer struct{ messageSigner }
 
 // parseChain parses the certificates of a PEM file.
 func parseChain(chainPEM []byte) (chain [][]byte, leaf *x509.Certificate, err error) {
@@ -186,7 +186,7 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 		if _, isRSA := k.Public().(*rsa.PublicKey); isRSA == (s.curve != nil) {
 			continue
 		}
-		switch err := k.checkSign(make([]byte, s.hash.Size()), s.options()); {
+		switch err := k.checkSign(s.options()); {
 		case err == nil:
 			schemes = append(schemes, s.scheme)
 		case !errors.Is(err, ErrNotSupported):
@@ -202,10 +202,10 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 }
 
 // checkSign returns why the key cannot sign. It makes a signature only if nothing else shows that.
-func (k *Key) checkSign(digest []byte, opts crypto.SignerOpts) error {
-	op, err := k.k.Ops.Sign(digest, opts)
+func (k *Key) checkSign(opts crypto.SignerOpts) error {
+	op, err := k.k.Ops.SignMessage(nil, opts)
 	if err == nil && op.Unsure {
-		_, err = k.Sign(nil, digest, opts)
+		_, err = k.SignMessage(nil, nil, opts)
 	}
 	return err
 }

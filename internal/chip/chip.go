@@ -108,6 +108,8 @@ const (
 type KeyOps struct {
 	// Sign takes the arguments of crypto.Signer.
 	Sign func(digest []byte, opts crypto.SignerOpts) (*Operation, error)
+	// SignMessage takes the arguments of crypto.MessageSigner: the message, not its digest.
+	SignMessage func(message []byte, opts crypto.SignerOpts) (*Operation, error)
 	// Decrypt takes the arguments of crypto.Decrypter.
 	Decrypt func(ciphertext []byte, opts crypto.DecrypterOpts) (*Operation, error)
 	// Agree takes the peer's public key of a Diffie-Hellman agreement.

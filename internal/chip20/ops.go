@@ -36,7 +36,7 @@ func OpsOf(file *blob.TSS2) (*chip.KeyOps, error) {
 }
 
 func (k *keyOps) ops() *chip.KeyOps {
-	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
+	return &chip.KeyOps{Sign: k.sign, SignMessage: k.signMessage, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
 }
 
 // newKeyOps returns the operations with a key. can nil stands for the features of most TPMs.

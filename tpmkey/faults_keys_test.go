@@ -23,7 +23,9 @@ type faultKey struct {
 	withSRK  bool  // the parent has a secret to prove
 	withKey  bool  // so has the key
 	counted  bool  // the TPM counts wrong secrets of this key
-	later    bool  // its TPM is opened as those before: that is not tried again
+	// restricted keys sign messages
+	restricted bool
+	later      bool // its TPM is opened as those before: that is not tried again
 
 	plain, cipher [2][]byte        // for decrypt and again
 	remote        *ecdh.PrivateKey // for agree
@@ -36,6 +38,7 @@ var (
 	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
 	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
 	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
+	stepsTwice  = []step{stepOpen, stepLoad, stepSign, stepSignAgain, stepClose}
 	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
 )
 
@@ -61,6 +64,8 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 imported", tpm: faultKeys20, file: fixture20(t, "e2-import-ec")},
 		{name: "2.0 sealed", tpm: faultKeys20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
 		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
+		{name: "2.0 restricted", tpm: faultKeys20, file: pair20(t, "tools-ak"), withKey: true, key: motdepasse(), counted: true, restricted: true, steps: stepsTwice},
+		{name: "2.0 restricted wrong", tpm: faultKeys20, file: pair20(t, "tools-ak"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true, restricted: true, steps: stepsTwice},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 		{name: "1.2 on disk", tpm: faultDisk12, file: stpm(t, "stpm.key"), steps: stepsSign, counted: true},

@@ -128,6 +128,9 @@ type Operation struct {
 	Run func(in LoadedKey, key AuthData) ([]byte, error)
 	// Verify checks the result without the TPM. It may be nil.
 	Verify func(result []byte) error
+	// ByCode means that Run knows only from a result code that the secret was right. Nobody
+	// authenticates result codes.
+	ByCode bool
 	// Unsure means that only trying shows whether the TPM can do the operation.
 	Unsure bool
 	// SessionKeyLen is the length of the session key if the plaintext must be one, else 0. Any

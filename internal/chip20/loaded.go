@@ -112,7 +112,7 @@ func (k *loadedKey) signTPM(plan *signPlan, key chip.AuthData) (*tpm2.TPMTSignat
 	var ticket []byte
 	if plan.hash != 0 {
 		var err error
-		if ticket, err = k.chip.conn.HashTicket(plan.hash, plan.message, plan.area); err != nil {
+		if ticket, err = k.chip.conn.HashTicket(k.object, plan.hash, plan.message, plan.area); err != nil {
 			return nil, k.chip.explain(err, nil)
 		}
 	}
@@ -134,7 +134,7 @@ func (k *loadedKey) decrypt(ciphertext []byte, plan *decryptPlan, sessionKey boo
 	block, err := k.rsaDecrypt(auth, ciphertext, plan, extra)
 	if err != nil {
 		if plan.open == nil && k.isBadCiphertext(err, sessionKey) {
-			return nil, chip.ErrDecryption
+			return nil, chip.ErrRefusedCiphertext
 		}
 		return nil, k.explain(err)
 	}

@@ -227,7 +227,7 @@ func (k *keyOps) checkAuth() *chip.Operation {
 	case k.ecdsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCECDHZGen):
 		command, params = tpm2.TPMCCECDHZGen, []byte{0, 0}
 	}
-	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+	return &chip.Operation{ByCode: true, Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
 		return nil, in.(*loadedKey).checkAuth(command, params, key)
 	}}
 }

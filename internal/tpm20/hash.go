@@ -17,15 +17,15 @@ const GeneratedValue = "\xffTCG"
 // Platform TPM Profile, section 4 (TPM_PT_INPUT_BUFFER).
 const maxBuffer = 1024
 
-// HashTicket has the TPM hash data, whose digest is digest, and returns the ticket that lets a
-// restricted key sign the digest: a TPMT_TK_HASHCHECK. There is none for data that begin with
-// GeneratedValue. More than 1024 bytes take a transient slot meanwhile.
+// HashTicket has the TPM hash data, whose digest is digest, and returns the ticket that lets the
+// loaded restricted key o sign the digest: a TPMT_TK_HASHCHECK. There is none for data that begin
+// with GeneratedValue. More than 1024 bytes take a transient slot meanwhile.
 //
 // The ticket is of the owner's hierarchy: TPM2_Sign takes one of every hierarchy with every key,
 // and the null hierarchy gives none. TPM 2.0 Library Part 3, section 15.4 (TPM2_Hash).
-func (c *Conn) HashTicket(alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []byte, err error) {
+func (c *Conn) HashTicket(o *Object, alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []byte, err error) {
 	if len(data) > maxBuffer {
-		return c.hashSequence(alg, data, digest)
+		return c.hashSequence(o, alg, data, digest)
 	}
 	params := appendSized(make([]byte, 0, 2+len(data)+2+4), data)
 	params = binary.BigEndian.AppendUint16(params, uint16(alg))
@@ -38,14 +38,15 @@ func (c *Conn) HashTicket(alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []b
 }
 
 // hashSequence is HashTicket for data of any length. TPM 2.0 Library Part 3, sections 17.3
-// (TPM2_HashSequenceStart), 17.4 (TPM2_SequenceUpdate) and 17.5 (TPM2_SequenceComplete).
-func (c *Conn) hashSequence(alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []byte, err error) {
+// (TPM2_HashSequenceStart), 17.4 (TPM2_SequenceUpdate) and 17.5 (TPM2_SequenceComplete). The handle
+// of a sequence that is that of the key would cost a try: the sequence has the empty secret.
+func (c *Conn) hashSequence(o *Object, alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []byte, err error) {
 	noAuth := []byte{0, 0}
 	out, err := c.runPlain(tpm2.TPMCCHashSequenceStart, binary.BigEndian.AppendUint16(noAuth, uint16(alg)))
 	if err != nil {
 		return nil, err
 	}
-	if len(out) != 4 || mustBeTransient(handleAt(out, 0)) != nil {
+	if len(out) != 4 || mustBeTransient(handleAt(out, 0)) != nil || handleAt(out, 0) == o.Handle {
 		return nil, c.unanswered(false, malformed(tpm2.TPMCCHashSequenceStart, "%x is not the handle of a sequence", out))
 	}
 	sequence := &Object{Handle: handleAt(out, 0)}

@@ -30,7 +30,7 @@ var hashByName = map[string]crypto.Hash{
 }
 
 // Limits of inputs in bytes. maxRaw is for -hash none: no key takes more. maxHashed is for a
-// restricted key: a chip hashes some 100 kB in a second, and nobody else can use it meanwhile.
+// restricted key: a chip gets 1024 bytes with a command, and nobody else can use it meanwhile.
 const (
 	maxRaw    = 512
 	maxHashed = 16 << 20
@@ -41,8 +41,8 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		"An RSA key signs PKCS#1 v1.5, or PSS with -pss (TPM 2.0 only); an ECC key signs ECDSA, in DER. " +
 		"openssl dgst -sha256 -verify checks the signature with the public key of tpmctl pub; for PSS it needs -sigopt rsa_padding_mode:pss. " +
 		"-hash none signs the input itself; RSA then adds no DigestInfo.\n\n" +
-		"A restricted key (of a TPM 2.0, such as an attestation key) signs what the TPM itself has hashed, with the key's own scheme and hash: " +
-		"up to 16 MiB, which take a chip minutes, and nothing that begins with the bytes ff 54 43 47, as the TPM's attestations do."
+		"A restricted key (of a TPM 2.0, such as an attestation key) signs what the TPM itself has hashed, with the key's own scheme and hash. " +
+		"That takes a chip long, so the input has 16 MiB at most. It must not begin with the bytes ff 54 43 47, as the TPM's own attestations do."
 	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\ntpmctl sign -pss -in letter.txt -out letter.sig"
 	u := keyUseFlags(flags)
 	name := flags.Choice("hash", "sha256", "`HASH` of the input, see below", hashNames...)

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"slices"
 	"testing"
 
 	"maclef/blob"
@@ -34,12 +35,14 @@ type faultKey struct {
 }
 
 var (
-	stepsRSA    = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
-	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
-	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
-	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
-	stepsTwice  = []step{stepOpen, stepLoad, stepSign, stepSignAgain, stepClose}
-	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
+	stepsRSA     = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
+	stepsECC     = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
+	stepsUnseal  = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
+	stepsSign    = []step{stepOpen, stepLoad, stepSign, stepClose}
+	stepsTwice   = []step{stepOpen, stepLoad, stepSign, stepSignAgain, stepClose}
+	stepsDecrypt = []step{stepOpen, stepLoad, stepDecrypt, stepAgain, stepClose}
+	stepsCheck   = []step{stepOpen, stepLoad, stepCheck, stepDecrypt, stepAgain, stepClose}
+	stepsCreate  = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
 )
 
 // faultKeys are the kinds of keys that each fault is tried with.
@@ -52,11 +55,13 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK()},
 		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse()},
 		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
+		{name: "wrong, decrypts", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsDecrypt},
 		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 
 		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa"), counted: true},
 		{name: "2.0 counted", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true},
 		{name: "2.0 wrong", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true},
+		{name: "2.0 wrong, checks", tpm: faultKeys20, file: pair20(t, "tools-rsaes"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true, steps: stepsCheck},
 		{name: "2.0 secret", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: motdepasse()},
 		{name: "2.0 wrong uncounted", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret},
 		{name: "2.0 asked", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: asked, counted: true},
@@ -87,7 +92,7 @@ func faultKeys(t *testing.T) []*faultKey {
 // prepare has ready what the key is to do, and with what result.
 func (k *faultKey) prepare(t *testing.T) {
 	t.Helper()
-	if k.file == nil || k.steps != nil {
+	if k.file == nil || k.steps != nil && !slices.Contains(k.steps, stepDecrypt) {
 		k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
 		return
 	}
@@ -105,7 +110,9 @@ func (k *faultKey) prepare(t *testing.T) {
 		}
 		return
 	}
-	k.steps = stepsRSA
+	if k.steps == nil {
+		k.steps = stepsRSA
+	}
 	k.plain = [2][]byte{[]byte("bonjour"), []byte("au revoir, et merci")}
 	for i, plain := range k.plain {
 		var err error

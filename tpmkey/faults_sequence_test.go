@@ -26,6 +26,7 @@ const (
 	stepLoad        step = "load"
 	stepSign        step = "sign"
 	stepSignAgain   step = "sign again"
+	stepCheck       step = "check"
 	stepDecrypt     step = "decrypt"
 	stepAgain       step = "decrypt again"
 	stepAgree       step = "agree"
@@ -38,7 +39,7 @@ const (
 // bounded reports whether a step can be given a deadline.
 func (s step) bounded() bool {
 	switch s {
-	case stepSign, stepSignAgain, stepDecrypt, stepAgain, stepAgree, stepAgreeAgain:
+	case stepCheck, stepSign, stepSignAgain, stepDecrypt, stepAgain, stepAgree, stepAgreeAgain:
 		return true
 	}
 	return false
@@ -112,6 +113,10 @@ func (s *sequence) act(name step) (err, wrong error) {
 		s.loaded, err = s.tpm.Load(context.Background(), s.file, &tpmkey.LoadOptions{Name: "maclef", ParentAuth: s.key.srk, Auth: s.key.key})
 	case stepSign, stepSignAgain:
 		return s.sign(name)
+	case stepCheck:
+		k, cancel := s.within(name)
+		defer cancel()
+		err = k.CheckSecret(context.Background())
 	case stepDecrypt:
 		return s.decrypt(name, 0)
 	case stepAgain:

@@ -114,9 +114,13 @@ func (s *sequence) act(name step) (err, wrong error) {
 	case stepSign, stepSignAgain:
 		return s.sign(name)
 	case stepCheck:
-		k, cancel := s.within(name)
-		defer cancel()
-		err = k.CheckSecret(context.Background())
+		ctx := context.Background()
+		if name == s.deadline {
+			within, cancel := context.WithTimeout(ctx, opDeadline)
+			defer cancel()
+			ctx = within
+		}
+		err = s.loaded.CheckSecret(ctx)
 	case stepDecrypt:
 		return s.decrypt(name, 0)
 	case stepAgain:

@@ -24,7 +24,7 @@ type Key interface {
 	// decrypt or agree on secrets, and for every TPM 1.2 key. If it returns an error, PublicKey
 	// returns nil.
 	Unsupported() error
-	// CanSign reports whether the key can sign a digest of the caller, not only data of the TPM.
+	// CanSign reports whether the key can sign a message of the caller, not only data of the TPM.
 	CanSign() bool
 	// CanDecrypt reports whether the key can decrypt.
 	CanDecrypt() bool

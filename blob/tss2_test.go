@@ -47,6 +47,7 @@ var tss2Fixtures = []struct {
 	{"pv-p384", TSS2Loadable, handleOwner, false, "sign agree", "pv-p384.pub.pem", 0},
 	{"pv-rsa-auth", TSS2Loadable, handleOwner, true, "sign decrypt", "", 0},
 	{"pv-p256-81000001", TSS2Loadable, persistentRSA, false, "sign agree", "pv-p256-81000001.pub.pem", 0},
+	{"pv-pss", TSS2Loadable, handleOwner, false, "sign", "", 0},
 	// Made without a password: tpm2_encodeobject 5.4 writes the opposite.
 	{"tools-rsa", TSS2Loadable, handleOwner, true, "sign decrypt", "", 0},
 	{"tools-p256-noda", TSS2Loadable, persistentRSA, true, "sign agree", "", 0},

@@ -44,14 +44,26 @@ func (t *TSS2) Migratable() bool {
 	return err == nil && p.Attributes&(pubarea.AttrFixedTPM|pubarea.AttrFixedParent) == 0 && len(p.AuthPolicy) > 0
 }
 
-// key returns the public area of a key that PublicKey returns, unless the key is restricted to data
-// of the TPM, or no program can use it.
+// key returns the public area of a key that PublicKey returns, unless it is a storage key, or no
+// program can use it. A restricted key that signs has a scheme.
 func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 	p, err := pubarea.Parse(t.Public)
-	if err != nil || p.Unsupported() != nil || p.Alg != alg || p.Has(pubarea.AttrRestricted) || p.Useless() {
+	switch {
+	case err != nil || p.Unsupported() != nil || p.Alg != alg || p.Useless():
+		return nil
+	case p.Has(pubarea.AttrRestricted) && (p.Has(pubarea.AttrDecrypt) || p.Scheme.Alg == tpm2.TPMAlgNull):
 		return nil
 	}
 	return p
+}
+
+// Restricted reports whether the key has the attribute restricted. It then signs no digests, but
+// messages that its TPM hashes, if it signs at all; or it is a storage key, the parent of others.
+//
+// TPM 2.0 Library Part 2, section 8.3.3.7 (restricted)
+func (t *TSS2) Restricted() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && p.Has(pubarea.AttrRestricted)
 }
 
 // CanSign implements [Key]. It is true for an RSA key that decrypts any input, because signing is

@@ -75,7 +75,7 @@ func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 		if o.mdGiven && a.md != *o.md || !o.mdGiven && a.md == "sha1" && !*o.allowSHA1 {
 			continue
 		}
-		err := tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts)
+		err := tpmkey.CheckSignMessage(file, nil, a.opts)
 		if err == nil {
 			return &a, nil
 		}
@@ -88,7 +88,7 @@ func (o *options) algorithm(file blob.Key) (*algorithm, error) {
 
 // cannotSign is the error for a key that does not sign.
 func cannotSign(file blob.Key) error {
-	err := tpmkey.CheckSign(file, make([]byte, crypto.SHA256.Size()), crypto.SHA256)
+	err := tpmkey.CheckSignMessage(file, nil, crypto.SHA256)
 	if k, ok := file.(*blob.TPMKey); ok { // a better message
 		err = fmt.Errorf("this key cannot sign: its usage is %v, its signature scheme %v", k.Usage, k.SigScheme)
 	}
@@ -102,7 +102,7 @@ func (o *options) explainHash(file blob.Key, all []algorithm, err error) error {
 		flag = "-allow-sha1"
 	}
 	for _, a := range all {
-		if tpmkey.CheckSign(file, make([]byte, a.opts.HashFunc().Size()), a.opts) != nil {
+		if tpmkey.CheckSignMessage(file, nil, a.opts) != nil {
 			continue
 		}
 		if a.md == "sha1" {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -69,7 +70,11 @@ func (r *rig) certify(keySecret []byte) {
 		r.t.Fatal(err)
 	}
 	r.cert = filepath.Join(r.t.TempDir(), "moncert")
-	r.roots = writeCertificate(r.t, r.cert, key, x509.UnknownSignatureAlgorithm)
+	algorithm := x509.UnknownSignatureAlgorithm
+	if tpmkey.CheckSignMessage(key.File(), nil, crypto.SHA256) != nil { // it is limited to PSS
+		algorithm = x509.SHA256WithRSAPSS
+	}
+	r.roots = writeCertificate(r.t, r.cert, key, algorithm)
 }
 
 func (r *rig) open() *tpmkey.TPM {

@@ -138,10 +138,7 @@ func validity(leaf *x509.Certificate, now time.Time) lifetime {
 
 // selfTest signs once with a scheme of the key that TLS can choose, too.
 func selfTest(key *tpmkey.Key, schemes []tls.SignatureScheme) error {
-	opts := signOptions(schemes[0])
-	digest := opts.HashFunc().New()
-	digest.Write([]byte("tlsdemo"))
-	_, err := key.Sign(nil, digest.Sum(nil), opts)
+	_, err := key.SignMessage(nil, []byte("tlsdemo"), signOptions(schemes[0]))
 	return err
 }
 

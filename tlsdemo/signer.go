@@ -16,15 +16,31 @@ import (
 // A signer is the key, for the handshake of one connection. It records which algorithm
 // crypto/tls chose: tls.ConnectionState does not tell.
 type signer struct {
-	crypto.Signer
+	messageSigner
 	conn  *conn
 	stats *stats
 }
 
+// A messageSigner is a crypto.MessageSigner, which Go has from version 1.25 on.
+type messageSigner interface {
+	crypto.Signer
+	SignMessage(rand io.Reader, message []byte, opts crypto.SignerOpts) (signature []byte, err error)
+}
+
+// SignMessage is what crypto/tls calls from Go 1.25 on.
+func (s *signer) SignMessage(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.record(s.messageSigner.SignMessage, rand, message, opts)
+}
+
+// Sign is what older versions of crypto/tls call.
 func (s *signer) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.record(s.messageSigner.Sign, rand, digest, opts)
+}
+
+func (s *signer) record(sign func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error), rand io.Reader, in []byte, opts crypto.SignerOpts) ([]byte, error) {
 	s.conn.limiter.setState(s.conn, signing)
 	begin := time.Now()
-	signature, err := s.Signer.Sign(rand, digest, opts)
+	signature, err := sign(rand, in, opts)
 	if err != nil {
 		s.conn.signErr, s.conn.waited = err, time.Since(begin)
 		return nil, err
@@ -55,7 +71,7 @@ func recordSignatures(get func(*tls.ClientHelloInfo) (*tls.Certificate, error), 
 			return nil, err
 		}
 		own := *cert
-		own.PrivateKey = &signer{cert.PrivateKey.(crypto.Signer), c, stats}
+		own.PrivateKey = &signer{cert.PrivateKey.(messageSigner), c, stats}
 		return &own, nil
 	}
 }

@@ -23,6 +23,7 @@ func TestKinds20(t *testing.T) {
 		"e2-import-rsa.pem":    {"RSA 2048", "rsa_pss_rsae_sha256", "rsa_pss_rsae_sha256"},
 		"e2-p256-81000001.pem": {"ECDSA P-256", "ecdsa_secp256r1_sha256", "ecdsa_secp256r1_sha256"},
 		"e2-p384.pem":          {"ECDSA P-384", "ecdsa_secp384r1_sha384", "ecdsa_sha256"},
+		"pv-pss.pem":           {"RSA 2048", "rsa_pss_rsae_sha256", "rsa_pss_rsae_sha256"}, // restricted
 		"e2-p256-pcr.pem":      {"ECDSA P-256", "ecdsa_secp256r1_sha256", "ecdsa_secp256r1_sha256"},
 	} {
 		t.Run(key, func(t *testing.T) {

@@ -130,11 +130,14 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 func canText(k blob.Key) string {
 	var can []string
 	flags, signs := signFlags(k)
+	if flags != "" {
+		flags = " (tpmctl sign " + flags + ")"
+	}
 	switch {
-	case k.CanSign() && signs && flags != "":
-		can = append(can, "sign (tpmctl sign "+flags+")")
+	case k.CanSign() && restricted(k):
+		can = append(can, "sign messages that the TPM hashes (restricted), no digests"+flags)
 	case k.CanSign() && signs:
-		can = append(can, "sign")
+		can = append(can, "sign"+flags)
 	}
 	if k.CanDecrypt() {
 		can = append(can, "decrypt")

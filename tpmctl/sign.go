@@ -31,14 +31,20 @@ var hashByName = map[string]crypto.Hash{
 	"none": 0,
 }
 
-// maxRaw is the largest input of -hash none, in bytes. No key takes more.
-const maxRaw = 512
+// Limits of inputs in bytes. maxRaw is for -hash none: no key takes more. maxHashed is for a
+// restricted key: a chip gets 1024 bytes with a command, and nobody else can use it meanwhile.
+const (
+	maxRaw    = 512
+	maxHashed = 16 << 20
+)
 
 func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "HASH is " + strings.Join(hashNames[:6], ", ") + ",\n" + strings.Join(hashNames[6:], ", ") + ".\n\n" +
 		"An RSA key signs PKCS#1 v1.5, or PSS with -pss (TPM 2.0 only); an ECC key signs ECDSA, in DER. " +
 		"openssl dgst -sha256 -verify checks the signature with the public key of tpmctl pub; for PSS it needs -sigopt rsa_padding_mode:pss. " +
-		"-hash none signs the input itself; RSA then adds no DigestInfo."
+		"-hash none signs the input itself; RSA then adds no DigestInfo.\n\n" +
+		"A restricted key (of a TPM 2.0, such as an attestation key) signs what the TPM itself has hashed, with the key's own scheme and hash. " +
+		"That takes a chip long, so the input has 16 MiB at most. It must not begin with the bytes ff 54 43 47, as the TPM's own attestations do."
 	flags.Example = "tpmctl sign -key maclef -hash sha256 -in letter.txt -out letter.sig\ntpmctl sign -pss -in letter.txt -out letter.sig"
 	u := keyUseFlags(flags)
 	name := flags.Choice("hash", "sha256", "`HASH` of the input, see below", hashNames...)
@@ -59,13 +65,21 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		opts = &rsa.PSSOptions{SaltLength: salt.length, Hash: hash}
 	}
 	prepare := func(k blob.Key) ([]byte, error) {
+		if restricted(k) {
+			return readMessage(env, *u.in, k, opts)
+		}
 		digest, err := digestInput(env, *u.in, hash)
 		if err != nil {
 			return nil, err
 		}
 		return digest, withSignFlags(k, tpmkey.CheckSign(k, digest, opts))
 	}
-	use := func(k *tpmkey.Key, digest []byte) ([]byte, error) { return k.Sign(nil, digest, opts) }
+	use := func(k *tpmkey.Key, in []byte) ([]byte, error) {
+		if restricted(k.File()) {
+			return k.SignMessage(nil, in, opts)
+		}
+		return k.Sign(nil, in, opts)
+	}
 	return u.run(env, cli.CertMode, prepare, use)
 }
 
@@ -84,7 +98,7 @@ func signFlags(k blob.Key) (flags string, ok bool) {
 			if i > 0 {
 				given = append(given, "-hash "+name)
 			}
-			if tpmkey.CheckSign(k, make([]byte, hash.Size()), opts) == nil {
+			if tpmkey.CheckSignMessage(k, nil, opts) == nil {
 				return strings.Join(given, " "), true
 			}
 		}
@@ -105,6 +119,24 @@ func withSignFlags(k blob.Key, err error) error {
 		flags = "neither -hash nor -pss"
 	}
 	return cli.WithHint(err, "this key signs with "+flags)
+}
+
+// restricted reports whether a key signs messages only, not digests.
+func restricted(k blob.Key) bool {
+	t, ok := k.(*blob.TSS2)
+	return ok && t.Restricted()
+}
+
+// readMessage reads the input for a restricted key.
+func readMessage(env *cli.Env, path string, k blob.Key, opts crypto.SignerOpts) ([]byte, error) {
+	if err := tpmkey.CheckSignMessage(k, nil, opts); err != nil {
+		return nil, withSignFlags(k, err)
+	}
+	message, err := env.ReadInput(path, maxHashed, "message for a restricted key")
+	if err != nil {
+		return nil, err
+	}
+	return message, tpmkey.CheckSignMessage(k, message, opts)
 }
 
 // digestInput hashes the input, or reads it if hash is 0.

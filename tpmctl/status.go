@@ -116,8 +116,6 @@ func keptUse(k *blob.TSS2) string {
 		return what
 	case p.Has(pubarea.AttrRestricted | pubarea.AttrDecrypt):
 		return what + ": a parent of other keys"
-	case p.Has(pubarea.AttrRestricted):
-		return what + ": signs only what the TPM made"
 	}
 	return what + ": " + canText(k)
 }

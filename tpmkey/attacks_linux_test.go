@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -157,4 +160,96 @@ func TestLateAnswerOfATransport(t *testing.T) {
 		tpmtest.WantError(t, signs(k, i), tpmkey.ErrWrongKeySecret)
 	}
 	wantTries(t, tpm, 1)
+}
+
+// A result code that somebody puts in place of another one proves no secret: a wrong one costs one
+// try, however often it is used.
+func TestForgedCodesProveNothing(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	decrypt := func(k *tpmkey.Key) error {
+		_, err := k.Decrypt(nil, randomCiphertext(k), nil)
+		return err
+	}
+	sessionKey := func(k *tpmkey.Key) error {
+		_, err := k.Decrypt(nil, randomCiphertext(k), &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 48})
+		return err
+	}
+	check := func(k *tpmkey.Key) error { return k.CheckSecret(t.Context()) }
+	const rcSize, rcValue = 0x1d5, 0x1c4 // about the first parameter
+	for name, c := range map[string]struct {
+		state  tpmtest.State
+		file   blob.Key
+		forged uint32
+		use    func(*tpmkey.Key) error
+	}{
+		"1.2, decrypt":            {tpmtest.Tutorial, parseFixture(t, "auth"), 0x21, decrypt}, // TPM_DECRYPT_ERROR
+		"1.2, session key":        {tpmtest.Tutorial, parseFixture(t, "auth"), 0x21, sessionKey},
+		"2.0, decrypt":            {tpmtest.Keys20, pair20(t, "tools-rsaes"), rcValue, decrypt},
+		"2.0, session key":        {tpmtest.Keys20, pair20(t, "tools-rsaes"), rcValue, sessionKey},
+		"2.0, check":              {tpmtest.Keys20, fixture20(t, "e2-rsa-auth-da"), rcSize, check},
+		"2.0, check, signs only":  {tpmtest.Keys20, pair20(t, "tools-ak"), rcSize, check},
+		"2.0, check, no scheme":   {tpmtest.Keys20, fixture20(t, "pv-rsa-auth"), rcValue, check},
+		"2.0, check, decryption":  {tpmtest.Keys20, pair20(t, "tools-rsaes"), rcSize, check},
+		"2.0, check, then decode": {tpmtest.Keys20, pair20(t, "tools-rsaes"), rcValue, func(k *tpmkey.Key) error { return errors.Join(check(k), decrypt(k)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tpmtest.StartProxy(t, tpmtest.Start(t, c.state))
+			tpm := openName(t, p.Name)
+			p.Arm(0, tpmtest.Fault{Repeat: 1 << 20, Answer: func(cmd, rsp []byte) []byte {
+				code := binary.BigEndian.Uint32(rsp[6:])
+				if code == 1 && !tpmtest.Is20(rsp) || saysWrong20(code) && tpmtest.Is20(rsp) {
+					return tpmtest.ErrorReplyTo(rsp, c.forged)
+				}
+				return rsp
+			}})
+			k, err := tpm.Load(t.Context(), c.file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: tpmkey.Password([]byte("faux"))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 6 {
+				err := c.use(k)
+				tpmtest.WantError(t, err, tpmkey.ErrWrongKeySecret)
+			}
+			p.Disarm()
+			wantTries(t, tpm, 1)
+		})
+	}
+}
+
+// randomCiphertext is a number that the key decrypts, to nothing of use.
+func randomCiphertext(k *tpmkey.Key) []byte {
+	c := randomBytes(k.Public().(*rsa.PublicKey).Size())
+	c[0] = 0
+	return c
+}
+
+// The time of the first session key does not show whether the ciphertext was good: the same
+// commands follow, and precede the next one.
+func TestFirstSessionKeyLooksLikeOthers(t *testing.T) {
+	t.Parallel()
+	tpmtest.Long(t, tpmtest.Slow12)
+	names := map[bool]string{}
+	for _, good := range []bool{false, true} {
+		p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
+		k := loadFixture(t, openName(t, p.Name), "auth")
+		p.Arm(1<<20, tpmtest.Fault{})
+		for range 2 {
+			c := randomCiphertext(k)
+			if good {
+				c, _ = rsa.EncryptPKCS1v15(rand.Reader, k.Public().(*rsa.PublicKey), make([]byte, 48))
+			}
+			if _, err := k.Decrypt(nil, c, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 48}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond) // the turn ends
+		}
+		for _, e := range p.Exchanges() {
+			names[good] += e.Name() + " "
+		}
+	}
+	if names[false] != names[true] {
+		t.Errorf("bad: %s\ngood: %s", names[false], names[true])
+	}
+	t.Log(names[true])
 }

@@ -18,6 +18,9 @@
 // Enable, Activate and TakeOwnership prepare a TPM 1.2 for keys. Status returns its state, and
 // Clear resets it. A TPM 2.0 needs no preparation.
 //
+// A Key also is a crypto.MessageSigner. A restricted key of a TPM 2.0, such as an attestation key,
+// signs only so: see Key.SignMessage.
+//
 // Create makes a key, and Wrap makes a key file of an existing key. Encrypt needs only the key
 // file, no TPM. Seal and Unseal are for data.
 //

@@ -26,8 +26,13 @@ func UseCache(open func(tpm string) (*contextcache.Cache, error)) (undo func()) 
 // CreateArea makes a key of any kind, such as other programs make, in a TPM 2.0 whose
 // owner has no secret.
 func (t *TPM) CreateArea(area *tpm2.TPMTPublic) (*blob.TSS2, error) {
-	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner)}
-	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) error {
+	return t.CreateAreaIn(tpm2.TPMRHOwner, area)
+}
+
+// CreateAreaIn is CreateArea in another hierarchy.
+func (t *TPM) CreateAreaIn(hierarchy tpm2.TPMHandle, area *tpm2.TPMTPublic) (*blob.TSS2, error) {
+	file := blob.TSS2{EmptyAuth: true, Parent: uint32(hierarchy)}
+	err := t.underPrimary(hierarchy, func(conn *tpm20.Conn, parent *tpm20.Object) error {
 		session, err := conn.StartHMAC(parent, nil, nil)
 		if err != nil {
 			return err
@@ -51,7 +56,7 @@ func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.
 		Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: private.Primes[0].Bytes()}),
 	})
 	file := blob.TSS2{EmptyAuth: true, Parent: uint32(tpm2.TPMRHOwner), Public: tpm2.Marshal(tpm2.New2B(*area))}
-	err := t.underPrimary(func(conn *tpm20.Conn, parent *tpm20.Object) (err error) {
+	err := t.underPrimary(tpm2.TPMRHOwner, func(conn *tpm20.Conn, parent *tpm20.Object) (err error) {
 		duplicate := tpm2.Marshal(tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(sensitive)})
 		file.Private, err = conn.Import(parent, nil, file.Public, duplicate, []byte{0, 0})
 		return err
@@ -63,12 +68,12 @@ func (t *TPM) ImportArea(area *tpm2.TPMTPublic, private *rsa.PrivateKey) (*blob.
 }
 
 // underPrimary runs f with the primary key that files mean.
-func (t *TPM) underPrimary(f func(conn *tpm20.Conn, parent *tpm20.Object) error) error {
+func (t *TPM) underPrimary(hierarchy tpm2.TPMHandle, f func(conn *tpm20.Conn, parent *tpm20.Object) error) error {
 	template := tpm2.ECCSRKTemplate
 	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
 	return t.run(context.Background(), func() error {
 		conn := tpm20.New(t.dev)
-		parent, err := conn.CreatePrimary(tpm2.TPMRHOwner, nil, template)
+		parent, err := conn.CreatePrimary(hierarchy, nil, template)
 		if err != nil {
 			return err
 		}

@@ -86,3 +86,11 @@ func refusedAndKept(code uint32) tpmtest.Fault {
 func late(delay time.Duration) tpmtest.Fault {
 	return tpmtest.Fault{Name: fmt.Sprintf("%v late", delay), Delay: delay}
 }
+
+// forged is a result code in place of the answer of a command that was carried out.
+func forged(code uint32) tpmtest.Fault {
+	return tpmtest.Fault{
+		Name:   fmt.Sprintf("code %#x in place of the answer", code),
+		Answer: func(cmd, _ []byte) []byte { return tpmtest.ErrorReplyTo(cmd, code) },
+	}
+}

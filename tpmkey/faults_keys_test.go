@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"slices"
 	"testing"
 
 	"maclef/blob"
@@ -23,8 +24,10 @@ type faultKey struct {
 	withSRK  bool  // the parent has a secret to prove
 	withKey  bool  // so has the key
 	counted  bool  // the TPM counts wrong secrets of this key
-	later    bool  // its TPM is opened as those before: that is not tried again
 	few      int   // how many cases are tried for each command; the seed decides which. 0 for all
+	// restricted keys sign messages
+	restricted bool
+	later      bool // its TPM is opened as those before: that is not tried again
 
 	plain, cipher [2][]byte        // for decrypt and again
 	remote        *ecdh.PrivateKey // for agree
@@ -33,13 +36,16 @@ type faultKey struct {
 }
 
 var (
-	stepsRSA    = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
-	stepsECC    = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
-	stepsUnseal = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
-	stepsOnce   = []step{stepOpen, stepUnseal, stepClose} // a second unseal may use a refused secret again: the caller asked for it
-	stepsSign   = []step{stepOpen, stepLoad, stepSign, stepClose}
-	stepsSeal   = []step{stepOpen, stepSeal, stepUnseal, stepClose}
-	stepsCreate = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
+	stepsRSA     = []step{stepOpen, stepLoad, stepSign, stepDecrypt, stepAgain, stepClose}
+	stepsECC     = []step{stepOpen, stepLoad, stepSign, stepAgree, stepAgreeAgain, stepClose}
+	stepsUnseal  = []step{stepOpen, stepUnseal, stepUnsealAgain, stepClose}
+	stepsSign    = []step{stepOpen, stepLoad, stepSign, stepClose}
+	stepsTwice   = []step{stepOpen, stepLoad, stepSign, stepSignAgain, stepClose}
+	stepsDecrypt = []step{stepOpen, stepLoad, stepDecrypt, stepAgain, stepClose}
+	stepsCheck   = []step{stepOpen, stepLoad, stepCheck, stepDecrypt, stepAgain, stepClose}
+	stepsCreate  = []step{stepOpen, stepCreate, stepLoad, stepSign, stepClose}
+	stepsOnce    = []step{stepOpen, stepUnseal, stepClose} // a second unseal may use a refused secret again: the caller asked for it
+	stepsSeal    = []step{stepOpen, stepSeal, stepUnseal, stepClose}
 )
 
 // faultKeys are the kinds of keys that each fault is tried with.
@@ -52,6 +58,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK()},
 		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse()},
 		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret},
+		{name: "wrong, decrypts", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsDecrypt},
 		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 
 		{name: "sealed", file: sealed12(t, "sealed"), srk: tutorialSRK(), steps: stepsUnseal, few: 20},
@@ -62,6 +69,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa"), counted: true},
 		{name: "2.0 counted", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true},
 		{name: "2.0 wrong", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true},
+		{name: "2.0 wrong, checks", tpm: faultKeys20, file: pair20(t, "tools-rsaes"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true, steps: stepsCheck},
 		{name: "2.0 secret", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: motdepasse()},
 		{name: "2.0 wrong uncounted", tpm: faultKeys20, file: fixture20(t, "e2-p256-auth"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret},
 		{name: "2.0 asked", tpm: faultKeys20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: asked, counted: true},
@@ -70,6 +78,8 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 sealed", tpm: faultKeys20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
 		{name: "2.0 seals", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsSeal},
 		{name: "2.0 created", tpm: faultKeys20, withKey: true, key: motdepasse(), steps: stepsCreate},
+		{name: "2.0 restricted", tpm: faultKeys20, file: pair20(t, "tools-ak"), withKey: true, key: motdepasse(), counted: true, restricted: true, steps: stepsTwice},
+		{name: "2.0 restricted wrong", tpm: faultKeys20, file: pair20(t, "tools-ak"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true, restricted: true, steps: stepsTwice},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
 		{name: "1.2 on disk", tpm: faultDisk12, file: stpm(t, "stpm.key"), steps: stepsSign, counted: true},
@@ -91,7 +101,7 @@ func faultKeys(t *testing.T) []*faultKey {
 // prepare has ready what the key is to do, and with what result.
 func (k *faultKey) prepare(t *testing.T) {
 	t.Helper()
-	if k.file == nil || k.steps != nil {
+	if k.file == nil || k.steps != nil && !slices.Contains(k.steps, stepDecrypt) {
 		k.sealed = tpmtest.Fixture(t, "tpm12-tutorial/bonjour.txt")
 		if k.tpm.is20 {
 			k.sealed = tpmtest.Fixture(t, "tpm2/sealed.txt")
@@ -112,7 +122,9 @@ func (k *faultKey) prepare(t *testing.T) {
 		}
 		return
 	}
-	k.steps = stepsRSA
+	if k.steps == nil {
+		k.steps = stepsRSA
+	}
 	k.plain = [2][]byte{[]byte("bonjour"), []byte("au revoir, et merci")}
 	for i, plain := range k.plain {
 		var err error

@@ -73,6 +73,9 @@ func (k *faultKey) codeFaults20() []faultCase {
 			panic(code)
 		}
 	}
+	for _, code := range []uint32{0x1c4, 0x1d5} { // TPM_RC_VALUE, TPM_RC_SIZE: about the first parameter
+		add(classForged, code, forged(code))
+	}
 	const selfTest = 0x143
 	add(classOften, 0x922, tpmtest.RefusedOften(0x922, 2))
 	add(classOften, 0x90a, tpmtest.RefusedOften(0x90a, 2))

@@ -24,6 +24,7 @@ const (
 	classFlip    faultClass = "bit"
 	classLate    faultClass = "late"
 	classLost    faultClass = "lost state"
+	classForged  faultClass = "forged code"
 )
 
 // A faultCase is one run of the steps, with one fault.
@@ -143,6 +144,9 @@ func casesOf(k *faultKey, plan []planned, random *rand.Rand) []*faultCase {
 			if k.tpm.is20 && !p.is20 {
 				break // no TPM 2.0 says that to a command of another
 			}
+			if c.class == classForged && !(p.authorized && p.step.bounded()) {
+				continue // nobody knows what was loaded then
+			}
 			add(c.class, c.fault).code = c.code
 		}
 		for b := range p.size {
@@ -197,6 +201,9 @@ func (k *faultKey) codeFaults() []faultCase {
 	}
 	for _, code := range []uint32{0x06, 0x07, 0x12} { // said before the session is looked at
 		add(classCode, code, refusedAndKept(code))
+	}
+	for _, code := range []uint32{0x03, 0x21} { // TPM_BAD_PARAMETER, TPM_DECRYPT_ERROR
+		add(classForged, code, forged(code))
 	}
 	const ordContinueSelfTest = 0x53
 	add(classOften, 0x800, tpmtest.RefusedOften(0x800, 2))

@@ -26,6 +26,7 @@ var recoveries = map[faultClass]recovery{
 	classFlip:    recoversLater,
 	classCode:    recoversLater,
 	classLate:    recoversLater,
+	classForged:  recoversLater,
 }
 
 // recoverableCodes are refusals after which the same can be tried again: the TPM was

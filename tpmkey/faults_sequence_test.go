@@ -26,6 +26,8 @@ const (
 	stepSeal        step = "seal"
 	stepLoad        step = "load"
 	stepSign        step = "sign"
+	stepSignAgain   step = "sign again"
+	stepCheck       step = "check"
 	stepDecrypt     step = "decrypt"
 	stepAgain       step = "decrypt again"
 	stepAgree       step = "agree"
@@ -38,7 +40,7 @@ const (
 // bounded reports whether a step can be given a deadline.
 func (s step) bounded() bool {
 	switch s {
-	case stepSign, stepDecrypt, stepAgain, stepAgree, stepAgreeAgain:
+	case stepCheck, stepSign, stepSignAgain, stepDecrypt, stepAgain, stepAgree, stepAgreeAgain:
 		return true
 	}
 	return false
@@ -115,8 +117,16 @@ func (s *sequence) act(name step) (err, wrong error) {
 		s.file, err = s.tpm.Seal(context.Background(), s.key.sealed, &tpmkey.SealOptions{ParentAuth: s.key.srk, Auth: s.key.key})
 	case stepLoad:
 		s.loaded, err = s.tpm.Load(context.Background(), s.file, &tpmkey.LoadOptions{Name: "maclef", ParentAuth: s.key.srk, Auth: s.key.key})
-	case stepSign:
-		return s.sign()
+	case stepSign, stepSignAgain:
+		return s.sign(name)
+	case stepCheck:
+		ctx := context.Background()
+		if name == s.deadline {
+			within, cancel := context.WithTimeout(ctx, opDeadline)
+			defer cancel()
+			ctx = within
+		}
+		err = s.loaded.CheckSecret(ctx)
 	case stepDecrypt:
 		return s.decrypt(name, 0)
 	case stepAgain:
@@ -143,11 +153,19 @@ func (s *sequence) within(name step) (*tpmkey.Key, context.CancelFunc) {
 	return s.loaded.WithContext(ctx), cancel
 }
 
-func (s *sequence) sign() (err, wrong error) {
-	digest := sha256.Sum256([]byte("fox"))
-	k, cancel := s.within(stepSign)
+func (s *sequence) sign(name step) (err, wrong error) {
+	message := []byte("fox")
+	k, cancel := s.within(name)
 	defer cancel()
-	sig, err := k.Sign(nil, digest[:], crypto.SHA256)
+	if s.key.restricted {
+		message = bytes.Repeat(message, 700) // a sequence of three commands hashes it
+	}
+	digest := sha256.Sum256(message)
+	sign := func() ([]byte, error) { return k.Sign(nil, digest[:], crypto.SHA256) }
+	if s.key.restricted {
+		sign = func() ([]byte, error) { return k.SignMessage(nil, message, crypto.SHA256) }
+	}
+	sig, err := sign()
 	if err == nil {
 		wrong = verifyPublic(s.file.PublicKey(), digest[:], sig)
 	}

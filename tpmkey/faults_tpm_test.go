@@ -141,6 +141,8 @@ func (k *faultKey) secretIn(e tpmtest.Exchange) (parents, any bool) {
 	switch tpm2.TPMCC(e.Ordinal) {
 	case tpm2.TPMCCCreatePrimary, tpm2.TPMCCLoad, tpm2.TPMCCImport, tpm2.TPMCCCreate:
 		return true, k.withSRK && len(e.Sessions()) > 0
+	case tpm2.TPMCCSequenceUpdate, tpm2.TPMCCSequenceComplete: // a sequence has the empty secret
+		return false, false
 	}
 	return false, k.withKey && len(e.Sessions()) > 0
 }

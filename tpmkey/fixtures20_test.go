@@ -164,10 +164,7 @@ func TestPairs20(t *testing.T) {
 	t.Parallel()
 	tpm := openState(t, tpmtest.Keys20)
 	for _, name := range []string{"tools-rsa", "tools-p256"} {
-		file, err := blob.ParsePair(tpmtest.Fixture(t, "tpm2/"+name+".pub"), tpmtest.Fixture(t, "tpm2/"+name+".priv"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		file := pair20(t, name)
 		if _, err := tpm.Load(t.Context(), file, nil); err != nil {
 			t.Fatal(err) // whether there is a secret shows later
 		}

@@ -35,9 +35,15 @@ type Key struct {
 }
 
 var (
-	_ crypto.Signer    = (*Key)(nil)
+	_ messageSigner    = (*Key)(nil)
 	_ crypto.Decrypter = (*Key)(nil)
 )
+
+// A messageSigner is a crypto.MessageSigner, which Go has from version 1.25 on.
+type messageSigner interface {
+	crypto.Signer
+	SignMessage(rand io.Reader, message []byte, opts crypto.SignerOpts) (signature []byte, err error)
+}
 
 // String returns the key's algorithm, for logs. It shows no secret.
 func (k *Key) String() string {
@@ -82,6 +88,24 @@ func (k *Key) File() blob.Key { return k.k.File() }
 // (TPM2_Sign) and 14.3 (TPM2_RSA_Decrypt).
 func (k *Key) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	op, err := k.k.Ops.Sign(k.cloneInput(digest), opts)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	sig, err := k.do(op)
+	return sig, doingError("sign", err)
+}
+
+// SignMessage signs a message, which it hashes with opts.HashFunc(): it is the method of
+// crypto.MessageSigner, which crypto/x509 and crypto/tls call from Go 1.25 on. The result and the
+// errors are those of Sign for the message's digest, with one exception.
+//
+// A restricted key of a TPM 2.0, such as an attestation key, refuses every digest with
+// ErrNotSupported, and signs with SignMessage. The TPM hashes the message, which takes a command for
+// each 1024 bytes, and a slot if it is longer. opts must be the key's own scheme and hash. A message
+// that begins with ff 54 43 47 (TPM_GENERATED_VALUE) gives ErrNotSupported. TPM 2.0 Library Part 3,
+// sections 15.4 (TPM2_Hash) and 17.3 (TPM2_HashSequenceStart).
+func (k *Key) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	op, err := k.k.Ops.SignMessage(k.cloneInput(message), opts)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)
 	}
@@ -200,6 +224,15 @@ func CheckSign(file blob.Key, digest []byte, opts crypto.SignerOpts) error {
 	ops, err := opsOf(file)
 	if err == nil {
 		_, err = ops.Sign(digest, opts)
+	}
+	return doingError("sign", err)
+}
+
+// CheckSignMessage is CheckSign for Key.SignMessage.
+func CheckSignMessage(file blob.Key, message []byte, opts crypto.SignerOpts) error {
+	ops, err := opsOf(file)
+	if err == nil {
+		_, err = ops.SignMessage(message, opts)
 	}
 	return doingError("sign", err)
 }

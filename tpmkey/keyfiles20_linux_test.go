@@ -2,7 +2,6 @@ package tpmkey_test
 
 import (
 	"bytes"
-	"crypto"
 	"errors"
 	"slices"
 	"sync"
@@ -70,24 +69,6 @@ func TestFilesOfOthers20(t *testing.T) {
 	_, err := tpm.ReadHandle(t.Context(), 0x81000001)
 	tpmtest.WantError(t, err, tpmkey.ErrNoKey, "0x81000001")
 	wantTries(t, tpm, 0)
-}
-
-// A key with the attribute restricted, such as tpm2-openssl makes for RSA-PSS, signs
-// nothing that comes from outside.
-func TestRestrictedKey20(t *testing.T) {
-	t.Parallel()
-	tpm := openState(t, tpmtest.TPM20)
-	area := kind20{sign: true, scheme: tpm2.TPMAlgRSAPSS, hash: tpm2.TPMAlgSHA256}.area()
-	area.ObjectAttributes.Restricted = true
-	file, err := tpm.CreateArea(area)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := tpm.Load(t.Context(), reread(t, file), nil)
-	if err == nil {
-		_, err = k.Sign(nil, make([]byte, 32), crypto.SHA256)
-	}
-	tpmtest.WantError(t, err, tpmkey.ErrNotSupported, "restricted")
 }
 
 // A file with a wrong byte anywhere is refused as damaged, or its public half says less

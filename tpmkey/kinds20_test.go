@@ -22,6 +22,7 @@ type kind20 struct {
 	curve         tpm2.TPMECCCurve // 0 for RSA, 2048 bits
 	scheme        tpm2.TPMAlgID    // 0 for none
 	hash          tpm2.TPMAlgID
+	restricted    bool
 }
 
 func (k kind20) area() *tpm2.TPMTPublic {
@@ -29,7 +30,7 @@ func (k kind20) area() *tpm2.TPMTPublic {
 		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
 		ObjectAttributes: tpm2.TPMAObject{
 			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true,
-			SignEncrypt: k.sign, Decrypt: k.decrypt,
+			SignEncrypt: k.sign, Decrypt: k.decrypt, Restricted: k.restricted,
 		},
 	}
 	scheme, none := k.scheme, tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}

@@ -69,7 +69,7 @@ func (k *Key) tlsPrivateKey() crypto.Signer {
 }
 
 // A signer hides the other methods of a Key.
-type signer struct{ crypto.Signer }
+type signer struct{ messageSigner }
 
 // TLSConfig returns a server's configuration for the key and the certificate chain in a file.
 // It allows TLS 1.2 and, if the key can do it, newer versions. It makes no signatures for clients
@@ -161,7 +161,7 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 		if _, isRSA := k.Public().(*rsa.PublicKey); isRSA == (s.curve != nil) {
 			continue
 		}
-		switch err := k.checkSign(make([]byte, s.hash.Size()), s.options()); {
+		switch err := k.checkSign(s.options()); {
 		case err == nil:
 			schemes = append(schemes, s.scheme)
 		case !errors.Is(err, ErrNotSupported):
@@ -177,10 +177,10 @@ func (k *Key) signatureSchemes() (schemes []tls.SignatureScheme, err error) {
 }
 
 // checkSign returns why the key cannot sign. It makes a signature only if nothing else shows that.
-func (k *Key) checkSign(digest []byte, opts crypto.SignerOpts) error {
-	op, err := k.k.Ops.Sign(digest, opts)
+func (k *Key) checkSign(opts crypto.SignerOpts) error {
+	op, err := k.k.Ops.SignMessage(nil, opts)
 	if err == nil && op.Unsure {
-		_, err = k.Sign(nil, digest, opts)
+		_, err = k.SignMessage(nil, nil, opts)
 	}
 	return err
 }

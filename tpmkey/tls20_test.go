@@ -7,6 +7,9 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"go/build"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -33,10 +36,17 @@ func TestTLS20(t *testing.T) {
 		"P-384":            {kind20{sign: true, curve: tpm2.TPMECCNistP384}, tls.VersionTLS13, 0},
 		"P-521":            {kind20{sign: true, curve: tpm2.TPMECCNistP521}, tls.VersionTLS13, 0},
 		"P-384 of SHA-256": {kind20{sign: true, curve: tpm2.TPMECCNistP384, scheme: tpm2.TPMAlgECDSA, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS12, x509.ECDSAWithSHA256},
+
+		"restricted, P-256":  {kind20{sign: true, restricted: true, curve: tpm2.TPMECCNistP256, scheme: tpm2.TPMAlgECDSA, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS13, 0},
+		"restricted, RSASSA": {kind20{sign: true, restricted: true, scheme: tpm2.TPMAlgRSASSA, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS12, 0},
+		"restricted, RSAPSS": {kind20{sign: true, restricted: true, scheme: tpm2.TPMAlgRSAPSS, hash: tpm2.TPMAlgSHA256}, tls.VersionTLS13, x509.SHA256WithRSAPSS},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.kind.curve == 0 && name != "RSA" {
 				tpmtest.Long(t, tpmtest.Slow20)
+			}
+			if c.kind.restricted && !slices.Contains(build.Default.ReleaseTags, "go1.25") {
+				tpmtest.Cannot(t, "crypto/x509 and crypto/tls of %s sign digests only", runtime.Version())
 			}
 			k := loadKind(t, tpm, c.kind)
 			chain := certify(t, k, k, c.self)

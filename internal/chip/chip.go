@@ -108,6 +108,8 @@ const (
 type KeyOps struct {
 	// Sign takes the arguments of crypto.Signer.
 	Sign func(digest []byte, opts crypto.SignerOpts) (*Operation, error)
+	// SignMessage takes the arguments of crypto.MessageSigner: the message, not its digest.
+	SignMessage func(message []byte, opts crypto.SignerOpts) (*Operation, error)
 	// Decrypt takes the arguments of crypto.Decrypter.
 	Decrypt func(ciphertext []byte, opts crypto.DecrypterOpts) (*Operation, error)
 	// Agree takes the peer's public key of a Diffie-Hellman agreement.
@@ -125,6 +127,9 @@ type Operation struct {
 	Run func(in LoadedKey, key AuthData) ([]byte, error)
 	// Verify checks the result without the TPM. It may be nil.
 	Verify func(result []byte) error
+	// ByCode means that Run knows only from a result code that the secret was right. Nobody
+	// authenticates result codes.
+	ByCode bool
 	// Unsure means that only trying shows whether the TPM can do the operation.
 	Unsure bool
 	// SessionKeyLen is the length of the session key if the plaintext must be one, else 0. Any

@@ -46,6 +46,9 @@ var (
 	// ErrDecryption means that the ciphertext is not valid for this key. It has no details,
 	// because an attacker could learn about the padding from them.
 	ErrDecryption = WithText("decryption error: this is no ciphertext for this key", rsa.ErrDecryption)
+	// ErrRefusedCiphertext is an ErrDecryption that only a result code says. Nobody authenticates
+	// result codes, so it does not show that the secret was right.
+	ErrRefusedCiphertext = WithText(ErrDecryption.Error(), ErrDecryption)
 	// ErrBadSignature means that the TPM's signature does not verify with the key.
 	ErrBadSignature = errors.New("the TPM returned a signature that is not one of this key: the chip or its connection is faulty")
 )

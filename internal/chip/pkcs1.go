@@ -51,6 +51,24 @@ func DigestInfo(hash crypto.Hash, digest []byte) ([]byte, error) {
 	return append([]byte(prefix), digest...), nil
 }
 
+// Digest returns what crypto.Signer takes for a message: its digest by the hash of opts, for hash 0
+// the message itself. It returns the message for opts that nobody can sign with.
+func Digest(message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if pss, ok := opts.(*rsa.PSSOptions); opts == nil || ok && pss == nil {
+		return message, nil
+	}
+	hash := opts.HashFunc()
+	switch {
+	case hash == 0:
+		return message, nil
+	case !hash.Available():
+		return nil, fmt.Errorf("%w: hashing with %s: the program does not import the hash's package", ErrNotSupported, HashName(hash))
+	}
+	h := hash.New()
+	h.Write(message)
+	return h.Sum(nil), nil
+}
+
 // HashName returns the name of a hash for error messages, also for 0 and unknown hashes.
 func HashName(hash crypto.Hash) string {
 	if hash == 0 {

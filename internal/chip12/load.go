@@ -121,7 +121,7 @@ func (k *loadedKey) decrypt(ciphertext []byte, sessionKey bool, key chip.AuthDat
 	plain, err := unbind(k.handle, ciphertext, k.auth(key))
 	var refused *tpm12.Error
 	if errors.As(err, &refused) && badCiphertext[refused.Code] {
-		return nil, chip.ErrDecryption
+		return nil, chip.ErrRefusedCiphertext
 	}
 	if err == nil && len(plain) > k.size-11 {
 		return nil, errors.New("the TPM returned more plaintext than fits: the chip or its connection is faulty")

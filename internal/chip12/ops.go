@@ -15,7 +15,7 @@ import (
 func OpsOf(file *blob.TPMKey) *chip.KeyOps {
 	public, _ := file.PublicKey().(*rsa.PublicKey)
 	k := keyOps{file: file, public: public}
-	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: checkAuth}
+	return &chip.KeyOps{Sign: k.sign, SignMessage: k.signMessage, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: checkAuth}
 }
 
 // keyOps has the functions of chip.KeyOps.
@@ -65,6 +65,15 @@ func (k keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, er
 		},
 		Verify: func(sig []byte) error { return chip.VerifyPKCS1v15(k.public, info, sig) },
 	}, nil
+}
+
+// signMessage hashes the message in software, as TPM_Sign takes digests of programs.
+func (k keyOps) signMessage(message []byte, opts crypto.SignerOpts) (*chip.Operation, error) {
+	digest, err := chip.Digest(message, opts)
+	if err != nil {
+		return nil, err
+	}
+	return k.sign(digest, opts)
 }
 
 // decrypt returns an operation if TPM_UnBind can do it: the key's own scheme, and for OAEP only

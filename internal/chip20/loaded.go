@@ -99,15 +99,29 @@ func (k *loadedKey) sign(plan *signPlan, key chip.AuthData) ([]byte, error) {
 		}
 		return plan.finishRaw(block)
 	}
+	sig, err := k.signTPM(plan, key)
+	if err != nil {
+		return nil, err
+	}
+	return plan.finish(sig)
+}
+
+// signTPM sends TPM2_Sign. For a restricted key the TPM hashes the message first, before the policy
+// is run, which may be valid for a short time only.
+func (k *loadedKey) signTPM(plan *signPlan, key chip.AuthData) (*tpm2.TPMTSignature, error) {
+	var ticket []byte
+	if plan.hash != 0 {
+		var err error
+		if ticket, err = k.chip.conn.HashTicket(k.object, plan.hash, plan.message, plan.area); err != nil {
+			return nil, k.chip.explain(err, nil)
+		}
+	}
 	auth, _, err := k.auth(tpm2.TPMCCSign, key, 0)
 	if err != nil {
 		return nil, k.explain(err)
 	}
-	sig, err := k.chip.conn.Sign(k.object, auth, plan.scheme, plan.area)
-	if err != nil {
-		return nil, k.explain(err)
-	}
-	return plan.finish(sig)
+	sig, err := k.chip.conn.SignHashed(k.object, auth, plan.scheme, plan.area, ticket)
+	return sig, k.explain(err)
 }
 
 // decrypt executes a decryptPlan. For keys without a scheme the plan checks the padding, not the
@@ -120,7 +134,7 @@ func (k *loadedKey) decrypt(ciphertext []byte, plan *decryptPlan, sessionKey boo
 	block, err := k.rsaDecrypt(auth, ciphertext, plan, extra)
 	if err != nil {
 		if plan.open == nil && k.isBadCiphertext(err, sessionKey) {
-			return nil, chip.ErrDecryption
+			return nil, chip.ErrRefusedCiphertext
 		}
 		return nil, k.explain(err)
 	}

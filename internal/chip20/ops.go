@@ -39,7 +39,7 @@ func OpsOf(file *blob.TSS2) (*chip.KeyOps, error) {
 }
 
 func (k *keyOps) ops() *chip.KeyOps {
-	return &chip.KeyOps{Sign: k.sign, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
+	return &chip.KeyOps{Sign: k.sign, SignMessage: k.signMessage, Decrypt: k.decrypt, Agree: k.agree, CheckAuth: k.checkAuth()}
 }
 
 // newKeyOps returns the operations with a key. can nil stands for the features of most TPMs.
@@ -230,7 +230,7 @@ func (k *keyOps) checkAuth() *chip.Operation {
 	case k.ecdsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCECDHZGen):
 		command, params = tpm2.TPMCCECDHZGen, []byte{0, 0}
 	}
-	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+	return &chip.Operation{ByCode: true, Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
 		return nil, in.(*loadedKey).checkAuth(command, params, key)
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maclef/internal/chip"
+	"maclef/internal/tpm20"
 	"math/big"
 	"strings"
 
@@ -23,6 +24,11 @@ type signPlan struct {
 	scheme tpm2.TPMTSigScheme // for TPM2_Sign
 	size   int                // size of an RSA signature
 	verify func(signature []byte) error
+
+	// hash is set for a restricted key: the TPM must hash the message with it first.
+	hash    tpm2.TPMIAlgHash
+	message []byte
+
 	unsure bool // only trying shows whether the TPM can create this signature
 }
 
@@ -79,25 +85,72 @@ func (k *keyOps) sign(digest []byte, opts crypto.SignerOpts) (*chip.Operation, e
 	if err != nil {
 		return nil, err
 	}
+	return plan.operation(), nil
+}
+
+// signMessage returns the operation for the arguments of crypto.MessageSigner.
+func (k *keyOps) signMessage(message []byte, opts crypto.SignerOpts) (*chip.Operation, error) {
+	digest, err := chip.Digest(message, opts)
+	if err != nil {
+		return nil, err
+	}
+	if a := k.area.ObjectAttributes; !a.Restricted || !a.SignEncrypt {
+		return k.sign(digest, opts)
+	}
+	plan, err := k.planRestricted(message, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	return plan.operation(), nil
+}
+
+func (p *signPlan) operation() *chip.Operation {
 	return &chip.Operation{
 		Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
-			return in.(*loadedKey).sign(plan, key)
+			return in.(*loadedKey).sign(p, key)
 		},
-		Verify: plan.verify, Unsure: plan.unsure,
-	}, nil
+		Verify: p.verify, Unsure: p.unsure,
+	}
+}
+
+// planRestricted returns the plan for a restricted key. It signs what the TPM itself has made, and
+// messages that the TPM has hashed, unless they look as if the TPM had made them. TPM 2.0 Library
+// Part 3, section 20.2 (TPM2_Sign).
+func (k *keyOps) planRestricted(message, digest []byte, opts crypto.SignerOpts) (*signPlan, error) {
+	plan, err := k.planOptions(digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	hash := opts.HashFunc()
+	switch {
+	case hash == 0 || algOf(hash) != k.scheme.hash: // ECDSA signs digests of other hashes, too
+		return nil, k.cannotSign("ECDSA", hash)
+	case bytes.HasPrefix(message, []byte(tpm20.GeneratedValue)):
+		return nil, fmt.Errorf("%w: the message begins with ff 54 43 47 (TPM_GENERATED_VALUE), like the TPM's own attestations, "+
+			"and a restricted key signs no such message of a program", chip.ErrNotSupported)
+	}
+	plan.area, plan.hash, plan.message = digest, k.scheme.hash, message
+	return plan, nil
 }
 
 // planSign returns the plan. A key that decrypts without a scheme can sign, too, even if it does
 // not have the attribute sign.
 func (k *keyOps) planSign(digest []byte, opts crypto.SignerOpts) (*signPlan, error) {
 	switch a := k.area.ObjectAttributes; {
-	case a.Restricted:
-		return nil, fmt.Errorf("%w: a restricted key signs, if anything, only what the TPM itself has made (attestations)", chip.ErrNotSupported)
+	case a.Restricted && a.Decrypt:
+		return nil, k.cannotDecrypt("sign")
+	case a.Restricted && a.SignEncrypt:
+		return nil, fmt.Errorf("%w: a restricted key signs messages that its TPM hashes, and no digests: sign the message with SignMessage, as crypto/x509 and crypto/tls do from Go 1.25 on", chip.ErrNotSupported)
 	case !a.SignEncrypt && !k.decryptsRaw():
 		return nil, fmt.Errorf("%w: this key cannot sign: it was made without the attribute sign", chip.ErrNotSupported)
 	case len(digest) == 0:
 		return nil, errors.New("nothing to sign: the digest is empty")
 	}
+	return k.planOptions(digest, opts)
+}
+
+// planOptions returns the plan for a key that may sign.
+func (k *keyOps) planOptions(digest []byte, opts crypto.SignerOpts) (*signPlan, error) {
 	switch o := opts.(type) {
 	case nil:
 		return nil, fmt.Errorf("%w: signing needs options: the hash, such as crypto.SHA256, or crypto.Hash(0) for bytes as they are", chip.ErrNotSupported)

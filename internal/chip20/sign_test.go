@@ -123,7 +123,7 @@ func TestSign20Refuses(t *testing.T) {
 		"empty digest, EC":            {ec, 0, crypto.Hash(0), ""},
 		"RSAES key":                   {r.able(t, decrypts, keyScheme{alg: tpm2.TPMAlgRSAES}), 32, crypto.SHA256, "attribute sign"},
 		"decrypts only, EC":           {e.able(t, decrypts, keyScheme{}), 32, crypto.SHA256, "attribute sign"},
-		"restricted":                  {r.able(t, signs|restricted, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "restricted"},
+		"restricted":                  {r.able(t, signs|restricted, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, crypto.SHA256, "SignMessage"},
 		"storage key":                 {r.able(t, decrypts|restricted, keyScheme{}), 32, crypto.SHA256, "restricted"},
 		"RSASSA key, other hash":      {r.able(t, signs, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 48, crypto.SHA384, "RSASSA with SHA-256"},
 		"RSASSA key, PSS":             {r.able(t, signs, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256}), 32, pss, "RSASSA with SHA-256"},
@@ -147,6 +147,58 @@ func TestSign20Refuses(t *testing.T) {
 		case err == nil || s != nil:
 			t.Errorf("%s: accepted", name)
 		case errors.Is(err, chip.ErrNotSupported) != (c.words != "") || !strings.Contains(err.Error(), c.words):
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A restricted key signs messages by its own scheme and hash; other keys sign those that they sign
+// the digests of.
+func TestSign20Message(t *testing.T) {
+	t.Parallel()
+	r := &software20{rsa: softwareRSA()}
+	e := &software20{ecdsa: mustMake(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))}
+	ssa := r.able(t, signs|restricted, keyScheme{tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256})
+	ec := e.able(t, signs|restricted, keyScheme{tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256})
+	pss := &rsa.PSSOptions{Hash: crypto.SHA256}
+	const generated = "the message begins with ff 54 43 47"
+	for name, c := range map[string]struct {
+		key     *keyOps
+		message string
+		opts    crypto.SignerOpts
+		words   string // empty for one that is signed
+	}{
+		"RSASSA":                    {ssa, "bonjour", crypto.SHA256, ""},
+		"RSASSA, no bytes":          {ssa, "", crypto.SHA256, ""},
+		"RSASSA, other hash":        {ssa, "bonjour", crypto.SHA384, "limited to RSASSA with SHA-256"},
+		"RSASSA, PSS":               {ssa, "bonjour", pss, "limited to RSASSA with SHA-256"},
+		"RSASSA, raw bytes":         {ssa, "bonjour", crypto.Hash(0), "limited to RSASSA with SHA-256"},
+		"RSASSA, raw DigestInfo":    {ssa, string(mustMake(chip.DigestInfo(crypto.SHA256, make([]byte, 32)))), crypto.Hash(0), "limited to RSASSA with SHA-256"},
+		"RSASSA, nil options":       {ssa, "bonjour", nil, "crypto.SHA256"},
+		"RSASSA, nil pointer":       {ssa, "bonjour", (*rsa.PSSOptions)(nil), "nil pointer"},
+		"RSASSA, hash not linked":   {ssa, "bonjour", crypto.BLAKE2b_256, "import"},
+		"RSASSA, generated":         {ssa, "\xffTCG\x80\x18", crypto.SHA256, generated},
+		"RSASSA, generated, 4":      {ssa, "\xffTCG", crypto.SHA256, generated},
+		"RSASSA, 3 bytes of it":     {ssa, "\xffTC", crypto.SHA256, ""},
+		"RSASSA, other case":        {ssa, "\xfftcg", crypto.SHA256, ""},
+		"RSAPSS":                    {r.able(t, signs|restricted, keyScheme{tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA256}), "bonjour", pss, ""},
+		"ECDSA":                     {ec, "bonjour", crypto.SHA256, ""},
+		"ECDSA, longer hash":        {ec, "bonjour", crypto.SHA384, "limited to ECDSA with SHA-256"},
+		"ECDSA, raw bytes":          {ec, "bonjour", crypto.Hash(0), "limited to ECDSA with SHA-256"},
+		"ECDSA, generated":          {ec, "\xffTCG", crypto.SHA256, generated},
+		"storage key":               {r.able(t, decrypts|restricted, keyScheme{}), "bonjour", crypto.SHA256, "restricted"},
+		"ordinary, generated":       {r.able(t, signs, keyScheme{}), "\xffTCG", crypto.SHA256, ""},
+		"ordinary, raw bytes":       {r.able(t, decrypts, keyScheme{}), "bonjour", crypto.Hash(0), ""},
+		"ordinary, nil options":     {r.able(t, decrypts, keyScheme{}), "bonjour", nil, "crypto.SHA256"},
+		"ordinary, hash not linked": {r.able(t, decrypts, keyScheme{}), "bonjour", crypto.BLAKE2b_256, "import"},
+	} {
+		op, err := c.key.signMessage([]byte(c.message), c.opts)
+		switch {
+		case c.words == "":
+			if err != nil || op == nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case op != nil || !errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), c.words):
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -113,6 +113,13 @@ func (h *Key) markNotEmpty() {
 	h.notEmpty = true
 }
 
+// markProved records that the TPM has accepted the secret.
+func (h *Key) markProved() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.proved = true
+}
+
 // markUnproved records that the secret was asked for again, so it may be another one.
 func (h *Key) markUnproved() {
 	h.mu.Lock()
@@ -138,7 +145,7 @@ func (h *Key) recordResult(p *task, err error) {
 		h.wrong = fmt.Errorf("%w (not tried again: load the key anew with another secret)", err)
 	case errors.Is(err, errUnproved):
 		h.wrong = err
-	case (p.keyTried || p.emptyTried) && (err == nil || errors.Is(err, chip.ErrDecryption)):
+	case (p.keyTried || p.emptyTried) && p.proves(err):
 		h.proved = true
 		if p.emptyTried {
 			h.secret.set(WellKnown())

@@ -87,6 +87,9 @@ func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 			return nil, err
 		}
 		result, err = p.attempt()
+		if err == nil {
+			err = p.checkAccepted()
+		}
 		if err == nil && w.Op != nil && w.Op.Verify != nil {
 			p.leave()
 			err = w.Op.Verify(result)
@@ -159,11 +162,25 @@ func (p *task) attempt() ([]byte, error) {
 	case p.work.Op == nil:
 		return nil, nil
 	}
-	result, err := p.work.Op.Run(in, secret)
+	result, err := p.run(in, secret)
 	if err == nil {
 		p.work.Key.recalled = false
 	}
 	return result, err
+}
+
+// run runs the operation. If its plaintext must be a session key, the secret is proved by another
+// command first: otherwise the time that checkTries takes would show whether the ciphertext was good.
+func (p *task) run(in chip.LoadedKey, secret chip.AuthData) ([]byte, error) {
+	op, h := p.work.Op, p.work.Key
+	if p.before != nil && op.SessionKeyLen > 0 && !h.Ops.CheckAuth.ByCode {
+		if _, err := h.Ops.CheckAuth.Run(in, secret); err != nil {
+			return nil, err
+		}
+		h.markProved()
+		p.keyTried, p.before = false, nil
+	}
+	return op.Run(in, secret)
 }
 
 // load loads the work's key and returns its secret.

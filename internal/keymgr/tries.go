@@ -15,7 +15,7 @@ var errUnproved = errors.New("whether the secret is right is not known, so it is
 // reports whether the secret may be tried again.
 func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error) {
 	switch {
-	case errors.Is(err, chip.ErrDecryption), !chip.SecretTried(err):
+	case p.proves(err), !chip.SecretTried(err):
 		return true, err
 	case class == chip.ClassNotStarted && !p.before.Known: // the count could not be read before it was started
 		return true, err
@@ -39,6 +39,23 @@ func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error
 		err = fmt.Errorf("%w (%w)", err, errUnproved)
 	}
 	return false, err
+}
+
+// proves reports whether an authenticated answer shows that the key's secret was right: the result
+// of an operation, or a plaintext with wrong padding.
+func (p *task) proves(err error) bool {
+	if err == nil {
+		return !p.work.Op.ByCode
+	}
+	return errors.Is(err, chip.ErrDecryption) && !errors.Is(err, chip.ErrRefusedCiphertext)
+}
+
+// checkAccepted returns ErrWrongKeySecret if the TPM has counted a secret that it seemed to accept.
+func (p *task) checkAccepted() error {
+	if p.keyTried && p.before != nil && !p.proves(nil) && p.authResult(chip.ClassRefused) == chip.WasWrong {
+		return chip.OfKind(chip.ErrWrongKeySecret, "the TPM has counted it; its answer was changed on its way", nil)
+	}
+	return nil
 }
 
 // authResult reads the TPM's count, whether or not the caller still waits. It tries twice.

@@ -13,12 +13,21 @@ import (
 // signature has the requested scheme, but does not verify it. TPM 2.0 Library Part 3, section
 // 20.2 (TPM2_Sign).
 func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest []byte) (*tpm2.TPMTSignature, error) {
+	return c.SignHashed(o, auth, scheme, digest, nil)
+}
+
+// SignHashed is Sign with the ticket of HashTicket for the digest, which a restricted key needs;
+// nil is none.
+func (c *Conn) SignHashed(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest, ticket []byte) (*tpm2.TPMTSignature, error) {
 	params := appendSized(make([]byte, 0, 96), digest)
 	params, err := appendScheme(params, scheme)
 	if err != nil {
 		return nil, err
 	}
-	params = append(params, noTicket...)
+	if ticket == nil {
+		ticket = []byte(noTicket)
+	}
+	params = append(params, ticket...)
 	out, err := c.runAuthorized(tpm2.TPMCCSign, o, auth, nil, params)
 	if err != nil {
 		return nil, err

@@ -70,6 +70,11 @@ func keyCalls(parent, key *tpm20.Object, private, public []byte) []call {
 		{name: "ReadPublic", do: func(c *tpm20.Conn) error { _, err := c.ReadPublic(key.Handle); return err }},
 		{name: "SaveContext", do: func(c *tpm20.Conn) error { _, err := c.SaveContext(key); return err }},
 		{name: "Sign", do: func(c *tpm20.Conn) error { _, err := c.Sign(key, nil, ecdsaSHA256, message[:]); return err }},
+		{name: "HashTicket", do: func(c *tpm20.Conn) error {
+			digest := sha256.Sum256([]byte("bonjour"))
+			_, err := c.HashTicket(key, tpm2.TPMAlgSHA256, []byte("bonjour"), digest[:])
+			return err
+		}},
 		{name: "ECDHZGen", do: func(c *tpm20.Conn) error {
 			point, err := key.Public.Unique.ECC()
 			if err != nil {

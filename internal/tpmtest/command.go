@@ -37,7 +37,7 @@ var commands20 = map[uint32]command20{
 	0x171: {"PolicyOR", 1}, 0x173: {"ReadPublic", 1}, 0x174: {"RSA_Encrypt", 1}, 0x176: {"StartAuthSession", 2},
 	0x177: {"VerifySignature", 1}, 0x178: {"ECC_Parameters", 0}, 0x17a: {"GetCapability", 0}, 0x17b: {"GetRandom", 0},
 	0x17c: {"GetTestResult", 0}, 0x17e: {"PCR_Read", 0}, 0x17f: {"PolicyPCR", 1}, 0x180: {"PolicyRestart", 1},
-	0x181: {"ReadClock", 0},
+	0x13e: {"SequenceComplete", 1}, 0x15c: {"SequenceUpdate", 1}, 0x17d: {"Hash", 0}, 0x181: {"ReadClock", 0}, 0x186: {"HashSequenceStart", 0},
 	0x182: {"PCR_Extend", 1}, 0x189: {"PolicyGetDigest", 1}, 0x18a: {"TestParms", 0}, 0x18c: {"PolicyPassword", 1},
 	0x191: {"CreateLoaded", 1},
 }

@@ -139,7 +139,8 @@ func endOf(o *options, ca *x509.Certificate, begin time.Time) (time.Time, error)
 	}
 	err := fmt.Errorf("a certificate of %s would end on %s, after the CA, which ends on %s",
 		cli.Counted(*o.days, "day"), end.Format(time.DateOnly), ca.NotAfter.Format(time.DateOnly))
-	if most := int(ca.NotAfter.Sub(begin) / day); most > 0 {
+	// An hour less: the user needs time to type it.
+	if most := int((ca.NotAfter.Sub(begin) - time.Hour) / day); most > 0 {
 		return end, cli.WithHint(err, fmt.Sprintf("-days %d is the most; without -days it ends with the CA at the latest", most))
 	}
 	return end, cli.WithHint(err, "without -days it ends with the CA; it is time for a new CA")

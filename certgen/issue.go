@@ -105,7 +105,7 @@ func issued(o *options, ca *x509.Certificate, public crypto.PublicKey, now time.
 	}
 	template.ExtKeyUsage = *o.usage
 	template.KeyUsage = o.usage.keyUsage(abilityOfPublic(public))
-	return template, rehearse(o, ca, template, public)
+	return template, checkConstraints(o, ca, template, public)
 }
 
 // abilityOfPublic returns what a key can do of which only the public key is known.
@@ -156,23 +156,23 @@ func newSerial() (*big.Int, error) {
 	}
 }
 
-// rehearse issues the certificate with a key that is thrown away, and verifies it as a client does
-// that trusts the CA. So crypto/x509 itself says what the CA's constraints forbid, and this costs no
-// signature of the TPM. Other verifiers also compare the subject: OpenSSL takes its e-mail addresses,
+// checkConstraints signs a trial certificate with a temporary key in software, and verifies it as a
+// client does that trusts the CA. So crypto/x509 itself says what the CA's constraints forbid, and the
+// TPM signs nothing. Other verifiers also compare the subject: OpenSSL takes its e-mail addresses,
 // and its common name where there is no other DNS name, for names of these types.
-func rehearse(o *options, ca, template *x509.Certificate, public crypto.PublicKey) error {
+func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.PublicKey) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	stand := *ca // with the key's signatures
-	stand.PublicKey, stand.PublicKeyAlgorithm = key.Public(), x509.ECDSA
-	played := *template
-	played.EmailAddresses = append(slices.Clip(played.EmailAddresses), o.subject.values("emailAddress")...)
-	if len(played.DNSNames) == 0 {
-		played.DNSNames = slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool { return !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS) })
+	trialCA := *ca // with the temporary key
+	trialCA.PublicKey, trialCA.PublicKeyAlgorithm = key.Public(), x509.ECDSA
+	trial := *template
+	trial.EmailAddresses = append(slices.Clip(trial.EmailAddresses), o.subject.values("emailAddress")...)
+	if len(trial.DNSNames) == 0 {
+		trial.DNSNames = slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool { return !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS) })
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &played, &stand, public, key)
+	der, err := x509.CreateCertificate(rand.Reader, &trial, &trialCA, public, key)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func rehearse(o *options, ca, template *x509.Certificate, public crypto.PublicKe
 		return err
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(&stand)
+	roots.AddCert(&trialCA)
 	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: template.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	var invalid x509.CertificateInvalidError
 	switch {

@@ -91,10 +91,11 @@ func (c *Chip) sealUnder(storage *blob.TPMKey, info, seal []byte, with *chip.Sec
 		return nil, c.explain(err, chip.ErrWrongSRKSecret)
 	}
 	stored, err := c.conn.Seal(handle, &commonSecret, secret, info, seal)
-	if flushed := c.conn.FlushSpecific(handle); err == nil {
-		err = flushed
+	flushed := c.Flush(chip.Keys, uint32(handle))
+	if err != nil {
+		return nil, c.explain(err, nil)
 	}
-	return stored, c.explain(err, nil)
+	return stored, flushed
 }
 
 // storageTemplate returns the parameters of a new storage key. One for data with a secret of its

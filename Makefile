@@ -51,11 +51,11 @@ build: go-needed ## build the commands in bin/
 demo: go-needed demo-needs build ## make a key and a certificate in a software TPM, serve HTTPS (TPM=2.0 for a TPM 2.0, PORT=8443 for another port)
 	@TPM=$(TPM) exec scripts/demo
 
-# The tests of tpmkey take longest, so they begin first. TestFaults runs without the race detector,
+# The tests of tpmkey and tlsdemo take longest, so they begin first. TestFaults runs without the race detector,
 # which makes it take much longer.
 test: go-needed test-needs build ## run all tests
 	$(GO) vet ./...
-	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -race -timeout 40m -skip '^TestFaults$$' ./tpmkey ./...
+	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -race -timeout 40m -skip '^TestFaults$$' ./tpmkey ./tlsdemo ./...
 	$(GO) test -timeout 40m -run '^TestFaults$$' ./tpmkey
 	@echo "Firefox's screenshot is bin/firefox.png"
 	$(MAKE) --no-print-directory interop

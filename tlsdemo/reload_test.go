@@ -161,8 +161,8 @@ func testReloadOfBadFiles(t *testing.T, rig *rig) {
 		"no key":            {nil, e.certOf["maclef"], good, []string{"read " + r.key + ": no such file", "(hint: name the file"}},
 		"no certificate":    {e.keyOf["maclef"], nil, good, []string{"read " + r.cert + ": no such file", "(hint: make a certificate"}},
 		"half a key":        {e.keyOf["maclef"][:100], e.certOf["maclef"], good, []string{r.key}},
-		"half certificate":  {e.keyOf["maclef"], e.certOf["maclef"][:100], good, []string{r.cert + ": certificate: no certificate (PEM)"}},
-		"certificates":      {e.keyOf["rsa1024"], e.certOf["rsa1024"], []byte("\n"), []string{"ca.crt: client CAs: no certificate (PEM) in it", "(hint: -client-ca takes"}},
+		"half certificate":  {e.keyOf["maclef"], e.certOf["maclef"][:100], good, []string{r.cert + ": certificate: a damaged or truncated certificate"}},
+		"certificates":      {e.keyOf["rsa1024"], e.certOf["rsa1024"], []byte("\n"), []string{"ca.crt: client CAs: an empty file, not a certificate", "(hint: -client-ca takes"}},
 	} {
 		for path, data := range map[string][]byte{r.key: row.key, r.cert: row.cert, ca.path("ca.crt"): row.ca} {
 			os.Remove(path)

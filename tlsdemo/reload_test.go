@@ -351,10 +351,7 @@ func testReloadAsksNobody(t *testing.T, rig *rig) {
 	if times, err := os.ReadFile(asked); err != nil || string(times) != "asked\n" {
 		t.Errorf("asked %q, %v", times, err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	e.put("maclef", "maclef")
 	p = rig.start()
 	e.put("auth", "auth")
@@ -363,10 +360,7 @@ func testReloadAsksNobody(t *testing.T, rig *rig) {
 	if times, err := os.ReadFile(asked); err != nil || string(times) != "asked\n" {
 		t.Errorf("asked %q, %v", times, err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if keys, sessions := rig.inTPM(); keys+sessions > 0 {
 		t.Errorf("%d keys and %d sessions are left in the TPM", keys, sessions)
 	}

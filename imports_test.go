@@ -15,7 +15,7 @@ import (
 // ones. docs/design.md says what each is for.
 var layers = []string{
 	"internal/printable", "internal/textenc", "internal/transport/frame", "internal/sysfs", "internal/pubarea", "internal/softkey", "internal/roca", "blob", "internal/policy", "internal/queue",
-	"internal/newfile", "internal/contextcache", "internal/keyfile", "internal/transport/emulator", "internal/transport", "internal/tpmconn",
+	"internal/newfile", "internal/contextcache", "internal/keyfile", "internal/certfile", "internal/transport/emulator", "internal/transport", "internal/tpmconn",
 	"internal/tpm12", "internal/tpm20", "internal/chip", "internal/pemkey", "internal/chip12", "internal/chip20", "internal/keymgr",
 	"tpmkey", "internal/advice", "internal/cli", "ecryptmount/internal/ecryptfs",
 	"keygen", "certgen", "tlsdemo", "tpmctl", "ecryptmount",

@@ -220,7 +220,7 @@ func do20(tpm transport.TPM, key *blob.TSS2, op *operation) (flush func() error,
 	default:
 		k := kinds[op.name]
 		details := tpm2.NewTPMUSigScheme(k.alg, &tpm2.TPMSSchemeHash{HashAlg: k.hash})
-		_, err = conn.Sign(o, nil, tpm2.TPMTSigScheme{Scheme: k.alg, Details: details}, op.input)
+		_, err = conn.Sign(o, nil, tpm2.TPMTSigScheme{Scheme: k.alg, Details: details}, op.input, nil)
 	}
 	return func() error { return conn.Flush(o.Handle) }, err
 }

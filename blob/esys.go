@@ -30,8 +30,8 @@ func isESYSObject(b []byte) bool {
 //	type    uint32, IESYSC_KEY_RSRC
 //	public  TPM2B_PUBLIC
 //
-// tpm2-tss, esys_types.h (IESYS_RESOURCE). Nothing tells whether the key has a secret. One with noDA
-// is assumed to have none.
+// tpm2-tss, esys_types.h (IESYS_RESOURCE). Nothing tells whether the key has a secret, so EmptyAuth is
+// false.
 func parseESYSObject(b []byte) (Key, error) {
 	var (
 		handle, kind uint32
@@ -48,11 +48,9 @@ func parseESYSObject(b []byte) (Key, error) {
 		return nil, err
 	}
 	t := &TSS2{Handle: handle, Public: bytes.Clone(s), container: ESYSObject}
-	p, err := pubarea.Parse(t.Public)
-	if err != nil {
+	if _, err := pubarea.Parse(t.Public); err != nil {
 		return nil, err
 	}
-	t.EmptyAuth = p.Has(pubarea.AttrNoDA)
 	if own, err := t.Name(); err != nil || !bytes.Equal(own, name) {
 		return nil, damaged("the name in the ESYS object is not that of its public area")
 	}

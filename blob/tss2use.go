@@ -60,10 +60,19 @@ func (t *TSS2) key(alg tpm2.TPMAlgID) *pubarea.Area {
 // Restricted reports whether the key has the attribute restricted. It then signs no digests, but
 // messages that its TPM hashes, if it signs at all; or it is a storage key, the parent of others.
 //
-// TPM 2.0 Library Part 2, section 8.3.3.7 (restricted)
+// TPM 2.0 Library Part 2, section 8.3.3 (TPMA_OBJECT)
 func (t *TSS2) Restricted() bool {
 	p, err := pubarea.Parse(t.Public)
 	return err == nil && p.Has(pubarea.AttrRestricted)
+}
+
+// CountsTries reports whether the TPM counts wrong secrets of the key: it does not have the attribute
+// noDA.
+//
+// TPM 2.0 Library Part 2, section 8.3.3 (TPMA_OBJECT)
+func (t *TSS2) CountsTries() bool {
+	p, err := pubarea.Parse(t.Public)
+	return err == nil && !p.Has(pubarea.AttrNoDA)
 }
 
 // CanSign implements [Key]. It is true for an RSA key that decrypts any input, because signing is

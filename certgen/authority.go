@@ -1,15 +1,15 @@
 package main
 
 import (
-	"crypto"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"maclef/blob"
+	"maclef/internal/certfile"
 	"maclef/internal/cli"
 )
 
@@ -25,15 +25,16 @@ func readAuthority(env *cli.Env, o *options, file blob.Key, now time.Time) (*x50
 	if err != nil {
 		return nil, err
 	}
-	ca, err := parseAuthority(data)
+	certs, err := certfile.Parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	own, ok := file.PublicKey().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !own.Equal(ca.PublicKey) {
-		err := fmt.Errorf("%s: this certificate is not one of the key %s; its subject is %q", name, nameOf(*o.key.Path, "standard input"), ca.Subject)
+	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return certfile.SameKey(c.PublicKey, file.PublicKey()) })
+	if i < 0 {
+		err := fmt.Errorf("%s: this certificate is not one of the key %s; its subject is %q", name, nameOf(*o.key.Path, "standard input"), certs[0].Subject)
 		return nil, cli.WithHint(err, "-key names the CA's key, and -ca-cert the certificate of that key")
 	}
+	ca := certs[i]
 	usage := x509.KeyUsageCertSign
 	if *o.crl {
 		usage = x509.KeyUsageCRLSign
@@ -42,23 +43,6 @@ func readAuthority(env *cli.Env, o *options, file blob.Key, now time.Time) (*x50
 		return nil, cli.WithHint(fmt.Errorf("%s: %w", name, err), "certgen -ca makes a CA certificate for the key")
 	}
 	return ca, nil
-}
-
-// parseAuthority parses the first certificate of a PEM file, or a DER certificate.
-func parseAuthority(data []byte) (*x509.Certificate, error) {
-	for rest := data; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type == "CERTIFICATE" {
-			return x509.ParseCertificate(block.Bytes)
-		}
-	}
-	if ca, err := x509.ParseCertificate(data); err == nil {
-		return ca, nil
-	}
-	return nil, errors.New("no certificate (PEM or DER) in it")
 }
 
 // checkAuthority returns why a certificate is none of a CA that may sign now.

@@ -12,13 +12,14 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/textenc"
 )
 
 // maxSerialBits is the length of serial and CRL numbers: 20 octets with the sign. RFC 5280,
 // sections 4.1.2.2 and 5.2.3.
 const maxSerialBits = 159
 
-// parseCRLNumber parses the decimal number of a list.
+// parseCRLNumber parses the decimal number of a list. 47 digits fit into maxSerialBits.
 func parseCRLNumber(text string) (*big.Int, bool) {
 	if text == "" || len(text) > 47 || strings.Trim(text, "0123456789") != "" {
 		return nil, false
@@ -48,7 +49,7 @@ func parseRevoked(text string, now time.Time) ([]x509.RevocationListEntry, error
 		}
 		serial := entry.SerialNumber.Text(16)
 		if first, twice := seen[serial]; twice {
-			return nil, fmt.Errorf("line %d: serial number %s stands in line %d, too", i+1, serial, first)
+			return nil, fmt.Errorf("line %d: serial number %s is in line %d, too", i+1, serial, first)
 		}
 		seen[serial] = i + 1
 		all = append(all, entry)
@@ -123,7 +124,8 @@ func revocationList(env *cli.Env, o *options, file blob.Key, alg *algorithm, now
 		return nil, err
 	}
 	now = now.UTC().Truncate(time.Second)
-	entries, err := parseRevoked(string(data), now)
+	text, _ := textenc.UTF8(data)
+	entries, err := parseRevoked(string(text), now)
 	if err != nil {
 		return nil, cli.WithHint(fmt.Errorf("%s: %w", nameOf(*o.revoked, "standard input"), err),
 			"a line is SERIAL, SERIAL,DATE or SERIAL,DATE,REASON, as in 3f9a06,2026-11-30,keyCompromise")

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"maclef/internal/certfile"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -88,11 +89,11 @@ func readCertificate(t *testing.T, path string) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := parseAuthority(data)
+	certs, err := certfile.Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cert
+	return certs[0]
 }
 
 // issueAnyway issues a certificate like another one, but for a name that certgen refuses.

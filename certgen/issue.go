@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"maclef/blob"
+	"maclef/internal/certfile"
 	"maclef/internal/cli"
 )
 
@@ -30,7 +31,7 @@ func issue(env *cli.Env, o *options, file blob.Key, alg *algorithm, now time.Tim
 	if err != nil {
 		return nil, err
 	}
-	if ca.PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(req.PublicKey) {
+	if certfile.SameKey(ca.PublicKey, req.PublicKey) {
 		return nil, cli.WithHint(fmt.Errorf("%s: this is a request of the CA's own key", nameOf(*o.sign, "standard input")), "a certificate wants a key of its own: keygen makes one")
 	}
 	if *o.copyNames {

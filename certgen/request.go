@@ -6,12 +6,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
+	"maclef/internal/certfile"
 	"maclef/internal/cli"
 	"maclef/internal/roca"
 )
@@ -43,31 +43,18 @@ func readRequest(env *cli.Env, o *options) (*x509.CertificateRequest, error) {
 }
 
 // parseRequest parses the only request of a PEM file, or a DER request.
-func parseRequest(data []byte) (req *x509.CertificateRequest, err error) {
-	other := ""
-	for rest := data; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		switch {
-		case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
-			other = block.Type
-		case req != nil:
-			return nil, errors.New("two certificate requests in one file")
-		default:
-			if req, err = x509.ParseCertificateRequest(block.Bytes); err != nil {
-				return nil, err
-			}
-		}
-	}
+func parseRequest(data []byte) (*x509.CertificateRequest, error) {
+	blocks, other := certfile.Blocks(data, "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 	switch {
-	case req != nil:
-		return req, nil
+	case len(blocks) > 1:
+		return nil, errors.New("two certificate requests in one file")
+	case len(blocks) == 1:
+		return x509.ParseCertificateRequest(blocks[0])
 	case other != "":
 		return nil, fmt.Errorf("a %q, not a certificate request", other)
 	}
-	if req, err = x509.ParseCertificateRequest(data); err != nil {
+	req, err := x509.ParseCertificateRequest(data)
+	if err != nil {
 		return nil, errors.New("no certificate request (PEM or DER) in it")
 	}
 	return req, nil

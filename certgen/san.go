@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"maclef/internal/cli"
@@ -60,13 +61,10 @@ func (f sanFlag) addEmail(address string) error {
 	if err := checkName(domain); err != nil || strings.HasPrefix(domain, "*") {
 		return fmt.Errorf("email:%s: %q is no domain for e-mail", address, domain)
 	}
-	for _, other := range f.emails {
-		if other == address {
-			return nil
-		}
+	if !slices.Contains(f.emails, address) {
+		f.emails = append(f.emails, address)
+		f.order = append(f.order, address)
 	}
-	f.emails = append(f.emails, address)
-	f.order = append(f.order, address)
 	return nil
 }
 
@@ -88,13 +86,10 @@ func (f sanFlag) addURI(text string) error {
 		}
 		return fmt.Errorf("URI:%s: %w", text, err)
 	}
-	for _, other := range f.uris {
-		if other.String() == uri.String() {
-			return nil
-		}
+	if !slices.ContainsFunc(f.uris, func(other *url.URL) bool { return other.String() == uri.String() }) {
+		f.uris = append(f.uris, uri)
+		f.order = append(f.order, uri.String())
 	}
-	f.uris = append(f.uris, uri)
-	f.order = append(f.order, uri.String())
 	return nil
 }
 

@@ -4,25 +4,21 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
+	"maclef/internal/certfile"
 	"maclef/internal/cli"
 )
 
 // askClients has the server ask clients for a certificate of one of the client CAs.
 func (id *identity) askClients(o *options) error {
-	cas, err := parseCAs(id.files.clientCAs)
+	cas, err := certfile.Parse(id.files.clientCAs)
 	if err != nil {
-		hint := "-client-ca takes certificates in PEM, one after another"
-		if _, der := x509.ParseCertificate(id.files.clientCAs); der == nil {
-			hint = "it is in DER; openssl x509 -inform DER -in " + *o.clientCA + " -out ca.pem makes PEM of it"
-		}
-		return cli.WithHint(fmt.Errorf("%s: client CAs: %w", *o.clientCA, err), hint)
+		return cli.WithHint(fmt.Errorf("%s: client CAs: %w", *o.clientCA, err), "-client-ca takes certificates, PEM or DER, one after another")
 	}
 	pool := x509.NewCertPool()
 	for _, ca := range cas {
@@ -37,24 +33,6 @@ func (id *identity) askClients(o *options) error {
 		id.config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	return nil
-}
-
-// parseCAs returns the certificates of a PEM file, at least one.
-func parseCAs(text []byte) (cas []*x509.Certificate, err error) {
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("a %q where only certificates (PEM) belong", block.Type)
-		}
-		ca, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		cas = append(cas, ca)
-	}
-	if cas == nil {
-		return nil, errors.New("no certificate (PEM) in it")
-	}
-	return cas, nil
 }
 
 // admits reports whether the client of a request is one that now may connect. Its connection

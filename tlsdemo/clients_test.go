@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"os"
 	"os/exec"
@@ -216,17 +217,40 @@ func testExpiredClientCannotResume(t *testing.T, rig *rig) {
 func TestBadClientCAs(t *testing.T) {
 	r := newRig(t, "rsa1024", nil)
 	ca := newClientCA(t, t.TempDir(), "ca")
-	ca.openssl("x509 -in ca.crt -outform DER -out ca.der")
 	ca.openssl("x509 -in ca.crt -trustout -out trusted.crt")
 	for file, want := range map[string][2]string{
-		"ca.der":      {"no certificate (PEM) in it", "openssl x509 -inform DER -in " + ca.path("ca.der")},
-		"ca.key":      {`a "PRIVATE KEY" where only certificates (PEM) belong`, "takes certificates in PEM"},
-		"trusted.crt": {`a "TRUSTED CERTIFICATE" where only`, "takes certificates in PEM"},
+		"ca.key":      {"client CAs: a private key (PKCS #8, ", "takes certificates, PEM or DER"},
+		"trusted.crt": {"convert it with openssl x509 -in FILE -out COPY", "takes certificates, PEM or DER"},
 		"none":        {"no such file", ""},
 	} {
 		_, err := r.fails(r.args("-accept", "0", "-client-ca", ca.path(file))...)
 		mention(t, err.Error(), ca.path(file), want[0])
 		mention(t, hint(err), want[1])
+	}
+}
+
+// Client CAs may be in DER or UTF-16, and have other PEM blocks beside them.
+func TestClientCAForms(t *testing.T) {
+	ca := newClientCA(t, t.TempDir(), "ca")
+	ca.openssl("x509 -in ca.crt -outform DER -out ca.der")
+	read := func(file string) []byte {
+		data, err := os.ReadFile(ca.path(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	want := x509.NewCertPool()
+	want.AppendCertsFromPEM(read("ca.crt"))
+	utf16 := []byte{0xff, 0xfe}
+	for _, c := range read("ca.crt") {
+		utf16 = append(utf16, c, 0)
+	}
+	for name, data := range map[string][]byte{"DER": read("ca.der"), "UTF-16": utf16, "with its key": append(read("ca.key"), read("ca.crt")...)} {
+		id := &identity{files: &files{clientCAs: data}, config: new(tls.Config)}
+		if err := id.askClients(&options{clientCA: &name, clientOptional: new(bool)}); err != nil || !id.config.ClientCAs.Equal(want) {
+			t.Errorf("%s: error %v, or other CAs", name, err)
+		}
 	}
 }
 

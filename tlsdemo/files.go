@@ -14,8 +14,8 @@ import (
 // files are what the server reads: at the start before it opens a TPM, and at each reload.
 type files struct {
 	key       blob.Key
-	chain     []byte // PEM
-	clientCAs []byte // PEM; nil without -client-ca
+	chain     []byte // PEM or DER
+	clientCAs []byte // PEM or DER; nil without -client-ca
 }
 
 func readFiles(env *cli.Env, o *options) (*files, error) {

@@ -70,7 +70,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
 	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM or DER, with its chain in any order if it has one (default moncert)")
 	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
-	o.clientCA = fs.Input("client-ca", "", "serve only clients with a valid certificate of one of these CAs, for client authentication: `FILE`, PEM")
+	o.clientCA = fs.Input("client-ca", "", "serve only clients with a valid certificate of one of these CAs, for client authentication: `FILE`, PEM or DER")
 	o.clientOptional = fs.Bool("client-optional", "with -client-ca: serve clients without a certificate, too; one that a client sends must be valid")
 	if _, err := fs.Parse(args); err != nil {
 		return nil, err

@@ -60,10 +60,7 @@ func testTPMGone(t *testing.T, r *rig) {
 			t.Errorf("%q is told %d times\n%s", once, n, p.log)
 		}
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 }
 
 // A TPM that restarts between two handshakes is nobody's business.
@@ -82,10 +79,7 @@ func testTPMRestarts(t *testing.T, r *rig) {
 		r.swtpm.Restart()
 	}
 	p.get()
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if log := p.log.String(); strings.Contains(log, "fail") {
 		t.Error(log)
 	}

@@ -65,6 +65,15 @@ func (p *process) end() error {
 	}
 }
 
+// stop ends the program as Ctrl-C does.
+func (p *process) stop() {
+	p.t.Helper()
+	p.cmd.Process.Signal(os.Interrupt)
+	if err := p.end(); err != nil {
+		p.t.Errorf("%v\n%s", err, p.log)
+	}
+}
+
 func (p *process) get() string {
 	p.t.Helper()
 	rsp, err := p.client().Get("https://" + p.addr + "/")
@@ -156,10 +165,7 @@ func TestStopsThoughARequestHangs(t *testing.T) {
 	free := r.freeKeys()
 	p := r.start()
 	p.hang()
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if now := r.freeKeys(); now != free {
 		t.Errorf("room for %d keys, before it %d", now, free)
 	}

@@ -162,7 +162,7 @@ func testReloadOfBadFiles(t *testing.T, rig *rig) {
 		"no certificate":    {e.keyOf["maclef"], nil, good, []string{"read " + r.cert + ": no such file", "(hint: make a certificate"}},
 		"half a key":        {e.keyOf["maclef"][:100], e.certOf["maclef"], good, []string{r.key}},
 		"half certificate":  {e.keyOf["maclef"], e.certOf["maclef"][:100], good, []string{r.cert + ": certificate: a damaged or truncated certificate"}},
-		"certificates":      {e.keyOf["rsa1024"], e.certOf["rsa1024"], []byte("\n"), []string{"ca.crt: client CAs: no certificate (PEM) in it", "(hint: -client-ca takes"}},
+		"certificates":      {e.keyOf["rsa1024"], e.certOf["rsa1024"], []byte("\n"), []string{"ca.crt: client CAs: an empty file, not a certificate", "(hint: -client-ca takes"}},
 	} {
 		for path, data := range map[string][]byte{r.key: row.key, r.cert: row.cert, ca.path("ca.crt"): row.ca} {
 			os.Remove(path)
@@ -351,10 +351,7 @@ func testReloadAsksNobody(t *testing.T, rig *rig) {
 	if times, err := os.ReadFile(asked); err != nil || string(times) != "asked\n" {
 		t.Errorf("asked %q, %v", times, err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	e.put("maclef", "maclef")
 	p = rig.start()
 	e.put("auth", "auth")
@@ -363,10 +360,7 @@ func testReloadAsksNobody(t *testing.T, rig *rig) {
 	if times, err := os.ReadFile(asked); err != nil || string(times) != "asked\n" {
 		t.Errorf("asked %q, %v", times, err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if keys, sessions := rig.inTPM(); keys+sessions > 0 {
 		t.Errorf("%d keys and %d sessions are left in the TPM", keys, sessions)
 	}

@@ -103,10 +103,7 @@ func testAsksOnce(t *testing.T, r *rig) {
 	if times, err := os.ReadFile(asked); err != nil || string(times) != "asked\n" {
 		t.Errorf("asked %q, %v", times, err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if keys, sessions := r.inTPM(); keys+sessions > 0 {
 		t.Errorf("%d keys and %d sessions are left in the TPM", keys, sessions)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -117,10 +116,7 @@ func TestKeyByHandle(t *testing.T) {
 	if !errors.Is(err, tpmkey.ErrNoKey) {
 		t.Error(err)
 	}
-	p.cmd.Process.Signal(os.Interrupt)
-	if err := p.end(); err != nil {
-		t.Errorf("%v\n%s", err, p.log)
-	}
+	p.stop()
 	if keys, sessions := r.inTPM(); keys+sessions > 0 {
 		t.Errorf("%d keys and %d sessions are left in the TPM", keys, sessions)
 	}

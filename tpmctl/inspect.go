@@ -109,7 +109,7 @@ func keyRows12(k *blob.TPMKey) ([]row, error) {
 // keyRows20 returns the rows for a key of a TPM 2.0 or for sealed data.
 func keyRows20(k *blob.TSS2) ([]row, error) {
 	rows := tss2Rows(k)
-	if k.Handle == 0 || k.Container() == blob.ESYSObject {
+	if k.Handle == 0 || k.Private != nil || k.Container() == blob.ESYSObject { // it is a file
 		rows = append([]row{{"container", k.Container().String()}}, rows...)
 	}
 	if k.PublicKey() == nil { // the rows have said what it is

@@ -64,16 +64,7 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	case *pss:
 		opts = &rsa.PSSOptions{SaltLength: salt.length, Hash: hash}
 	}
-	prepare := func(k blob.Key) ([]byte, error) {
-		if restricted(k) {
-			return readMessage(env, *u.in, k, opts)
-		}
-		digest, err := digestInput(env, *u.in, hash)
-		if err != nil {
-			return nil, err
-		}
-		return digest, withSignFlags(k, tpmkey.CheckSign(k, digest, opts))
-	}
+	prepare := func(k blob.Key) ([]byte, error) { return signInput(env, *u.in, k, opts) }
 	use := func(k *tpmkey.Key, in []byte) ([]byte, error) {
 		if restricted(k.File()) {
 			return k.SignMessage(nil, in, opts)
@@ -125,6 +116,18 @@ func withSignFlags(k blob.Key, err error) error {
 func restricted(k blob.Key) bool {
 	t, ok := k.(*blob.TSS2)
 	return ok && t.Restricted()
+}
+
+// signInput returns what the key signs: a digest, for a restricted key the message.
+func signInput(env *cli.Env, path string, k blob.Key, opts crypto.SignerOpts) ([]byte, error) {
+	if restricted(k) {
+		return readMessage(env, path, k, opts)
+	}
+	digest, err := digestInput(env, path, opts.HashFunc())
+	if err != nil {
+		return nil, err
+	}
+	return digest, withSignFlags(k, tpmkey.CheckSign(k, digest, opts))
 }
 
 // readMessage reads the input for a restricted key.

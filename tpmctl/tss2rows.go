@@ -150,13 +150,15 @@ func parentText(t *blob.TSS2) string {
 	case t.Parent>>24 != 0x40:
 		return fmt.Sprintf("the persistent key 0x%08x", t.Parent)
 	}
-	text := fmt.Sprintf("%s (0x%08x), primary key ECC P-256", policy.DescribeHierarchy(tpm2.TPMHandle(t.Parent)), t.Parent)
+	algorithm := "ECC P-256"
+	if t.RSAParent && !t.Guessed() {
+		algorithm = "RSA 2048"
+	}
+	text := fmt.Sprintf("%s (0x%08x), primary key %s", policy.DescribeHierarchy(tpm2.TPMHandle(t.Parent)), t.Parent, algorithm)
 	switch {
 	case t.Guessed():
 		text = "not in the file; assumed: " + text
-	case t.RSAParent:
-		text = strings.Replace(text, "ECC P-256", "RSA 2048", 1)
-	case isOld(t):
+	case isOld(t) && !t.RSAParent:
 		text += " of old files"
 	}
 	if t.Parent == uint32(tpm2.TPMRHNull) {

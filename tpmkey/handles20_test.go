@@ -1,6 +1,8 @@
 package tpmkey_test
 
 import (
+	"crypto"
+	"slices"
 	"testing"
 
 	"maclef/blob"
@@ -46,6 +48,37 @@ func TestFileOfHandle(t *testing.T) {
 	wantTries(t, tpm, 0)
 }
 
+// An ESYS object does not say whether its key has a secret, even if the TPM counts no wrong ones.
+func TestESYSObjectWithSecret(t *testing.T) {
+	t.Parallel()
+	const handle = 0x81010002
+	sw := tpmtest.Start(t, tpmtest.TPM20)
+	sw.KeepAt(handle, signingKey(), "motdepasse")
+	tpm := openName(t, sw.Socket)
+	kept, err := tpm.ReadHandle(t.Context(), handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := kept.(*blob.TSS2).Name()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := blob.Parse(slices.Concat([]byte{0x81, 1, 0, 2, 0, byte(len(name))}, name, []byte{0, 0, 0, 1}, kept.(*blob.TSS2).Public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := tpm.Load(t.Context(), file, nil)
+	if err == nil {
+		_, err = key.Sign(nil, make([]byte, 32), crypto.SHA256)
+	}
+	tpmtest.WantError(t, err, tpmkey.ErrSecretNeeded, "")
+	if key, err = tpm.Load(t.Context(), file, &tpmkey.LoadOptions{Auth: motdepasse()}); err != nil {
+		t.Fatal(err)
+	}
+	mustSign(t, key)
+	wantTries(t, tpm, 0)
+}
+
 func TestParseHandle(t *testing.T) {
 	for name, want := range map[string]struct {
 		handle  uint32
@@ -53,7 +86,7 @@ func TestParseHandle(t *testing.T) {
 	}{
 		"0x81010001": {0x81010001, true, false}, "handle:0x81010001": {0x81010001, true, false}, "handle:2164260865": {0x81000001, true, false},
 		"0x80000000": {0, true, true}, "handle:1": {0, true, true}, "handle:maclef": {0, true, true},
-		"maclef": {}, "0x81": {}, "./0x81010001": {}, "0x8101000g": {}, "2164260865": {}, "0x81010001.pem": {}, "": {},
+		"maclef": {}, "0x81": {}, "./0x81010001": {}, "0x8101000g": {}, "2164260865": {}, "0123456701": {}, "0b10000001": {}, "0x81010001.pem": {}, "": {},
 	} {
 		if handle, ok, err := tpmkey.ParseHandle(name); handle != want.handle || ok != want.ok || (err != nil) != want.bad {
 			t.Errorf("%q: %#x, %v, %v", name, handle, ok, err)

@@ -166,7 +166,7 @@ func ParseHandle(name string) (handle uint32, ok bool, err error) {
 	text, ok := strings.CutPrefix(name, handlePrefix)
 	n, err := strconv.ParseUint(text, 0, 32)
 	switch {
-	case !ok && (err != nil || len(text) != len("0x81000001") || text[0] != '0'):
+	case !ok && (err != nil || len(text) != len("0x81000001") || !strings.HasPrefix(text, "0x")):
 		return 0, false, nil
 	case err != nil || n>>24 != 0x81:
 		return 0, true, fmt.Errorf("%s: a handle is a number from 0x81000000 to 0x81ffffff", name)

@@ -81,7 +81,7 @@ func hintTPM(err error) string {
 func hintKey(err error) string {
 	switch {
 	case errors.Is(err, chip.ErrEnded):
-		return "make a new key under another parent: keygen without -parent null"
+		return "make a new key under another parent: keygen without -parent null (for sealed data: seal it again)"
 	case errors.Is(err, tpmkey.ErrMovableParent):
 		return "if you trust whoever made the parent, give -movable-parent, too; tpmctl inspect handle:0x… describes it"
 	case errors.Is(err, tpmkey.ErrWrongTPM):

@@ -13,7 +13,6 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/contextcache"
-	"maclef/internal/pubarea"
 	"maclef/internal/tpm20"
 	"maclef/internal/transport"
 )
@@ -107,7 +106,7 @@ func (c *Chip) readPermanent() (properties, error) {
 // (TPM2_ReadClock).
 func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, error) {
 	t := file.(*blob.TSS2)
-	counts := c.countsKey(t)
+	counts := t.CountsTries()
 	if ofParent {
 		var err error
 		if counts, err = c.countsParent(t); err != nil {
@@ -140,12 +139,6 @@ func (c *Chip) ReadTries(file blob.Key, ofParent, after bool) (*chip.Tries, erro
 		now.Locked = chip.LockedOut(c.lockTime())
 	}
 	return now, nil
-}
-
-// countsKey reports whether the TPM counts wrong secrets of the key.
-func (c *Chip) countsKey(t *blob.TSS2) bool {
-	area := pubarea.TPMT(t.Public)
-	return area != nil && !area.ObjectAttributes.NoDA
 }
 
 // countsParent reports whether the TPM counts wrong secrets of the key's parent. It counts none

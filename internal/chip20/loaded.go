@@ -120,7 +120,7 @@ func (k *loadedKey) signTPM(plan *signPlan, key chip.AuthData) (*tpm2.TPMTSignat
 	if err != nil {
 		return nil, k.explain(err)
 	}
-	sig, err := k.chip.conn.SignHashed(k.object, auth, plan.scheme, plan.area, ticket)
+	sig, err := k.chip.conn.Sign(k.object, auth, plan.scheme, plan.area, ticket)
 	return sig, k.explain(err)
 }
 

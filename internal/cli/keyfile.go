@@ -10,7 +10,6 @@ import (
 	"maclef/blob"
 	"maclef/internal/keyfile"
 	"maclef/internal/policy"
-	"maclef/internal/pubarea"
 	"maclef/tpmkey"
 )
 
@@ -130,17 +129,17 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 	opts := &tpmkey.LoadOptions{
 		Name: inputName(*f.Path), ParentAuth: f.SRK.Secret(), Auth: f.Secret.Secret(), Parent: f.Parent.Handle, MovableParent: f.Parent.Movable, Policy: f.Policy.Policy,
 	}
-	unused := false // unless it is in opts: the file says that there is no secret, or the empty one is tried first
+	early := false // nobody would ask for a given secret: the file says that there is none, or the empty one is tried first
 	switch k := file.(type) {
 	case *blob.TPMSealed:
-		unused = !k.NeedsSecret()
+		early = !k.NeedsSecret()
 	case *blob.TSS2:
 		if tpm.Family() == "2.0" {
 			f.label20(k)
-			unused = k.EmptyAuth || countsNoTries(k)
+			early = k.EmptyAuth || !k.CountsTries()
 		}
 	}
-	if unused && f.Secret.Given() {
+	if early && f.Secret.Given() {
 		secret, err := f.Secret.Resolve()
 		if err != nil {
 			return nil, err
@@ -156,13 +155,7 @@ func (f *KeyFlags) label20(k *blob.TSS2) {
 	switch owner := policy.SecretOwner(k); {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
-	case (k.Guessed() || k.Handle != 0) && !countsNoTries(k) && !strings.HasSuffix(f.Secret.Label, mayBeEmpty):
+	case (k.Guessed() || k.Handle != 0) && k.CountsTries() && !strings.HasSuffix(f.Secret.Label, mayBeEmpty):
 		f.Secret.Label += mayBeEmpty // else the empty one was tried before the prompt
 	}
-}
-
-// countsNoTries reports whether the TPM counts no wrong secrets of a key.
-func countsNoTries(t *blob.TSS2) bool {
-	area, err := pubarea.Parse(t.Public)
-	return err == nil && area.Has(pubarea.AttrNoDA)
 }

@@ -11,7 +11,6 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/policy"
-	"maclef/internal/pubarea"
 )
 
 // A Key is the key of a file, which is loaded when it is used.
@@ -46,9 +45,8 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 		secret:       newSecretSource(g, key, secretText(file)),
 		parentSecret: newSecretSource(g, parent.OrWellKnown(), "the SRK's secret"),
 	}
-	if t, ok := file.(*blob.TSS2); ok && t.EmptyAuth {
-		area, err := pubarea.Parse(t.Public)
-		h.emptyCounts = err == nil && !area.Has(pubarea.AttrNoDA)
+	if t, ok := file.(*blob.TSS2); ok {
+		h.emptyCounts = t.EmptyAuth && t.CountsTries()
 	}
 	if err := h.parentSecret.check(); err != nil {
 		return nil, err

@@ -111,7 +111,7 @@ func (g *policyRig) sign(key *tpm20.Object, p *policy.Policy, secret []byte) err
 	}
 	scheme := tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA,
 		Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})}
-	sig, err := g.conn.Sign(key, g.session.For(auth, 0), scheme, message[:])
+	sig, err := g.conn.Sign(key, g.session.For(auth, 0), scheme, message[:], nil)
 	if err != nil {
 		return p.Explain(err)
 	}

@@ -40,7 +40,7 @@ func ParseSteps(text string) ([]Step, error) {
 		case "pcr":
 			s.PCRs, err = parsePCRs(value)
 		case "command":
-			s.Command, err = parseUse(value)
+			s.Command, err = parseCommandCode(value)
 		default:
 			s.Command = AuthValue() // the digest of TPM2_PolicyPassword is the same
 		}
@@ -79,34 +79,34 @@ func isPCRs(part string) bool {
 	return named || part == "" || strings.ContainsAny(part[:1], "-0123456789")
 }
 
-// uses are the commands that a policy may name, for an object that a program uses.
-var uses = []tpm2.TPMCC{
+// usable are the commands that a policy may name, for an object that a program uses.
+var usable = []tpm2.TPMCC{
 	tpm2.TPMCCSign, tpm2.TPMCCRSADecrypt, tpm2.TPMCCECDHZGen, tpm2.TPMCCUnseal,
 	tpm2.TPMCCDuplicate, tpm2.TPMCCActivateCredential, tpm2.TPMCCCertify,
 }
 
-// parseUse parses a command's number, or its name in any spelling: "rsadecrypt",
+// parseCommandCode parses a command's number, or its name in any spelling: "rsadecrypt",
 // "TPM2_CC_RSA_Decrypt".
-func parseUse(text string) (blob.PolicyCommand, error) {
+func parseCommandCode(text string) (blob.PolicyCommand, error) {
 	if n, err := strconv.ParseUint(text, 0, 32); err == nil {
 		return commandCode(tpm2.TPMCC(n)), nil
 	}
 	word := strings.TrimPrefix(strings.TrimPrefix(plainWord(text), "tpm2"), "cc")
 	var words []string
-	for _, code := range uses {
-		if useWord(code) == word {
+	for _, code := range usable {
+		if commandWord(code) == word {
 			return commandCode(code), nil
 		}
-		words = append(words, useWord(code))
+		words = append(words, commandWord(code))
 	}
 	return blob.PolicyCommand{}, fmt.Errorf("%q is not a command; it takes a number, %s", text, strings.Join(words, ", "))
 }
 
 func plainWord(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
-// useWord returns a command as users write it.
-func useWord(code tpm2.TPMCC) string {
-	if slices.Contains(uses, code) {
+// commandWord returns a command as users write it.
+func commandWord(code tpm2.TPMCC) string {
+	if slices.Contains(usable, code) {
 		return plainWord(names[code])
 	}
 	return fmt.Sprintf("%#x", uint32(code))
@@ -127,7 +127,7 @@ func StepsText(steps []Step) string {
 		case isAuthValue(s.Command):
 			parts = append(parts, "auth")
 		default:
-			parts = append(parts, "command:"+useWord(tpm2.TPMCC(binary.BigEndian.Uint32(s.Command.Policy))))
+			parts = append(parts, "command:"+commandWord(tpm2.TPMCC(binary.BigEndian.Uint32(s.Command.Policy))))
 		}
 	}
 	return strings.Join(parts, "+")
@@ -223,7 +223,7 @@ func Recognise(t *blob.TSS2) *blob.TSS2 {
 	if area == nil || len(t.Policy) > 0 || len(area.AuthPolicy.Buffer) == 0 || area.ObjectAttributes.UserWithAuth {
 		return t
 	}
-	for _, code := range uses {
+	for _, code := range usable {
 		if found, ok := similar(area.NameAlg, area.AuthPolicy.Buffer, []Step{{Command: commandCode(code)}}); ok {
 			return WithSteps(t, found)
 		}

@@ -91,13 +91,13 @@ var failures = []failure{
 		f.onSign(func(cmd []byte) ([]byte, error) { cmd[10+4+4+4+2] ^= 1; return cmd, nil }, nil)
 	}},
 	{name: "nothing to sign", code: tpm2.TPMRCSize, alive: true, left: 1, run: func(f *fixture) error {
-		_, err := f.conn.Sign(f.key, f.session.For([]byte("pw"), 0), ecdsaSHA256, nil)
+		_, err := f.conn.Sign(f.key, f.session.For([]byte("pw"), 0), ecdsaSHA256, nil, nil)
 		return err
 	}},
 	{name: "bad handle", code: tpm2.TPMRCReferenceH0, alive: true, left: 1, run: func(f *fixture) error {
 		o := *f.key
 		o.Handle++
-		_, err := f.conn.Sign(&o, f.session.For([]byte("pw"), 0), ecdsaSHA256, message[:])
+		_, err := f.conn.Sign(&o, f.session.For([]byte("pw"), 0), ecdsaSHA256, message[:], nil)
 		return err
 	}},
 	{name: "key flushed by somebody", code: tpm2.TPMRCReferenceH0, alive: true, left: 1, gone: true, cause: func(f *fixture) {

@@ -38,8 +38,8 @@ func (c *Conn) HashTicket(o *Object, alg tpm2.TPMIAlgHash, data, digest []byte) 
 }
 
 // hashSequence is HashTicket for data of any length. TPM 2.0 Library Part 3, sections 17.3
-// (TPM2_HashSequenceStart), 17.4 (TPM2_SequenceUpdate) and 17.5 (TPM2_SequenceComplete). The handle
-// of a sequence that is that of the key would cost a try: the sequence has the empty secret.
+// (TPM2_HashSequenceStart), 17.4 (TPM2_SequenceUpdate) and 17.5 (TPM2_SequenceComplete). A forged
+// reply with the handle of the key is refused: the empty secret of a sequence would cost the key a try.
 func (c *Conn) hashSequence(o *Object, alg tpm2.TPMIAlgHash, data, digest []byte) (ticket []byte, err error) {
 	noAuth := []byte{0, 0}
 	out, err := c.runPlain(tpm2.TPMCCHashSequenceStart, binary.BigEndian.AppendUint16(noAuth, uint16(alg)))

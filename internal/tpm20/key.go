@@ -9,16 +9,10 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Sign signs a digest with a loaded key. auth nil is the empty password. Sign checks that the
-// signature has the requested scheme, but does not verify it. TPM 2.0 Library Part 3, section
-// 20.2 (TPM2_Sign).
-func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest []byte) (*tpm2.TPMTSignature, error) {
-	return c.SignHashed(o, auth, scheme, digest, nil)
-}
-
-// SignHashed is Sign with the ticket of HashTicket for the digest, which a restricted key needs;
-// nil is none.
-func (c *Conn) SignHashed(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest, ticket []byte) (*tpm2.TPMTSignature, error) {
+// Sign signs a digest with a loaded key. auth nil is the empty password. A restricted key needs the
+// ticket of HashTicket for the digest; nil is none. Sign checks that the signature has the requested
+// scheme, but does not verify it. TPM 2.0 Library Part 3, section 20.2 (TPM2_Sign).
+func (c *Conn) Sign(o *Object, auth tpm2.Session, scheme tpm2.TPMTSigScheme, digest, ticket []byte) (*tpm2.TPMTSignature, error) {
 	params := appendSized(make([]byte, 0, 96), digest)
 	params, err := appendScheme(params, scheme)
 	if err != nil {

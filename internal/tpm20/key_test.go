@@ -63,7 +63,7 @@ func TestSign(t *testing.T) {
 			}
 			a := auth()
 			for range 3 {
-				sig, err := conn.Sign(key, a, ecdsaSHA256, message[:])
+				sig, err := conn.Sign(key, a, ecdsaSHA256, message[:], nil)
 				if err != nil {
 					t.Errorf("%q, %s: %v", secret, name, err)
 					break

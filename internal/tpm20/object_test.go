@@ -177,7 +177,7 @@ func TestImport(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sig, err := conn.Sign(o, session(t, conn, parent).For([]byte("pw"), 0), ecdsaSHA256, message[:])
+		sig, err := conn.Sign(o, session(t, conn, parent).For([]byte("pw"), 0), ecdsaSHA256, message[:], nil)
 		if err != nil {
 			t.Fatal(err)
 		}

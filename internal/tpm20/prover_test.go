@@ -55,7 +55,7 @@ func (p *prover) Send(cmd []byte) ([]byte, error) {
 // proven are commands in a session.
 var proven = map[string]func(*tpm20.Conn, tpm2.Session) error{
 	"Sign": func(c *tpm20.Conn, s tpm2.Session) error {
-		_, err := c.Sign(tpm20.Hierarchy(1), s, ecdsaSHA256, message[:])
+		_, err := c.Sign(tpm20.Hierarchy(1), s, ecdsaSHA256, message[:], nil)
 		return err
 	},
 	"Run": func(c *tpm20.Conn, s tpm2.Session) error {

@@ -44,7 +44,7 @@ func recorded(t testing.TB) []call {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Sign(ecc, nil, ecdsaSHA256, message[:]) // lets it test itself
+	conn.Sign(ecc, nil, ecdsaSHA256, message[:], nil) // lets it test itself
 	conn.EndSessions()
 	calls := append(keyCalls(parent, ecc, private, public), tpmCalls()...)
 	calls = append(calls, call{name: "LoadContext", do: func(c *tpm20.Conn) error { _, err := c.LoadContext(saved, ecc); return err }})
@@ -69,7 +69,7 @@ func keyCalls(parent, key *tpm20.Object, private, public []byte) []call {
 		{name: "Load", do: func(c *tpm20.Conn) error { _, err := c.Load(parent, nil, private, public); return err }},
 		{name: "ReadPublic", do: func(c *tpm20.Conn) error { _, err := c.ReadPublic(key.Handle); return err }},
 		{name: "SaveContext", do: func(c *tpm20.Conn) error { _, err := c.SaveContext(key); return err }},
-		{name: "Sign", do: func(c *tpm20.Conn) error { _, err := c.Sign(key, nil, ecdsaSHA256, message[:]); return err }},
+		{name: "Sign", do: func(c *tpm20.Conn) error { _, err := c.Sign(key, nil, ecdsaSHA256, message[:], nil); return err }},
 		{name: "HashTicket", do: func(c *tpm20.Conn) error {
 			digest := sha256.Sum256([]byte("bonjour"))
 			_, err := c.HashTicket(key, tpm2.TPMAlgSHA256, []byte("bonjour"), digest[:])

@@ -64,7 +64,7 @@ func TestFirstSignatureAfterStart(t *testing.T) {
 	}
 	scheme := tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgRSASSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})}
 	tap.Reset()
-	sig, err := conn.Sign(key, nil, scheme, message[:])
+	sig, err := conn.Sign(key, nil, scheme, message[:], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

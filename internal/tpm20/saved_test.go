@@ -104,7 +104,7 @@ func (k savedKind) prepare(s *saver, session *tpm20.Session) {
 
 // use signs by a session that is prepared.
 func (k savedKind) use(s *saver, session *tpm20.Session) error {
-	sig, err := s.conn.Sign(s.key, session.For([]byte(k.auth), 0), ecdsaSHA256, message[:])
+	sig, err := s.conn.Sign(s.key, session.For([]byte(k.auth), 0), ecdsaSHA256, message[:], nil)
 	if err == nil {
 		verify(s.t, s.key, message[:], sig)
 	}
@@ -143,7 +143,7 @@ func (s *saver) save(session *tpm20.Session) {
 	}
 	wantLoaded(s.t, s.tap, 2, 0)
 	wantSaved(s.t, s.tap, tpm2.TPMHandle(session.Context()))
-	if _, err := s.conn.Sign(s.key, session.For([]byte("pw"), 0), ecdsaSHA256, message[:]); !errors.Is(err, tpm20.ErrSessionEnded) {
+	if _, err := s.conn.Sign(s.key, session.For([]byte("pw"), 0), ecdsaSHA256, message[:], nil); !errors.Is(err, tpm20.ErrSessionEnded) {
 		s.t.Errorf("saved: %v", err)
 	}
 }

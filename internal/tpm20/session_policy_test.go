@@ -36,10 +36,10 @@ func TestPolicySession(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.NeedAuthValue()
-			if _, err := conn.Sign(key, s.For([]byte("wrong"), 0), ecdsaSHA256, message[:]); !errors.Is(err, tpm2.TPMRCAuthFail) && i == 0 {
+			if _, err := conn.Sign(key, s.For([]byte("wrong"), 0), ecdsaSHA256, message[:], nil); !errors.Is(err, tpm2.TPMRCAuthFail) && i == 0 {
 				t.Error(name, err)
 			}
-			sig, err := conn.Sign(key, s.For([]byte("pw"), tpm20.Encrypt(i&1)), ecdsaSHA256, message[:])
+			sig, err := conn.Sign(key, s.For([]byte("pw"), tpm20.Encrypt(i&1)), ecdsaSHA256, message[:], nil)
 			if err != nil {
 				t.Error(name, err)
 				continue
@@ -47,7 +47,7 @@ func TestPolicySession(t *testing.T) {
 			verify(t, key, message[:], sig)
 			clearLockout(t, tap)
 		}
-		if _, err := conn.Sign(key, s.For([]byte("pw"), 0), ecdsaSHA256, message[:]); !errors.Is(err, tpm2.TPMRCPolicyFail) || !s.Alive() {
+		if _, err := conn.Sign(key, s.For([]byte("pw"), 0), ecdsaSHA256, message[:], nil); !errors.Is(err, tpm2.TPMRCPolicyFail) || !s.Alive() {
 			t.Error(name, err)
 		}
 	}

@@ -75,7 +75,7 @@ func fixtureOn(t *testing.T, conn *tpm20.Conn, tap *tpmtest.Tap) *fixture {
 
 // warm lets the TPM test itself, which it puts off until something is signed.
 func (f *fixture) warm() {
-	if _, err := f.conn.Sign(f.key, tpm2.PasswordAuth([]byte("pw")), ecdsaSHA256, message[:]); err != nil {
+	if _, err := f.conn.Sign(f.key, tpm2.PasswordAuth([]byte("pw")), ecdsaSHA256, message[:], nil); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -88,7 +88,7 @@ func (f *fixture) sign(secret string) error {
 			return err
 		}
 	}
-	sig, err := f.conn.Sign(f.key, f.session.For([]byte(secret), 0), ecdsaSHA256, message[:])
+	sig, err := f.conn.Sign(f.key, f.session.For([]byte(secret), 0), ecdsaSHA256, message[:], nil)
 	if err == nil {
 		verify(f.t, f.key, message[:], sig)
 	}
@@ -127,7 +127,7 @@ func TestSessionGoesOn(t *testing.T) {
 	first.Close()
 	first.Close()
 	wantCommands(t, f.tap) // nothing yet
-	if _, err := f.conn.Sign(f.key, first.For([]byte("pw"), 0), ecdsaSHA256, message[:]); !errors.Is(err, tpm20.ErrSessionEnded) {
+	if _, err := f.conn.Sign(f.key, first.For([]byte("pw"), 0), ecdsaSHA256, message[:], nil); !errors.Is(err, tpm20.ErrSessionEnded) {
 		t.Error(err)
 	}
 	wantLoaded(t, f.tap, 2, 1)
@@ -237,7 +237,7 @@ func TestWrongSecret(t *testing.T) {
 	bound := mustStart(f.conn.StartHMAC(nil, f.key, []byte("wrong")))
 	before := tries(t, f.conn)
 	var refused *tpm20.Error
-	if _, err := f.conn.Sign(f.key, bound.For(nil, 0), ecdsaSHA256, message[:]); !errors.As(err, &refused) || !errors.Is(err, tpm2.TPMRCAuthFail) {
+	if _, err := f.conn.Sign(f.key, bound.For(nil, 0), ecdsaSHA256, message[:], nil); !errors.As(err, &refused) || !errors.Is(err, tpm2.TPMRCAuthFail) {
 		t.Error(err)
 	}
 	if got := tries(t, f.conn); got != before+1 {

@@ -19,7 +19,7 @@ func BenchmarkSign(b *testing.B) {
 	conn, tap := open(b)
 	key := create(b, conn, primary(b, conn, false), eccKey, "")
 	tap.Reset()
-	if _, err := conn.Sign(key, nil, ecdsaSHA256, message[:]); err != nil {
+	if _, err := conn.Sign(key, nil, ecdsaSHA256, message[:], nil); err != nil {
 		b.Fatal(err)
 	}
 	log := tap.Exchanges() // the first one may be of a busy TPM
@@ -27,7 +27,7 @@ func BenchmarkSign(b *testing.B) {
 	b.Run("Sign", func(b *testing.B) {
 		b.ReportAllocs()
 		for range b.N {
-			if _, err := canned.Sign(key, nil, ecdsaSHA256, message[:]); err != nil {
+			if _, err := canned.Sign(key, nil, ecdsaSHA256, message[:], nil); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -55,7 +55,7 @@ func BenchmarkSign(b *testing.B) {
 	})
 	b.Run("swtpm, Sign", func(b *testing.B) {
 		for range b.N {
-			if _, err := conn.Sign(key, nil, ecdsaSHA256, message[:]); err != nil {
+			if _, err := conn.Sign(key, nil, ecdsaSHA256, message[:], nil); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -64,7 +64,7 @@ func BenchmarkSign(b *testing.B) {
 	s := session(b, conn, primary(b, conn, false))
 	b.Run("swtpm, Sign in a session", func(b *testing.B) {
 		for range b.N {
-			if _, err := conn.Sign(key, s.For(nil, 0), ecdsaSHA256, message[:]); err != nil {
+			if _, err := conn.Sign(key, s.For(nil, 0), ecdsaSHA256, message[:], nil); err != nil {
 				b.Fatal(err)
 			}
 		}

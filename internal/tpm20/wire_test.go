@@ -102,7 +102,7 @@ func useECC(t *testing.T, conn *tpm20.Conn, parent *tpm20.Object, password strin
 	key := create(t, conn, parent, eccKey, password)
 	defer conn.Flush(key.Handle)
 	s, _ := auth(key, 0)
-	sig, err := conn.Sign(key, s, ecdsaSHA256, message[:])
+	sig, err := conn.Sign(key, s, ecdsaSHA256, message[:], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

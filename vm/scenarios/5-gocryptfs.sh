@@ -72,7 +72,7 @@ expect 'no TPM'
 
 # ## On a TPM 2.0
 #
-# All of this works there, too, and the TPM needs no owner. A TPM 2.0 can also seal the
+# All of this works there, too, and the TPM needs no owner. A TPM can also seal the
 # password, which needs no key: `seal` and `unseal`. With `seal -policy pcr:sha256:7` it
 # opens only while the machine starts the same software.
 #@ boot chip=modern tpm=2.0

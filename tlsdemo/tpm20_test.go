@@ -46,7 +46,8 @@ type tcgRandom struct{}
 
 func (tcgRandom) Read(b []byte) (int, error) {
 	rand.Read(b)
-	return max(len(b), copy(b, "\xffTCG")), nil
+	copy(b, "\xffTCG")
+	return len(b), nil
 }
 
 // In TLS 1.2 the client's random number is the first that the key signs. What a restricted key must

@@ -135,8 +135,8 @@ func cutLine(b *[]byte, line string) (before []byte, ok bool) {
 		}
 		i += from
 		from = i + len(line)
-		rest, after, _ := bytes.Cut((*b)[from:], []byte("\n"))
-		if (i == 0 || (*b)[i-1] == '\n') && len(trimLine(rest)) == 0 {
+		after := bytes.TrimLeft((*b)[from:], " \t\r") // not up to the line end: the time stays linear
+		if after, ended := bytes.CutPrefix(after, []byte("\n")); (i == 0 || (*b)[i-1] == '\n') && (ended || len(after) == 0) {
 			before, *b = (*b)[:i], after
 			return before, true
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sealedFixtures are files of tpm_sealdata.
@@ -99,6 +100,19 @@ func TestSealedText(t *testing.T) {
 		if _, err := Parse([]byte(text[:n])); !errors.Is(err, ErrTruncated) {
 			t.Errorf("after %d bytes: %v", n, err)
 		}
+	}
+}
+
+// TestManySealedLines has a file as large as key files may be. Its time must not grow with the square
+// of its size.
+func TestManySealedLines(t *testing.T) {
+	text := bytes.Repeat([]byte(tssBegin), 16<<20/len(tssBegin))
+	begin := time.Now()
+	if _, err := Parse(text); err == nil {
+		t.Error("no error")
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestEnd(t *testing.T) {
 	}{
 		{"1", ca.NotBefore.Add(24 * time.Hour)}, {"2", ca.NotBefore.Add(48 * time.Hour)}, {"3", time.Time{}}, {"", ca.NotAfter},
 	} {
-		args := []string{"-sign", "request", "-no-host", "-subj", "/CN=x"}
+		args := []string{"-sign", "request", "-no-host", "-subj", "/CN=x", "-usage", "client"}
 		if row.days != "" {
 			args = append(args, "-days", row.days)
 		}

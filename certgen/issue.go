@@ -160,7 +160,8 @@ func newSerial() (*big.Int, error) {
 // checkConstraints signs a trial certificate with a temporary key in software, and verifies it as a
 // client does that trusts the CA. So crypto/x509 itself says what the CA's constraints forbid, and the
 // TPM signs nothing. Other verifiers also compare the subject: OpenSSL takes its e-mail addresses,
-// and its common name where there is no other DNS name, for names of these types.
+// and its common name where there is no other DNS name, for names of these types. It checks only common
+// names with a dot, but a client takes that of a server for a name without one, too, such as localhost.
 func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.PublicKey) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -171,7 +172,10 @@ func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.
 	trial := *template
 	trial.EmailAddresses = append(slices.Clip(trial.EmailAddresses), o.subject.values("emailAddress")...)
 	if len(trial.DNSNames) == 0 {
-		trial.DNSNames = slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool { return !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS) })
+		server := o.usage.has(x509.ExtKeyUsageServerAuth)
+		trial.DNSNames = slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool {
+			return !server && !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS)
+		})
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &trial, &trialCA, public, key)
 	if err != nil {
@@ -189,8 +193,11 @@ func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.
 	case err == nil:
 		return nil
 	case errors.As(err, &invalid) && invalid.Detail != "":
-		return cli.WithHint(fmt.Errorf("this CA may not issue the certificate: %s", invalid.Detail),
-			"openssl x509 -noout -ext nameConstraints -in "+nameOf(*o.caCert, "FILE")+" shows the names that it may issue for")
+		hint := "openssl x509 -noout -ext nameConstraints -in " + nameOf(*o.caCert, "FILE") + " shows the names that it may issue for"
+		if len(template.DNSNames) == 0 && len(trial.DNSNames) > 0 {
+			hint += "; the common name counts, too, but a certificate for clients alone (-usage client) may have one without a dot"
+		}
+		return cli.WithHint(fmt.Errorf("this CA may not issue the certificate: %s", invalid.Detail), hint)
 	}
 	return fmt.Errorf("this CA may not issue the certificate: %w", err)
 }

@@ -80,7 +80,6 @@ func TestConstraintsAsOpenSSL(t *testing.T) {
 		{"www.example.org", []string{"-san", "email:moi@www.example.org"}, false},
 		{"www.example.org", []string{"-san", "URI:https://www.example.org/"}, false},
 		{"www.example.org", []string{"-san", "DNS:www.example.org,email:moi@example.org"}, false},
-		{"www.example.org", []string{"-no-host", "-subj", "/CN=client42"}, true},
 		{"www.example.org", []string{"-no-host", "-subj", "/CN=Jean Dupont"}, true},
 		{"www.example.org", []string{"-no-host", "-subj", "/CN=www.example.org"}, true},
 		{"www.example.org", []string{"-no-host", "-subj", "/CN=www.example.com"}, false},
@@ -114,6 +113,30 @@ func TestConstraintsAsOpenSSL(t *testing.T) {
 		leaf := parsed(t)(x509.CreateCertificate(rand.Reader, template, ca.cert, public, ca.key))
 		if theirs, text := opensslVerifies(t, ca.cert, leaf); theirs != row.ok {
 			t.Errorf("-permit %s, %q: openssl says %s", row.permit, row.args, text)
+		}
+	}
+}
+
+// TestConstraintsOfCommonName: OpenSSL checks no common name without a dot, but a client takes that
+// of a server without other names for its DNS name.
+func TestConstraintsOfCommonName(t *testing.T) {
+	for _, row := range []struct {
+		args []string // of -sign
+		ok   bool
+	}{
+		{[]string{"-no-host", "-subj", "/CN=client42", "-usage", "client"}, true},
+		{[]string{"-no-host", "-subj", "/CN=client42"}, false},
+		{[]string{"-no-host", "-subj", "/CN=localhost", "-usage", "client,server"}, false},
+		{[]string{"-no-host", "-subj", "/O=x+CN=localhost/CN=Jean Dupont"}, false},
+		{[]string{"-no-host", "-subj", "/2.5.4.3=localhost"}, false},
+		{[]string{"-no-host", "-subj", "/CN=*"}, false},
+		{[]string{"-no-host", "-subj", "/CN=www.example.org."}, false},
+		{[]string{"-no-host", "-subj", "/CN=Jean Dupont"}, true},
+		{[]string{"-host", "www.example.org", "-subj", "/CN=localhost"}, true},
+	} {
+		o := testOptions(t, append([]string{"-sign", "request"}, row.args...)...)
+		if _, err := issued(o, newSoftCA(t, "www.example.org").cert, newKey(t).Public(), time.Now()); (err == nil) != row.ok {
+			t.Errorf("%q: %v", row.args, err)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"maclef/tpmkey"
 )
 
 // A tlsListener is the listener of the HTTP server. It limits how many connections are
@@ -180,10 +182,10 @@ func (l *tlsListener) failed(c *conn, err error) {
 	case gaveUp(c.signErr) && !l.stalled(c):
 		l.stats.count(func(t *tally) { t.gaveUp++ })
 		l.log.clientGaveUp(c.signErr)
-	case c.signErr != nil:
+	case c.signErr != nil && !errors.Is(c.signErr, tpmkey.ErrNotSupported):
 		l.stats.count(func(t *tally) { t.unsigned++ })
 		l.log.keyFailed(c.signErr)
-	default:
+	default: // also if a client of TLS 1.2 has a random number that a restricted key must not sign
 		l.stats.count(func(t *tally) { t.failed++ })
 		l.log.keyWorks(c)
 		l.log.limitedf("%s TLS handshake failed: %s", c.RemoteAddr(), handshakeFailure(c, err, l.limits.handshake))

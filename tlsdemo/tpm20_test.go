@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -36,6 +37,31 @@ func TestKinds20(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A tcgRandom gives random numbers that begin with TPM_GENERATED_VALUE.
+type tcgRandom struct{}
+
+func (tcgRandom) Read(b []byte) (int, error) {
+	rand.Read(b)
+	copy(b, "\xffTCG")
+	return len(b), nil
+}
+
+// In TLS 1.2 the client's random number is the first that the key signs. What a restricted key must
+// not sign is the failure of the client that chose it.
+func TestRandomThatRestrictedKeyRefuses(t *testing.T) {
+	r := gen20.rig(t, "tpm2/pv-pss.pem", nil).serve(nil)
+	if _, err := tls.Dial("tcp", r.addr, &tls.Config{RootCAs: r.roots, ServerName: "localhost", MaxVersion: tls.VersionTLS12, Rand: tcgRandom{}}); err == nil {
+		t.Error("signed")
+	}
+	r.log.await(t, "the message begins with ff 54 43 47")
+	if h := r.status(r.client()).Handshakes; h.Failed != 1 || h.Unsigned != 0 || h.Complete != 1 {
+		t.Errorf("%+v", h)
+	}
+	if log := r.log.String(); strings.Contains(log, "the key does not sign") {
+		t.Error(log)
 	}
 }
 

@@ -229,10 +229,26 @@ func randomCiphertext(k *tpmkey.Key) []byte {
 func TestFirstSessionKeyLooksLikeOthers(t *testing.T) {
 	t.Parallel()
 	tpmtest.Long(t, tpmtest.Slow12)
+	for name, c := range map[string]struct {
+		state tpmtest.State
+		file  blob.Key
+	}{
+		"1.2":            {tpmtest.Tutorial, parseFixture(t, "auth")},
+		"2.0, RSAES":     {tpmtest.Keys20, pair20(t, "tools-rsaes")},
+		"2.0, no scheme": {tpmtest.Keys20, fixture20(t, "e2-rsa-auth-da")},
+	} {
+		t.Run(name, func(t *testing.T) { firstSessionKeyLooksLikeOthers(t, c.state, c.file) })
+	}
+}
+
+func firstSessionKeyLooksLikeOthers(t *testing.T, state tpmtest.State, file blob.Key) {
 	names := map[bool]string{}
 	for _, good := range []bool{false, true} {
-		p := tpmtest.StartProxy(t, tpmtest.Start(t, tpmtest.Tutorial))
-		k := loadFixture(t, openName(t, p.Name), "auth")
+		p := tpmtest.StartProxy(t, tpmtest.Start(t, state))
+		k, err := openName(t, p.Name).Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: tutorialSRK(), Auth: motdepasse()})
+		if err != nil {
+			t.Fatal(err)
+		}
 		p.Arm(1<<20, tpmtest.Fault{})
 		for range 2 {
 			c := randomCiphertext(k)

@@ -177,8 +177,9 @@ func (k *Key) ECDH(remote *ecdh.PublicKey) ([]byte, error) {
 	return shared, doingError("agree", err)
 }
 
-// CheckSecret checks the key's secret or policy without a private key operation. It returns nil
-// for a key that has neither. It sends one cheap command; a wrong secret costs a try.
+// CheckSecret checks the key's secret or policy without using the key for anything else. It returns nil
+// for a key that has neither. It sends one cheap command, or decrypts with a TPM 2.0 key of scheme
+// RSAES; a wrong secret costs a try.
 //
 // Errors: those of Sign. TPM Main Part 3, section 10.6 (TPM_GetPubKey); TPM 2.0 Library Part 3,
 // sections 14.3, 14.5 and 20.2, with parameters that the TPM refuses.

@@ -23,11 +23,12 @@ type Policy struct {
 //   - "command:sign", rsadecrypt, ecdhzgen, unseal, or a number: this command only
 //     (TPM2_PolicyCommandCode).
 //
+// An error repeats no more of the text than a word: some write a secret after "password:".
 // TPM 2.0 Library Part 3, section 23.
 func ParsePolicy(text string) (*Policy, error) {
 	steps, err := policy.ParseSteps(text)
 	if err != nil {
-		return nil, fmt.Errorf("policy %q: %w; steps are such as pcr:sha256:7,11, auth and command:sign, joined by +", text, err)
+		return nil, fmt.Errorf("%w; steps are such as pcr:sha256:7,11, auth and command:sign, joined by +", err)
 	}
 	return &Policy{steps}, nil
 }

@@ -47,14 +47,19 @@ func TestParseBadPolicy(t *testing.T) {
 		{"", `"" is not a step`},
 		{"pcr", `"pcr" is not a step`},
 		{"7", `"7" is not a step`},
-		{"sha256:7", `"sha256:7" is not a step`},
+		{"sha256:7", `"sha256:…" is not a step`},
 		{"auth+7", `"7" is not a step`},
 		{"pcr:7+pasword", `"pasword" is not a step`},
 		{"pcr:7,auth", `"auth" is not the number of a PCR`},
 		{"command:", `"" is not a command; it takes a number, sign, rsadecrypt, ecdhzgen, unseal,`},
 		{"command:decrypt", `"decrypt" is not a command`},
 		{"command:-1", `"-1" is not a command`},
-		{"password:secret", `"password:secret" is not a step`},
+		{"password:hunter2", `"password:…" is not a step`},
+		{"pcr:7+auth+password=hunter2", `"password=…" is not a step`},
+		{"auth,hunter2", `"auth,…" is not a step`},
+		{"pcr:7+password:hunter2", `"password" is not a bank of PCRs`},
+		{"pcr:sha256:password:hunter2", `"password:…" is not the number of a PCR`},
+		{"command:sign:hunter2", `"sign:…" is not a command`},
 		{"pcr:", `"" is not the number of a PCR`},
 		{"pcr:sha256:", `"" is not the number of a PCR`},
 		{"pcr:sha256:7,,8", `"" is not the number of a PCR`},
@@ -71,7 +76,7 @@ func TestParseBadPolicy(t *testing.T) {
 		{strings.Repeat("auth+", 64) + "auth", "65 steps, more than the 64"},
 	} {
 		p, err := tpmkey.ParsePolicy(tt.text)
-		if err == nil || p != nil || !strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "pcr:sha256:7,11") {
+		if err == nil || p != nil || !strings.Contains(err.Error(), tt.why) || !strings.Contains(err.Error(), "pcr:sha256:7,11") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q gave %v, %v; want %q", tt.text, p, err, tt.why)
 		}
 	}

@@ -116,7 +116,8 @@ type KeyOps struct {
 	Agree func(remote *ecdh.PublicKey) (*Operation, error)
 	// Unseal returns sealed data. It is nil for keys; for sealed data the others are nil.
 	Unseal *Operation
-	// CheckAuth checks the key's secret, and has no result.
+	// CheckAuth checks the key's secret, and has no result. It has no ByCode for keys with which the TPM
+	// checks the padding of session keys.
 	CheckAuth *Operation
 }
 

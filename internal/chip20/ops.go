@@ -1,9 +1,11 @@
 package chip20
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
@@ -225,6 +227,8 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 func (k *keyOps) checkAuth() *chip.Operation {
 	command, params := tpm2.TPMCCSign, []byte{0, 1, 0} // a digest of one byte, no scheme
 	switch {
+	case k.scheme.alg == tpm2.TPMAlgRSAES:
+		return k.checkByDecrypting()
 	case k.rsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCRSADecrypt):
 		command, params = tpm2.TPMCCRSADecrypt, []byte{0, 0}
 	case k.ecdsa != nil && k.area.ObjectAttributes.Decrypt && k.may(tpm2.TPMCCECDHZGen):
@@ -234,3 +238,23 @@ func (k *keyOps) checkAuth() *chip.Operation {
 		return nil, in.(*loadedKey).checkAuth(command, params, key)
 	}}
 }
+
+// checkByDecrypting is checkAuth for a key with which the TPM checks the padding. The TPM decrypts what
+// this program has encrypted, and its authenticated answer proves the secret. A result code proves
+// none: then what follows the first ciphertexts of others would show which of them were good.
+func (k *keyOps) checkByDecrypting() *chip.Operation {
+	return &chip.Operation{Run: func(in chip.LoadedKey, key chip.AuthData) ([]byte, error) {
+		message := []byte("check")
+		ciphertext, err := rsa.EncryptPKCS1v15(rand.Reader, k.rsa, message)
+		if err != nil {
+			return nil, err
+		}
+		plain, err := in.(*loadedKey).decrypt(ciphertext, k.newDecryptPlan(nil), false, key)
+		if errors.Is(err, chip.ErrDecryption) || err == nil && !bytes.Equal(plain, message) {
+			err = errNotDecrypted
+		}
+		return nil, err
+	}}
+}
+
+var errNotDecrypted = errors.New("the TPM does not decrypt what was encrypted for this key: the chip or its connection is faulty")

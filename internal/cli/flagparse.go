@@ -85,15 +85,20 @@ func (fs *FlagSet) scanFlag(arg string, rest []string) ([]string, error) {
 	return rest, nil
 }
 
-// valueError says what is wrong with a value. It does not show a secret.
+// valueError says what is wrong with a value. It shows neither a secret nor a policy, in which some
+// write one (password:SECRET).
 func valueError(e *entry, name, value string, err error) error {
 	var usage *UsageError
 	if !errors.As(err, &usage) {
 		usage = &UsageError{Text: err.Error()}
 	}
 	subject := "flag -" + name
-	if _, secret := e.value.(*SecretFlag); !secret && !isBool(e) {
-		subject += " " + value
+	switch e.value.(type) {
+	case *SecretFlag, *PolicyFlag:
+	default:
+		if !isBool(e) {
+			subject += " " + value
+		}
 	}
 	return &UsageError{Text: subject + ": " + usage.Text, Advice: usage.Advice}
 }

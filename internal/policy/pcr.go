@@ -31,7 +31,7 @@ func parsePCRs(list string) ([]PCRSelection, error) {
 		item = strings.TrimSpace(item)
 		if name, pcrs, named := strings.Cut(item, ":"); named {
 			if bank = BankNamed(strings.ToLower(name)); bank == 0 {
-				return nil, fmt.Errorf("%q is not a bank of PCRs; sha256 is one", name)
+				return nil, fmt.Errorf("%q is not a bank of PCRs; sha256 is one", firstWord(name))
 			}
 			item = pcrs
 		}
@@ -56,7 +56,7 @@ func pcrRange(text string) (from, to int, err error) {
 	}{{first, &from}, {last, &to}} {
 		value, err := strconv.ParseUint(n.text, 10, 16)
 		if err != nil {
-			return 0, 0, fmt.Errorf("%q is not the number of a PCR", text)
+			return 0, 0, fmt.Errorf("%q is not the number of a PCR", firstWord(text))
 		}
 		if *n.to = int(value); value > maxPolicyPCR {
 			return 0, 0, fmt.Errorf("there is no PCR %d: they go from 0 to %d", value, maxPolicyPCR)

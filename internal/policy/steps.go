@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -64,13 +66,24 @@ func splitSteps(text string) (parts []string, err error) {
 		case last >= 0 && strings.HasPrefix(parts[last], "pcr:") && isPCRs(part):
 			parts[last] += "," + part
 		default:
-			return nil, fmt.Errorf("%q is not a step", part)
+			return nil, fmt.Errorf("%q is not a step of a policy", firstWord(part))
 		}
 	}
 	if len(parts) > maxCommands {
 		return nil, fmt.Errorf("%d steps, more than the %d that are run", len(parts), maxCommands)
 	}
 	return parts, nil
+}
+
+// firstWord returns the first word of a text that cannot be read, for messages. What follows it may be
+// a secret, as in password:SECRET.
+func firstWord(text string) string {
+	end := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' && r != '_' })
+	if end < 0 {
+		return text
+	}
+	_, size := utf8.DecodeRuneInString(text[end:])
+	return text[:end+size] + "…"
 }
 
 // isPCRs reports whether a part continues a list of PCRs, perhaps with a mistake in it.
@@ -99,7 +112,7 @@ func parseCommandCode(text string) (blob.PolicyCommand, error) {
 		}
 		words = append(words, commandWord(code))
 	}
-	return blob.PolicyCommand{}, fmt.Errorf("%q is not a command; it takes a number, %s", text, strings.Join(words, ", "))
+	return blob.PolicyCommand{}, fmt.Errorf("%q is not a command; it takes a number, %s", firstWord(text), strings.Join(words, ", "))
 }
 
 func plainWord(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }

@@ -123,6 +123,15 @@ func TestTheirRestricted(t *testing.T) {
 	}
 	c.openssl(t, "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "bits:2048", "-pkeyopt", "digest:SHA256", "-out", "pss.pem")
 	verify(t, "pss.pem", "-pss")
+	// A short key has no room for a salt as long as its hash. inspect says with which flags it signs.
+	c.openssl(t, "genpkey", "-algorithm", "RSA-PSS", "-pkeyopt", "bits:1024", "-pkeyopt", "digest:SHA512", "-out", "short.pem")
+	const flags = "-pss -salt max -hash sha512"
+	if out := c.run(t, "tpmctl", "inspect", "short.pem"); !strings.Contains(string(out), "(tpmctl sign "+flags+")") {
+		t.Errorf("%s", out)
+	}
+	c.run(t, "tpmctl", append([]string{"sign", "-key", "short.pem", "-in", "long", "-out", "sig", "-force"}, strings.Fields(flags)...)...)
+	c.run(t, "tpmctl", "pub", "-out", "pub.pem", "-force", "short.pem")
+	c.run(t, "openssl", "dgst", "-sha512", "-verify", "pub.pem", "-sigopt", "rsa_padding_mode:pss", "-signature", "sig", "long")
 	c.run(t, "tpm2_createek", "-c", "0x81010001", "-G", "rsa", "-u", "ek.pub")
 	for i, scheme := range [][]string{{"rsa", "rsassa"}, {"rsa", "rsapss"}, {"ecc", "ecdsa"}} {
 		handle := fmt.Sprintf("0x8101001%d", i)

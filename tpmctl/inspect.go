@@ -69,7 +69,7 @@ func sealedRows12(s *blob.TPMSealed) ([]row, error) {
 	}
 	return []row{
 		{"container", s.Container().String()},
-		{"data", fmt.Sprintf("sealed: TPM_Unseal gives the key (AES-256-CBC) of %d to %d bytes", size-16, size-1)},
+		{"data", fmt.Sprintf("%d to %d bytes, encrypted with AES-256-CBC; their key is sealed, and TPM_Unseal gives it", size-16, size-1)},
 		{"storage key", fmt.Sprintf("RSA, %d bits, under the SRK", s.Key.KeyLength)},
 		{"secret", secret},
 		{"bound to PCRs", indicesText(pcrs)},

@@ -96,10 +96,11 @@ func TestKeyText(t *testing.T) {
 
 // What keys can, and with which flags, as inspect and the hint of sign say it.
 func TestWhatKeysCan(t *testing.T) {
-	area := func(attributes uint32, scheme ...any) []byte {
+	sized := func(bits int, attributes uint32, scheme ...any) []byte {
 		fields := append([]any{tpm2.TPMAlgRSA, tpm2.TPMAlgSHA256, attributes, []byte{}, null}, scheme...)
-		return tpmtest.PublicArea(append(fields, 2048, uint32(0), ones(256))...)
+		return tpmtest.PublicArea(append(fields, bits, uint32(0), ones(bits/8))...)
 	}
+	area := func(attributes uint32, scheme ...any) []byte { return sized(2048, attributes, scheme...) }
 	policyFor := func(cc tpm2.TPMCC) []blob.PolicyCommand {
 		return []blob.PolicyCommand{{Code: uint32(tpm2.TPMCCPolicyCommandCode), Policy: []byte{0, 0, byte(cc >> 8), byte(cc)}}}
 	}
@@ -112,6 +113,7 @@ func TestWhatKeysCan(t *testing.T) {
 	}{
 		"no scheme":            {area(both, null), nil, "sign, decrypt", ""},
 		"PSS":                  {area(signOnly, tpm2.TPMAlgRSAPSS, sha384), nil, "sign (tpmctl sign -pss -hash sha384)", "this key signs with -pss -hash sha384"},
+		"PSS, short key":       {sized(1024, signOnly, tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA512), nil, "sign (tpmctl sign -pss -salt max -hash sha512)", "this key signs with -pss -salt max -hash sha512"},
 		"PKCS#1":               {area(signOnly, tpm2.TPMAlgRSASSA, sha1), nil, "sign (tpmctl sign -hash sha1)", "this key signs with -hash sha1"},
 		"PKCS#1, usual hash":   {area(signOnly, tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256), nil, "sign", "this key signs with neither -hash nor -pss"},
 		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},

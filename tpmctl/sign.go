@@ -77,14 +77,18 @@ func sign(env *cli.Env, flags *cli.FlagSet, args []string) error {
 // signFlags returns the flags with which the key signs, the default hash and PKCS#1 v1.5 first. They
 // are empty if it needs none. ok is false if it does not sign.
 func signFlags(k blob.Key) (flags string, ok bool) {
-	for _, pss := range []bool{false, true} {
+	for _, way := range []string{"", "-pss", "-pss -salt max"} {
 		for i, name := range hashNames[:len(hashNames)-1] { // without "none"
 			hash := hashByName[name]
 			var opts crypto.SignerOpts = hash
 			var given []string
-			if pss {
-				opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
-				given = append(given, "-pss")
+			if way != "" {
+				salt := rsa.PSSSaltLengthEqualsHash
+				if way == "-pss -salt max" { // there is no room for more in a short key
+					salt = rsa.PSSSaltLengthAuto
+				}
+				opts = &rsa.PSSOptions{SaltLength: salt, Hash: hash}
+				given = append(given, way)
 			}
 			if i > 0 {
 				given = append(given, "-hash "+name)

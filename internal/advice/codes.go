@@ -24,6 +24,7 @@ var advice12 = map[tpm12.ResultCode]string{
 	tpm12.ContextGap:        "tpmctl flush -saved frees it",
 	tpm12.Size:              "stop what keeps keys and sessions in it (tcsd, tpm2-abrmd), or free them with tpmctl flush",
 	tpm12.FailedSelfTest:    "switch the machine off and on again (a restart may not be enough), and if the error stays, the chip is broken",
+	tpm12.AuditFailDone:     "a software TPM returns this if it cannot write its state: check that its disk is not full, and try again",
 	tpm12.IOError:           "try again, and if the error stays, switch the machine off and on",
 	tpm12.InvalidAuthHandle: "try again",
 	tpm12.NoEndorsement:     "tpmctl own makes one",

@@ -67,6 +67,7 @@ func TestHint(t *testing.T) {
 		{"certificate", &blob.NotKeyError{What: "a certificate"}, "", "keygen makes a new key"},
 		{"half of a pair", &blob.NotKeyError{Half: blob.PublicHalf}, "", "NAME.pub and NAME.priv"},
 		{"code of a TPM 1.2", &tpm12.Error{Code: tpm12.Resources}, "", "tpmctl flush"},
+		{"disk of a software TPM 1.2", &tpm12.Error{Code: tpm12.AuditFailDone}, "", "check that its disk is not full"},
 		{"code of a TPM 2.0", refused(nil, tpm2.TPMRCContextGap), "", "tpmctl flush -saved"},
 		{"code with nothing to do", refused(nil, tpm2.TPMRCScheme), "", ""},
 	}

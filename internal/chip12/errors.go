@@ -142,6 +142,7 @@ var causes = map[tpm12.ResultCode]string{
 	tpm12.BadParamSize:      "the TPM got another number of parameter bytes than it expected; the key file may be damaged",
 	tpm12.FailedSelfTest:    "the TPM failed its self-test, is in failure mode and refuses everything",
 	tpm12.BadTag:            "the TPM does not know this form of command; it may be a TPM 2.0",
+	tpm12.AuditFailDone:     "the TPM could not record in its memory that it did this",
 	tpm12.IOError:           "an I/O error while something was transmitted to the TPM",
 	tpm12.DecryptError:      "the TPM cannot decrypt this; it was made for another TPM, or for this one before it was cleared, or is damaged",
 	tpm12.InvalidAuthHandle: "the authorization session is gone: the TPM was restarted, or another program ended it",

@@ -57,12 +57,15 @@ func (m *Manager) NewKey(file blob.Key, ops *chip.KeyOps, parent, key Secret) (*
 	return h, nil
 }
 
-// secretText says whose secret a key needs.
+// secretText says whose secret a key, or sealed data, needs.
 func secretText(file blob.Key) string {
 	if t, ok := file.(*blob.TSS2); ok {
 		if owner := policy.SecretOwner(t); owner != "" {
 			return "the secret of " + owner + ", which the key's policy asks for"
 		}
+	}
+	if file.Sealed() {
+		return "the secret of the sealed data"
 	}
 	return "the key's own secret"
 }

@@ -46,6 +46,7 @@ const (
 	BadMode           ResultCode = 0x2c  // TPM_BAD_MODE
 	BadPresence       ResultCode = 0x2d  // TPM_BAD_PRESENCE
 	BadVersion        ResultCode = 0x2e  // TPM_BAD_VERSION
+	AuditFailDone     ResultCode = 0x31  // TPM_AUDITFAIL_SUCCESSFUL
 	InvalidResource   ResultCode = 0x35  // TPM_INVALID_RESOURCE
 	NotFIPS           ResultCode = 0x36  // TPM_NOTFIPS
 	KeyNotSupported   ResultCode = 0x3a  // TPM_KEY_NOTSUPPORTED

@@ -149,7 +149,7 @@ tpmctl flush
 quiet kill %1
 crowd() {
 	for port in $(seq 5000 5022); do
-		tlsdemo -key maclef -cert moncert -accept $port 2>$port.log &
+		tlsdemo -wait 2m -key maclef -cert moncert -accept $port 2>$port.log &
 	done
 	for port in $(seq 5000 5022); do
 		until grep -q serving $port.log; do

@@ -133,6 +133,8 @@ func (c *Conn) opened(s *session) *session {
 // refused because of their parameters, before the TPM checks the session.
 func endedBy(refused *Error, continueSession byte) tpmconn.Ending {
 	switch code := refused.Code; {
+	case code == AuthFail && continueSession == 0 && refused.Ordinal != ordUnBind: // the code may be forged
+		return tpmconn.Stale
 	case code == AuthFail, code == InvalidAuthHandle:
 		return tpmconn.Gone
 	case continueSession != 0, refused.Ordinal != ordUnBind:

@@ -80,15 +80,6 @@ func (s *shelf) files() []string {
 // loads are the commands that bring in what has no context.
 var loads = []string{"TPM_LoadKey2", "TPM2_Load", "TPM2_CreatePrimary"}
 
-func countOf(names []string, of ...string) (n int) {
-	for _, name := range names {
-		if slices.Contains(of, name) {
-			n++
-		}
-	}
-	return n
-}
-
 // A diskCase is a key, and the TPM that it is of.
 type diskCase struct {
 	state tpmtest.State

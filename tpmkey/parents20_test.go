@@ -355,3 +355,48 @@ func TestOwnerSecretUnknown(t *testing.T) {
 		}
 	}
 }
+
+// openNoted opens a TPM, and collects what it notes.
+func openNoted(t *testing.T, name string) (tpm *tpmkey.TPM, notes *[]string) {
+	t.Helper()
+	notes = new([]string)
+	tpm, err := tpmkey.OpenWithOptions(t.Context(), name, &tpmkey.OpenOptions{Note: func(text string) { *notes = append(*notes, text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tpm.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tpm, notes
+}
+
+// sentOf counts commands by their names.
+func sentOf(p *tpmtest.Proxy, names ...string) (n int) {
+	for _, e := range p.Exchanges() {
+		if countOf([]string{e.Name()}, names...) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func countOf(names []string, of ...string) (n int) {
+	for _, name := range names {
+		if slices.Contains(of, name) {
+			n++
+		}
+	}
+	return n
+}
+
+// pair20 is the key of a pair of files of tpm2-tools.
+func pair20(t *testing.T, name string) blob.Key {
+	t.Helper()
+	file, err := blob.ParsePair(tpmtest.Fixture(t, "tpm2/"+name+".pub"), tpmtest.Fixture(t, "tpm2/"+name+".priv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

@@ -15,32 +15,6 @@ import (
 	"maclef/tpmkey"
 )
 
-// openNoted opens a TPM, and collects what it notes.
-func openNoted(t *testing.T, name string) (tpm *tpmkey.TPM, notes *[]string) {
-	t.Helper()
-	notes = new([]string)
-	tpm, err := tpmkey.OpenWithOptions(t.Context(), name, &tpmkey.OpenOptions{Note: func(text string) { *notes = append(*notes, text) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tpm.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tpm, notes
-}
-
-// sentOf counts commands by their names.
-func sentOf(p *tpmtest.Proxy, names ...string) (n int) {
-	for _, e := range p.Exchanges() {
-		if countOf([]string{e.Name()}, names...) > 0 {
-			n++
-		}
-	}
-	return n
-}
-
 // A key of the primary that the TPM keeps at 0x81000001 works without that being made,
 // also where the owner's secret is not known.
 func TestPersistentSRK(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -94,16 +93,6 @@ func nothingLoaded20(t *testing.T, p *tpmtest.Proxy) {
 	if err != nil || len(inside.keys)+len(inside.sessions) > 0 {
 		t.Errorf("left in the TPM: %v %#x, %v", inside.keys, inside.sessions, err)
 	}
-}
-
-// pair20 is the key of a pair of files of tpm2-tools.
-func pair20(t *testing.T, name string) blob.Key {
-	t.Helper()
-	file, err := blob.ParsePair(tpmtest.Fixture(t, "tpm2/"+name+".pub"), tpmtest.Fixture(t, "tpm2/"+name+".priv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
 
 // The files and handles of others: tpm2-openssl's RSA-PSS key, tpm2-tools' attestation key with a

@@ -86,12 +86,12 @@ func (k *faultKey) codeFaults20() []faultCase {
 // enough20 is how many cases of a class are tried for each command of a TPM 2.0, because there
 // are many. The seed decides which.
 var enough20 = map[faultClass]int{
-	classGarbled: 5,
-	classLost:    5,
+	classGarbled: 3,
+	classLost:    3,
 	classOften:   1,
 	classSilent:  1,
-	classCode:    5, // besides the most telling
-	classFlip:    8,
+	classCode:    3, // besides the most telling
+	classFlip:    4,
 }
 
 // thinned leaves out cases of one command.

@@ -23,19 +23,9 @@ type workspace struct {
 	log    io.Writer
 }
 
-// defaultLimit is how long a machine may run if its step does not say.
-const defaultLimit = 3 * time.Minute
-
 // run runs a step. It calls show with the output of its commands as it comes.
 func (l *workspace) run(ctx context.Context, s *step, show func(*chunk, string)) error {
-	limit := defaultLimit
-	if text, ok := s.options["for"]; ok {
-		var err error
-		if limit, err = time.ParseDuration(text); err != nil {
-			return fmt.Errorf("line %d: for=%s: %w", s.line, text, err)
-		}
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v", s.limit))
 	defer cancel()
 	err := l.runMachine(ctx, s, show)
 	if failed := (*bootError)(nil); errors.As(err, &failed) {
@@ -50,7 +40,7 @@ func (l *workspace) run(ctx context.Context, s *step, show func(*chunk, string))
 }
 
 // commandLine is the kernel's.
-const commandLine = "console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=on"
+const commandLine = "console=ttyS0 quiet loglevel=1 panic=-1 random.trust_cpu=on tsc=reliable mitigations=off nowatchdog apparmor=0 audit=0 cryptomgr.notests"
 
 // initrdAddress is where the initial file system is in the memory of a machine that boots an ELF
 // file, in MiB: above the kernel. QEMU's -initrd would put it over the ACPI tables of a TPM.

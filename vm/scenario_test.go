@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A scenario is a script for one or more machines. Its file contains:
@@ -37,6 +38,7 @@ type step struct {
 	line     int
 	firmware bool
 	options  map[string]string
+	limit    time.Duration // how long the machine may run
 	chunks   []*chunk
 }
 
@@ -161,12 +163,12 @@ var stepOptions = map[string]bool{
 	"slow": true, // additional time of each command after a key was loaded, such as 1s
 	"wake": true, // unstarted: the firmware does not start the chip when the machine wakes up
 	"keys": true, // firmware: keys to press
-	"for":  true, // how long the machine may run, such as 5m
+	"for":  true, // how long the machine may run, such as 5m; 3m by default
 }
 
 func parseStep(line string) (*step, error) {
 	fields := append(strings.Fields(line), "") // so that there is a first field
-	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2", "bus": "tis"}}
+	s := &step{options: map[string]string{"chip": "first", "disk": "first", "tpm": "1.2", "bus": "tis", "for": "3m"}}
 	switch fields[0] {
 	case "boot":
 	case "firmware":
@@ -189,6 +191,10 @@ func parseStep(line string) (*step, error) {
 	}
 	if v, ok := s.options["wake"]; ok && v != "unstarted" {
 		return nil, fmt.Errorf("#@ %s: wake=%s is not known, only wake=unstarted", fields[0], v)
+	}
+	var err error
+	if s.limit, err = time.ParseDuration(s.options["for"]); err != nil {
+		return nil, fmt.Errorf("#@ %s: %w", fields[0], err)
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@
 package vm_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,11 +62,7 @@ func TestScenarios(t *testing.T) {
 	}
 	kernel, image := prepare(t, dir)
 	t.Run("all", func(t *testing.T) {
-		for _, path := range paths {
-			s, err := readScenario(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+		for _, s := range longestFirst(t, paths) {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
 				began := time.Now()
@@ -81,6 +79,28 @@ func TestScenarios(t *testing.T) {
 			})
 		}
 	})
+}
+
+// longestFirst reads the scenarios. Those that may take longest begin first, so that no long one is
+// left at the end.
+func longestFirst(t *testing.T, paths []string) []*scenario {
+	t.Helper()
+	var all []*scenario
+	for _, path := range paths {
+		s, err := readScenario(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	limit := func(s *scenario) (sum time.Duration) {
+		for _, step := range s.steps {
+			sum += step.limit
+		}
+		return sum
+	}
+	slices.SortStableFunc(all, func(a, b *scenario) int { return cmp.Compare(limit(b), limit(a)) })
+	return all
 }
 
 // prepare fetches the kernel, builds the commands and writes the image.

@@ -19,7 +19,7 @@ func TestBadRevoked(t *testing.T) {
 			t.Errorf("%q: got %v, want %s", row.text, err, row.want)
 		}
 	}
-	all, err := parseRevoked("# x\r\n7"+strings.Repeat("f", 39)+", 2026-11-30T12:00:00Z , CACompromise\r\n\r\n0x01:02\r\n3,2026-11-29,unspecified", now)
+	all, err := parseRevoked("# x\r\n7"+strings.Repeat("f", 39)+", 2026-11-30T12:00:00Z , CACompromise\r\n\r\n0x01:02\r\nserial=03,2026-11-29,unspecified", now)
 	if err != nil || len(all) != 3 || all[0].ReasonCode != 2 || !all[1].RevocationTime.Equal(now) || all[1].SerialNumber.Int64() != 0x102 || all[2].ReasonCode != 0 {
 		t.Errorf("%v, %v", all, err)
 	}

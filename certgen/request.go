@@ -22,10 +22,13 @@ const (
 	maxRSABits = 16384
 )
 
+// requestLimit is the longest file of a request, in bytes. -copy-names compares each two names.
+const requestLimit = 64 << 10
+
 // readRequest reads a certificate request (PKCS #10, RFC 2986), and checks its key and signature.
 func readRequest(env *cli.Env, o *options) (*x509.CertificateRequest, error) {
 	name := nameOf(*o.sign, "standard input")
-	data, err := env.ReadInput(*o.sign, cli.CertFileLimit, "certificate request")
+	data, err := env.ReadInput(*o.sign, requestLimit, "certificate request")
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func takeNames(env *cli.Env, o *options, req *x509.CertificateRequest) error {
 	const hint = "name them with -host or -san, or say -no-host"
 	switch {
 	case err != nil:
-		return cli.WithHint(fmt.Errorf("%s: its names: %w", file, err), hint)
+		return cli.WithHint(fmt.Errorf("%s: its names: %v", file, err), hint)
 	case len(copied.order) == 0:
 		return cli.WithHint(fmt.Errorf("%s: the request has no DNS names and no addresses", file), hint)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -109,6 +110,18 @@ func TestCopyNames(t *testing.T) {
 		var names altNames
 		if _, _, err := names.copyNames(&x509.CertificateRequest{DNSNames: []string{"a.example", bad}}); err == nil || len(names.order) > 0 {
 			t.Errorf("%q: copied %s", bad, &names)
+		}
+	}
+}
+
+// TestBadNames: a request with a bad name is no usage error.
+func TestBadNames(t *testing.T) {
+	for _, bad := range []string{"", "a b"} {
+		env := cli.NewEnv("certgen", strings.NewReader(""), io.Discard, io.Discard)
+		err := takeNames(env, testOptions(t, "-sign", "request", "-copy-names"), &x509.CertificateRequest{DNSNames: []string{bad}})
+		var usage *cli.UsageError
+		if err == nil || errors.As(err, &usage) || !strings.Contains(cli.Hint(err, nil), "name them with -host") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }

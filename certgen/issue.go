@@ -53,7 +53,7 @@ func issue(env *cli.Env, o *options, file blob.Key, alg *algorithm, now time.Tim
 		if err != nil {
 			return nil, err
 		}
-		return &product{"CERTIFICATE", der, describeIssued(o, template, der)}, nil
+		return &product{"CERTIFICATE", der, describeIssued(o, ca, template, der)}, nil
 	}, nil
 }
 

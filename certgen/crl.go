@@ -59,7 +59,7 @@ func parseRevoked(text string, now time.Time) ([]x509.RevocationListEntry, error
 
 func parseRevokedLine(line string, now time.Time) (entry x509.RevocationListEntry, err error) {
 	fields := strings.Split(line, ",")
-	if len(fields) > 3 {
+	if len(fields) > 3 || len(line) > 256 { // long ones are not for messages
 		return entry, errors.New("more than SERIAL,DATE,REASON")
 	}
 	for i := range fields {

@@ -51,16 +51,17 @@ func parseRequest(data []byte) (*x509.CertificateRequest, error) {
 	switch {
 	case len(blocks) > 1:
 		return nil, errors.New("two certificate requests in one file")
-	case len(blocks) == 1:
-		return x509.ParseCertificateRequest(blocks[0])
-	case other != "":
+	case len(blocks) == 0 && other != "":
 		return nil, fmt.Errorf("a %q, not a certificate request", other)
 	}
-	req, err := x509.ParseCertificateRequest(data)
-	if err != nil {
-		return nil, errors.New("no certificate request (PEM or DER) in it")
+	req, err := x509.ParseCertificateRequest(append(blocks, data)[0])
+	switch {
+	case err == nil, strings.HasPrefix(err.Error(), "x509: "): // about the key
+		return req, err
+	case len(blocks) == 1:
+		return nil, errors.New("a damaged certificate request")
 	}
-	return req, nil
+	return nil, errors.New("no certificate request (PEM or DER) in it")
 }
 
 // checkPublicKey returns why nobody should trust a key.

@@ -162,8 +162,8 @@ func (f *File) Withdraw() {
 	}
 }
 
-// Discard closes the file, and removes it unless it got its name.
+// Discard closes the file, and removes it unless it got its name. Windows removes no open file.
 func (f *File) Discard() {
-	f.Withdraw()
 	f.file.Close()
+	f.Withdraw()
 }

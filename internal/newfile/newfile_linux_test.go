@@ -11,9 +11,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// TestMain makes the test binary a writer with a temporary name, too, that never ends.
+// TestMain makes the test binary a writer with a temporary name, too, which lives until it is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("NEWFILE_TEST_DIR"); dir != "" {
 		f, err := createNamed(dir, 0o600)
@@ -22,7 +23,8 @@ func TestMain(m *testing.M) {
 		}
 		f.Write([]byte("half"))
 		os.Stdout.WriteString("begun\n")
-		select {}
+		time.Sleep(time.Hour) // in select {} the runtime would end it: all goroutines are asleep
+		f.Discard()
 	}
 	os.Exit(m.Run())
 }

@@ -29,20 +29,22 @@ func readAuthority(env *cli.Env, o *options, file blob.Key, now time.Time) (*x50
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	i := slices.IndexFunc(certs, func(c *x509.Certificate) bool { return certfile.SameKey(c.PublicKey, file.PublicKey()) })
-	if i < 0 {
-		err := fmt.Errorf("%s: this certificate is not one of the key %s; its subject is %q", name, nameOf(*o.key.Path, "standard input"), certs[0].Subject)
+	first := certs[0].Subject
+	certs = slices.DeleteFunc(certs, func(c *x509.Certificate) bool { return !certfile.SameKey(c.PublicKey, file.PublicKey()) })
+	if len(certs) == 0 {
+		err := fmt.Errorf("%s: this certificate is not one of the key %s; its subject is %q", name, nameOf(*o.key.Path, "standard input"), first)
 		return nil, cli.WithHint(err, "-key names the CA's key, and -ca-cert the certificate of that key")
 	}
-	ca := certs[i]
 	usage := x509.KeyUsageCertSign
 	if *o.crl {
 		usage = x509.KeyUsageCRLSign
 	}
-	if err := checkAuthority(ca, usage, now); err != nil {
-		return nil, cli.WithHint(fmt.Errorf("%s: %w", name, err), "certgen -ca makes a CA certificate for the key")
+	for _, ca := range certs { // a renewed one may stand beside the old one
+		if err = checkAuthority(ca, usage, now); err == nil {
+			return ca, nil
+		}
 	}
-	return ca, nil
+	return nil, cli.WithHint(fmt.Errorf("%s: %w", name, err), "certgen -ca makes a CA certificate for the key")
 }
 
 // checkAuthority returns why a certificate is none of a CA that may sign now.

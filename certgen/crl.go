@@ -59,7 +59,7 @@ func parseRevoked(text string, now time.Time) ([]x509.RevocationListEntry, error
 
 func parseRevokedLine(line string, now time.Time) (entry x509.RevocationListEntry, err error) {
 	fields := strings.Split(line, ",")
-	if len(fields) > 3 {
+	if len(fields) > 3 || len(line) > 256 { // long ones are not for messages
 		return entry, errors.New("more than SERIAL,DATE,REASON")
 	}
 	for i := range fields {
@@ -82,9 +82,11 @@ func parseRevokedLine(line string, now time.Time) (entry x509.RevocationListEntr
 	return entry, nil
 }
 
-// parseSerial parses a serial number as openssl prints it: hexadecimal, with colons or without.
+// parseSerial parses a serial number as openssl prints it: hexadecimal, with colons or without, after
+// serial= or not.
 func parseSerial(text string) (*big.Int, error) {
-	digits := strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(text), "0x"), ":", "")
+	digits := strings.TrimPrefix(strings.ToLower(text), "serial=")
+	digits = strings.ReplaceAll(strings.TrimPrefix(digits, "0x"), ":", "")
 	if digits == "" || len(digits) > 100 || strings.Trim(digits, "0123456789abcdef") != "" {
 		return nil, fmt.Errorf("%q is no serial number in hexadecimal", text)
 	}

@@ -131,6 +131,8 @@ func (o *options) complete(fs *cli.FlagSet) error {
 		*o.names = altNames{}
 	}
 	switch {
+	case o.issues() && *o.noHost && len(o.subject.rdns) == 0:
+		return o.nameSubject("", "", "")
 	case o.subjectGiven || o.issues() || *o.crl: // -sign first reads the request's names
 		return nil
 	case *o.ca:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -54,7 +53,7 @@ func issue(env *cli.Env, o *options, file blob.Key, alg *algorithm, now time.Tim
 		if err != nil {
 			return nil, err
 		}
-		return &product{"CERTIFICATE", der, describeIssued(o, template, der)}, nil
+		return &product{"CERTIFICATE", der, describeIssued(o, ca, template, der)}, nil
 	}, nil
 }
 
@@ -83,7 +82,7 @@ func issued(o *options, ca *x509.Certificate, public crypto.PublicKey, now time.
 			return nil, err
 		}
 	}
-	if bytes.Equal(o.subject.marshal(), ca.RawSubject) {
+	if sameName(o.subject.marshal(), ca.RawSubject) {
 		return nil, cli.WithHint(errors.New("the certificate would have the CA's own subject, and clients would take it for the CA's"), "give it another -subj")
 	}
 	begin := now.UTC().Truncate(time.Second).Add(-clockSkew)
@@ -157,37 +156,11 @@ func newSerial() (*big.Int, error) {
 	}
 }
 
-// checkConstraints signs a trial certificate with a temporary key in software, and verifies it as a
-// client does that trusts the CA. So crypto/x509 itself says what the CA's constraints forbid, and the
-// TPM signs nothing. Other verifiers also compare the subject: OpenSSL takes its e-mail addresses,
-// and its common name where there is no other DNS name, for names of these types. It checks only common
-// names with a dot, but a client takes that of a server for a name without one, too, such as localhost.
+// checkConstraints returns an error if the CA's constraints forbid a certificate.
 func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.PublicKey) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	trialCA := *ca // with the temporary key
-	trialCA.PublicKey, trialCA.PublicKeyAlgorithm = key.Public(), x509.ECDSA
 	trial := *template
-	trial.EmailAddresses = append(slices.Clip(trial.EmailAddresses), o.subject.values("emailAddress")...)
-	if len(trial.DNSNames) == 0 {
-		server := o.usage.has(x509.ExtKeyUsageServerAuth)
-		trial.DNSNames = slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool {
-			return !server && !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS)
-		})
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &trial, &trialCA, public, key)
-	if err != nil {
-		return err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(&trialCA)
-	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: template.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	trial.DNSNames, trial.EmailAddresses = constrainedNames(o, template)
+	err := verifyTrial(ca, &trial, public)
 	var invalid x509.CertificateInvalidError
 	switch {
 	case err == nil:
@@ -200,6 +173,45 @@ func checkConstraints(o *options, ca, template *x509.Certificate, public crypto.
 		return cli.WithHint(fmt.Errorf("this CA may not issue the certificate: %s", invalid.Detail), hint)
 	}
 	return fmt.Errorf("this CA may not issue the certificate: %w", err)
+}
+
+// constrainedNames returns the DNS names and e-mail addresses of a certificate for verifiers that
+// also compare the subject: OpenSSL takes its e-mail addresses, and its common name where there is
+// no other DNS name, for names of these types. It checks only common names with a dot, but a client
+// takes that of a server for a name without one, too, such as localhost.
+func constrainedNames(o *options, template *x509.Certificate) (dns, emails []string) {
+	emails = append(slices.Clip(template.EmailAddresses), o.subject.values("emailAddress")...)
+	if len(template.DNSNames) > 0 {
+		return template.DNSNames, emails
+	}
+	server := o.usage.has(x509.ExtKeyUsageServerAuth)
+	return slices.DeleteFunc(o.subject.values("CN"), func(cn string) bool {
+		return !server && !strings.Contains(cn, ".") || strings.ContainsFunc(cn, notDNS)
+	}), emails
+}
+
+// verifyTrial signs a trial certificate with a temporary key in software, and verifies it as a
+// client does that trusts the CA. So crypto/x509 itself says what the CA's constraints forbid, and
+// the TPM signs nothing.
+func verifyTrial(ca, trial *x509.Certificate, public crypto.PublicKey) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	trialCA := *ca // with the temporary key
+	trialCA.PublicKey, trialCA.PublicKeyAlgorithm = key.Public(), x509.ECDSA
+	der, err := x509.CreateCertificate(rand.Reader, trial, &trialCA, public, key)
+	if err != nil {
+		return err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(&trialCA)
+	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: trial.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	return err
 }
 
 // notDNS reports whether no verifier takes a text with r for a DNS name.

@@ -22,10 +22,13 @@ const (
 	maxRSABits = 16384
 )
 
+// requestLimit is the longest file of a request, in bytes. -copy-names compares each two names.
+const requestLimit = 64 << 10
+
 // readRequest reads a certificate request (PKCS #10, RFC 2986), and checks its key and signature.
 func readRequest(env *cli.Env, o *options) (*x509.CertificateRequest, error) {
 	name := nameOf(*o.sign, "standard input")
-	data, err := env.ReadInput(*o.sign, cli.CertFileLimit, "certificate request")
+	data, err := env.ReadInput(*o.sign, requestLimit, "certificate request")
 	if err != nil {
 		return nil, err
 	}
@@ -48,16 +51,17 @@ func parseRequest(data []byte) (*x509.CertificateRequest, error) {
 	switch {
 	case len(blocks) > 1:
 		return nil, errors.New("two certificate requests in one file")
-	case len(blocks) == 1:
-		return x509.ParseCertificateRequest(blocks[0])
-	case other != "":
+	case len(blocks) == 0 && other != "":
 		return nil, fmt.Errorf("a %q, not a certificate request", other)
 	}
-	req, err := x509.ParseCertificateRequest(data)
-	if err != nil {
-		return nil, errors.New("no certificate request (PEM or DER) in it")
+	req, err := x509.ParseCertificateRequest(append(blocks, data)[0])
+	switch {
+	case err == nil, strings.HasPrefix(err.Error(), "x509: "): // about the key
+		return req, err
+	case len(blocks) == 1:
+		return nil, errors.New("a damaged certificate request")
 	}
-	return req, nil
+	return nil, errors.New("no certificate request (PEM or DER) in it")
 }
 
 // checkPublicKey returns why nobody should trust a key.
@@ -132,7 +136,7 @@ func takeNames(env *cli.Env, o *options, req *x509.CertificateRequest) error {
 	const hint = "name them with -host or -san, or say -no-host"
 	switch {
 	case err != nil:
-		return cli.WithHint(fmt.Errorf("%s: its names: %w", file, err), hint)
+		return cli.WithHint(fmt.Errorf("%s: its names: %v", file, err), hint)
 	case len(copied.order) == 0:
 		return cli.WithHint(fmt.Errorf("%s: the request has no DNS names and no addresses", file), hint)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"slices"
 	"strings"
@@ -118,6 +120,26 @@ func (s *subject) values(name string) (all []string) {
 		}
 	}
 	return all
+}
+
+// sameName reports whether two DER Names are the same for OpenSSL and RFC 5280, section 7.1: case,
+// the number of spaces and the string types do not count.
+func sameName(a, b []byte) bool { return strings.EqualFold(nameText(a), nameText(b)) }
+
+// nameText returns a DER Name as a text to compare.
+func nameText(der []byte) string {
+	var name pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &name); err != nil {
+		return string(der)
+	}
+	var b strings.Builder
+	for _, element := range name {
+		for _, a := range element {
+			fmt.Fprintf(&b, "%v=%q ", a.Type, strings.Fields(fmt.Sprint(a.Value)))
+		}
+		b.WriteString("/")
+	}
+	return b.String()
 }
 
 // marshal returns the DER Name: RFC 5280, section 4.1.2.4. RDNs stay in order, and DER sorts the

@@ -184,3 +184,36 @@ func FuzzSubject(f *testing.F) {
 		}
 	})
 }
+
+// TestSameName: OpenSSL compares names without case, spaces and string types.
+func TestSameName(t *testing.T) {
+	mine := func(text string) []byte {
+		var s subject
+		if err := s.Set(text); err != nil {
+			t.Fatal(err)
+		}
+		return s.marshal()
+	}
+	theirs, err := asn1.Marshal(pkix.Name{Organization: []string{"Maison"}, CommonName: "CA"}.ToRDNSequence()) // PrintableString
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		a, b []byte
+		same bool
+	}{
+		{mine("/O=Maison/CN=CA"), theirs, true},
+		{mine("/O=maison /CN=ca"), theirs, true},
+		{mine("/CN=a  B"), mine("/CN=A b"), true},
+		{mine("/"), mine("/"), true},
+		{mine("/CN=CA/O=Maison"), theirs, false},
+		{mine("/O=Maison+CN=CA"), theirs, false},
+		{mine("/CN=ab"), mine("/CN=a b"), false},
+		{mine("/CN=a"), mine("/OU=a"), false},
+		{mine("/CN=a"), []byte("x"), false},
+	} {
+		if sameName(row.a, row.b) != row.same {
+			t.Errorf("%x and %x: the same is %v", row.a, row.b, !row.same)
+		}
+	}
+}

@@ -124,10 +124,15 @@ func describe(kind string, o *options, template *x509.Certificate, der []byte) s
 		template.NotBefore.Format(time.DateOnly), template.NotAfter.Format(time.DateOnly), strings.ReplaceAll(hex, " ", ":"))
 }
 
-// describeIssued is describe for a certificate of somebody else, with what revoking it needs.
-func describeIssued(o *options, template *x509.Certificate, der []byte) string {
+// describeIssued is describe for a certificate of somebody else, with what revoking it needs. Clients
+// that trust only a CA above this one need the certificates between.
+func describeIssued(o *options, ca, template *x509.Certificate, der []byte) string {
 	kind := fmt.Sprintf("certificate %s, for the use %s, serial number %x,", o.forNames(), o.usage, template.SerialNumber.Bytes())
-	return describe(kind, o, template, der)
+	text := describe(kind, o, template, der)
+	if !sameName(ca.RawSubject, ca.RawIssuer) {
+		text += fmt.Sprintf("; append the CA's certificate (%s) to it for servers and clients, because this CA is not self-signed", nameOf(*o.caCert, "standard input"))
+	}
+	return text
 }
 
 // ofSubject is the subject for messages.

@@ -35,16 +35,9 @@ func startSleeping(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-func names(t *testing.T, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, e := range entries {
-		all = append(all, e.Name())
-	}
+// names returns the names in a folder.
+func names(dir string) []string {
+	all, _ := fs.Glob(os.DirFS(dir), "*")
 	return all
 }
 
@@ -67,13 +60,13 @@ func TestOutputOnSignal(t *testing.T) {
 			cmd := demoCommand(t, "-out", "maclef", "-sleep", "20000")
 			cmd.Dir = dir
 			startSleeping(t, cmd)
-			before := names(t, dir)
+			before := names(dir)
 			cmd.Process.Signal(test.sig)
 			if sig, exit := waitSignal(t, cmd); sig != test.sig && (test.wantExit == 0 || exit != test.wantExit) {
 				t.Errorf("ended with signal %v, status %d", sig, exit)
 			}
 			// Where files without a name are not possible, the next run removes what was left.
-			if left := names(t, dir); len(left) > 0 && (test.sig != syscall.SIGKILL || len(before) == 0) {
+			if left := names(dir); len(left) > 0 && (test.sig != syscall.SIGKILL || len(before) == 0) {
 				t.Errorf("left %q", left)
 			}
 			next := demoCommand(t, "-out", "next")
@@ -81,7 +74,7 @@ func TestOutputOnSignal(t *testing.T) {
 			if out, err := next.CombinedOutput(); err != nil {
 				t.Fatal(err, string(out))
 			}
-			if left := names(t, dir); len(left) != 1 || left[0] != "next" {
+			if left := names(dir); len(left) != 1 || left[0] != "next" {
 				t.Errorf("after the next run: %q", left)
 			}
 		})
@@ -99,7 +92,7 @@ func TestOutputUnderNohup(t *testing.T) {
 	if sig, exit := waitSignal(t, cmd); sig != 0 || exit != 0 {
 		t.Errorf("ended with signal %v, status %d", sig, exit)
 	}
-	if left := names(t, dir); len(left) != 1 || left[0] != "maclef" {
+	if left := names(dir); len(left) != 1 || left[0] != "maclef" {
 		t.Errorf("left %q", left)
 	}
 }
@@ -151,7 +144,7 @@ func TestConcurrentCommits(t *testing.T) {
 	if err != nil || winner < 0 || !bytes.Equal(data, bytes.Repeat([]byte{byte('a' + winner)}, 1000)) {
 		t.Errorf("winner %d, contents %.20q, %v", winner, data, err)
 	}
-	if left := names(t, dir); len(left) != 1 {
+	if left := names(dir); len(left) != 1 {
 		t.Errorf("left %q", left)
 	}
 }
@@ -192,7 +185,7 @@ func TestCommitAfterFailedWrite(t *testing.T) {
 	if err := out.Commit(); err == nil || !strings.Contains(err.Error(), "write "+filepath.Join(dir, "maclef")) {
 		t.Errorf("Commit: %v", err)
 	}
-	if left := names(t, dir); len(left) != 0 {
+	if left := names(dir); len(left) != 0 {
 		t.Errorf("left %q", left)
 	}
 }

@@ -3,7 +3,7 @@
 //
 // On Linux a new file has no name at all (O_TMPFILE), where the file system can. Elsewhere, and
 // for a moment before it replaces another file, it has a temporary name. Its writer holds a lock
-// on it from before that moment on, so a temporary name without a lock is one of a dead writer.
+// on it, so a temporary name without a lock is one of a dead writer.
 package newfile
 
 import (
@@ -162,8 +162,8 @@ func (f *File) Withdraw() {
 	}
 }
 
-// Discard closes the file, and removes it unless it got its name.
+// Discard closes the file, and removes it unless it got its name. Windows removes no open file.
 func (f *File) Discard() {
-	f.Withdraw()
 	f.file.Close()
+	f.Withdraw()
 }

@@ -11,9 +11,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
-// TestMain makes the test binary a writer with a temporary name, too, that never ends.
+// TestMain makes the test binary a writer with a temporary name, too, which lives until it is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("NEWFILE_TEST_DIR"); dir != "" {
 		f, err := createNamed(dir, 0o600)
@@ -22,7 +23,8 @@ func TestMain(m *testing.M) {
 		}
 		f.Write([]byte("half"))
 		os.Stdout.WriteString("begun\n")
-		select {}
+		time.Sleep(time.Hour) // in select {} the runtime would end it: all goroutines are asleep
+		f.Discard()
 	}
 	os.Exit(m.Run())
 }
@@ -49,15 +51,9 @@ func startWriter(t *testing.T, dir string) *exec.Cmd {
 	return cmd
 }
 
-func names(t *testing.T, dir string) (all []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		all = append(all, e.Name())
-	}
+// names returns the names in a folder.
+func names(dir string) []string {
+	all, _ := fs.Glob(os.DirFS(dir), "*")
 	return all
 }
 
@@ -120,7 +116,7 @@ func TestNames(t *testing.T) {
 			}
 			f.Discard()
 			holds("newest")
-			if left := names(t, dir); len(left) != 1 {
+			if left := names(dir); len(left) != 1 {
 				t.Error(left)
 			}
 			if _, err := create(dir+"none/", 0o600); !errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +151,7 @@ func TestWithdraw(t *testing.T) {
 		if f.Link(dir+"it") == nil || f.Replace(dir+"it") == nil {
 			t.Error(name, "named")
 		}
-		if left := names(t, dir); len(left) > 0 {
+		if left := names(dir); len(left) > 0 {
 			t.Error(name, left)
 		}
 		f.Discard()
@@ -167,7 +163,7 @@ func TestStale(t *testing.T) {
 	dir := t.TempDir() + "/"
 	const ours = ".tmp-maclef-0123456789abcde"
 	live := startWriter(t, dir)
-	lives := names(t, dir)
+	lives := names(dir)
 	dead := startWriter(t, dir)
 	for _, err := range []error{
 		os.WriteFile(dir+"victim", []byte("precious"), 0o600),
@@ -183,7 +179,7 @@ func TestStale(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := names(t, dir)
+	before := names(dir)
 	dead.Process.Kill()
 	dead.Wait()
 	f, err := createNamed(dir, 0o600)
@@ -193,7 +189,7 @@ func TestStale(t *testing.T) {
 	defer f.Discard()
 	removeStale(dir)
 	removeStale(filepath.Join(dir, "none") + "/")
-	after := names(t, dir)
+	after := names(dir)
 	if len(after) != len(before) { // one less, one more
 		t.Errorf("before %q, after %q", before, after)
 	}
@@ -206,7 +202,7 @@ func TestStale(t *testing.T) {
 	live.Process.Kill()
 	live.Wait()
 	removeStale(dir)
-	if left := names(t, dir); len(left) != len(before)-1 {
+	if left := names(dir); len(left) != len(before)-1 {
 		t.Errorf("left %q", left)
 	}
 }
@@ -254,7 +250,7 @@ func TestStaleRace(t *testing.T) {
 	writers.Wait()
 	close(stop)
 	removers.Wait()
-	if left := names(t, dir); len(left) != 3 {
+	if left := names(dir); len(left) != 3 {
 		t.Error(left)
 	}
 }

@@ -174,6 +174,16 @@ type lineResult struct {
 	more bool // the file has more lines than flags that name it; set for a new secret only
 }
 
+// given returns the name of a flag of the command line; empty if there is none.
+func (g *secretGroup) given() string {
+	for _, s := range g.flags {
+		if s.Given() {
+			return s.name()
+		}
+	}
+	return ""
+}
+
 // checkStdin returns an error if a secret and data both come from standard input.
 func (g *secretGroup) checkStdin(inputs []*entry) error {
 	for _, s := range g.flags {

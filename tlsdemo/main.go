@@ -60,8 +60,8 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"answer, and no session from before is resumed. If something does not fit, the\n" +
 		"log says so, and what was in use stays in use. Nobody is asked for a secret\n" +
 		"then: for another key, a secret of file:PATH is read again, and any other is the\n" +
-		"one of the start; a wrong one costs a try. What came from standard input stays.\n" +
-		"If the terminal closes, tlsdemo ends; started by nohup it stays."
+		"one of the start; a wrong one costs a try. What came from standard input or a\n" +
+		"pipe stays. If the terminal closes, tlsdemo ends; started by nohup it stays."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"

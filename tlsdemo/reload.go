@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"maclef/internal/cli"
@@ -49,8 +48,10 @@ func (r *reloader) reload() {
 }
 
 // read returns the identity that the files make now; nil if nothing has changed. It sends
-// nothing to the TPM if the key is the same.
+// nothing to the TPM if the key's file is the same. It asks nobody for a secret: there may be
+// nobody any more, and a prompt would stop a process in the background.
 func (r *reloader) read(old *identity) (*identity, error) {
+	defer r.env.Unattended()()
 	files, err := old.files.reread(r.env, r.options, r.tpm)
 	if err != nil || len(files.changes(old.files, r.options)) == 0 {
 		return nil, err
@@ -58,9 +59,10 @@ func (r *reloader) read(old *identity) (*identity, error) {
 	if files.sameKey(old.files) {
 		return newIdentity(r.options, files, old.key, false)
 	}
-	key, err := r.loadAnother(files)
+	r.options.flags.RereadSecrets()
+	key, err := loadKey(r.tpm, r.options, files)
 	if err != nil {
-		return nil, err
+		return nil, r.withAdvice(err)
 	}
 	id, err := newIdentity(r.options, files, key, true)
 	if err != nil {
@@ -69,23 +71,13 @@ func (r *reloader) read(old *identity) (*identity, error) {
 	return id, nil
 }
 
-// loadAnother loads a key that has replaced the old one. It asks nobody for a secret: there
-// may be nobody any more, and a prompt would stop a process in the background.
-func (r *reloader) loadAnother(f *files) (*servedKey, error) {
-	flags := r.options.keys
-	r.options.flags.RereadSecrets()
-	if flags.SRK.NeedsPerson() || (f.key.NeedsSecret() || flags.Secret.Given()) && flags.Secret.NeedsPerson() {
-		return nil, cli.WithHint(fmt.Errorf("load %s: a secret is needed, and asked for at the start only", *flags.Path), restart)
-	}
-	key, err := loadKey(r.tpm, r.options, f)
-	return key, r.withAdvice(err)
-}
-
-const restart = "start tlsdemo again, or give secrets as file:PATH, which is read again"
-
 // withAdvice says which secret was tried.
 func (r *reloader) withAdvice(err error) error {
-	if errors.Is(err, tpmkey.ErrWrongKeySecret) || errors.Is(err, tpmkey.ErrWrongSRKSecret) {
+	const restart = "start tlsdemo again, or give secrets as file:PATH, which is read again"
+	switch {
+	case errors.Is(err, cli.ErrUnattended):
+		return cli.WithHint(err, restart)
+	case errors.Is(err, tpmkey.ErrWrongKeySecret), errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return cli.WithHint(err, "the secrets were those of the start, or of file:PATH as it is now; "+restart)
 	}
 	return err

@@ -305,7 +305,7 @@ func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
 	if s.spec.form == formStdin {
 		return s.fs.env.Stdin, nil
 	}
-	file, err := os.Open(s.spec.arg)
+	file, err := s.fs.env.openFile(s.spec.arg)
 	if err != nil {
 		return nil, err
 	}

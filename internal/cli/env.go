@@ -54,8 +54,8 @@ func (s *screenWriter) Write(p []byte) (int, error) {
 func (s *screenWriter) Fd() uintptr { return uintptr(s.fd) }
 
 // Unattended makes errors of what would wait for a person or another program, until attended: of
-// a question for a secret ([ErrUnattended]), and of reading standard input, a pipe or a device
-// ([ErrReadOnce]).
+// asking for a secret, or for a line of standard input with one ([ErrUnattended]), and of reading
+// other data from standard input, a pipe or a device ([ErrReadOnce]).
 func (e *Env) Unattended() (attended func()) {
 	e.unattended.Store(true)
 	return func() { e.unattended.Store(false) }

@@ -207,15 +207,17 @@ func TestUnattended(t *testing.T) {
 	}
 	t.Setenv("SSH_ASKPASS", "echo")
 	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
-	env := NewEnv("test", strings.NewReader("typed\n"), io.Discard, io.Discard)
+	env := NewEnv("test", strings.NewReader("typed\nmore\n"), io.Discard, io.Discard)
 	fs := env.Flags()
-	srk, key := fs.SRKPass(), fs.KeyPass()
-	if _, err := fs.Parse([]string{"-srk-pass", "file:" + pipe}); err != nil {
+	srk, key, line := fs.SRKPass(), fs.KeyPass(), fs.Secret("other-pass", SecretOptions{Default: "prompt"}, "")
+	if _, err := fs.Parse([]string{"-srk-pass", "file:" + pipe, "-other-pass", "stdin"}); err != nil {
 		t.Fatal(err)
 	}
 	attended := env.Unattended()
-	if _, err := key.Resolve(); !errors.Is(err, ErrUnattended) {
-		t.Error(err)
+	for _, s := range []*SecretFlag{key, line} {
+		if _, err := s.Resolve(); !errors.Is(err, ErrUnattended) {
+			t.Error(err)
+		}
 	}
 	if _, err := srk.Resolve(); !errors.Is(err, ErrReadOnce) {
 		t.Error(err)
@@ -229,7 +231,10 @@ func TestUnattended(t *testing.T) {
 	if got, err := key.Resolve(); err != nil || got.IsZero() {
 		t.Errorf("the answer of nobody was kept: %v", err)
 	}
-	if text, err := env.ReadInput("-", 100, "word"); err != nil || string(text) != "typed\n" {
+	if got, err := line.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte("typed"))) {
+		t.Errorf("a line of nobody was kept: %v", err)
+	}
+	if text, err := env.ReadInput("-", 100, "word"); err != nil || string(text) != "more\n" {
 		t.Errorf("%q, %v", text, err)
 	}
 }

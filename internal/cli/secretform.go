@@ -223,6 +223,9 @@ func (g *secretGroup) openDescriptors() error {
 func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if s.line == nil && s.spec.form != formFile && s.fs.env.unattended.Load() { // perhaps nobody writes it
+		return nil, fmt.Errorf("-%s: %w", s.name(), ErrUnattended)
+	}
 	if s.line == nil {
 		for _, other := range g.sameSource(s) {
 			if other.line == nil && other.entry.set <= s.entry.set {

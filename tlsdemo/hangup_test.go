@@ -75,6 +75,7 @@ func testReloadReadsSecrets(t *testing.T, rig *rig) {
 	p.hangUp("(hint: the secrets were those of the start, or of file:PATH as it is now; start tlsdemo again, or ")
 	mention(t, p.log.String(), "SIGHUP: what was in use stays in use: try the key "+rig.key+": ", "wrong key secret")
 	p.get()
+	p.hangUp("wrong key secret: the same one as before, it was not tried again (hint: ")
 	if spent := rig.status().Lockout.Tries - before; spent != 1 {
 		t.Errorf("%d tries spent", spent)
 	}

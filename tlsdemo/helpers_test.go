@@ -175,7 +175,7 @@ func (r *rig) serve(change func(*limits)) *running {
 		listener = r.listener(listener)
 	}
 	server := newServer(id, bounds, log)
-	run := &running{r, server, &reloader{server, env, o, tpm}, listener.Addr().String(), log}
+	run := &running{r, server, &reloader{server: server, env: env, options: o, tpm: tpm}, listener.Addr().String(), log}
 	stop, done := make(chan struct{}), make(chan error)
 	go func() { done <- run.server.serve(listener, stop) }()
 	t.Cleanup(func() {

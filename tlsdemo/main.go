@@ -117,7 +117,7 @@ func demo(env *cli.Env, o *options) (err error) {
 	stop, hangups := watchSignals(unwatch)
 	fmt.Fprintf(env.Stderr, "tlsdemo: serving %s with %s; Ctrl-C stops\n", o.accept.url(listener.Addr()), id)
 	s := newServer(id, defaultLimits(), env.Stderr)
-	go (&reloader{s, env, o, tpm}).run(hangups)
+	go (&reloader{server: s, env: env, options: o, tpm: tpm}).run(hangups)
 	return s.serve(listener, stop)
 }
 
@@ -127,5 +127,9 @@ func identify(tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newIdentity(o, f, key, true)
+	id, err := newIdentity(o, f, key, true)
+	if err != nil {
+		return nil, errors.Join(err, key.Close())
+	}
+	return id, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"maclef/internal/cli"
@@ -14,6 +15,7 @@ type reloader struct {
 	env     *cli.Env
 	options *options
 	tpm     *tpmkey.TPM
+	wrong   *files // of the last key that was loaded, if its secret was wrong
 }
 
 // run reloads whenever there is something in requests.
@@ -59,16 +61,29 @@ func (r *reloader) read(old *identity) (*identity, error) {
 	if files.sameKey(old.files) {
 		return newIdentity(r.options, files, old.key, false)
 	}
-	r.options.flags.RereadSecrets()
-	key, err := loadKey(r.tpm, r.options, files)
-	if err != nil {
-		return nil, r.withAdvice(err)
+	id, err := r.loadAnother(files)
+	return id, r.withAdvice(err)
+}
+
+// loadAnother loads a key that has replaced the old one. It does not try a wrong secret twice.
+func (r *reloader) loadAnother(f *files) (*identity, error) {
+	secret, last := r.options.keys.Secret, r.wrong
+	var before tpmkey.Secret
+	if last != nil {
+		before, _ = secret.Resolve()
 	}
-	id, err := newIdentity(r.options, files, key, true)
-	if err != nil {
-		return nil, errors.Join(r.withAdvice(err), key.Close())
+	defer r.options.flags.RereadSecrets()()
+	if last != nil && f.sameKey(last) {
+		if now, err := secret.Resolve(); err == nil && now.Equal(before) {
+			return nil, fmt.Errorf("try the key %s: %w: the same one as before, it was not tried again", *r.options.key, tpmkey.ErrWrongKeySecret)
+		}
 	}
-	return id, nil
+	r.wrong = nil
+	id, err := identify(r.tpm, r.options, f)
+	if errors.Is(err, tpmkey.ErrWrongKeySecret) {
+		r.wrong = f
+	}
+	return id, err
 }
 
 // withAdvice says which secret was tried.

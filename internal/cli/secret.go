@@ -120,10 +120,10 @@ func (s *SecretFlag) Resolve() (tpmkey.Secret, error) {
 	return s.value, s.err
 }
 
-// RereadSecrets clears the secrets of files (file:PATH), and has them read again when they are
-// needed next. What was asked for, and lines of descriptors and pipes, cannot be read twice and
-// stay.
-func (fs *FlagSet) RereadSecrets() {
+// RereadSecrets has the secrets of files (file:PATH) read again when they are needed next. What was
+// asked for, and lines of descriptors and pipes, cannot be read twice and stay. forget clears the
+// secrets of before.
+func (fs *FlagSet) RereadSecrets() (forget func()) {
 	g := &fs.secrets
 	var again []*SecretFlag
 	for _, s := range g.flags {
@@ -138,13 +138,19 @@ func (fs *FlagSet) RereadSecrets() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	var before []tpmkey.Secret
 	for _, s := range again {
 		g.close(s.spec.source())
 		if s.line != nil {
 			clear(s.line.text)
 		}
-		s.value.Clear()
+		before = append(before, s.value)
 		s.line, s.read, s.value, s.err = nil, false, tpmkey.Secret{}, nil
+	}
+	return func() {
+		for _, s := range before {
+			s.Clear()
+		}
 	}
 }
 

@@ -178,10 +178,10 @@ func TestRereadSecrets(t *testing.T) {
 	write("c\nd\n")
 	check(srk, "a")
 	old := srk.value
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	check(key, "d")
 	line := srk.line.text
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	if old.Equal(tpmkey.Password([]byte("a"))) || line[0] != 0 {
 		t.Error("the old secrets are not cleared")
 	}
@@ -190,12 +190,12 @@ func TestRereadSecrets(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	if _, err := key.Resolve(); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	write("e\nf\n")
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	check(key, "f")
 }
 
@@ -258,6 +258,6 @@ func TestRereadSecretsOfPipe(t *testing.T) {
 		if got, err := key.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte("first"))) {
 			t.Error(err)
 		}
-		fs.RereadSecrets()
+		fs.RereadSecrets()()
 	}
 }

@@ -104,7 +104,8 @@ func hideSecrets(args []string) (hidden, env []string) {
 	return hidden, env
 }
 
-// revealSecrets undoes hideSecrets, in the background process. Its command line stays as it is.
+// revealSecrets undoes hideSecrets, in the background process. Its command line stays as it is. The
+// programs that it starts (modprobe, askpass) do not get the secrets.
 func revealSecrets(args []string) []string {
 	if os.Getenv(readyVariable) == "" {
 		return args
@@ -115,8 +116,10 @@ func revealSecrets(args []string) []string {
 		if at < 0 {
 			continue
 		}
-		if value, ok := os.LookupEnv(arg[at+len("env:"):]); ok {
+		name := arg[at+len("env:"):]
+		if value, ok := os.LookupEnv(name); ok {
 			args[i] = arg[:at] + value
+			os.Unsetenv(name)
 		}
 	}
 	return args

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -41,5 +42,8 @@ func TestHideSecrets(t *testing.T) {
 	}
 	if got := revealSecrets(args); !slices.Equal(got, given) {
 		t.Errorf("revealed: %q", got)
+	}
+	if left := strings.Join(os.Environ(), "\n"); strings.Contains(left, secretVariable) {
+		t.Error("secrets are still in the environment")
 	}
 }

@@ -193,6 +193,52 @@ func TestChipPolicy(t *testing.T) {
 	}
 }
 
+// The file of a key has only the digest of its policy: -policy says the steps, and that the key's
+// secret is needed.
+func TestChipPolicyGiven(t *testing.T) {
+	t.Parallel()
+	swtpm := tpmtest.Start(t, tpmtest.Keys20)
+	policy, err := tpmkey.ParsePolicy("pcr:sha256:16+auth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpm, err := tpmkey.Open(t.Context(), swtpm.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Auth: tpmkey.Password([]byte("motdepasse")), Policy: policy})
+	tpm.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := blob.ParsePair(made.(*blob.TSS2).Public, made.(*blob.TSS2).Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		policy, secret string
+		want           error
+	}{
+		{"pcr:sha256:16+auth", "faux", tpmkey.ErrWrongKeySecret},
+		{"auth", "motdepasse", tpmkey.ErrPolicy},
+		{"pcr:sha256:16+auth", "motdepasse", nil},
+	} {
+		env := cli.NewEnv("ecryptmount", strings.NewReader(""), io.Discard, io.Discard)
+		o, err := parse(env, []string{"-tpm", swtpm.Socket, "-policy", row.policy, "-key-pass", "pass:" + row.secret, "/secret"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newChip(env, o, file)
+		if err = c.open(); err == nil {
+			err = c.roundTrip()
+		}
+		c.close()
+		if !errors.Is(err, row.want) {
+			t.Errorf("%s, %s: %v", row.policy, row.secret, err)
+		}
+	}
+}
+
 // A wrong secret is found before anything is mounted, and costs one try; in a lockout
 // none is spent.
 func TestChipWrongSecret(t *testing.T) {

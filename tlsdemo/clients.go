@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -20,13 +21,18 @@ func (id *identity) askClients(o *options) error {
 	if err != nil {
 		return cli.WithHint(fmt.Errorf("%s: client CAs: %w", *o.clientCA, err), "-client-ca takes certificates, PEM or DER, one after another")
 	}
-	pool := x509.NewCertPool()
+	pool, names := x509.NewCertPool(), 0
 	for _, ca := range cas {
 		pool.AddCert(ca)
+		names += 2 + len(ca.RawSubject)
 		if invalid := validity(ca, time.Now()).invalid; invalid != "" {
 			id.warnings = append(id.warnings, fmt.Sprintf("the client CA %s of %s %s; clients with its certificates are refused",
 				shortText(subject(ca), 300), *o.clientCA, invalid))
 		}
+	}
+	if names > math.MaxUint16 { // RFC 8446, section 4.2.4
+		return cli.WithHint(fmt.Errorf("%s: client CAs: their names have %d bytes, and TLS tells clients at most %d", *o.clientCA, names, math.MaxUint16),
+			"leave out the CAs that issue for none of your clients")
 	}
 	id.config.ClientCAs, id.config.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	if *o.clientOptional {

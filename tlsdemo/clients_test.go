@@ -1,8 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
 	"net/http"
 	"os"
 	"os/exec"
@@ -226,6 +233,27 @@ func TestBadClientCAs(t *testing.T) {
 		_, err := r.fails(r.args("-accept", "0", "-client-ca", ca.path(file))...)
 		mention(t, err.Error(), ca.path(file), want[0])
 		mention(t, hint(err), want[1])
+	}
+}
+
+// TLS has room for 64 KB of CAs' names.
+func TestTooManyClientCAs(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: strings.Repeat("x", 33000)}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	name := "cas"
+	for n, want := range map[int]string{1: "", 2: "cas: client CAs: their names have 66"} {
+		id := &identity{files: &files{clientCAs: bytes.Repeat(one, n)}, config: new(tls.Config)}
+		if err := id.askClients(&options{clientCA: &name, clientOptional: new(bool)}); (err == nil) != (want == "") || err != nil && !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%d: %v", n, err)
+		}
 	}
 }
 

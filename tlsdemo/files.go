@@ -27,41 +27,46 @@ func readFiles(env *cli.Env, o *options) (*files, error) {
 	return f, f.readCertificates(env, o)
 }
 
-// reread returns the files as they are now. What came from standard input cannot be read
-// twice, and stays.
-func (f *files) reread(env *cli.Env, o *options, tpm *tpmkey.TPM) (*files, error) {
-	now, err := *f, error(nil)
-	handle, isHandle, _ := tpmkey.ParseHandle(*o.key)
-	switch {
-	case isHandle:
+// reread returns the files as they are now, while nobody attends. What can be read only once
+// stays: what came from standard input, or from a pipe.
+func (f *files) reread(env *cli.Env, o *options, tpm *tpmkey.TPM) (_ *files, err error) {
+	now := *f
+	if handle, isHandle, _ := tpmkey.ParseHandle(*o.key); isHandle {
 		now.key, err = tpm.ReadHandle(context.Background(), handle)
-	case !isStdin(*o.key):
+	} else {
 		now.key, err = env.ReadKey(o.keys)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, cli.ErrReadOnce):
+		now.key = f.key
+	case err != nil:
 		return nil, err
 	}
 	return &now, now.readCertificates(env, o)
 }
 
-// readCertificates reads the certificates, but not those that came from standard input.
-func (f *files) readCertificates(env *cli.Env, o *options) (err error) {
-	if f.chain == nil || !isStdin(*o.cert) {
-		f.chain, err = env.ReadInput(*o.cert, cli.CertFileLimit, "certificate")
-		if errors.Is(err, fs.ErrNotExist) {
-			err = cli.WithHint(err, "make a certificate for this key: certgen -key "+*o.key+" -out "+*o.cert)
-		}
-		if err != nil {
-			return err
-		}
+// readCertificates reads the certificates, but not again those that can be read only once.
+func (f *files) readCertificates(env *cli.Env, o *options) error {
+	err := readCertFile(env, *o.cert, "certificate", &f.chain)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cli.WithHint(err, "make a certificate for this key: certgen -key "+*o.key+" -out "+*o.cert)
 	}
-	if o.asksClients() && (f.clientCAs == nil || !isStdin(*o.clientCA)) {
-		f.clientCAs, err = env.ReadInput(*o.clientCA, cli.CertFileLimit, "file of client CAs")
+	if err == nil && o.asksClients() {
+		err = readCertFile(env, *o.clientCA, "file of client CAs", &f.clientCAs)
 	}
 	return err
 }
 
-func isStdin(path string) bool { return path == "" || path == "-" }
+func readCertFile(env *cli.Env, path, what string, data *[]byte) error {
+	now, err := env.ReadInput(path, cli.CertFileLimit, what)
+	switch {
+	case errors.Is(err, cli.ErrReadOnce):
+		return nil
+	case err == nil:
+		*data = now
+	}
+	return err
+}
 
 func (f *files) sameKey(other *files) bool { return reflect.DeepEqual(f.key, other.key) }
 

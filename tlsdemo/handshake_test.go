@@ -283,10 +283,10 @@ func TestClientsThatGiveUp(t *testing.T) {
 func (r *running) awaitTally(as func(tally) bool) {
 	r.t.Helper()
 	var t tally
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if t, _, _ = r.server.stats.snapshot(); as(t) {
-			return
-		}
+	if !soon(func() bool {
+		t, _, _ = r.server.stats.snapshot()
+		return as(t)
+	}) {
+		r.t.Fatalf("%+v\n%s", t, r.log)
 	}
-	r.t.Fatalf("%+v\n%s", t, r.log)
 }

@@ -175,7 +175,7 @@ func (r *rig) serve(change func(*limits)) *running {
 		listener = r.listener(listener)
 	}
 	server := newServer(id, bounds, log)
-	run := &running{r, server, &reloader{server, env, o, tpm}, listener.Addr().String(), log}
+	run := &running{r, server, &reloader{server: server, env: env, options: o, tpm: tpm}, listener.Addr().String(), log}
 	stop, done := make(chan struct{}), make(chan error)
 	go func() { done <- run.server.serve(listener, stop) }()
 	t.Cleanup(func() {
@@ -244,11 +244,18 @@ func (s *safeBuffer) String() string {
 // await returns the log as soon as it has a text, which it must soon.
 func (s *safeBuffer) await(t *testing.T, text string) string {
 	t.Helper()
+	if !soon(func() bool { return strings.Contains(s.String(), text) }) {
+		t.Fatalf("%q does not come in\n%s", text, s)
+	}
+	return s.String()
+}
+
+// soon returns true as soon as something is.
+func soon(is func() bool) bool {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if log := s.String(); strings.Contains(log, text) {
-			return log
+		if is() {
+			return true
 		}
 	}
-	t.Fatalf("%q does not come in\n%s", text, s)
-	return ""
+	return false
 }

@@ -60,8 +60,8 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"answer, and no session from before is resumed. If something does not fit, the\n" +
 		"log says so, and what was in use stays in use. Nobody is asked for a secret\n" +
 		"then: for another key, a secret of file:PATH is read again, and any other is the\n" +
-		"one of the start; a wrong one costs a try. What came from standard input stays.\n" +
-		"If the terminal closes, tlsdemo ends; started by nohup it stays."
+		"one of the start; a wrong one costs a try. What came from standard input or a\n" +
+		"pipe stays. If the terminal closes, tlsdemo ends; started by nohup it stays."
 	fs.Example = "tlsdemo -accept 4433\n" +
 		"tlsdemo -key maclef -cert moncert -accept localhost:0\n" +
 		"curl --cacert moncert https://localhost:4433/"
@@ -117,7 +117,7 @@ func demo(env *cli.Env, o *options) (err error) {
 	stop, hangups := watchSignals(unwatch)
 	fmt.Fprintf(env.Stderr, "tlsdemo: serving %s with %s; Ctrl-C stops\n", o.accept.url(listener.Addr()), id)
 	s := newServer(id, defaultLimits(), env.Stderr)
-	go (&reloader{s, env, o, tpm}).run(hangups)
+	go (&reloader{server: s, env: env, options: o, tpm: tpm}).run(hangups)
 	return s.serve(listener, stop)
 }
 
@@ -127,5 +127,9 @@ func identify(tpm *tpmkey.TPM, o *options, f *files) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newIdentity(o, f, key, true)
+	id, err := newIdentity(o, f, key, true)
+	if err != nil {
+		return nil, errors.Join(err, key.Close())
+	}
+	return id, nil
 }

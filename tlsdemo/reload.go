@@ -15,6 +15,7 @@ type reloader struct {
 	env     *cli.Env
 	options *options
 	tpm     *tpmkey.TPM
+	wrong   *files // of the last key that was loaded, if its secret was wrong
 }
 
 // run reloads whenever there is something in requests.
@@ -49,8 +50,10 @@ func (r *reloader) reload() {
 }
 
 // read returns the identity that the files make now; nil if nothing has changed. It sends
-// nothing to the TPM if the key is the same.
+// nothing to the TPM if the key's file is the same. It asks nobody for a secret: there may be
+// nobody any more, and a prompt would stop a process in the background.
 func (r *reloader) read(old *identity) (*identity, error) {
+	defer r.env.Unattended()()
 	files, err := old.files.reread(r.env, r.options, r.tpm)
 	if err != nil || len(files.changes(old.files, r.options)) == 0 {
 		return nil, err
@@ -58,34 +61,38 @@ func (r *reloader) read(old *identity) (*identity, error) {
 	if files.sameKey(old.files) {
 		return newIdentity(r.options, files, old.key, false)
 	}
-	key, err := r.loadAnother(files)
-	if err != nil {
-		return nil, err
-	}
-	id, err := newIdentity(r.options, files, key, true)
-	if err != nil {
-		return nil, errors.Join(r.withAdvice(err), key.Close())
-	}
-	return id, nil
+	id, err := r.loadAnother(files)
+	return id, r.withAdvice(err)
 }
 
-// loadAnother loads a key that has replaced the old one. It asks nobody for a secret: there
-// may be nobody any more, and a prompt would stop a process in the background.
-func (r *reloader) loadAnother(f *files) (*servedKey, error) {
-	flags := r.options.keys
-	r.options.flags.RereadSecrets()
-	if flags.SRK.NeedsPerson() || (f.key.NeedsSecret() || flags.Secret.Given()) && flags.Secret.NeedsPerson() {
-		return nil, cli.WithHint(fmt.Errorf("load %s: a secret is needed, and asked for at the start only", *flags.Path), restart)
+// loadAnother loads a key that has replaced the old one. It does not try a wrong secret twice.
+func (r *reloader) loadAnother(f *files) (*identity, error) {
+	secret, last := r.options.keys.Secret, r.wrong
+	var before tpmkey.Secret
+	if last != nil {
+		before, _ = secret.Resolve()
 	}
-	key, err := loadKey(r.tpm, r.options, f)
-	return key, r.withAdvice(err)
+	defer r.options.flags.RereadSecrets()()
+	if last != nil && f.sameKey(last) {
+		if now, err := secret.Resolve(); err == nil && now.Equal(before) {
+			return nil, fmt.Errorf("try the key %s: %w: the same one as before, it was not tried again", *r.options.key, tpmkey.ErrWrongKeySecret)
+		}
+	}
+	r.wrong = nil
+	id, err := identify(r.tpm, r.options, f)
+	if errors.Is(err, tpmkey.ErrWrongKeySecret) {
+		r.wrong = f
+	}
+	return id, err
 }
-
-const restart = "start tlsdemo again, or give secrets as file:PATH, which is read again"
 
 // withAdvice says which secret was tried.
 func (r *reloader) withAdvice(err error) error {
-	if errors.Is(err, tpmkey.ErrWrongKeySecret) || errors.Is(err, tpmkey.ErrWrongSRKSecret) {
+	const restart = "start tlsdemo again, or give secrets as file:PATH, which is read again"
+	switch {
+	case errors.Is(err, cli.ErrUnattended):
+		return cli.WithHint(err, restart)
+	case errors.Is(err, tpmkey.ErrWrongKeySecret), errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return cli.WithHint(err, "the secrets were those of the start, or of file:PATH as it is now; "+restart)
 	}
 	return err

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"maclef/blob"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
 )
@@ -63,6 +66,46 @@ func TestRandomThatRestrictedKeyRefuses(t *testing.T) {
 	if log := r.log.String(); strings.Contains(log, "the key does not sign") {
 		t.Error(log)
 	}
+}
+
+// A key in tpm2-tools' pair of files has a policy whose steps only -policy tells.
+func TestPolicyOfPair(t *testing.T) {
+	r := newRig(t, "maclef", nil)
+	policy, err := tpmkey.ParsePolicy("pcr:sha256:16+auth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tpm := r.open()
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Auth: tpmkey.Password([]byte("motdepasse")), Policy: policy})
+	tpm.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := made.(*blob.TSS2)
+	data, err := file.Marshal(file.Container())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	r.key = filepath.Join(dir, "maclef")
+	for name, data := range map[string][]byte{"maclef": data, "pair.pub": file.Public, "pair.priv": file.Private} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.certify([]byte("motdepasse"))
+	r.key = filepath.Join(dir, "pair.pub")
+	_, err = r.fails(r.args("-accept", "0", "-key-pass", "env:LE_MOT")...)
+	mention(t, err.Error(), "the steps of its policy are not known")
+	_, err = r.fails(r.args("-accept", "0", "-key-pass", "env:LE_MOT", "-policy", "auth")...)
+	mention(t, err.Error(), "not the policy that it was made with")
+	p := r.start("-key-pass", "env:LE_MOT", "-policy", "pcr:sha256:16+auth")
+	p.get()
+	p.hangUp("SIGHUP: nothing has changed")
+	r.swtpm.Restart()
+	p.get()
+	p.stop()
+	r.wantNothingInTPM()
 }
 
 // A PCR changes while it serves, and changes back.
@@ -124,7 +167,7 @@ func TestKeyByHandle(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Slow20)
 	t.Parallel()
 	r := gen20.rig(t, "tpm2/e2-p256.pem", nil)
-	handle := r.keep(0x81000042)
+	handle := r.keep(0x81000042, "one")
 	r.key = handle
 	r.certify([]byte{})
 	p := r.start("-key-pass", "pass:")
@@ -143,13 +186,11 @@ func TestKeyByHandle(t *testing.T) {
 		t.Error(err)
 	}
 	p.stop()
-	if keys, sessions := r.inTPM(); keys+sessions > 0 {
-		t.Errorf("%d keys and %d sessions are left in the TPM", keys, sessions)
-	}
+	r.wantNothingInTPM()
 }
 
-// keep has the TPM keep a new P-256 key, and returns what names it.
-func (r *rig) keep(handle tpm2.TPMHandle) string {
+// keep has the TPM keep a new P-256 key in place of another, and returns what names it.
+func (r *rig) keep(handle tpm2.TPMHandle, unique string) string {
 	r.t.Helper()
 	tpm := r.swtpm.Dial()
 	defer tpm.Close()
@@ -159,11 +200,18 @@ func (r *rig) keep(handle tpm2.TPMHandle) string {
 			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, SignEncrypt: true,
 		},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: tpm2.TPMECCNistP256}),
+		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: []byte(unique)}}),
 	})}.Execute(tpm)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(tpm)
+	if old, err := (tpm2.ReadPublic{ObjectHandle: handle}).Execute(tpm); err == nil {
+		named := &tpm2.NamedHandle{Handle: handle, Name: old.Name}
+		if _, err := (tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: named, PersistentHandle: handle}).Execute(tpm); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	_, err = tpm2.EvictControl{
 		Auth:             tpm2.TPMRHOwner,
 		ObjectHandle:     &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name},

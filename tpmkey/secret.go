@@ -71,6 +71,10 @@ func AskSecret(ask func() (Secret, error)) Secret {
 // closed, like secrets that are given as bytes. It is for servers that run unattended.
 func (s Secret) Keep() Secret { return Secret{s.s.Keep()} }
 
+// Clear overwrites a secret that is given as bytes. Its copies cannot be used any more, either:
+// the error is ErrSecretNeeded. Keys that were loaded with it have their own.
+func (s Secret) Clear() { s.s.Clear() }
+
 // IsZero reports whether no secret was given.
 func (s Secret) IsZero() bool { return s.s.IsZero() }
 

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/term"
 
@@ -18,6 +20,8 @@ type Env struct {
 
 	screen screen
 	warned sync.Once // the user was warned that the TPM is a software TPM
+
+	unattended atomic.Bool // see Unattended
 
 	files           sync.Mutex // guards the next fields: any goroutine may read secrets
 	inputs, outputs []usedFile
@@ -48,6 +52,20 @@ func (s *screenWriter) Write(p []byte) (int, error) {
 
 // Fd lets callers find out that this is a terminal.
 func (s *screenWriter) Fd() uintptr { return uintptr(s.fd) }
+
+// Unattended makes errors of what would wait for a person or another program, until attended: of
+// asking for a secret, or for a line of standard input with one ([ErrUnattended]), and of reading
+// other data from standard input, a pipe or a device ([ErrReadOnce]).
+func (e *Env) Unattended() (attended func()) {
+	e.unattended.Store(true)
+	return func() { e.unattended.Store(false) }
+}
+
+// ErrUnattended is the error of asking for a secret after [Env.Unattended].
+var ErrUnattended = errors.New("a secret is needed, and asked for at the start only")
+
+// ErrReadOnce is the error of reading anything but a regular file after [Env.Unattended].
+var ErrReadOnce = errors.New("not a regular file, and such are read at the start only")
 
 // Notef prints "name: note: …" on standard error.
 func (e *Env) Notef(format string, args ...any) {

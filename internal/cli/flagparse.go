@@ -112,6 +112,12 @@ func (fs *FlagSet) checkOperands(operands []string) ([]string, error) {
 		if len(extra) > 1 {
 			word = "arguments"
 		}
+		if name := fs.secrets.given(); name != "" {
+			return nil, &UsageError{
+				Text:   fmt.Sprintf("unexpected %s (not repeated here, where -%s was given: it may be a secret)", word, name),
+				Advice: "a secret with spaces in it stands in quotes, with its form: -" + name + " 'pass:TEXT'; " + fs.Name + " -h lists the flags",
+			}
+		}
 		return nil, Usagef("unexpected %s: %s", word, strings.Join(extra, " "))
 	}
 	fitted := make([]string, len(fs.Args))

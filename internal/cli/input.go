@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"hash"
 	"io"
@@ -17,12 +18,15 @@ const (
 // does not close standard input.
 func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	if path == "-" || path == "" {
+		if e.unattended.Load() {
+			return nil, inputError(path, ErrReadOnce)
+		}
 		if IsTerminal(e.Stdin) {
 			e.Notef("reading standard input; Ctrl-D ends it")
 		}
 		return io.NopCloser(e.Stdin), e.addInput(inputName(path), e.Stdin)
 	}
-	file, err := os.Open(path)
+	file, err := e.openFile(path)
 	if err != nil {
 		return nil, inputError(path, err)
 	}
@@ -33,6 +37,23 @@ func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	if err := e.addInput(path, file); err != nil {
 		file.Close()
 		return nil, err
+	}
+	return file, nil
+}
+
+// openFile opens a file to read it. It waits for the writer of a named pipe; after Unattended it
+// refuses one instead.
+func (e *Env) openFile(path string) (*os.File, error) {
+	if !e.unattended.Load() {
+		return os.Open(path)
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+		file.Close()
+		return nil, cmp.Or(err, ErrReadOnce)
 	}
 	return file, nil
 }

@@ -15,6 +15,9 @@ func inheritedFile(int) (*os.File, error) {
 	return nil, errors.New("this system does not pass file descriptors by number")
 }
 
+// nonblock is 0: no file waits when it is opened.
+const nonblock = 0
+
 // openTTY opens the console.
 func openTTY() (*os.File, error) { return os.OpenFile("CONIN$", os.O_RDWR, 0) }
 

@@ -28,6 +28,9 @@ func inheritedFile(fd int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "fd:"+strconv.Itoa(fd)), nil
 }
 
+// nonblock makes opening a named pipe not wait for its writer.
+const nonblock = unix.O_NONBLOCK
+
 // openTTY opens the controlling terminal.
 func openTTY() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) }
 

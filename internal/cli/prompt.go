@@ -22,6 +22,9 @@ var errTwoSecrets = fmt.Errorf("the two texts differed %d times", newSecretTries
 // askSecret asks for the secret of a flag with the function ask: twice for a new secret, and
 // twice if the user gives an empty one to a TPM, which may count it as wrong.
 func (e *Env) askSecret(s *SecretFlag, ask func(string) ([]byte, error)) (text []byte, err error) {
+	if e.unattended.Load() {
+		return nil, fmt.Errorf("-%s: %w", s.name(), ErrUnattended)
+	}
 	defer e.lockScreen()()
 	ofTPM := !s.options.New && !s.options.Text
 	if s.options.New {

@@ -115,38 +115,41 @@ func (s *SecretFlag) Resolve() (tpmkey.Secret, error) {
 	defer s.mu.Unlock()
 	if !s.read {
 		s.value, s.err = s.resolve()
-		s.read = true
+		s.read = !errors.Is(s.err, ErrUnattended)
 	}
 	return s.value, s.err
 }
 
-// NeedsPerson reports whether Resolve would ask a person.
-func (s *SecretFlag) NeedsPerson() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch s.spec.form {
-	case formPrompt, formPopup:
-		return !s.read || s.err != nil
-	case formStdin:
-		return !s.read && IsTerminal(s.fs.env.Stdin)
-	}
-	return false
-}
-
-// RereadSecrets has secrets of files (file:PATH) read again when they are needed next. What
-// was asked for, and lines of descriptors, cannot be read twice and stay.
-func (fs *FlagSet) RereadSecrets() {
+// RereadSecrets has the secrets of files (file:PATH) read again when they are needed next. What was
+// asked for, and lines of descriptors and pipes, cannot be read twice and stay. forget clears the
+// secrets of before.
+func (fs *FlagSet) RereadSecrets() (forget func()) {
 	g := &fs.secrets
+	var again []*SecretFlag
 	for _, s := range g.flags {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+		if s.spec.form != formFile {
+			continue
+		}
+		if info, err := os.Stat(s.spec.arg); err != nil || info.Mode().IsRegular() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			again = append(again, s)
+		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, s := range g.flags {
-		if s.spec.form == formFile {
-			g.close(s.spec.source())
-			s.line, s.read, s.value, s.err = nil, false, tpmkey.Secret{}, nil
+	var before []tpmkey.Secret
+	for _, s := range again {
+		g.close(s.spec.source())
+		if s.line != nil {
+			clear(s.line.text)
+		}
+		before = append(before, s.value)
+		s.line, s.read, s.value, s.err = nil, false, tpmkey.Secret{}, nil
+	}
+	return func() {
+		for _, s := range before {
+			s.Clear()
 		}
 	}
 }

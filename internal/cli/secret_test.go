@@ -3,8 +3,10 @@ package cli
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -161,15 +163,12 @@ func TestRereadSecrets(t *testing.T) {
 	env := NewEnv("test", strings.NewReader("typed\n"), io.Discard, io.Discard)
 	fs := env.Flags()
 	srk, key, piped := fs.SRKPass(), fs.KeyPass(), fs.Secret("other-pass", SecretOptions{Default: "prompt"}, "")
-	if !key.NeedsPerson() {
-		t.Error("the default of -key-pass asks nobody")
-	}
 	if _, err := fs.Parse([]string{"-srk-pass", "file:" + path, "-key-pass", "file:" + path, "-other-pass", "stdin"}); err != nil {
 		t.Fatal(err)
 	}
 	check := func(flag *SecretFlag, want string) {
 		t.Helper()
-		if got, err := flag.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte(want))) || flag.NeedsPerson() {
+		if got, err := flag.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte(want))) {
 			t.Errorf("not %q: %v", want, err)
 		}
 	}
@@ -178,18 +177,87 @@ func TestRereadSecrets(t *testing.T) {
 	check(piped, "typed")
 	write("c\nd\n")
 	check(srk, "a")
-	fs.RereadSecrets()
+	old := srk.value
+	fs.RereadSecrets()()
 	check(key, "d")
+	line := srk.line.text
+	fs.RereadSecrets()()
+	if old.Equal(tpmkey.Password([]byte("a"))) || line[0] != 0 {
+		t.Error("the old secrets are not cleared")
+	}
 	check(srk, "c")
 	check(piped, "typed")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	if _, err := key.Resolve(); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	write("e\nf\n")
-	fs.RereadSecrets()
+	fs.RereadSecrets()()
 	check(key, "f")
+}
+
+// While nobody attends, nothing waits for a person, or for the writer of a pipe.
+func TestUnattended(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if out, err := exec.Command("mkfifo", pipe).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Setenv("SSH_ASKPASS", "echo")
+	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
+	env := NewEnv("test", strings.NewReader("typed\nmore\n"), io.Discard, io.Discard)
+	fs := env.Flags()
+	srk, key, line := fs.SRKPass(), fs.KeyPass(), fs.Secret("other-pass", SecretOptions{Default: "prompt"}, "")
+	if _, err := fs.Parse([]string{"-srk-pass", "file:" + pipe, "-other-pass", "stdin"}); err != nil {
+		t.Fatal(err)
+	}
+	attended := env.Unattended()
+	for _, s := range []*SecretFlag{key, line} {
+		if _, err := s.Resolve(); !errors.Is(err, ErrUnattended) {
+			t.Error(err)
+		}
+	}
+	if _, err := srk.Resolve(); !errors.Is(err, ErrReadOnce) {
+		t.Error(err)
+	}
+	for _, path := range []string{pipe, os.DevNull, "-"} {
+		if _, err := env.ReadInput(path, 100, "word"); !errors.Is(err, ErrReadOnce) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	attended()
+	if got, err := key.Resolve(); err != nil || got.IsZero() {
+		t.Errorf("the answer of nobody was kept: %v", err)
+	}
+	if got, err := line.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte("typed"))) {
+		t.Errorf("a line of nobody was kept: %v", err)
+	}
+	if text, err := env.ReadInput("-", 100, "word"); err != nil || string(text) != "more\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// A pipe is not read again.
+func TestRereadSecretsOfPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	io.WriteString(w, "first\n")
+	w.Close()
+	env := NewEnv("test", nil, io.Discard, io.Discard)
+	fs := env.Flags()
+	key := fs.KeyPass()
+	if _, err := fs.Parse([]string{"-key-pass", fmt.Sprintf("file:/dev/fd/%d", r.Fd())}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := key.Resolve(); err != nil || !got.Equal(tpmkey.Password([]byte("first"))) {
+			t.Error(err)
+		}
+		fs.RereadSecrets()()
+	}
 }

@@ -174,6 +174,16 @@ type lineResult struct {
 	more bool // the file has more lines than flags that name it; set for a new secret only
 }
 
+// given returns the name of a flag of the command line; empty if there is none.
+func (g *secretGroup) given() string {
+	for _, s := range g.flags {
+		if s.Given() {
+			return s.name()
+		}
+	}
+	return ""
+}
+
 // checkStdin returns an error if a secret and data both come from standard input.
 func (g *secretGroup) checkStdin(inputs []*entry) error {
 	for _, s := range g.flags {
@@ -213,6 +223,9 @@ func (g *secretGroup) openDescriptors() error {
 func (g *secretGroup) readLine(s *SecretFlag) ([]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if s.line == nil && s.spec.form != formFile && s.fs.env.unattended.Load() { // perhaps nobody writes it
+		return nil, fmt.Errorf("-%s: %w", s.name(), ErrUnattended)
+	}
 	if s.line == nil {
 		for _, other := range g.sameSource(s) {
 			if other.line == nil && other.entry.set <= s.entry.set {
@@ -295,7 +308,7 @@ func (g *secretGroup) reader(s *SecretFlag) (io.Reader, error) {
 	if s.spec.form == formStdin {
 		return s.fs.env.Stdin, nil
 	}
-	file, err := os.Open(s.spec.arg)
+	file, err := s.fs.env.openFile(s.spec.arg)
 	if err != nil {
 		return nil, err
 	}

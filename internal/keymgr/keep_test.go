@@ -3,6 +3,7 @@ package keymgr
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"testing"
 
 	"maclef/blob"
@@ -106,6 +107,23 @@ func testKeptSecretIsCleared(t *testing.T, in secretKey) {
 		}
 		if !given.Equal(Password([]byte("motdepasse"))) {
 			t.Errorf("%s: the caller's own was", name)
+		}
+	}
+}
+
+// A secret that was cleared is no secret of zeros, which would cost a try.
+func TestClearedSecretIsRefused(t *testing.T) {
+	s := Password([]byte("motdepasse"))
+	v := s.value()
+	s.Clear()
+	if v.sha1 != [20]byte{} || !bytes.Equal(v.secret, make([]byte, len("motdepasse"))) {
+		t.Error("it is still there")
+	}
+	for _, s := range []Secret{s, AskSecret(func() (Secret, error) { return s, nil })} {
+		for _, g := range []chip.Generation{chip.TPM12, chip.TPM20} {
+			if auth, err := s.ResolveFor(g, "it"); auth != nil || !errors.Is(err, chip.ErrSecretNeeded) {
+				t.Errorf("%x, %v", auth, err)
+			}
 		}
 	}
 }

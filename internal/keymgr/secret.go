@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maclef/internal/chip"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -26,9 +27,12 @@ type hidden func() *value
 
 // A value is a secret in the forms that the generations of TPM take.
 type value struct {
-	form   form
-	sha1   [sha1.Size]byte // for TPM 1.2
-	secret []byte          // for TPM 2.0, of those that have one
+	form form
+
+	mu      sync.Mutex // guards what follows, of a value that Secrets share
+	cleared bool
+	sha1    [sha1.Size]byte // for TPM 1.2
+	secret  []byte          // for TPM 2.0, of those that have one
 }
 
 // A form is what a secret was made from.
@@ -47,7 +51,9 @@ func secretOf(v *value) Secret {
 }
 
 func (v *value) clone() *value {
-	return &value{v.form, v.sha1, bytes.Clone(v.secret)}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return &value{form: v.form, cleared: v.cleared, sha1: v.sha1, secret: bytes.Clone(v.secret)}
 }
 
 // only clears what a generation of TPM does not accept, and returns v.
@@ -60,6 +66,9 @@ func (v *value) only(g chip.Generation) *value {
 }
 
 func (v *value) clear() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.cleared = true
 	clear(v.sha1[:])
 	clear(v.secret)
 }
@@ -69,7 +78,7 @@ func WellKnown() Secret { return secretOf(&value{form: ofWellKnown, secret: []by
 
 // Password is tpmkey.Password.
 func Password(password []byte) Secret {
-	return secretOf(&value{ofBytes, sha1.Sum(password), append([]byte{}, password...)})
+	return secretOf(&value{form: ofBytes, sha1: sha1.Sum(password), secret: append([]byte{}, password...)})
 }
 
 // PasswordUTF16 is tpmkey.PasswordUTF16.
@@ -109,6 +118,13 @@ func AskSecret(ask func() (Secret, error)) Secret {
 func (s Secret) Keep() Secret {
 	s.keep = true
 	return s
+}
+
+// Clear is tpmkey.Secret.Clear.
+func (s Secret) Clear() {
+	if s.value != nil {
+		s.value().clear()
+	}
 }
 
 // Known reports whether the secret is known without asking for it.
@@ -162,6 +178,9 @@ func (s Secret) ResolveFor(g chip.Generation, what string) (chip.AuthData, error
 
 // forGeneration returns a copy in the form that a generation of TPM accepts.
 func (v *value) forGeneration(g chip.Generation, what string) (chip.AuthData, error) {
+	if v.cleared { // zeros would be a wrong secret
+		return nil, fmt.Errorf("%w: %s: it was cleared", chip.ErrSecretNeeded, what)
+	}
 	if g == chip.TPM12 {
 		return bytes.Clone(v.sha1[:]), nil
 	}

@@ -157,6 +157,16 @@ func TestMovableParent(t *testing.T) {
 	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
 	_, err = tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: opts.ParentAuth})
 	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "its secret was not used")
+	asked := tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+		t.Error("a secret was asked for that must not be used")
+		return opts.ParentAuth, nil
+	})
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parentHandle, ParentAuth: asked})
+	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
+	_, err = tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: asked})
+	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parentHandle + 1, ParentAuth: asked, MovableParent: true})
+	tpmtest.WantError(t, err, tpmkey.ErrNoParent, "0x81000102")
 	if n := sentOf(p, "TPM2_Create", "TPM2_Load", "TPM2_StartAuthSession"); n > 0 {
 		t.Errorf("%d commands were sent to the parent", n)
 	}

@@ -151,8 +151,10 @@ func (c *Chip) createUnder(spec *chip.Spec, area *tpm2.TPMTPublic, with *chip.Se
 // key.
 func (c *Chip) withNewKeyParent(spec *chip.Spec, with *chip.Secrets, f func(parent *loadedParent) error) error {
 	id := newKeyParent(spec.Parent)
-	if err := c.checkMovable(id, with.Parent, spec.MovableParent); err != nil {
-		return err
+	if len(with.Parent) > 0 {
+		if err := c.CheckParentSecret(spec.Parent, spec.MovableParent); err != nil {
+			return err
+		}
 	}
 	movable := false
 	err := c.withParentOrSRK(id, with.Parent, func(parent *loadedParent) error {

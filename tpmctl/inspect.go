@@ -180,6 +180,9 @@ func yesNo(b bool) string {
 	return "no"
 }
 
+// pub writes every RSA key as rsaEncryption, also one that is limited to PSS: so it has the same bytes in
+// certificates and for other programs. tpm2-openssl writes id-RSASSA-PSS (RFC 4055, section 1.2), which
+// crypto/x509 and many others cannot read.
 func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	out := outputFlags(fs)
 	k, err := readNamed(env, fs, args, "pub")

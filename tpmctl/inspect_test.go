@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/policy"
 	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -230,7 +231,10 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 			u.Public = tpmtest.PublicArea(tpm2.TPMAlgRSA, tpm2.TPMAlgSHA256, uint32(pubarea.AttrSign), []byte{}, null, null, 2048, uint32(0), ones(256))
 		},
 			"secret: none helps: it has neither userWithAuth nor a policy\n"},
-		"damaged": {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
+		"secret of another": {func(u *blob.TSS2) { u.Policy[0] = policy.HierarchySecret(tpm2.TPMRHOwner) },
+			"secret: none of its own; its policy asks for that of the owner hierarchy, which can be given (-key-pass)\n"},
+		"imported": {func(u *blob.TSS2) { *u = *readFixture(t, "e2-wrap-ec") }, "moves: it was outside of the TPM once, "},
+		"damaged":  {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
 	} {
 		k := readFixture(t, "e2-p256-pcr")
 		c.change(k)

@@ -128,8 +128,10 @@ func moveText(p *pubarea.Area) string {
 		return "never leaves its TPM"
 	case p.Has(pubarea.AttrFixedParent):
 		return "only with its parent"
-	case len(p.AuthPolicy) == 0:
+	case len(p.AuthPolicy) == 0 && p.Has(pubarea.AttrSensitiveDataOrigin):
 		return "never leaves its TPM: duplication takes a policy, and it has none"
+	case len(p.AuthPolicy) == 0:
+		return "it was outside of the TPM once, and can be duplicated no more: that takes a policy, and it has none"
 	case p.Has(pubarea.AttrEncryptedDuplication):
 		return "may be duplicated, encrypted, where its policy allows that"
 	}
@@ -185,6 +187,8 @@ func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 		return "none helps: it has neither userWithAuth nor a policy"
 	case byPolicy && len(t.Policy) == 0 && !t.ByPolicy:
 		return "unknown: it depends on the steps of its policy"
+	case t.EmptyAuth && owner != "":
+		return "none of its own; its policy asks for that of " + owner + ", which can be given (-key-pass)"
 	case t.EmptyAuth:
 		return "none of its own"
 	case t.Handle != 0 && !t.ByPolicy:

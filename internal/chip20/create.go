@@ -192,6 +192,9 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 	}
 	var file blob.TSS2
 	err := c.withNewKeyParent(spec, with, func(parent *loadedParent) error {
+		if parent.Public.ObjectAttributes.EncryptedDuplication { // it takes an inner wrapper, too, which software keys do not get here
+			return fmt.Errorf("%w: the parent at %#x has the attribute encryptedDuplication, and no software key is wrapped for such a parent; name another one", chip.ErrNotSupported, uint32(parent.id.handle))
+		}
 		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, tpm2.Marshal(parent.Public), blob.TSS2Wrap{
 			Parent: uint32(parent.id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})

@@ -134,7 +134,8 @@ func hint20(err error, given func(flag string) bool) string {
 		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
 			ifGiven(makesParent(err) && !given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
+		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" +
+			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too")
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):

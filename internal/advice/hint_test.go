@@ -38,6 +38,8 @@ func TestHint(t *testing.T) {
 		{"unknown", errors.New("odd"), "", ""},
 		{"wrong parent's secret", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "", "try -srk-pass prompt"},
 		{"secret of a hierarchy", errors.Join(tpmkey.ErrWrongSRKSecret, &tpm20.Error{Command: tpm2.TPMCCCreatePrimary}), "", "-parent 0x81…"},
+		{"secret of a hierarchy, given", errors.Join(tpmkey.ErrWrongSRKSecret, &tpm20.Error{Command: tpm2.TPMCCCreatePrimary}), "srk-pass", "give -parent 0x81…, too"},
+		{"secret of a hierarchy, parent given", errors.Join(tpmkey.ErrWrongSRKSecret, &tpm20.Error{Command: tpm2.TPMCCCreatePrimary}), "parent", "try -srk-pass prompt"},
 		{"wrong parent's secret, given", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "srk-pass", "another secret than -srk-pass says"},
 		{"wrong key secret of a TPM 2.0", refused(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), "", "tpmctl status before the next try"},
 		{"no secret, says the file", refused(chip.ErrHasSecret, tpm2.TPMRCAuthFail), "", "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files; see tpmctl status"},

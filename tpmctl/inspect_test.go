@@ -120,6 +120,8 @@ func TestWhatKeysCan(t *testing.T) {
 		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},
 		"useless":              {area(pubarea.AttrSign, null), nil, "nothing: no program can use it, for it has neither userWithAuth nor a policy", ""},
 		"policy to sign":       {area(signOnly, null), policyFor(tpm2.TPMCCSign), "sign", ""},
+		"policy to agree":      {readFixture(t, "e2-p256").Public, policyFor(tpm2.TPMCCECDHZGen), "agree on a secret (ECDH)", ""},
+		"policy to only sign":  {area(both, null), policyFor(tpm2.TPMCCSign), "sign", ""},
 		"policy for duplicate": {area(signOnly, null), policyFor(tpm2.TPMCCDuplicate), "neither sign nor decrypt", ""},
 	} {
 		k := &blob.TSS2{Public: c.public, Policy: c.policy, Private: []byte{0, 1, 1}, Parent: 0x40000001}
@@ -233,6 +235,8 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 			"secret: none helps: it has neither userWithAuth nor a policy\n"},
 		"secret of another": {func(u *blob.TSS2) { u.Policy[0] = policy.HierarchySecret(tpm2.TPMRHOwner) },
 			"secret: none of its own; its policy asks for that of the owner hierarchy, which can be given (-key-pass)\n"},
+		"policy beside the secret": {func(u *blob.TSS2) { u.Policy, u.Public[9] = nil, u.Public[9]|pubarea.AttrUserWithAuth },
+			"policy steps: not needed to use it: its secret alone does (userWithAuth)\n"},
 		"imported": {func(u *blob.TSS2) { *u = *readFixture(t, "e2-wrap-ec") }, "moves: it was outside of the TPM once, "},
 		"damaged":  {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
 	} {

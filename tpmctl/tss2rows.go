@@ -37,7 +37,7 @@ func tss2Rows(t *blob.TSS2) []row {
 	}
 	by := policy.Recognise(t)
 	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(by, p)}, row{"wrong secrets", wrongSecretsText(p)})
-	rows = append(rows, policyRows(by)...)
+	rows = append(rows, policyRows(by, p)...)
 	if by != t {
 		rows = append(rows, row{"policy steps", "recognised by the digest, which alone is stored"})
 	}
@@ -169,11 +169,15 @@ func parentText(t *blob.TSS2) string {
 	return text
 }
 
-func policyRows(t *blob.TSS2) (rows []row) {
+func policyRows(t *blob.TSS2, p *pubarea.Area) (rows []row) {
+	steps := "give them with -policy; whoever made it knows them"
+	if p.Has(pubarea.AttrUserWithAuth) {
+		steps = "not needed to use it: its secret alone does (userWithAuth)"
+	}
 	for _, l := range policy.Describe(t) {
 		rows = append(rows, row{l.Name, l.Value})
 		if l.Value == policy.UnknownSteps {
-			rows = append(rows, row{"policy steps", "give them with -policy; whoever made it knows them"})
+			rows = append(rows, row{"policy steps", steps})
 		}
 	}
 	return rows

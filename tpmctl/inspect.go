@@ -50,15 +50,19 @@ func keyRows(k blob.Key) (rows []row, err error) {
 	case *blob.TSS2:
 		rows, err = keyRows20(k)
 	case *blob.TPMSealed:
-		return sealedRows12(k)
+		rows, err = sealedRows12(k)
 	default:
 		rows, err = keyRows12(k.(*blob.TPMKey))
 	}
-	if roca.Weak(k.PublicKey()) {
+	if sealed, ok := k.(*blob.TPMSealed); ok && roca.Weak(sealed.Key.PublicKey()) {
+		rows = append(rows, row{"warning", weakStorageKey})
+	} else if roca.Weak(k.PublicKey()) {
 		rows = append(rows, row{"warning", "do not use this key: " + roca.Explanation})
 	}
 	return rows, err
 }
+
+const weakStorageKey = "the data is not safe: it is sealed with an RSA key, and " + roca.Explanation
 
 // sealedRows12 returns the rows for data sealed to a TPM 1.2.
 func sealedRows12(s *blob.TPMSealed) ([]row, error) {

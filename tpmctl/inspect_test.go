@@ -297,7 +297,8 @@ func TestWeakKey(t *testing.T) {
 	old.(*blob.TPMKey).Modulus = modulus
 	kept := &blob.TSS2{Public: rsaArea(2048, 0, modulus)}
 	const want = "ROCA, CVE-2017-15361"
-	for _, k := range []blob.Key{old, kept} {
+	sealed := &blob.TPMSealed{Key: old.(*blob.TPMKey), AESKey: slices.Concat([]byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0}, ones(256)), Ciphertext: ones(16)}
+	for _, k := range []blob.Key{old, kept, sealed} {
 		rows, err := keyRows(k)
 		if err != nil {
 			t.Fatal(err)

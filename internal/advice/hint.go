@@ -135,7 +135,7 @@ func hint20(err error, given func(flag string) bool) string {
 			ifGiven(makesParent(err) && !given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
 		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" +
-			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too")
+			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too") + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):

@@ -123,13 +123,16 @@ func TestTheirPolicySecrets(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.write(t, "their.pem", pem)
-			c.asksFor(t, tt.owner)
+			c.asksFor(t, "their.pem", tt.owner)
+			if tt.entity == "o" { // its digest tells that
+				c.asksFor(t, "their.pub", tt.owner)
+			}
 		})
 	}
 }
 
 // asksFor signs with a key whose policy asks for a secret of owner.
-func (c *chip) asksFor(t *testing.T, owner string) {
+func (c *chip) asksFor(t *testing.T, key, owner string) {
 	t.Helper()
 	askpass := c.write(t, "askpass", []byte("#!/bin/sh\necho \"$1\" >\"$PROMPTS\"\necho "+secret+"\n"))
 	if err := os.Chmod(askpass, 0o700); err != nil {
@@ -138,9 +141,9 @@ func (c *chip) asksFor(t *testing.T, owner string) {
 	t.Setenv("PROMPTS", c.file("prompts"))
 	t.Setenv("SSH_ASKPASS", askpass)
 	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
-	sign := []string{"sign", "-key", "their.pem", "-srk-pass", "pass:" + secret, "-in", messageFile, "-out", "sig", "-force"}
+	sign := []string{"sign", "-key", key, "-srk-pass", "pass:" + secret, "-in", messageFile, "-out", "sig", "-force"}
 	c.run(t, "tpmctl", sign...)
-	if got, want := string(c.read(t, "prompts")), "Secret of "+owner+", which the policy of their.pem asks for: \n"; got != want {
+	if got, want := string(c.read(t, "prompts")), "Secret of "+owner+", which the policy of "+key+" asks for: \n"; got != want {
 		t.Errorf("it asked %q, want %q", got, want)
 	}
 	out, err := c.try(t, "tpmctl", append(sign, "-key-pass", "pass:faux")...)
@@ -148,7 +151,7 @@ func (c *chip) asksFor(t *testing.T, owner string) {
 		!strings.Contains(string(out), "hint: give the secret that the error names with -key-pass") {
 		t.Errorf("with another secret: %v, %s", err, out)
 	}
-	if out := c.run(t, "tpmctl", "inspect", "their.pem"); !strings.Contains(string(out), "its policy asks for that of "+owner+" (-key-pass)\n") {
+	if out := c.run(t, "tpmctl", "inspect", key); !strings.Contains(string(out), "its policy asks for that of "+owner+" (-key-pass)\n") {
 		t.Errorf("inspect: %s", out)
 	}
 }

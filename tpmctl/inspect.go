@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/policy"
 	"maclef/internal/roca"
 )
 
@@ -47,15 +50,19 @@ func keyRows(k blob.Key) (rows []row, err error) {
 	case *blob.TSS2:
 		rows, err = keyRows20(k)
 	case *blob.TPMSealed:
-		return sealedRows12(k)
+		rows, err = sealedRows12(k)
 	default:
 		rows, err = keyRows12(k.(*blob.TPMKey))
 	}
-	if roca.Weak(k.PublicKey()) {
+	if sealed, ok := k.(*blob.TPMSealed); ok && roca.Weak(sealed.Key.PublicKey()) {
+		rows = append(rows, row{"warning", weakStorageKey})
+	} else if roca.Weak(k.PublicKey()) {
 		rows = append(rows, row{"warning", "do not use this key: " + roca.Explanation})
 	}
 	return rows, err
 }
+
+const weakStorageKey = "the data is not safe: it is sealed with an RSA key, and " + roca.Explanation
 
 // sealedRows12 returns the rows for data sealed to a TPM 1.2.
 func sealedRows12(s *blob.TPMSealed) ([]row, error) {
@@ -129,6 +136,12 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 // may be for other commands.
 func canText(k blob.Key) string {
 	var can []string
+	allows := func(tpm2.TPMCC) bool { return true }
+	if t, ok := k.(*blob.TSS2); ok {
+		by := policy.Recognise(t)
+		allows = func(command tpm2.TPMCC) bool { return policy.Allows(by.Policy, command) }
+		k = by
+	}
 	flags, signs := signFlags(k)
 	if flags != "" {
 		flags = " (tpmctl sign " + flags + ")"
@@ -139,10 +152,10 @@ func canText(k blob.Key) string {
 	case k.CanSign() && signs:
 		can = append(can, "sign"+flags)
 	}
-	if k.CanDecrypt() {
+	if k.CanDecrypt() && allows(tpm2.TPMCCRSADecrypt) {
 		can = append(can, "decrypt")
 	}
-	if k.CanAgree() {
+	if k.CanAgree() && allows(tpm2.TPMCCECDHZGen) {
 		can = append(can, "agree on a secret (ECDH)")
 	}
 	if t, ok := k.(*blob.TSS2); can == nil && ok && isUseless(t) {
@@ -180,6 +193,9 @@ func yesNo(b bool) string {
 	return "no"
 }
 
+// pub writes every RSA key as rsaEncryption, also one that is limited to PSS: so it has the same bytes in
+// certificates and for other programs. tpm2-openssl writes id-RSASSA-PSS (RFC 4055, section 1.2), which
+// crypto/x509 and many others cannot read.
 func pub(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	out := outputFlags(fs)
 	k, err := readNamed(env, fs, args, "pub")

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/blob"
+	"maclef/internal/policy"
 	"maclef/internal/pubarea"
 	"maclef/internal/tpmtest"
 	"maclef/tpmkey"
@@ -119,6 +120,8 @@ func TestWhatKeysCan(t *testing.T) {
 		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},
 		"useless":              {area(pubarea.AttrSign, null), nil, "nothing: no program can use it, for it has neither userWithAuth nor a policy", ""},
 		"policy to sign":       {area(signOnly, null), policyFor(tpm2.TPMCCSign), "sign", ""},
+		"policy to agree":      {readFixture(t, "e2-p256").Public, policyFor(tpm2.TPMCCECDHZGen), "agree on a secret (ECDH)", ""},
+		"policy to only sign":  {area(both, null), policyFor(tpm2.TPMCCSign), "sign", ""},
 		"policy for duplicate": {area(signOnly, null), policyFor(tpm2.TPMCCDuplicate), "neither sign nor decrypt", ""},
 	} {
 		k := &blob.TSS2{Public: c.public, Policy: c.policy, Private: []byte{0, 1, 1}, Parent: 0x40000001}
@@ -230,7 +233,12 @@ TPM name: 000bd1096efb957626998ae9b078bf21c837a3e5429f3686e9bd1834441568d6dcba
 			u.Public = tpmtest.PublicArea(tpm2.TPMAlgRSA, tpm2.TPMAlgSHA256, uint32(pubarea.AttrSign), []byte{}, null, null, 2048, uint32(0), ones(256))
 		},
 			"secret: none helps: it has neither userWithAuth nor a policy\n"},
-		"damaged": {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
+		"secret of another": {func(u *blob.TSS2) { u.Policy[0] = policy.HierarchySecret(tpm2.TPMRHOwner) },
+			"secret: none of its own; its policy asks for that of the owner hierarchy, which can be given (-key-pass)\n"},
+		"policy beside the secret": {func(u *blob.TSS2) { u.Policy, u.Public[9] = nil, u.Public[9]|pubarea.AttrUserWithAuth },
+			"policy steps: not needed to use it: its secret alone does (userWithAuth)\n"},
+		"imported": {func(u *blob.TSS2) { *u = *readFixture(t, "e2-wrap-ec") }, "moves: it was outside of the TPM once, "},
+		"damaged":  {func(u *blob.TSS2) { u.Public = u.Public[1:] }, "public area: damaged"},
 	} {
 		k := readFixture(t, "e2-p256-pcr")
 		c.change(k)
@@ -289,7 +297,8 @@ func TestWeakKey(t *testing.T) {
 	old.(*blob.TPMKey).Modulus = modulus
 	kept := &blob.TSS2{Public: rsaArea(2048, 0, modulus)}
 	const want = "ROCA, CVE-2017-15361"
-	for _, k := range []blob.Key{old, kept} {
+	sealed := &blob.TPMSealed{Key: old.(*blob.TPMKey), AESKey: slices.Concat([]byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0}, ones(256)), Ciphertext: ones(16)}
+	for _, k := range []blob.Key{old, kept, sealed} {
 		rows, err := keyRows(k)
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/cli"
+	"maclef/internal/roca"
 	"maclef/tpmkey"
 )
 
@@ -63,6 +64,9 @@ func (s *sealCommand) run(env *cli.Env, data []byte) error {
 	})
 	if err != nil {
 		return err
+	}
+	if old, ok := sealed.(*blob.TPMSealed); ok && roca.Weak(old.Key.PublicKey()) {
+		env.Notef("%s", weakStorageKey)
 	}
 	text, err := sealed.Marshal(sealed.Container())
 	if err != nil {

@@ -37,7 +37,7 @@ func tss2Rows(t *blob.TSS2) []row {
 	}
 	by := policy.Recognise(t)
 	rows = append(rows, row{"parent", parentText(t)}, row{"secret", secretText20(by, p)}, row{"wrong secrets", wrongSecretsText(p)})
-	rows = append(rows, policyRows(by)...)
+	rows = append(rows, policyRows(by, p)...)
 	if by != t {
 		rows = append(rows, row{"policy steps", "recognised by the digest, which alone is stored"})
 	}
@@ -128,8 +128,10 @@ func moveText(p *pubarea.Area) string {
 		return "never leaves its TPM"
 	case p.Has(pubarea.AttrFixedParent):
 		return "only with its parent"
-	case len(p.AuthPolicy) == 0:
+	case len(p.AuthPolicy) == 0 && p.Has(pubarea.AttrSensitiveDataOrigin):
 		return "never leaves its TPM: duplication takes a policy, and it has none"
+	case len(p.AuthPolicy) == 0:
+		return "it was outside of the TPM once, and can be duplicated no more: that takes a policy, and it has none"
 	case p.Has(pubarea.AttrEncryptedDuplication):
 		return "may be duplicated, encrypted, where its policy allows that"
 	}
@@ -167,11 +169,15 @@ func parentText(t *blob.TSS2) string {
 	return text
 }
 
-func policyRows(t *blob.TSS2) (rows []row) {
+func policyRows(t *blob.TSS2, p *pubarea.Area) (rows []row) {
+	steps := "give them with -policy; whoever made it knows them"
+	if p.Has(pubarea.AttrUserWithAuth) {
+		steps = "not needed to use it: its secret alone does (userWithAuth)"
+	}
 	for _, l := range policy.Describe(t) {
 		rows = append(rows, row{l.Name, l.Value})
 		if l.Value == policy.UnknownSteps {
-			rows = append(rows, row{"policy steps", "give them with -policy; whoever made it knows them"})
+			rows = append(rows, row{"policy steps", steps})
 		}
 	}
 	return rows
@@ -185,6 +191,8 @@ func secretText20(t *blob.TSS2, p *pubarea.Area) string {
 		return "none helps: it has neither userWithAuth nor a policy"
 	case byPolicy && len(t.Policy) == 0 && !t.ByPolicy:
 		return "unknown: it depends on the steps of its policy"
+	case t.EmptyAuth && owner != "":
+		return "none of its own; its policy asks for that of " + owner + ", which can be given (-key-pass)"
 	case t.EmptyAuth:
 		return "none of its own"
 	case t.Handle != 0 && !t.ByPolicy:

@@ -110,7 +110,7 @@ func (t *TPM) make(ctx context.Context, spec *chip.Spec, srk, key Secret) (made 
 	}
 	with := new(chip.Secrets)
 	defer with.Clear()
-	if with.Parent, err = t.m.ResolveParent(ctx, srk.s); err != nil {
+	if with.Parent, err = t.m.ResolveParent(ctx, spec, srk.s); err != nil {
 		return nil, err
 	}
 	if with.Key, err = t.newKeySecret(key); err != nil {
@@ -163,7 +163,7 @@ func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions
 	}
 	with := new(chip.Secrets)
 	defer with.Clear()
-	if err := t.parentSecret(ctx, opts, with); err != nil {
+	if err := t.parentSecret(ctx, spec, opts, with); err != nil {
 		return nil, err
 	}
 	if with.Key, err = t.newKeySecret(opts.Auth); err != nil {
@@ -184,7 +184,7 @@ func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions
 
 // parentSecret resolves the secret that the TPM requires to return the SRK's public key: the
 // SRK's if the owner has allowed that, else the owner's.
-func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Secrets) error {
+func (t *TPM) parentSecret(ctx context.Context, spec *chip.Spec, opts *WrapOptions, with *chip.Secrets) error {
 	var readable bool
 	err := t.run(ctx, func() error {
 		s, err := t.chip().State()
@@ -197,7 +197,7 @@ func (t *TPM) parentSecret(ctx context.Context, opts *WrapOptions, with *chip.Se
 		return err
 	}
 	if readable {
-		with.Parent, err = t.m.ResolveParent(ctx, opts.ParentAuth.s)
+		with.Parent, err = t.m.ResolveParent(ctx, spec, opts.ParentAuth.s)
 		return err
 	}
 	with.Owner, err = t.resolve(opts.OwnerAuth, "the owner's secret, because this TPM does not give the SRK's public key without it")

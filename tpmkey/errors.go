@@ -49,7 +49,7 @@ var (
 	ErrWrongTPM = chip.ErrWrongTPM
 	// ErrNoParent: the key's parent is not in this TPM.
 	ErrNoParent = chip.ErrNoParent
-	// ErrMovableParent: the key's parent has no fixedTPM, and its secret was given.
+	// ErrMovableParent: the key's parent has no fixedTPM, and its secret was given, or to be asked for.
 	// LoadOptions.MovableParent allows that.
 	ErrMovableParent = chip.ErrMovableParent
 	// ErrNoKey: this TPM has no key at that handle.

@@ -24,7 +24,7 @@ type parent20 struct {
 	secret  string
 	movable bool   // without fixedTPM
 	owner   string // the owner's secret, set afterwards
-	noWrap  bool   // nothing can be wrapped for it
+	noWrap  string // why nothing can be wrapped for it
 }
 
 const parentHandle = 0x81000101
@@ -46,6 +46,7 @@ func storage(template tpm2.TPMTPublic, change func(a *tpm2.TPMAObject), commands
 func parents20() map[string]parent20 {
 	as := func(*tpm2.TPMAObject) {}
 	movable := func(a *tpm2.TPMAObject) { a.FixedTPM, a.FixedParent = false, false }
+	inner := func(a *tpm2.TPMAObject) { a.FixedTPM, a.FixedParent, a.EncryptedDuplication = false, false, true }
 	counted := func(a *tpm2.TPMAObject) { a.NoDA = false }
 	symmetric := storage(tpm2.ECCSRKTemplate, as)
 	symmetric.Type = tpm2.TPMAlgSymCipher
@@ -63,7 +64,8 @@ func parents20() map[string]parent20 {
 		"without fixedTPM":                 {area: storage(tpm2.ECCSRKTemplate, movable), movable: true},
 		"RSA without fixedTPM, a secret":   {area: storage(tpm2.RSASRKTemplate, movable), movable: true, secret: "parent"},
 		"without fixedTPM, by the owner's": {area: storage(tpm2.ECCSRKTemplate, movable, policy.HierarchySecret(tpm2.TPMRHOwner)), movable: true, owner: "proprio"},
-		"symmetric":                        {area: symmetric, noWrap: true},
+		"symmetric":                        {area: symmetric, noWrap: "symmetric key"},
+		"with encryptedDuplication":        {area: storage(tpm2.ECCSRKTemplate, inner), movable: true, noWrap: "has the attribute encryptedDuplication"},
 	}
 }
 
@@ -111,10 +113,12 @@ func (parent *parent20) use(t *testing.T, tpm *tpmkey.TPM) {
 		t.Fatal(err)
 	}
 	files := []blob.Key{made}
-	if wrapped, err := tpm.Wrap(t.Context(), software, &tpmkey.WrapOptions{CreateOptions: create}); err == nil {
+	wrapped, err := tpm.Wrap(t.Context(), software, &tpmkey.WrapOptions{CreateOptions: create})
+	switch {
+	case err == nil && parent.noWrap == "":
 		files = append(files, wrapped)
-	} else if !parent.noWrap || !strings.Contains(err.Error(), "symmetric key") {
-		t.Error(err)
+	case parent.noWrap == "" || err == nil || !strings.Contains(err.Error(), parent.noWrap):
+		t.Errorf("wrap: %v", err)
 	}
 	for _, file := range files {
 		key, err := tpm.Load(t.Context(), file, load)
@@ -157,6 +161,16 @@ func TestMovableParent(t *testing.T) {
 	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
 	_, err = tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: opts.ParentAuth})
 	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "its secret was not used")
+	asked := tpmkey.AskSecret(func() (tpmkey.Secret, error) {
+		t.Error("a secret was asked for that must not be used")
+		return opts.ParentAuth, nil
+	})
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parentHandle, ParentAuth: asked})
+	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
+	_, err = tpm.Load(t.Context(), file, &tpmkey.LoadOptions{ParentAuth: asked})
+	tpmtest.WantError(t, err, tpmkey.ErrMovableParent, "0x81000101 has no fixedTPM")
+	_, err = tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Parent: parentHandle + 1, ParentAuth: asked, MovableParent: true})
+	tpmtest.WantError(t, err, tpmkey.ErrNoParent, "0x81000102")
 	if n := sentOf(p, "TPM2_Create", "TPM2_Load", "TPM2_StartAuthSession"); n > 0 {
 		t.Errorf("%d commands were sent to the parent", n)
 	}

@@ -87,7 +87,7 @@ func hintKey(err error) string {
 	case errors.Is(err, tpmkey.ErrWrongTPM):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
 	case errors.Is(err, tpmkey.ErrNoParent):
-		return "a TPM that was cleared has lost its parents, too; with the right -parent, a key file of this TPM works: tpmctl inspect shows what the file says, tpmctl status what the TPM keeps"
+		return "a TPM that was cleared has lost its parents, too; if only this one was removed, it may have been the owner's primary key, which -parent owner makes again; tpmctl inspect shows what the file says, tpmctl status what the TPM keeps"
 	case errors.Is(err, tpmkey.ErrNoKey):
 		return "tpmctl status lists the keys that the TPM keeps, with their handles"
 	case errors.Is(err, tpmkey.ErrWrongGeneration):
@@ -132,9 +132,10 @@ func hint20(err error, given func(flag string) bool) string {
 	switch {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
 		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
-			ifGiven(!given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
+			ifGiven(makesParent(err) && !given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says"
+		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" +
+			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too") + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
@@ -153,6 +154,12 @@ func hint20(err error, given func(flag string) bool) string {
 		return hintFailure(err)
 	}
 	return ""
+}
+
+// makesParent reports whether a TPM 2.0 was to create a primary key of a hierarchy.
+func makesParent(err error) bool {
+	var refused *tpm20.Error
+	return errors.As(err, &refused) && refused.Command == tpm2.TPMCCCreatePrimary
 }
 
 // hintFailure is for TPM_RC_FAILURE, which some TPMs also return when they work on. For

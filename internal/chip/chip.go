@@ -51,6 +51,9 @@ type Chip interface {
 	Prepare(k blob.Key, secret bool) error
 	// ClassOf returns the class of an error. It sends nothing.
 	ClassOf(err error) ErrClass
+	// CheckParentSecret returns an error if the secret of a parent must not be used: ErrNoParent, or
+	// ErrMovableParent unless movable. 0 is the usual parent.
+	CheckParentSecret(parent uint32, movable bool) error
 	// ReadTries reads the count of wrong secrets for a key, or for its parent, before or after a
 	// secret is tried.
 	ReadTries(k blob.Key, ofParent, after bool) (*Tries, error)

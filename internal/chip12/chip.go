@@ -121,6 +121,9 @@ func keyOf(file blob.Key) (k *blob.TPMKey, sealed bool) {
 	return file.(*blob.TPMKey), false
 }
 
+// CheckParentSecret implements chip.Chip: the only parent is the SRK.
+func (c *Chip) CheckParentSecret(uint32, bool) error { return nil }
+
 // Prepare does nothing: a session can be opened while the key is loaded.
 func (c *Chip) Prepare(blob.Key, bool) error { return nil }
 

@@ -151,8 +151,10 @@ func (c *Chip) createUnder(spec *chip.Spec, area *tpm2.TPMTPublic, with *chip.Se
 // key.
 func (c *Chip) withNewKeyParent(spec *chip.Spec, with *chip.Secrets, f func(parent *loadedParent) error) error {
 	id := newKeyParent(spec.Parent)
-	if err := c.checkMovable(id, with.Parent, spec.MovableParent); err != nil {
-		return err
+	if len(with.Parent) > 0 {
+		if err := c.CheckParentSecret(spec.Parent, spec.MovableParent); err != nil {
+			return err
+		}
 	}
 	movable := false
 	err := c.withParentOrSRK(id, with.Parent, func(parent *loadedParent) error {
@@ -190,6 +192,9 @@ func (c *Chip) wrap(spec *chip.Spec, commands []blob.PolicyCommand, digest []byt
 	}
 	var file blob.TSS2
 	err := c.withNewKeyParent(spec, with, func(parent *loadedParent) error {
+		if parent.Public.ObjectAttributes.EncryptedDuplication { // it takes an inner wrapper, too, which software keys do not get here
+			return fmt.Errorf("%w: the parent at %#x has the attribute encryptedDuplication, and no software key is wrapped for such a parent; name another one", chip.ErrNotSupported, uint32(parent.id.handle))
+		}
 		wrapped, err := blob.WrapTSS2(rand.Reader, spec.Wrap, tpm2.Marshal(parent.Public), blob.TSS2Wrap{
 			Parent: uint32(parent.id.handle), Auth: with.Key, Policy: commands, AuthPolicy: digest,
 		})

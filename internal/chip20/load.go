@@ -99,7 +99,7 @@ func (c *Chip) loadUnderPrimary(parents []parentID, t *blob.TSS2, srk chip.AuthD
 			return in, err
 		}
 	}
-	in, failed := c.loadUnderAny(parents, t, nil)
+	in, failed := c.loadUnderAny(parents, t, srk)
 	if !errors.Is(failed, chip.ErrWrongSRKSecret) {
 		return in, failed
 	}
@@ -173,8 +173,10 @@ func (c *Chip) loadUnderPersistent(t *blob.TSS2, srk chip.AuthData, failed error
 
 // loadUnder loads a key under one parent.
 func (c *Chip) loadUnder(id parentID, t *blob.TSS2, srk chip.AuthData) (chip.LoadedKey, error) {
-	if err := c.checkMovable(id, srk, t.MovableParent); err != nil {
-		return nil, err
+	if len(srk) > 0 {
+		if err := c.CheckParentSecret(uint32(id.handle), t.MovableParent); err != nil {
+			return nil, err
+		}
 	}
 	var object *tpm20.Object
 	err := c.withParent(id, srk, func(parent *loadedParent) error {

@@ -27,7 +27,7 @@ func (p *loadedParent) auth(command tpm2.TPMCC, enc tpm20.Encrypt) (auth tpm2.Se
 	case err != nil:
 		return nil, nil, err
 	case rules != nil:
-		return p.chip.runPolicy(rules, p.id, command, append(chip.AuthData{}, p.secret...), enc)
+		return p.chip.runPolicy(rules, p.id, command, p.secret, enc)
 	case len(p.secret) == 0 && enc == 0:
 		return nil, nil, nil
 	}
@@ -96,14 +96,14 @@ func countsSecretOf(area *tpm2.TPMTPublic) bool {
 	return area.ObjectAttributes.UserWithAuth || err == nil && bytes.Equal(own, area.AuthPolicy.Buffer)
 }
 
-// checkMovable returns an ErrMovableParent if a parent's secret would be used with a key that may
-// exist outside of the TPM. allowed means that the caller accepts that.
-func (c *Chip) checkMovable(id parentID, srk chip.AuthData, allowed bool) error {
-	if len(srk) == 0 || allowed || isHierarchy(uint32(id.handle)) {
+// CheckParentSecret implements chip.Chip.
+func (c *Chip) CheckParentSecret(handle uint32, movable bool) error {
+	id := newKeyParent(handle)
+	if isHierarchy(uint32(id.handle)) {
 		return nil
 	}
 	parent, err := c.readParent(id)
-	if err != nil || parent.Public.ObjectAttributes.FixedTPM {
+	if err != nil || movable || parent.Public.ObjectAttributes.FixedTPM {
 		return err
 	}
 	return chip.OfKind(chip.ErrMovableParent, fmt.Sprintf(

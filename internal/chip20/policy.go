@@ -131,7 +131,7 @@ func damagedPolicy(err error) error {
 // needsPolicy reports whether the policy authorizes a key, not its secret alone. It is called for
 // each operation, so it does not parse the whole public area.
 //
-// TPM 2.0 Library Part 2, sections 8.3.3.5 (userWithAuth) and 12.2.4 (TPMT_PUBLIC)
+// TPM 2.0 Library Part 2, sections 8.3 (TPMA_OBJECT) and 12.2.4 (TPMT_PUBLIC)
 func needsPolicy(t *blob.TSS2) bool {
 	const at, userWithAuth = 2 + 2 + 2, 1 << 6 // size, type, nameAlg
 	return t.ByPolicy || len(t.Public) >= at+4 && binary.BigEndian.Uint32(t.Public[at:])&userWithAuth == 0

@@ -124,7 +124,7 @@ func (k *keyOps) planRestricted(message, digest []byte, opts crypto.SignerOpts) 
 	hash := opts.HashFunc()
 	switch {
 	case hash == 0 || algOf(hash) != k.scheme.hash: // ECDSA signs digests of other hashes, too
-		return nil, k.cannotSign("ECDSA", hash)
+		return nil, k.cannotSign(algName(k.scheme.alg), hash)
 	case bytes.HasPrefix(message, []byte(tpm20.GeneratedValue)):
 		return nil, fmt.Errorf("%w: the message begins with ff 54 43 47 (TPM_GENERATED_VALUE), like the TPM's own attestations, "+
 			"and a restricted key signs no such message of a program", chip.ErrNotSupported)

@@ -173,7 +173,7 @@ func TestSign20Message(t *testing.T) {
 		"RSASSA, other hash":        {ssa, "bonjour", crypto.SHA384, "limited to RSASSA with SHA-256"},
 		"RSASSA, PSS":               {ssa, "bonjour", pss, "limited to RSASSA with SHA-256"},
 		"RSASSA, raw bytes":         {ssa, "bonjour", crypto.Hash(0), "limited to RSASSA with SHA-256"},
-		"RSASSA, raw DigestInfo":    {ssa, string(mustMake(chip.DigestInfo(crypto.SHA256, make([]byte, 32)))), crypto.Hash(0), "limited to RSASSA with SHA-256"},
+		"RSASSA, raw DigestInfo":    {ssa, string(mustMake(chip.DigestInfo(crypto.SHA256, make([]byte, 32)))), crypto.Hash(0), "RSASSA with raw bytes: this key is limited to RSASSA with SHA-256"},
 		"RSASSA, nil options":       {ssa, "bonjour", nil, "crypto.SHA256"},
 		"RSASSA, nil pointer":       {ssa, "bonjour", (*rsa.PSSOptions)(nil), "nil pointer"},
 		"RSASSA, hash not linked":   {ssa, "bonjour", crypto.BLAKE2b_256, "import"},

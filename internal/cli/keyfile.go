@@ -152,7 +152,7 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 // label20 makes the prompt say whose secret it asks for, and whether there may be none.
 func (f *KeyFlags) label20(k *blob.TSS2) {
 	const mayBeEmpty = " (Enter if it has none)"
-	switch owner := policy.SecretOwner(k); {
+	switch owner := policy.SecretOwner(policy.Recognise(k)); {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
 	case (k.Guessed() || k.Handle != 0) && k.CountsTries() && !strings.HasSuffix(f.Secret.Label, mayBeEmpty):

@@ -199,14 +199,15 @@ func TestOutputAsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	binary, err := os.ReadFile(demoCommand(t).Path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	exe := filepath.Join(dir, "demo")
+	// This process must not write it: a child that another test starts meanwhile would have it open for
+	// writing, too, and it could not be executed.
+	if out, err := exec.Command("install", "-m", "755", demoCommand(t).Path, exe).CombinedOutput(); err != nil {
+		t.Fatalf("%v, %s", err, out)
+	}
 	readOnly, shut := filepath.Join(dir, "readonly"), filepath.Join(dir, "shut")
 	for _, err := range []error{
-		os.WriteFile(exe, binary, 0o755), os.Chmod(dir, 0o755),
+		os.Chmod(dir, 0o755),
 		os.Mkdir(readOnly, 0o555), os.Mkdir(shut, 0o711),
 		os.WriteFile(filepath.Join(shut, "secret"), nil, 0),
 	} {

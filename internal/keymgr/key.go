@@ -161,11 +161,12 @@ func (h *Key) recordResult(p *task, err error) {
 
 // loadFile loads the key from its file.
 func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
-	if t, ok := h.file.(*blob.TSS2); ok && t.Handle != 0 { // it has no parent to be loaded under
+	t, is20 := h.file.(*blob.TSS2)
+	if is20 && t.Handle != 0 { // it has no parent to be loaded under
 		return m.chip.Load(h.file, nil)
 	}
 	if with.parent == nil {
-		if err := m.checkReady(); err != nil { // before the secret is asked for
+		if err := m.checkParent(h.parent(), is20 && t.MovableParent); err != nil { // before the secret is asked for
 			return nil, err
 		}
 		if _, err := m.readTries(h.file, true); err != nil {
@@ -183,8 +184,9 @@ func (m *Manager) loadFile(h *Key, with *secrets) (chip.LoadedKey, error) {
 	return in, err
 }
 
-// checkReady returns an error if the TPM has no SRK that can be used.
-func (m *Manager) checkReady() error {
+// checkParent returns an error if the TPM has no SRK that can be used, or if the secret of a parent
+// must not be used.
+func (m *Manager) checkParent(parent uint32, movable bool) error {
 	s, err := m.chip.State()
 	switch {
 	case err != nil:
@@ -194,13 +196,15 @@ func (m *Manager) checkReady() error {
 	case !s.Owned:
 		return chip.ErrNoSRK
 	}
-	return nil
+	return m.chip.CheckParentSecret(parent, movable)
 }
 
-// ResolveParent returns a parent's secret. It does not ask for one if the TPM has no SRK.
-func (m *Manager) ResolveParent(ctx context.Context, s Secret) (chip.AuthData, error) {
+// ResolveParent returns the secret of a parent for what spec describes. It asks for none that must
+// not be used.
+func (m *Manager) ResolveParent(ctx context.Context, spec *chip.Spec, s Secret) (chip.AuthData, error) {
 	if s.ask != nil {
-		if err := m.Run(ctx, m.checkReady); err != nil {
+		err := m.Run(ctx, func() error { return m.checkParent(spec.Parent, spec.MovableParent) })
+		if err != nil {
 			return nil, err
 		}
 	}

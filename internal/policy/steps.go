@@ -229,15 +229,22 @@ func arrange(alg tpm2.TPMIAlgHash, want []byte, done, rest []Step) (found []Step
 }
 
 // Recognise returns the key with the steps of its policy, if only the digest is stored, and it is
-// that of no steps, of the key's secret, of one command, or of both. Otherwise it returns the key
-// as it is.
+// that of no steps, of the key's secret, of one command or the secret of a hierarchy, or of two of
+// these. Otherwise it returns the key as it is.
 func Recognise(t *blob.TSS2) *blob.TSS2 {
 	area := pubarea.TPMT(t.Public)
 	if area == nil || len(t.Policy) > 0 || len(area.AuthPolicy.Buffer) == 0 || area.ObjectAttributes.UserWithAuth {
 		return t
 	}
+	var usual []blob.PolicyCommand
 	for _, code := range usable {
-		if found, ok := similar(area.NameAlg, area.AuthPolicy.Buffer, []Step{{Command: commandCode(code)}}); ok {
+		usual = append(usual, commandCode(code))
+	}
+	for _, hierarchy := range []tpm2.TPMHandle{tpm2.TPMRHOwner, tpm2.TPMRHEndorsement, tpm2.TPMRHPlatform} {
+		usual = append(usual, HierarchySecret(hierarchy))
+	}
+	for _, command := range usual {
+		if found, ok := similar(area.NameAlg, area.AuthPolicy.Buffer, []Step{{Command: command}}); ok {
 			return WithSteps(t, found)
 		}
 	}

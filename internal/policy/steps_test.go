@@ -142,4 +142,10 @@ func TestSecretOwner(t *testing.T) {
 			t.Errorf("%v in a signed policy: %q, want %q", tt.commands, got, tt.want)
 		}
 	}
+	area.ObjectAttributes.UserWithAuth = false
+	area.AuthPolicy.Buffer = authPolicy(t, policy.HierarchySecret(tpm2.TPMRHEndorsement))
+	file := &blob.TSS2{Public: tpm2.Marshal(tpm2.New2B(area))}
+	if got := policy.SecretOwner(policy.Recognise(file)); got != "the endorsement hierarchy" {
+		t.Errorf("the digest tells the owner %q", got)
+	}
 }

@@ -68,11 +68,11 @@ interop: interop-needs ## exchange keys and sealed data with other programs (par
 vm-test: export VM_KERNEL := $(VM_KERNEL)
 vm-test: vm-needs ## run the commands on a real kernel, in QEMU (Debian, amd64; VM=6-luks: a part)
 	@mkdir -p bin/vm
-	$(GO) test ./vm -count=1 -timeout 90m -parallel $(VM_JOBS) -run 'TestScenarios/all/$(VM)' -args -scenarios -transcripts "$(CURDIR)/bin/vm"
+	$(GO) test ./vm -count=1 -timeout 90m -run 'TestScenarios/all/$(VM)' -args -scenarios -jobs $(VM_JOBS) -transcripts "$(CURDIR)/bin/vm"
 	@echo "the output of the machines is in bin/vm"
 
 docs: vm-needs ## write the documents with output of these machines or of -h
-	$(GO) test ./vm -count=1 -timeout 90m -run 'TestScenarios/all/$(VM)' -args -scenarios -write
+	$(GO) test ./vm -count=1 -timeout 90m -run 'TestScenarios/all/$(VM)' -args -scenarios -jobs $(VM_JOBS) -write
 	$(GO) test -run TestHelpPage . -update
 
 # bench/peers is a separate module, so that users of the library do not get its dependencies.

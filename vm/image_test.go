@@ -8,15 +8,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
-// An image is the initial file system of the machines, a cpio archive ("newc", Linux's
+// An archive is a cpio archive ("newc", Linux's
 // Documentation/driver-api/early-userspace/buffer-format.rst).
-type image struct {
+type archive struct {
 	w     *bufio.Writer
 	seen  map[string]bool
 	inode int
@@ -27,31 +25,22 @@ type image struct {
 // users are the users of the machines: root, and marie without privileges.
 const users = "root:x:0:0:root:/root:/bin/sh\nmarie:x:1000:1000:Marie:/home/marie:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 
-// writeImage writes the image: the programs in bin, the kernel's modules, and the named
-// programs of this computer with their libraries.
-func writeImage(w io.Writer, bin, kernel string, programs []string) error {
-	m := &image{w: bufio.NewWriter(w), seen: map[string]bool{}}
+// writeImage writes the initial file system of the machines, without the script.
+func writeImage(w io.Writer, kernel string) error {
+	m := &archive{w: bufio.NewWriter(w), seen: map[string]bool{}}
 	m.file("init", 0o755, []byte(guestInit))
 	m.file("guest/functions", 0o644, []byte(guestFunctions))
 	m.file("etc/passwd", 0o644, []byte(users))
 	m.file("etc/group", 0o644, []byte("root:x:0:\nmarie:x:1000:\nnogroup:x:65534:\n"))
 	m.file("etc/hosts", 0o644, []byte("127.0.0.1 localhost\n"))
 	m.file("etc/fuse.conf", 0o644, nil)
-	m.tree(bin, "usr/local/bin", 0o755)
 	m.tree(filepath.Join(kernel, "lib"), "lib", 0o644)
 	m.copy(filepath.Join(kernel, "busybox"), "bin/busybox")
-	for _, name := range programs {
-		m.program(name, "usr/bin/"+name)
-	}
-	m.header("TRAILER!!!", 0, 0)
-	if m.err != nil {
-		return m.err
-	}
-	return m.w.Flush()
+	return m.end()
 }
 
 // tree adds the files below dir on this computer, with the path to.
-func (m *image) tree(dir, to string, mode fs.FileMode) {
+func (m *archive) tree(dir, to string, mode fs.FileMode) {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
@@ -66,40 +55,14 @@ func (m *image) tree(dir, to string, mode fs.FileMode) {
 	m.fail(err)
 }
 
-// libraries matches the path of a library in the output of ldd.
-var libraries = regexp.MustCompile(`(?m)(/\S+) \(0x`)
-
-// program adds a program of this computer with the path to, and its libraries with their
-// own paths.
-func (m *image) program(name, to string) {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		m.fail(err)
-		return
-	}
-	m.copy(path, to)
-	out, err := exec.Command("ldd", path).Output()
-	if err != nil {
-		return // static program
-	}
-	for _, match := range libraries.FindAllStringSubmatch(string(out), -1) {
-		library := match[1]
-		m.copy(library, strings.TrimPrefix(library, "/"))
-		// The C library loads this library when threads end.
-		if threads := filepath.Join(filepath.Dir(library), "libgcc_s.so.1"); filepath.Base(library) == "libc.so.6" {
-			m.copy(threads, strings.TrimPrefix(threads, "/"))
-		}
-	}
-}
-
-func (m *image) copy(path, to string) {
+func (m *archive) copy(path, to string) {
 	data, err := os.ReadFile(path)
 	m.fail(err)
 	m.file(to, 0o755, data)
 }
 
 // file adds a file and its directories. It adds each only once.
-func (m *image) file(name string, mode fs.FileMode, data []byte) {
+func (m *archive) file(name string, mode fs.FileMode, data []byte) {
 	if m.seen[name] {
 		return
 	}
@@ -109,7 +72,7 @@ func (m *image) file(name string, mode fs.FileMode, data []byte) {
 	m.write(data)
 }
 
-func (m *image) dir(name string) {
+func (m *archive) dir(name string) {
 	if name == "." || m.seen[name] {
 		return
 	}
@@ -120,7 +83,7 @@ func (m *image) dir(name string) {
 
 // header writes the header of an entry (magic, ino, mode, uid, gid, nlink, mtime, filesize,
 // devmajor, devminor, rdevmajor, rdevminor, namesize, check) and its name.
-func (m *image) header(name string, mode uint32, size int) {
+func (m *archive) header(name string, mode uint32, size int) {
 	m.inode++
 	fields := []int{m.inode, int(mode), 0, 0, 1, 0, size, 0, 0, 0, 0, len(name) + 1, 0}
 	h := "070701"
@@ -131,7 +94,7 @@ func (m *image) header(name string, mode uint32, size int) {
 }
 
 // write writes data and pads it to a multiple of 4 bytes.
-func (m *image) write(data []byte) {
+func (m *archive) write(data []byte) {
 	m.size += int64(len(data))
 	if m.err == nil {
 		_, m.err = m.w.Write(data)
@@ -141,7 +104,16 @@ func (m *image) write(data []byte) {
 	}
 }
 
-func (m *image) fail(err error) {
+// end writes the end of the archive.
+func (m *archive) end() error {
+	m.header("TRAILER!!!", 0, 0)
+	if m.err != nil {
+		return m.err
+	}
+	return m.w.Flush()
+}
+
+func (m *archive) fail(err error) {
 	if m.err == nil {
 		m.err = err
 	}
@@ -149,11 +121,7 @@ func (m *image) fail(err error) {
 
 // writeScript writes an archive with the script of one machine.
 func writeScript(w io.Writer, script string) error {
-	m := &image{w: bufio.NewWriter(w), seen: map[string]bool{"guest": true}}
+	m := &archive{w: bufio.NewWriter(w), seen: map[string]bool{"guest": true}}
 	m.file("guest/run", 0o644, []byte(script))
-	m.header("TRAILER!!!", 0, 0)
-	if m.err != nil {
-		return m.err
-	}
-	return m.w.Flush()
+	return m.end()
 }

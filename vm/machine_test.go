@@ -17,10 +17,16 @@ import (
 
 // A workspace is the directory of one scenario, with the chips and disks of its machines.
 type workspace struct {
-	dir    string
-	kernel string // directory that fetch-kernel prints
-	image  string // path of the initial file system, without the script
-	log    io.Writer
+	dir string
+	files
+	log io.Writer
+}
+
+// files are paths of what all machines share.
+type files struct {
+	kernel   string // directory that fetch-kernel prints
+	image    string // initial file system, without the script
+	programs string // disk with the programs
 }
 
 // run runs a step. It calls show with the output of its commands as it comes.
@@ -91,7 +97,8 @@ func (l *workspace) runMachine(ctx context.Context, s *step, show func(*chunk, s
 		return err
 	}
 	resultFile := filepath.Join(l.dir, "resultFile")
-	args = append(append(args, kernel...), "-serial", "file:"+resultFile, "-drive", "file="+disk+",if=virtio,format=raw")
+	args = append(append(args, kernel...), "-serial", "file:"+resultFile, "-drive", "file="+disk+",if=virtio,format=raw",
+		"-drive", "file="+l.programs+",if=virtio,format=raw,readonly=on")
 	return boot(ctx, args, resultFile, s, show)
 }
 

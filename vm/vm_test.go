@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,12 +30,9 @@ import (
 var (
 	runScenarios = flag.Bool("scenarios", false, "run the scenarios")
 	transcripts  = flag.String("transcripts", "", "write what was seen in each scenario into `DIR`")
+	jobs         = flag.Int("jobs", 1, "run so many scenarios at a time")
 	writeDocs    = flag.Bool("write", false, "write the documents instead of checking them")
 )
-
-// hostPrograms are programs of this computer that the machines get, too, besides those of
-// this project.
-var hostPrograms = []string{"cryptsetup", "curl", "openssl", "gocryptfs", "mkfs.ext4", "fusermount3", "mountpoint", "script"}
 
 // maxDirLength limits the path of the temporary directory: the path of a socket has at most
 // 107 bytes.
@@ -60,25 +58,34 @@ func TestScenarios(t *testing.T) {
 	if len(dir) > maxDirLength {
 		t.Fatalf("%s is too long for the sockets in it: set TMPDIR to something shorter", dir)
 	}
-	kernel, image := prepare(t, dir)
+	shared := prepare(t, dir)
 	t.Run("all", func(t *testing.T) {
+		var running sync.WaitGroup
+		places := make(chan struct{}, *jobs)
 		for _, s := range longestFirst(t, paths) {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				began := time.Now()
-				err := runScenario(ctx, s, &workspace{dir: filepath.Join(dir, s.name), kernel: kernel, image: image})
-				if err == nil {
-					err = checkDocument(s)
-				}
-				result := "ok"
-				if err != nil {
-					result = "FAILED: " + err.Error()
-					t.Error(err)
-				}
-				fmt.Printf("==== %s: %s (%.0f s)\n", s.name, result, time.Since(began).Seconds())
-			})
+			places <- struct{}{}
+			running.Add(1)
+			go func() {
+				defer func() { <-places; running.Done() }()
+				t.Run(s.name, func(t *testing.T) { testScenario(ctx, t, s, filepath.Join(dir, s.name), shared) })
+			}()
 		}
+		running.Wait()
 	})
+}
+
+func testScenario(ctx context.Context, t *testing.T, s *scenario, dir string, shared files) {
+	began := time.Now()
+	err := runScenario(ctx, s, &workspace{dir: dir, files: shared})
+	if err == nil {
+		err = checkDocument(s)
+	}
+	result := "ok"
+	if err != nil {
+		result = "FAILED: " + err.Error()
+		t.Error(err)
+	}
+	fmt.Printf("==== %s: %s (%.0f s)\n", s.name, result, time.Since(began).Seconds())
 }
 
 // longestFirst reads the scenarios. Those that may take longest begin first, so that no long one is
@@ -103,8 +110,8 @@ func longestFirst(t *testing.T, paths []string) []*scenario {
 	return all
 }
 
-// prepare fetches the kernel, builds the commands and writes the image.
-func prepare(t *testing.T, dir string) (kernel, image string) {
+// prepare fetches the kernel, builds the commands and writes what all machines share.
+func prepare(t *testing.T, dir string) files {
 	t.Helper()
 	fetch := exec.Command("./fetch-kernel")
 	fetch.Stderr = os.Stderr
@@ -112,23 +119,29 @@ func prepare(t *testing.T, dir string) (kernel, image string) {
 	if err != nil {
 		t.Fatalf("fetch the kernel: %v", err)
 	}
-	kernel = strings.TrimSpace(string(out))
+	shared := files{kernel: strings.TrimSpace(string(out)), image: filepath.Join(dir, "image"), programs: filepath.Join(dir, "programs")}
 	// Without cgo the commands need no libraries.
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir+"/bin/", "../keygen", "../certgen", "../tlsdemo", "../tpmctl", "../ecryptmount")
+	tree := filepath.Join(dir, "tree")
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w", "-o", tree+"/usr/local/bin/", "../keygen", "../certgen", "../tlsdemo", "../tpmctl", "../ecryptmount")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	image = filepath.Join(dir, "image")
-	f, err := os.Create(image)
+	if err := os.CopyFS(filepath.Join(tree, "lib"), os.DirFS(filepath.Join(shared.kernel, "lib"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeProgramDisk(tree, shared.programs); err != nil {
+		t.Fatalf("make the disk with the programs: %v", err)
+	}
+	f, err := os.Create(shared.image)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := writeImage(f, filepath.Join(dir, "bin"), kernel, hostPrograms); err != nil {
+	if err := writeImage(f, shared.kernel); err != nil {
 		t.Fatalf("pack the initial file system: %v", err)
 	}
-	return kernel, image
+	return shared
 }
 
 // runScenario runs the steps of a scenario one after the other. It prints the transcript in

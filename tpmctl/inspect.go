@@ -10,11 +10,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"maclef/blob"
 	"maclef/internal/cli"
-	"maclef/internal/policy"
 	"maclef/internal/roca"
 )
 
@@ -132,11 +129,6 @@ func publicDigest(public crypto.PublicKey) (string, error) {
 // may be for other commands.
 func canText(k blob.Key) string {
 	var can []string
-	allows := func(tpm2.TPMCC) bool { return true }
-	if t, ok := k.(*blob.TSS2); ok {
-		by := policy.Recognise(t)
-		k, allows = by, func(command tpm2.TPMCC) bool { return policy.Allows(by.Policy, command) }
-	}
 	flags, signs := signFlags(k)
 	if flags != "" {
 		flags = " (tpmctl sign " + flags + ")"
@@ -147,10 +139,10 @@ func canText(k blob.Key) string {
 	case k.CanSign() && signs:
 		can = append(can, "sign"+flags)
 	}
-	if k.CanDecrypt() && allows(tpm2.TPMCCRSADecrypt) {
+	if k.CanDecrypt() {
 		can = append(can, "decrypt")
 	}
-	if k.CanAgree() && allows(tpm2.TPMCCECDHZGen) {
+	if k.CanAgree() {
 		can = append(can, "agree on a secret (ECDH)")
 	}
 	if t, ok := k.(*blob.TSS2); can == nil && ok && isUseless(t) {

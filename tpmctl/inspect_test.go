@@ -119,9 +119,6 @@ func TestWhatKeysCan(t *testing.T) {
 		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},
 		"useless":              {area(pubarea.AttrSign, null), nil, "nothing: no program can use it, for it has neither userWithAuth nor a policy", ""},
 		"policy to sign":       {area(signOnly, null), policyFor(tpm2.TPMCCSign), "sign", ""},
-		"policy to sign only":  {area(both, null), policyFor(tpm2.TPMCCSign), "sign", ""},
-		"policy to decrypt":    {area(both, null), policyFor(tpm2.TPMCCRSADecrypt), "sign, decrypt", ""}, // TPM2_RSA_Decrypt signs, too
-		"policy for nothing":   {area(both, null), policyFor(tpm2.TPMCCCertify), "neither sign nor decrypt", ""},
 		"policy for duplicate": {area(signOnly, null), policyFor(tpm2.TPMCCDuplicate), "neither sign nor decrypt", ""},
 	} {
 		k := &blob.TSS2{Public: c.public, Policy: c.policy, Private: []byte{0, 1, 1}, Parent: 0x40000001}

@@ -87,7 +87,7 @@ func hintKey(err error) string {
 	case errors.Is(err, tpmkey.ErrWrongTPM):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; inspect the file with tpmctl inspect"
 	case errors.Is(err, tpmkey.ErrNoParent):
-		return "tpmctl status lists the parents of other keys that the TPM keeps, for -parent; one that was cleared has lost them; tpmctl inspect shows which one a key file names"
+		return "a TPM that was cleared has lost its parents, too; with the right -parent, a key file of this TPM works: tpmctl inspect shows what the file says, tpmctl status what the TPM keeps"
 	case errors.Is(err, tpmkey.ErrNoKey):
 		return "tpmctl status lists the keys that the TPM keeps, with their handles"
 	case errors.Is(err, tpmkey.ErrWrongGeneration):

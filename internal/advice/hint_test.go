@@ -47,7 +47,7 @@ func TestHint(t *testing.T) {
 		{"failure mode", &tpm20.Error{Code: tpm2.TPMRCFailure, Failed: true}, "", "off and on again"},
 		{"a failure of one command", refused(nil, tpm2.TPMRCFailure), "", "try again; tpmctl status"},
 		{"a damaged importable key", refused(tpmkey.ErrWrongTPM, tpm2.TPMRCFailure), "parent", "only with the TPM that made it"},
-		{"no such parent", refused(tpmkey.ErrNoParent, tpm2.TPMRCHandle), "", "tpmctl status lists the parents"},
+		{"no such parent", refused(tpmkey.ErrNoParent, tpm2.TPMRCHandle), "", "right -parent"},
 		{"parent that may have been copied", tpmkey.ErrMovableParent, "", "-movable-parent"},
 		{"key of the null hierarchy", refused(chip.ErrEnded, tpm2.TPMRCIntegrity), "", "without -parent null"},
 		{"no parent", tpmkey.ErrNoParent, "", "-parent"},

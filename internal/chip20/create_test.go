@@ -59,7 +59,7 @@ func TestNewPolicy(t *testing.T) {
 		{key, "command:0x158", ""}, // TPM2_Quote
 		{key, "command:ecdhzgen", "the RSA key with the policy command:ecdhzgen: it allows TPM2_ECDH_ZGen alone"},
 		{key, "command:unseal", "TPM2_Unseal alone"},
-		{key, "command:duplicate", "TPM2_Duplicate alone"},
+		{data, "command:duplicate", "TPM2_Duplicate alone"},
 		{key, "command:sign+pcr:7+command:rsadecrypt", "and then another one alone"},
 		{ec, "command:ecdhzgen", ""},
 		{ec, "command:rsadecrypt", "the EC key with the policy command:rsadecrypt: it allows TPM2_RSA_Decrypt alone"},

@@ -181,9 +181,9 @@ func checkNewPolicy(spec *chip.Spec) error {
 	if spec.Seal != nil {
 		kind, uses = "sealed data", []tpm2.TPMCC{tpm2.TPMCCUnseal}
 	}
-	forOthers := []tpm2.TPMCC{tpm2.TPMCCSign, tpm2.TPMCCRSADecrypt, tpm2.TPMCCECDHZGen, tpm2.TPMCCUnseal, tpm2.TPMCCDuplicate}
+	own := []tpm2.TPMCC{tpm2.TPMCCSign, tpm2.TPMCCRSADecrypt, tpm2.TPMCCECDHZGen, tpm2.TPMCCUnseal}
 	err := policy.CheckCommands(spec.Policy, func(code tpm2.TPMCC) bool {
-		return slices.Contains(uses, code) || spec.Seal == nil && !slices.Contains(forOthers, code)
+		return slices.Contains(uses, code) || spec.Seal == nil && !slices.Contains(own, code)
 	})
 	if err == nil {
 		return nil

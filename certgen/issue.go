@@ -222,6 +222,9 @@ func notDNS(r rune) bool {
 // checkCRLURL checks the address of a list of revoked certificates: RFC 5280, section 4.2.1.13.
 func checkCRLURL(text string) error {
 	uri, err := url.Parse(text)
+	if err == nil && uri.User != nil {
+		return &cli.UsageError{Text: "-crl-url has a user name or a password, which everybody could read in the certificate", Advice: "name an address that needs none"}
+	}
 	if err == nil && (uri.Scheme != "http" && uri.Scheme != "https" || uri.Host == "" || checkURI(uri) != nil) {
 		err = errors.New("not an address")
 	}

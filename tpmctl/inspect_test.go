@@ -116,7 +116,7 @@ func TestWhatKeysCan(t *testing.T) {
 		"PSS":                  {area(signOnly, tpm2.TPMAlgRSAPSS, sha384), nil, "sign (tpmctl sign -pss -hash sha384)", "this key signs with -pss -hash sha384"},
 		"PSS, short key":       {sized(1024, signOnly, tpm2.TPMAlgRSAPSS, tpm2.TPMAlgSHA512), nil, "sign (tpmctl sign -pss -salt max -hash sha512)", "this key signs with -pss -salt max -hash sha512"},
 		"PKCS#1":               {area(signOnly, tpm2.TPMAlgRSASSA, sha1), nil, "sign (tpmctl sign -hash sha1)", "this key signs with -hash sha1"},
-		"PKCS#1, usual hash":   {area(signOnly, tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256), nil, "sign", "this key signs with neither -hash nor -pss"},
+		"PKCS#1, usual hash":   {area(signOnly, tpm2.TPMAlgRSASSA, tpm2.TPMAlgSHA256), nil, "sign", "leave out -hash and -pss: this key signs without them"},
 		"OAEP":                 {area(noneAtAll|pubarea.AttrDecrypt, tpm2.TPMAlgOAEP, sha384), nil, "decrypt", ""},
 		"useless":              {area(pubarea.AttrSign, null), nil, "nothing: no program can use it, for it has neither userWithAuth nor a policy", ""},
 		"policy to sign":       {area(signOnly, null), policyFor(tpm2.TPMCCSign), "sign", ""},

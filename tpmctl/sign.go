@@ -111,7 +111,7 @@ func withSignFlags(k blob.Key, err error) error {
 	case !ok:
 		return err
 	case flags == "":
-		flags = "neither -hash nor -pss"
+		return cli.WithHint(err, "leave out -hash and -pss: this key signs without them")
 	}
 	return cli.WithHint(err, "this key signs with "+flags)
 }

@@ -188,8 +188,8 @@ func TestParentRefused20(t *testing.T) {
 		text   string
 		tries  int
 	}{
-		"the owner's secret is needed":   {all["by the owner's secret"], "", tpmkey.ErrWrongSRKSecret, "does not count", 0},
-		"another owner's secret":         {all["by the owner's secret"], "faux", tpmkey.ErrWrongSRKSecret, "does not count", 0},
+		"the owner's secret is needed":   {all["by the owner's secret"], "", tpmkey.ErrWrongSRKSecret, "does not count; the parent's policy: it asks for the secret of the owner hierarchy, which is not empty", 0},
+		"another owner's secret":         {all["by the owner's secret"], "faux", tpmkey.ErrWrongSRKSecret, "does not count; the parent's policy asks for the secret of the owner hierarchy", 0},
 		"its secret is needed":           {all["by its secret, through a policy"], "faux", tpmkey.ErrWrongSRKSecret, "1 of 3 tries used", 1},
 		"a policy that no table has":     {parent20{area: pcr}, "", tpmkey.ErrNotSupported, "only by its policy", 0},
 		"a key that is no parent at all": {parent20{area: signingKey()}, "", tpmkey.ErrNoParent, "no storage key", 0},

@@ -316,7 +316,7 @@ func TestLoadWithPolicy(t *testing.T) {
 	}
 	wantTries(t, tpm, 0)
 
-	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: parsePolicy(t, "command:unseal")})
+	made, err := tpm.Create(t.Context(), &tpmkey.CreateOptions{Type: tpmkey.P256, Policy: parsePolicy(t, "command:certify")})
 	if err != nil {
 		t.Fatal(err)
 	}

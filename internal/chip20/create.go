@@ -66,6 +66,9 @@ func checkSpec(spec *chip.Spec) error {
 			return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
 		}
 	}
+	if err := checkNewPolicy(spec); err != nil {
+		return err
+	}
 	return CheckParent(spec.Parent)
 }
 

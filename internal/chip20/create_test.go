@@ -3,6 +3,7 @@ package chip20
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"errors"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -39,5 +41,43 @@ func TestExplainExponent(t *testing.T) {
 	}
 	if err := explainExponent(&rsa.PrivateKey{}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nothing is made that its policy makes useless.
+func TestNewPolicy(t *testing.T) {
+	key, data := &chip.Spec{}, &chip.Spec{Seal: []byte("data")}
+	ec, wrapped := &chip.Spec{Type: chip.P256}, &chip.Spec{Wrap: &ecdsa.PrivateKey{PublicKey: ecdsa.PublicKey{Curve: elliptic.P384()}}}
+	for _, c := range []struct {
+		spec   *chip.Spec
+		policy string
+		want   string // part of the text, empty for none
+	}{
+		{key, "pcr:7+command:sign", ""},
+		{key, "command:rsadecrypt+command:rsadecrypt", ""},
+		{key, "command:certify", ""},
+		{key, "command:0x158", ""}, // TPM2_Quote
+		{key, "command:ecdhzgen", "the RSA key with the policy command:ecdhzgen: it allows TPM2_ECDH_ZGen alone"},
+		{key, "command:unseal", "TPM2_Unseal alone"},
+		{data, "command:duplicate", "TPM2_Duplicate alone"},
+		{key, "command:sign+pcr:7+command:rsadecrypt", "and then another one alone"},
+		{ec, "command:ecdhzgen", ""},
+		{ec, "command:rsadecrypt", "the EC key with the policy command:rsadecrypt: it allows TPM2_RSA_Decrypt alone"},
+		{wrapped, "command:rsadecrypt", "the EC key"},
+		{data, "command:unseal+pcr:7", ""},
+		{data, "pcr:7+command:sign", "nobody could use the sealed data with the policy pcr:sha256:7+command:sign: it allows TPM2_Sign alone, which does nothing with it"},
+		{data, "command:certify", "TPM2_Certify alone"},
+		{data, "command:0x99", "TPM command 0x99 alone"},
+	} {
+		steps, err := policy.ParseSteps(c.policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := *c.spec
+		spec.Policy = steps
+		err = checkNewPolicy(&spec)
+		if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, chip.ErrNotSupported) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", c.policy, err)
+		}
 	}
 }

@@ -89,7 +89,7 @@ func (k *keyOps) mayDecrypt() error {
 	case a.Restricted || !a.Decrypt:
 		return k.cannotDecrypt("decrypt")
 	case !k.may(tpm2.TPMCCRSADecrypt):
-		return k.errNotAllowed("decrypt (TPM2_RSA_Decrypt)")
+		return k.errNotAllowed("decrypt (TPM2_RSA_Decrypt)", tpm2.TPMCCRSADecrypt)
 	}
 	return nil
 }

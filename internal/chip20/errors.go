@@ -10,6 +10,7 @@ import (
 
 	"maclef/blob"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 )
 
@@ -28,7 +29,7 @@ func (c *Chip) explain(err, wrong error) error {
 	switch {
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
 		if wrong != nil {
-			return chip.OfKind(wrong, code.Name()+c.triesUsed(code), err)
+			return chip.OfKind(wrong, code.Name()+c.triesUsed(code)+secretOfPolicy(err), err)
 		}
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, code.Name()+c.lockTime(), err)
@@ -43,6 +44,20 @@ func (c *Chip) explain(err, wrong error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", cause, err)
+}
+
+// secretOfPolicy says whose secret the policy of a parent asks for, if the TPM refused that one.
+// Errors about the policy of a key are explained before.
+func secretOfPolicy(err error) string {
+	var wrong *policy.WrongSecret
+	var unmet *policy.Unmet
+	switch {
+	case errors.As(err, &wrong):
+		return "; the parent's policy asks for the secret of " + wrong.Owner
+	case errors.As(err, &unmet):
+		return "; the parent's policy: " + unmet.Why
+	}
+	return ""
 }
 
 // explainParent explains an error about a parent, or about its hierarchy.

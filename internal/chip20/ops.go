@@ -207,7 +207,7 @@ func (k *keyOps) checkAgree(remote *ecdh.PublicKey) ([]byte, error) {
 	case k.scheme.alg != tpm2.TPMAlgNull && k.scheme.alg != tpm2.TPMAlgECDH:
 		return nil, fmt.Errorf("%w: a key of scheme %v cannot agree on a secret (ECDH)", chip.ErrNotSupported, k.scheme)
 	case !k.may(tpm2.TPMCCECDHZGen):
-		return nil, k.errNotAllowed("agree on a secret (TPM2_ECDH_ZGen)")
+		return nil, k.errNotAllowed("agree on a secret (TPM2_ECDH_ZGen)", tpm2.TPMCCECDHZGen)
 	case remote == nil:
 		return nil, fmt.Errorf("%w: the other side's public key is a nil pointer", chip.ErrNotSupported)
 	}

@@ -167,6 +167,30 @@ func (c *Chip) newPolicy(steps []policy.Step, secret bool) (commands []blob.Poli
 	return commands, digest, err
 }
 
+// checkNewPolicy returns an error if nobody could use what is made, because its policy names a
+// command that does nothing with it. Other programs may have other commands for a key.
+func checkNewPolicy(spec *chip.Spec) error {
+	kind, uses := "RSA key", []tpm2.TPMCC{tpm2.TPMCCSign, tpm2.TPMCCRSADecrypt}
+	made := spec.Type
+	if spec.Wrap != nil {
+		made = typeOf(spec.Wrap)
+	}
+	if _, isEC := curves[made]; isEC {
+		kind, uses = "EC key", []tpm2.TPMCC{tpm2.TPMCCSign, tpm2.TPMCCECDHZGen}
+	}
+	if spec.Seal != nil {
+		kind, uses = "sealed data", []tpm2.TPMCC{tpm2.TPMCCUnseal}
+	}
+	own := []tpm2.TPMCC{tpm2.TPMCCSign, tpm2.TPMCCRSADecrypt, tpm2.TPMCCECDHZGen, tpm2.TPMCCUnseal}
+	err := policy.CheckCommands(spec.Policy, func(code tpm2.TPMCC) bool {
+		return slices.Contains(uses, code) || spec.Seal == nil && !slices.Contains(own, code)
+	})
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: nobody could use the %s with the policy %s: %w", chip.ErrNotSupported, kind, policy.StepsText(spec.Policy), err)
+}
+
 // WithPolicy returns the key with a policy that replaces the one in its file. It reads the PCRs of
 // the policy, and sends nothing else. If the digest is not that of the key, the error is
 // chip.ErrOtherPolicy.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maclef/internal/chip"
+	"maclef/internal/policy"
 	"maclef/internal/tpm20"
 	"math/big"
 	"strings"
@@ -228,7 +229,7 @@ func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 	case k.scheme.alg != tpm2.TPMAlgNull:
 		return fmt.Errorf("%w: %s: this key is limited to %v", chip.ErrKeyLimits, asked, k.scheme)
 	case !k.may(tpm2.TPMCCSign):
-		return k.errNotAllowed(asked + " (TPM2_Sign)")
+		return k.errNotAllowed(asked+" (TPM2_Sign)", tpm2.TPMCCSign)
 	case k.area.ObjectAttributes.X509Sign:
 		return fmt.Errorf("%w: %s: this key signs certificates made by the TPM only (attribute x509sign)", chip.ErrNotSupported, asked)
 	case k.rsa == nil:
@@ -239,8 +240,11 @@ func (k *keyOps) cannotSign(kind string, hash crypto.Hash) error {
 }
 
 // errNotAllowed returns the error for a command that the policy forbids or the TPM does not have.
-func (k *keyOps) errNotAllowed(what string) error {
-	return fmt.Errorf("%w: %s: the key's policy is for another command, or the TPM has none for it", chip.ErrNotSupported, what)
+func (k *keyOps) errNotAllowed(what string, command tpm2.TPMCC) error {
+	if !policy.Allows(k.file.Policy, command) {
+		return fmt.Errorf("%w: %s: the key's policy allows another command only", chip.ErrNotSupported, what)
+	}
+	return fmt.Errorf("%w: %s: this TPM does not have the command", chip.ErrNotSupported, what)
 }
 
 // hashNames returns the hashes that TPM2_Sign with the key accepts for a scheme, as text.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -153,6 +154,25 @@ func isAuthValue(c blob.PolicyCommand) bool {
 // AsksAuthValue reports whether a step asks for the object's secret.
 func AsksAuthValue(steps []Step) bool {
 	return slices.ContainsFunc(steps, func(s Step) bool { return isAuthValue(s.Command) })
+}
+
+// CheckCommands returns an error if nothing can be done with an object that has these steps: they
+// name a command for which can is false, or two commands. TPM 2.0 Library Part 3, section 23.11
+// (TPM2_PolicyCommandCode).
+func CheckCommands(steps []Step, can func(tpm2.TPMCC) bool) error {
+	all := Commands(steps)
+	for _, c := range all {
+		if tpm2.TPMCC(c.Code) != tpm2.TPMCCPolicyCommandCode {
+			continue
+		}
+		switch code := tpm2.TPMCC(binary.BigEndian.Uint32(c.Policy)); {
+		case !can(code):
+			return fmt.Errorf("it allows %s alone, which does nothing with it", commandName(code))
+		case !Allows(all, code):
+			return errors.New("it allows one command alone, and then another one alone")
+		}
+	}
+	return nil
 }
 
 // Resolve returns the steps with the commands for the present values of the PCRs. alg is the

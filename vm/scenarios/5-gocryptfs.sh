@@ -3,7 +3,8 @@
 # [gocryptfs](https://nuetzlich.net/gocryptfs/) encrypts a directory for an
 # ordinary user, through FUSE. It can read its password from the output of a
 # command, here `tpmctl decrypt`. The password is random. A file beside the
-# directory contains it, encrypted for a key of the TPM.
+# directory contains it, encrypted for a key of the TPM. `-scryptn 10` saves time: slow
+# hashes protect weak passwords, and this one is strong.
 #
 # Install Debian's packages: `apt install gocryptfs fuse3`. Take ownership of a TPM 1.2
 # if it has no owner; a TPM 2.0 needs none. If the SRK has a password, all later commands
@@ -22,7 +23,7 @@ tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 # the directory if the TPM breaks.
 mkdir secret clear
 #>
-gocryptfs -init -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
+gocryptfs -init -scryptn 10 -extpass 'tpmctl decrypt -key maclef -in password.bin' secret
 expect 'master key is'
 quiet sh -c "grep -o -E '[0-9a-f-]{17,}' /tmp/.shown | tr -d '\\n' >papier"
 
@@ -31,7 +32,7 @@ gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
 mountpoint clear
 echo bonjour >clear/lettre.txt
 mkdir clear/dossier
-cp /usr/local/bin/* clear/dossier
+cp -r /etc clear/dossier
 fusermount3 -u clear
 
 # The names and the contents are encrypted.
@@ -45,7 +46,7 @@ gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' secret clear
 mountpoint clear
 cat clear/lettre.txt
 expect '^bonjour$'
-quiet diff -r /usr/local/bin clear/dossier
+quiet diff -r /etc clear/dossier/etc
 fusermount3 -u clear
 
 # With another chip it does not open. Check the exit status: if the mount failed,
@@ -80,7 +81,7 @@ quiet modprobe fuse
 tpmctl random -hex 32 | tpmctl seal -out password.tpm
 mkdir coffre clair
 #>
-gocryptfs -init -q -extpass 'tpmctl unseal -in password.tpm' coffre
+gocryptfs -init -scryptn 10 -q -extpass 'tpmctl unseal -in password.tpm' coffre
 gocryptfs -q -extpass 'tpmctl unseal -in password.tpm' coffre clair
 mountpoint clair
 echo bonsoir >clair/lettre.txt

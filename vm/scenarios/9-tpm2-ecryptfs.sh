@@ -68,7 +68,7 @@ quiet modprobe fuse
 tpmctl random -hex 32 | tpmctl encrypt -key maclef -out password.bin
 mkdir dechiffre chiffre
 #>
-gocryptfs -init -extpass 'tpmctl decrypt -key maclef -in password.bin' chiffre
+gocryptfs -init -scryptn 10 -extpass 'tpmctl decrypt -key maclef -in password.bin' chiffre
 gocryptfs -q -extpass 'tpmctl decrypt -key maclef -in password.bin' chiffre dechiffre
 echo bonjour >dechiffre/lettre.txt
 fusermount3 -u dechiffre

@@ -56,6 +56,28 @@ func (ca *clientCA) issue(name, newkey, subject, extensions, days string) {
 	ca.openssl("x509 -req -extfile ext -days "+days+" -in", name+".csr", "-CA", ca.name+".crt", "-CAkey", ca.name+".key", "-CAcreateserial", "-out", name+".crt")
 }
 
+// expire replaces NAME.crt by one that ended an hour ago, which openssl since 3.4 does not make.
+func (ca *clientCA) expire(name string) {
+	ca.t.Helper()
+	issuer, err := tls.LoadX509KeyPair(ca.path(ca.name+".crt"), ca.path(ca.name+".key"))
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	old, err := tls.LoadX509KeyPair(ca.path(name+".crt"), ca.path(name+".key"))
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	cert := old.Leaf
+	cert.NotBefore, cert.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, cert, issuer.Leaf, cert.PublicKey, issuer.PrivateKey)
+	if err != nil {
+		ca.t.Fatal(err)
+	}
+	if err := os.WriteFile(ca.path(name+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		ca.t.Fatal(err)
+	}
+}
+
 const (
 	p256    = "ec -pkeyopt ec_paramgen_curve:P-256"
 	forUser = "extendedKeyUsage=clientAuth"
@@ -101,7 +123,8 @@ func testClientCertificates(t *testing.T, rig *rig) {
 	ca.issue("bob", "rsa:2048", "/CN=bob", forUser, "10")
 	ca.issue("nameless", p256, "/", forUser+" subjectAltName=email:jean@example.org", "10")
 	ca.issue("server", p256, "/CN=server", "extendedKeyUsage=serverAuth", "10")
-	ca.issue("expired", p256, "/CN=expired", forUser, "-1")
+	ca.issue("expired", p256, "/CN=expired", forUser, "10")
+	ca.expire("expired")
 	other.issue("mallory", p256, "/CN=mallory", forUser, "10")
 	rows := []struct{ name, subject, refused string }{
 		{"alice", `CN=alice,O=Ma \<b\>clef`, ""},

@@ -310,7 +310,8 @@ func TestExpiredClientCA(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Waits)
 	r := newRig(t, "rsa1024", nil)
 	ca := newClientCA(t, t.TempDir(), "ca")
-	ca.issue("old", p256, "/CN=old CA", "basicConstraints=critical,CA:true", "-1")
+	ca.issue("old", p256, "/CN=old CA", "basicConstraints=critical,CA:true", "10")
+	ca.expire("old")
 	p := r.start("-client-ca", ca.path("old.crt"))
 	mention(t, p.log.String(), "tlsdemo: note: the client CA CN=old CA of "+ca.path("old.crt")+" expired on ", "; clients with its certificates are refused")
 }

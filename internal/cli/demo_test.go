@@ -19,7 +19,13 @@ import (
 // TestMain makes the test binary a command called demo, too.
 func TestMain(m *testing.M) {
 	testscript.Main(tpmtest.Tests{TestingM: m}, map[string]func(){
-		"demo": func() { os.Exit(Main("demo", demo)) },
+		"demo": func() {
+			status := Main("demo", demo)
+			if HasTerminal() {
+				time.Sleep(20 * time.Millisecond) // testscript closes the terminal at once, with what it has not read
+			}
+			os.Exit(status)
+		},
 	})
 }
 

@@ -26,7 +26,7 @@ SOAKFLAGS  ?=
 TPM ?= 1.2
 
 # The number of machines at a time, and a regular expression for scenarios.
-VM_JOBS ?= 4
+VM_JOBS ?= 6
 VM      ?= .
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

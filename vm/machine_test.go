@@ -71,7 +71,7 @@ func (l *workspace) kernelArgs(s *step, initrd string) ([]string, error) {
 // runMachine starts the machine of a step and waits for its end.
 func (l *workspace) runMachine(ctx context.Context, s *step, show func(*chunk, string)) error {
 	args := []string{
-		"-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "2", "-nographic", "-nodefaults", "-monitor", "none", "-no-reboot",
+		"-accel", "tcg", "-cpu", "max", "-m", "768", "-smp", "1", "-nographic", "-nodefaults", "-monitor", "none", "-no-reboot",
 		"-serial", "stdio",
 	}
 	if chip, err := l.plugChip(ctx, s); err != nil {

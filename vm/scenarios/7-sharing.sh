@@ -27,7 +27,7 @@ expect 'loaded: +nothing'
 
 # Four programs sign at once while the server serves: all signatures are valid.
 signer() {
-	for i in 1 2 3 4; do
+	for i in 1 2 3; do
 		echo "$1 $i" >lettre.$1
 		tpmctl sign -key maclef -in lettre.$1 -out $1.$i.sig || return
 		openssl dgst -sha256 -verify maclef.pub -signature $1.$i.sig lettre.$1 || return
@@ -44,7 +44,7 @@ four() {
 	grep -c 'Verified OK' signed
 }
 four
-expect '^16$'
+expect '^12$'
 
 # Another program holds the device. Ours wait as long as -wait says,
 sh -c 'exec 3<>/dev/tpm0; exec sleep 1000' &
@@ -148,19 +148,19 @@ tpmctl flush
 # More servers than the chip has key slots.
 quiet kill %1
 crowd() {
-	for port in $(seq 5000 5022); do
+	for port in $(seq 5000 5020); do
 		tlsdemo -wait 2m -key maclef -cert moncert -accept $port 2>$port.log &
 	done
-	for port in $(seq 5000 5022); do
+	for port in $(seq 5000 5020); do
 		until grep -q serving $port.log; do
 			sleep 0.2
 			grep error $port.log && return 1
 		done
 	done
-	for port in $(seq 5000 5022); do page $port moncert || return; done | wc -l
+	for port in $(seq 5000 5020); do page $port moncert || return; done | wc -l
 }
 crowd
-expect '^23$'
+expect '^21$'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'
@@ -190,16 +190,16 @@ both() {
 	wc -l <pages
 	wc -l <files
 }
-both 10
-expect '^10$'
-expect '^100$'
+both 5
+expect '^5$'
+expect '^50$'
 
 # The machine sleeps and wakes up. No program needs a restart, and no handshake fails.
 asleep
 expect '^1$'
 both 1
 expect '^10$'
-pages 30 >pages 2>complaints &
+pages 15 >pages 2>complaints &
 sleep 1
 asleep
 expect '^2$'
@@ -207,7 +207,7 @@ wait $!
 cat complaints
 reject .
 wc -l <pages
-expect '^30$'
+expect '^15$'
 tpmctl status
 expect 'key slots: +20 of 20 free'
 expect 'loaded: +nothing'

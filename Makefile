@@ -26,7 +26,7 @@ SOAKFLAGS  ?=
 TPM ?= 1.2
 
 # The number of machines at a time, and a regular expression for scenarios.
-VM_JOBS ?= 6
+VM_JOBS ?= 4
 VM      ?= .
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -51,12 +51,12 @@ build: go-needed ## build the commands in bin/
 demo: go-needed demo-needs build ## make a key and a certificate in a software TPM, serve HTTPS (TPM=2.0 for a TPM 2.0, PORT=8443 for another port)
 	@TPM=$(TPM) exec scripts/demo
 
-# The tests of tpmkey and tlsdemo take longest, so they begin first. The race detector makes tests take twice as
-# long, so it watches the short ones only; make race watches all.
+# The tests of tpmkey and tlsdemo take longest, so they begin first; a third package uses the time in which they
+# wait. The race detector makes tests take twice as long, so it watches the short ones only; make race watches all.
 test: go-needed test-needs build ## run all tests
 	$(GO) vet ./...
-	$(GO) test -race -short ./tpmkey ./tlsdemo ./...
-	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -timeout 40m ./tpmkey ./tlsdemo ./...
+	$(GO) test -p 3 -race -short ./tpmkey ./tlsdemo ./...
+	TLSDEMO_SCREENSHOT="$(CURDIR)/bin/firefox.png" $(GO) test -p 3 -timeout 40m ./tpmkey ./tlsdemo ./...
 	@echo "Firefox's screenshot is bin/firefox.png"
 	$(MAKE) --no-print-directory interop
 

@@ -75,6 +75,8 @@ func TestUnsupported(t *testing.T) {
 			tpmtest.PublicArea(tpm2.TPMAlgSymCipher, sha256, both, []byte{}, 0x999, 128, 3, digest)},
 		{"unknown name algorithm", "unsupported name algorithm TPM_ALG_ID 0x0999",
 			tpmtest.PublicArea(tpm2.TPMAlgRSA, 0x999, both, []byte{1, 2}, null, null, 2048, uint32(0), ones(256))},
+		{"name algorithm without a hash in Go", "unsupported name algorithm TPM_ALG_SHA3_256",
+			tpmtest.PublicArea(tpm2.TPMAlgRSA, tpm2.TPMAlgSHA3256, both, []byte{}, null, null, 2048, uint32(0), ones(256))},
 		{"no name algorithm", "unsupported name algorithm TPM_ALG_NULL",
 			tpmtest.PublicArea(tpm2.TPMAlgRSA, null, both, []byte{}, null, null, 2048, uint32(0), ones(256))},
 	} {

@@ -55,15 +55,15 @@ func faultKeys(t *testing.T) []*faultKey {
 	asked := tpmkey.AskSecret(func() (tpmkey.Secret, error) { return motdepasse(), nil })
 	proprio := tpmkey.Password([]byte("proprio"))
 	keys := []*faultKey{
-		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK(), few: 100},
-		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse(), few: 20},
-		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, few: 16},
-		{name: "wrong, decrypts", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsDecrypt, few: 20},
-		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret, few: 20},
+		{name: "plain", file: parseFixture(t, "maclef"), srk: tutorialSRK(), few: 60},
+		{name: "secret", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: motdepasse(), few: 12},
+		{name: "wrong", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, few: 12},
+		{name: "wrong, decrypts", file: parseFixture(t, "auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsDecrypt, few: 12},
+		{name: "wrong SRK", file: parseFixture(t, "maclef"), srk: faux, wrong: tpmkey.ErrWrongSRKSecret, few: 12},
 
-		{name: "sealed", file: sealed12(t, "sealed"), srk: tutorialSRK(), steps: stepsUnseal, few: 20},
-		{name: "sealed secret", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: motdepasse(), steps: stepsOnce, few: 20},
-		{name: "sealed wrong", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsOnce, few: 20},
+		{name: "sealed", file: sealed12(t, "sealed"), srk: tutorialSRK(), steps: stepsUnseal, few: 12},
+		{name: "sealed secret", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: motdepasse(), steps: stepsOnce, few: 12},
+		{name: "sealed wrong", file: sealed12(t, "sealed-auth"), srk: tutorialSRK(), key: faux, wrong: tpmkey.ErrWrongKeySecret, steps: stepsOnce, few: 12},
 		{name: "seals", srk: tutorialSRK(), key: motdepasse(), steps: stepsSeal, few: 8}, // it makes an RSA key in each
 
 		{name: "2.0 plain", tpm: faultKeys20, file: fixture20(t, "pv-rsa"), counted: true},
@@ -82,7 +82,7 @@ func faultKeys(t *testing.T) []*faultKey {
 		{name: "2.0 restricted wrong", tpm: faultKeys20, file: pair20(t, "tools-ak"), withKey: true, key: faux, wrong: tpmkey.ErrWrongKeySecret, counted: true, restricted: true, steps: stepsTwice},
 		{name: "2.0 owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: proprio, counted: true},
 		{name: "2.0 wrong owner", tpm: faultOwned20, file: fixture20(t, "pv-p256"), withSRK: true, srk: faux, wrong: tpmkey.ErrWrongSRKSecret},
-		{name: "1.2 on disk", tpm: faultDisk12, file: stpm(t, "stpm.key"), steps: stepsSign, counted: true, few: 20},
+		{name: "1.2 on disk", tpm: faultDisk12, file: stpm(t, "stpm.key"), steps: stepsSign, counted: true, few: 12},
 		{name: "2.0 on disk", tpm: faultDisk20, file: fixture20(t, "pv-rsa-auth"), withKey: true, key: motdepasse(), counted: true, steps: stepsSign},
 		{name: "2.0 sealed on disk", tpm: faultDisk20, file: fixture20(t, "e2-sealed"), steps: stepsUnseal},
 	}
@@ -92,7 +92,7 @@ func faultKeys(t *testing.T) []*faultKey {
 			k.tpm, k.counted = faultTutorial, true
 		}
 		if k.later = k.tpm.is20 && opened[true]; k.later {
-			k.few = 6
+			k.few = 4
 		}
 		opened[k.tpm.is20] = true
 		k.prepare(t)

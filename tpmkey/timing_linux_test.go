@@ -19,7 +19,7 @@ import (
 	"maclef/tpmkey"
 )
 
-var timings = flag.Int("timings", 200, "TestPaddingTiming: so many decryptions of each kind are timed")
+var timings = flag.Int("timings", 120, "TestPaddingTiming: so many decryptions of each kind are timed")
 
 const sessionKeyLen = 48
 

@@ -194,8 +194,9 @@ var ErrUnsupported = errors.New("unsupported")
 // Unsupported returns why this project does not support the key, nil if it does. The error wraps
 // ErrUnsupported.
 func (p *Area) Unsupported() error {
+	_, noHash := p.NameAlg.Hash() // go-tpm has neither SHA-3 nor SM3
 	switch {
-	case HashSizes[p.NameAlg] == 0:
+	case noHash != nil:
 		return fmt.Errorf("%w name algorithm %s", ErrUnsupported, AlgSpec(p.NameAlg))
 	case p.Unknown == AlgSpec(p.Alg):
 		return fmt.Errorf("%w type of key %s", ErrUnsupported, p.Unknown)

@@ -63,7 +63,7 @@ func (o *options) check(fs *cli.FlagSet) error {
 	case fs.Given("sign") && *o.sign == "":
 		return &cli.UsageError{Text: "the name of the request's file is empty", Advice: "give it with -sign, or - for standard input"}
 	case *o.ca && !fs.Given("subj") && !fs.Given("permit"):
-		return &cli.UsageError{Text: "-ca needs a subject", Advice: `give each CA a name of its own: -subj "/O=Example/CN=Example CA"`}
+		return &cli.UsageError{Text: "-ca needs a subject", Advice: `give each CA a name of its own: -subj "/O=Example/CN=Example CA"; or give -permit, which also names it`}
 	case fs.Given("subj") && len(o.subject.rdns) == 0 && !*o.csr && !o.issues():
 		return &cli.UsageError{ // RFC 5280, section 4.1.2.4
 			Text:   "-subj has no attribute with a value, but a certificate needs the name of its issuer",

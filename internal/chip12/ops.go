@@ -133,7 +133,7 @@ func (k keyOps) checkOAEP(o *rsa.OAEPOptions) error {
 	case o == nil:
 		return fmt.Errorf("%w: the options are a nil pointer", chip.ErrNotSupported)
 	case o.Hash != crypto.SHA1 || o.MGFHash != 0 && o.MGFHash != crypto.SHA1 || string(o.Label) != OAEPLabel:
-		return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only; leave the options nil, or set these", chip.ErrNotSupported, OAEPLabel)
+		return fmt.Errorf("%w: a TPM 1.2 decrypts OAEP with SHA-1 and label %q only", chip.ErrNotSupported, OAEPLabel)
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func pkcs1v15Hash(opts crypto.SignerOpts) (crypto.Hash, error) {
 	case crypto.Hash:
 		return o, nil
 	case *rsa.PSSOptions:
-		return 0, fmt.Errorf("%w: a TPM 1.2 has no RSA-PSS; use PKCS#1 v1.5 (in TLS: version 1.2 and a certificate limited to PKCS#1, as TLSConfig gives)", chip.ErrNotSupported)
+		return 0, fmt.Errorf("%w: a TPM 1.2 has no RSA-PSS, only PKCS#1 v1.5, and so no TLS 1.3", chip.ErrNotSupported)
 	}
 	return 0, fmt.Errorf("%w: signing options of type %T; give a crypto.Hash", chip.ErrNotSupported, opts)
 }

@@ -4,12 +4,13 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"errors"
 	"fmt"
-	"maclef/internal/chip"
+	"slices"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"maclef/internal/chip"
 )
 
 // First handles of each kind. TPM 2.0 Library Part 2, section 7.2 (TPM_HT).
@@ -48,10 +49,13 @@ func (c *Chip) readFeatures() error {
 	return nil
 }
 
-// keyTypes returns the types of keys that the TPM supports.
+// newTypes are the types of new keys.
+var newTypes = []chip.KeyType{chip.RSA2048, chip.RSA3072, chip.RSA4096, chip.P256, chip.P384, chip.P521}
+
+// keyTypes returns those of newTypes that the TPM supports.
 func (c *Chip) keyTypes() ([]chip.KeyType, error) {
 	var all []chip.KeyType
-	for _, t := range []chip.KeyType{chip.RSA2048, chip.RSA3072, chip.RSA4096, chip.P256, chip.P384, chip.P521} {
+	for _, t := range newTypes {
 		err := c.conn.TestParms(parmsOf(t))
 		switch {
 		case err == nil:
@@ -97,11 +101,23 @@ func (c *Chip) checkType(t chip.KeyType) error {
 	if err == nil || c.ClassOf(err) != chip.ClassRefused {
 		return c.explain(err, nil)
 	}
-	all, listed := c.keyTypes()
-	if listed != nil {
-		return errors.Join(c.explain(err, nil), listed)
+	return c.noType(t)
+}
+
+// checkNewType is checkType for a key that the TPM makes.
+func (c *Chip) checkNewType(t chip.KeyType) error {
+	if !slices.Contains(newTypes, t) {
+		return c.noType(t)
 	}
-	return fmt.Errorf("%w: this TPM has no %s keys; it has %v: %w", chip.ErrNotSupported, t, all, err)
+	return c.checkType(t)
+}
+
+func (c *Chip) noType(t chip.KeyType) error {
+	all, err := c.keyTypes()
+	if err != nil {
+		return c.explain(err, nil)
+	}
+	return fmt.Errorf("%w: this TPM has no %s keys; it has %s", chip.ErrNotSupported, t, strings.Trim(fmt.Sprint(all), "[]"))
 }
 
 // features are the TPM's algorithms and commands, which are read when the TPM is opened, and the

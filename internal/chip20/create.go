@@ -61,10 +61,6 @@ func checkSpec(spec *chip.Spec) error {
 		if err := softkey.Check(spec.Wrap); err != nil {
 			return fmt.Errorf("%w: %w", chip.ErrNotWrappable, err)
 		}
-	} else if spec.Seal == nil {
-		if _, err := blob.NewTSS2Template(blob.TSS2Template{Type: string(spec.Type)}); err != nil {
-			return fmt.Errorf("%w: %w", chip.ErrNotSupported, err)
-		}
 	}
 	if err := checkNewPolicy(spec); err != nil {
 		return err
@@ -96,7 +92,7 @@ func (c *Chip) create(spec *chip.Spec, commands []blob.PolicyCommand, digest []b
 	template := blob.TSS2Template{Type: string(spec.Type), NeedSecret: with.Key != nil, AuthPolicy: digest}
 	if spec.Seal != nil {
 		file.Type, template.Type = blob.TSS2Sealed, "sealed"
-	} else if err := c.checkType(cmp.Or(spec.Type, chip.RSA2048)); err != nil {
+	} else if err := c.checkNewType(cmp.Or(spec.Type, chip.RSA2048)); err != nil {
 		return nil, err
 	}
 	marshalled, err := blob.NewTSS2Template(template)

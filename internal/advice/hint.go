@@ -42,13 +42,21 @@ func hintSecret(err error, given func(flag string) bool) string {
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
+		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; if it was never set, use -owner-pass wellknown" + orUTF16
 	case errors.Is(err, tpmkey.ErrLockedOut):
 		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
 	}
 	return ""
+}
+
+// owner names what a wrong key secret belongs to.
+func owner(err error) string {
+	if errors.Is(err, chip.ErrWrongSealedSecret) {
+		return "the sealed data"
+	}
+	return "the key"
 }
 
 func ifGiven(given bool, text string) string {
@@ -141,7 +149,7 @@ func hint20(err error, given func(flag string) bool) string {
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
 		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
+		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):

@@ -26,6 +26,8 @@ func TestHint(t *testing.T) {
 		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, "srk-pass", "another secret than -srk-pass says"},
 		{"key, prompted", tpmkey.ErrWrongKeySecret, "", "the key has another secret; one set by tpm-tools -u"},
 		{"key, given", tpmkey.ErrWrongKeySecret, "key-pass", "than -key-pass says; one set"},
+		{"sealed data, given", chip.ErrWrongSealedSecret, "key-pass", "the sealed data has another secret than -key-pass says; one set"},
+		{"sealed data of a TPM 2.0", refused(chip.ErrWrongSealedSecret, tpm2.TPMRCAuthFail), "", "the sealed data has another secret; if none was ever set"},
 		{"owner, default", tpmkey.ErrWrongOwnerSecret, "", "-owner-pass wellknown"},
 		{"owner, given", tpmkey.ErrWrongOwnerSecret, "owner-pass", "than -owner-pass says"},
 		{"locked out", tpmkey.ErrLockedOut, "", "tpmctl status"},

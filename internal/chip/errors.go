@@ -77,6 +77,8 @@ var (
 	// ErrHasSecret is an ErrWrongKeySecret of the empty secret, which was tried because the file
 	// says that the key has none.
 	ErrHasSecret = WithText("wrong key secret: the key has one, although its file says that it has none", ErrWrongKeySecret)
+	// ErrWrongSealedSecret is an ErrWrongKeySecret of sealed data.
+	ErrWrongSealedSecret = WithText("wrong secret of the sealed data", ErrWrongKeySecret)
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )

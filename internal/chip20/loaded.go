@@ -35,7 +35,7 @@ func (k *loadedKey) Handle() uint32 { return uint32(k.object.Handle) }
 // if the first one cannot.
 func (k *loadedKey) auth(command tpm2.TPMCC, key chip.AuthData, enc tpm20.Encrypt) (auth tpm2.Session, extra []tpm2.Session, err error) {
 	if longest := len(k.object.Name.Buffer) - 2; len(key) > longest {
-		return nil, nil, chip.OfKind(chip.ErrWrongKeySecret, fmt.Sprintf("it has %d bytes, and no secret of this key more than %d; it was not tried", len(key), longest), nil)
+		return nil, nil, chip.OfKind(k.wrongSecret(), fmt.Sprintf("it has %d bytes, and no secret of this key more than %d; it was not tried", len(key), longest), nil)
 	}
 	switch {
 	case k.hasPolicy():
@@ -195,11 +195,18 @@ func (k *loadedKey) unseal(key chip.AuthData) ([]byte, error) {
 
 // explain explains the error of a command on the key.
 func (k *loadedKey) explain(err error) error {
-	wrong := chip.ErrWrongKeySecret
+	wrong := k.wrongSecret()
 	if k.file.EmptyAuth && !k.hasPolicy() { // no secret was given
 		wrong = chip.ErrHasSecret
 	}
 	return k.chip.explain(k.explainPolicy(err), wrong)
+}
+
+func (k *loadedKey) wrongSecret() error {
+	if k.file.Sealed() {
+		return chip.ErrWrongSealedSecret
+	}
+	return chip.ErrWrongKeySecret
 }
 
 // Save implements chip.LoadedKey.

@@ -128,7 +128,7 @@ func TestWhatKeysCan(t *testing.T) {
 		if got := canText(k); got != c.can {
 			t.Errorf("%s: can %q, want %q", name, got, c.can)
 		}
-		err := withSignFlags(k, tpmkey.CheckSign(k, make([]byte, 64), crypto.SHA512))
+		err := withSignFlags(k, crypto.SHA512, tpmkey.CheckSign(k, make([]byte, 64), crypto.SHA512))
 		var hinted interface{ Hint() string }
 		switch {
 		case c.hint == "" && errors.As(err, &hinted):

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"maclef/blob"
-	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -101,15 +100,18 @@ func signFlags(k blob.Key) (flags string, ok bool) {
 	return "", false
 }
 
-// withSignFlags adds to an error about the limits of a key the flags with which it signs.
-func withSignFlags(k blob.Key, err error) error {
-	if !errors.Is(err, chip.ErrKeyLimits) {
+// withSignFlags adds to an error about what a key does not sign the flags with which it signs.
+func withSignFlags(k blob.Key, opts crypto.SignerOpts, err error) error {
+	if !errors.Is(err, tpmkey.ErrNotSupported) {
 		return err
 	}
+	o, pss := opts.(*rsa.PSSOptions)
 	flags, ok := signFlags(k)
 	switch {
-	case !ok:
+	case !ok, pss && o.SaltLength > 0: // the error is about that
 		return err
+	case pss && tpmkey.CheckSignMessage(k, nil, opts.HashFunc()) == nil:
+		return cli.WithHint(err, "leave out -pss")
 	case flags == "":
 		return cli.WithHint(err, "leave out -hash and -pss: this key signs without them")
 	}
@@ -131,13 +133,13 @@ func signInput(env *cli.Env, path string, k blob.Key, opts crypto.SignerOpts) ([
 	if err != nil {
 		return nil, err
 	}
-	return digest, withSignFlags(k, tpmkey.CheckSign(k, digest, opts))
+	return digest, withSignFlags(k, opts, tpmkey.CheckSign(k, digest, opts))
 }
 
 // readMessage reads the input for a restricted key.
 func readMessage(env *cli.Env, path string, k blob.Key, opts crypto.SignerOpts) ([]byte, error) {
 	if err := tpmkey.CheckSignMessage(k, nil, opts); err != nil {
-		return nil, withSignFlags(k, err)
+		return nil, withSignFlags(k, opts, err)
 	}
 	message, err := env.ReadInput(path, maxHashed, "message for a restricted key")
 	if err != nil {

@@ -91,14 +91,8 @@ func unseal(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if _, err := flags.Parse(args); err != nil {
 		return err
 	}
-	file, err := env.ReadKeyFile(*u.Path, u.TPM, "tpmctl seal -out")
+	file, err := env.ReadSealed(u)
 	if err != nil {
-		return err
-	}
-	if err := u.CheckFile(file); err != nil {
-		return err
-	}
-	if err := cli.CheckSealed(*u.Path, file); err != nil {
 		return err
 	}
 	out, err := output.open(env, cli.KeyMode)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,13 +77,24 @@ func CheckKey(path string, file blob.Key) error {
 	return nil
 }
 
-// CheckSealed returns an error for a file that contains a key.
-func CheckSealed(path string, file blob.Key) error {
-	if file.Sealed() {
-		return nil
+// ReadSealed is ReadKey for sealed data.
+func (e *Env) ReadSealed(f *KeyFlags) (blob.Key, error) {
+	file, err := e.ReadKeyFile(*f.Path, f.TPM, "tpmctl seal -out")
+	var other *blob.NotKeyError
+	switch {
+	case errors.As(err, &other) && other.Half == blob.NoHalf:
+		return nil, WithHint(fmt.Errorf("%s: %s, not sealed data", inputName(*f.Path), cmp.Or(other.What, "a file of another kind")), "tpmctl seal makes sealed data")
+	case err != nil:
+		return nil, err
 	}
-	return WithHint(fmt.Errorf("%s: this is a key, not sealed data", inputName(path)),
-		"use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
+	if err := f.CheckFile(file); err != nil {
+		return nil, err
+	}
+	if !file.Sealed() {
+		return nil, WithHint(fmt.Errorf("%s: this is a key, not sealed data", inputName(*f.Path)),
+			"use it with tpmctl sign or tpmctl decrypt; tpmctl inspect says what it can do")
+	}
+	return file, nil
 }
 
 // ReadKeyFile reads a key file, standard input for "-", or both files of a tpm2-tools pair

@@ -2,18 +2,26 @@ package main
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 
 	"maclef/blob"
+	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
 
-// maxCrypt is the largest input of encrypt and decrypt, in bytes. No key takes more.
-const maxCrypt = 512
+// Limits of inputs in bytes. No key takes more than maxCiphertext, nor as much as maxMessage: the
+// error about a message that is too long gives the limit of the key.
+const (
+	maxCiphertext = 512
+	maxMessage    = 1 << 20
+)
+
+// sessionKey is the advice about a message that is too long.
+const sessionKey = "encrypt a random key instead, and the message with that: tpmctl random -hex 32 >KEY; " +
+	"openssl enc -aes-256-cbc -pbkdf2 -pass file:KEY -in MESSAGE -out MESSAGE.enc; tpmctl encrypt -in KEY -out KEY.enc"
 
 const oaepNotes = "A key of a TPM 2.0 that has no scheme uses PKCS#1 v1.5, or OAEP with -oaep; -hash and -label must then be the same " +
 	"for encrypting and decrypting. Other keys, and all keys of a TPM 1.2, have a scheme and need no flag."
@@ -53,6 +61,27 @@ func (o *oaep) options() crypto.DecrypterOpts {
 	return &rsa.OAEPOptions{Hash: hashByName[*o.hash], Label: []byte(*o.label)}
 }
 
+// checkDecrypt is tpmkey.CheckDecrypt with a hint.
+func (o *oaep) checkDecrypt(file blob.Key, ciphertext []byte) error {
+	err := tpmkey.CheckDecrypt(file, ciphertext, o.options())
+	if err != nil && *o.on && tpmkey.CheckDecrypt(file, ciphertext, nil) == nil {
+		return cli.WithHint(err, "leave out -oaep, -hash and -label: this key has a scheme of its own")
+	}
+	return err
+}
+
+// refused says of a ciphertext that the TPM did not decrypt with which scheme it was tried.
+func (o *oaep) refused(file blob.Key, ciphertext []byte, err error) error {
+	scheme, hint := "PKCS#1 v1.5", "-oaep, -hash and -label must be as they were for encrypting; -oaep alone means -hash sha256 and no label"
+	switch {
+	case *o.on:
+		scheme = fmt.Sprintf("OAEP, %s, label %q", *o.hash, *o.label)
+	case tpmkey.CheckDecrypt(file, ciphertext, &rsa.OAEPOptions{Hash: crypto.SHA256}) != nil:
+		scheme, hint = "its own scheme", "it was encrypted for another key or with another scheme; tpmctl inspect shows that of the key"
+	}
+	return cli.WithHint(chip.WithText("decrypt: it does not decrypt with this key and "+scheme, err), hint)
+}
+
 func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	flags.Notes = "It encrypts at most 245 bytes for a 2048-bit PKCS#1 key, 209 for an OAEP key of a TPM 1.2, 190 with -oaep. For more, " +
 		"encrypt the data with a random key, and that key with tpmctl. Only a persistent key (handle:0x81…) needs a TPM.\n\n" + oaepNotes
@@ -71,7 +100,7 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 	if err != nil {
 		return err
 	}
-	message, err := env.ReadInput(*in, maxCrypt, "message for one RSA key")
+	message, err := env.ReadInput(*in, maxMessage, "message for one RSA key")
 	if err != nil {
 		return err
 	}
@@ -80,6 +109,9 @@ func encrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		return cli.WithHint(errors.New("there is nothing to encrypt: the input is empty"), "check whether the command that writes the input failed")
 	}
 	ciphertext, err := padding.encrypt(file, message)
+	if errors.Is(err, rsa.ErrMessageTooLong) {
+		return cli.WithHint(err, sessionKey)
+	}
 	if err != nil {
 		return err
 	}
@@ -96,14 +128,10 @@ func (o *oaep) encrypt(file blob.Key, message []byte) ([]byte, error) {
 	if !ok { // tpmkey says why
 		return tpmkey.Encrypt(file, message)
 	}
-	if err := tpmkey.CheckDecrypt(file, make([]byte, public.Size()), opts); err != nil {
+	if err := o.checkDecrypt(file, make([]byte, public.Size())); err != nil {
 		return nil, fmt.Errorf("encrypt: the TPM could not decrypt the result: %w", err)
 	}
-	ciphertext, err := rsa.EncryptOAEP(opts.Hash.New(), rand.Reader, public, message, opts.Label)
-	if errors.Is(err, rsa.ErrMessageTooLong) {
-		return nil, fmt.Errorf("encrypt: %d bytes are too many for this key, which takes %d with %s; encrypt a session key instead",
-			len(message), max(0, public.Size()-2*opts.Hash.Size()-2), *o.hash)
-	}
+	ciphertext, err := (&chip.Encryption{OAEP: opts.Hash, Label: *o.label}).Encrypt(public, message)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt: %w", err)
 	}
@@ -122,14 +150,18 @@ func decrypt(env *cli.Env, flags *cli.FlagSet, args []string) error {
 		return err
 	}
 	prepare := func(k blob.Key) ([]byte, error) {
-		ciphertext, err := env.ReadInput(*u.in, maxCrypt, "ciphertext of one RSA key")
+		ciphertext, err := env.ReadInput(*u.in, maxCiphertext, "ciphertext of one RSA key")
 		if err != nil {
 			return nil, err
 		}
-		return ciphertext, tpmkey.CheckDecrypt(k, ciphertext, padding.options())
+		return ciphertext, padding.checkDecrypt(k, ciphertext)
 	}
 	use := func(k *tpmkey.Key, ciphertext []byte) ([]byte, error) {
-		return k.Decrypt(nil, ciphertext, padding.options())
+		plain, err := k.Decrypt(nil, ciphertext, padding.options())
+		if errors.Is(err, rsa.ErrDecryption) {
+			err = padding.refused(k.File(), ciphertext, err)
+		}
+		return plain, err
 	}
 	return u.run(env, cli.KeyMode, prepare, use)
 }

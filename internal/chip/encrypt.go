@@ -29,7 +29,7 @@ func (e *Encryption) MaxMessage(public *rsa.PublicKey) int {
 // rsa.ErrMessageTooLong and those of CheckGoAccepts.
 func (e *Encryption) Encrypt(public *rsa.PublicKey, message []byte) ([]byte, error) {
 	if most := e.MaxMessage(public); len(message) > most {
-		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), most)
+		text := fmt.Sprintf("%d bytes are too many for this key, which takes %d; encrypt a session key instead", len(message), max(0, most))
 		return nil, WithText(text, rsa.ErrMessageTooLong)
 	}
 	if err := CheckGoAccepts(public); err != nil {

@@ -251,7 +251,7 @@ func TestBadClientCAs(t *testing.T) {
 	for file, want := range map[string][2]string{
 		"ca.key":      {"client CAs: a private key (PKCS #8, ", "takes certificates, PEM or DER"},
 		"trusted.crt": {"convert it with openssl x509 -in FILE -out COPY", "takes certificates, PEM or DER"},
-		"none":        {"no such file", ""},
+		"none":        {"no such file", "-client-ca takes the name of a file"},
 	} {
 		_, err := r.fails(r.args("-accept", "0", "-client-ca", ca.path(file))...)
 		mention(t, err.Error(), ca.path(file), want[0])

@@ -22,6 +22,7 @@ type Env struct {
 	warned sync.Once // the user was warned that the TPM is a software TPM
 
 	unattended atomic.Bool // see Unattended
+	inputFlags []*entry    // flags that name a file to read
 
 	files           sync.Mutex // guards the next fields: any goroutine may read secrets
 	inputs, outputs []usedFile

@@ -10,6 +10,7 @@ import (
 // one is empty. Its error is a [UsageError], or [Help] for -h and -version. It reads no
 // secret and no input.
 func (fs *FlagSet) Parse(args []string) ([]string, error) {
+	fs.env.inputFlags = fs.inputs
 	operands, err := fs.scan(args)
 	if err == nil {
 		operands, err = fs.checkOperands(operands)

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -19,7 +21,7 @@ const (
 func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	if path == "-" || path == "" {
 		if e.unattended.Load() {
-			return nil, inputError(path, ErrReadOnce)
+			return nil, e.inputError(path, ErrReadOnce)
 		}
 		if IsTerminal(e.Stdin) {
 			e.Notef("reading standard input; Ctrl-D ends it")
@@ -28,7 +30,7 @@ func (e *Env) OpenInput(path string) (io.ReadCloser, error) {
 	}
 	file, err := e.openFile(path)
 	if err != nil {
-		return nil, inputError(path, err)
+		return nil, e.inputError(path, err)
 	}
 	if info, err := file.Stat(); err == nil && info.IsDir() {
 		file.Close()
@@ -68,7 +70,7 @@ func (e *Env) ReadInput(path string, limit int64, what string) ([]byte, error) {
 	defer in.Close()
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
-		return nil, inputError(path, err)
+		return nil, e.inputError(path, err)
 	}
 	if int64(len(data)) > limit {
 		return nil, fmt.Errorf("read %s: more than %s, too large to be a %s", inputName(path), bytesText(limit), what)
@@ -84,14 +86,22 @@ func (e *Env) HashInput(path string, h hash.Hash) ([]byte, error) {
 	}
 	defer in.Close()
 	if _, err := io.Copy(h, in); err != nil {
-		return nil, inputError(path, err)
+		return nil, e.inputError(path, err)
 	}
 	return h.Sum(nil), nil
 }
 
-// inputError names the input once, even if err names it too.
-func inputError(path string, err error) error {
-	return fmt.Errorf("read %s: %w", inputName(path), withoutPath(err))
+// inputError names the input once, even if err names it too. For a file that does not exist the
+// hint is the flag that names it.
+func (e *Env) inputError(path string, err error) error {
+	missing := errors.Is(err, fs.ErrNotExist)
+	err = fmt.Errorf("read %s: %w", inputName(path), withoutPath(err))
+	for _, in := range e.inputFlags {
+		if missing && in.value.String() == path {
+			return WithHint(err, "-"+in.names[len(in.names)-1]+" takes the name of a file, or - for standard input")
+		}
+	}
+	return err
 }
 
 // inputName returns the name of an input for messages.

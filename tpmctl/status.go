@@ -67,7 +67,7 @@ func readReport(env *cli.Env, kernel sysfs.Kernel, which *cli.TPMFlag) (*report,
 	})
 	switch {
 	case errors.Is(err, transport.ErrNoDevice):
-		err = cli.WithHint(err, kernel.WhyNone())
+		err = cli.WithHint(err, kernel.WhyNone()+"; "+cli.Hint(err, nil))
 	case err == nil && device == "":
 		node = sameNode(nodes, kernel.Node(s.Name))
 	}

@@ -12,6 +12,7 @@ import (
 	"maclef/blob"
 	"maclef/internal/chip"
 	"maclef/internal/tpm20"
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
@@ -73,6 +74,8 @@ func hintTPM(err error) string {
 		return "give the key's secret, or the one that its policy asks for, with -key-pass, the SRK's with -srk-pass"
 	case errors.Is(err, tpmkey.ErrBusy):
 		return "-wait 5m waits longer"
+	case errors.Is(err, transport.ErrNoDevice), errors.Is(err, transport.ErrUnknownName):
+		return "-tpm NAME or $TPMKEY_TPM names the TPM; -tpm emulator2 starts a software TPM for trying out"
 	case errors.Is(err, tpmkey.ErrNotOwned):
 		return "take ownership first: tpmctl own"
 	case errors.Is(err, chip.ErrOwned):

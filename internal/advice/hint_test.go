@@ -12,6 +12,7 @@ import (
 	"maclef/internal/chip"
 	"maclef/internal/tpm12"
 	"maclef/internal/tpm20"
+	"maclef/internal/transport"
 	"maclef/tpmkey"
 )
 
@@ -36,6 +37,8 @@ func TestHint(t *testing.T) {
 		{"not owned", tpmkey.ErrNotOwned, "", "tpmctl own"},
 		{"disabled", tpmkey.ErrDisabled, "", "tpmctl enable and tpmctl activate, which say"},
 		{"busy", tpmkey.ErrBusy, "", "-wait 5m waits longer"},
+		{"no TPM in the machine", transport.ErrNoDevice, "", "-tpm NAME or $TPMKEY_TPM names the TPM; -tpm emulator2"},
+		{"no name of a TPM", transport.ErrUnknownName, "tpm", "-tpm NAME"},
 		{"lost", tpmkey.ErrGone, "", ""},
 		{"unknown", errors.New("odd"), "", ""},
 		{"wrong parent's secret", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "", "try -srk-pass prompt"},

@@ -15,6 +15,8 @@ var (
 	ErrNoTPM = errors.New("no TPM")
 	// ErrNoDevice: no TPM was named, and this machine has no TPM device. It is an ErrNoTPM.
 	ErrNoDevice = fmt.Errorf("%w", ErrNoTPM)
+	// ErrUnknownName: the name of a TPM has none of the forms.
+	ErrUnknownName = errors.New("unknown name")
 	// ErrPermission: the TPM exists, but this user may not open it.
 	ErrPermission = sysfs.ErrPermission
 	// ErrBusy: another program keeps using the TPM.

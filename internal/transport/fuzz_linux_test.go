@@ -77,8 +77,7 @@ func FuzzName(f *testing.F) {
 			return // it would look for, or start, whatever that names
 		}
 		_, err := tryOpen(impatient(), name)
-		var unknown *nameError
-		if !errors.As(err, &unknown) || !strings.Contains(err.Error(), "emulator[:DIR]") {
+		if !errors.Is(err, ErrUnknownName) || !strings.Contains(err.Error(), "emulator[:DIR]") {
 			t.Errorf("%q: %v", name, err)
 		}
 	})

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,14 +75,7 @@ func (o opener) openNamed(name, doing string) (*Device, error) {
 	case strings.ContainsAny(form, `/\`):
 		return o.openNode(doing, name)
 	}
-	return nil, &nameError{doing: doing, name: name}
-}
-
-// A nameError says that a name has none of the forms.
-type nameError struct{ doing, name string }
-
-func (e *nameError) Error() string {
-	return e.doing + ": unknown name \"" + e.name + "\": give " + nameForms
+	return nil, fmt.Errorf("%s: %w \"%s\": give %s", doing, ErrUnknownName, name, nameForms)
 }
 
 // firstDevice finds the device to use when no name is given. It prefers the resource

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (id *identity) askClients(o *options) error {
 	for _, ca := range cas {
 		pool.AddCert(ca)
 		names += 2 + len(ca.RawSubject)
-		if invalid := validity(ca, time.Now()).invalid; invalid != "" {
+		if invalid := cmp.Or(validity(ca, time.Now()).invalid, notForClients(ca)); invalid != "" {
 			id.warnings = append(id.warnings, fmt.Sprintf("the client CA %s of %s %s; clients with its certificates are refused",
 				shortText(subject(ca), 300), *o.clientCA, invalid))
 		}
@@ -39,6 +40,16 @@ func (id *identity) askClients(o *options) error {
 		id.config.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	return nil
+}
+
+// notForClients says why no client can have a certificate of a CA; empty if some can. The extended
+// key usage of a CA limits that of its certificates, as crypto/x509 has it.
+func notForClients(ca *x509.Certificate) string {
+	if len(ca.ExtKeyUsage)+len(ca.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(ca.ExtKeyUsage, x509.ExtKeyUsageAny) {
+		return ""
+	}
+	return "has an extended key usage that is not for clients: it lacks clientAuth"
 }
 
 // admits reports whether the client of a request is one that now may connect. Its connection

@@ -305,13 +305,16 @@ func TestClientCAForms(t *testing.T) {
 	}
 }
 
-// The server says at the start that a client CA is not valid.
-func TestExpiredClientCA(t *testing.T) {
+// The server says at the start which client CAs no client can use.
+func TestUselessClientCAs(t *testing.T) {
 	tpmtest.Long(t, tpmtest.Waits)
 	r := newRig(t, "rsa1024", nil)
 	ca := newClientCA(t, t.TempDir(), "ca")
 	ca.issue("old", p256, "/CN=old CA", "basicConstraints=critical,CA:true", "10")
 	ca.expire("old")
-	p := r.start("-client-ca", ca.path("old.crt"))
-	mention(t, p.log.String(), "tlsdemo: note: the client CA CN=old CA of "+ca.path("old.crt")+" expired on ", "; clients with its certificates are refused")
+	ca.issue("server", p256, "/CN=server", "extendedKeyUsage=serverAuth", "10")
+	for name, why := range map[string]string{"old": "expired on ", "server": "has an extended key usage that is not for clients: it lacks clientAuth"} {
+		p := r.start("-client-ca", ca.path(name+".crt"))
+		mention(t, p.log.String(), "tlsdemo: note: the client CA CN="+name, " of "+ca.path(name+".crt")+" "+why, "; clients with its certificates are refused")
+	}
 }

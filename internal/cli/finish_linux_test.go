@@ -19,6 +19,17 @@ func TestConfirmEndsWithEnter(t *testing.T) {
 	}
 }
 
+func TestConfirmEndsWithSignal(t *testing.T) {
+	t.Parallel()
+	p := startOnPTY(t, demoCommand(t, "-confirm", "word"))
+	p.expect("Type yes to go on: $")
+	p.send("\x03")
+	p.expect(`Type yes to go on: (\^C)?\r\ndemo: note: nothing was done\r\n$`)
+	if signal, _ := waitSignal(t, p.cmd); signal != syscall.SIGINT {
+		t.Errorf("ended with signal %v: %q", signal, p.text())
+	}
+}
+
 // The first signal lets the command finish what must not be cut short. The second ends it at
 // once.
 func TestFinishOnSignal(t *testing.T) {

@@ -127,6 +127,7 @@ func (e *Env) Confirm(question, word, flag string) error {
 			"in a script, use -"+flag)
 	}
 	defer tty.Close()
+	defer OnSignal(func() { fmt.Fprintf(tty, "\n%s: note: nothing was done\n", e.Name) })()
 	question = fmt.Sprintf("%s Type %s to go on: ", printable.Text(question), word)
 	if _, err := io.WriteString(tty, question); err != nil {
 		_, _ = io.WriteString(e.Stderr, question) // the console is read-only

@@ -142,8 +142,6 @@ func hint20(err error, given func(flag string) bool) string {
 		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
-	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):

@@ -45,7 +45,6 @@ func TestHint(t *testing.T) {
 		{"wrong key secret of a TPM 2.0", refused(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), "", "tpmctl status before the next try"},
 		{"no secret, says the file", refused(chip.ErrHasSecret, tpm2.TPMRCAuthFail), "", "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files; see tpmctl status"},
 		{"no secret, says the file, but one was given", refused(chip.ErrHasSecret, tpm2.TPMRCAuthFail), "key-pass", "another secret than -key-pass says; if none was ever set, -key-pass wellknown"},
-		{"wrong lockout secret", refused(tpmkey.ErrWrongOwnerSecret, tpm2.TPMRCAuthFail), "", "the lockout hierarchy has another secret"},
 		{"key of another TPM 2.0", refused(tpmkey.ErrWrongTPM, tpm2.TPMRCIntegrity), "", "-parent names another"},
 		{"no room", refused(nil, tpm2.TPMRCObjectMemory), "", "tpmctl flush"},
 		{"failure mode", &tpm20.Error{Code: tpm2.TPMRCFailure, Failed: true}, "", "off and on again"},

@@ -77,6 +77,9 @@ var (
 	// ErrHasSecret is an ErrWrongKeySecret of the empty secret, which was tried because the file
 	// says that the key has none.
 	ErrHasSecret = WithText("wrong key secret: the key has one, although its file says that it has none", ErrWrongKeySecret)
+	// ErrWrongLockoutSecret is an ErrWrongOwnerSecret: a TPM 2.0 takes the secret of its lockout
+	// hierarchy instead.
+	ErrWrongLockoutSecret = WithText("wrong lockout secret", ErrWrongOwnerSecret)
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )

@@ -156,7 +156,9 @@ func (f *KeyFlags) label20(k *blob.TSS2) {
 	switch owner := policy.SecretOwner(policy.Recognise(k)); {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
-	case (k.Guessed() || k.Handle != 0) && k.CountsTries():
-		f.Secret.Label += " (Enter if it has none)" // else the empty one was tried before the prompt
+	case !k.CountsTries(): // the empty one was tried before the prompt
+		f.Secret.Unasked = ""
+	case k.Guessed() || k.Handle != 0:
+		f.Secret.Label += " (Enter if it has none)"
 	}
 }

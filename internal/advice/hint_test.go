@@ -23,7 +23,8 @@ func TestHint(t *testing.T) {
 		want  string
 	}{
 		{"SRK, default secret", tpmkey.ErrWrongSRKSecret, "", "well-known secret; try -srk-pass prompt"},
-		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, "srk-pass", "another secret than -srk-pass says"},
+		{"SRK, secret given", tpmkey.ErrWrongSRKSecret, "srk-pass", "another secret than -srk-pass says; leave -srk-pass out if none was ever set; one set"},
+		{"SRK, last try", errors.Join(tpmkey.ErrWrongSRKSecret, tpmkey.ErrLockedOut), "srk-pass", "needs utf16: in front; the TPM is locked out now: tpmctl status shows"},
 		{"key, prompted", tpmkey.ErrWrongKeySecret, "", "the key has another secret; one set by tpm-tools -u"},
 		{"key, given", tpmkey.ErrWrongKeySecret, "key-pass", "than -key-pass says; one set"},
 		{"owner, default", tpmkey.ErrWrongOwnerSecret, "", "-owner-pass wellknown"},
@@ -41,8 +42,9 @@ func TestHint(t *testing.T) {
 		{"secret of a hierarchy, given", errors.Join(tpmkey.ErrWrongSRKSecret, &tpm20.Error{Command: tpm2.TPMCCCreatePrimary, Code: tpm2.TPMRCBadAuth}), "srk-pass", "give -parent 0x81…, too"},
 		{"secret of a hierarchy, parent given", errors.Join(tpmkey.ErrWrongSRKSecret, &tpm20.Error{Command: tpm2.TPMCCCreatePrimary, Code: tpm2.TPMRCBadAuth}), "parent", "try -srk-pass prompt"},
 		{"wrong parent's secret, given", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCBadAuth), "srk-pass", "another secret than -srk-pass says"},
-		{"wrong parent's secret, given and counted", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCAuthFail), "srk-pass", "-srk-pass says; see tpmctl status before the next try"},
+		{"wrong parent's secret, given and counted", refused(tpmkey.ErrWrongSRKSecret, tpm2.TPMRCAuthFail), "srk-pass", "-srk-pass says; leave -srk-pass out if none was ever set; see tpmctl status before the next try"},
 		{"wrong key secret of a TPM 2.0", refused(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), "", "tpmctl status before the next try"},
+		{"the last try of a TPM 2.0", errors.Join(refused(tpmkey.ErrWrongKeySecret, tpm2.TPMRCAuthFail), tpmkey.ErrLockedOut), "", "-key-pass wellknown; the TPM is locked out now: tpmctl status shows"},
 		{"no secret, says the file", refused(chip.ErrHasSecret, tpm2.TPMRCAuthFail), "", "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files; see tpmctl status"},
 		{"no secret, says the file, but one was given", refused(chip.ErrHasSecret, tpm2.TPMRCAuthFail), "key-pass", "another secret than -key-pass says; if none was ever set, -key-pass wellknown"},
 		{"key of another TPM 2.0", refused(tpmkey.ErrWrongTPM, tpm2.TPMRCIntegrity), "", "-parent names another"},

@@ -103,6 +103,12 @@ func LockedOut(lockTime string) error {
 	return OfKind(ErrLockedOut, "no secret was tried"+lockTime, nil)
 }
 
+// LastTry returns the error of a wrong secret that locked the TPM: it is an ErrLockedOut, too.
+// lockTime says how long the TPM stays locked; it begins with a semicolon.
+func LastTry(kind error, detail, lockTime string, cause error) error {
+	return OfKind(kind, detail+"; the TPM is locked out now"+lockTime, errors.Join(cause, ErrLockedOut))
+}
+
 // WithText returns an error that wraps kind and has its own text.
 func WithText(text string, kind error) error { return &textError{text, kind} }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -30,8 +31,11 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 		case two && err != nil:
 			return hintLockout(err, "")
 		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-			return cli.WithHint(err, "the TPM takes the next try only after the lock has ended: wait until tpmctl status shows no lock, "+
-				"and try once with the right secret; if none was ever set, that is -owner-pass wellknown")
+			hint := "the TPM takes the next try only after the lock has ended: wait until tpmctl status shows no lock, and try once with the right secret"
+			if !errors.Is(err, chip.ErrWasDefault) {
+				hint += "; if none was ever set, that is -owner-pass wellknown"
+			}
+			return cli.WithHint(err, hint)
 		case errors.Is(err, tpmkey.ErrLockedOut):
 			return cli.WithHint(err, "wait until tpmctl status shows no lock, and try once with the right secret")
 		case err != nil:

@@ -42,8 +42,10 @@ const endLockout = "tpmctl status shows the lockout without spending a try, tpmc
 // orUTF16 is for a wrong secret of a TPM 1.2 that the user gave.
 const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front"
 
-// orNone is for a wrong -srk-pass, which is needed only if a secret was set.
-const orNone = "; leave -srk-pass out if none was ever set"
+// orNone says what to do if no secret was ever set. It is empty if that is what was tried.
+func orNone(err error, do string) string {
+	return ifGiven(!errors.Is(err, chip.ErrWasDefault), "; if none was ever set, "+do)
+}
 
 // wrongPolicySecret is the advice about a secret of another entity than the key.
 const wrongPolicySecret = "give the secret that the error names with -key-pass, not the key's own"
@@ -53,13 +55,13 @@ func hintSecret(err error, given func(flag string) bool) string {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
 		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the SRK has another secret than -srk-pass says" + orNone + orUTF16 + nextTry(err)
+		return "the SRK has another secret than -srk-pass says" + orNone(err, "leave -srk-pass out") + orUTF16 + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
 		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; if it was never set, use -owner-pass wellknown" + orUTF16 + nextTry(err)
+		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + orNone(err, "-owner-pass wellknown") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrLockedOut):
 		return "wait, and try once with the right secret; " + endLockout
 	}
@@ -149,14 +151,14 @@ func hint20(err error, given func(flag string) bool) string {
 		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
 			ifGiven(makesParent(err) && !given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" + orNone +
+		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" + orNone(err, "leave -srk-pass out") +
 			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too") + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
 		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
+		return "the key has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orNone(err, "-key-pass wellknown") + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):

@@ -53,9 +53,6 @@ func parse(env *cli.Env, args []string) (*options, error) {
 			return nil, err
 		}
 	}
-	if *o.key.Path != "-" {
-		o.key.Secret.Label = "Secret of the key " + *o.key.Path
-	}
 	return o, o.complete(fs)
 }
 

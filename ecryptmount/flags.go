@@ -8,9 +8,8 @@ import (
 
 type options struct {
 	keys       *cli.KeyFlags
-	tpm        *cli.TPMFlag // these three are fields of keys
+	tpm        *cli.TPMFlag // this and the next are fields of keys
 	key        *string
-	keyPass    *cli.SecretFlag
 	mount      mountOptions
 	users      userList
 	dir, point string // as given; point is empty for dir itself
@@ -26,7 +25,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"umount /secret"
 	o := new(options)
 	o.keys = fs.Key()
-	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
+	o.tpm, o.key = o.keys.TPM, o.keys.Path
 	fs.Var(&o.mount, "o", "mount `OPTIONS`, comma-separated: "+strings.Join(optionForms, ", "))
 	fs.Var(&o.users, "user", "`NAME[,NAME]` of the users who may open files, besides root (default the owner of DIR)")
 	fs.Bool("fork", "go to the background once DIR is mounted; messages go to syslog then")
@@ -35,7 +34,6 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		return nil, err
 	}
 	o.dir, o.point = operands[0], operands[1]
-	o.keyPass.Label = "Secret of the key " + *o.key
 	return o, nil
 }
 

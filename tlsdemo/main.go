@@ -19,12 +19,11 @@ type options struct {
 	args  []string
 	flags *cli.FlagSet
 
-	keys    *cli.KeyFlags
-	tpm     *cli.TPMFlag // this and the next two belong to keys
-	key     *string
-	keyPass *cli.SecretFlag
-	cert    *string
-	accept  address
+	keys   *cli.KeyFlags
+	tpm    *cli.TPMFlag // this and the next belong to keys
+	key    *string
+	cert   *string
+	accept address
 
 	clientCA       *string
 	clientOptional *bool
@@ -67,7 +66,7 @@ func parse(env *cli.Env, args []string) (*options, error) {
 		"curl --cacert moncert https://localhost:4433/"
 	o := &options{args: args, flags: fs, accept: address{port: "4433"}}
 	o.keys = fs.Key()
-	o.tpm, o.key, o.keyPass = o.keys.TPM, o.keys.Path, o.keys.Secret
+	o.tpm, o.key = o.keys.TPM, o.keys.Path
 	o.cert = fs.Input("cert", "moncert", "certificate `FILE`, PEM or DER, with its chain in any order if it has one (default moncert)")
 	fs.Var(&o.accept, "accept", "listen on `[HOST:]PORT`; PORT alone is on all interfaces, 0 any free port (default 4433)")
 	o.clientCA = fs.Input("client-ca", "", "serve only clients with a valid certificate of one of these CAs, for client authentication: `FILE`, PEM or DER")
@@ -78,7 +77,6 @@ func parse(env *cli.Env, args []string) (*options, error) {
 	if *o.clientOptional && !o.asksClients() {
 		return nil, &cli.UsageError{Text: "-client-optional goes with -client-ca", Advice: "give -client-ca FILE, or leave out -client-optional"}
 	}
-	o.keyPass.Label = "Secret of the key " + *o.key
 	return o, nil
 }
 

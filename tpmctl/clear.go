@@ -77,7 +77,7 @@ func (c *clearCommand) run(env *cli.Env, tpm *tpmkey.TPM) error {
 		return err
 	}
 	if s.Family == "2.0" {
-		c.owner.Label = lockoutLabel
+		askLockout(c.owner)
 	} else if !s.Owned {
 		_, err := fmt.Fprintln(env.Stdout, "the TPM has no owner: there is nothing to clear")
 		return err
@@ -111,7 +111,7 @@ func (c *clearCommand) clear(env *cli.Env, tpm *tpmkey.TPM, s *tpmkey.Status) er
 		return err
 	}
 	if s.Family == "2.0" {
-		err = hintLockout(err)
+		err = hintLockout(err, "; the firmware's (BIOS) menu clears the TPM without it, and tpmctl clear -force asks the firmware to")
 	}
 	if err == nil || !c.force {
 		return err

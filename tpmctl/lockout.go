@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"maclef/internal/chip"
 	"maclef/internal/cli"
 	"maclef/tpmkey"
 )
@@ -23,15 +24,18 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	return env.WithTPM(which, func(tpm *tpmkey.TPM) error {
 		two := tpm.Family() == "2.0"
 		if two {
-			owner.Label = lockoutLabel
+			askLockout(owner)
 		}
 		result, err := tpm.ResetLockout(context.Background(), tpmkey.OwnerSecret(owner.Secret()))
 		switch {
 		case two && err != nil:
-			return hintLockout(err)
+			return hintLockout(err, "")
 		case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-			return cli.WithHint(err, "the TPM takes the next try only after the lock has ended: wait until tpmctl status shows no lock, "+
-				"and try once with the right secret; if none was ever set, that is -owner-pass wellknown")
+			hint := "the TPM takes the next try only after the lock has ended: wait until tpmctl status shows no lock, and try once with the right secret"
+			if !errors.Is(err, chip.ErrWasDefault) {
+				hint += "; if none was ever set, that is -owner-pass wellknown"
+			}
+			return cli.WithHint(err, hint)
 		case errors.Is(err, tpmkey.ErrLockedOut):
 			return cli.WithHint(err, "wait until tpmctl status shows no lock, and try once with the right secret")
 		case err != nil:
@@ -46,13 +50,18 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 	})
 }
 
-// lockoutLabel is the prompt for the secret that a TPM 2.0 takes instead of an owner's.
-const lockoutLabel = "Secret of the TPM's lockout hierarchy"
+// askLockout makes the flag ask for the secret that a TPM 2.0 takes instead of an owner's. It asks
+// only if the TPM says that this secret is set.
+func askLockout(owner *cli.SecretFlag) {
+	owner.Label = "Secret of the TPM's lockout hierarchy"
+	owner.Unasked = "; you have one try: a wrong secret locks that hierarchy for a configured time, often a day"
+}
 
 // hintLockout adds a hint if a TPM 2.0 refused the lockout secret or is locked after a wrong one.
-func hintLockout(err error) error {
+// sooner ends the hint.
+func hintLockout(err error, sooner string) error {
 	if errors.Is(err, tpmkey.ErrWrongOwnerSecret) || errors.Is(err, tpmkey.ErrLockedOut) {
-		return cli.WithHint(err, "wait that long, and try once with the right secret; nothing ends it sooner, and tpmctl status does not show it")
+		return cli.WithHint(err, "wait that long, and try once with the right secret; nothing makes the TPM take it sooner, and tpmctl status does not show when it does"+sooner)
 	}
 	return err
 }

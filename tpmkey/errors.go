@@ -27,7 +27,8 @@ var (
 	// ErrPhysicalPresence: the operation needs physical presence, which programs cannot assert on
 	// this machine. The firmware's menu can.
 	ErrPhysicalPresence = chip.ErrPhysicalPresence
-	// ErrLockedOut: the TPM refuses every secret for a while, because too many were wrong.
+	// ErrLockedOut: the TPM refuses every secret for a while, because too many were wrong. If this
+	// secret was the last of them, the error is ErrWrongKeySecret or the like, too.
 	ErrLockedOut = chip.ErrLockedOut
 
 	// ErrWrongSRKSecret: the secret of the storage root key was wrong, and a try

@@ -6,6 +6,7 @@ package advice
 import (
 	"cmp"
 	"errors"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -20,16 +21,32 @@ import (
 // whether the user has set a flag, which is named without dashes.
 func Hint(err error, given func(flag string) bool) string {
 	var refused *tpm20.Error
+	hint := ""
 	if errors.As(err, &refused) {
-		if hint := hint20(err, given); hint != "" {
-			return hint
-		}
+		hint = hint20(err, given)
 	}
-	return cmp.Or(hintSecret(err, given), hintKey(err), hintTPM(err), hintFile(err), codeAdvice(err))
+	if hint = cmp.Or(hint, hintSecret(err, given), hintKey(err), hintTPM(err), hintFile(err), codeAdvice(err)); isLastTry(err) {
+		hint += "; the TPM is locked out now: " + endLockout
+	}
+	return hint
 }
 
-// orUTF16 ends the advice about a wrong secret that the user gave.
-const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front (each wrong try brings the lockout nearer)"
+// isLastTry reports whether a wrong secret has locked the TPM.
+func isLastTry(err error) bool {
+	return errors.Is(err, tpmkey.ErrLockedOut) && slices.ContainsFunc([]error{tpmkey.ErrWrongSRKSecret, tpmkey.ErrWrongKeySecret, tpmkey.ErrWrongOwnerSecret, tpmkey.ErrSecretNeeded},
+		func(kind error) bool { return errors.Is(err, kind) })
+}
+
+// endLockout says how a lockout ends.
+const endLockout = "tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
+
+// orUTF16 is for a wrong secret of a TPM 1.2 that the user gave.
+const orUTF16 = "; one set by tpm-tools -u or in a pop-up window needs utf16: in front"
+
+// orNone says what to do if no secret was ever set. It is empty if that is what was tried.
+func orNone(err error, do string) string {
+	return ifGiven(!errors.Is(err, chip.ErrWasDefault), "; if none was ever set, "+do)
+}
 
 // wrongPolicySecret is the advice about a secret of another entity than the key.
 const wrongPolicySecret = "give the secret that the error names with -key-pass, not the key's own"
@@ -39,15 +56,15 @@ func hintSecret(err error, given func(flag string) bool) string {
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret) && !given("srk-pass"):
 		return "this TPM was not set up with the well-known secret; try -srk-pass prompt, or -srk-pass pass: for an empty password"
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the SRK has another secret than -srk-pass says" + orUTF16
+		return "the SRK has another secret than -srk-pass says" + orNone(err, "leave -srk-pass out") + orUTF16 + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16
+		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + "; if it was never set, use -owner-pass wellknown" + orUTF16
+		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + orNone(err, "-owner-pass wellknown") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrLockedOut):
-		return "wait, and try once with the right secret; tpmctl status shows the lockout without spending a try, tpmctl reset-lockout ends it with the owner's secret (TPM 2.0: the lockout secret)"
+		return "wait, and try once with the right secret; " + endLockout
 	}
 	return ""
 }
@@ -133,9 +150,9 @@ func hintFile(err error) string {
 	return "keygen makes a new key, keygen -w wraps an RSA or ECDSA key that exists in software"
 }
 
-// nextTry ends the advice about a wrong secret of a TPM 2.0, if the TPM counts it.
+// nextTry ends the advice about a wrong secret, if the TPM counts it and there is another try.
 func nextTry(err error) string {
-	return ifGiven(!errors.Is(err, tpm2.TPMRCBadAuth), "; see tpmctl status before the next try")
+	return ifGiven(!errors.Is(err, tpm2.TPMRCBadAuth) && !errors.Is(err, tpmkey.ErrLockedOut), "; see tpmctl status before the next try")
 }
 
 // hint20 is for errors that need other advice if a TPM 2.0 returned them.
@@ -145,16 +162,14 @@ func hint20(err error, given func(flag string) bool) string {
 		return "the key's parent, or the hierarchy that makes it, has a secret; try -srk-pass prompt" +
 			ifGiven(makesParent(err) && !given("parent"), ", or, if the TPM keeps the parent (see tpmctl status), -parent 0x81…")
 	case errors.Is(err, tpmkey.ErrWrongSRKSecret):
-		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" +
+		return "the key's parent, or the hierarchy that makes it, has another secret than -srk-pass says" + orNone(err, "leave -srk-pass out") +
 			ifGiven(makesParent(err) && !given("parent"), "; if it is that of a parent which the TPM keeps (see tpmctl status), give -parent 0x81…, too") + nextTry(err)
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
 		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + "; if none was ever set, -key-pass wellknown" + nextTry(err)
-	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
-		return "the lockout hierarchy has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says")
+		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orNone(err, "-key-pass wellknown") + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 
 	"maclef/internal/transport"
@@ -79,6 +80,12 @@ var (
 	ErrHasSecret = WithText("wrong key secret: the key has one, although its file says that it has none", ErrWrongKeySecret)
 	// ErrWrongSealedSecret is an ErrWrongKeySecret of sealed data.
 	ErrWrongSealedSecret = WithText("wrong secret of the sealed data", ErrWrongKeySecret)
+	// ErrWrongLockoutSecret is an ErrWrongOwnerSecret: a TPM 2.0 takes the secret of its lockout
+	// hierarchy instead.
+	ErrWrongLockoutSecret = WithText("wrong lockout secret", ErrWrongOwnerSecret)
+	// ErrWasDefault belongs to the error of a wrong secret, if that was the default one: well-known, or
+	// empty.
+	ErrWasDefault = errors.New("the secret was the default one")
 	// ErrNotWrappable is an ErrNotSupported: no TPM of this generation takes the software key.
 	ErrNotWrappable = WithText(ErrNotSupported.Error(), ErrNotSupported)
 )
@@ -100,6 +107,22 @@ func (e *KindError) Unwrap() []error { return []error{e.Kind, e.Cause} } // erro
 // stays locked; it begins with a semicolon.
 func LockedOut(lockTime string) error {
 	return OfKind(ErrLockedOut, "no secret was tried"+lockTime, nil)
+}
+
+// LastTry returns the error of a wrong secret that locked the TPM: it is an ErrLockedOut, too.
+// lockTime says how long the TPM stays locked; it begins with a semicolon.
+func LastTry(kind error, detail, lockTime string, cause error) error {
+	return OfKind(kind, detail+"; the TPM is locked out now"+lockTime, errors.Join(cause, ErrLockedOut))
+}
+
+// WrongSecret returns err, and an ErrWasDefault with it if err says that the secret which was tried
+// is wrong, and that is the default one. tried is nil if it is not known.
+func WrongSecret(err error, tried AuthData) error {
+	isWrong := errors.Is(err, ErrWrongSRKSecret) || errors.Is(err, ErrWrongKeySecret) || errors.Is(err, ErrWrongOwnerSecret)
+	if !isWrong || tried == nil || slices.ContainsFunc(tried, func(b byte) bool { return b != 0 }) {
+		return err
+	}
+	return WithText(err.Error(), errors.Join(err, ErrWasDefault))
 }
 
 // WithText returns an error that wraps kind and has its own text.

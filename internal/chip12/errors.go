@@ -19,7 +19,7 @@ func (c *Chip) explain(err, wrong error) error {
 	switch refused.Code {
 	case tpm12.AuthFail:
 		if wrong != nil {
-			return chip.OfKind(wrong, "TPM_AUTHFAIL"+c.triesUsed(), err)
+			return c.wrongSecret(wrong, "TPM_AUTHFAIL", err)
 		}
 	case tpm12.DefendLockRunning:
 		return chip.OfKind(chip.ErrLockedOut, "TPM_DEFEND_LOCK_RUNNING"+c.lockTime(), err)
@@ -50,7 +50,7 @@ func (c *Chip) explainLoad(err error, before *tpm12.DAInfo) error {
 		}
 	case errors.Is(err, tpm12.InvalidAuthHandle) && c.countedSince(before):
 		// The TPM answered that the secret is wrong, but the result code was altered on the way.
-		return chip.OfKind(chip.ErrWrongSRKSecret, "the TPM has counted it"+c.triesUsed(), nil)
+		return c.wrongSecret(chip.ErrWrongSRKSecret, "the TPM has counted it", nil)
 	case errors.Is(err, tpm12.InvalidKeyHandle): // libtpms's code for TPM_NOSRK
 		return c.explainNoSRK(err)
 	}
@@ -88,15 +88,21 @@ func (c *Chip) countedSince(before *tpm12.DAInfo) bool {
 
 func known(info *tpm12.DAInfo) bool { return info != nil && info.Known }
 
-// triesUsed returns, after a wrong secret, a text with the TPM's count.
-func (c *Chip) triesUsed() string {
+// wrongSecret returns the error of a wrong secret, with the TPM's count. It is an ErrLockedOut, too,
+// if the secret locked the TPM.
+func (c *Chip) wrongSecret(kind error, detail string, err error) error {
 	if c.readLockout() != nil || !known(c.lockout) {
-		return ""
+		return chip.OfKind(kind, detail, err)
 	}
 	if c.lockout.Count > c.lockout.Threshold {
-		return fmt.Sprintf(", and all %d tries are used", c.lockout.Threshold)
+		detail += fmt.Sprintf(", and all %d tries are used", c.lockout.Threshold)
+	} else {
+		detail += fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
 	}
-	return fmt.Sprintf(", %d of %d tries used", c.lockout.Count, c.lockout.Threshold)
+	if c.lockout.Locked {
+		return chip.LastTry(kind, detail, c.lockTime(), err)
+	}
+	return chip.OfKind(kind, detail, err)
 }
 
 // lockTime returns a text that says how long the TPM stays locked, if it reports that.

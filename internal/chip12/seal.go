@@ -181,9 +181,9 @@ func (c *Chip) explainUnseal(err error, file *blob.TPMSealed, secret bool) error
 		pcrs, _ := file.PCRs()
 		return chip.OfKind(chip.ErrPolicy, "TPM_WRONGPCRVAL; "+pcrsDiffer(pcrs)+" from when the data was sealed", err)
 	case secret && (code == tpm12.Auth2Fail || code == tpm12.AuthFail):
-		return chip.OfKind(chip.ErrWrongSealedSecret, code.Name()+c.triesUsed(), err)
+		return c.wrongSecret(chip.ErrWrongSealedSecret, code.Name(), err)
 	case code == tpm12.Auth2Fail || code == tpm12.AuthFail: // it is not tried again, as ErrWrongKeySecret might be
-		return chip.OfKind(chip.ErrSecretNeeded, code.Name()+"; the data, or its storage key, has another secret than tpm_sealdata gives"+c.triesUsed(), err)
+		return c.wrongSecret(chip.ErrSecretNeeded, code.Name()+"; the data, or its storage key, has another secret than tpm_sealdata gives", err)
 	case badSealed[code]:
 		return chip.OfKind(chip.ErrWrongTPM, code.Name()+"; it was sealed by another TPM, or the file is damaged", err)
 	}

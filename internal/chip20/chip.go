@@ -155,16 +155,21 @@ func (c *Chip) countsParent(t *blob.TSS2) (bool, error) {
 	return countsSecretOf(parent.Public), nil
 }
 
-// triesUsed returns, after a wrong secret, a text with the TPM's count. TPM 2.0 Library Part 1,
-// section 19.8.2 (the TPM counts after TPM_RC_AUTH_FAIL, not after TPM_RC_BAD_AUTH).
-func (c *Chip) triesUsed(code *tpm20.Error) string {
-	if errors.Is(code, tpm2.TPMRCBadAuth) {
-		return ", which the TPM does not count"
+// wrongSecret returns the error of a wrong secret, with the TPM's count. It is an ErrLockedOut, too,
+// if the secret locked the TPM. TPM 2.0 Library Part 1, section 19.8.2 (the TPM counts after
+// TPM_RC_AUTH_FAIL, not after TPM_RC_BAD_AUTH).
+func (c *Chip) wrongSecret(kind error, code *tpm20.Error, err error) error {
+	detail := code.Name()
+	switch {
+	case errors.Is(code, tpm2.TPMRCBadAuth):
+		detail += ", which the TPM does not count"
+	case c.readLockout() == nil:
+		detail += fmt.Sprintf(", %d of %d tries used", c.lockout.count, c.lockout.limit)
+		if c.lockout.locked {
+			return chip.LastTry(kind, detail+secretOfPolicy(err), c.lockTime(), err)
+		}
 	}
-	if c.readLockout() != nil {
-		return ""
-	}
-	return fmt.Sprintf(", %d of %d tries used", c.lockout.count, c.lockout.limit)
+	return chip.OfKind(kind, detail+secretOfPolicy(err), err)
 }
 
 // lockTime returns a text that says how long the TPM stays locked.

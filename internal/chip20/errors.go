@@ -29,7 +29,7 @@ func (c *Chip) explain(err, wrong error) error {
 	switch {
 	case errors.Is(code, tpm2.TPMRCAuthFail), errors.Is(code, tpm2.TPMRCBadAuth):
 		if wrong != nil {
-			return chip.OfKind(wrong, code.Name()+c.triesUsed(code)+secretOfPolicy(err), err)
+			return c.wrongSecret(wrong, code, err)
 		}
 	case errors.Is(code, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, code.Name()+c.lockTime(), err)

@@ -99,9 +99,9 @@ func (c *Chip) explainLockout(err error) error {
 	case errors.Is(err, tpm2.TPMRCLockout):
 		return chip.OfKind(chip.ErrLockedOut, "TPM_RC_LOCKOUT; after a wrong lockout secret the TPM does not look at another one"+c.lockoutTime(), err)
 	case errors.Is(err, tpm2.TPMRCAuthFail), errors.Is(err, tpm2.TPMRCBadAuth):
-		return chip.OfKind(chip.ErrWrongOwnerSecret, "the lockout secret: TPM_RC_AUTH_FAIL; the TPM does not look at another one"+c.lockoutTime(), err)
+		return chip.OfKind(chip.ErrWrongLockoutSecret, "TPM_RC_AUTH_FAIL; the TPM does not look at another one"+c.lockoutTime(), err)
 	}
-	return c.explain(err, chip.ErrWrongOwnerSecret)
+	return c.explain(err, nil)
 }
 
 // lockoutTime returns a text that says how long the lockout hierarchy stays locked after a wrong

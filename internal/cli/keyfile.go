@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 
 	"maclef/blob"
 	"maclef/internal/keyfile"
@@ -129,6 +128,9 @@ func (e *Env) readHandle(handle uint32, which *TPMFlag) (file blob.Key, err erro
 
 // Load loads a key that ReadKey has read.
 func (f *KeyFlags) Load(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.Key, error) {
+	if *f.Path != "-" {
+		f.Secret.Label = "Secret of the key " + *f.Path
+	}
 	opts, err := f.Options(tpm, file)
 	if err != nil {
 		return nil, err
@@ -163,11 +165,12 @@ func (f *KeyFlags) Options(tpm *tpmkey.TPM, file blob.Key) (*tpmkey.LoadOptions,
 
 // label20 makes the prompt say whose secret it asks for, and whether there may be none.
 func (f *KeyFlags) label20(k *blob.TSS2) {
-	const mayBeEmpty = " (Enter if it has none)"
 	switch owner := policy.SecretOwner(policy.Recognise(k)); {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
-	case (k.Guessed() || k.Handle != 0) && k.CountsTries() && !strings.HasSuffix(f.Secret.Label, mayBeEmpty):
-		f.Secret.Label += mayBeEmpty // else the empty one was tried before the prompt
+	case !k.CountsTries(): // the empty one was tried before the prompt
+		f.Secret.Unasked = ""
+	case k.Guessed() || k.Handle != 0:
+		f.Secret.Label += " (Enter if it has none)"
 	}
 }

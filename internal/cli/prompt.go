@@ -42,11 +42,7 @@ func (e *Env) askSecret(s *SecretFlag, ask func(string) ([]byte, error)) (text [
 	if !errors.Is(err, errNoPrompt) {
 		return nil, err
 	}
-	hint := "give it with -" + s.name() + " file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force"
-	if ofTPM {
-		hint += "; if none was ever set, -" + s.name() + " wellknown"
-	}
-	return nil, WithHint(err, hint)
+	return nil, WithHint(err, "give it with -"+s.name()+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force"+s.Unasked)
 }
 
 // askTwice asks for a new secret twice.

@@ -26,7 +26,8 @@ type SecretOptions struct {
 // A SecretFlag is a flag whose value is a SECRET. Parse checks the value. The secret itself
 // is read when it is first needed.
 type SecretFlag struct {
-	Label string // the prompt; a command may add the key file's name
+	Label   string // the prompt; a command may add the key file's name
+	Unasked string // ends the hint if nobody can be asked
 
 	fs      *FlagSet
 	entry   *entry
@@ -49,6 +50,9 @@ func (fs *FlagSet) Secret(names string, options SecretOptions, usage string) *Se
 	fs.Var(s, names, usage)
 	s.entry = fs.entries[len(fs.entries)-1]
 	fs.secrets.flags = append(fs.secrets.flags, s)
+	if !options.New && !options.Text {
+		s.Unasked = "; if none was ever set, -" + s.name() + " wellknown"
+	}
 	return s
 }
 

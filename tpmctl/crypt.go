@@ -20,7 +20,7 @@ const (
 )
 
 // sessionKey is the advice about a message that is too long.
-const sessionKey = "encrypt a random key instead, and the message with that: tpmctl random -hex 32 >KEY; " +
+const sessionKey = "encrypt a random key instead, and the message with that: (umask 077; tpmctl random -hex 32 >KEY); " +
 	"openssl enc -aes-256-cbc -pbkdf2 -pass file:KEY -in MESSAGE -out MESSAGE.enc; tpmctl encrypt -in KEY -out KEY.enc"
 
 const oaepNotes = "A key of a TPM 2.0 that has no scheme uses PKCS#1 v1.5, or OAEP with -oaep; -hash and -label must then be the same " +

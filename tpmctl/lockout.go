@@ -54,7 +54,7 @@ func resetLockout(env *cli.Env, fs *cli.FlagSet, args []string) error {
 // only if the TPM says that this secret is set.
 func askLockout(owner *cli.SecretFlag) {
 	owner.Label = "Secret of the TPM's lockout hierarchy"
-	owner.Unasked = "; you have one try: a wrong secret locks that hierarchy for a configured time, often a day"
+	owner.NoPromptHint = "; you have one try: a wrong secret locks that hierarchy for a configured time, often a day"
 }
 
 // hintLockout adds a hint if a TPM 2.0 refused the lockout secret or is locked after a wrong one.

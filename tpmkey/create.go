@@ -179,7 +179,7 @@ func (t *TPM) wrap(ctx context.Context, key crypto.PrivateKey, opts *WrapOptions
 		made, err = newKey(with)
 		return err
 	})
-	return made, chip.WrongSecret(err, with.Owner)
+	return made, chip.MarkDefaultSecret(err, with.Owner)
 }
 
 // parentSecret resolves the secret that the TPM requires to return the SRK's public key: the

@@ -111,5 +111,9 @@ func (a Authority) resolve(t *TPM, s *chip.State) (chip.AuthData, error) {
 	case s.NoSecret:
 		return chip.AuthData{}, nil
 	}
-	return t.resolve(a.owner, map[bool]string{true: "the lockout hierarchy's secret", false: "the owner's secret"}[t.Family() == "2.0"])
+	name := "the owner's secret"
+	if t.Family() == "2.0" {
+		name = "the lockout hierarchy's secret"
+	}
+	return t.resolve(a.owner, name)
 }

@@ -178,7 +178,7 @@ func (t *TPM) changeBy(ctx context.Context, doing string, to chip.Change, by Aut
 	owner, err := by.resolve(t, s)
 	if err == nil {
 		defer clear(owner)
-		err = chip.WrongSecret(t.changeOnce(ctx, to, &chip.Secrets{Owner: owner}), owner)
+		err = chip.MarkDefaultSecret(t.changeOnce(ctx, to, &chip.Secrets{Owner: owner}), owner)
 	}
 	return Result{Changed: err == nil}, doingError(doing, err)
 }

@@ -60,7 +60,7 @@ func hintSecret(err error, given func(flag string) bool) string {
 	case errors.Is(err, chip.ErrWrongPolicySecret):
 		return wrongPolicySecret
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16 + nextTry(err)
+		return subject(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongOwnerSecret):
 		return "the owner has another secret" + ifGiven(given("owner-pass"), " than -owner-pass says") + orNone(err, "-owner-pass wellknown") + orUTF16 + nextTry(err)
 	case errors.Is(err, tpmkey.ErrLockedOut):
@@ -69,8 +69,8 @@ func hintSecret(err error, given func(flag string) bool) string {
 	return ""
 }
 
-// owner names what a wrong key secret belongs to.
-func owner(err error) string {
+// subject names what has the key secret that was wrong.
+func subject(err error) string {
 	if errors.Is(err, chip.ErrWrongSealedSecret) {
 		return "the sealed data"
 	}
@@ -169,7 +169,7 @@ func hint20(err error, given func(flag string) bool) string {
 	case errors.Is(err, chip.ErrHasSecret) && !given("key-pass"):
 		return "try -key-pass prompt, which asks for the key's secret; tpm2_encodeobject 5.4 writes such files" + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongKeySecret):
-		return owner(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orNone(err, "-key-pass wellknown") + nextTry(err)
+		return subject(err) + " has another secret" + ifGiven(given("key-pass"), " than -key-pass says") + orNone(err, "-key-pass wellknown") + nextTry(err)
 	case errors.Is(err, tpmkey.ErrWrongTPM) && !errors.Is(err, chip.ErrEnded) && !given("parent"):
 		return "a key file works only with the TPM that made it, and no more once that was cleared; tpmctl inspect shows what the file says of its parent, -parent names another"
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCSessionMemory):

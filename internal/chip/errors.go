@@ -115,9 +115,9 @@ func LastTry(kind error, detail, lockTime string, cause error) error {
 	return OfKind(kind, detail+"; the TPM is locked out now"+lockTime, errors.Join(cause, ErrLockedOut))
 }
 
-// WrongSecret returns err, and an ErrWasDefault with it if err says that the secret which was tried
-// is wrong, and that is the default one. tried is nil if it is not known.
-func WrongSecret(err error, tried AuthData) error {
+// MarkDefaultSecret adds an ErrWasDefault to the error of a wrong secret if that was the default one.
+// It returns other errors as they are. tried is nil if the secret is not known.
+func MarkDefaultSecret(err error, tried AuthData) error {
 	isWrong := errors.Is(err, ErrWrongSRKSecret) || errors.Is(err, ErrWrongKeySecret) || errors.Is(err, ErrWrongOwnerSecret)
 	if !isWrong || tried == nil || slices.ContainsFunc(tried, func(b byte) bool { return b != 0 }) {
 		return err

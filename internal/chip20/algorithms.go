@@ -112,6 +112,7 @@ func (c *Chip) checkNewType(t chip.KeyType) error {
 	return c.checkType(t)
 }
 
+// noType returns the error about a type of key that the TPM does not have, with those that it has.
 func (c *Chip) noType(t chip.KeyType) error {
 	all, err := c.keyTypes()
 	if err != nil {

@@ -202,6 +202,7 @@ func (k *loadedKey) explain(err error) error {
 	return k.chip.explain(k.explainPolicy(err), wrong)
 }
 
+// wrongSecret returns the kind of error for a wrong secret of the key or the sealed data.
 func (k *loadedKey) wrongSecret() error {
 	if k.file.Sealed() {
 		return chip.ErrWrongSealedSecret

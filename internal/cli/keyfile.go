@@ -169,7 +169,7 @@ func (f *KeyFlags) label20(k *blob.TSS2) {
 	case owner != "" && f.Policy.Policy == nil:
 		f.Secret.Label = fmt.Sprintf("Secret of %s, which the policy of %s asks for", owner, inputName(*f.Path))
 	case !k.CountsTries(): // the empty one was tried before the prompt
-		f.Secret.Unasked = ""
+		f.Secret.NoPromptHint = ""
 	case k.Guessed() || k.Handle != 0:
 		f.Secret.Label += " (Enter if it has none)"
 	}

@@ -42,7 +42,7 @@ func (e *Env) askSecret(s *SecretFlag, ask func(string) ([]byte, error)) (text [
 	if !errors.Is(err, errNoPrompt) {
 		return nil, err
 	}
-	return nil, WithHint(err, "give it with -"+s.name()+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force"+s.Unasked)
+	return nil, WithHint(err, "give it with -"+s.name()+" file:PATH, env:VAR, fd:N or stdin, or set SSH_ASKPASS and SSH_ASKPASS_REQUIRE=force"+s.NoPromptHint)
 }
 
 // askTwice asks for a new secret twice.

@@ -26,8 +26,8 @@ type SecretOptions struct {
 // A SecretFlag is a flag whose value is a SECRET. Parse checks the value. The secret itself
 // is read when it is first needed.
 type SecretFlag struct {
-	Label   string // the prompt; a command may add the key file's name
-	Unasked string // ends the hint if nobody can be asked
+	Label        string // the prompt; a command may add the key file's name
+	NoPromptHint string // ends the hint if nobody can be asked
 
 	fs      *FlagSet
 	entry   *entry
@@ -51,7 +51,7 @@ func (fs *FlagSet) Secret(names string, options SecretOptions, usage string) *Se
 	s.entry = fs.entries[len(fs.entries)-1]
 	fs.secrets.flags = append(fs.secrets.flags, s)
 	if !options.New && !options.Text {
-		s.Unasked = "; if none was ever set, -" + s.name() + " wellknown"
+		s.NoPromptHint = "; if none was ever set, -" + s.name() + " wellknown"
 	}
 	return s
 }

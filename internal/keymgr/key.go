@@ -229,7 +229,7 @@ func (m *Manager) Make(ctx context.Context, parent uint32, parentAuth chip.AuthD
 		case errors.Is(err, chip.ErrWrongSRKSecret):
 			m.noteRefused(parent, parentAuth)
 		}
-		return chip.WrongSecret(err, parentAuth)
+		return chip.MarkDefaultSecret(err, parentAuth)
 	}})
 	return err
 }

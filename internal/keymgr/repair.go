@@ -99,7 +99,7 @@ func (m *Manager) perform(w *Work, state *opState) (result []byte, err error) {
 			again, err = p.repair(err)
 		}
 	}
-	err = p.withSecret(err)
+	err = p.markDefaultSecret(err)
 	w.Key.recordResult(p, err)
 	if err != nil {
 		return nil, err

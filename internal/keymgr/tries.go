@@ -41,12 +41,12 @@ func (p *task) checkTries(class chip.ErrClass, err error) (again bool, why error
 	return false, err
 }
 
-// withSecret adds to the error of a wrong secret whether it was the default one.
-func (p *task) withSecret(err error) error {
+// markDefaultSecret adds to the error of a wrong secret whether it was the default one.
+func (p *task) markDefaultSecret(err error) error {
 	if errors.Is(err, chip.ErrWrongSRKSecret) {
-		return chip.WrongSecret(err, p.with.parent)
+		return chip.MarkDefaultSecret(err, p.with.parent)
 	}
-	return chip.WrongSecret(err, p.with.key)
+	return chip.MarkDefaultSecret(err, p.with.key)
 }
 
 // proves reports whether an authenticated answer shows that the key's secret was right: the result
